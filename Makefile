@@ -1,0 +1,39 @@
+# Sets itself up: needs git, make and Python 3.10 or newer.
+PYTHON ?= python3
+VENV ?= .venv
+PY := $(VENV)/bin/python
+
+.PHONY: demo test lint format clean
+
+demo: $(VENV)/demo.installed  ## train on the shipped series, stream them, show what came out
+	$(PY) -m pipelines.demo
+
+test: $(VENV)/dev.installed  ## run the tests
+	$(PY) -m pytest
+
+lint: $(VENV)/dev.installed  ## formatter, linter, type checker
+	$(VENV)/bin/ruff format --check .
+	$(VENV)/bin/ruff check .
+	$(VENV)/bin/mypy
+
+format: $(VENV)/dev.installed  ## write the code as the formatter has it
+	$(VENV)/bin/ruff format .
+	$(VENV)/bin/ruff check --fix .
+
+clean:
+	rm -rf $(VENV) demo_output dist
+
+$(PY):
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10))' || \
+	    { echo "Python 3.10 or newer is needed, $(PYTHON) is $$($(PYTHON) --version 2>&1):" \
+	      "name another with make PYTHON=..."; exit 1; }
+	$(PYTHON) -m venv $(VENV)
+	$(PY) -m pip install --quiet --upgrade pip
+
+$(VENV)/demo.installed: pyproject.toml | $(PY)
+	$(PY) -m pip install --quiet --editable '.[plot]'
+	@touch $@
+
+$(VENV)/dev.installed: pyproject.toml | $(PY)
+	$(PY) -m pip install --quiet --editable '.[plot]' --group dev
+	@touch $@

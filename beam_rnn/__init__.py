@@ -1,0 +1,32 @@
+"""Recurrent networks as native Apache Beam transforms."""
+
+from beam_rnn.batches import Sequence
+from beam_rnn.bptt import Bptt
+from beam_rnn.columns import Columns
+from beam_rnn.fit import Training
+from beam_rnn.model import Model
+from beam_rnn.network import Network
+from beam_rnn.optimizers import Adam, Sgd
+from beam_rnn.records import InvalidRecord, LateRecord, Prediction
+from beam_rnn.transforms import Predict, ReadModel, Sequences, Train, WriteModel
+
+__version__ = "0.1.0.dev0"
+
+__all__ = [
+    "Adam",
+    "Bptt",
+    "Columns",
+    "InvalidRecord",
+    "LateRecord",
+    "Model",
+    "Network",
+    "Predict",
+    "Prediction",
+    "ReadModel",
+    "Sequence",
+    "Sequences",
+    "Sgd",
+    "Train",
+    "Training",
+    "WriteModel",
+]

@@ -1,0 +1,173 @@
+"""Sequences forward through a network, and gradients back through time.
+
+Each function is a pair: `layer_forward` with `layer_backward`, `forward` with `backward`.
+Inside, time comes first, (time, batch, features), so that a step is one block of memory,
+and the sequences of a batch stand longest first, so that those that still run at a step are
+the first rows: padding is never computed, and cannot change anything.
+"""
+
+from typing import NamedTuple
+
+import numpy as np
+
+from beam_rnn.cells import Array, Cache, Cell, CellParameters, State, project
+from beam_rnn.network import Network, Parameters
+
+States = tuple[State, ...]
+"""The state of every layer."""
+
+
+class LayerTrace(NamedTuple):
+    """What one layer's forward pass keeps for the backward pass."""
+
+    x: Array  # (time, batch, inputs)
+    caches: list[Cache]  # one for each step, of the rows that run there
+
+
+class Trace(NamedTuple):
+    """What a forward pass keeps for the backward pass."""
+
+    layers: list[LayerTrace]
+    h: Array  # (time, batch, hidden): what the head saw
+    running: Array  # (time,): how many sequences run at each step
+
+
+def layer_forward(
+    cell: Cell, p: CellParameters, x: Array, state: State, running: Array
+) -> tuple[Array, State, LayerTrace]:
+    """One layer over a batch of sequences, longest first.
+
+    Args:
+        cell: The cell.
+        p: Its parameters.
+        x: (time, batch, inputs).
+        state: The state before the first step.
+        running: (time,), how many of the first rows run at each step.
+
+    Returns:
+        h of every step (time, batch, hidden), zero where a sequence has ended; the state
+        after each sequence's last step; the trace for `layer_backward`.
+    """
+    steps, batch, inputs = x.shape
+    a = project(p, x.reshape(steps * batch, inputs)).reshape(steps, batch, -1)
+    h = np.zeros((steps, batch, p.W_h.shape[0]), x.dtype)
+    last = tuple(s.copy() for s in state)
+    caches = []
+    for t, n in enumerate(running):
+        following, cache = cell.forward(p, tuple(s[:n] for s in state), a[t, :n])
+        caches.append(cache)
+        h[t, :n] = following[0]
+        for kept, s in zip(last, following, strict=True):
+            kept[:n] = s
+        state = following
+    return h, last, LayerTrace(x, caches)
+
+
+def layer_backward(
+    cell: Cell,
+    p: CellParameters,
+    trace: LayerTrace,
+    d_h: Array,
+    d_last: State,
+    running: Array,
+) -> tuple[CellParameters, Array, State]:
+    """The gradient of `layer_forward`.
+
+    Args:
+        cell: The cell.
+        p: Its parameters.
+        trace: From `layer_forward`.
+        d_h: (time, batch, hidden), the gradient with respect to h.
+        d_last: The gradient with respect to the last state.
+        running: (time,), how many of the first rows run at each step.
+
+    Returns:
+        The gradients with respect to the parameters, to x and to the first state.
+    """
+    steps, batch, inputs = trace.x.shape
+    d_a = np.zeros((steps, batch, p.W_x.shape[1]), trace.x.dtype)
+    d_W_h, d_b_h = np.zeros_like(p.W_h), np.zeros_like(p.b_h)
+    d_state = tuple(d.copy() for d in d_last)
+    for t in reversed(range(steps)):
+        n = running[t]
+        d_state[0][:n] += d_h[t, :n]
+        step = cell.backward(p, trace.caches[t], tuple(d[:n] for d in d_state))
+        for d, before in zip(d_state, step.state, strict=True):
+            d[:n] = before
+        d_a[t, :n] = step.a
+        d_W_h += step.W_h
+        d_b_h += step.b_h
+    x = trace.x.reshape(steps * batch, inputs)
+    rows = d_a.reshape(steps * batch, -1)
+    gradient = CellParameters(x.T @ rows, d_W_h, rows.sum(0), d_b_h)
+    return gradient, (rows @ p.W_x.T).reshape(trace.x.shape), d_state
+
+
+def running_at(lengths: Array, steps: int) -> Array:
+    """How many sequences run at each of the steps: (time,)."""
+    return (np.arange(steps)[:, np.newaxis] < lengths).sum(1)
+
+
+def initial_states(network: Network, batch: int, dtype: np.dtype) -> States:
+    """The state of every layer before a sequence: h_0 = 0."""
+    state = network.step_cell.initial_state(batch, network.hidden, dtype)
+    return (state,) * network.layers
+
+
+def forward(
+    network: Network, parameters: Parameters, x: Array, states: States, lengths: Array
+) -> tuple[Array, States, Trace]:
+    """A batch of sequences through all layers and the head.
+
+    Args:
+        network: The network.
+        parameters: Its parameters.
+        x: (time, batch, inputs), longest sequence first, zero after a sequence's end.
+        states: The state of every layer before the first step.
+        lengths: (batch,), falling.
+
+    Returns:
+        y of every step (time, batch, outputs), zero where a sequence has ended; the states
+        after each sequence's last step; the trace for `backward`.
+    """
+    steps, batch, _ = x.shape
+    running = running_at(lengths, steps)
+    layers, last = [], []
+    h = x
+    for i, state in enumerate(states):
+        p = network.layer(parameters, i)
+        h, end, trace = layer_forward(network.step_cell, p, h, state, running)
+        layers.append(trace)
+        last.append(end)
+    rows = h.reshape(steps * batch, -1), x.reshape(steps * batch, -1)
+    y = network.head(parameters, *rows).reshape(steps, batch, -1)
+    y[np.arange(steps)[:, np.newaxis] >= lengths] = 0
+    return y, tuple(last), Trace(layers, h, running)
+
+
+def backward(
+    network: Network, parameters: Parameters, trace: Trace, d_y: Array
+) -> dict[str, Array]:
+    """The gradient of `forward`: of the loss with respect to every parameter.
+
+    Args:
+        network: The network.
+        parameters: Its parameters.
+        trace: From `forward`.
+        d_y: (time, batch, outputs), the gradient with respect to y; zero where a sequence
+            has ended.
+    """
+    steps, batch, hidden = trace.h.shape
+    rows = d_y.reshape(steps * batch, -1)
+    d_W_y = trace.h.reshape(steps * batch, hidden).T @ rows
+    d_h = (rows @ parameters["head.W_y"].T).reshape(trace.h.shape)
+    layers: dict[str, Array] = {}
+    for i in reversed(range(network.layers)):
+        p = network.layer(parameters, i)
+        d_last = network.step_cell.initial_state(batch, hidden, d_h.dtype)  # zero
+        gradient, d_h, _ = layer_backward(
+            network.step_cell, p, trace.layers[i], d_h, d_last, trace.running
+        )
+        layers |= {f"layers.{i}.{f}": g for f, g in gradient._asdict().items()}
+    gradients = {**layers, "head.W_y": d_W_y, "head.b_y": rows.sum(0)}
+    return {name: gradients[name] for name in parameters}

@@ -1,0 +1,58 @@
+"""What can go wrong, as a tree.
+
+    BeamRnnError
+    ├── ConfigurationError      an argument that cannot work (also a ValueError)
+    ├── RecordError             a record that cannot be used (also a ValueError)
+    ├── TrainingError           training that cannot go on
+    ├── WeightsError            a weights file that cannot be trusted
+    │   ├── NotWeightsError         cut, altered, or not a weights file
+    │   └── WeightsVersionError     written by a newer version of the format
+    └── StateError              stored state that cannot be used
+
+Every message says what is wrong, the value, and what to do.
+"""
+
+
+class BeamRnnError(Exception):
+    """The root: catch this to catch everything that the library raises itself."""
+
+
+class ConfigurationError(BeamRnnError, ValueError):
+    """An argument is wrong; raised before any pipeline runs."""
+
+
+class RecordError(BeamRnnError, ValueError):
+    """A record cannot be used; inside a pipeline it becomes a dead letter.
+
+    Args:
+        reason: What is wrong, with the name of the column.
+        value: The offending value.
+    """
+
+    def __init__(self, reason: str, value: object):
+        super().__init__(reason, value)
+        self.reason = reason
+        self.value = value
+
+    def __str__(self) -> str:
+        return f"{self.reason}, got {self.value!r}"
+
+
+class TrainingError(BeamRnnError):
+    """Training cannot go on: nothing to learn from, or a loss that is not finite."""
+
+
+class WeightsError(BeamRnnError):
+    """A weights file cannot be trusted."""
+
+
+class NotWeightsError(WeightsError):
+    """The file is cut, altered, or was never a weights file."""
+
+
+class WeightsVersionError(WeightsError):
+    """The file was written by a newer version of the format."""
+
+
+class StateError(BeamRnnError):
+    """Stored state cannot be used: cut, of another version, or of another model."""

@@ -1,0 +1,163 @@
+"""The training loop: epochs of truncated BPTT over sequences, without Beam."""
+
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import asdict, dataclass, field
+from typing import NamedTuple
+
+import numpy as np
+
+from beam_rnn.batches import Sequence, scaled, shuffled_batches
+from beam_rnn.bptt import Bptt, Learner, learn
+from beam_rnn.columns import Columns
+from beam_rnn.errors import ConfigurationError, TrainingError
+from beam_rnn.losses import LOSSES
+from beam_rnn.model import Model
+from beam_rnn.network import Network
+from beam_rnn.optimizers import Adam, Optimizer
+from beam_rnn.scaler import SCALERS, Scaler
+
+
+@dataclass(frozen=True)
+class Training:
+    """How a network is trained.
+
+    Args:
+        bptt: Which steps the gradient passes through.
+        loss: "mse" or "mae".
+        optimizer: How a gradient changes the parameters.
+        epochs: How often the training passes over all sequences.
+        batch_size: How many sequences stand side by side in a batch.
+        clip_norm: The greatest global norm of a gradient; None for no limit.
+        scaler: "per_key", "global" or "none": see `beam_rnn.scaler.SCALERS`.
+        seed: Decides everything random: the same seed gives the same weights.
+
+    Raises:
+        ConfigurationError: A value outside its range.
+    """
+
+    bptt: Bptt = field(default_factory=lambda: Bptt(steps=32))
+    loss: str = "mse"
+    optimizer: Optimizer = field(default_factory=Adam)
+    epochs: int = 20
+    batch_size: int = 32
+    clip_norm: float | None = 1.0
+    scaler: str = "per_key"
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        for name, choices in (("loss", tuple(LOSSES)), ("scaler", SCALERS)):
+            if getattr(self, name) not in choices:
+                raise ConfigurationError(
+                    f"{name} must be one of {', '.join(choices)}, got {getattr(self, name)!r}"
+                )
+        for name, least in (("epochs", 1), ("batch_size", 1), ("seed", 0)):
+            value = getattr(self, name)
+            if not isinstance(value, int) or isinstance(value, bool) or value < least:
+                raise ConfigurationError(
+                    f"{name} must be a whole number of at least {least}, got {value!r}"
+                )
+        if self.clip_norm is not None and not self.clip_norm > 0:
+            raise ConfigurationError(f"clip_norm must be above 0 or None, got {self.clip_norm!r}")
+
+
+class Epoch(NamedTuple):
+    """How far the training is."""
+
+    epoch: int  # 1 for the first
+    epochs: int
+    loss: float  # the mean over the epoch, of scaled targets
+    records_per_second: float
+
+
+def fit(
+    network: Network,
+    columns: Columns,
+    sequences: Iterable[Sequence],
+    training: Training,
+    progress: Callable[[Epoch], None] = lambda _: None,
+) -> Model:
+    """A model trained on sequences.
+
+    The result depends on the sequences as a set, not on the order in which they come.
+
+    Args:
+        network: What to train.
+        columns: What the sequences were made from; kept in the model.
+        sequences: What to learn from.
+        training: How to train.
+        progress: Called after each epoch.
+
+    Raises:
+        TrainingError: There is nothing to learn from, or the loss is not finite.
+    """
+    ordered = sorted(
+        (s for s in sequences if len(s.times)), key=lambda s: (s.key, s.times[0], len(s.times))
+    )
+    if not ordered:
+        raise TrainingError(
+            "there is nothing to learn from: no sequence has a step. A key needs more than "
+            f"{columns.horizon} records (horizon={columns.horizon}) in the training part"
+        )
+    if network.residual:
+        columns.check_residual()
+    scaler = Scaler.fit(_by_key(ordered), columns, training.scaler)
+    pairs = scaled(ordered, scaler)
+    parameters = network.initialize(
+        len(columns.inputs), len(columns.targets), training.seed, np.float32
+    )
+    learner = Learner(parameters, training.optimizer.init(parameters))
+    random = np.random.default_rng(training.seed)
+    steps = sum(len(inputs) for inputs, _ in pairs)
+    curve = []
+    for number in range(1, training.epochs + 1):
+        started = time.perf_counter()
+        total = weight = 0.0
+        for batch in shuffled_batches(pairs, training.batch_size, random):
+            learner, losses = learn(
+                network,
+                learner,
+                batch,
+                bptt=training.bptt,
+                loss=LOSSES[training.loss],
+                optimizer=training.optimizer,
+                clip_norm=training.clip_norm,
+            )
+            total += sum(w.loss * w.weight for w in losses)
+            weight += sum(w.weight for w in losses)
+        curve.append(total / weight)
+        rate = steps / (time.perf_counter() - started)
+        progress(Epoch(number, training.epochs, curve[-1], rate))
+    facts = {
+        "settings": {
+            **asdict(training),
+            "optimizer": {"name": type(training.optimizer).__name__, **vars(training.optimizer)},
+        },
+        "sequences": len(ordered),
+        "records": steps,
+        "loss_curve": curve,
+        "until": _until(ordered),
+    }
+    return Model(network, learner.parameters, columns, scaler, facts)
+
+
+def _by_key(sequences: Iterable[Sequence]) -> dict[str, tuple[np.ndarray, np.ndarray]]:
+    """The inputs and targets of each key, one sequence after the other."""
+    keys: dict[str, list[Sequence]] = {}
+    for sequence in sequences:
+        keys.setdefault(sequence.key, []).append(sequence)
+    return {
+        key: (
+            np.concatenate([s.inputs for s in group]),
+            np.concatenate([s.targets for s in group]),
+        )
+        for key, group in keys.items()
+    }
+
+
+def _until(sequences: Iterable[Sequence]) -> dict[str, int]:
+    """The time of the last record of each key that the training has seen."""
+    until: dict[str, int] = {}
+    for sequence in sequences:
+        until[sequence.key] = max(sequence.until, until.get(sequence.key, sequence.until))
+    return until

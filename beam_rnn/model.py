@@ -1,0 +1,219 @@
+"""A trained network with all that is needed to use it."""
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, DTypeLike
+
+from beam_rnn.backprop import States, forward, initial_states
+from beam_rnn.cells import Array, project
+from beam_rnn.columns import Columns
+from beam_rnn.errors import ConfigurationError
+from beam_rnn.network import Network, Parameters
+from beam_rnn.scaler import Scaler
+
+
+@dataclass(frozen=True, eq=False)
+class Model:
+    """A network, its parameters, and what its numbers mean.
+
+        >>> network = Network("gru", hidden=4)
+        >>> model = Model(network, network.initialize(inputs=2, outputs=1, seed=0))
+        >>> model.forward(np.zeros((3, 5, 2), np.float32)).shape
+        (3, 5, 1)
+
+    Two models are equal when their digests are.
+
+    Args:
+        network: What was trained.
+        parameters: The parameters by name; they are made read-only.
+        columns: Which fields of a record are its inputs and targets; None for a network
+            that never saw records.
+        scaler: How inputs and targets are scaled; None for numbers as they are.
+        training: Facts about the training, as JSON values; not part of the digest.
+
+    Raises:
+        ConfigurationError: The parameters, columns or scaler do not fit each other.
+    """
+
+    network: Network
+    parameters: Parameters
+    columns: Columns | None = None
+    scaler: Scaler | None = None
+    training: Mapping[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        inputs, outputs = self.network.sizes(self.parameters)
+        types = {str(value.dtype) for value in self.parameters.values()}
+        if types not in ({"float32"}, {"float64"}):
+            raise ConfigurationError(
+                f"parameters must be all float32 or all float64, got {sorted(types)}"
+            )
+        if self.columns is not None:
+            sizes = len(self.columns.inputs), len(self.columns.targets)
+            if sizes != (inputs, outputs):
+                raise ConfigurationError(
+                    f"the parameters are for {inputs} inputs and {outputs} outputs, but "
+                    f"columns name {sizes[0]} inputs and {sizes[1]} targets: {self.columns}"
+                )
+            if self.network.residual:
+                self.columns.check_residual()
+        if self.scaler is not None:
+            scaling = self.scaler.default
+            sizes = len(scaling.inputs_center), len(scaling.targets_center)
+            if sizes != (inputs, outputs):
+                raise ConfigurationError(
+                    f"the parameters are for {inputs} inputs and {outputs} outputs, but the "
+                    f"scaler is for {sizes[0]} and {sizes[1]}"
+                )
+        frozen = {}
+        for name, value in self.parameters.items():
+            frozen[name] = np.ascontiguousarray(value).view()
+            frozen[name].flags.writeable = False
+        object.__setattr__(self, "parameters", frozen)
+
+    @property
+    def inputs(self) -> int:
+        """The size of x."""
+        return self.network.sizes(self.parameters)[0]
+
+    @property
+    def outputs(self) -> int:
+        """The size of y."""
+        return self.network.sizes(self.parameters)[1]
+
+    @property
+    def dtype(self) -> np.dtype:
+        """float32 or float64: the type of the parameters and of every number computed."""
+        return self.parameters["head.b_y"].dtype
+
+    @cached_property
+    def digest(self) -> str:
+        """SHA-256 of all that decides a prediction, in hexadecimal.
+
+        Network, columns and scaler as JSON, then name, type, shape and little-endian bytes
+        of each parameter.
+        """
+        sha = hashlib.sha256(json.dumps(self.to_json(), sort_keys=True).encode())
+        for name, value in self.parameters.items():
+            sha.update(f"\0{name}\0{value.dtype.name}\0{value.shape}\0".encode())
+            sha.update(value.astype(value.dtype.newbyteorder("<"), copy=False).tobytes())
+        return sha.hexdigest()
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Model) and self.digest == other.digest
+
+    def __hash__(self) -> int:
+        return hash(self.digest)
+
+    def to_json(self) -> dict[str, Any]:
+        """All but the parameters and the facts about the training, as JSON values."""
+        return {
+            "network": self.network.to_json(),
+            "columns": self.columns and self.columns.to_json(),
+            "scaler": self.scaler and self.scaler.to_json(),
+        }
+
+    def astype(self, dtype: DTypeLike) -> "Model":
+        """The same model with parameters of another type: float32 or float64."""
+        return replace(self, parameters={k: v.astype(dtype) for k, v in self.parameters.items()})
+
+    def initial_state(self, batch: int = 1) -> Array:
+        """The hidden state before a sequence, as `step` takes it: (batch, state_size)."""
+        return np.zeros((batch, self.network.state_size), self.dtype)
+
+    def step(self, state: Array, x: Array) -> tuple[Array, Array]:
+        """One step of a batch of sequences, each at its own place in time.
+
+        A row of the result has the same bits in every batch, and the same bits as the same
+        step inside `forward`.
+
+        Args:
+            state: (batch, state_size): h, and c for the LSTM, of each layer in turn.
+            x: (batch, inputs), scaled.
+
+        Returns:
+            The next state and y (batch, outputs), scaled.
+        """
+        parts: list[Array] = []
+        h = x
+        for i, layer_state in enumerate(self._unpack(state)):
+            p = self.network.layer(self.parameters, i)
+            following, _ = self.network.step_cell.forward(p, layer_state, project(p, h))
+            h = following[0]
+            parts.extend(following)
+        return np.concatenate(parts, 1), self.network.head(self.parameters, h, x)
+
+    def forward(
+        self,
+        x: ArrayLike,
+        lengths: ArrayLike | None = None,
+        initial_state: Array | None = None,
+    ) -> Array:
+        """The outputs of a batch of sequences.
+
+        Args:
+            x: (batch, time, inputs), scaled; in the parameters' type.
+            lengths: (batch,), the length of each sequence; None if all fill `time`. What
+                stands after a sequence's end is not looked at.
+            initial_state: (batch, state_size); None for h_0 = 0.
+
+        Returns:
+            (batch, time, outputs), scaled; zero after a sequence's end.
+
+        Raises:
+            ConfigurationError: A shape that does not fit.
+        """
+        return self.run(x, lengths, initial_state)[0]
+
+    def run(
+        self,
+        x: ArrayLike,
+        lengths: ArrayLike | None = None,
+        initial_state: Array | None = None,
+    ) -> tuple[Array, Array]:
+        """`forward`, and the state after each sequence's last step (batch, state_size)."""
+        x = np.asarray(x, self.dtype)
+        if x.ndim != 3 or x.shape[2] != self.inputs:
+            raise ConfigurationError(
+                f"x must have the shape (batch, time, {self.inputs}), got {x.shape}"
+            )
+        batch, time, _ = x.shape
+        if lengths is None:
+            lengths = np.full(batch, time)
+        lengths = np.asarray(lengths)
+        if lengths.shape != (batch,) or lengths.min(initial=0) < 0 or lengths.max(initial=0) > time:
+            raise ConfigurationError(
+                f"lengths must be {batch} whole numbers from 0 to {time}, got {lengths}"
+            )
+        longest_first = np.argsort(-lengths, kind="stable")
+        valid = np.arange(time)[:, np.newaxis] < lengths[longest_first]
+        sorted_x = np.where(valid[..., np.newaxis], x[longest_first].swapaxes(0, 1), 0)
+        if initial_state is None:
+            states = initial_states(self.network, batch, self.dtype)
+        else:
+            given = np.asarray(initial_state, self.dtype)
+            if given.shape != (batch, self.network.state_size):
+                raise ConfigurationError(
+                    f"initial_state must have the shape ({batch}, {self.network.state_size}), "
+                    f"got {given.shape}"
+                )
+            states = self._unpack(given[longest_first])
+        y, last, _ = forward(
+            self.network, self.parameters, sorted_x, states, lengths[longest_first]
+        )
+        outputs, state = np.empty_like(y.swapaxes(0, 1)), np.empty_like(self.initial_state(batch))
+        outputs[longest_first] = y.swapaxes(0, 1)
+        state[longest_first] = np.concatenate([s for layer in last for s in layer], 1)
+        return outputs, state
+
+    def _unpack(self, state: Array) -> States:
+        """(batch, state_size) as the state of each layer."""
+        each = self.network.step_cell.states
+        parts = np.split(state, self.network.layers * each, axis=1)
+        return tuple(tuple(parts[i : i + each]) for i in range(0, len(parts), each))

@@ -1,0 +1,263 @@
+"""The rows that go in and come out: reading a record, and the types of the results.
+
+A record is a dict, a `beam.Row`, a NamedTuple, or any object with attributes. What comes out
+are NamedTuples with a Beam row coder: any runner, any language, SQL and YAML can read them.
+Their fields are only ever added to at the end.
+"""
+
+import math
+import numbers
+import reprlib
+from collections.abc import Mapping, Sequence
+from datetime import datetime, timedelta, timezone
+from typing import Any, NamedTuple
+
+import numpy as np
+from apache_beam.coders import registry
+from apache_beam.utils.timestamp import Timestamp
+
+from beam_rnn.cells import Array
+from beam_rnn.columns import Columns
+from beam_rnn.errors import RecordError
+from beam_rnn.state import encode_record
+
+MAX_KEY_BYTES = 1024
+MAX_MICROS = (2**63 - 1) // 1000  # the end of 64-bit nanoseconds, 2262-04-11
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=timezone.utc)
+_SHORT = reprlib.Repr()
+_SHORT.maxdict = _SHORT.maxtuple = 64
+_SHORT.maxlist, _SHORT.maxstring, _SHORT.maxother = 16, 256, 1024
+
+
+class Prediction(NamedTuple):
+    """What the network says after a record.
+
+    Attributes:
+        key: The record's key, as text.
+        time: The record's event time, in microseconds since 1970.
+        step: Which step of its sequence it was: 1 for the first.
+        outputs: One number for each target, in the target's unit, for the record `horizon`
+            records later.
+        model: The digest of the model that made it.
+        state: The hidden state after the step, raw little-endian float32; empty unless
+            `Predict(with_state=True)`.
+    """
+
+    key: str
+    time: int
+    step: int
+    outputs: Sequence[float]
+    model: str
+    state: bytes
+
+    @property
+    def event_time(self) -> Timestamp:
+        """The record's event time."""
+        return Timestamp(micros=self.time)
+
+
+class LateRecord(NamedTuple):
+    """A record that came after its key's hidden state had passed its time.
+
+    Attributes:
+        key: The record's key, as text.
+        time: The record's event time, in microseconds since 1970.
+        behind: How far behind the key's last step that is, in microseconds.
+        inputs: Its inputs, as recorded.
+    """
+
+    key: str
+    time: int
+    behind: int
+    inputs: Sequence[float]
+
+
+class InvalidRecord(NamedTuple):
+    """A dead letter: a record that cannot be used.
+
+    Attributes:
+        key: Its key, as text; empty if it has none that can be used.
+        reason: What is wrong with it.
+        value: The offending value, as Python writes it.
+        record: The whole record, as Python writes it, shortened if it is long.
+    """
+
+    key: str
+    reason: str
+    value: str
+    record: str
+
+
+for _row in (Prediction, LateRecord, InvalidRecord):
+    registry.register_row(_row)
+
+
+class Record(NamedTuple):
+    """A record that was read and checked.
+
+    Attributes:
+        key: Its key, as text.
+        data: Time, sequence number and numbers, as `beam_rnn.state.encode_record` has them.
+    """
+
+    key: str
+    data: bytes
+
+
+class RecordReader:
+    """Reads records by their columns.
+
+        >>> reader = RecordReader(Columns(key="id", time="at", inputs=["x"]))
+        >>> reader.read({"id": 7, "at": "2014-07-01 00:00:00", "x": 1.5}).key
+        '7'
+        >>> reader.read({"id": 7, "at": "2014-07-01 00:00:00", "x": "1.5"})
+        Traceback (most recent call last):
+        ...
+        beam_rnn.errors.RecordError: x must be a number, got '1.5'
+
+    Args:
+        columns: Which fields mean what.
+        targets: Whether records must have the targets too, as those for training do.
+    """
+
+    def __init__(self, columns: Columns, targets: bool = False):
+        self._columns = columns
+        self._numbers = tuple(columns.inputs) + (tuple(columns.targets) if targets else ())
+
+    def read(self, record: Any, element_time: Timestamp | None = None) -> Record:
+        """The record, checked.
+
+        Args:
+            record: A dict, a `beam.Row`, a NamedTuple, or any object with attributes.
+            element_time: Its Beam timestamp, used where no column is named for the time.
+
+        Raises:
+            RecordError: A field is missing or cannot be used.
+        """
+        columns = self._columns
+        key = key_text(columns.key, field(record, columns.key))
+        if columns.time is not None:
+            time = micros(columns.time, field(record, columns.time))
+        else:
+            time = micros("the element's timestamp", element_time)
+        sequence = 0
+        if columns.sequence is not None:
+            sequence = whole(columns.sequence, field(record, columns.sequence))
+        values = [number(name, field(record, name)) for name in self._numbers]
+        return Record(key, encode_record(time, sequence, np.array(values)))
+
+    def invalid(self, record: Any, error: RecordError) -> InvalidRecord:
+        """The dead letter for a record that `read` refused."""
+        try:
+            key = key_text(self._columns.key, field(record, self._columns.key))
+        except RecordError:
+            key = ""
+        return InvalidRecord(key, error.reason, _SHORT.repr(error.value), _SHORT.repr(record))
+
+
+def field(record: Any, name: str) -> Any:
+    """One field of a record."""
+    try:
+        return record[name] if isinstance(record, Mapping) else getattr(record, name)
+    except (KeyError, AttributeError) as error:
+        raise RecordError(f"the record has no field {name!r}", record) from error
+
+
+def key_text(name: str, value: Any) -> str:
+    """A key as text: text as it is, a whole number in decimal, bytes as UTF-8."""
+    if isinstance(value, str):
+        text = value
+    elif isinstance(value, numbers.Integral) and not isinstance(value, bool):
+        text = str(int(value))
+    elif isinstance(value, bytes):
+        try:
+            text = value.decode()
+        except UnicodeDecodeError as error:
+            raise RecordError(f"{name} must be UTF-8", value) from error
+    else:
+        raise RecordError(f"{name} must be text, a whole number or bytes to be a key", value)
+    try:
+        size = len(text.encode())
+    except UnicodeEncodeError as error:
+        raise RecordError(f"{name} must be valid Unicode to be a key", value) from error
+    if not 0 < size <= MAX_KEY_BYTES:
+        raise RecordError(f"{name} must have 1 to {MAX_KEY_BYTES} bytes to be a key", value)
+    return text
+
+
+def micros(name: str, value: Any) -> int:
+    """An event time as microseconds since 1970.
+
+    Args:
+        name: The column, for the error.
+        value: A Beam Timestamp, a datetime (UTC if it has no zone), a numpy datetime64, an
+            ISO 8601 text, or seconds since 1970.
+    """
+    try:
+        time = _micros(value)
+    except (ValueError, OverflowError, TypeError) as error:
+        raise RecordError(
+            f"{name} must be a time: a Timestamp, a datetime, ISO 8601 text or seconds since 1970",
+            value,
+        ) from error
+    if not 0 <= time <= MAX_MICROS:
+        raise RecordError(
+            f"{name} must be between 1970 and 2262 (a number counts seconds, not milliseconds)",
+            value,
+        )
+    return time
+
+
+def _micros(value: Any) -> int:
+    if isinstance(value, Timestamp):
+        return int(value.micros)
+    if isinstance(value, str):
+        value = datetime.fromisoformat(value.strip().replace("Z", "+00:00"))
+    if isinstance(value, datetime):
+        if value.tzinfo is None:
+            value = value.replace(tzinfo=timezone.utc)
+        return (value - _EPOCH) // timedelta(microseconds=1)
+    if isinstance(value, np.datetime64):
+        if np.isnat(value):
+            raise ValueError("not a time")
+        return int(value.astype("datetime64[us]").astype(np.int64))
+    if isinstance(value, numbers.Integral) and not isinstance(value, bool):
+        return int(value) * 1_000_000
+    if isinstance(value, numbers.Real) and not isinstance(value, bool):
+        return round(float(value) * 1_000_000)
+    raise TypeError(f"{type(value).__name__} is no time")
+
+
+def whole(name: str, value: Any) -> int:
+    """A sequence number: a whole number of 64 bits."""
+    if not isinstance(value, numbers.Integral) or isinstance(value, bool):
+        raise RecordError(f"{name} must be a whole number", value)
+    if not -(2**63) <= int(value) < 2**63:
+        raise RecordError(f"{name} must be a whole number of 64 bits", value)
+    return int(value)
+
+
+def number(name: str, value: Any) -> float:
+    """An input or a target: a finite number; True is 1."""
+    if type(value) is not float:
+        if isinstance(value, (list, tuple, np.ndarray)):
+            raise RecordError(f"{name} must be one number, not a list of {_length(value)}", value)
+        if not isinstance(value, (numbers.Real, np.bool_)):
+            raise RecordError(f"{name} must be a number", value)
+        try:
+            value = float(value)
+        except (OverflowError, ValueError, TypeError) as error:
+            raise RecordError(f"{name} must be a number of 64 bits", value) from error
+    if not math.isfinite(value):
+        raise RecordError(f"{name} must be finite", value)
+    return value
+
+
+def _length(value: Any) -> int:
+    return value.size if isinstance(value, np.ndarray) else len(value)
+
+
+def poisoned(key: str, inputs: Array, reason: str) -> InvalidRecord:
+    """The dead letter for a record whose step left the range of numbers."""
+    return InvalidRecord(key, reason, _SHORT.repr(inputs.tolist()), "")

@@ -1,0 +1,102 @@
+"""Records of a key, in any Beam window, into sequences."""
+
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+import apache_beam as beam
+from apache_beam.metrics import Metrics
+from apache_beam.pvalue import TaggedOutput
+
+from beam_rnn.batches import Sequence
+from beam_rnn.columns import Columns
+from beam_rnn.errors import RecordError
+from beam_rnn.records import RecordReader
+from beam_rnn.state import decode_records
+
+
+def cut(
+    key: str,
+    records: Iterable[bytes],
+    columns: Columns,
+    length: int | None = None,
+    stride: int | None = None,
+    fraction: float = 1.0,
+) -> list[Sequence]:
+    """The sequences of one key, from its records in any order.
+
+    Records are sorted by time, sequence number and value; equal ones count once. The target
+    of each step is that of the record `horizon` later, so the last `horizon` records have no
+    step of their own.
+
+    Args:
+        key: The key.
+        records: Its records, as `RecordReader(columns, targets=True)` gives them.
+        columns: What they hold.
+        length: Steps a sequence; None for all in one. The last one may be shorter.
+        stride: Steps from the start of one sequence to the start of the next; None for
+            `length`.
+        fraction: Take this first part of the records, in time.
+
+    Returns:
+        The sequences, in order; none if there are not more than `horizon` records.
+    """
+    ordered = sorted(set(records))
+    ordered = ordered[: int(len(ordered) * fraction)]
+    steps = len(ordered) - columns.horizon
+    if steps < 1:
+        return []
+    times, numbers = decode_records(ordered)
+    inputs, targets = numbers[:, : len(columns.inputs)], numbers[:, len(columns.inputs) :]
+    targets = targets[columns.horizon :]
+    length = min(length or steps, steps)
+    sequences = []
+    for start in range(0, steps, stride or length):
+        stop = min(start + length, steps)
+        sequences.append(
+            Sequence(
+                key,
+                times[start:stop],
+                inputs[start:stop],
+                targets[start:stop],
+                int(times[stop - 1 + columns.horizon]),
+            )
+        )
+        if stop == steps:
+            break
+    return sequences
+
+
+class ReadRecords(beam.DoFn):
+    """Checks records; those that cannot be used go to the output "invalid".
+
+    Args:
+        columns: Which fields mean what.
+        strict: Raise the error of a bad record.
+    """
+
+    def __init__(self, columns: Columns, strict: bool):
+        self._reader = RecordReader(columns, targets=True)
+        self._strict = strict
+        self._invalid = Metrics.counter("beam_rnn", "records_invalid")
+
+    def process(self, element: Any, timestamp: Any = beam.DoFn.TimestampParam) -> Iterator[Any]:
+        """One record in, one checked record or one dead letter out."""
+        try:
+            yield tuple(self._reader.read(element, timestamp))
+        except RecordError as error:
+            if self._strict:
+                raise
+            self._invalid.inc()
+            yield TaggedOutput("invalid", self._reader.invalid(element, error))
+
+
+class CutSequences(beam.DoFn):
+    """`cut` for each key."""
+
+    def __init__(self, columns: Columns, length: int | None, stride: int | None, fraction: float):
+        self._arguments = columns, length, stride, fraction
+
+    def process(self, element: tuple[str, Iterable[bytes]]) -> Iterator[Sequence]:
+        """A key and all its records in, its sequences out."""
+        key, records = element
+        yield from cut(key, records, *self._arguments)

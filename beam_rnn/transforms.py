@@ -1,0 +1,289 @@
+"""The public transforms. Wiring only: what happens is in the modules that this one imports."""
+
+import os
+from typing import Any, NamedTuple
+
+import apache_beam as beam
+from apache_beam import PCollection
+from apache_beam.io import fileio
+from apache_beam.transforms.window import GlobalWindows, NonMergingWindowFn
+
+from beam_rnn.batches import Sequence
+from beam_rnn.columns import Columns
+from beam_rnn.errors import ConfigurationError
+from beam_rnn.fit import Training
+from beam_rnn.model import Model
+from beam_rnn.network import Network
+from beam_rnn.records import InvalidRecord, LateRecord, Prediction
+from beam_rnn.sequences import CutSequences, ReadRecords
+from beam_rnn.stateful import (
+    INVALID,
+    LATE,
+    CheckRecords,
+    ModelLoader,
+    StepInOrder,
+    StepOnArrival,
+)
+from beam_rnn.storage import read_model
+from beam_rnn.training import TrainModel, WriteWeights
+
+ORDERS = ("event_time", "arrival")
+
+
+class SequencesOutputs(NamedTuple):
+    """What `Sequences(...).with_exception_handling()` gives."""
+
+    sequences: PCollection[Sequence]
+    invalid: PCollection[InvalidRecord]
+
+
+class PredictOutputs(NamedTuple):
+    """What `Predict` gives.
+
+    Attributes:
+        predictions: One for each record that could be used.
+        late: Records that came after their key's hidden state had passed their time.
+        invalid: Dead letters: records that cannot be used, with the reason.
+    """
+
+    predictions: PCollection[Prediction]
+    late: PCollection[LateRecord]
+    invalid: PCollection[InvalidRecord]
+
+
+class Sequences(beam.PTransform):
+    """Turns records, in any order and in any Beam window, into sequences to learn from.
+
+    The records of each key and window are sorted by event time, equal ones count once, and
+    each step gets as its target the record `columns.horizon` later.
+
+    A record that cannot be used stops the pipeline with an error that names the value. To go
+    on without it, take it as a dead letter:
+
+        sequences, invalid = records | Sequences(columns).with_exception_handling()
+
+    Args:
+        columns: Which fields of a record mean what.
+        length: Steps a sequence; all of a key's records in one if left out. The last sequence
+            of a key may be shorter.
+        stride: Steps from the start of one sequence to the start of the next; `length` if
+            left out.
+        fraction: Take this first part of each key's records, in time: 0.6 leaves the last
+            40 % for evaluation.
+
+    Raises:
+        ConfigurationError: A number outside its range.
+    """
+
+    def __init__(
+        self,
+        columns: Columns,
+        length: int | None = None,
+        stride: int | None = None,
+        fraction: float = 1.0,
+    ):
+        super().__init__()
+        _check_type("columns", columns, Columns)
+        for name, value in (("length", length), ("stride", stride)):
+            if value is not None and (not isinstance(value, int) or value < 1):
+                raise ConfigurationError(
+                    f"{name} must be a whole number of at least 1, got {value!r}"
+                )
+        if stride is not None and length is None:
+            raise ConfigurationError(f"stride={stride!r} needs a length")
+        if not 0 < fraction <= 1:
+            raise ConfigurationError(f"fraction must be in (0, 1], got {fraction!r}")
+        self._columns = columns
+        self._length = length
+        self._stride = stride
+        self._fraction = fraction
+        self._dead_letters = False
+
+    def with_exception_handling(self) -> "Sequences":
+        """Give dead letters instead of an error: the result is `SequencesOutputs`."""
+        self._dead_letters = True
+        return self
+
+    def expand(self, pcoll: PCollection[Any]) -> Any:
+        """Read and check, group by key, sort and cut."""
+        read = ReadRecords(self._columns, strict=not self._dead_letters)
+        checked = pcoll | "Read" >> beam.ParDo(read).with_output_types(
+            tuple[str, bytes], invalid=InvalidRecord
+        ).with_outputs(INVALID, main="checked")
+        cut = CutSequences(self._columns, self._length, self._stride, self._fraction)
+        sequences = (
+            checked.checked
+            | "ByKey" >> beam.GroupByKey()
+            | "Cut" >> beam.ParDo(cut).with_output_types(Sequence)
+        )
+        return SequencesOutputs(sequences, checked.invalid) if self._dead_letters else sequences
+
+
+class Train(beam.PTransform):
+    """Learns a model from sequences, by back-propagation through time.
+
+    All sequences go to one worker, which runs every epoch: exact mini-batch BPTT, for a
+    history that fits one worker. How far it is goes to the log of `beam_rnn.training`.
+
+    Args:
+        network: What to train.
+        columns: The columns that the sequences were made with; they are kept in the model.
+        training: How to train; `Training()` if left out.
+
+    Raises:
+        ConfigurationError: An argument of another type; a residual network whose targets are
+            not its first inputs.
+    """
+
+    def __init__(self, network: Network, columns: Columns, training: Training | None = None):
+        super().__init__()
+        training = training or Training()
+        _check_type("network", network, Network)
+        _check_type("columns", columns, Columns)
+        _check_type("training", training, Training)
+        if network.residual:
+            columns.check_residual()
+        self._fn = TrainModel(network, columns, training)
+
+    def expand(self, pcoll: PCollection[Sequence]) -> PCollection[Model]:
+        """Bring all sequences to one worker and fit."""
+        gather = beam.CombineGlobally(beam.combiners.ToListCombineFn())
+        if not isinstance(pcoll.windowing.windowfn, GlobalWindows):
+            gather = gather.without_defaults()  # an empty window has no model
+        return pcoll | "Gather" >> gather | "Fit" >> beam.ParDo(self._fn).with_output_types(Model)
+
+
+class WriteModel(beam.PTransform):
+    """Writes a model to an Arrow file, and gives the path.
+
+    The file is written under a temporary name and renamed, so that a reader sees the old one
+    or the new one and never a part.
+
+    Args:
+        path: The file, on any filesystem that Beam knows.
+    """
+
+    def __init__(self, path: str | os.PathLike[str]):
+        super().__init__()
+        self._path = _path("path", path)
+
+    def expand(self, pcoll: PCollection[Model]) -> PCollection[str]:
+        """Gather the models of a path, which must be one, and write it."""
+        path = self._path
+        return (
+            pcoll
+            | "ToPath" >> beam.Map(lambda model: (path, model))
+            | "ByPath" >> beam.GroupByKey()
+            | "Write" >> beam.ParDo(WriteWeights()).with_output_types(str)
+        )
+
+
+class ReadModel(beam.PTransform):
+    """Reads models from Arrow files.
+
+    Args:
+        pattern: A file or a pattern of files, on any filesystem that Beam knows. That none is
+            there is an error.
+    """
+
+    def __init__(self, pattern: str | os.PathLike[str]):
+        super().__init__()
+        self._pattern = _path("pattern", pattern)
+
+    def expand(self, pbegin: Any) -> PCollection[Model]:
+        """Match the files and read each."""
+        return (
+            pbegin
+            | "Match" >> fileio.MatchFiles(self._pattern, fileio.EmptyMatchTreatment.DISALLOW)
+            | "Read" >> beam.Map(lambda file: read_model(file.path)).with_output_types(Model)
+        )
+
+
+class Predict(beam.PTransform):
+    """Carries each key's hidden state across its records; one prediction for each record.
+
+    The same records give the same predictions, bit for bit, in a batch and in a stream, in
+    whatever order they come within `wait`.
+
+    Args:
+        weights: The weights file, on any filesystem that Beam knows. It names the columns.
+        order: "event_time": records wait until the watermark has passed them, and are taken
+            in the order of their time. "arrival": each is taken when it comes, for sources
+            that are in order already.
+        wait: How many seconds longer than the watermark says a record is waited for.
+        grid: Records become due at multiples of so many seconds: a coarser grid means fewer
+            timers and later predictions.
+        with_state: Put the hidden state after the step into each prediction.
+
+    Raises:
+        ConfigurationError: A value outside its range; at construction of the pipeline, a
+            merging window.
+    """
+
+    def __init__(
+        self,
+        weights: str | os.PathLike[str],
+        order: str = "event_time",
+        wait: float = 0.0,
+        grid: float = 0.5,
+        with_state: bool = False,
+    ):
+        super().__init__()
+        self._weights = _path("weights", weights)
+        if order not in ORDERS:
+            raise ConfigurationError(f"order must be one of {ORDERS}, got {order!r}")
+        if not 0 <= wait < float("inf"):
+            raise ConfigurationError(f"wait must be 0 seconds or more, got {wait!r}")
+        if not 1e-6 <= grid < float("inf"):
+            raise ConfigurationError(f"grid must be a microsecond or more, got {grid!r}")
+        self._order = order
+        self._wait = wait
+        self._grid = grid
+        self._with_state = with_state
+
+    # No return annotation: Beam knows only a PCollection there.
+    def expand(self, pcoll: PCollection[Any]):  # type: ignore[no-untyped-def] # noqa: ANN201
+        """Check each record, then step its key."""
+        windowfn = pcoll.windowing.windowfn
+        if not isinstance(windowfn, NonMergingWindowFn):
+            raise ConfigurationError(
+                f"Predict cannot carry a hidden state across {windowfn}: state does not follow "
+                "windows that merge. Use fixed, sliding or global windows here, and cut "
+                "sessions with Sequences"
+            )
+        loader = ModelLoader(self._weights)
+        checked = pcoll | "Check" >> beam.ParDo(CheckRecords(loader)).with_output_types(
+            tuple[str, bytes], invalid=InvalidRecord
+        ).with_outputs(INVALID, main="checked")
+        if self._order == "arrival":
+            step: beam.DoFn = StepOnArrival(loader, self._with_state)
+        else:
+            wait, grid = round(self._wait * 1e6), round(self._grid * 1e6)
+            step = StepInOrder(loader, wait, grid, self._with_state)
+        stepped = checked.checked | "Step" >> beam.ParDo(step).with_output_types(
+            Prediction, late=LateRecord, invalid=InvalidRecord
+        ).with_outputs(LATE, INVALID, main="predictions")
+        invalid = (checked.invalid, stepped.invalid) | "Invalid" >> beam.Flatten()
+        return PredictOutputs(stepped.predictions, stepped.late, invalid)
+
+    def display_data(self) -> dict[str, Any]:
+        """What the monitoring page of a runner shows."""
+        return {
+            "weights": self._weights,
+            "order": self._order,
+            "wait_seconds": self._wait,
+            "grid_seconds": self._grid,
+        }
+
+
+def _check_type(name: str, value: Any, kind: type) -> None:
+    if not isinstance(value, kind):
+        raise ConfigurationError(
+            f"{name} must be a {kind.__name__}, got {value!r} ({type(value).__name__})"
+        )
+
+
+def _path(name: str, value: Any) -> str:
+    if not isinstance(value, (str, os.PathLike)) or not os.fspath(value):
+        raise ConfigurationError(f"{name} must be the path of a file, got {value!r}")
+    return str(os.fspath(value))

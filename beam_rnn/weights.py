@@ -1,0 +1,215 @@
+"""Model <-> Arrow file; the only module that knows this format.
+
+Version 1 is an Arrow IPC file with one row a parameter, each in a record batch of its own:
+
+| column | type | |
+|---|---|---|
+| name | string | `layers.0.W_x` and so on |
+| shape | list<int64> | rows, columns |
+| values | list<float32> | row by row; 64-byte aligned in the file |
+
+The schema's metadata holds, as JSON: `beam_rnn.format_version`, `beam_rnn.network`,
+`beam_rnn.columns`, `beam_rnn.scaler`, `beam_rnn.training`, and as text `beam_rnn.digest`
+(the model's) and `beam_rnn.training_sha256`. Any Arrow library can read it; this one reads
+it through a memory map without a copy. There is no pickle in it.
+"""
+
+import hashlib
+import json
+import os
+import uuid
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from beam_rnn.cells import Array
+from beam_rnn.columns import Columns
+from beam_rnn.errors import (
+    ConfigurationError,
+    NotWeightsError,
+    WeightsError,
+    WeightsVersionError,
+)
+from beam_rnn.model import Model
+from beam_rnn.network import Network
+from beam_rnn.scaler import Scaler
+
+FORMAT_VERSION = 1
+
+_ALIGNMENT = 64
+_FIELDS = (
+    pa.field("name", pa.string(), nullable=False),
+    pa.field("shape", pa.list_(pa.int64()), nullable=False),
+    pa.field("values", pa.list_(pa.float32()), nullable=False),
+)
+_PADDING_KEY = "padding"
+
+
+def save(model: Model, path: str | os.PathLike[str]) -> None:
+    """Write a model to a local file: to a temporary name beside it, then renamed.
+
+    Args:
+        model: The model, its parameters float32.
+        path: The file; one that is there is replaced in one move.
+
+    Raises:
+        WeightsError: The parameters are not float32.
+    """
+    target = Path(path)
+    temporary = target.with_name(f".{target.name}.{uuid.uuid4().hex}")
+    try:
+        temporary.write_bytes(to_bytes(model))
+        temporary.replace(target)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def load(path: str | os.PathLike[str]) -> Model:
+    """Read a model from a local file, its parameters views of a memory map.
+
+        >>> load("weights.arrow")  # doctest: +SKIP
+
+    Args:
+        path: The file.
+
+    Raises:
+        FileNotFoundError: There is no such file.
+        NotWeightsError: The file is cut, altered, or not a weights file.
+        WeightsVersionError: A newer version of the library wrote it.
+    """
+    if Path(path).stat().st_size == 0:
+        raise NotWeightsError(f"{os.fspath(path)!r} is empty, not a weights file")
+    with pa.memory_map(os.fspath(path)) as source:
+        return from_buffer(source.read_buffer(), os.fspath(path))
+
+
+def to_bytes(model: Model) -> bytes:
+    """A model as the bytes of a weights file; the same model gives the same bytes.
+
+    Raises:
+        WeightsError: The parameters are not float32.
+    """
+    if model.dtype != np.float32:
+        raise WeightsError(
+            f"a weights file holds float32, the parameters are {model.dtype}: write "
+            "model.astype('float32')"
+        )
+    training = json.dumps(dict(model.training), sort_keys=True)
+    metadata = {
+        "beam_rnn.format_version": str(FORMAT_VERSION),
+        **{f"beam_rnn.{k}": json.dumps(v, sort_keys=True) for k, v in model.to_json().items()},
+        "beam_rnn.training": training,
+        "beam_rnn.training_sha256": hashlib.sha256(training.encode()).hexdigest(),
+        "beam_rnn.digest": model.digest,
+    }
+    schema = pa.schema(_FIELDS, metadata)
+    # Arrow aligns to 8 bytes. Metadata of a batch comes before its values, so a text of the
+    # right length in it moves them to where they should be.
+    paddings = [0] * len(model.parameters)
+    for i, address in enumerate(_addresses(_write(model.parameters, schema, paddings))):
+        paddings[i] = -(address + sum(paddings)) % _ALIGNMENT
+    return _write(model.parameters, schema, paddings).to_pybytes()
+
+
+def from_buffer(data: pa.Buffer | bytes, name: str = "<buffer>") -> Model:
+    """A model from the bytes of a weights file, its parameters views of them.
+
+    Args:
+        data: The bytes.
+        name: What to call them in an error.
+
+    Raises:
+        NotWeightsError: The bytes are cut, altered, or not a weights file.
+        WeightsVersionError: A newer version of the library wrote them.
+    """
+    try:
+        with pa.ipc.open_file(pa.py_buffer(data)) as reader:
+            schema = reader.schema
+            table = None if _version(schema, name) > FORMAT_VERSION else reader.read_all()
+    except (pa.ArrowException, OSError) as error:
+        raise NotWeightsError(
+            f"{name!r} cannot be read as an Arrow file, it is cut, altered or of another "
+            f"format: {error}"
+        ) from error
+    if table is None:
+        raise WeightsVersionError(
+            f"{name!r} has weights format version {_version(schema, name)}, this beam_rnn reads "
+            f"up to {FORMAT_VERSION}: install a newer beam_rnn"
+        )
+    if [(f.name, f.type) for f in schema] != [(f.name, f.type) for f in _FIELDS]:
+        raise NotWeightsError(f"{name!r} has the wrong columns for weights: {schema.names}")
+    try:
+        table.validate(full=True)
+        model = _model(table, _decoded(schema))
+    except (pa.ArrowException, ConfigurationError, ValueError, TypeError, KeyError) as error:
+        raise NotWeightsError(f"{name!r} is altered, it does not fit together: {error}") from error
+    recorded = _decoded(schema)["digest"]
+    if model.digest != recorded:
+        raise NotWeightsError(
+            f"{name!r} is altered: its parameters have the digest {model.digest}, it was "
+            f"written with {recorded}"
+        )
+    return model
+
+
+def _write(parameters: Mapping[str, Array], schema: pa.Schema, paddings: list[int]) -> pa.Buffer:
+    sink = pa.BufferOutputStream()
+    with pa.ipc.new_file(sink, schema) as writer:
+        for (name, value), padding in zip(parameters.items(), paddings, strict=True):
+            values = pa.ListArray.from_arrays(
+                pa.array([0, value.size], pa.int32()), pa.array(value.reshape(-1))
+            )
+            row = pa.record_batch(
+                [pa.array([name]), pa.array([value.shape], _FIELDS[1].type), values], schema
+            )
+            writer.write_batch(row, {_PADDING_KEY: "." * (padding + 1)})
+    return sink.getvalue()
+
+
+def _addresses(data: pa.Buffer) -> list[int]:
+    """Where in the file the values of each parameter begin."""
+    with pa.ipc.open_file(data) as reader:
+        rows = [reader.get_batch(i).column("values") for i in range(reader.num_record_batches)]
+    return [row.values.buffers()[1].address - data.address for row in rows]
+
+
+def _version(schema: pa.Schema, name: str) -> int:
+    text = (schema.metadata or {}).get(b"beam_rnn.format_version")
+    if text is None:
+        raise NotWeightsError(
+            f"{name!r} is an Arrow file but holds no beam_rnn weights; its columns are "
+            f"{schema.names}"
+        )
+    try:
+        return int(text)
+    except ValueError as error:
+        raise NotWeightsError(f"{name!r} has weights format version {text!r}") from error
+
+
+def _decoded(schema: pa.Schema) -> dict[str, Any]:
+    """The metadata of version 1."""
+    text = {k.decode().removeprefix("beam_rnn."): v.decode() for k, v in schema.metadata.items()}
+    found = hashlib.sha256(text["training"].encode()).hexdigest()
+    if found != text["training_sha256"]:
+        raise ValueError(f"the facts about training have the digest {found}")
+    values = {k: json.loads(text[k]) for k in ("network", "columns", "scaler", "training")}
+    return {**values, "digest": text["digest"]}
+
+
+def _model(table: pa.Table, metadata: Mapping[str, Any]) -> Model:
+    parameters = {}
+    for batch in table.to_batches():
+        for name, shape, values in zip(*(batch.column(i) for i in range(3)), strict=True):
+            flat = values.values.to_numpy(zero_copy_only=True)
+            parameters[name.as_py()] = flat.reshape(shape.as_py())
+    columns, scaler = metadata["columns"], metadata["scaler"]
+    return Model(
+        Network(**metadata["network"]),
+        parameters,
+        columns and Columns(**columns),
+        scaler and Scaler.from_json(scaler),
+        metadata["training"],
+    )

@@ -1,0 +1,145 @@
+"""Train on real series, stream what comes after, and show what came out.
+
+    python -m pipelines.demo
+
+Seven series of the Numenta Anomaly Benchmark (servers, taxis, temperatures; one record every
+5 minutes to every hour): one GRU learns from the first 60 % of each, and the rest streams
+through it, each record up to an hour late.
+"""
+
+import argparse
+import csv
+import itertools
+import json
+import time
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+from pipelines import command, evaluate, train
+
+DATA = Path(__file__).parent / "data" / "nab"
+SHUFFLE_SECONDS = 3600
+PLOTTED = 300
+"""The last records of each series that are drawn."""
+
+
+def parse(argv: Sequence[str] | None) -> tuple[argparse.Namespace, list[str]]:
+    """Our flags, and those that are Beam's."""
+    parser = command.parser(__doc__)
+    parser.add_argument("--output", default="demo_output", help="the folder to write to")
+    return parser.parse_known_args(argv)
+
+
+def table(metrics: Mapping[str, Any], series: Mapping[str, list[tuple[datetime, float]]]) -> str:
+    """The figures as a table that a person can read."""
+    head = "mean absolute error of the next value"
+    lines = [f"{head:<40}{'every':>8}{'GRU':>9}{'last value':>13}{'yesterday':>12}"]
+    for key, errors in metrics["series"].items():
+        times = [at for at, _ in series[key]]
+        gaps = [(b - a).total_seconds() / 60 for a, b in itertools.pairwise(times)]
+        lines.append(_row(key.removesuffix(".csv"), f"{median(gaps):.0f} min", errors))
+    lines.append(_row("mean", "", metrics["mean"]))
+    return "\n".join(lines)
+
+
+def _row(name: str, every: str, errors: Mapping[str, float]) -> str:
+    figures = [errors[kind] for kind in evaluate.ERRORS]
+    best = min(figures)
+    cells = [f"{figure:.3f}{'*' if figure == best else ' '}" for figure in figures]
+    return f"{name:<40}{every:>8}{cells[0]:>10}{cells[1]:>13}{cells[2]:>12}"
+
+
+def read_series() -> dict[str, list[tuple[datetime, float]]]:
+    """The shipped series, by file name."""
+    series = {}
+    for path in sorted(DATA.glob("*.csv")):
+        with path.open() as file:
+            series[path.name] = [
+                (datetime.fromisoformat(row["timestamp"]), float(row["value"]))
+                for row in csv.DictReader(file)
+            ]
+    return series
+
+
+def plot(
+    series: Mapping[str, list[tuple[datetime, float]]], predictions: Path, output: Path
+) -> None:
+    """Forecast against truth, the end of each series, as a picture."""
+    import matplotlib as mpl  # of the extra `plot`: without it the table is printed all the same
+
+    mpl.use("Agg")
+    from matplotlib import dates
+    from matplotlib import pyplot as plt
+
+    forecasts: dict[str, dict[datetime, float]] = {}
+    with predictions.open() as file:
+        for row in csv.DictReader(file):
+            at = datetime.fromisoformat(row["time"]).replace(tzinfo=None)
+            forecasts.setdefault(row["key"], {})[at] = float(row["value_prediction"])
+    figure, axes = plt.subplots(len(series), 1, figsize=(11, 2 * len(series)))
+    for axis, (key, rows) in zip(axes, series.items(), strict=True):
+        shown = rows[-PLOTTED:]
+        # What was predicted at one record is the forecast of the next.
+        ahead = [forecasts[key].get(at) for at, _ in rows[-PLOTTED - 1 : -1]]
+        axis.plot([at for at, _ in shown], [v for _, v in shown], "0.55", lw=1, label="truth")
+        axis.plot([at for at, _ in shown], ahead, "C0", lw=1, label="one-step forecast")
+        axis.set_title(key.removesuffix(".csv"), loc="left", fontsize=9)
+        axis.xaxis.set_major_formatter(dates.ConciseDateFormatter(axis.xaxis.get_major_locator()))
+        axis.tick_params(labelsize=8)
+        for side in ("top", "right"):
+            axis.spines[side].set_visible(False)
+    axes[0].legend(fontsize=8, ncols=2, frameon=False, loc="lower right", bbox_to_anchor=(1, 1))
+    figure.tight_layout()
+    figure.savefig(output, dpi=110)
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Train, evaluate, print, plot."""
+    args, beam_flags = parse(argv)
+    folder = Path(args.output)
+    folder.mkdir(parents=True, exist_ok=True)
+    weights, metrics_file = folder / "weights.arrow", folder / "metrics.json"
+    predictions, picture = folder / "predictions.csv", folder / "forecast.png"
+    pattern = str(DATA / "*.csv")
+    started = time.perf_counter()
+
+    series = read_series()
+    print(f"Training one GRU on the first 60 % of {len(series)} series", flush=True)
+    columns = ["--key=filename", "--time=timestamp", "--inputs=value", "--targets=value"]
+    train.main([f"--input={pattern}", *columns, f"--output={weights}", *beam_flags])
+    trained = time.perf_counter() - started
+
+    print("Streaming the rest, each record up to an hour late", flush=True)
+    evaluate.main(
+        [
+            f"--input={pattern}",
+            f"--weights={weights}",
+            f"--output={metrics_file}",
+            f"--predictions={predictions}",
+            f"--shuffle_within={SHUFFLE_SECONDS}",
+            *beam_flags,
+        ]
+    )
+    metrics = json.loads(metrics_file.read_text())
+    print(f"\n{table(metrics, series)}\n* the smallest; unit: the series' standard deviation\n")
+    equal = "equal" if metrics["bit_equal"] else "DIFFER from"
+    print(
+        f"{metrics['records']:,} records streamed, {metrics['records_per_second']:,.0f} a second"
+        f"\nPredictions and final hidden states {equal}, bit for bit, those of one forward pass "
+        "over the sorted records"
+    )
+    written = [weights, metrics_file, predictions]
+    try:
+        plot(series, predictions, picture)
+        written.append(picture)
+    except ModuleNotFoundError as error:
+        print(f"No picture: {error}. It needs `pip install 'beam-rnn[plot]'`")
+    print(f"Wrote {', '.join(map(str, written))}")
+    print(f"Trained in {trained:.0f} s, all in {time.perf_counter() - started:.0f} s")
+
+
+if __name__ == "__main__":
+    command.run(main)

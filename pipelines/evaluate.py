@@ -1,0 +1,243 @@
+r"""Stream what training has not seen through a trained network, and measure it.
+
+    python -m pipelines.evaluate --input 'pipelines/data/nab/*.csv' --weights weights.arrow \\
+        --output metrics.json
+
+For each key, the records after its split time go through `Predict`. The mean absolute error
+stands beside two forecasts that need no model: the last value, and the value of 24 hours
+before. Errors are in units of the key's standard deviation in training. `bit_equal` says
+whether every prediction of the stream, and the hidden state that each key ended with, has the
+same bits as one forward pass over the key's sorted records. Beam's own flags pass through.
+"""
+
+import argparse
+import json
+import random
+import time
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any, NamedTuple
+
+import apache_beam as beam
+import numpy as np
+
+from beam_rnn import Model, Predict, Prediction
+from beam_rnn.cells import Array
+from beam_rnn.errors import RecordError
+from beam_rnn.records import RecordReader
+from beam_rnn.sequences import ReadRecords
+from beam_rnn.state import decode_records, record_time
+from beam_rnn.stateful import ModelLoader
+from beam_rnn.storage import read_model
+from pipelines import command
+from pipelines.files import ReadFiles
+from pipelines.predict import WritePredictions
+from pipelines.train import say_invalid
+
+DAY = 24 * 3600 * 1_000_000  # microseconds
+ERRORS = ("model_mae", "last_value_mae", "yesterday_mae")
+
+
+class Score(NamedTuple):
+    """What came out for one key; None where there is nothing to measure."""
+
+    key: str
+    model_mae: float | None
+    last_value_mae: float | None
+    yesterday_mae: float | None
+    bit_equal: bool
+    records: int
+
+
+def parse(argv: Sequence[str] | None) -> tuple[argparse.Namespace, list[str]]:
+    """Our flags, and those that are Beam's."""
+    parser = command.parser(__doc__)
+    parser.add_argument("--input", required=True, help="a file or a pattern of files")
+    parser.add_argument("--weights", required=True, help="the weights file")
+    parser.add_argument("--output", required=True, help="the JSON file of figures to write")
+    parser.add_argument("--predictions", help="a file for the predictions themselves")
+    parser.add_argument(
+        "--shuffle_within",
+        type=float,
+        default=0.0,
+        help="let records arrive in another order, each up to so many seconds late",
+    )
+    return parser.parse_known_args(argv)
+
+
+def build(pipeline: beam.Pipeline, args: argparse.Namespace, model: Model) -> None:
+    """Read -> leave out what training saw -> predict -> score each key -> write."""
+    started = time.time()
+    columns = model.columns
+    assert columns is not None, "pipelines train models with columns"
+    records = pipeline | "Records" >> ReadFiles(args.input, command.number_columns(columns))
+    arriving = (
+        records
+        | "Unseen" >> beam.ParDo(Unseen(model))
+        | "ByKey" >> beam.GroupByKey()
+        | "Arrive" >> beam.FlatMap(arrive, args.shuffle_within)
+    )
+    outputs = arriving | Predict(args.weights, with_state=True)
+    checked = records | "Check" >> beam.ParDo(ReadRecords(columns, strict=False)).with_outputs(
+        "invalid", main="checked"
+    )
+    _ = checked.invalid | "SayInvalid" >> beam.Map(say_invalid)
+    predictions = outputs.predictions | "KeyOf" >> beam.Map(lambda row: (row.key, row))
+    scores = (
+        {"records": checked.checked, "predictions": predictions}
+        | "Together" >> beam.CoGroupByKey()
+        | "Score" >> beam.ParDo(ScoreKey(ModelLoader(args.weights)))
+    )
+    _ = (
+        scores
+        | "Gather" >> beam.CombineGlobally(beam.combiners.ToListCombineFn())
+        | "Report"
+        >> beam.Map(lambda rows: json.dumps(report(rows, time.time() - started), indent=2))
+        | "WriteReport" >> beam.io.WriteToText(args.output, num_shards=1, shard_name_template="")
+    )
+    if args.predictions:
+        write = WritePredictions(args.predictions, columns.targets)
+        _ = outputs.predictions | "Predictions" >> write
+
+
+class Unseen(beam.DoFn):
+    """Records after their key's split time, by key; one that cannot be measured is left out."""
+
+    def __init__(self, model: Model):
+        assert model.columns is not None, "pipelines train models with columns"
+        self._reader = RecordReader(model.columns, targets=True)
+        self._until = dict(model.training.get("until", {}))
+
+    def process(self, element: Mapping[str, Any]) -> Iterator[tuple[str, tuple[int, Any]]]:
+        """A record in; its key, its time and itself out."""
+        try:
+            key, data = self._reader.read(element)
+        except RecordError:
+            return
+        if record_time(data) > self._until.get(key, -1):
+            yield key, (record_time(data), element)
+
+
+def arrive(group: tuple[str, Iterable[tuple[int, Any]]], shuffle_within: float) -> Iterator[Any]:
+    """The records of a key in the order in which they arrive: each late by a random time."""
+    key, records = group
+    chance = random.Random(key)
+    late = [(t + chance.uniform(0, shuffle_within) * 1e6, i, r) for i, (t, r) in enumerate(records)]
+    for _, _, record in sorted(late, key=lambda row: row[:2]):
+        yield record
+
+
+class ScoreKey(beam.DoFn):
+    """Compares a key's predictions with what came, and with one forward pass."""
+
+    def __init__(self, loader: ModelLoader):
+        self._loader = loader
+
+    def setup(self) -> None:
+        """Loads the model."""
+        self._model = self._loader.model()
+
+    def process(self, element: tuple[str, Mapping[str, Iterable[Any]]]) -> Iterator[Score]:
+        """A key, its checked records and its predictions in; its score out."""
+        key, group = element
+        yield score(self._model, key, group["records"], group["predictions"])
+
+
+def score(
+    model: Model, key: str, records: Iterable[bytes], predictions: Iterable[Prediction]
+) -> Score:
+    """The score of one key.
+
+    Args:
+        model: The model.
+        key: The key.
+        records: All its records, with targets, encoded, in any order.
+        predictions: The predictions of those after its split time, in any order.
+    """
+    columns = model.columns
+    assert columns is not None, "pipelines train models with columns"
+    times, numbers = decode_records(sorted(set(records)))
+    inputs, targets = np.split(numbers, [len(columns.inputs)], axis=1)
+    first = int(np.searchsorted(times, model.training.get("until", {}).get(key, -1), "right"))
+    streamed = sorted(predictions, key=lambda row: row.step)
+    if not streamed:
+        return Score(key, None, None, None, True, 0)
+
+    outputs, state = forward_pass(model, key, inputs[first:])
+    stream_outputs = np.array([row.outputs for row in streamed])
+    complete = [row.time for row in streamed] == times[first:].tolist()
+    bit_equal = (
+        complete
+        and np.array_equal(stream_outputs, outputs)
+        and streamed[-1].state == state.tobytes()
+    )
+    n = len(times) - columns.horizon
+    if first >= n or not complete:
+        # With records missing there is no telling which prediction belongs to which target.
+        return Score(key, None, None, None, bit_equal, len(streamed))
+    at = np.arange(first, n)  # the records whose target is known
+    truth = targets[at + columns.horizon]
+    yesterday = np.searchsorted(times, times[at + columns.horizon] - DAY, "right") - 1
+    known = (yesterday >= 0) & (yesterday <= at)
+    scale = _deviation(model, key, targets[:first])
+
+    def mae(forecast: Array, rows: Array) -> float | None:
+        errors = np.abs(forecast - truth) / scale
+        return float(errors[rows].mean()) if rows.any() else None
+
+    everything = np.ones(len(at), bool)
+    return Score(
+        key,
+        mae(stream_outputs[: len(at)], everything),
+        mae(targets[at], everything),
+        mae(targets[yesterday], known),
+        bit_equal,
+        len(streamed),
+    )
+
+
+def forward_pass(model: Model, key: str, inputs: Array) -> tuple[Array, Array]:
+    """The outputs (steps, targets) in their own units, and the last state (state_size,)."""
+    if model.scaler is None:
+        y, state = model.run(inputs[np.newaxis])
+        return y[0].astype(np.float64), state[0]
+    scaling = model.scaler.of(key)
+    y, state = model.run(scaling.scale_inputs(inputs)[np.newaxis])
+    return scaling.restore_targets(y[0].astype(np.float64)), state[0]
+
+
+def _deviation(model: Model, key: str, seen: Array) -> Array:
+    """The standard deviation of each target in training; 1 for one that never changed."""
+    if len(seen):
+        deviation = seen.std(0)
+        return np.where(deviation > 1e-12 * np.abs(seen.mean(0)), deviation, 1.0)
+    return model.scaler.of(key).targets_scale if model.scaler is not None else np.ones(1)
+
+
+def report(scores: Iterable[Score], seconds: float) -> dict[str, Any]:
+    """What the JSON file says."""
+    rows = sorted(scores)
+    records = sum(row.records for row in rows)
+    series = {row.key: {name: getattr(row, name) for name in ERRORS} for row in rows}
+    known = [errors for errors in series.values() if None not in errors.values()]
+    return {
+        "series": series,
+        "mean": {
+            name: float(np.mean([errors[name] for errors in known])) if known else None
+            for name in ERRORS
+        },
+        "bit_equal": all(row.bit_equal for row in rows),
+        "records": records,
+        "records_per_second": records / seconds,
+    }
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Run the pipeline."""
+    args, beam_flags = parse(argv)
+    model = read_model(args.weights)
+    with beam.Pipeline(options=command.beam_options(beam_flags)) as pipeline:
+        build(pipeline, args, model)
+
+
+if __name__ == "__main__":
+    command.run(main)

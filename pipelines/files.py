@@ -1,0 +1,197 @@
+"""Records from files and rows to files, by suffix: CSV, Parquet, Arrow or JSON lines."""
+
+import csv
+import io
+import json
+import os
+import re
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from typing import Any, BinaryIO
+
+import apache_beam as beam
+import pyarrow as pa
+import pyarrow.parquet as pq
+from apache_beam.io import fileio
+from apache_beam.io.filebasedsink import FileBasedSink
+from apache_beam.io.filesystem import CompressionTypes
+
+from beam_rnn.errors import ConfigurationError
+
+SUFFIXES = (".csv", ".parquet", ".arrow", ".jsonl")
+
+
+def suffix(path: str) -> str:
+    """The suffix that says how a file is written, without that of its compression.
+
+    Raises:
+        ConfigurationError: It is none of `SUFFIXES`.
+    """
+    ending = os.path.splitext(re.sub(r"\.(gz|bz2|zst)$", "", path))[1].lower()
+    if ending not in SUFFIXES:
+        raise ConfigurationError(f"a file must end in one of {', '.join(SUFFIXES)}, got {path!r}")
+    return ending
+
+
+class ReadFiles(beam.PTransform):
+    """The records of all files of a pattern, as dicts.
+
+    Each record has the field `filename` unless the file has such a column: the file's path
+    below the part of the pattern that has no wildcard.
+
+    Args:
+        pattern: A file, or a pattern such as "data/*.csv".
+        numbers: The columns that hold numbers. A CSV file holds text: in these columns, text
+            that reads as a number becomes one, and other text stays what it is.
+    """
+
+    def __init__(self, pattern: str, numbers: Collection[str]):
+        super().__init__()
+        suffix(pattern)
+        self._pattern = pattern
+        self._numbers = frozenset(numbers)
+
+    def expand(self, pbegin: Any) -> beam.PCollection[dict[str, Any]]:
+        """Match, spread the files over the workers, read each."""
+        root = os.path.dirname(re.split(r"[*?\[{]", self._pattern, maxsplit=1)[0])
+        numbers = self._numbers
+        return (
+            pbegin
+            | "Match" >> fileio.MatchFiles(self._pattern, fileio.EmptyMatchTreatment.DISALLOW)
+            | "Open" >> fileio.ReadMatches()
+            | "Spread" >> beam.Reshuffle()
+            | "Read"
+            >> beam.FlatMap(lambda file: read_file(file, root, numbers)).with_output_types(
+                dict[str, Any]
+            )
+        )
+
+
+def read_file(
+    file: fileio.ReadableFile, root: str, numbers: Collection[str]
+) -> Iterator[dict[str, Any]]:
+    """The records of one file."""
+    path = file.metadata.path
+    name = os.path.relpath(path, root) if root else path
+    readers = {".csv": _csv, ".parquet": _parquet, ".arrow": _arrow, ".jsonl": _json_lines}
+    with file.open() as stream:
+        for record in readers[suffix(path)](stream, numbers):
+            yield {"filename": name, **record}
+
+
+def _csv(stream: BinaryIO, numbers: Collection[str]) -> Iterator[dict[str, Any]]:
+    # Bytes that are no UTF-8 stay in their field, and make that record alone a dead letter.
+    text = io.TextIOWrapper(stream, "utf-8-sig", errors="surrogateescape", newline="")
+    for row in csv.DictReader(text, restkey="more fields than columns"):
+        yield {k: _number(v) if k in numbers else v for k, v in row.items()}
+
+
+def _number(text: Any) -> Any:
+    try:
+        return float(text) if not text.lstrip("-").isdecimal() else int(text)
+    except (ValueError, AttributeError):  # None, where a line has too few fields
+        return text
+
+
+def _parquet(stream: BinaryIO, _: Collection[str]) -> Iterator[dict[str, Any]]:
+    for batch in pq.ParquetFile(stream).iter_batches():
+        yield from batch.to_pylist()
+
+
+def _arrow(stream: BinaryIO, _: Collection[str]) -> Iterator[dict[str, Any]]:
+    reader = pa.ipc.open_file(stream)
+    for i in range(reader.num_record_batches):
+        yield from reader.get_batch(i).to_pylist()
+
+
+def _json_lines(stream: BinaryIO, _: Collection[str]) -> Iterator[dict[str, Any]]:
+    for line in io.TextIOWrapper(stream, "utf-8", errors="surrogateescape"):
+        if line.strip():
+            try:
+                record = json.loads(line)
+            except ValueError:
+                record = None
+            yield record if isinstance(record, dict) else {"not a JSON object": line.strip()}
+
+
+class WriteFile(beam.PTransform):
+    """Rows, as dicts, into one file.
+
+    Args:
+        path: The file.
+        schema: The columns and their types.
+        skip_if_empty: Write no file if there is no row.
+    """
+
+    def __init__(self, path: str, schema: pa.Schema, skip_if_empty: bool = False):
+        super().__init__()
+        self._suffix = suffix(path)
+        self._path = path
+        self._schema = schema
+        self._skip_if_empty = skip_if_empty
+
+    def expand(self, pcoll: beam.PCollection[Mapping[str, Any]]) -> Any:
+        """Format the rows where the file is text, and write."""
+        one_file: dict[str, Any] = {"num_shards": 1, "shard_name_template": ""}
+        names: Sequence[str] = self._schema.names
+        if self._suffix == ".parquet":
+            return pcoll | beam.io.WriteToParquet(
+                self._path, self._schema, skip_if_empty=self._skip_if_empty, **one_file
+            )
+        if self._suffix == ".arrow":
+            sink = ArrowSink(self._path, self._schema, self._skip_if_empty)
+            return pcoll | beam.io.Write(sink)
+        if self._suffix == ".csv":
+            lines = pcoll | "Format" >> beam.Map(lambda row: csv_line([row[n] for n in names]))
+            header: str | None = csv_line(names)
+        else:
+            lines = pcoll | "Format" >> beam.Map(lambda row: json.dumps(row, default=str))
+            header = None
+        return lines | beam.io.WriteToText(
+            self._path, header=header, skip_if_empty=self._skip_if_empty, **one_file
+        )
+
+
+def csv_line(values: Sequence[Any]) -> str:
+    """One line of a CSV file, without its end."""
+    line = io.StringIO()
+    csv.writer(line, lineterminator="").writerow(values)
+    return line.getvalue()
+
+
+class ArrowSink(FileBasedSink):
+    """Rows into one Arrow IPC file."""
+
+    ROWS_IN_A_BATCH = 10_000
+
+    def __init__(self, path: str, schema: pa.Schema, skip_if_empty: bool):
+        super().__init__(
+            path,
+            coder=beam.coders.BytesCoder(),  # unused: rows never become bytes one by one
+            num_shards=1,
+            shard_name_template="",
+            mime_type="application/vnd.apache.arrow.file",
+            compression_type=CompressionTypes.UNCOMPRESSED,
+            skip_if_empty=skip_if_empty,
+        )
+        self._schema = schema
+
+    def open(self, temp_path: str) -> Any:
+        """A writer and the rows of its next batch."""
+        file = super().open(temp_path)
+        return file, pa.ipc.new_file(file, self._schema), []
+
+    def write_record(self, file_handle: Any, value: Mapping[str, Any]) -> None:
+        """Add a row."""
+        _, writer, rows = file_handle
+        rows.append(value)
+        if len(rows) == self.ROWS_IN_A_BATCH:
+            writer.write_batch(pa.RecordBatch.from_pylist(rows, self._schema))
+            rows.clear()
+
+    def close(self, file_handle: Any) -> None:
+        """Write what is left and the footer."""
+        file, writer, rows = file_handle
+        if rows:
+            writer.write_batch(pa.RecordBatch.from_pylist(rows, self._schema))
+        writer.close()
+        super().close(file)

@@ -1,0 +1,120 @@
+r"""Stream files of records through a trained network, and write a prediction for each.
+
+    python -m pipelines.predict --input 'pipelines/data/nab/*.csv' --weights weights.arrow \\
+        --output predictions.csv
+
+The output has the columns key, time, step, one `<target>_prediction` for each target and
+model. Late and invalid records go to files of their own beside it, `<output>.late.jsonl` and
+`<output>.invalid.jsonl`, if there are any. Beam's own flags, such as --runner, pass through.
+"""
+
+import argparse
+from collections.abc import Sequence
+from datetime import datetime, timedelta, timezone
+from typing import Any
+
+import apache_beam as beam
+import pyarrow as pa
+
+from beam_rnn import Model, Predict, Prediction
+from beam_rnn.records import InvalidRecord, LateRecord
+from beam_rnn.storage import read_model
+from beam_rnn.transforms import ORDERS
+from pipelines import command
+from pipelines.files import ReadFiles, WriteFile
+
+UTC = pa.timestamp("us", "UTC")
+
+
+def parse(argv: Sequence[str] | None) -> tuple[argparse.Namespace, list[str]]:
+    """Our flags, and those that are Beam's."""
+    parser = command.parser(__doc__)
+    parser.add_argument("--input", required=True, help="a file or a pattern of files")
+    parser.add_argument("--weights", required=True, help="the weights file")
+    parser.add_argument("--output", required=True, help="the file of predictions to write")
+    parser.add_argument("--order", choices=ORDERS, default="event_time")
+    parser.add_argument("--wait", type=float, default=0.0, help="seconds beyond the watermark")
+    return parser.parse_known_args(argv)
+
+
+def build(pipeline: beam.Pipeline, args: argparse.Namespace, model: Model) -> None:
+    """Read -> predict -> write."""
+    assert model.columns is not None, "ReadModel gives models with columns"
+    outputs = (
+        pipeline
+        | "Records" >> ReadFiles(args.input, command.number_columns(model.columns))
+        | Predict(args.weights, order=args.order, wait=args.wait)
+    )
+    targets = list(model.columns.targets)
+    _ = outputs.predictions | "Predictions" >> WritePredictions(args.output, targets)
+    late = schema_of(LateRecord, {"time": UTC, "inputs": pa.list_(pa.float64())})
+    _ = (
+        outputs.late
+        | "LateRows" >> beam.Map(lambda row: {**row._asdict(), "time": utc(row.time)})
+        | "Late" >> WriteFile(f"{args.output}.late.jsonl", late, skip_if_empty=True)
+    )
+    invalid = schema_of(InvalidRecord, {})
+    _ = (
+        outputs.invalid
+        | "InvalidRows" >> beam.Map(lambda row: row._asdict())
+        | "Invalid" >> WriteFile(f"{args.output}.invalid.jsonl", invalid, skip_if_empty=True)
+    )
+
+
+class WritePredictions(beam.PTransform):
+    """Predictions into one file, a column for each target.
+
+    Args:
+        path: The file; its suffix says how it is written.
+        targets: The names of the targets.
+    """
+
+    def __init__(self, path: str, targets: Sequence[str]):
+        super().__init__()
+        self._path = path
+        self._names = [f"{target}_prediction" for target in targets]
+
+    def expand(self, pcoll: beam.PCollection[Prediction]) -> Any:
+        """Rows, then the file."""
+        names = self._names
+        schema = pa.schema(
+            [("key", pa.string()), ("time", UTC), ("step", pa.int64())]
+            + [(name, pa.float64()) for name in names]
+            + [("model", pa.string())]
+        )
+
+        def row(prediction: Prediction) -> dict[str, Any]:
+            return {
+                "key": prediction.key,
+                "time": utc(prediction.time),
+                "step": prediction.step,
+                **dict(zip(names, prediction.outputs, strict=True)),
+                "model": prediction.model,
+            }
+
+        return pcoll | "Rows" >> beam.Map(row) | "Write" >> WriteFile(self._path, schema)
+
+
+def utc(micros: int) -> datetime:
+    """An event time as a datetime."""
+    return datetime(1970, 1, 1, tzinfo=timezone.utc) + timedelta(microseconds=micros)
+
+
+def schema_of(row: Any, types: dict[str, pa.DataType]) -> pa.Schema:
+    """The columns of a NamedTuple; text or whole numbers unless `types` says otherwise."""
+    plain = {str: pa.string(), int: pa.int64()}
+    return pa.schema(
+        [(name, types.get(name) or plain[kind]) for name, kind in row.__annotations__.items()]
+    )
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Run the pipeline."""
+    args, beam_flags = parse(argv)
+    model = read_model(args.weights)
+    with beam.Pipeline(options=command.beam_options(beam_flags)) as pipeline:
+        build(pipeline, args, model)
+
+
+if __name__ == "__main__":
+    command.run(main)
