@@ -49,7 +49,7 @@ def layer_forward(
         after each sequence's last step; the trace for `layer_backward`.
     """
     steps, batch, inputs = x.shape
-    a = project(p, x.reshape(steps * batch, inputs)).reshape(steps, batch, -1)
+    a = project(p, x.reshape(steps * batch, inputs)).reshape(steps, batch, p.W_x.shape[1])
     h = np.zeros((steps, batch, p.W_h.shape[0]), x.dtype)
     last = tuple(s.copy() for s in state)
     caches = []
@@ -98,7 +98,7 @@ def layer_backward(
         d_W_h += step.W_h
         d_b_h += step.b_h
     x = trace.x.reshape(steps * batch, inputs)
-    rows = d_a.reshape(steps * batch, -1)
+    rows = d_a.reshape(steps * batch, p.W_x.shape[1])
     gradient = CellParameters(x.T @ rows, d_W_h, rows.sum(0), d_b_h)
     return gradient, (rows @ p.W_x.T).reshape(trace.x.shape), d_state
 
@@ -130,7 +130,7 @@ def forward(
         y of every step (time, batch, outputs), zero where a sequence has ended; the states
         after each sequence's last step; the trace for `backward`.
     """
-    steps, batch, _ = x.shape
+    steps, batch, inputs = x.shape
     running = running_at(lengths, steps)
     layers, last = [], []
     h = x
@@ -139,8 +139,9 @@ def forward(
         h, end, trace = layer_forward(network.step_cell, p, h, state, running)
         layers.append(trace)
         last.append(end)
-    rows = h.reshape(steps * batch, -1), x.reshape(steps * batch, -1)
-    y = network.head(parameters, *rows).reshape(steps, batch, -1)
+    rows = steps * batch
+    y = network.head(parameters, h.reshape(rows, network.hidden), x.reshape(rows, inputs))
+    y = y.reshape(steps, batch, y.shape[1])
     y[np.arange(steps)[:, np.newaxis] >= lengths] = 0
     return y, tuple(last), Trace(layers, h, running)
 
@@ -158,7 +159,7 @@ def backward(
             has ended.
     """
     steps, batch, hidden = trace.h.shape
-    rows = d_y.reshape(steps * batch, -1)
+    rows = d_y.reshape(steps * batch, d_y.shape[2])
     d_W_y = trace.h.reshape(steps * batch, hidden).T @ rows
     d_h = (rows @ parameters["head.W_y"].T).reshape(trace.h.shape)
     layers: dict[str, Array] = {}

@@ -104,6 +104,7 @@ class WindowLoss(NamedTuple):
     weight: float
 
 
+@np.errstate(over="ignore", invalid="ignore")  # numbers out of range are an error of their own
 def learn(
     network: Network,
     learner: Learner,
@@ -126,7 +127,7 @@ def learn(
         clip_norm: The greatest global norm of a gradient; None for no limit.
 
     Raises:
-        TrainingError: The loss is not finite.
+        TrainingError: The loss, or a parameter, is not finite.
     """
     parameters, optimizer_state = learner
     states = initial_states(network, len(batch.lengths), batch.x.dtype)
@@ -156,4 +157,9 @@ def learn(
             passed = left[:n].clip(0, carried)
             _, last, _ = forward(network, parameters, x[:carried], states, passed)
         states = last
+    if not all(np.isfinite(value).all() for value in parameters.values()):
+        raise TrainingError(
+            "the parameters left the range of numbers in an update: lower the learning rate, "
+            "clip the gradient, or look for huge values in the data"
+        )
     return Learner(parameters, optimizer_state), losses

@@ -127,26 +127,23 @@ def from_buffer(data: pa.Buffer | bytes, name: str = "<buffer>") -> Model:
     """
     try:
         with pa.ipc.open_file(pa.py_buffer(data)) as reader:
-            schema = reader.schema
-            table = None if _version(schema, name) > FORMAT_VERSION else reader.read_all()
-    except (pa.ArrowException, OSError) as error:
+            version = _version(reader.schema, name)
+            if version > FORMAT_VERSION:
+                raise WeightsVersionError(
+                    f"{name!r} has weights format version {version}, this beam_rnn reads up to "
+                    f"{FORMAT_VERSION}: install a newer beam_rnn"
+                )
+            table = reader.read_all()
+    except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
         raise NotWeightsError(
             f"{name!r} cannot be read as an Arrow file, it is cut, altered or of another "
             f"format: {error}"
         ) from error
-    if table is None:
-        raise WeightsVersionError(
-            f"{name!r} has weights format version {_version(schema, name)}, this beam_rnn reads "
-            f"up to {FORMAT_VERSION}: install a newer beam_rnn"
-        )
-    if [(f.name, f.type) for f in schema] != [(f.name, f.type) for f in _FIELDS]:
-        raise NotWeightsError(f"{name!r} has the wrong columns for weights: {schema.names}")
     try:
-        table.validate(full=True)
-        model = _model(table, _decoded(schema))
+        model = _model(table)
+        recorded = table.schema.metadata[b"beam_rnn.digest"].decode()
     except (pa.ArrowException, ConfigurationError, ValueError, TypeError, KeyError) as error:
         raise NotWeightsError(f"{name!r} is altered, it does not fit together: {error}") from error
-    recorded = _decoded(schema)["digest"]
     if model.digest != recorded:
         raise NotWeightsError(
             f"{name!r} is altered: its parameters have the digest {model.digest}, it was "
@@ -189,27 +186,30 @@ def _version(schema: pa.Schema, name: str) -> int:
         raise NotWeightsError(f"{name!r} has weights format version {text!r}") from error
 
 
-def _decoded(schema: pa.Schema) -> dict[str, Any]:
-    """The metadata of version 1."""
+def _facts(schema: pa.Schema) -> dict[str, Any]:
+    """What the metadata of version 1 holds as JSON."""
     text = {k.decode().removeprefix("beam_rnn."): v.decode() for k, v in schema.metadata.items()}
     found = hashlib.sha256(text["training"].encode()).hexdigest()
     if found != text["training_sha256"]:
         raise ValueError(f"the facts about training have the digest {found}")
-    values = {k: json.loads(text[k]) for k in ("network", "columns", "scaler", "training")}
-    return {**values, "digest": text["digest"]}
+    return {k: json.loads(text[k]) for k in ("network", "columns", "scaler", "training")}
 
 
-def _model(table: pa.Table, metadata: Mapping[str, Any]) -> Model:
+def _model(table: pa.Table) -> Model:
+    if [(f.name, f.type) for f in table.schema] != [(f.name, f.type) for f in _FIELDS]:
+        raise ValueError(f"its columns are {table.schema}")
+    table.validate(full=True)
+    facts = _facts(table.schema)
     parameters = {}
     for batch in table.to_batches():
         for name, shape, values in zip(*(batch.column(i) for i in range(3)), strict=True):
             flat = values.values.to_numpy(zero_copy_only=True)
             parameters[name.as_py()] = flat.reshape(shape.as_py())
-    columns, scaler = metadata["columns"], metadata["scaler"]
+    columns, scaler = facts["columns"], facts["scaler"]
     return Model(
-        Network(**metadata["network"]),
+        Network(**facts["network"]),
         parameters,
         columns and Columns(**columns),
         scaler and Scaler.from_json(scaler),
-        metadata["training"],
+        facts["training"],
     )

@@ -1,0 +1,75 @@
+"""Pipelines on named engines, and their results as lists."""
+
+import itertools
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import apache_beam as beam
+from apache_beam.options.pipeline_options import PipelineOptions
+
+ENGINES = {
+    "fnapi": ["--runner=FnApiRunner"],
+    "bundle_based": ["--runner=BundleBasedDirectRunner"],
+    "embed": [
+        "--runner=PortableRunner",
+        "--job_endpoint=embed",
+        "--environment_type=LOOPBACK",
+    ],
+}
+"""All run their workers in this process, which is how `Collect` gets at the results."""
+
+_collected: dict[int, list[Any]] = {}
+_numbers = itertools.count()
+
+
+class Collect(beam.PTransform):
+    """Keeps every element in `elements`; no grouping, so no engine can hold one back."""
+
+    def __init__(self):
+        super().__init__()
+        self._number = next(_numbers)
+        _collected[self._number] = []
+
+    @property
+    def elements(self) -> list[Any]:
+        return _collected[self._number]
+
+    def expand(self, pcoll):
+        number = self._number
+        return pcoll | beam.Map(lambda element: _collected[number].append(element))
+
+
+def run(build: Callable[[beam.Pipeline], Any], engine: str = "fnapi", *flags: str) -> Any:
+    """Build a pipeline, run it, and return what `build` returned and the pipeline's result."""
+    pipeline = beam.Pipeline(options=PipelineOptions([*ENGINES[engine], *flags]))
+    built = build(pipeline)
+    result = pipeline.run()
+    result.wait_until_finish()
+    return built, result
+
+
+def elements(transform: beam.PTransform, inputs: Iterable[Any], engine: str = "fnapi") -> list[Any]:
+    """The elements that a transform with one output makes of the inputs."""
+    collect = Collect()
+    run(lambda p: p | beam.Create(list(inputs), reshuffle=False) | transform | collect, engine)
+    return collect.elements
+
+
+class Outputs:
+    """The elements of each output of `Predict`."""
+
+    def __init__(self, outputs):
+        self._collects = {name: Collect() for name in outputs._fields}
+        for name, collect in self._collects.items():
+            _ = getattr(outputs, name) | f"Collect-{name}" >> collect
+
+    def __getattr__(self, name: str) -> list[Any]:
+        return self._collects[name].elements
+
+
+def predict(transform: beam.PTransform, records: Iterable[Any], engine: str = "fnapi") -> Outputs:
+    """What `Predict` makes of records."""
+    built, _ = run(
+        lambda p: Outputs(p | beam.Create(list(records), reshuffle=False) | transform), engine
+    )
+    return built

@@ -1,0 +1,145 @@
+"""PyTorch's numbers: forward, loss, gradients, optimisers and truncated BPTT."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from beam_rnn.backprop import backward, forward, initial_states
+from beam_rnn.batches import Batch
+from beam_rnn.bptt import Bptt, Learner, learn
+from beam_rnn.losses import mse
+from beam_rnn.model import Model
+from beam_rnn.network import Network
+from beam_rnn.optimizers import Adam, Sgd, clip_by_global_norm, global_norm
+
+GOLDEN = Path(__file__).parent / "golden"
+CASES = sorted(path.name for path in GOLDEN.glob("torch-*"))
+TOLERANCE = {"float64": 1e-9, "float32": 1e-5}
+NAMES = {"W_x": "weight_ih", "W_h": "weight_hh", "b_x": "bias_ih", "b_h": "bias_hh"}
+
+
+class Case:
+    """One network that PyTorch ran."""
+
+    def __init__(self, name, dtype):
+        settings = json.loads((GOLDEN / name / "case.json").read_text())
+        with np.load(GOLDEN / name / "arrays.npz") as arrays:
+            self.arrays = {key: arrays[key] for key in arrays}
+        cell, _, activation = settings["cell"].partition("_")
+        self.network = Network(cell, settings["hidden"], settings["layers"], activation or "tanh")
+        self.dtype = np.dtype(dtype)
+        self.parameters = {k: v.astype(dtype) for k, v in self.named("param/").items()}
+        self.tolerance = TOLERANCE[dtype]
+
+    def named(self, prefix):
+        """PyTorch's parameters under our names; its weights multiply from the left."""
+        ours = {}
+        for i in range(self.network.layers):
+            for name, theirs in NAMES.items():
+                ours[f"layers.{i}.{name}"] = self.arrays[f"{prefix}rnn.{theirs}_l{i}"].T
+        ours["head.W_y"] = self.arrays[f"{prefix}head.weight"].T
+        ours["head.b_y"] = self.arrays[f"{prefix}head.bias"]
+        return {name: np.ascontiguousarray(value) for name, value in ours.items()}
+
+    def batch(self, ragged):
+        steps = self.arrays["x"].shape[1]
+        lengths = self.arrays["lengths"] if ragged else np.full(len(self.arrays["x"]), steps)
+        order = np.argsort(-lengths, kind="stable")
+        x, target = (self.arrays[k].astype(self.dtype)[order] for k in ("x", "target"))
+        x[np.arange(steps) >= lengths[order][:, np.newaxis]] = 0
+        return Batch(x.swapaxes(0, 1), target.swapaxes(0, 1), lengths[order])
+
+    def close(self, actual, expected):
+        np.testing.assert_allclose(actual, expected, rtol=0, atol=self.tolerance)
+
+    def parameters_close(self, actual, expected):
+        assert actual.keys() == expected.keys()
+        for name in expected:
+            self.close(actual[name], expected[name])
+
+
+@pytest.fixture(params=CASES)
+def name(request):
+    return request.param
+
+
+@pytest.fixture(params=["float64", "float32"])
+def case(name, request):
+    return Case(name, request.param)
+
+
+def test_every_single_direction_case_is_here():
+    assert len(CASES) == 8
+
+
+def test_forward_over_full_sequences(case):
+    outputs, state = Model(case.network, case.parameters).run(case.arrays["x"])
+
+    case.close(outputs, case.arrays["full/prediction"])
+    last_h = case.arrays["full/h_n"][-1]
+    if case.network.cell == "lstm":
+        state = state[:, : -case.network.hidden]
+    case.close(state[:, -case.network.hidden :], last_h)
+
+
+def test_forward_over_ragged_sequences(case):
+    lengths = case.arrays["lengths"]
+    outputs = Model(case.network, case.parameters).forward(case.arrays["x"], lengths)
+    valid = np.arange(outputs.shape[1]) < lengths[:, np.newaxis]
+
+    case.close(outputs[valid], case.arrays["ragged/prediction"][valid])
+
+
+def test_loss_and_gradient(case):
+    batch = case.batch(ragged=True)
+    states = initial_states(case.network, len(batch.lengths), case.dtype)
+    y, _, trace = forward(case.network, case.parameters, batch.x, states, batch.lengths)
+    loss, d_y = mse(y, batch.targets, Bptt().weights(0, len(y), batch.lengths))
+    gradient = backward(case.network, case.parameters, trace, d_y)
+    norm = float(case.arrays["ragged/grad_norm"])
+
+    case.close(loss, case.arrays["ragged/loss"])
+    case.close(global_norm(gradient), norm)
+    clipped = case.named("ragged/clipped_grad/")
+    case.parameters_close(clip_by_global_norm(gradient, 0.05), clipped)
+    # PyTorch clips by 0.05 / (norm + 1e-6), so this is its gradient before clipping.
+    unclipped = {k: v * (norm + 1e-6) / 0.05 for k, v in clipped.items()}
+    case.parameters_close(gradient, unclipped)
+
+
+@pytest.mark.parametrize(
+    ("run", "optimizer"), [("sgd5", Sgd(0.1, momentum=0.9)), ("adam5", Adam(0.01))]
+)
+def test_five_updates(case, run, optimizer):
+    learner = Learner(case.parameters, optimizer.init(case.parameters))
+    losses = []
+    for _ in range(5):
+        learner, windows = learn(
+            case.network,
+            learner,
+            case.batch(ragged=True),
+            bptt=Bptt(),
+            loss=mse,
+            optimizer=optimizer,
+        )
+        losses += [window.loss for window in windows]
+
+    case.close(losses, case.arrays[f"{run}/losses"])
+    case.parameters_close(learner.parameters, case.named(f"{run}/param/"))
+
+
+def test_truncated_bptt_carries_the_state_and_cuts_its_gradient(case):
+    optimizer = Sgd(0.1)
+    learner, windows = learn(
+        case.network,
+        Learner(case.parameters, optimizer.init(case.parameters)),
+        case.batch(ragged=False),
+        bptt=Bptt(steps=3),
+        loss=mse,
+        optimizer=optimizer,
+    )
+
+    case.close([window.loss for window in windows], case.arrays["tbptt3/losses"])
+    case.parameters_close(learner.parameters, case.named("tbptt3/param/"))

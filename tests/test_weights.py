@@ -1,0 +1,226 @@
+import json
+import random
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from beam_rnn import weights
+from beam_rnn.columns import Columns
+from beam_rnn.errors import NotWeightsError, WeightsError, WeightsVersionError
+from beam_rnn.model import Model
+from beam_rnn.network import Network
+from beam_rnn.scaler import Scaler
+
+GOLDEN = Path(__file__).parent / "golden" / "weights-v1.arrow"
+
+
+def model(cell="lstm", hidden=7, layers=2, seed=0):
+    network = Network(cell, hidden, layers)
+    columns = Columns(key="id", time="t", inputs=["a", "b", "c"], targets=["a", "b"], horizon=2)
+    values = np.random.default_rng(seed).standard_normal((9, 5))
+    scaler = Scaler.fit({"x": (values[:, :3], values[:, 3:])}, columns)
+    parameters = network.initialize(3, 2, seed)
+    return Model(network, parameters, columns, scaler, {"loss_curve": [0.1, 0.05]})
+
+
+def altered(data, **metadata):
+    """The file with other metadata."""
+    with pa.ipc.open_file(data) as reader:
+        table = reader.read_all()
+    changed = dict(table.schema.metadata)
+    for name, value in metadata.items():
+        changed[f"beam_rnn.{name}".encode()] = value.encode()
+    sink = pa.BufferOutputStream()
+    table = table.replace_schema_metadata(changed)
+    with pa.ipc.new_file(sink, table.schema) as writer:
+        writer.write_table(table)
+    return sink.getvalue().to_pybytes()
+
+
+@settings(deadline=None, max_examples=30)
+@given(
+    cell=st.sampled_from(["rnn", "gru", "lstm"]),
+    hidden=st.integers(1, 40),
+    layers=st.integers(1, 3),
+    seed=st.integers(0, 1000),
+)
+def test_a_round_trip_keeps_every_bit_and_every_fact(cell, hidden, layers, seed):
+    original = model(cell, hidden, layers, seed)
+
+    read = weights.from_buffer(weights.to_bytes(original))
+
+    assert read.digest == original.digest
+    assert read.network == original.network
+    assert read.columns == original.columns
+    assert read.training == original.training
+    for name, value in original.parameters.items():
+        assert read.parameters[name].tobytes() == value.tobytes()
+    np.testing.assert_array_equal(
+        read.scaler.of("x").inputs_scale, original.scaler.of("x").inputs_scale
+    )
+
+
+def test_a_model_that_never_saw_records_is_kept_too(tmp_path):
+    bare = Model(Network("rnn", 3), Network("rnn", 3).initialize(1, 1, 0))
+    weights.save(bare, tmp_path / "bare.arrow")
+
+    assert weights.load(tmp_path / "bare.arrow").columns is None
+
+
+def test_the_parameters_are_aligned_views_of_the_file(tmp_path):
+    path = tmp_path / "weights.arrow"
+    weights.save(model(hidden=64), path)
+    before = pa.total_allocated_bytes()
+
+    read = weights.load(path)
+
+    assert pa.total_allocated_bytes() - before < 10_000  # the parameters are 200 kB
+    for value in read.parameters.values():
+        assert value.ctypes.data % 64 == 0
+        assert not value.flags.owndata
+        assert not value.flags.writeable
+
+
+def test_any_arrow_library_can_read_it(tmp_path):
+    path = tmp_path / "weights.arrow"
+    weights.save(model(), path)
+
+    with pa.memory_map(str(path)) as source:
+        table = pa.ipc.open_file(source).read_all()
+
+    assert table.schema.field("values").type == pa.list_(pa.float32())
+    assert table.column("name").to_pylist() == list(model().parameters)
+    assert json.loads(table.schema.metadata[b"beam_rnn.network"])["cell"] == "lstm"
+    for name, shape, values in zip(*(table.column(i).to_pylist() for i in range(3)), strict=True):
+        expected = model().parameters[name]
+        assert shape == list(expected.shape)
+        np.testing.assert_array_equal(np.array(values, np.float32).reshape(shape), expected)
+
+
+def test_the_same_model_gives_the_same_bytes():
+    assert weights.to_bytes(model()) == weights.to_bytes(model())
+
+
+def test_a_file_is_replaced_in_one_move(tmp_path):
+    path = tmp_path / "weights.arrow"
+    weights.save(model(seed=1), path)
+    held = weights.load(path)
+
+    weights.save(model(seed=2), path)
+
+    assert held.digest == model(seed=1).digest
+    assert float(held.parameters["head.W_y"].sum()) == float(
+        model(seed=1).parameters["head.W_y"].sum()
+    )
+    assert weights.load(path).digest == model(seed=2).digest
+    assert [p.name for p in tmp_path.iterdir()] == ["weights.arrow"]
+
+
+def test_a_failed_write_leaves_nothing_behind(tmp_path):
+    (tmp_path / "weights.arrow").mkdir()
+    with pytest.raises(OSError, match="weights.arrow"):
+        weights.save(model(), tmp_path / "weights.arrow")
+    assert [p.name for p in tmp_path.iterdir()] == ["weights.arrow"]
+
+
+def test_a_cut_file_is_an_error_wherever_it_is_cut():
+    data = weights.to_bytes(model(hidden=2, layers=1))
+    for length in range(0, len(data), 7):
+        with pytest.raises(NotWeightsError, match="cut, altered or of another format"):
+            weights.from_buffer(data[:length])
+
+
+def test_an_altered_bit_is_an_error_or_changes_nothing():
+    """Padding between the parts of the file may be anything."""
+    data = weights.to_bytes(model(hidden=2, layers=1))
+    original, refused = model(hidden=2, layers=1), 0
+    chance = random.Random(0)
+    for _ in range(1500):
+        changed = bytearray(data)
+        changed[chance.randrange(len(data))] ^= 1 << chance.randrange(8)
+        try:
+            read = weights.from_buffer(bytes(changed))
+        except WeightsError:
+            refused += 1
+        else:
+            assert read.digest == original.digest
+            assert read.training == original.training
+    assert refused > 750
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("empty.arrow", b"", "'.*empty.arrow' is empty, not a weights file"),
+        ("text.arrow", b"id,value\n1,2\n" * 50, "cut, altered or of another format"),
+        ("pickle.pt", b"PK\x03\x04" + bytes(300), "cut, altered or of another format"),
+    ],
+)
+def test_a_foreign_file_is_an_error_that_names_it(tmp_path, name, content, message):
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(NotWeightsError, match=message):
+        weights.load(tmp_path / name)
+
+
+def test_an_arrow_file_of_something_else_is_an_error_with_its_columns():
+    sink = pa.BufferOutputStream()
+    table = pa.table({"city": ["a"], "load": [1.0]})
+    with pa.ipc.new_file(sink, table.schema) as writer:
+        writer.write_table(table)
+
+    with pytest.raises(NotWeightsError, match=r"no beam_rnn weights; .* \['city', 'load'\]"):
+        weights.from_buffer(sink.getvalue())
+
+
+def test_a_newer_version_is_an_error_that_names_both():
+    data = altered(weights.to_bytes(model()), format_version="2", network='{"cell": "new"}')
+
+    with pytest.raises(WeightsVersionError, match="version 2, this beam_rnn reads up to 1"):
+        weights.from_buffer(data)
+
+
+@pytest.mark.parametrize(
+    ("metadata", "message"),
+    [
+        ({"network": '{"cell": "gru"}'}, "parameters do not fit"),
+        ({"network": '{"cell": "mamba"}'}, "cell must be one of"),
+        ({"network": "{"}, "does not fit together"),
+        ({"columns": '{"key": "id", "inputs": ["z", "b", "c"], "targets": ["a", "b"]}'}, "digest"),
+        ({"training": '{"loss_curve": [0.0]}'}, "the facts about training have the digest"),
+        ({"digest": "0" * 64}, "it was written with 0000"),
+        ({"format_version": "one"}, "format version b'one'"),
+    ],
+)
+def test_altered_metadata_is_an_error(metadata, message):
+    with pytest.raises(NotWeightsError, match=message):
+        weights.from_buffer(altered(weights.to_bytes(model()), **metadata))
+
+
+def test_there_is_no_file():
+    with pytest.raises(FileNotFoundError, match=r"nowhere\.arrow"):
+        weights.load("nowhere.arrow")
+
+
+def test_float64_is_refused_with_the_remedy():
+    with pytest.raises(WeightsError, match=r"float64: write model.astype\('float32'\)"):
+        weights.to_bytes(model().astype("float64"))
+
+
+def test_version_1_stays_readable():
+    """The file was written by version 0.1.0; its parameters are i / 8 for i = 0, 1, ..."""
+    read = weights.load(GOLDEN)
+
+    assert read.network == Network("gru", hidden=2, residual=True)
+    assert read.columns == Columns(key="id", time="t", inputs=["a"], sequence="n", horizon=3)
+    assert read.scaler.of("x").inputs_center.tolist() == [1.5]
+    assert read.scaler.of("other").inputs_scale.tolist() == [4.0]
+    assert read.training == {"until": {"x": 1_400_000_000_000_000}}
+    count = 0
+    for value in read.parameters.values():
+        np.testing.assert_array_equal(value.reshape(-1), np.arange(count, count + value.size) / 8)
+        count += value.size
+    assert read.digest == "51e8b8abcc7743189d00cc2eec12477321886a06b71956eb15f9d6a6334930f0"
