@@ -12,6 +12,17 @@
 Every message says what is wrong, the value, and what to do.
 """
 
+import reprlib
+
+_REPR = reprlib.Repr()
+_REPR.maxdict = _REPR.maxtuple = 64
+_REPR.maxlist, _REPR.maxstring, _REPR.maxother = 16, 256, 1024
+
+
+def shown(value: object) -> str:
+    """A value as Python writes it, shortened if it is long."""
+    return _REPR.repr(value)
+
 
 class BeamRnnError(Exception):
     """The root: catch this to catch everything that the library raises itself."""
@@ -30,12 +41,12 @@ class RecordError(BeamRnnError, ValueError):
     """
 
     def __init__(self, reason: str, value: object):
-        super().__init__(reason, value)
+        super().__init__(f"{reason}, got {shown(value)}")
         self.reason = reason
         self.value = value
 
-    def __str__(self) -> str:
-        return f"{self.reason}, got {self.value!r}"
+    def __reduce__(self) -> tuple[type["RecordError"], tuple[str, object]]:
+        return RecordError, (self.reason, self.value)
 
 
 class TrainingError(BeamRnnError):

@@ -7,7 +7,6 @@ Their fields are only ever added to at the end.
 
 import math
 import numbers
-import reprlib
 from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta, timezone
 from typing import Any, NamedTuple
@@ -18,16 +17,13 @@ from apache_beam.utils.timestamp import Timestamp
 
 from beam_rnn.cells import Array
 from beam_rnn.columns import Columns
-from beam_rnn.errors import RecordError
+from beam_rnn.errors import RecordError, shown
 from beam_rnn.state import encode_record
 
 MAX_KEY_BYTES = 1024
 MAX_MICROS = (2**63 - 1) // 1000  # the end of 64-bit nanoseconds, 2262-04-11
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=timezone.utc)
-_SHORT = reprlib.Repr()
-_SHORT.maxdict = _SHORT.maxtuple = 64
-_SHORT.maxlist, _SHORT.maxstring, _SHORT.maxother = 16, 256, 1024
 
 
 class Prediction(NamedTuple):
@@ -153,7 +149,7 @@ class RecordReader:
             key = key_text(self._columns.key, field(record, self._columns.key))
         except RecordError:
             key = ""
-        return InvalidRecord(key, error.reason, _SHORT.repr(error.value), _SHORT.repr(record))
+        return InvalidRecord(key, error.reason, shown(error.value), shown(record))
 
 
 def field(record: Any, name: str) -> Any:
@@ -260,4 +256,4 @@ def _length(value: Any) -> int:
 
 def poisoned(key: str, inputs: Array, reason: str) -> InvalidRecord:
     """The dead letter for a record whose step left the range of numbers."""
-    return InvalidRecord(key, reason, _SHORT.repr(inputs.tolist()), "")
+    return InvalidRecord(key, reason, shown(inputs.tolist()), "")

@@ -131,8 +131,9 @@ class Stepper:
             inputs = record.numbers
             x = inputs if scaling is None else scaling.scale_inputs(inputs)
             with np.errstate(over="ignore", invalid="ignore"):
-                values, y = model.step(state.values[np.newaxis], x[np.newaxis].astype(np.float32))
-            if not (np.isfinite(values).all() and np.isfinite(y).all()):
+                x = x[np.newaxis].astype(np.float32)
+                values, y = model.step(state.values[np.newaxis], x)
+            if not all(np.isfinite(array).all() for array in (x, values, y)):
                 self._invalid.inc()
                 reason = "the step left the range of numbers; the state before it was kept"
                 results.append((record.time, poisoned(key, inputs, reason)))

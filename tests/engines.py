@@ -22,6 +22,11 @@ _collected: dict[int, list[Any]] = {}
 _numbers = itertools.count()
 
 
+def _append(element: Any, number: int) -> None:
+    """A function of this module, so that it is pickled by its name: `_collected` is shared."""
+    _collected[number].append(element)
+
+
 class Collect(beam.PTransform):
     """Keeps every element in `elements`; no grouping, so no engine can hold one back."""
 
@@ -35,8 +40,7 @@ class Collect(beam.PTransform):
         return _collected[self._number]
 
     def expand(self, pcoll):
-        number = self._number
-        return pcoll | beam.Map(lambda element: _collected[number].append(element))
+        return pcoll | beam.Map(_append, self._number)
 
 
 def run(build: Callable[[beam.Pipeline], Any], engine: str = "fnapi", *flags: str) -> Any:

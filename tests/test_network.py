@@ -55,7 +55,7 @@ def test_parameters_of_another_network_are_refused_with_the_shapes():
     assert Network("gru", hidden=5).sizes(parameters) == (2, 1)
     with pytest.raises(ConfigurationError, match=r"layers.0.W_h': \(\(5, 15\), \(6, 18\)\)"):
         Network("gru", hidden=6).sizes(parameters)
-    with pytest.raises(ConfigurationError, match="must name layers.0.W_x and head.b_y, got"):
+    with pytest.raises(ConfigurationError, match=r"must name layers\.0\.W_x and head\.b_y, got"):
         Network("gru").sizes({"weight": np.zeros(3)})
 
 

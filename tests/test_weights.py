@@ -122,7 +122,7 @@ def test_a_file_is_replaced_in_one_move(tmp_path):
 
 def test_a_failed_write_leaves_nothing_behind(tmp_path):
     (tmp_path / "weights.arrow").mkdir()
-    with pytest.raises(OSError, match="weights.arrow"):
+    with pytest.raises(OSError, match=r"weights\.arrow"):
         weights.save(model(), tmp_path / "weights.arrow")
     assert [p.name for p in tmp_path.iterdir()] == ["weights.arrow"]
 

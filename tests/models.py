@@ -1,0 +1,32 @@
+"""Small models for tests: of random weights, so that every gate has work to do."""
+
+import numpy as np
+
+from beam_rnn import weights
+from beam_rnn.columns import Columns
+from beam_rnn.model import Model
+from beam_rnn.network import Network
+from beam_rnn.scaler import Scaler
+
+COLUMNS = Columns(key="id", time="t", inputs=["x", "y"], targets=["x"])
+
+
+def random_model(network=None, columns=COLUMNS, seed=0):
+    network = network or Network("gru", hidden=6, layers=2)
+    inputs, outputs = len(columns.inputs), len(columns.targets)
+    random = np.random.default_rng(seed)
+    parameters = {
+        name: (value + 0.2 * random.standard_normal(value.shape)).astype(np.float32)
+        for name, value in network.initialize(inputs, outputs, seed).items()
+    }
+    values = {
+        key: (random.normal(i, 1 + i, (9, inputs)), random.normal(i, 1 + i, (9, outputs)))
+        for i, key in enumerate("abc")
+    }
+    return Model(network, parameters, columns, Scaler.fit(values, columns))
+
+
+def saved(model, tmp_path):
+    path = tmp_path / "weights.arrow"
+    weights.save(model, path)
+    return str(path)

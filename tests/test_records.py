@@ -1,0 +1,212 @@
+import datetime as dt
+import fractions
+import math
+from typing import NamedTuple
+
+import apache_beam as beam
+import numpy as np
+import pytest
+from apache_beam.coders import registry
+from apache_beam.runners.pipeline_context import PipelineContext
+from apache_beam.utils.timestamp import Timestamp
+
+from beam_rnn.columns import Columns
+from beam_rnn.errors import RecordError
+from beam_rnn.records import (
+    InvalidRecord,
+    LateRecord,
+    Prediction,
+    RecordReader,
+    micros,
+)
+from beam_rnn.state import decode_record
+
+COLUMNS = Columns(key="id", time="t", inputs=["x", "y"], targets=["z"])
+GOOD = {"id": "a", "t": 1_500_000_000, "x": 1.5, "y": -2, "z": 7}
+
+
+class Reading(NamedTuple):
+    id: str
+    t: float
+    x: float
+    y: float
+
+
+def read(record, **arguments):
+    result = RecordReader(COLUMNS, **arguments).read(record)
+    return result.key, decode_record(result.data)
+
+
+@pytest.mark.parametrize(
+    "record",
+    [
+        GOOD,
+        beam.Row(**GOOD),
+        Reading("a", 1_500_000_000, 1.5, -2),
+        {**GOOD, "x": np.float64(1.5), "y": np.int8(-2), "t": np.int64(1_500_000_000)},
+        {**GOOD, "id": b"a", "x": fractions.Fraction(3, 2)},
+    ],
+    ids=["dict", "row", "namedtuple", "numpy", "bytes and fraction"],
+)
+def test_every_kind_of_record_reads_the_same(record):
+    key, data = read(record)
+
+    assert key == "a"
+    assert data.time == 1_500_000_000_000_000
+    assert data.numbers.tolist() == [1.5, -2.0]
+
+
+def test_records_for_training_have_their_targets():
+    assert read(GOOD, targets=True)[1].numbers.tolist() == [1.5, -2.0, 7.0]
+    with pytest.raises(RecordError, match="the record has no field 'z'"):
+        read(Reading("a", 1, 1, 1), targets=True)
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        "2014-07-01 00:00:00",
+        "2014-07-01T00:00:00Z",
+        "2014-07-01T02:00:00+02:00",
+        dt.datetime(2014, 7, 1),  # noqa: DTZ001
+        dt.datetime(2014, 7, 1, tzinfo=dt.timezone.utc),
+        dt.datetime(2014, 6, 30, 19, tzinfo=dt.timezone(dt.timedelta(hours=-5))),
+        np.datetime64("2014-07-01"),
+        np.datetime64("2014-07-01T00:00:00.000000000"),
+        Timestamp(1_404_172_800),
+        1_404_172_800,
+        1_404_172_800.0,
+        np.int32(1_404_172_800),
+    ],
+)
+def test_every_kind_of_time_reads_the_same(value):
+    assert micros("t", value) == 1_404_172_800_000_000
+
+
+def test_a_fraction_of_a_second_is_kept():
+    assert micros("t", "2014-07-01 00:00:00.000001") == 1_404_172_800_000_001
+    assert micros("t", 1_404_172_800.25) == 1_404_172_800_250_000
+
+
+def test_without_a_time_column_the_element_has_the_time():
+    reader = RecordReader(Columns(key="id", inputs=["x"]))
+
+    assert decode_record(reader.read(GOOD, Timestamp(5)).data).time == 5_000_000
+    with pytest.raises(RecordError, match="the element's timestamp must be between 1970 and 2262"):
+        reader.read(GOOD, Timestamp.of(-(2**40)))
+
+
+def test_a_sequence_number_orders_records_of_one_time():
+    reader = RecordReader(Columns(key="id", time="t", inputs=["x"], sequence="n"))
+    rows = [{**GOOD, "n": n, "x": -n} for n in (-3, 2, 10)]
+
+    encoded = sorted(reader.read(row).data for row in reversed(rows))
+
+    assert [decode_record(data).numbers[0] for data in encoded] == [3, -2, -10]
+    for bad in (1.5, "1", None, True, 2**63):
+        with pytest.raises(RecordError, match="n must be a whole number"):
+            reader.read({**GOOD, "n": bad})
+
+
+class Odd:
+    """Numbers and lengths that raise."""
+
+    def __float__(self):
+        raise ValueError
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        ({"x": "1.5"}, "x must be a number, got '1.5'"),
+        ({"x": None}, "x must be a number, got None"),
+        ({"x": float("nan")}, "x must be finite, got nan"),
+        ({"x": -math.inf}, "x must be finite, got -inf"),
+        ({"x": np.float32("nan")}, "x must be finite, got nan"),
+        ({"x": 10**400}, "x must be a number of 64 bits"),
+        ({"x": 1 + 2j}, r"x must be a number, got \(1\+2j\)"),
+        ({"x": [1.0, 2.0]}, r"x must be one number, not a list of 2, got \[1.0, 2.0\]"),
+        ({"x": [1, [2, 3]]}, "x must be one number, not a list of 2"),
+        ({"x": np.zeros((3, 2))}, "x must be one number, not a list of 6"),
+        ({"x": Odd()}, "x must be a number"),
+        ({"x": {"nested": 1}}, "x must be a number, got {'nested': 1}"),
+        ({"id": [1]}, r"id must be text, a whole number or bytes to be a key, got \[1\]"),
+        ({"id": {}}, "to be a key, got {}"),
+        ({"id": None}, "to be a key, got None"),
+        ({"id": 1.0}, "to be a key, got 1.0"),
+        ({"id": True}, "to be a key, got True"),
+        ({"id": ""}, "id must have 1 to 1024 bytes to be a key, got ''"),
+        ({"id": "a" * 1025}, "id must have 1 to 1024 bytes"),
+        ({"id": b"\xff"}, r"id must be UTF-8, got b'\\xff'"),
+        ({"id": "\ud800"}, "id must be valid Unicode"),
+        ({"t": "yesterday"}, "t must be a time: .* got 'yesterday'"),
+        ({"t": None}, "t must be a time: .* got None"),
+        ({"t": float("nan")}, "t must be a time: .* got nan"),
+        ({"t": math.inf}, "t must be a time: .* got inf"),
+        ({"t": True}, "t must be a time: .* got True"),
+        ({"t": np.datetime64("NaT")}, "t must be a time"),
+        ({"t": -1}, "t must be between 1970 and 2262 .* got -1"),
+        ({"t": 1_404_172_800_000}, "a number counts seconds, not milliseconds"),
+        ({"t": "2263-01-01"}, "t must be between 1970 and 2262"),
+        ({"t": "1969-12-31 23:59:59"}, "t must be between 1970 and 2262"),
+    ],
+)
+def test_a_record_that_cannot_be_used_says_why_and_shows_the_value(change, reason):
+    with pytest.raises(RecordError, match=reason):
+        read(GOOD | change)
+
+
+@pytest.mark.parametrize("missing", ["id", "t", "x"])
+def test_a_missing_field_is_named(missing):
+    for make in (dict, beam.Row):
+        record = make(**{k: v for k, v in GOOD.items() if k != missing})
+        with pytest.raises(RecordError, match=f"the record has no field '{missing}'"):
+            read(record)
+
+
+@pytest.mark.parametrize("record", [None, 5, "a,b,c", b"bytes", [], object()])
+def test_what_is_no_record_has_no_field(record):
+    with pytest.raises(RecordError, match="the record has no field 'id'"):
+        read(record)
+
+
+def test_a_dead_letter_shows_key_reason_value_and_record():
+    reader = RecordReader(COLUMNS)
+    record = {**GOOD, "x": "1.5"}
+    with pytest.raises(RecordError) as caught:
+        reader.read(record)
+
+    letter = reader.invalid(record, caught.value)
+
+    assert letter == InvalidRecord("a", "x must be a number", "'1.5'", letter.record)
+    assert "'y': -2" in letter.record
+
+
+def test_a_dead_letter_of_a_huge_record_is_short():
+    reader = RecordReader(COLUMNS)
+    record = {**GOOD, "x": list(range(10**6)), "note": "n" * 10**6}
+    with pytest.raises(RecordError) as caught:
+        reader.read(record)
+
+    assert sum(map(len, reader.invalid(record, caught.value))) < 2000
+
+
+@pytest.mark.parametrize(
+    "row",
+    [
+        Prediction("a", 1, 2, [0.5], "d", b"s"),
+        LateRecord("a", 1, 2, [0.5]),
+        InvalidRecord("a", "r", "v", "w"),
+    ],
+)
+def test_rows_have_a_row_coder_that_every_language_reads(row):
+    coder = registry.get_coder(type(row))
+
+    assert coder.to_runner_api(PipelineContext()).spec.urn == "beam:coder:row:v1"
+    assert coder.decode(coder.encode(row)) == row
+
+
+def test_the_fields_of_the_rows_are_final():
+    assert Prediction._fields == ("key", "time", "step", "outputs", "model", "state")
+    assert LateRecord._fields == ("key", "time", "behind", "inputs")
+    assert InvalidRecord._fields == ("key", "reason", "value", "record")
