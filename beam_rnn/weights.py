@@ -70,7 +70,13 @@ def save(model: Model, path: str | os.PathLike[str]) -> None:
 def load(path: str | os.PathLike[str]) -> Model:
     """Read a model from a local file, its parameters views of a memory map.
 
-        >>> load("weights.arrow")  # doctest: +SKIP
+        >>> network = Network("gru", hidden=4)
+        >>> model = Model(network, network.initialize(inputs=2, outputs=1, seed=0))
+        >>> import tempfile
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     save(model, f"{folder}/weights.arrow")
+        ...     load(f"{folder}/weights.arrow") == model
+        True
 
     Args:
         path: The file.

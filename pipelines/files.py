@@ -119,36 +119,34 @@ class WriteFile(beam.PTransform):
     Args:
         path: The file.
         schema: The columns and their types.
-        skip_if_empty: Write no file if there is no row.
     """
 
-    def __init__(self, path: str, schema: pa.Schema, skip_if_empty: bool = False):
+    def __init__(self, path: str, schema: pa.Schema):
         super().__init__()
         self._suffix = suffix(path)
         self._path = path
         self._schema = schema
-        self._skip_if_empty = skip_if_empty
 
     def expand(self, pcoll: beam.PCollection[Mapping[str, Any]]) -> Any:
         """Format the rows where the file is text, and write."""
         one_file: dict[str, Any] = {"num_shards": 1, "shard_name_template": ""}
         names: Sequence[str] = self._schema.names
         if self._suffix == ".parquet":
-            return pcoll | beam.io.WriteToParquet(
-                self._path, self._schema, skip_if_empty=self._skip_if_empty, **one_file
-            )
+            return pcoll | beam.io.WriteToParquet(self._path, self._schema, **one_file)
         if self._suffix == ".arrow":
-            sink = ArrowSink(self._path, self._schema, self._skip_if_empty)
-            return pcoll | beam.io.Write(sink)
+            return pcoll | beam.io.Write(ArrowSink(self._path, self._schema))
         if self._suffix == ".csv":
             lines = pcoll | "Format" >> beam.Map(lambda row: csv_line([row[n] for n in names]))
             header: str | None = csv_line(names)
         else:
-            lines = pcoll | "Format" >> beam.Map(lambda row: json.dumps(row, default=str))
+            lines = pcoll | "Format" >> beam.Map(json_line)
             header = None
-        return lines | beam.io.WriteToText(
-            self._path, header=header, skip_if_empty=self._skip_if_empty, **one_file
-        )
+        return lines | beam.io.WriteToText(self._path, header=header, **one_file)
+
+
+def json_line(row: Mapping[str, Any]) -> str:
+    """One line of a file of JSON lines, without its end."""
+    return json.dumps(row, default=str)
 
 
 def csv_line(values: Sequence[Any]) -> str:
@@ -163,7 +161,7 @@ class ArrowSink(FileBasedSink):
 
     ROWS_IN_A_BATCH = 10_000
 
-    def __init__(self, path: str, schema: pa.Schema, skip_if_empty: bool):
+    def __init__(self, path: str, schema: pa.Schema):
         super().__init__(
             path,
             coder=beam.coders.BytesCoder(),  # unused: rows never become bytes one by one
@@ -171,7 +169,6 @@ class ArrowSink(FileBasedSink):
             shard_name_template="",
             mime_type="application/vnd.apache.arrow.file",
             compression_type=CompressionTypes.UNCOMPRESSED,
-            skip_if_empty=skip_if_empty,
         )
         self._schema = schema
 

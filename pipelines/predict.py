@@ -9,7 +9,7 @@ model. Late and invalid records go to files of their own beside it, `<output>.la
 """
 
 import argparse
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta, timezone
 from typing import Any
 
@@ -17,11 +17,10 @@ import apache_beam as beam
 import pyarrow as pa
 
 from beam_rnn import Model, Predict, Prediction
-from beam_rnn.records import InvalidRecord, LateRecord
 from beam_rnn.storage import read_model
 from beam_rnn.transforms import ORDERS
 from pipelines import command
-from pipelines.files import ReadFiles, WriteFile
+from pipelines.files import ReadFiles, WriteFile, json_line
 
 UTC = pa.timestamp("us", "UTC")
 
@@ -47,18 +46,31 @@ def build(pipeline: beam.Pipeline, args: argparse.Namespace, model: Model) -> No
     )
     targets = list(model.columns.targets)
     _ = outputs.predictions | "Predictions" >> WritePredictions(args.output, targets)
-    late = schema_of(LateRecord, {"time": UTC, "inputs": pa.list_(pa.float64())})
     _ = (
         outputs.late
         | "LateRows" >> beam.Map(lambda row: {**row._asdict(), "time": utc(row.time)})
-        | "Late" >> WriteFile(f"{args.output}.late.jsonl", late, skip_if_empty=True)
+        | "Late" >> WriteAside(f"{args.output}.late.jsonl")
     )
-    invalid = schema_of(InvalidRecord, {})
     _ = (
         outputs.invalid
         | "InvalidRows" >> beam.Map(lambda row: row._asdict())
-        | "Invalid" >> WriteFile(f"{args.output}.invalid.jsonl", invalid, skip_if_empty=True)
+        | "Invalid" >> WriteAside(f"{args.output}.invalid.jsonl")
     )
+
+
+class WriteAside(beam.PTransform):
+    """Rows, as dicts, into one file of JSON lines; no file if there is no row."""
+
+    def __init__(self, path: str):
+        super().__init__()
+        self._path = path
+
+    def expand(self, pcoll: beam.PCollection[Mapping[str, Any]]) -> Any:
+        """Format the rows, and write."""
+        write = beam.io.WriteToText(
+            self._path, num_shards=1, shard_name_template="", skip_if_empty=True
+        )
+        return pcoll | "Format" >> beam.Map(json_line) | "Write" >> write
 
 
 class WritePredictions(beam.PTransform):
@@ -98,14 +110,6 @@ class WritePredictions(beam.PTransform):
 def utc(micros: int) -> datetime:
     """An event time as a datetime."""
     return datetime(1970, 1, 1, tzinfo=timezone.utc) + timedelta(microseconds=micros)
-
-
-def schema_of(row: Any, types: dict[str, pa.DataType]) -> pa.Schema:
-    """The columns of a NamedTuple; text or whole numbers unless `types` says otherwise."""
-    plain = {str: pa.string(), int: pa.int64()}
-    return pa.schema(
-        [(name, types.get(name) or plain[kind]) for name, kind in row.__annotations__.items()]
-    )
 
 
 def main(argv: Sequence[str] | None = None) -> None:

@@ -1,0 +1,64 @@
+"""What a running job is made of: labels, state cells, timers and coders.
+
+A streaming job that is updated, or restored from a savepoint, finds its state by these names.
+A change here breaks running jobs: it is a new major version, not a new golden file.
+"""
+
+import json
+from pathlib import Path
+
+import apache_beam as beam
+
+from beam_rnn import Predict
+from tests.models import random_model, saved
+
+GOLDEN = Path(__file__).parent / "golden" / "graph.json"
+
+
+def coder_urns(proto, coder_id):
+    coder = proto.components.coders[coder_id]
+    return [coder.spec.urn, *(coder_urns(proto, i) for i in coder.component_coder_ids)]
+
+
+def graph(transform):
+    """Label -> state cells and timers with their coders, and the coder of the input."""
+    pipeline = beam.Pipeline(runner="FnApiRunner")
+    outputs = pipeline | "Records" >> beam.Create([{}]) | transform
+    for name, output in outputs._asdict().items():
+        _ = output | f"Use-{name}" >> beam.Map(lambda row: row)
+    proto = pipeline.to_runner_api()
+    found = {}
+    for step in proto.components.transforms.values():
+        label = step.unique_name
+        if step.spec.urn != "beam:transform:pardo:v1" or not label.startswith("Predict/"):
+            continue
+        payload = beam.portability.api.beam_runner_api_pb2.ParDoPayload.FromString(
+            step.spec.payload
+        )
+        cells = {}
+        for name, spec in payload.state_specs.items():
+            kind = spec.WhichOneof("spec")
+            detail = getattr(spec, kind)
+            coder = detail.element_coder_id if kind == "bag_spec" else detail.coder_id
+            cells[name] = [kind, coder_urns(proto, coder)]
+        timers = {
+            name: [spec.time_domain, coder_urns(proto, spec.timer_family_coder_id)]
+            for name, spec in payload.timer_family_specs.items()
+        }
+        (input_id,) = step.inputs.values()
+        input_coder = coder_urns(proto, proto.components.pcollections[input_id].coder_id)
+        outputs_of = {
+            tag: coder_urns(proto, proto.components.pcollections[output].coder_id)
+            for tag, output in step.outputs.items()
+        }
+        found[label] = {"state": cells, "timers": timers, "outputs": outputs_of}
+        if cells:
+            found[label]["input"] = input_coder
+    return found
+
+
+def test_labels_state_cells_timers_and_coders_are_those_of_running_jobs(tmp_path):
+    weights = saved(random_model(), tmp_path)
+    actual = {order: graph(Predict(weights, order=order)) for order in ("event_time", "arrival")}
+
+    assert actual == json.loads(GOLDEN.read_text())

@@ -1,0 +1,78 @@
+"""The arrows between modules point one way, and Beam stays where it belongs."""
+
+import ast
+from pathlib import Path
+
+PACKAGE = Path(__file__).parent.parent / "beam_rnn"
+ORDER = [
+    "errors",
+    "columns",
+    "cells",
+    "network",
+    "backprop",
+    "losses",
+    "optimizers",
+    "scaler",
+    "batches",
+    "bptt",
+    "model",
+    "fit",
+    "weights",
+    "state",
+    "records",
+    "storage",
+    "sequences",
+    "training",
+    "stateful",
+    "transforms",
+    "__init__",
+]
+"""A module imports only what stands before it."""
+BEAM_FROM = "records"
+ARROW = {"weights"}
+
+
+def imports(path):
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path.name}: relative import"
+            yield node.module
+            yield from (f"{node.module}.{alias.name}" for alias in node.names)
+
+
+def modules():
+    return {path.stem: set(imports(path)) for path in PACKAGE.glob("*.py")}
+
+
+def test_every_module_has_its_place():
+    assert modules().keys() == set(ORDER)
+
+
+def test_a_module_imports_only_what_stands_before_it():
+    for name, imported in modules().items():
+        allowed = set(ORDER[: ORDER.index(name)])
+        ours = {i.split(".")[1] for i in imported if i.startswith("beam_rnn.")} & set(ORDER)
+        assert ours <= allowed, f"{name} imports {ours - allowed}"
+
+
+def test_the_core_is_free_of_beam():
+    for name in ORDER[: ORDER.index(BEAM_FROM)]:
+        assert not any(i.split(".")[0] == "apache_beam" for i in modules()[name]), name
+
+
+def test_only_the_weights_know_arrow():
+    users = {n for n, imported in modules().items() if any("pyarrow" in i for i in imported)}
+    assert users == ARROW
+
+
+def test_the_library_does_not_import_its_pipelines_or_tests():
+    for name, imported in modules().items():
+        assert not any(i.split(".")[0] in {"pipelines", "tests"} for i in imported), name
+
+
+def test_beam_reads_the_annotations():
+    """`from __future__ import annotations` would switch its type checks off."""
+    for name, imported in modules().items():
+        assert "__future__" not in imported, name

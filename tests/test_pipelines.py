@@ -1,0 +1,350 @@
+import csv
+import json
+import subprocess
+import sys
+from datetime import datetime, timezone
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from beam_rnn import weights as weights_file
+from pipelines import command, demo, evaluate, predict, train
+
+ROOT = Path(__file__).parent.parent
+START = 1_400_000_000
+EVERY = 3600
+COLUMNS = ["--key=city", "--time=at", "--inputs=load,heat", "--targets=load"]
+QUICK = ["--epochs=2", "--hidden=6", "--sequence_length=40"]
+
+
+def rows(length=120):
+    """Two cities, hourly, with a day's cycle; the text of their times is what a CSV has."""
+    random = np.random.default_rng(0)
+    return [
+        {
+            "city": city,
+            "at": str(datetime.fromtimestamp(START + EVERY * i, timezone.utc)),
+            "load": level + float(np.sin(2 * np.pi * i / 24) + 0.1 * random.standard_normal()),
+            "heat": float(np.cos(2 * np.pi * i / 24)),
+        }
+        for i in range(length)
+        for city, level in (("Bern", 5.0), ("Köln", -200.0))
+    ]
+
+
+def write(path, records):
+    if path.suffix == ".csv":
+        with path.open("w", newline="") as file:
+            writer = csv.DictWriter(file, list(records[0]))
+            writer.writeheader()
+            writer.writerows(records)
+    elif path.suffix == ".parquet":
+        pq.write_table(pa.Table.from_pylist(records), path)
+    elif path.suffix == ".arrow":
+        table = pa.Table.from_pylist(records)
+        with pa.ipc.new_file(path, table.schema) as writer:
+            writer.write_table(table)
+    else:
+        path.write_text("".join(json.dumps(record) + "\n" for record in records))
+    return path
+
+
+def read(path):
+    if path.suffix == ".csv":
+        with path.open(newline="") as file:
+            return [
+                {**r, "step": int(r["step"]), "load_prediction": float(r["load_prediction"])}
+                for r in csv.DictReader(file)
+            ]
+    if path.suffix == ".parquet":
+        table = pq.read_table(path).to_pylist()
+    elif path.suffix == ".arrow":
+        with pa.memory_map(str(path)) as source:
+            table = pa.ipc.open_file(source).read_all().to_pylist()
+    else:
+        table = [json.loads(line) for line in path.read_text().splitlines()]
+    return [{**r, "time": str(r["time"])} for r in table]
+
+
+def in_order(records):
+    return sorted(records, key=lambda r: (r["key"], r["step"]))
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    return tmp_path_factory.mktemp("pipelines")
+
+
+@pytest.fixture(scope="module")
+def data(folder):
+    return write(folder / "data.csv", rows())
+
+
+@pytest.fixture(scope="module")
+def weights(folder, data):
+    path = folder / "weights.arrow"
+    train.main([f"--input={data}", *COLUMNS, *QUICK, f"--output={path}"])
+    return path
+
+
+@pytest.mark.parametrize("suffix", [".csv", ".parquet", ".arrow", ".jsonl"])
+def test_every_format_gives_the_same_weights_and_the_same_predictions(
+    suffix, weights, data, tmp_path
+):
+    source = write(tmp_path / f"data{suffix}", rows())
+    again, output = tmp_path / "again.arrow", tmp_path / f"predictions{suffix}"
+
+    train.main([f"--input={source}", *COLUMNS, *QUICK, f"--output={again}"])
+    predict.main([f"--input={source}", f"--weights={again}", f"--output={output}"])
+
+    assert weights_file.load(again).digest == weights_file.load(weights).digest
+    reference = tmp_path / "reference.csv"
+    predict.main([f"--input={data}", f"--weights={weights}", f"--output={reference}"])
+    assert in_order(read(output)) == in_order(read(reference))
+    first = in_order(read(output))[0]
+    assert list(first) == ["key", "time", "step", "load_prediction", "model"]
+    assert first["key"] == "Bern"
+    assert first["time"] == "2014-05-13 16:53:20+00:00"
+    assert not list(tmp_path.glob("*.jsonl.*"))
+    assert not list(tmp_path.glob("*.invalid.jsonl"))
+
+
+def test_training_sees_the_first_part_of_each_key_alone(weights, data, tmp_path):
+    changed = rows()
+    for record in changed[int(0.6 * len(changed)) :]:
+        record["load"] = 1e6
+    other = tmp_path / "other.arrow"
+    source = write(tmp_path / "data.csv", changed)
+    train.main([f"--input={source}", *COLUMNS, *QUICK, f"--output={other}"])
+
+    assert weights_file.load(other).digest == weights_file.load(weights).digest
+    until = weights_file.load(weights).training["until"]
+    assert until == dict.fromkeys(("Bern", "Köln"), (START + 71 * EVERY) * 1_000_000)
+
+
+def test_evaluate_writes_the_figures(weights, data, tmp_path):
+    output = tmp_path / "metrics.json"
+    evaluate.main([f"--input={data}", f"--weights={weights}", f"--output={output}"])
+    metrics = json.loads(output.read_text())
+
+    assert list(metrics) == ["series", "mean", "bit_equal", "records", "records_per_second"]
+    assert metrics["bit_equal"] is True
+    assert metrics["records"] == 2 * 48
+    assert metrics["records_per_second"] > 0
+    assert list(metrics["series"]) == ["Bern", "Köln"]
+    for key, errors in metrics["series"].items():
+        load = np.array([r["load"] for r in rows() if r["city"] == key])
+        deviation = load[:72].std()
+        last_value = np.abs(np.diff(load[72:])).mean() / deviation
+        yesterday = np.abs(load[73:] - load[73 - 24 : -24]).mean() / deviation
+        assert errors["last_value_mae"] == pytest.approx(last_value, rel=1e-12)
+        assert errors["yesterday_mae"] == pytest.approx(yesterday, rel=1e-12)
+    for name in ("model_mae", "last_value_mae", "yesterday_mae"):
+        of_series = [errors[name] for errors in metrics["series"].values()]
+        assert metrics["mean"][name] == pytest.approx(np.mean(of_series))
+
+
+def test_the_model_s_error_is_that_of_its_predictions(weights, data, tmp_path):
+    output, predictions = tmp_path / "metrics.json", tmp_path / "predictions.csv"
+    evaluate.main(
+        [
+            f"--input={data}",
+            f"--weights={weights}",
+            f"--output={output}",
+            f"--predictions={predictions}",
+        ]
+    )
+    errors = json.loads(output.read_text())["series"]
+
+    for key in ("Bern", "Köln"):
+        load = np.array([r["load"] for r in rows() if r["city"] == key])
+        said = [r["load_prediction"] for r in in_order(read(predictions)) if r["key"] == key]
+        model_mae = np.abs(np.array(said)[:-1] - load[73:]).mean() / load[:72].std()
+        assert errors[key]["model_mae"] == pytest.approx(model_mae, rel=1e-12)
+
+
+def test_the_order_of_arrival_changes_no_figure(weights, data, tmp_path):
+    figures = []
+    for within in (0, 100_000):
+        output = tmp_path / f"{within}.json"
+        evaluate.main(
+            [
+                f"--input={data}",
+                f"--weights={weights}",
+                f"--output={output}",
+                f"--shuffle_within={within}",
+            ]
+        )
+        figures.append(json.loads(output.read_text()) | {"records_per_second": None})
+
+    assert figures[0] == figures[1]
+    records = [(r, i) for r, i in enumerate("abcdef")]
+    arrived = list(evaluate.arrive(("key", [(t * 1_000_000, x) for t, x in records]), 3))
+    assert sorted(arrived) == list("abcdef")
+    assert arrived != list("abcdef")
+
+
+def test_a_difference_of_one_bit_is_seen(weights):
+    model = weights_file.load(weights)
+    records = [r for r in rows() if r["city"] == "Bern"]
+    reader = evaluate.RecordReader(model.columns, targets=True)
+    encoded = [reader.read({**r, "at": r["at"]}).data for r in records]
+    inputs = np.array([[r["load"], r["heat"]] for r in records[72:]])
+    outputs, state = evaluate.forward_pass(model, "Bern", inputs)
+    rows_out = [
+        evaluate.Prediction("Bern", (START + (72 + i) * EVERY) * 1_000_000, i + 1, y, "", b"")
+        for i, y in enumerate(outputs.tolist())
+    ]
+    rows_out[-1] = rows_out[-1]._replace(state=state.tobytes())
+    assert evaluate.score(model, "Bern", encoded, rows_out).bit_equal
+
+    off = list(rows_out)
+    off[3] = off[3]._replace(outputs=[np.nextafter(off[3].outputs[0], np.inf)])
+    assert not evaluate.score(model, "Bern", encoded, off).bit_equal
+    other_state = bytes([state.tobytes()[0] ^ 1]) + state.tobytes()[1:]
+    off = [*rows_out[:-1], rows_out[-1]._replace(state=other_state)]
+    assert not evaluate.score(model, "Bern", encoded, off).bit_equal
+    assert not evaluate.score(model, "Bern", encoded, rows_out[:-1]).bit_equal
+
+
+def test_bad_lines_are_set_aside_and_the_rest_goes_on(weights, data, tmp_path):
+    lines = data.read_text().splitlines()
+    bad = ["Bern,2014-05-20 01:00:00,n/a,0.5", "Bern,2014-05-20 02:00:00", "Bern,never,1,1"]
+    source = tmp_path / "data.csv"
+    source.write_bytes(
+        "\n".join([*lines[:50], *bad, *lines[50:]]).encode() + b"\nB\xffrn,2014-05-20,1,1\n"
+    )
+    output, reference = tmp_path / "predictions.csv", tmp_path / "reference.csv"
+
+    predict.main([f"--input={source}", f"--weights={weights}", f"--output={output}"])
+    predict.main([f"--input={data}", f"--weights={weights}", f"--output={reference}"])
+
+    assert in_order(read(output)) == in_order(read(reference))
+    letters = Path(f"{output}.invalid.jsonl").read_text().splitlines()
+    reasons = {(json.loads(line)["reason"], json.loads(line)["value"]) for line in letters}
+    assert ("load must be a number", "'n/a'") in reasons
+    assert ("load must be a number", "None") in reasons
+    assert ("city must be valid Unicode to be a key", r"'B\udcffrn'") in reasons
+    assert any(value == "'never'" for _, value in reasons)
+    assert len(letters) == 4
+
+
+def test_training_says_which_lines_it_leaves_out(data, weights, tmp_path, caplog):
+    source = tmp_path / "data.csv"
+    source.write_text(data.read_text() + "Bern,2014-05-20 01:00:00,n/a,0.5\n")
+    output = tmp_path / "weights.arrow"
+    train.main([f"--input={source}", *COLUMNS, *QUICK, f"--output={output}"])
+
+    assert "left out: load must be a number, got 'n/a'" in caplog.text
+    assert weights_file.load(output).digest == weights_file.load(weights).digest
+
+
+def test_a_file_s_name_can_be_the_key(tmp_path):
+    for name, level in (("north/a.csv", 0.0), ("north/b.csv", 1.0), ("south/a.csv", 2.0)):
+        path = tmp_path / name
+        path.parent.mkdir(exist_ok=True)
+        write(path, [{"at": i, "x": level + i % 5} for i in range(30)])
+    output = tmp_path / "weights.arrow"
+    columns = ["--key=filename", "--time=at", "--inputs=x"]
+
+    train.main([f"--input={tmp_path}/*/*.csv", *columns, *QUICK, f"--output={output}"])
+    assert set(weights_file.load(output).training["until"]) == {
+        "north/a.csv",
+        "north/b.csv",
+        "south/a.csv",
+    }
+    train.main([f"--input={tmp_path}/north/*.csv", *columns, *QUICK, f"--output={output}"])
+    assert set(weights_file.load(output).training["until"]) == {"a.csv", "b.csv"}
+
+
+def test_flags_reach_the_network_the_training_and_beam(data, tmp_path):
+    output = tmp_path / "weights.arrow"
+    flags = "--cell=lstm --hidden=5 --layers=2 --bptt_steps=7 --epochs=1 --seed=9 --horizon=2"
+    more = "--no-residual --loss=mse --train_fraction=0.5 --scaler=global --batch_size=3"
+    runner = "--runner=BundleBasedDirectRunner"
+    train.main(
+        [f"--input={data}", *COLUMNS, *flags.split(), *more.split(), runner, f"--output={output}"]
+    )
+    model = weights_file.load(output)
+
+    assert model.network.to_json() == {
+        "cell": "lstm",
+        "hidden": 5,
+        "layers": 2,
+        "activation": "tanh",
+        "residual": False,
+    }
+    assert model.columns.horizon == 2
+    settings = model.training["settings"]
+    assert settings["bptt"]["steps"] == 7
+    assert (settings["seed"], settings["loss"], settings["batch_size"]) == (9, "mse", 3)
+    assert not model.scaler.keys
+    assert model.training["until"]["Bern"] == (START + 59 * EVERY) * 1_000_000
+
+
+@pytest.mark.parametrize(
+    ("main", "flags", "message"),
+    [
+        (train.main, ["--input=/nowhere/*.csv", *COLUMNS, "--output=w"], "/nowhere"),
+        (train.main, ["--input=data.xls", *COLUMNS, "--output=w"], "got 'data.xls'"),
+        (
+            predict.main,
+            ["--input=a.csv", "--weights=/nowhere.arrow", "--output=o.csv"],
+            "nowhere.arrow",
+        ),
+        (evaluate.main, ["--input=a.csv", f"--weights={__file__}", "--output=o"], "cut, altered"),
+    ],
+)
+def test_errors_are_one_line_with_what_is_at_fault(main, flags, message):
+    with pytest.raises(SystemExit) as caught:
+        command.run(lambda: main(flags))
+
+    text = str(caught.value)
+    assert text.startswith("error: ")
+    assert message in text
+
+
+def test_flags_that_are_no_numbers_are_refused(data):
+    with pytest.raises(SystemExit):
+        train.main([f"--input={data}", *COLUMNS, "--output=w", "--hidden=many"])
+
+
+@pytest.mark.parametrize("module", ["train", "predict", "evaluate", "demo"])
+def test_the_help_shows_the_exact_command(module):
+    result = subprocess.run(  # noqa: S603
+        [sys.executable, "-m", f"pipelines.{module}", "--help"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+
+    assert f"python -m pipelines.{module}" in result.stdout
+    assert not result.stderr
+
+
+def test_the_demo(tmp_path, capsys):
+    demo.main([f"--output={tmp_path}"])
+
+    metrics = json.loads((tmp_path / "metrics.json").read_text())
+    assert len(metrics["series"]) == 7
+    assert metrics["bit_equal"] is True
+    assert metrics["mean"]["model_mae"] < metrics["mean"]["last_value_mae"]
+    assert metrics["mean"]["model_mae"] < metrics["mean"]["yesterday_mae"]
+    printed = capsys.readouterr().out
+    assert f"{metrics['records']:,} records streamed" in printed
+    assert "hidden states equal, bit for bit" in printed
+    for key in metrics["series"]:
+        assert key.removesuffix(".csv") in printed
+    assert weights_file.load(tmp_path / "weights.arrow").network.cell == "gru"
+    assert (tmp_path / "forecast.png").stat().st_size > 10_000
+
+
+def test_the_shipped_series_are_small_and_carry_their_licence():
+    files = list((ROOT / "pipelines" / "data" / "nab").iterdir())
+
+    assert sum(file.stat().st_size for file in files) < 2_000_000
+    assert "Copyright 2014-2024 Numenta Inc." in (demo.DATA / "LICENSE.txt").read_text()

@@ -1,0 +1,99 @@
+"""Every block of the README is run, and prints what the README says."""
+
+import json
+import re
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from pipelines import demo
+
+ROOT = Path(__file__).parent.parent
+BLOCKS = re.findall(r"^```(\w+)\n(.*?)^```$", (ROOT / "README.md").read_text(), re.M | re.S)
+TABLE_HEAD = "mean absolute error of the next value"
+
+
+def blocks(language):
+    return [text for kind, text in BLOCKS if kind == language]
+
+
+def shell_commands():
+    joined = "".join(blocks("sh")).replace("\\\n", " ")
+    return [line for line in joined.splitlines() if line.strip()]
+
+
+def test_the_python_blocks_print_what_stands_below_them(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    printed, expected = [], []
+    names = {}
+    for (kind, text), following in zip(BLOCKS, [*BLOCKS[1:], ("", "")], strict=True):
+        if kind != "python":
+            continue
+        exec(compile(text, "README.md", "exec"), names)  # noqa: S102
+        printed.append(sorted(capsys.readouterr().out.splitlines()))
+        assert following[0] == "text"
+        expected.append(sorted(following[1].splitlines()))
+
+    assert printed == expected
+
+
+def test_each_text_block_is_checked_by_a_test():
+    """What follows a python block is checked above, the table below."""
+    kinds = [kind for kind, _ in BLOCKS]
+    free = [
+        BLOCKS[i][1]
+        for i, kind in enumerate(kinds)
+        if kind == "text" and (i == 0 or kinds[i - 1] != "python")
+    ]
+    assert [text.startswith(TABLE_HEAD) for text in free] == [True]
+    assert set(kinds) == {"python", "text", "sh"}
+
+
+def test_the_table_of_the_demo(tmp_path):
+    """Forecasts that need no model to the digit; the GRU's errors within rounding of machines."""
+    (shown,) = (text for text in blocks("text") if text.startswith(TABLE_HEAD))
+    demo.main([f"--output={tmp_path}"])
+    metrics = json.loads((tmp_path / "metrics.json").read_text())
+    actual = {k.removesuffix(".csv"): v for k, v in metrics["series"].items()}
+    actual["mean"] = metrics["mean"]
+
+    rows = [line.split() for line in shown.splitlines()[1:]]
+    assert [row[0] for row in rows] == list(actual)
+    for row in rows:
+        gru, last_value, yesterday = (float(cell.rstrip("*")) for cell in row[-3:])
+        errors = actual[row[0]]
+        assert errors["last_value_mae"] == pytest.approx(last_value, abs=6e-4)
+        assert errors["yesterday_mae"] == pytest.approx(yesterday, abs=6e-4)
+        assert errors["model_mae"] == pytest.approx(gru, abs=0.04)
+
+
+def test_make_demo_runs_the_demo():
+    assert "make demo" in shell_commands()
+    dry = subprocess.run(
+        ["make", "--dry-run", "demo"],  # noqa: S607
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert "-m pipelines.demo" in dry.stdout
+
+
+def test_the_commands_run_as_they_stand(tmp_path):
+    (tmp_path / "pipelines").symlink_to(ROOT / "pipelines")
+    commands = [c for c in shell_commands() if c.startswith("python ")]
+    assert len(commands) == 3
+    for command in commands:
+        words = shlex.split(command)
+        subprocess.run([sys.executable, *words[1:]], cwd=tmp_path, check=True)  # noqa: S603
+
+    assert (tmp_path / "predictions.parquet").exists()
+    assert json.loads((tmp_path / "metrics.json").read_text())["bit_equal"] is True
+
+
+def test_no_command_is_forgotten():
+    known = ("python -m pipelines.", "make ", "pip install ")
+    assert all(command.startswith(known) for command in shell_commands())

@@ -1,0 +1,230 @@
+import logging
+import random
+
+import apache_beam as beam
+import numpy as np
+import pytest
+
+from beam_rnn import (
+    Adam,
+    Bptt,
+    Columns,
+    Network,
+    ReadModel,
+    Sequences,
+    Sgd,
+    Train,
+    Training,
+    WriteModel,
+)
+from beam_rnn import weights as weights_file
+from beam_rnn.batches import Sequence
+from beam_rnn.errors import ConfigurationError, TrainingError
+from beam_rnn.fit import fit
+from tests.engines import ENGINES, Collect, run
+
+COLUMNS = Columns(key="id", time="t", inputs=["x"])
+NETWORK = Network("gru", hidden=8)
+QUICK = Training(epochs=2, bptt=Bptt(steps=10))
+
+
+def waves(count=3, length=60):
+    """Sine waves of different periods and levels."""
+    return [
+        {"id": f"k{i}", "t": t, "x": 10 * i + np.sin(2 * np.pi * t / (8 + i))}
+        for i in range(count)
+        for t in range(length)
+    ]
+
+
+def train(records, training, engine="fnapi", network=NETWORK, length=20):
+    collect = Collect()
+    run(
+        lambda p: (
+            p
+            | beam.Create(records, reshuffle=False)
+            | Sequences(COLUMNS, length=length)
+            | Train(network, COLUMNS, training)
+            | collect
+        ),
+        engine,
+    )
+    (model,) = collect.elements
+    return model
+
+
+def wave(length=40, key="a", seed=0):
+    values = np.sin(np.arange(length + 1) / 3)[:, np.newaxis]
+    times = np.arange(length) * 1_000_000
+    return Sequence(key, times, values[:-1], values[1:], length * 1_000_000)
+
+
+def test_it_learns_to_forecast():
+    training = Training(epochs=60, optimizer=Adam(1e-2), bptt=Bptt(steps=20), batch_size=2)
+    model = train(waves(), training, network=Network("gru", hidden=16))
+
+    assert model.training["loss_curve"][-1] < 0.1 * model.training["loss_curve"][0]
+    for i in range(3):
+        truth = np.array([r["x"] for r in waves(length=200) if r["id"] == f"k{i}"])
+        scaling = model.scaler.of(f"k{i}")
+        y = model.forward(scaling.scale_inputs(truth[:-1, np.newaxis])[np.newaxis])
+        error = np.abs(scaling.restore_targets(y)[0, 60:, 0] - truth[61:]).mean()
+        last_value = np.abs(np.diff(truth[60:])).mean()
+        assert error < 0.5 * last_value
+
+
+def test_the_same_records_and_seed_give_the_same_weights_on_every_engine():
+    records = waves()
+    digests = {engine: train(records, QUICK, engine).digest for engine in ENGINES}
+    random.Random(1).shuffle(records)
+
+    assert len(set(digests.values())) == 1
+    assert train(records, QUICK).digest == digests["fnapi"]
+
+
+def test_another_seed_gives_other_weights():
+    other = Training(epochs=2, bptt=Bptt(steps=10), seed=1)
+
+    assert train(waves(), QUICK).digest != train(waves(), other).digest
+
+
+def test_a_model_keeps_what_it_was_made_from():
+    model = train(waves(length=30), QUICK)
+
+    assert model.network == NETWORK
+    assert model.columns == COLUMNS
+    assert model.training["until"] == dict.fromkeys(("k0", "k1", "k2"), 29_000_000)
+    assert model.training["records"] == 3 * 29
+    assert model.training["sequences"] == 6
+    assert len(model.training["loss_curve"]) == 2
+    assert model.training["settings"]["bptt"] == {"steps": 10, "stride": None, "loss": "every"}
+    assert model.training["settings"]["optimizer"]["name"] == "Adam"
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_a_model_is_written_and_read_back(engine, tmp_path):
+    path = tmp_path / "weights.arrow"
+    written, read = Collect(), Collect()
+    run(
+        lambda p: (
+            p
+            | beam.Create(waves())
+            | Sequences(COLUMNS)
+            | Train(NETWORK, COLUMNS, QUICK)
+            | WriteModel(path)
+            | written
+        ),
+        engine,
+    )
+    run(lambda p: p | ReadModel(tmp_path / "*.arrow") | read, engine)
+
+    assert written.elements == [str(path)]
+    assert [model.digest for model in read.elements] == [weights_file.load(path).digest]
+    assert read.elements[0].training["records"] == 3 * 59
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_nothing_to_learn_from_is_an_error(engine, tmp_path):
+    for records in ([], waves(length=1)):
+        with pytest.raises(Exception, match="nothing to learn from: no sequence has a step"):
+            run(
+                lambda p, records=records: (
+                    p
+                    | beam.Create(records)
+                    | Sequences(COLUMNS)
+                    | Train(NETWORK, COLUMNS, QUICK)
+                    | WriteModel(tmp_path / "weights.arrow")
+                ),
+                engine,
+            )
+    assert not list(tmp_path.iterdir())
+
+
+def test_two_models_for_one_path_are_an_error(tmp_path):
+    def build(p):
+        models = [
+            p
+            | f"Create{i}" >> beam.Create(waves(i))
+            | f"Sequences{i}" >> Sequences(COLUMNS)
+            | f"Train{i}" >> Train(NETWORK, COLUMNS, QUICK)
+            for i in (1, 2)
+        ]
+        return models | beam.Flatten() | WriteModel(tmp_path / "weights.arrow")
+
+    with pytest.raises(Exception, match=r"2 models .* would overwrite each other"):
+        run(build)
+    assert not list(tmp_path.iterdir())
+
+
+def test_no_file_for_a_pattern_is_an_error():
+    with pytest.raises(Exception, match="nowhere"):
+        run(lambda p: p | ReadModel("/nowhere/*.arrow"))
+
+
+def test_an_altered_file_is_an_error(tmp_path):
+    path = tmp_path / "weights.arrow"
+    weights_file.save(fit(NETWORK, COLUMNS, [wave()], QUICK), path)
+    path.write_bytes(path.read_bytes()[:-100])
+    with pytest.raises(Exception, match=r"weights\.arrow' cannot be read as an Arrow file"):
+        run(lambda p: p | ReadModel(path))
+
+
+def test_progress_is_said_while_it_trains(caplog):
+    with caplog.at_level(logging.INFO, logger="beam_rnn.training"):
+        model = train(waves(), QUICK)
+
+    messages = [r.message for r in caplog.records if r.name == "beam_rnn.training"]
+    assert messages[0].startswith("epoch 1/2  loss ")
+    assert messages[1].startswith("epoch 2/2  loss ")
+    assert messages[-1].endswith(f"digest {model.digest[:12]}")
+
+
+def test_training_that_diverges_stops_with_the_reason():
+    training = Training(epochs=50, optimizer=Sgd(1e30), clip_norm=None)
+    with pytest.raises(TrainingError, match="lower the learning rate"):
+        fit(Network("rnn", 4, activation="relu"), COLUMNS, [wave()], training)
+
+
+@pytest.mark.parametrize("kind", ["per_key", "global", "none"])
+def test_constant_and_huge_series_are_learned_from(kind):
+    flat = Sequence("flat", np.arange(9), np.full((9, 1), 5.0), np.full((9, 1), 5.0), 9)
+    huge = Sequence("huge", np.arange(9), np.full((9, 1), 1e9), np.full((9, 1), 1e9), 9)
+
+    model = fit(NETWORK, COLUMNS, [flat, huge, wave()], Training(epochs=1, scaler=kind))
+
+    assert np.isfinite(model.training["loss_curve"]).all()
+
+
+def test_the_textbook_s_loop_trains_in_a_pipeline():
+    training = Training(epochs=2, bptt=Bptt(steps=5, stride=1, loss="last"), optimizer=Sgd(0.05))
+
+    curve = train(waves(), training, network=Network("rnn", 8)).training["loss_curve"]
+
+    assert curve[1] < curve[0]
+
+
+def test_a_residual_network_needs_its_targets_first():
+    columns = Columns(key="id", inputs=["a", "b"], targets=["b"])
+    with pytest.raises(ConfigurationError, match="needs the targets to be the first inputs"):
+        Train(Network("gru", residual=True), columns)
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: Training(loss="huber"), "loss must be one of mse, mae, got 'huber'"),
+        (lambda: Training(scaler="robust"), "scaler must be one of .* got 'robust'"),
+        (lambda: Training(epochs=0), "epochs must be a whole number of at least 1, got 0"),
+        (lambda: Training(batch_size=1.5), "batch_size must be .* got 1.5"),
+        (lambda: Training(seed=-1), "seed must be a whole number of at least 0, got -1"),
+        (lambda: Training(clip_norm=0), "clip_norm must be above 0 or None, got 0"),
+        (lambda: Train("gru", COLUMNS), r"network must be a Network, got 'gru' \(str\)"),
+        (lambda: Train(NETWORK, {"key": "id"}), r"columns must be a Columns, got .* \(dict\)"),
+        (lambda: Train(NETWORK, COLUMNS, 20), r"training must be a Training, got 20 \(int\)"),
+        (lambda: WriteModel(None), "path must be the path of a file, got None"),
+        (lambda: ReadModel(""), "pattern must be the path of a file, got ''"),
+    ],
+)
+def test_arguments_that_cannot_work_are_refused(make, message):
+    with pytest.raises(ConfigurationError, match=message):
+        make()
