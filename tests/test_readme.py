@@ -12,7 +12,8 @@ import pytest
 from pipelines import demo
 
 ROOT = Path(__file__).parent.parent
-BLOCKS = re.findall(r"^```(\w+)\n(.*?)^```$", (ROOT / "README.md").read_text(), re.M | re.S)
+FENCE = re.compile(r"^```(\w+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+BLOCKS = FENCE.findall((ROOT / "README.md").read_text())
 TABLE_HEAD = "mean absolute error of the next value"
 
 
