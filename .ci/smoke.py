@@ -31,4 +31,4 @@ with beam.Pipeline(runner="FnApiRunner") as pipeline:
     _ = outputs.predictions | beam.io.WriteToText("predictions", num_shards=1)
 lines = next(Path().glob("predictions*")).read_text().splitlines()
 assert len(lines) == len(records), len(lines)
-print(f"1 passed, 0 failed: beam_rnn {beam_rnn.__version__} from {package}")  # noqa: T201
+print(f"1 passed, 0 failed: beam_rnn {beam_rnn.__version__} from {package}")
