@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import DTypeLike
 
 from beam_rnn.cells import Array
+from beam_rnn.columns import Columns
 from beam_rnn.scaler import Scaler
 
 
@@ -15,6 +16,7 @@ class Sequence(NamedTuple):
     """A key's records in order, as arrays, with the target that belongs to each step.
 
     Attributes:
+        columns: Which fields of the records these are.
         key: The key.
         times: (steps,) int64, the event time of each input in microseconds since 1970.
         inputs: (steps, inputs) float64, as recorded.
@@ -23,6 +25,7 @@ class Sequence(NamedTuple):
         until: The event time of the last record that went into it, inputs or targets.
     """
 
+    columns: Columns
     key: str
     times: Array
     inputs: Array

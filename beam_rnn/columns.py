@@ -7,7 +7,7 @@ from typing import Any
 from beam_rnn.errors import ConfigurationError
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Columns:
     """Which fields of a record mean what, and how far ahead the targets lie.
 
@@ -16,11 +16,11 @@ class Columns:
 
     Args:
         key: The field that says whose record it is: text, a whole number, or UTF-8 bytes.
-        inputs: The fields that the network sees: numbers.
-        targets: The fields that it predicts: numbers; the inputs themselves if left out.
         time: The field with the event time: a Beam Timestamp, a datetime (UTC if it has no
             zone), an ISO 8601 text, or seconds since 1970; None for the element's own Beam
             timestamp.
+        inputs: The fields that the network sees: numbers.
+        targets: The fields that it predicts: numbers; the inputs themselves if left out.
         sequence: A field with a whole number that orders records of the same time; None if
             there is none.
         horizon: How many records ahead the targets lie: 1 for the next one, 0 for targets
@@ -31,9 +31,9 @@ class Columns:
     """
 
     key: str
+    time: str | None = None
     inputs: Sequence[str]
     targets: Sequence[str] = ()
-    time: str | None = None
     sequence: str | None = None
     horizon: int = 1
 

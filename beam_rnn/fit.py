@@ -9,7 +9,6 @@ import numpy as np
 
 from beam_rnn.batches import Sequence, scaled, shuffled_batches
 from beam_rnn.bptt import Bptt, Learner, learn
-from beam_rnn.columns import Columns
 from beam_rnn.errors import ConfigurationError, TrainingError
 from beam_rnn.losses import LOSSES
 from beam_rnn.model import Model
@@ -72,7 +71,6 @@ class Epoch(NamedTuple):
 
 def fit(
     network: Network,
-    columns: Columns,
     sequences: Iterable[Sequence],
     training: Training,
     progress: Callable[[Epoch], None] = lambda _: None,
@@ -83,22 +81,27 @@ def fit(
 
     Args:
         network: What to train.
-        columns: What the sequences were made from; kept in the model.
-        sequences: What to learn from.
+        sequences: What to learn from; the model keeps their columns.
         training: How to train.
         progress: Called after each epoch.
 
     Raises:
-        TrainingError: There is nothing to learn from, or the loss is not finite.
+        TrainingError: There is nothing to learn from, the sequences are of different
+            columns, or the loss is not finite.
+        ConfigurationError: The network is residual and the targets are not the first inputs.
     """
     ordered = sorted(
         (s for s in sequences if len(s.times)), key=lambda s: (s.key, s.times[0], len(s.times))
     )
     if not ordered:
         raise TrainingError(
-            "there is nothing to learn from: no sequence has a step. A key needs more than "
-            f"{columns.horizon} records (horizon={columns.horizon}) in the training part"
+            "there is nothing to learn from: no sequence has a step. A key needs more records in "
+            "the training part than the horizon is long"
         )
+    columns = ordered[0].columns
+    others = {sequence.columns for sequence in ordered} - {columns}
+    if others:
+        raise TrainingError(f"sequences are of different columns: {columns} and {others}")
     if network.residual:
         columns.check_residual()
     scaler = Scaler.fit(_by_key(ordered), columns, training.scaler)
@@ -107,7 +110,7 @@ def fit(
         len(columns.inputs), len(columns.targets), training.seed, np.float32
     )
     learner = Learner(parameters, training.optimizer.init(parameters))
-    random = np.random.default_rng(training.seed)
+    random = np.random.default_rng([training.seed, 1])  # another stream than the parameters'
     steps = sum(len(inputs) for inputs, _ in pairs)
     curve = []
     for number in range(1, training.epochs + 1):
@@ -128,11 +131,9 @@ def fit(
         curve.append(total / weight)
         rate = steps / (time.perf_counter() - started)
         progress(Epoch(number, training.epochs, curve[-1], rate))
+    optimizer = repr(training.optimizer)
     facts = {
-        "settings": {
-            **asdict(training),
-            "optimizer": {"name": type(training.optimizer).__name__, **vars(training.optimizer)},
-        },
+        "settings": {**vars(training), "bptt": asdict(training.bptt), "optimizer": optimizer},
         "sequences": len(ordered),
         "records": steps,
         "loss_curve": curve,

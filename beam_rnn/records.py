@@ -7,12 +7,15 @@ Their fields are only ever added to at the end.
 
 import math
 import numbers
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import datetime, timedelta, timezone
 from typing import Any, NamedTuple
 
+import apache_beam as beam
 import numpy as np
 from apache_beam.coders import registry
+from apache_beam.metrics import Metrics
+from apache_beam.pvalue import TaggedOutput
 from apache_beam.utils.timestamp import Timestamp
 
 from beam_rnn.cells import Array
@@ -20,6 +23,8 @@ from beam_rnn.columns import Columns
 from beam_rnn.errors import RecordError, shown
 from beam_rnn.state import encode_record
 
+INVALID = "invalid"
+"""The output of dead letters."""
 MAX_KEY_BYTES = 1024
 MAX_MICROS = (2**63 - 1) // 1000  # the end of 64-bit nanoseconds, 2262-04-11
 
@@ -150,6 +155,34 @@ class RecordReader:
         except RecordError:
             key = ""
         return InvalidRecord(key, error.reason, shown(error.value), shown(record))
+
+
+class ReadRecords(beam.DoFn):
+    """Reads records and checks them before anything else; dead letters go to `INVALID`.
+
+    Args:
+        reader: Makes the reader, on the worker.
+        strict: Raise the error of a bad record.
+    """
+
+    def __init__(self, reader: Callable[[], RecordReader], strict: bool = False):
+        self._make_reader = reader
+        self._strict = strict
+        self._invalid = Metrics.counter("beam_rnn", "records_invalid")
+
+    def setup(self) -> None:
+        """Makes the reader."""
+        self._reader = self._make_reader()
+
+    def process(self, element: Any, timestamp: Any = beam.DoFn.TimestampParam) -> Iterator[Any]:
+        """One record in; its key and its bytes out, or a dead letter."""
+        try:
+            yield tuple(self._reader.read(element, timestamp))
+        except RecordError as error:
+            if self._strict:
+                raise
+            self._invalid.inc()
+            yield TaggedOutput(INVALID, self._reader.invalid(element, error))
 
 
 def field(record: Any, name: str) -> Any:

@@ -1,16 +1,11 @@
 """Records of a key, in any Beam window, into sequences."""
 
 from collections.abc import Iterable, Iterator
-from typing import Any
 
 import apache_beam as beam
-from apache_beam.metrics import Metrics
-from apache_beam.pvalue import TaggedOutput
 
 from beam_rnn.batches import Sequence
 from beam_rnn.columns import Columns
-from beam_rnn.errors import RecordError
-from beam_rnn.records import RecordReader
 from beam_rnn.state import decode_records
 
 
@@ -54,6 +49,7 @@ def cut(
         stop = min(start + length, steps)
         sequences.append(
             Sequence(
+                columns,
                 key,
                 times[start:stop],
                 inputs[start:stop],
@@ -64,30 +60,6 @@ def cut(
         if stop == steps:
             break
     return sequences
-
-
-class ReadRecords(beam.DoFn):
-    """Checks records; those that cannot be used go to the output "invalid".
-
-    Args:
-        columns: Which fields mean what.
-        strict: Raise the error of a bad record.
-    """
-
-    def __init__(self, columns: Columns, strict: bool):
-        self._reader = RecordReader(columns, targets=True)
-        self._strict = strict
-        self._invalid = Metrics.counter("beam_rnn", "records_invalid")
-
-    def process(self, element: Any, timestamp: Any = beam.DoFn.TimestampParam) -> Iterator[Any]:
-        """One record in, one checked record or one dead letter out."""
-        try:
-            yield tuple(self._reader.read(element, timestamp))
-        except RecordError as error:
-            if self._strict:
-                raise
-            self._invalid.inc()
-            yield TaggedOutput("invalid", self._reader.invalid(element, error))
 
 
 class CutSequences(beam.DoFn):

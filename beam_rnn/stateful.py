@@ -24,9 +24,10 @@ from apache_beam.transforms.window import TimestampedValue
 from apache_beam.utils.shared import Shared
 from apache_beam.utils.timestamp import Timestamp
 
-from beam_rnn.errors import RecordError, WeightsError
+from beam_rnn.errors import WeightsError
 from beam_rnn.model import Model
 from beam_rnn.records import (
+    INVALID,
     InvalidRecord,
     LateRecord,
     Prediction,
@@ -46,7 +47,6 @@ from beam_rnn.storage import read_model
 logger = logging.getLogger(__name__)
 
 LATE = "late"
-INVALID = "invalid"
 
 
 class ModelLoader:
@@ -59,6 +59,12 @@ class ModelLoader:
     def model(self) -> Model:
         """The model; loaded by the first call of the process."""
         return self._shared.acquire(self._load, tag=self.path)
+
+    def reader(self) -> RecordReader:
+        """What reads the records that the model was trained on."""
+        columns = self.model().columns
+        assert columns is not None, "a model without columns is refused when it is loaded"
+        return RecordReader(columns)
 
     def _load(self) -> Model:
         started = time.monotonic()
@@ -74,28 +80,6 @@ class ModelLoader:
         Metrics.distribution("beam_rnn", "model_byte_size").update(size)
         logger.info("loaded %s: %s, digest %s", self.path, model.network, model.digest[:12])
         return model
-
-
-class CheckRecords(beam.DoFn):
-    """Reads records and checks them before any state is touched."""
-
-    def __init__(self, loader: ModelLoader):
-        self._loader = loader
-        self._invalid = Metrics.counter("beam_rnn", "records_invalid")
-
-    def setup(self) -> None:
-        """Loads the model, whose columns say how to read a record."""
-        columns = self._loader.model().columns
-        assert columns is not None, "ModelLoader refuses a model without columns"
-        self._reader = RecordReader(columns)
-
-    def process(self, element: Any, timestamp: Any = beam.DoFn.TimestampParam) -> Iterator[Any]:
-        """One record in, its key and its bytes out, or a dead letter."""
-        try:
-            yield tuple(self._reader.read(element, timestamp))
-        except RecordError as error:
-            self._invalid.inc()
-            yield TaggedOutput(INVALID, self._reader.invalid(element, error))
 
 
 class Stepper:

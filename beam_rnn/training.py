@@ -7,7 +7,6 @@ from collections.abc import Iterable, Iterator
 import apache_beam as beam
 
 from beam_rnn.batches import Sequence
-from beam_rnn.columns import Columns
 from beam_rnn.errors import WeightsError
 from beam_rnn.fit import Epoch, Training, fit
 from beam_rnn.model import Model
@@ -23,14 +22,13 @@ PROGRESS_SECONDS = 2.0
 class TrainModel(beam.DoFn):
     """Trains one model on one worker, and says how far it is in the log."""
 
-    def __init__(self, network: Network, columns: Columns, training: Training):
+    def __init__(self, network: Network, training: Training):
         self._network = network
-        self._columns = columns
         self._training = training
 
     def process(self, element: list[Sequence]) -> Iterator[Model]:
         """All sequences in, one model out."""
-        model = fit(self._network, self._columns, element, self._training, Progress())
+        model = fit(self._network, element, self._training, Progress())
         logger.info(
             "trained %s on %d records of %d keys: loss %.4f, digest %s",
             self._network.cell,

@@ -1,6 +1,7 @@
 """The public transforms. Wiring only: what happens is in the modules that this one imports."""
 
 import os
+from functools import partial
 from typing import Any, NamedTuple
 
 import apache_beam as beam
@@ -14,16 +15,16 @@ from beam_rnn.errors import ConfigurationError
 from beam_rnn.fit import Training
 from beam_rnn.model import Model
 from beam_rnn.network import Network
-from beam_rnn.records import InvalidRecord, LateRecord, Prediction
-from beam_rnn.sequences import CutSequences, ReadRecords
-from beam_rnn.stateful import (
+from beam_rnn.records import (
     INVALID,
-    LATE,
-    CheckRecords,
-    ModelLoader,
-    StepInOrder,
-    StepOnArrival,
+    InvalidRecord,
+    LateRecord,
+    Prediction,
+    ReadRecords,
+    RecordReader,
 )
+from beam_rnn.sequences import CutSequences
+from beam_rnn.stateful import LATE, ModelLoader, StepInOrder, StepOnArrival
 from beam_rnn.storage import read_model
 from beam_rnn.training import TrainModel, WriteWeights
 
@@ -106,7 +107,8 @@ class Sequences(beam.PTransform):
 
     def expand(self, pcoll: PCollection[Any]) -> Any:
         """Read and check, group by key, sort and cut."""
-        read = ReadRecords(self._columns, strict=not self._dead_letters)
+        reader = partial(RecordReader, self._columns, targets=True)
+        read = ReadRecords(reader, strict=not self._dead_letters)
         checked = pcoll | "Read" >> beam.ParDo(read).with_output_types(
             tuple[str, bytes], invalid=InvalidRecord
         ).with_outputs(INVALID, main="checked")
@@ -127,23 +129,18 @@ class Train(beam.PTransform):
 
     Args:
         network: What to train.
-        columns: The columns that the sequences were made with; they are kept in the model.
         training: How to train; `Training()` if left out.
 
     Raises:
-        ConfigurationError: An argument of another type; a residual network whose targets are
-            not its first inputs.
+        ConfigurationError: An argument of another type.
     """
 
-    def __init__(self, network: Network, columns: Columns, training: Training | None = None):
+    def __init__(self, network: Network, training: Training | None = None):
         super().__init__()
         training = training or Training()
         _check_type("network", network, Network)
-        _check_type("columns", columns, Columns)
         _check_type("training", training, Training)
-        if network.residual:
-            columns.check_residual()
-        self._fn = TrainModel(network, columns, training)
+        self._fn = TrainModel(network, training)
 
     def expand(self, pcoll: PCollection[Sequence]) -> PCollection[Model]:
         """Bring all sequences to one worker and fit."""
@@ -252,7 +249,7 @@ class Predict(beam.PTransform):
                 "sessions with Sequences"
             )
         loader = ModelLoader(self._weights)
-        checked = pcoll | "Check" >> beam.ParDo(CheckRecords(loader)).with_output_types(
+        checked = pcoll | "Check" >> beam.ParDo(ReadRecords(loader.reader)).with_output_types(
             tuple[str, bytes], invalid=InvalidRecord
         ).with_outputs(INVALID, main="checked")
         if self._order == "arrival":

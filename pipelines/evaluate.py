@@ -7,7 +7,8 @@ For each key, the records after its split time go through `Predict`. The mean ab
 stands beside two forecasts that need no model: the last value, and the value of 24 hours
 before. Errors are in units of the key's standard deviation in training. `bit_equal` says
 whether every prediction of the stream, and the hidden state that each key ended with, has the
-same bits as one forward pass over the key's sorted records. Beam's own flags pass through.
+same bits as one forward pass over the key's sorted records. Records that cannot be used go to a
+file of their own, `<output>.invalid.jsonl`, if there are any. Beam's own flags pass through.
 """
 
 import argparse
@@ -15,6 +16,7 @@ import json
 import random
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from functools import partial
 from typing import Any, NamedTuple
 
 import apache_beam as beam
@@ -23,15 +25,13 @@ import numpy as np
 from beam_rnn import Model, Predict, Prediction
 from beam_rnn.cells import Array
 from beam_rnn.errors import RecordError
-from beam_rnn.records import RecordReader
-from beam_rnn.sequences import ReadRecords
+from beam_rnn.records import INVALID, ReadRecords, RecordReader
 from beam_rnn.state import decode_records, record_time
 from beam_rnn.stateful import ModelLoader
 from beam_rnn.storage import read_model
 from pipelines import command
-from pipelines.files import ReadFiles
+from pipelines.files import ReadFiles, WriteAside
 from pipelines.predict import WritePredictions
-from pipelines.train import say_invalid
 
 DAY = 24 * 3600 * 1_000_000  # microseconds
 ERRORS = ("model_mae", "last_value_mae", "yesterday_mae")
@@ -77,10 +77,11 @@ def build(pipeline: beam.Pipeline, args: argparse.Namespace, model: Model) -> No
         | "Arrive" >> beam.FlatMap(arrive, args.shuffle_within)
     )
     outputs = arriving | Predict(args.weights, with_state=True)
-    checked = records | "Check" >> beam.ParDo(ReadRecords(columns, strict=False)).with_outputs(
-        "invalid", main="checked"
+    reader = partial(RecordReader, columns, targets=True)
+    checked = records | "Check" >> beam.ParDo(ReadRecords(reader)).with_outputs(
+        INVALID, main="checked"
     )
-    _ = checked.invalid | "SayInvalid" >> beam.Map(say_invalid)
+    _ = checked.invalid | "Invalid" >> WriteAside(f"{args.output}.invalid.jsonl")
     predictions = outputs.predictions | "KeyOf" >> beam.Map(lambda row: (row.key, row))
     scores = (
         {"records": checked.checked, "predictions": predictions}

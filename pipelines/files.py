@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+import logging
 import os
 import re
 from collections.abc import Collection, Iterator, Mapping, Sequence
@@ -16,6 +17,8 @@ from apache_beam.io.filebasedsink import FileBasedSink
 from apache_beam.io.filesystem import CompressionTypes
 
 from beam_rnn.errors import ConfigurationError
+
+logger = logging.getLogger("beam_rnn.pipelines")
 
 SUFFIXES = (".csv", ".parquet", ".arrow", ".jsonl")
 
@@ -142,6 +145,31 @@ class WriteFile(beam.PTransform):
             lines = pcoll | "Format" >> beam.Map(json_line)
             header = None
         return lines | beam.io.WriteToText(self._path, header=header, **one_file)
+
+
+class WriteAside(beam.PTransform):
+    """Records that could not be used, as NamedTuples, into a file of JSON lines.
+
+    If there is one the log says so; if there is none, there is no file.
+    """
+
+    def __init__(self, path: str):
+        super().__init__()
+        self._path = path
+
+    def expand(self, pcoll: beam.PCollection[Any]) -> Any:
+        """Count and say, format and write."""
+        path = self._path
+
+        def say(count: int) -> None:
+            if count:
+                logger.warning("%d records could not be used: see %s", count, path)
+
+        _ = pcoll | "Count" >> beam.combiners.Count.Globally() | "Say" >> beam.Map(say)
+        lines = pcoll | "Format" >> beam.Map(lambda row: json_line(row._asdict()))
+        return lines | "Write" >> beam.io.WriteToText(
+            path, num_shards=1, shard_name_template="", skip_if_empty=True
+        )
 
 
 def json_line(row: Mapping[str, Any]) -> str:

@@ -9,7 +9,7 @@ model. Late and invalid records go to files of their own beside it, `<output>.la
 """
 
 import argparse
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from datetime import datetime, timedelta, timezone
 from typing import Any
 
@@ -20,7 +20,7 @@ from beam_rnn import Model, Predict, Prediction
 from beam_rnn.storage import read_model
 from beam_rnn.transforms import ORDERS
 from pipelines import command
-from pipelines.files import ReadFiles, WriteFile, json_line
+from pipelines.files import ReadFiles, WriteAside, WriteFile
 
 UTC = pa.timestamp("us", "UTC")
 
@@ -46,31 +46,9 @@ def build(pipeline: beam.Pipeline, args: argparse.Namespace, model: Model) -> No
     )
     targets = list(model.columns.targets)
     _ = outputs.predictions | "Predictions" >> WritePredictions(args.output, targets)
-    _ = (
-        outputs.late
-        | "LateRows" >> beam.Map(lambda row: {**row._asdict(), "time": utc(row.time)})
-        | "Late" >> WriteAside(f"{args.output}.late.jsonl")
-    )
-    _ = (
-        outputs.invalid
-        | "InvalidRows" >> beam.Map(lambda row: row._asdict())
-        | "Invalid" >> WriteAside(f"{args.output}.invalid.jsonl")
-    )
-
-
-class WriteAside(beam.PTransform):
-    """Rows, as dicts, into one file of JSON lines; no file if there is no row."""
-
-    def __init__(self, path: str):
-        super().__init__()
-        self._path = path
-
-    def expand(self, pcoll: beam.PCollection[Mapping[str, Any]]) -> Any:
-        """Format the rows, and write."""
-        write = beam.io.WriteToText(
-            self._path, num_shards=1, shard_name_template="", skip_if_empty=True
-        )
-        return pcoll | "Format" >> beam.Map(json_line) | "Write" >> write
+    late = outputs.late | "LateRows" >> beam.Map(lambda row: row._replace(time=utc(row.time)))
+    _ = late | "Late" >> WriteAside(f"{args.output}.late.jsonl")
+    _ = outputs.invalid | "Invalid" >> WriteAside(f"{args.output}.invalid.jsonl")
 
 
 class WritePredictions(beam.PTransform):

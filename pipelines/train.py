@@ -4,11 +4,11 @@ r"""Learn from files of records, and write the weights.
         --time timestamp --inputs value --targets value --output weights.arrow
 
 Learns from the first --train_fraction of each key's records, in time. Files are CSV, Parquet,
-Arrow or JSON lines, by their suffix. Beam's own flags, such as --runner, pass through.
+Arrow or JSON lines, by their suffix. Records that cannot be used go to a file of their own,
+`<output>.invalid.jsonl`, if there are any. Beam's own flags, such as --runner, pass through.
 """
 
 import argparse
-import logging
 from collections.abc import Sequence
 
 import apache_beam as beam
@@ -16,12 +16,9 @@ import apache_beam as beam
 from beam_rnn import Adam, Bptt, Columns, Network, Sequences, Train, Training, WriteModel
 from beam_rnn.cells import CELLS
 from beam_rnn.losses import LOSSES
-from beam_rnn.records import InvalidRecord
 from beam_rnn.scaler import SCALERS
 from pipelines import command
-from pipelines.files import ReadFiles
-
-logger = logging.getLogger("beam_rnn.pipelines.train")
+from pipelines.files import ReadFiles, WriteAside
 
 
 def parse(argv: Sequence[str] | None) -> tuple[argparse.Namespace, list[str]]:
@@ -84,13 +81,8 @@ def build(pipeline: beam.Pipeline, args: argparse.Namespace) -> None:
             columns, length=args.sequence_length, fraction=args.train_fraction
         ).with_exception_handling()
     )
-    _ = sequences | Train(network, columns, training) | WriteModel(args.output)
-    _ = invalid | "SayInvalid" >> beam.Map(say_invalid)
-
-
-def say_invalid(row: InvalidRecord) -> None:
-    """A record that training goes on without is said, never dropped without a word."""
-    logger.warning("left out: %s, got %s in %s", row.reason, row.value, row.record)
+    _ = sequences | Train(network, training) | WriteModel(args.output)
+    _ = invalid | "Invalid" >> WriteAside(f"{args.output}.invalid.jsonl")
 
 
 def main(argv: Sequence[str] | None = None) -> None:

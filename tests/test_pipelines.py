@@ -232,13 +232,15 @@ def test_bad_lines_are_set_aside_and_the_rest_goes_on(weights, data, tmp_path):
     assert len(letters) == 4
 
 
-def test_training_says_which_lines_it_leaves_out(data, weights, tmp_path, caplog):
+def test_training_sets_bad_lines_aside_and_says_so(data, weights, tmp_path, caplog):
     source = tmp_path / "data.csv"
     source.write_text(data.read_text() + "Bern,2014-05-20 01:00:00,n/a,0.5\n")
     output = tmp_path / "weights.arrow"
     train.main([f"--input={source}", *COLUMNS, *QUICK, f"--output={output}"])
 
-    assert "left out: load must be a number, got 'n/a'" in caplog.text
+    assert f"1 records could not be used: see {output}.invalid.jsonl" in caplog.text
+    letter = json.loads(Path(f"{output}.invalid.jsonl").read_text())
+    assert (letter["reason"], letter["value"]) == ("load must be a number", "'n/a'")
     assert weights_file.load(output).digest == weights_file.load(weights).digest
 
 

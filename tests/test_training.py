@@ -44,7 +44,7 @@ def train(records, training, engine="fnapi", network=NETWORK, length=20):
             p
             | beam.Create(records, reshuffle=False)
             | Sequences(COLUMNS, length=length)
-            | Train(network, COLUMNS, training)
+            | Train(network, training)
             | collect
         ),
         engine,
@@ -56,7 +56,7 @@ def train(records, training, engine="fnapi", network=NETWORK, length=20):
 def wave(length=40, key="a", seed=0):
     values = np.sin(np.arange(length + 1) / 3)[:, np.newaxis]
     times = np.arange(length) * 1_000_000
-    return Sequence(key, times, values[:-1], values[1:], length * 1_000_000)
+    return Sequence(COLUMNS, key, times, values[:-1], values[1:], length * 1_000_000)
 
 
 def test_it_learns_to_forecast():
@@ -98,7 +98,7 @@ def test_a_model_keeps_what_it_was_made_from():
     assert model.training["sequences"] == 6
     assert len(model.training["loss_curve"]) == 2
     assert model.training["settings"]["bptt"] == {"steps": 10, "stride": None, "loss": "every"}
-    assert model.training["settings"]["optimizer"]["name"] == "Adam"
+    assert model.training["settings"]["optimizer"].startswith("Adam(")
 
 
 @pytest.mark.parametrize("engine", ENGINES)
@@ -110,7 +110,7 @@ def test_a_model_is_written_and_read_back(engine, tmp_path):
             p
             | beam.Create(waves())
             | Sequences(COLUMNS)
-            | Train(NETWORK, COLUMNS, QUICK)
+            | Train(NETWORK, QUICK)
             | WriteModel(path)
             | written
         ),
@@ -132,7 +132,7 @@ def test_nothing_to_learn_from_is_an_error(engine, tmp_path):
                     p
                     | beam.Create(records)
                     | Sequences(COLUMNS)
-                    | Train(NETWORK, COLUMNS, QUICK)
+                    | Train(NETWORK, QUICK)
                     | WriteModel(tmp_path / "weights.arrow")
                 ),
                 engine,
@@ -146,7 +146,7 @@ def test_two_models_for_one_path_are_an_error(tmp_path):
             p
             | f"Create{i}" >> beam.Create(waves(i))
             | f"Sequences{i}" >> Sequences(COLUMNS)
-            | f"Train{i}" >> Train(NETWORK, COLUMNS, QUICK)
+            | f"Train{i}" >> Train(NETWORK, QUICK)
             for i in (1, 2)
         ]
         return models | beam.Flatten() | WriteModel(tmp_path / "weights.arrow")
@@ -163,7 +163,7 @@ def test_no_file_for_a_pattern_is_an_error():
 
 def test_an_altered_file_is_an_error(tmp_path):
     path = tmp_path / "weights.arrow"
-    weights_file.save(fit(NETWORK, COLUMNS, [wave()], QUICK), path)
+    weights_file.save(fit(NETWORK, [wave()], QUICK), path)
     path.write_bytes(path.read_bytes()[:-100])
     with pytest.raises(Exception, match=r"weights\.arrow' cannot be read as an Arrow file"):
         run(lambda p: p | ReadModel(path))
@@ -182,15 +182,15 @@ def test_progress_is_said_while_it_trains(caplog):
 def test_training_that_diverges_stops_with_the_reason():
     training = Training(epochs=50, optimizer=Sgd(1e30), clip_norm=None)
     with pytest.raises(TrainingError, match="lower the learning rate"):
-        fit(Network("rnn", 4, activation="relu"), COLUMNS, [wave()], training)
+        fit(Network("rnn", 4, activation="relu"), [wave()], training)
 
 
 @pytest.mark.parametrize("kind", ["per_key", "global", "none"])
 def test_constant_and_huge_series_are_learned_from(kind):
-    flat = Sequence("flat", np.arange(9), np.full((9, 1), 5.0), np.full((9, 1), 5.0), 9)
-    huge = Sequence("huge", np.arange(9), np.full((9, 1), 1e9), np.full((9, 1), 1e9), 9)
+    flat = Sequence(COLUMNS, "flat", np.arange(9), np.full((9, 1), 5.0), np.full((9, 1), 5.0), 9)
+    huge = Sequence(COLUMNS, "huge", np.arange(9), np.full((9, 1), 1e9), np.full((9, 1), 1e9), 9)
 
-    model = fit(NETWORK, COLUMNS, [flat, huge, wave()], Training(epochs=1, scaler=kind))
+    model = fit(NETWORK, [flat, huge, wave()], Training(epochs=1, scaler=kind))
 
     assert np.isfinite(model.training["loss_curve"]).all()
 
@@ -205,8 +205,16 @@ def test_the_textbook_s_loop_trains_in_a_pipeline():
 
 def test_a_residual_network_needs_its_targets_first():
     columns = Columns(key="id", inputs=["a", "b"], targets=["b"])
+    values = np.zeros((9, 2))
+    sequence = Sequence(columns, "a", np.arange(9), values, values[:, :1], 9)
     with pytest.raises(ConfigurationError, match="needs the targets to be the first inputs"):
-        Train(Network("gru", residual=True), columns)
+        fit(Network("gru", residual=True), [sequence], QUICK)
+
+
+def test_sequences_of_different_columns_are_refused():
+    other = wave()._replace(columns=Columns(key="id", time="t", inputs=["z"]))
+    with pytest.raises(TrainingError, match="sequences are of different columns"):
+        fit(NETWORK, [wave(), other], QUICK)
 
 
 @pytest.mark.parametrize(
@@ -218,9 +226,8 @@ def test_a_residual_network_needs_its_targets_first():
         (lambda: Training(batch_size=1.5), "batch_size must be .* got 1.5"),
         (lambda: Training(seed=-1), "seed must be a whole number of at least 0, got -1"),
         (lambda: Training(clip_norm=0), "clip_norm must be above 0 or None, got 0"),
-        (lambda: Train("gru", COLUMNS), r"network must be a Network, got 'gru' \(str\)"),
-        (lambda: Train(NETWORK, {"key": "id"}), r"columns must be a Columns, got .* \(dict\)"),
-        (lambda: Train(NETWORK, COLUMNS, 20), r"training must be a Training, got 20 \(int\)"),
+        (lambda: Train("gru"), r"network must be a Network, got 'gru' \(str\)"),
+        (lambda: Train(NETWORK, 20), r"training must be a Training, got 20 \(int\)"),
         (lambda: WriteModel(None), "path must be the path of a file, got None"),
         (lambda: ReadModel(""), "pattern must be the path of a file, got ''"),
     ],
