@@ -47,6 +47,7 @@ from beam_rnn.storage import read_model
 logger = logging.getLogger(__name__)
 
 LATE = "late"
+MILLISECOND = 1000  # microseconds
 
 
 class ModelLoader:
@@ -246,9 +247,13 @@ class StepInOrder(beam.DoFn):
         yield from self._take(key, end, window, state, pending, earliest, due)
 
     def _time_due(self, time: int, window: Any) -> int:
-        """When a record is due: on the grid, and not after the end of its window."""
+        """When a record is due: on the grid, and not after the end of its window.
+
+        A whole millisecond, since that is what runners keep of a timer.
+        """
         on_grid = -(-(time + self._wait) // self._grid) * self._grid
-        return min(on_grid, int(window.max_timestamp().micros))
+        end_of_window = int(window.max_timestamp().micros) // MILLISECOND * MILLISECOND
+        return min(on_grid, end_of_window)
 
     def _take(
         self,
@@ -261,21 +266,22 @@ class StepInOrder(beam.DoFn):
         due: Any,
     ) -> Iterator[Any]:
         """Step all pending records that are due now; arm the timer for the rest."""
-        waiting = list(pending.read())
-        ready = [r for r in waiting if self._time_due(record_time(r), window) <= now]
-        if not ready:
-            return
-        pending.clear()
-        rest = [r for r in waiting if self._time_due(record_time(r), window) > now]
-        for record in rest:
-            pending.add(record)
+        waiting = [(self._time_due(record_time(r), window), r) for r in pending.read()]
+        ready = [record for at, record in waiting if at <= now]
+        rest = [(at, record) for at, record in waiting if at > now]
+        if ready:
+            pending.clear()
+            for _, record in rest:
+                pending.add(record)
         if rest:
-            next_due = min(self._time_due(record_time(r), window) for r in rest)
+            next_due = min(at for at, _ in rest)
             earliest.write(next_due)
             due.set(Timestamp(micros=next_due))
         else:
             earliest.clear()
             due.clear()
+        if not ready:
+            return
         ordered = sorted(set(ready))
         self._duplicate.inc(len(ready) - len(ordered))
         before = state.read()

@@ -208,8 +208,8 @@ class Predict(beam.PTransform):
             in the order of their time. "arrival": each is taken when it comes, for sources
             that are in order already.
         wait: How many seconds longer than the watermark says a record is waited for.
-        grid: Records become due at multiples of so many seconds: a coarser grid means fewer
-            timers and later predictions.
+        grid: Records become due at multiples of so many seconds, to the millisecond: a
+            coarser grid means fewer timers and later predictions.
         with_state: Put the hidden state after the step into each prediction.
 
     Raises:
@@ -231,8 +231,10 @@ class Predict(beam.PTransform):
             raise ConfigurationError(f"order must be one of {ORDERS}, got {order!r}")
         if not 0 <= wait < float("inf"):
             raise ConfigurationError(f"wait must be 0 seconds or more, got {wait!r}")
-        if not 1e-6 <= grid < float("inf"):
-            raise ConfigurationError(f"grid must be a microsecond or more, got {grid!r}")
+        if not 1e-3 <= grid < float("inf") or round(grid * 1e3) != round(grid * 1e3, 6):
+            raise ConfigurationError(
+                f"grid must be a whole number of milliseconds, in seconds, got {grid!r}"
+            )
         self._order = order
         self._wait = wait
         self._grid = grid
@@ -255,7 +257,7 @@ class Predict(beam.PTransform):
         if self._order == "arrival":
             step: beam.DoFn = StepOnArrival(loader, self._with_state)
         else:
-            wait, grid = round(self._wait * 1e6), round(self._grid * 1e6)
+            wait, grid = round(self._wait * 1e6), round(self._grid * 1e3) * 1000
             step = StepInOrder(loader, wait, grid, self._with_state)
         stepped = checked.checked | "Step" >> beam.ParDo(step).with_output_types(
             Prediction, late=LateRecord, invalid=InvalidRecord

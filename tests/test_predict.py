@@ -206,6 +206,14 @@ def test_a_live_stream_predicts_as_the_watermark_passes(weights):
     assert late[0].inputs == [row(3)["x"], row(3)["y"]]
 
 
+def test_a_record_earlier_than_those_that_wait_does_not_wait_for_them(weights):
+    """The one at 2 comes after the one at 9 and is due before it: the one at 1 is then late."""
+    outputs = predict_stream(Predict(weights), [row(9)], [row(2)], 5, [row(1)], 20)
+
+    assert [p.time // 1_000_000 - START for p in outputs.predictions] == [2, 9]
+    assert [r.behind for r in outputs.late] == [1_000_000]
+
+
 def test_waiting_longer_takes_in_what_would_have_been_late(weights):
     events = [row(5)], 6, [row(3)], 20
     waited = predict_stream(Predict(weights, wait=2.0), *events)
@@ -227,6 +235,28 @@ def test_a_prediction_has_the_timestamp_at_which_it_became_due(weights, wait, gr
     )
 
     assert collect.elements == [due]
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_no_record_is_due_after_the_end_of_its_window(engine, weights):
+    collect = Collect()
+    run(
+        lambda p: (
+            (
+                p
+                | beam.Create([row(t) for t in (0, 7, 9, 15)])
+                | beam.Map(lambda r: TimestampedValue(r, r["t"]))
+                | beam.WindowInto(FixedWindows(10))
+                | Predict(weights, wait=4)
+            ).predictions
+            | beam.Map(lambda row, at=beam.DoFn.TimestampParam: (row.time, float(at) - START))
+            | collect
+        ),
+        engine,
+    )
+
+    due = sorted((time // 1_000_000 - START, round(at, 3)) for time, at in collect.elements)
+    assert due == [(0, 4), (7, 9.999), (9, 9.999), (15, 19)]
 
 
 def test_a_window_after_predict_loses_nothing(weights):
@@ -332,6 +362,25 @@ def test_the_element_s_own_timestamp_orders_records_without_a_time_column(tmp_pa
     assert by_step[0].event_time == START + 1
 
 
+def test_worker_processes_give_the_same(weights, tmp_path):
+    """What is pickled to another process is all that a worker needs."""
+    records = [row(t, key) for t in range(20) for key in "abc"]
+    flags = ["--direct_num_workers=2", "--direct_running_mode=multi_processing"]
+    run(
+        lambda p: (
+            (p | beam.Create(records) | Predict(weights)).predictions
+            | beam.Map(lambda row: f"{row.key} {row.step} {row.outputs[0].hex()}")
+            | beam.io.WriteToText(str(tmp_path / "out"))
+        ),
+        "fnapi",
+        *flags,
+    )
+
+    lines = [line for path in tmp_path.glob("out*") for line in path.read_text().splitlines()]
+    here = predict(Predict(weights), records).predictions
+    assert sorted(lines) == sorted(f"{p.key} {p.step} {p.outputs[0].hex()}" for p in here)
+
+
 @pytest.mark.parametrize("engine", ["fnapi", "embed"])
 def test_a_weights_file_that_cannot_be_used_stops_the_pipeline(engine, tmp_path):
     path = tmp_path / "weights.arrow"
@@ -355,7 +404,8 @@ def test_a_model_without_columns_is_refused(tmp_path):
         ({"order": "time"}, "order must be one of .* got 'time'"),
         ({"wait": -1}, "wait must be 0 seconds or more, got -1"),
         ({"wait": float("inf")}, "got inf"),
-        ({"grid": 0}, "grid must be a microsecond or more, got 0"),
+        ({"grid": 0}, "grid must be a whole number of milliseconds, in seconds, got 0"),
+        ({"grid": 0.0015}, r"got 0\.0015"),
     ],
 )
 def test_arguments_that_cannot_work_are_refused(arguments, message):
