@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from apache_beam.options.pipeline_options import PipelineOptions
 
 from beam_rnn.columns import Columns
-from beam_rnn.errors import BeamRnnError
+from beam_rnn.errors import BeamRnnError, ConfigurationError
 
 LOCAL_RUNNER = "FnApiRunner"
 """Where a pipeline runs if no --runner is given: in this process, with nothing to download."""
@@ -27,10 +27,23 @@ def names(text: str) -> list[str]:
 
 
 def beam_options(flags: Sequence[str]) -> PipelineOptions:
-    """Beam's options from the flags that our parser left over."""
-    if not any(flag == "--runner" or flag.startswith("--runner=") for flag in flags):
-        flags = [*flags, f"--runner={LOCAL_RUNNER}"]
-    return PipelineOptions(list(flags))
+    """Beam's options from the flags that our parser left over.
+
+    Raises:
+        ConfigurationError: Without --runner, a flag that Beam does not know either. A runner
+            may have flags of its own, which only it can check.
+    """
+    if any(flag == "--runner" or flag.startswith("--runner=") for flag in flags):
+        return PipelineOptions(list(flags))
+    known = argparse.ArgumentParser(add_help=False, allow_abbrev=False, conflict_handler="resolve")
+    for options in PipelineOptions.__subclasses__():
+        options._add_argparse_args(known)  # noqa: SLF001  # Beam's hook for options
+    unknown = known.parse_known_args(list(flags))[1]
+    if unknown:
+        raise ConfigurationError(
+            f"unknown flags: {' '.join(unknown)}; --help lists those there are"
+        )
+    return PipelineOptions([*flags, f"--runner={LOCAL_RUNNER}"])
 
 
 def number_columns(columns: Columns) -> list[str]:
@@ -44,6 +57,8 @@ def run(main: Callable[[], None]) -> None:
     logging.basicConfig(level=logging.WARNING, format="%(message)s", stream=sys.stderr, force=True)
     # It warns of every file that was not written because it would have been empty.
     logging.getLogger("apache_beam.io.filebasedsink").setLevel(logging.ERROR)
+    # It logs the trace of an exception that it then raises, and that is said in one line below.
+    logging.getLogger("apache_beam.runners.common").setLevel(logging.CRITICAL)
     logging.getLogger("beam_rnn").setLevel(logging.INFO)
     try:
         main()

@@ -27,7 +27,6 @@ from beam_rnn.cells import Array
 from beam_rnn.errors import RecordError
 from beam_rnn.records import INVALID, ReadRecords, RecordReader
 from beam_rnn.state import decode_records, record_time
-from beam_rnn.stateful import ModelLoader
 from beam_rnn.storage import read_model
 from pipelines import command
 from pipelines.files import ReadFiles, WriteAside
@@ -86,7 +85,7 @@ def build(pipeline: beam.Pipeline, args: argparse.Namespace, model: Model) -> No
     scores = (
         {"records": checked.checked, "predictions": predictions}
         | "Together" >> beam.CoGroupByKey()
-        | "Score" >> beam.ParDo(ScoreKey(ModelLoader(args.weights)))
+        | "Score" >> beam.ParDo(ScoreKey(args.weights))
     )
     _ = (
         scores
@@ -130,12 +129,12 @@ def arrive(group: tuple[str, Iterable[tuple[int, Any]]], shuffle_within: float) 
 class ScoreKey(beam.DoFn):
     """Compares a key's predictions with what came, and with one forward pass."""
 
-    def __init__(self, loader: ModelLoader):
-        self._loader = loader
+    def __init__(self, weights: str):
+        self._weights = weights
 
     def setup(self) -> None:
         """Loads the model."""
-        self._model = self._loader.model()
+        self._model = read_model(self._weights)
 
     def process(self, element: tuple[str, Mapping[str, Iterable[Any]]]) -> Iterator[Score]:
         """A key, its checked records and its predictions in; its score out."""
@@ -215,15 +214,16 @@ def _deviation(model: Model, key: str, seen: Array) -> Array:
 
 
 def report(scores: Iterable[Score], seconds: float) -> dict[str, Any]:
-    """What the JSON file says."""
+    """What the JSON file says; means are over the series that have every figure that any has."""
     rows = sorted(scores)
     records = sum(row.records for row in rows)
     series = {row.key: {name: getattr(row, name) for name in ERRORS} for row in rows}
-    known = [errors for errors in series.values() if None not in errors.values()]
+    known = {name for errors in series.values() for name in ERRORS if errors[name] is not None}
+    complete = [e for e in series.values() if all(e[name] is not None for name in known)]
     return {
         "series": series,
         "mean": {
-            name: float(np.mean([errors[name] for errors in known])) if known else None
+            name: float(np.mean([e[name] for e in complete])) if name in known else None
             for name in ERRORS
         },
         "bit_equal": all(row.bit_equal for row in rows),

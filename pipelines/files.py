@@ -147,10 +147,26 @@ class WriteFile(beam.PTransform):
         return lines | beam.io.WriteToText(self._path, header=header, **one_file)
 
 
+class FormatAside(beam.DoFn):
+    """Rows as JSON lines; the log shows the first of each bundle."""
+
+    def start_bundle(self) -> None:
+        """Nothing has been shown yet."""
+        self._shown = False
+
+    def process(self, element: Any) -> Iterator[str]:
+        """A NamedTuple in, its line out."""
+        line = json_line(element._asdict())
+        if not self._shown:
+            logger.warning("cannot use: %s", line)
+            self._shown = True
+        yield line
+
+
 class WriteAside(beam.PTransform):
     """Records that could not be used, as NamedTuples, into a file of JSON lines.
 
-    If there is one the log says so; if there is none, there is no file.
+    The log shows one of them and says how many there were; if there is none, there is no file.
     """
 
     def __init__(self, path: str):
@@ -166,7 +182,7 @@ class WriteAside(beam.PTransform):
                 logger.warning("%d records could not be used: see %s", count, path)
 
         _ = pcoll | "Count" >> beam.combiners.Count.Globally() | "Say" >> beam.Map(say)
-        lines = pcoll | "Format" >> beam.Map(lambda row: json_line(row._asdict()))
+        lines = pcoll | "Format" >> beam.ParDo(FormatAside())
         return lines | "Write" >> beam.io.WriteToText(
             path, num_shards=1, shard_name_template="", skip_if_empty=True
         )

@@ -187,6 +187,17 @@ def test_the_order_of_arrival_changes_no_figure(weights, data, tmp_path):
     assert arrived != list("abcdef")
 
 
+def test_means_are_over_the_series_that_have_every_figure():
+    def score(key, *errors):
+        return evaluate.Score(key, *errors, bit_equal=True, records=1)
+
+    short, long = score("a", 1.0, 2.0, None), score("b", 3.0, 4.0, 5.0)
+
+    assert list(evaluate.report([short, long], 1)["mean"].values()) == [3.0, 4.0, 5.0]
+    assert list(evaluate.report([short], 1)["mean"].values()) == [1.0, 2.0, None]
+    assert list(evaluate.report([], 1)["mean"].values()) == [None, None, None]
+
+
 def test_a_difference_of_one_bit_is_seen(weights):
     model = weights_file.load(weights)
     records = [r for r in rows() if r["city"] == "Bern"]
@@ -298,6 +309,11 @@ def test_flags_reach_the_network_the_training_and_beam(data, tmp_path):
             "nowhere.arrow",
         ),
         (evaluate.main, ["--input=a.csv", f"--weights={__file__}", "--output=o"], "cut, altered"),
+        (
+            train.main,
+            ["--input=a.csv", *COLUMNS, "--output=w", "--hiden=64"],
+            "unknown flags: --hiden=64",
+        ),
     ],
 )
 def test_errors_are_one_line_with_what_is_at_fault(main, flags, message):
@@ -307,6 +323,19 @@ def test_errors_are_one_line_with_what_is_at_fault(main, flags, message):
     text = str(caught.value)
     assert text.startswith("error: ")
     assert message in text
+
+
+def test_a_column_that_no_record_has_is_named(data, tmp_path, capsys):
+    columns = ["--key=town", "--time=at", "--inputs=load"]
+    with pytest.raises(SystemExit, match="error: there is nothing to learn from"):
+        command.run(
+            lambda: train.main([f"--input={data}", *columns, f"--output={tmp_path}/w.arrow"])
+        )
+
+    said = capsys.readouterr().err
+    assert "the record has no field 'town'" in said
+    assert "240 records could not be used" in said
+    assert "Traceback" not in said
 
 
 def test_flags_that_are_no_numbers_are_refused(data):
