@@ -82,17 +82,27 @@ def read_file(
 
 
 def _csv(stream: BinaryIO, numbers: Collection[str]) -> Iterator[dict[str, Any]]:
-    # Bytes that are no UTF-8 stay in their field, and make that record alone a dead letter.
     text = io.TextIOWrapper(stream, "utf-8-sig", errors="surrogateescape", newline="")
     for row in csv.DictReader(text, restkey="more fields than columns"):
-        yield {k: _number(v) if k in numbers else v for k, v in row.items()}
+        yield {k: _number(v) if k in numbers else _text(v) for k, v in row.items()}
+
+
+def _text(value: Any) -> Any:
+    """Text, or the bytes that are no UTF-8: they make that record alone a dead letter."""
+    try:
+        value.encode()
+    except UnicodeEncodeError:
+        return value.encode(errors="surrogateescape")
+    except AttributeError:  # None, where a line has too few fields
+        return value
+    return value
 
 
 def _number(text: Any) -> Any:
     try:
         return float(text) if not text.lstrip("-").isdecimal() else int(text)
-    except (ValueError, AttributeError):  # None, where a line has too few fields
-        return text
+    except (ValueError, AttributeError):
+        return _text(text)
 
 
 def _parquet(stream: BinaryIO, _: Collection[str]) -> Iterator[dict[str, Any]]:
@@ -107,13 +117,16 @@ def _arrow(stream: BinaryIO, _: Collection[str]) -> Iterator[dict[str, Any]]:
 
 
 def _json_lines(stream: BinaryIO, _: Collection[str]) -> Iterator[dict[str, Any]]:
-    for line in io.TextIOWrapper(stream, "utf-8", errors="surrogateescape"):
-        if line.strip():
-            try:
-                record = json.loads(line)
-            except ValueError:
-                record = None
-            yield record if isinstance(record, dict) else {"not a JSON object": line.strip()}
+    for line in stream:
+        if not line.strip():
+            continue
+        try:
+            record = json.loads(line)
+            if b"\\u" in line:  # it may be half of a surrogate pair, which no coder can encode
+                json.dumps(record, ensure_ascii=False).encode()
+        except ValueError:
+            record = None
+        yield record if isinstance(record, dict) else {"not a JSON object": line.strip()}
 
 
 class WriteFile(beam.PTransform):

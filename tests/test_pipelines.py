@@ -238,9 +238,23 @@ def test_bad_lines_are_set_aside_and_the_rest_goes_on(weights, data, tmp_path):
     reasons = {(json.loads(line)["reason"], json.loads(line)["value"]) for line in letters}
     assert ("load must be a number", "'n/a'") in reasons
     assert ("load must be a number", "None") in reasons
-    assert ("city must be valid Unicode to be a key", r"'B\udcffrn'") in reasons
+    assert ("city must be UTF-8", r"b'B\xffrn'") in reasons
     assert any(value == "'never'" for _, value in reasons)
     assert len(letters) == 4
+
+
+def test_bad_json_lines_are_set_aside(weights, data, tmp_path):
+    good = [json.dumps(record) for record in rows()]
+    bad = ['{"city": "Bern"', "[1, 2]", '{"city": "\\ud800", "at": 1, "load": 1, "heat": 1}', "7"]
+    source = tmp_path / "data.jsonl"
+    source.write_bytes("\n".join([*good[:9], *bad, "", *good[9:]]).encode() + b'\n{"city": "\xff"}')
+    output, reference = tmp_path / "predictions.csv", tmp_path / "reference.csv"
+
+    predict.main([f"--input={source}", f"--weights={weights}", f"--output={output}"])
+    predict.main([f"--input={data}", f"--weights={weights}", f"--output={reference}"])
+
+    assert in_order(read(output)) == in_order(read(reference))
+    assert len(Path(f"{output}.invalid.jsonl").read_text().splitlines()) == 5
 
 
 def test_training_sets_bad_lines_aside_and_says_so(data, weights, tmp_path, caplog):
