@@ -1,5 +1,6 @@
 """The training loop: epochs of truncated BPTT over sequences, without Beam."""
 
+import hashlib
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass, field
@@ -90,9 +91,7 @@ def fit(
             columns, or the loss is not finite.
         ConfigurationError: The network is residual and the targets are not the first inputs.
     """
-    ordered = sorted(
-        (s for s in sequences if len(s.times)), key=lambda s: (s.key, s.times[0], len(s.times))
-    )
+    ordered = sorted((s for s in sequences if len(s.times)), key=_place)
     if not ordered:
         raise TrainingError(
             "there is nothing to learn from: no sequence has a step. A key needs more records in "
@@ -140,6 +139,14 @@ def fit(
         "until": _until(ordered),
     }
     return Model(network, learner.parameters, columns, scaler, facts)
+
+
+def _place(sequence: Sequence) -> tuple[str, int, bytes]:
+    """Where a sequence stands among all; equal places mean equal sequences."""
+    content = hashlib.sha256()
+    for array in (sequence.times, sequence.inputs, sequence.targets):
+        content.update(array.tobytes())
+    return sequence.key, int(sequence.times[0]), content.digest()
 
 
 def _by_key(sequences: Iterable[Sequence]) -> dict[str, tuple[np.ndarray, np.ndarray]]:

@@ -82,6 +82,16 @@ def test_the_same_records_and_seed_give_the_same_weights_on_every_engine():
     assert train(records, QUICK).digest == digests["fnapi"]
 
 
+def test_sequences_of_one_key_and_time_have_one_order_too():
+    """As sliding windows give them."""
+    same_start = [wave(), *(wave()._replace(inputs=wave().inputs + i) for i in (1, 2, 3))]
+    training = Training(epochs=2, bptt=Bptt(steps=10), batch_size=2)
+
+    forwards = fit(NETWORK, same_start, training)
+
+    assert fit(NETWORK, same_start[::-1], training).digest == forwards.digest
+
+
 def test_another_seed_gives_other_weights():
     other = Training(epochs=2, bptt=Bptt(steps=10), seed=1)
 
