@@ -6,16 +6,19 @@ from beam_rnn.columns import Columns
 from beam_rnn.fit import Training
 from beam_rnn.model import Model
 from beam_rnn.network import Network
-from beam_rnn.optimizers import Adam, Sgd
+from beam_rnn.optimizers import Adam, AdamW, RmsProp, Sgd
 from beam_rnn.records import InvalidRecord, LateRecord, Prediction
+from beam_rnn.schedules import Cosine, StepDecay, Warmup
 from beam_rnn.transforms import Predict, ReadModel, Sequences, Train, WriteModel
 
 __version__ = "0.1.0.dev0"
 
 __all__ = [
     "Adam",
+    "AdamW",
     "Bptt",
     "Columns",
+    "Cosine",
     "InvalidRecord",
     "LateRecord",
     "Model",
@@ -23,10 +26,13 @@ __all__ = [
     "Predict",
     "Prediction",
     "ReadModel",
+    "RmsProp",
     "Sequence",
     "Sequences",
     "Sgd",
+    "StepDecay",
     "Train",
     "Training",
+    "Warmup",
     "WriteModel",
 ]

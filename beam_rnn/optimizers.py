@@ -10,6 +10,7 @@ An optimiser is a pair of pure functions over dicts of arrays: `init` makes its 
     {'w': array([0.])}
 """
 
+import math
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -18,6 +19,7 @@ import numpy as np
 from beam_rnn.cells import Array
 from beam_rnn.errors import ConfigurationError
 from beam_rnn.network import Parameters
+from beam_rnn.schedules import Schedule, check_rate, rate_at
 
 OptimizerState = dict[str, Any]
 
@@ -39,33 +41,102 @@ def _check(name: str, value: float, low: float, high: float) -> None:
         raise ConfigurationError(f"{name} must be in [{low}, {high}), got {value!r}")
 
 
+def _zeros(parameters: Parameters) -> dict[str, Array]:
+    return {name: np.zeros_like(w) for name, w in parameters.items()}
+
+
+def _decayed(gradients: Parameters, parameters: Parameters, weight_decay: float) -> Parameters:
+    """The gradient of the loss plus weight_decay / 2 times the squared parameters."""
+    if weight_decay == 0:
+        return gradients
+    return {name: g + weight_decay * parameters[name] for name, g in gradients.items()}
+
+
 @dataclass(frozen=True)
 class Sgd:
     """Stochastic gradient descent with momentum mu: v = mu v + g, w = w - eta v.
 
+    With Nesterov's momentum, w = w - eta (g + mu v) (Sutskever 2013, as in PyTorch).
+
     Args:
-        learning_rate: eta.
+        learning_rate: eta, a number or a schedule.
         momentum: mu; 0 is plain gradient descent.
+        nesterov: Look ahead along the momentum.
+        weight_decay: lambda; lambda w is added to each gradient.
     """
 
-    learning_rate: float
+    learning_rate: float | Schedule
     momentum: float = 0.0
+    nesterov: bool = False
+    weight_decay: float = 0.0
 
     def __post_init__(self) -> None:
-        _check("learning_rate", self.learning_rate, 0, float("inf"))
+        check_rate("learning_rate", self.learning_rate)
         _check("momentum", self.momentum, 0, 1)
+        _check("weight_decay", self.weight_decay, 0, math.inf)
+        if self.nesterov and self.momentum == 0:
+            raise ConfigurationError("nesterov=True needs a momentum above 0, got 0")
 
     def init(self, parameters: Parameters) -> OptimizerState:
         """V = 0."""
-        return {"velocity": {k: np.zeros_like(w) for k, w in parameters.items()}}
+        return {"updates": 0, "velocity": _zeros(parameters)}
 
     def update(
         self, gradients: Parameters, state: OptimizerState, parameters: Parameters
     ) -> tuple[dict[str, Array], OptimizerState]:
         """One step against the gradient."""
-        velocity = {k: self.momentum * state["velocity"][k] + g for k, g in gradients.items()}
-        stepped = {k: w - self.learning_rate * velocity[k] for k, w in parameters.items()}
-        return stepped, {"velocity": velocity}
+        eta, mu = rate_at(self.learning_rate, state["updates"]), self.momentum
+        velocity, stepped = {}, {}
+        for name, g in _decayed(gradients, parameters, self.weight_decay).items():
+            v = velocity[name] = mu * state["velocity"][name] + g
+            stepped[name] = parameters[name] - eta * (g + mu * v if self.nesterov else v)
+        return stepped, {"updates": state["updates"] + 1, "velocity": velocity}
+
+
+@dataclass(frozen=True)
+class RmsProp:
+    """RMSprop (Hinton 2012): the gradient over the root of its mean square.
+
+    s = rho s + (1 - rho) g^2, v = mu v + g / (sqrt(s) + epsilon), w = w - eta v.
+
+    Args:
+        learning_rate: eta, a number or a schedule.
+        decay: rho, the decay of the mean square s.
+        momentum: mu.
+        epsilon: Keeps the quotient finite.
+        weight_decay: lambda; lambda w is added to each gradient.
+    """
+
+    learning_rate: float | Schedule = 1e-2
+    decay: float = 0.99
+    momentum: float = 0.0
+    epsilon: float = 1e-8
+    weight_decay: float = 0.0
+
+    def __post_init__(self) -> None:
+        check_rate("learning_rate", self.learning_rate)
+        _check("decay", self.decay, 0, 1)
+        _check("momentum", self.momentum, 0, 1)
+        _check("epsilon", self.epsilon, 0, math.inf)
+        _check("weight_decay", self.weight_decay, 0, math.inf)
+
+    def init(self, parameters: Parameters) -> OptimizerState:
+        """S = v = 0."""
+        return {"updates": 0, "square": _zeros(parameters), "velocity": _zeros(parameters)}
+
+    def update(
+        self, gradients: Parameters, state: OptimizerState, parameters: Parameters
+    ) -> tuple[dict[str, Array], OptimizerState]:
+        """One step of size about eta in every parameter."""
+        eta, rho = rate_at(self.learning_rate, state["updates"]), self.decay
+        square, velocity, stepped = {}, {}, {}
+        for name, g in _decayed(gradients, parameters, self.weight_decay).items():
+            s = square[name] = rho * state["square"][name] + (1 - rho) * g * g
+            change = g / (np.sqrt(s) + self.epsilon)
+            v = velocity[name] = self.momentum * state["velocity"][name] + change
+            stepped[name] = parameters[name] - eta * v
+        updates = state["updates"] + 1
+        return stepped, {"updates": updates, "square": square, "velocity": velocity}
 
 
 @dataclass(frozen=True)
@@ -76,42 +147,73 @@ class Adam:
     w = w - eta (m / (1 - beta1^t)) / (sqrt(v / (1 - beta2^t)) + epsilon).
 
     Args:
-        learning_rate: eta.
+        learning_rate: eta, a number or a schedule.
         beta1: The decay of the mean m.
         beta2: The decay of the mean square v.
         epsilon: Keeps the quotient finite.
+        weight_decay: lambda; lambda w is added to each gradient.
     """
 
-    learning_rate: float = 1e-3
+    learning_rate: float | Schedule = 1e-3
     beta1: float = 0.9
     beta2: float = 0.999
     epsilon: float = 1e-8
+    weight_decay: float = 0.0
 
     def __post_init__(self) -> None:
-        _check("learning_rate", self.learning_rate, 0, float("inf"))
+        check_rate("learning_rate", self.learning_rate)
         _check("beta1", self.beta1, 0, 1)
         _check("beta2", self.beta2, 0, 1)
-        _check("epsilon", self.epsilon, 0, float("inf"))
+        _check("epsilon", self.epsilon, 0, math.inf)
+        _check("weight_decay", self.weight_decay, 0, math.inf)
 
     def init(self, parameters: Parameters) -> OptimizerState:
         """M = v = 0 at t = 0."""
-        zeros = {k: np.zeros_like(w) for k, w in parameters.items()}
-        return {"step": 0, "mean": zeros, "square": zeros}
+        return {"updates": 0, "mean": _zeros(parameters), "square": _zeros(parameters)}
 
     def update(
         self, gradients: Parameters, state: OptimizerState, parameters: Parameters
     ) -> tuple[dict[str, Array], OptimizerState]:
         """One step of size about eta in every parameter."""
-        t = state["step"] + 1
+        eta = rate_at(self.learning_rate, state["updates"])
+        t = state["updates"] + 1
         mean, square, stepped = {}, {}, {}
-        for k, g in gradients.items():
-            mean[k] = self.beta1 * state["mean"][k] + (1 - self.beta1) * g
-            square[k] = self.beta2 * state["square"][k] + (1 - self.beta2) * g * g
-            unbiased_mean = mean[k] / (1 - self.beta1**t)
-            unbiased_square = square[k] / (1 - self.beta2**t)
-            change = unbiased_mean / (np.sqrt(unbiased_square) + self.epsilon)
-            stepped[k] = parameters[k] - self.learning_rate * change
-        return stepped, {"step": t, "mean": mean, "square": square}
+        for name, g in _decayed(gradients, parameters, self.weight_decay).items():
+            m = mean[name] = self.beta1 * state["mean"][name] + (1 - self.beta1) * g
+            v = square[name] = self.beta2 * state["square"][name] + (1 - self.beta2) * g * g
+            unbiased_m, unbiased_v = m / (1 - self.beta1**t), v / (1 - self.beta2**t)
+            stepped[name] = parameters[name] - eta * unbiased_m / (
+                np.sqrt(unbiased_v) + self.epsilon
+            )
+        return stepped, {"updates": t, "mean": mean, "square": square}
+
+
+@dataclass(frozen=True)
+class AdamW(Adam):
+    """Adam with weight decay beside the gradient, not in it (Loshchilov and Hutter 2019).
+
+    w = (1 - eta lambda) w, then Adam's step.
+
+    Args:
+        learning_rate: eta, a number or a schedule.
+        beta1: The decay of the mean m.
+        beta2: The decay of the mean square v.
+        epsilon: Keeps the quotient finite.
+        weight_decay: lambda.
+    """
+
+    weight_decay: float = 1e-2
+
+    def update(
+        self, gradients: Parameters, state: OptimizerState, parameters: Parameters
+    ) -> tuple[dict[str, Array], OptimizerState]:
+        """Shrink every parameter, then take one step of size about eta."""
+        shrink = 1 - rate_at(self.learning_rate, state["updates"]) * self.weight_decay
+        shrunk = {name: shrink * w for name, w in parameters.items()}
+        return self._without_decay().update(gradients, state, shrunk)
+
+    def _without_decay(self) -> Adam:
+        return Adam(self.learning_rate, self.beta1, self.beta2, self.epsilon)
 
 
 def global_norm(gradients: Parameters) -> float:
@@ -128,3 +230,8 @@ def clip_by_global_norm(gradients: Parameters, max_norm: float) -> dict[str, Arr
     """
     scale = min(1.0, max_norm / (global_norm(gradients) + 1e-6))
     return {k: g * scale for k, g in gradients.items()}
+
+
+def clip_by_value(gradients: Parameters, limit: float) -> dict[str, Array]:
+    """Gradients with every number brought into [-limit, limit]."""
+    return {k: g.clip(-limit, limit) for k, g in gradients.items()}

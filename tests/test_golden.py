@@ -12,7 +12,7 @@ from beam_rnn.bptt import Bptt, Learner, learn
 from beam_rnn.losses import mse
 from beam_rnn.model import Model
 from beam_rnn.network import Network
-from beam_rnn.optimizers import Adam, Sgd, clip_by_global_norm, global_norm
+from beam_rnn.optimizers import Adam, AdamW, Sgd, clip_by_global_norm, global_norm
 
 GOLDEN = Path(__file__).parent / "golden"
 CASES = sorted(path.name for path in GOLDEN.glob("torch-*"))
@@ -110,7 +110,12 @@ def test_loss_and_gradient(case):
 
 
 @pytest.mark.parametrize(
-    ("run", "optimizer"), [("sgd5", Sgd(0.1, momentum=0.9)), ("adam5", Adam(0.01))]
+    ("run", "optimizer"),
+    [
+        ("sgd5", Sgd(0.1, momentum=0.9)),
+        ("adam5", Adam(0.01)),
+        ("adamw5", AdamW(0.01, weight_decay=0.1)),
+    ],
 )
 def test_five_updates(case, run, optimizer):
     learner = Learner(case.parameters, optimizer.init(case.parameters))

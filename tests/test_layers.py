@@ -11,6 +11,7 @@ ORDER = [
     "network",
     "backprop",
     "losses",
+    "schedules",
     "optimizers",
     "scaler",
     "batches",
