@@ -1,11 +1,12 @@
 """Sequences forward through a network, and gradients back through time.
 
-Each function is a pair: `layer_forward` with `layer_backward`, `forward` with `backward`.
-Inside, time comes first, (time, batch, features), so that a step is one block of memory,
-and the sequences of a batch stand longest first, so that those that still run at a step are
-the first rows: padding is never computed, and cannot change anything.
+Each function is a pair: `layer_forward` with `layer_backward`, `merge` with `unmerge`, `forward`
+with `backward`. Inside, time comes first, (time, batch, features), so that a step is one block
+of memory, and the sequences of a batch stand longest first, so that those that still run at a
+step are the first rows: padding is never computed, and cannot change anything.
 """
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -14,22 +15,23 @@ from beam_rnn.cells import Array, Cache, Cell, CellParameters, State, project
 from beam_rnn.network import Network, Parameters
 
 States = tuple[State, ...]
-"""The state of every layer."""
+"""The state of every layer: of its forward direction, then of its reverse one."""
 
 
 class LayerTrace(NamedTuple):
-    """What one layer's forward pass keeps for the backward pass."""
+    """What one direction of a layer keeps of its forward pass for the backward pass."""
 
     x: Array  # (time, batch, inputs)
     caches: list[Cache]  # one for each step, of the rows that run there
+    h: Array  # (time, batch, hidden)
 
 
 class Trace(NamedTuple):
     """What a forward pass keeps for the backward pass."""
 
-    layers: list[LayerTrace]
-    h: Array  # (time, batch, hidden): what the head saw
-    running: Array  # (time,): how many sequences run at each step
+    layers: list[tuple[LayerTrace, ...]]  # one for each direction of each layer
+    h: Array  # (time, batch, output_size): what the head saw
+    lengths: Array  # (batch,)
 
 
 def layer_forward(
@@ -60,7 +62,7 @@ def layer_forward(
         for kept, s in zip(last, following, strict=True):
             kept[:n] = s
         state = following
-    return h, last, LayerTrace(x, caches)
+    return h, last, LayerTrace(x, caches, h)
 
 
 def layer_backward(
@@ -108,10 +110,49 @@ def running_at(lengths: Array, steps: int) -> Array:
     return (np.arange(steps)[:, np.newaxis] < lengths).sum(1)
 
 
+def reverse(x: Array, lengths: Array) -> Array:
+    """Each sequence of (time, batch, features) backwards, its padding where it is."""
+    time = np.arange(len(x))[:, np.newaxis]
+    return x[np.where(time < lengths, lengths - 1 - time, time), np.arange(x.shape[1])]
+
+
+def merge(how: str, outputs: Sequence[Array]) -> Array:
+    """The outputs of the directions of a layer as one; see `beam_rnn.network.MERGES`."""
+    if len(outputs) == 1:
+        return outputs[0]
+    forwards, backwards = outputs
+    if how == "concat":
+        return np.concatenate([forwards, backwards], 2)
+    if how == "mul":
+        return forwards * backwards
+    total = forwards + backwards
+    return total / 2 if how == "ave" else total
+
+
+def unmerge(how: str, outputs: Sequence[Array], d_merged: Array) -> Sequence[Array]:
+    """The gradient of `merge` with respect to each direction's output."""
+    if len(outputs) == 1:
+        return (d_merged,)
+    if how == "concat":
+        return np.split(d_merged, 2, axis=2)
+    if how == "mul":
+        return d_merged * outputs[1], d_merged * outputs[0]
+    share = d_merged / 2 if how == "ave" else d_merged
+    return share, share
+
+
 def initial_states(network: Network, batch: int, dtype: np.dtype) -> States:
     """The state of every layer before a sequence: h_0 = 0."""
-    state = network.step_cell.initial_state(batch, network.hidden, dtype)
-    return (state,) * network.layers
+    return tuple(
+        network.step_cell.initial_state(batch, hidden, dtype) * network.directions
+        for hidden in network.sizes
+    )
+
+
+def _by_direction(network: Network, state: State) -> list[State]:
+    """The state of a layer, parted by direction."""
+    each = network.step_cell.states
+    return [state[i : i + each] for i in range(0, len(state), each)]
 
 
 def forward(
@@ -123,7 +164,8 @@ def forward(
         network: The network.
         parameters: Its parameters.
         x: (time, batch, inputs), longest sequence first, zero after a sequence's end.
-        states: The state of every layer before the first step.
+        states: The state of every layer before the first step; of a reverse direction, before
+            the last one.
         lengths: (batch,), falling.
 
     Returns:
@@ -135,15 +177,23 @@ def forward(
     layers, last = [], []
     h = x
     for i, state in enumerate(states):
-        p = network.layer(parameters, i)
-        h, end, trace = layer_forward(network.step_cell, p, h, state, running)
-        layers.append(trace)
-        last.append(end)
+        outputs, traces = [], []
+        ends: list[Array] = []
+        directions = zip(network.layer(parameters, i), _by_direction(network, state), strict=True)
+        for backwards, (p, begin) in enumerate(directions):
+            seen = reverse(h, lengths) if backwards else h
+            output, end, trace = layer_forward(network.step_cell, p, seen, begin, running)
+            outputs.append(reverse(output, lengths) if backwards else output)
+            ends.extend(end)
+            traces.append(trace)
+        h = merge(network.merge, outputs)
+        layers.append(tuple(traces))
+        last.append(tuple(ends))
     rows = steps * batch
-    y = network.head(parameters, h.reshape(rows, network.hidden), x.reshape(rows, inputs))
+    y = network.head(parameters, h.reshape(rows, h.shape[2]), x.reshape(rows, inputs))
     y = y.reshape(steps, batch, y.shape[1])
     y[np.arange(steps)[:, np.newaxis] >= lengths] = 0
-    return y, tuple(last), Trace(layers, h, running)
+    return y, tuple(last), Trace(layers, h, lengths)
 
 
 def backward(
@@ -158,17 +208,32 @@ def backward(
         d_y: (time, batch, outputs), the gradient with respect to y; zero where a sequence
             has ended.
     """
-    steps, batch, hidden = trace.h.shape
+    steps, batch, size = trace.h.shape
+    running = running_at(trace.lengths, steps)
     rows = d_y.reshape(steps * batch, d_y.shape[2])
-    d_W_y = trace.h.reshape(steps * batch, hidden).T @ rows
+    gradients = {
+        "head.W_y": trace.h.reshape(steps * batch, size).T @ rows,
+        "head.b_y": rows.sum(0),
+    }
     d_h = (rows @ parameters["head.W_y"].T).reshape(trace.h.shape)
-    layers: dict[str, Array] = {}
     for i in reversed(range(network.layers)):
-        p = network.layer(parameters, i)
-        d_last = network.step_cell.initial_state(batch, hidden, d_h.dtype)  # zero
-        gradient, d_h, _ = layer_backward(
-            network.step_cell, p, trace.layers[i], d_h, d_last, trace.running
-        )
-        layers |= {f"layers.{i}.{f}": g for f, g in gradient._asdict().items()}
-    gradients = {**layers, "head.W_y": d_W_y, "head.b_y": rows.sum(0)}
+        traces = trace.layers[i]
+        outputs = [reverse(t.h, trace.lengths) if d else t.h for d, t in enumerate(traces)]
+        d_outputs = unmerge(network.merge, outputs, d_h)
+        no_gradient = network.step_cell.initial_state(batch, network.sizes[i], d_h.dtype)
+        d_inputs, of_layer = [], []
+        for backwards, p in enumerate(network.layer(parameters, i)):
+            d_output = d_outputs[backwards]
+            gradient, d_input, _ = layer_backward(
+                network.step_cell,
+                p,
+                traces[backwards],
+                reverse(d_output, trace.lengths) if backwards else d_output,
+                no_gradient,
+                running,
+            )
+            d_inputs.append(reverse(d_input, trace.lengths) if backwards else d_input)
+            of_layer.append(gradient)
+        gradients |= network.named(i, of_layer)
+        d_h = sum(d_inputs[1:], d_inputs[0])
     return {name: gradients[name] for name in parameters}

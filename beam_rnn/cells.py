@@ -156,6 +156,35 @@ def gru_backward(p: CellParameters, cache: Cache, d_state: State) -> StepGradien
     return StepGradient((d_h_prev,), d_a, h_prev.T @ d_u, d_u.sum(0))
 
 
+def gru_reset_before_forward(p: CellParameters, state: State, a: Array) -> tuple[State, Cache]:
+    """The GRU with the reset gate before the recurrent product; gates r, z, n (Cho 2014)."""
+    (h_prev,) = state
+    m = h_prev.shape[1]
+    a_r, a_z, a_n = _gates(a, 3)
+    u_r, u_z = _gates(product(h_prev, p.W_h[:, : 2 * m]) + p.b_h[: 2 * m], 2)
+    r = sigmoid(a_r + u_r)
+    z = sigmoid(a_z + u_z)
+    n = np.tanh(a_n + product(r * h_prev, p.W_h[:, 2 * m :]) + p.b_h[2 * m :])
+    h = (1 - z) * n + z * h_prev
+    return (h,), (h_prev, r, z, n)
+
+
+def gru_reset_before_backward(p: CellParameters, cache: Cache, d_state: State) -> StepGradient:
+    """The gradient of `gru_reset_before_forward`."""
+    h_prev, r, z, n = cache
+    (d_h,) = d_state
+    m = h_prev.shape[1]
+    d_n = d_h * (1 - z) * (1 - n * n)
+    d_rh = d_n @ p.W_h[:, 2 * m :].T
+    d_r = d_rh * h_prev * r * (1 - r)
+    d_z = d_h * (h_prev - n) * z * (1 - z)
+    d_rz = np.concatenate([d_r, d_z], 1)
+    d_a = np.concatenate([d_rz, d_n], 1)
+    d_h_prev = d_h * z + d_rh * r + d_rz @ p.W_h[:, : 2 * m].T
+    d_W_h = np.concatenate([h_prev.T @ d_rz, (r * h_prev).T @ d_n], 1)
+    return StepGradient((d_h_prev,), d_a, d_W_h, d_a.sum(0))
+
+
 def lstm_forward(p: CellParameters, state: State, a: Array) -> tuple[State, Cache]:
     """The LSTM with a forget gate; gates i, f, g, o (Gers 2000, PyTorch)."""
     h_prev, c_prev = state
@@ -189,6 +218,8 @@ ELMAN: dict[str, Cell] = {
     "relu": elman(relu, lambda h: (h > 0).astype(h.dtype)),
 }
 """The Elman network by its activation."""
+
+GRU_RESET_BEFORE = Cell(3, 1, gru_reset_before_forward, gru_reset_before_backward)
 
 CELLS: dict[str, Cell] = {
     "rnn": ELMAN["tanh"],

@@ -1,7 +1,7 @@
 """Which fields of a record mean what."""
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass, fields
 from typing import Any
 
 from beam_rnn.errors import ConfigurationError
@@ -72,6 +72,13 @@ class Columns:
             )
 
     def to_json(self) -> dict[str, Any]:
-        """The columns as JSON values; `Columns(**values)` is the inverse."""
-        values = asdict(self)
-        return {**values, "inputs": list(self.inputs), "targets": list(self.targets)}
+        """The columns as JSON values; `Columns(**values)` is the inverse.
+
+        What is at its default is left out, as in `Network.to_json`.
+        """
+        always = {"key": self.key, "inputs": list(self.inputs), "targets": list(self.targets)}
+        return always | {
+            field.name: getattr(self, field.name)
+            for field in fields(self)
+            if field.name not in always and getattr(self, field.name) != field.default
+        }

@@ -48,7 +48,7 @@ class Model:
     training: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        inputs, outputs = self.network.sizes(self.parameters)
+        inputs, outputs = self.network.inputs_and_outputs(self.parameters)
         types = {str(value.dtype) for value in self.parameters.values()}
         if types not in ({"float32"}, {"float64"}):
             raise ConfigurationError(
@@ -80,12 +80,12 @@ class Model:
     @property
     def inputs(self) -> int:
         """The size of x."""
-        return self.network.sizes(self.parameters)[0]
+        return self.network.inputs_and_outputs(self.parameters)[0]
 
     @property
     def outputs(self) -> int:
         """The size of y."""
-        return self.network.sizes(self.parameters)[1]
+        return self.network.inputs_and_outputs(self.parameters)[1]
 
     @property
     def dtype(self) -> np.dtype:
@@ -139,11 +139,18 @@ class Model:
 
         Returns:
             The next state and y (batch, outputs), scaled.
+
+        Raises:
+            ConfigurationError: The network is bidirectional.
         """
+        if self.network.bidirectional:
+            raise ConfigurationError(
+                "a bidirectional network cannot step: it needs the whole sequence, use forward"
+            )
         parts: list[Array] = []
         h = x
         for i, layer_state in enumerate(self._unpack(state)):
-            p = self.network.layer(self.parameters, i)
+            (p,) = self.network.layer(self.parameters, i)
             following, _ = self.network.step_cell.forward(p, layer_state, project(p, h))
             h = following[0]
             parts.extend(following)
@@ -214,6 +221,7 @@ class Model:
 
     def _unpack(self, state: Array) -> States:
         """(batch, state_size) as the state of each layer."""
-        each = self.network.step_cell.states
-        parts = np.split(state, self.network.layers * each, axis=1)
+        each = self.network.step_cell.states * self.network.directions
+        sizes = np.repeat(self.network.sizes, each)
+        parts = np.split(state, np.cumsum(sizes)[:-1], axis=1)
         return tuple(tuple(parts[i : i + each]) for i in range(0, len(parts), each))

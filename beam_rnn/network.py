@@ -1,22 +1,35 @@
-"""What is trained: the cell, its sizes, the layers and the head.
+"""What is trained: the cell, its sizes, the layers, their directions and the head.
 
 A `Network` holds no numbers. Its parameters are a dict from name to array, in the order of
-`Network.shapes`: `layers.0.W_x`, `layers.0.W_h`, `layers.0.b_x`, `layers.0.b_h`, the same
-for each further layer, then `head.W_y` and `head.b_y`.
+`Network.shapes`: `layers.0.W_x`, `layers.0.W_h`, `layers.0.b_x`, `layers.0.b_h`, in a
+bidirectional network the same of `layers.0.reverse`, then the further layers, `head.W_y` and
+`head.b_y`.
 """
 
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields
 from typing import Any
 
 import numpy as np
 from numpy.typing import DTypeLike
 
-from beam_rnn.cells import CELLS, ELMAN, Array, Cell, CellParameters, product
+from beam_rnn.cells import (
+    CELLS,
+    ELMAN,
+    GRU_RESET_BEFORE,
+    Array,
+    Cell,
+    CellParameters,
+    product,
+)
 from beam_rnn.errors import ConfigurationError
 
 Parameters = Mapping[str, Array]
 """The parameters of a network by name."""
+
+MERGES = ("concat", "sum", "mul", "ave")
+"""How the two directions of a bidirectional layer become one output: side by side, added,
+multiplied, or averaged."""
 
 
 @dataclass(frozen=True)
@@ -28,67 +41,126 @@ class Network:
 
         >>> Network("lstm", hidden=8, layers=2).shapes(inputs=3, outputs=1)["layers.1.W_x"]
         (8, 32)
+        >>> Network("gru", hidden=(8, 4), bidirectional=True).state_size
+        24
 
     Args:
         cell: "rnn" (Elman), "gru" or "lstm".
-        hidden: The size m of the hidden state of every layer.
-        layers: How many layers are stacked.
+        hidden: The size m of the hidden state of every layer, or one size for each.
+        layers: How many layers are stacked; left out where `hidden` lists them.
         activation: The activation of the Elman cell: "sigmoid", "tanh" or "relu".
         residual: The head gives the change from the last value: y_t = x_t + W_y h_t + b_y,
             with as many of the first inputs as there are outputs. A forecast then follows
             a level that training never saw.
+        reset_after: Whether the GRU's reset gate comes after the recurrent product, as in
+            PyTorch, or before it, as in Cho 2014.
+        bidirectional: Each layer runs over the sequence in both directions: for whole
+            sequences, since the future is needed.
+        merge: How the outputs of both directions become one: see `MERGES`.
 
     Raises:
-        ConfigurationError: A cell or activation that does not exist, a size below 1.
+        ConfigurationError: A cell, activation or merge that does not exist, a size below 1,
+            or settings that do not go together.
     """
 
     cell: str = "gru"
-    hidden: int = 32
+    hidden: int | Sequence[int] = 32
     layers: int = 1
     activation: str = "tanh"
     residual: bool = False
+    reset_after: bool = True
+    bidirectional: bool = False
+    merge: str = "concat"
 
     def __post_init__(self) -> None:
-        if self.cell not in CELLS:
-            raise ConfigurationError(f"cell must be one of {', '.join(CELLS)}, got {self.cell!r}")
-        if self.activation not in ELMAN:
-            raise ConfigurationError(
-                f"activation must be one of {', '.join(ELMAN)}, got {self.activation!r}"
-            )
+        for name, choices in (("cell", CELLS), ("activation", ELMAN), ("merge", MERGES)):
+            if getattr(self, name) not in choices:
+                raise ConfigurationError(
+                    f"{name} must be one of {', '.join(choices)}, got {getattr(self, name)!r}"
+                )
+        for name in ("residual", "reset_after", "bidirectional"):
+            if not isinstance(getattr(self, name), bool):
+                raise ConfigurationError(
+                    f"{name} must be True or False, got {getattr(self, name)!r}"
+                )
+        self._check_combinations()
+        self._check_sizes()
+
+    def _check_combinations(self) -> None:
         if self.activation != "tanh" and self.cell != "rnn":
             raise ConfigurationError(
                 f"activation={self.activation!r} is for cell='rnn' alone: the gates of "
                 f"cell={self.cell!r} have their own"
             )
-        for name in ("hidden", "layers"):
-            size = getattr(self, name)
-            if not isinstance(size, int) or isinstance(size, bool) or size < 1:
+        if not self.reset_after and self.cell != "gru":
+            raise ConfigurationError(
+                f"reset_after=False is for cell='gru' alone, got cell={self.cell!r}"
+            )
+        if self.merge != "concat" and not self.bidirectional:
+            raise ConfigurationError(f"merge={self.merge!r} needs bidirectional=True")
+
+    def _check_sizes(self) -> None:
+        if isinstance(self.hidden, Sequence) and not isinstance(self.hidden, str):
+            object.__setattr__(self, "hidden", tuple(self.hidden))
+            if self.layers not in (1, len(self._hidden_sizes())):
                 raise ConfigurationError(
-                    f"{name} must be a whole number of at least 1, got {size!r}"
+                    f"hidden={self.hidden} lists {len(self._hidden_sizes())} layers, got "
+                    f"layers={self.layers!r}"
                 )
-        if not isinstance(self.residual, bool):
-            raise ConfigurationError(f"residual must be True or False, got {self.residual!r}")
+            object.__setattr__(self, "layers", len(self._hidden_sizes()))
+        for name, sizes in (("layers", (self.layers,)), ("hidden", self._hidden_sizes())):
+            for size in sizes:
+                if not isinstance(size, int) or isinstance(size, bool) or size < 1:
+                    raise ConfigurationError(
+                        f"{name} must be a whole number of at least 1, got {size!r}"
+                    )
+
+    def _hidden_sizes(self) -> tuple[int, ...]:
+        return self.hidden if isinstance(self.hidden, tuple) else (self.hidden,)
+
+    @property
+    def sizes(self) -> tuple[int, ...]:
+        """The size of the hidden state of each layer, in one direction."""
+        sizes = self._hidden_sizes()
+        return sizes if len(sizes) == self.layers else sizes * self.layers
+
+    @property
+    def directions(self) -> int:
+        """2 if bidirectional, else 1."""
+        return 2 if self.bidirectional else 1
 
     @property
     def step_cell(self) -> Cell:
         """The pure functions of the cell."""
-        return ELMAN[self.activation] if self.cell == "rnn" else CELLS[self.cell]
+        if self.cell == "rnn":
+            return ELMAN[self.activation]
+        return CELLS[self.cell] if self.reset_after else GRU_RESET_BEFORE
 
     @property
     def state_size(self) -> int:
-        """How many numbers one key's hidden state has: h, and c for the LSTM, of all layers."""
-        return self.layers * self.step_cell.states * self.hidden
+        """How many numbers the hidden state has: h, and c for the LSTM, of all layers."""
+        return sum(self.sizes) * self.step_cell.states * self.directions
+
+    def output_size(self, i: int) -> int:
+        """The size of the output of layer i, its directions merged."""
+        return self.sizes[i] * (self.directions if self.merge == "concat" else 1)
 
     def shapes(self, inputs: int, outputs: int) -> dict[str, tuple[int, ...]]:
         """The shape of every parameter, in the order in which they are stored."""
         shapes: dict[str, tuple[int, ...]] = {}
-        for i in range(self.layers):
-            cell_shapes = self.step_cell.shapes(inputs if i == 0 else self.hidden, self.hidden)
-            for field, shape in zip(CellParameters._fields, cell_shapes, strict=True):
-                shapes[f"layers.{i}.{field}"] = shape
-        shapes["head.W_y"] = (self.hidden, outputs)
+        size = inputs
+        for i, hidden in enumerate(self.sizes):
+            for prefix in self._prefixes(i):
+                cell_shapes = self.step_cell.shapes(size, hidden)
+                for field, shape in zip(CellParameters._fields, cell_shapes, strict=True):
+                    shapes[f"{prefix}.{field}"] = shape
+            size = self.output_size(i)
+        shapes["head.W_y"] = (size, outputs)
         shapes["head.b_y"] = (outputs,)
         return shapes
+
+    def _prefixes(self, i: int) -> tuple[str, ...]:
+        return (f"layers.{i}", f"layers.{i}.reverse")[: self.directions]
 
     def initialize(
         self, inputs: int, outputs: int, seed: int, dtype: DTypeLike = np.float32
@@ -118,15 +190,27 @@ class Network:
             else:
                 value = np.zeros(shape)
                 if self.cell == "lstm" and field == "b_x":
-                    value[self.hidden : 2 * self.hidden] = 1
+                    hidden = shape[0] // self.step_cell.gates
+                    value[hidden : 2 * hidden] = 1
             parameters[name] = value.astype(dtype)
         return parameters
 
-    def layer(self, parameters: Parameters, i: int) -> CellParameters:
-        """The parameters of layer i."""
-        return CellParameters(*(parameters[f"layers.{i}.{f}"] for f in CellParameters._fields))
+    def layer(self, parameters: Parameters, i: int) -> tuple[CellParameters, ...]:
+        """The parameters of layer i, one set for each direction."""
+        return tuple(
+            CellParameters(*(parameters[f"{prefix}.{f}"] for f in CellParameters._fields))
+            for prefix in self._prefixes(i)
+        )
 
-    def sizes(self, parameters: Parameters) -> tuple[int, int]:
+    def named(self, i: int, gradients: Sequence[CellParameters]) -> dict[str, Array]:
+        """The inverse of `layer`: what belongs to layer i, by name."""
+        return {
+            f"{prefix}.{field}": value
+            for prefix, gradient in zip(self._prefixes(i), gradients, strict=True)
+            for field, value in gradient._asdict().items()
+        }
+
+    def inputs_and_outputs(self, parameters: Parameters) -> tuple[int, int]:
         """The sizes of x and y that parameters are for.
 
         Raises:
@@ -162,5 +246,20 @@ class Network:
         return y + x[:, : y.shape[1]] if self.residual else y
 
     def to_json(self) -> dict[str, Any]:
-        """The network as JSON values; `Network(**values)` is its inverse."""
-        return asdict(self)
+        """The network as JSON values; `Network(**values)` is its inverse.
+
+        What is at its default is left out, so that a later version with more settings gives
+        the models of today the same digest. Cell and sizes are always there.
+        """
+        values: dict[str, Any] = {"cell": self.cell, "hidden": self.hidden}
+        if isinstance(self.hidden, tuple):
+            return values | {"hidden": list(self.hidden)} | self._beyond_default("layers")
+        return values | self._beyond_default()
+
+    def _beyond_default(self, *without: str) -> dict[str, Any]:
+        return {
+            field.name: getattr(self, field.name)
+            for field in fields(self)
+            if field.name not in ("cell", "hidden", *without)
+            and getattr(self, field.name) != field.default
+        }

@@ -75,6 +75,11 @@ class ModelLoader:
                 f"{self.path!r} names no columns, so no record can be read for it: train it in "
                 "a pipeline, or give the model columns before it is written"
             )
+        if model.network.bidirectional:
+            raise WeightsError(
+                f"{self.path!r} holds a bidirectional network, which needs whole sequences: a "
+                "stream can be stepped by a network with bidirectional=False alone"
+            )
         elapsed = (time.monotonic() - started) * 1000
         size = sum(value.nbytes for value in model.parameters.values())
         Metrics.distribution("beam_rnn", "load_model_latency_milli_secs").update(int(elapsed))

@@ -3,11 +3,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from beam_rnn.cells import CELLS, ELMAN, CellParameters, product, project, sigmoid
+from beam_rnn.cells import CELLS, ELMAN, GRU_RESET_BEFORE, CellParameters, product, project, sigmoid
 from tests.gradients import projection_error
 
 ALL = {f"rnn-{name}": cell for name, cell in ELMAN.items()} | {
-    name: cell for name, cell in CELLS.items() if name != "rnn"
+    **{name: cell for name, cell in CELLS.items() if name != "rnn"},
+    "gru-reset-before": GRU_RESET_BEFORE,
 }
 INPUTS, HIDDEN, BATCH = 3, 5, 4
 

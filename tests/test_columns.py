@@ -34,3 +34,5 @@ def test_json_round_trip():
     columns = Columns(key="id", time="t", inputs=["a"], targets=["b"], sequence="n", horizon=3)
 
     assert Columns(**json.loads(json.dumps(columns.to_json()))) == columns
+    plain = Columns(key="id", inputs=["a"])
+    assert plain.to_json() == {"key": "id", "inputs": ["a"], "targets": ["a"]}

@@ -28,7 +28,13 @@ class Case:
         with np.load(GOLDEN / name / "arrays.npz") as arrays:
             self.arrays = {key: arrays[key] for key in arrays}
         cell, _, activation = settings["cell"].partition("_")
-        self.network = Network(cell, settings["hidden"], settings["layers"], activation or "tanh")
+        self.network = Network(
+            cell,
+            settings["hidden"],
+            settings["layers"],
+            activation or "tanh",
+            bidirectional=settings["bidirectional"],
+        )
         self.dtype = np.dtype(dtype)
         self.parameters = {k: v.astype(dtype) for k, v in self.named("param/").items()}
         self.tolerance = TOLERANCE[dtype]
@@ -37,8 +43,10 @@ class Case:
         """PyTorch's parameters under our names; its weights multiply from the left."""
         ours = {}
         for i in range(self.network.layers):
-            for name, theirs in NAMES.items():
-                ours[f"layers.{i}.{name}"] = self.arrays[f"{prefix}rnn.{theirs}_l{i}"].T
+            for reverse in ("", "_reverse")[: self.network.directions]:
+                for name, theirs in NAMES.items():
+                    value = self.arrays[f"{prefix}rnn.{theirs}_l{i}{reverse}"]
+                    ours[f"layers.{i}{reverse.replace('_', '.')}.{name}"] = value.T
         ours["head.W_y"] = self.arrays[f"{prefix}head.weight"].T
         ours["head.b_y"] = self.arrays[f"{prefix}head.bias"]
         return {name: np.ascontiguousarray(value) for name, value in ours.items()}
@@ -70,26 +78,68 @@ def case(name, request):
     return Case(name, request.param)
 
 
-def test_every_single_direction_case_is_here():
-    assert len(CASES) == 8
+KERAS_CASES = sorted(path.name for path in GOLDEN.glob("keras-*"))
+
+
+def keras_model(name):
+    """Keras's parameters under our names, its gates z, r, n in our order r, z, n."""
+    settings = json.loads((GOLDEN / name / "case.json").read_text())
+    with np.load(GOLDEN / name / "arrays.npz") as arrays:
+        x, prediction = arrays["x"], arrays["prediction"]
+        values = [arrays[k] for k in sorted(arrays) if k.endswith(("kernel", "bias"))]
+    cell = {"simple": "rnn"}.get(name.split("-")[1].split("_")[0], name.split("-")[1].split("_")[0])
+    network = Network(cell, settings["hidden"], layers=2, reset_after="before" not in name)
+
+    def gates(value):
+        if cell != "gru":
+            return value
+        z, r, n = np.split(value, 3, axis=-1)
+        return np.concatenate([r, z, n], -1)
+
+    parameters = {}
+    for i in range(2):
+        kernel, recurrent, bias = map(gates, values[3 * i : 3 * i + 3])
+        both = bias if bias.ndim == 2 else np.stack([bias, np.zeros_like(bias)])
+        layer = {"W_x": kernel, "W_h": recurrent, "b_x": both[0], "b_h": both[1]}
+        parameters |= {f"layers.{i}.{name}": value for name, value in layer.items()}
+    parameters |= {"head.W_y": values[6], "head.b_y": values[7]}
+    return Model(network, parameters), x, prediction
+
+
+@pytest.mark.parametrize("name", KERAS_CASES)
+def test_forward_as_keras(name):
+    model, x, prediction = keras_model(name)
+
+    assert len(KERAS_CASES) == 4
+    np.testing.assert_allclose(model.forward(x), prediction, rtol=0, atol=1e-5)
+    double = model.astype("float64").forward(x)
+    np.testing.assert_allclose(double, prediction, rtol=0, atol=1e-5)
+
+
+def test_every_case_is_here():
+    assert len(CASES) == 16
 
 
 def test_forward_over_full_sequences(case):
     outputs, state = Model(case.network, case.parameters).run(case.arrays["x"])
 
     case.close(outputs, case.arrays["full/prediction"])
-    last_h = case.arrays["full/h_n"][-1]
-    if case.network.cell == "lstm":
-        state = state[:, : -case.network.hidden]
-    case.close(state[:, -case.network.hidden :], last_h)
+    case.close(last_h(case, state), case.arrays["full/h_n"])
+
+
+def last_h(case, state):
+    """h of each direction of each layer, (layers * directions, batch, hidden)."""
+    parts = np.split(state, state.shape[1] // case.network.hidden, axis=1)
+    return np.stack(parts[:: case.network.step_cell.states])
 
 
 def test_forward_over_ragged_sequences(case):
     lengths = case.arrays["lengths"]
-    outputs = Model(case.network, case.parameters).forward(case.arrays["x"], lengths)
+    outputs, state = Model(case.network, case.parameters).run(case.arrays["x"], lengths)
     valid = np.arange(outputs.shape[1]) < lengths[:, np.newaxis]
 
     case.close(outputs[valid], case.arrays["ragged/prediction"][valid])
+    case.close(last_h(case, state), case.arrays["ragged/h_n"])
 
 
 def test_loss_and_gradient(case):
@@ -135,6 +185,7 @@ def test_five_updates(case, run, optimizer):
     case.parameters_close(learner.parameters, case.named(f"{run}/param/"))
 
 
+@pytest.mark.parametrize("name", [name for name in CASES if not name.endswith("-bi")])
 def test_truncated_bptt_carries_the_state_and_cuts_its_gradient(case):
     optimizer = Sgd(0.1)
     learner, windows = learn(

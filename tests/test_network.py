@@ -1,6 +1,9 @@
+import json
+
 import numpy as np
 import pytest
 
+from beam_rnn.backprop import initial_states
 from beam_rnn.errors import ConfigurationError
 from beam_rnn.network import Network
 
@@ -15,6 +18,12 @@ from beam_rnn.network import Network
         ({"hidden": 8.0}, "got 8.0"),
         ({"layers": True}, "layers must be a whole number of at least 1, got True"),
         ({"residual": 1}, "residual must be True or False, got 1"),
+        ({"hidden": (8, 0)}, "hidden must be a whole number of at least 1, got 0"),
+        ({"hidden": (8, 4), "layers": 3}, r"hidden=\(8, 4\) lists 2 layers, got layers=3"),
+        ({"hidden": "32"}, "hidden must be a whole number of at least 1, got '32'"),
+        ({"cell": "lstm", "reset_after": False}, "is for cell='gru' alone, got cell='lstm'"),
+        ({"merge": "sum"}, "merge='sum' needs bidirectional=True"),
+        ({"merge": "max", "bidirectional": True}, "merge must be one of .* got 'max'"),
     ],
 )
 def test_a_network_that_cannot_be_is_refused(arguments, message):
@@ -31,6 +40,49 @@ def test_recurrent_weights_start_orthogonal_gate_by_gate(cell):
         W_h = parameters[f"layers.{i}.W_h"]
         for gate in np.split(W_h, network.step_cell.gates, axis=1):
             np.testing.assert_allclose(gate @ gate.T, np.eye(16), atol=1e-12)
+
+
+@pytest.mark.parametrize(
+    "network",
+    [
+        Network("lstm", hidden=4),
+        Network("lstm", hidden=[3, 5], bidirectional=True),
+        Network("rnn", hidden=4, layers=2, bidirectional=True, merge="mul"),
+    ],
+    ids=str,
+)
+def test_the_state_has_room_for_every_direction_of_every_layer(network):
+    states = initial_states(network, batch=2, dtype=np.dtype(np.float32))
+
+    arrays = [array for state in states for array in state]
+    assert sum(array.shape[1] for array in arrays) == network.state_size
+    cells = 2 if network.cell == "lstm" else 1
+    assert len(arrays) == network.layers * network.directions * cells
+
+
+@pytest.mark.parametrize(
+    ("network", "values"),
+    [
+        (Network("gru", 8), {"cell": "gru", "hidden": 8}),
+        (Network("rnn", 8, layers=2), {"cell": "rnn", "hidden": 8, "layers": 2}),
+        (Network("gru", (8, 4)), {"cell": "gru", "hidden": [8, 4]}),
+        (
+            Network("rnn", 4, activation="relu", bidirectional=True, merge="ave", residual=True),
+            {
+                "cell": "rnn",
+                "hidden": 4,
+                "activation": "relu",
+                "residual": True,
+                "bidirectional": True,
+                "merge": "ave",
+            },
+        ),
+    ],
+)
+def test_json_leaves_out_what_is_at_its_default(network, values):
+    """So that a setting that is added later changes no digest."""
+    assert network.to_json() == values
+    assert Network(**json.loads(json.dumps(values))) == network
 
 
 def test_the_forget_gate_starts_open_and_other_biases_at_zero():
@@ -52,18 +104,18 @@ def test_the_seed_decides_the_parameters():
 def test_parameters_of_another_network_are_refused_with_the_shapes():
     parameters = Network("gru", hidden=5).initialize(2, 1, seed=0)
 
-    assert Network("gru", hidden=5).sizes(parameters) == (2, 1)
+    assert Network("gru", hidden=5).inputs_and_outputs(parameters) == (2, 1)
     with pytest.raises(ConfigurationError, match=r"layers.0.W_h': \(\(5, 15\), \(6, 18\)\)"):
-        Network("gru", hidden=6).sizes(parameters)
+        Network("gru", hidden=6).inputs_and_outputs(parameters)
     with pytest.raises(ConfigurationError, match=r"must name layers\.0\.W_x and head\.b_y, got"):
-        Network("gru").sizes({"weight": np.zeros(3)})
+        Network("gru").inputs_and_outputs({"weight": np.zeros(3)})
 
 
 def test_a_residual_network_needs_an_input_for_each_output():
     network = Network("gru", hidden=5, residual=True)
 
     with pytest.raises(ConfigurationError, match="got 1 inputs for 2 outputs"):
-        network.sizes(network.initialize(1, 2, seed=0))
+        network.inputs_and_outputs(network.initialize(1, 2, seed=0))
 
 
 def test_the_residual_head_adds_the_input():

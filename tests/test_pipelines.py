@@ -301,8 +301,6 @@ def test_flags_reach_the_network_the_training_and_beam(data, tmp_path):
         "cell": "lstm",
         "hidden": 5,
         "layers": 2,
-        "activation": "tanh",
-        "residual": False,
     }
     assert model.columns.horizon == 2
     settings = model.training["settings"]

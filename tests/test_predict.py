@@ -24,6 +24,7 @@ NETWORKS = [
     Network("rnn", 5),
     Network("rnn", 5, activation="relu"),
     Network("gru", 33, residual=True),
+    Network("gru", (9, 5), reset_after=False),
     Network("lstm", 8, layers=2),
 ]
 
@@ -55,7 +56,7 @@ BAD = [
 
 
 @pytest.mark.parametrize("engine", ENGINES)
-@pytest.mark.parametrize("network", NETWORKS, ids=lambda n: f"{n.cell}-{n.activation}")
+@pytest.mark.parametrize("network", NETWORKS, ids=lambda n: str(n.to_json()))
 def test_shuffled_records_give_the_bits_of_the_forward_pass(engine, network, tmp_path):
     model = random_model(network)
     records = [row(t, key) for t in range(40) for key in ("a", "b", "never seen")]
@@ -387,6 +388,12 @@ def test_a_weights_file_that_cannot_be_used_stops_the_pipeline(engine, tmp_path)
     path.write_bytes(b"not weights")
     with pytest.raises(Exception, match=r"weights\.arrow' cannot be read as an Arrow file"):
         predict(Predict(path), [row(1)], engine)
+
+
+def test_a_bidirectional_network_is_refused(tmp_path):
+    weights = saved(random_model(Network("gru", 4, bidirectional=True)), tmp_path)
+    with pytest.raises(Exception, match="bidirectional network, which needs whole sequences"):
+        predict(Predict(weights), [row(1)])
 
 
 def test_a_model_without_columns_is_refused(tmp_path):
