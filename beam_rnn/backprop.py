@@ -190,9 +190,9 @@ def forward(
         layers.append(tuple(traces))
         last.append(tuple(ends))
     rows = steps * batch
-    y = network.head(parameters, h.reshape(rows, h.shape[2]), x.reshape(rows, inputs))
-    y = y.reshape(steps, batch, y.shape[1])
-    y[np.arange(steps)[:, np.newaxis] >= lengths] = 0
+    y = network.read_out(parameters, h.reshape(rows, h.shape[2]), x.reshape(rows, inputs))
+    ended = np.arange(steps)[:, np.newaxis] >= lengths
+    y = np.where(ended[..., np.newaxis], 0, y.reshape(steps, batch, y.shape[1]))
     return y, tuple(last), Trace(layers, h, lengths)
 
 
@@ -210,12 +210,13 @@ def backward(
     """
     steps, batch, size = trace.h.shape
     running = running_at(trace.lengths, steps)
-    rows = d_y.reshape(steps * batch, d_y.shape[2])
-    gradients = {
-        "head.W_y": trace.h.reshape(steps * batch, size).T @ rows,
-        "head.b_y": rows.sum(0),
-    }
-    d_h = (rows @ parameters["head.W_y"].T).reshape(trace.h.shape)
+    gradients: dict[str, Array] = {}
+    d_h = d_y
+    if network.head == "linear":
+        rows = d_y.reshape(steps * batch, d_y.shape[2])
+        gradients["head.W_y"] = trace.h.reshape(steps * batch, size).T @ rows
+        gradients["head.b_y"] = rows.sum(0)
+        d_h = (rows @ parameters["head.W_y"].T).reshape(trace.h.shape)
     for i in reversed(range(network.layers)):
         traces = trace.layers[i]
         outputs = [reverse(t.h, trace.lengths) if d else t.h for d, t in enumerate(traces)]

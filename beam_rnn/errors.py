@@ -7,7 +7,8 @@
     ├── WeightsError            a weights file that cannot be trusted
     │   ├── NotWeightsError         cut, altered, or not a weights file
     │   └── WeightsVersionError     written by a newer version of the format
-    └── StateError              stored state that cannot be used
+    ├── StateError              stored state that cannot be used
+    └── InteropError            a model that another format, or this library, cannot hold
 
 Every message says what is wrong, the value, and what to do.
 """
@@ -63,6 +64,10 @@ class NotWeightsError(WeightsError):
 
 class WeightsVersionError(WeightsError):
     """The file was written by a newer version of the format."""
+
+
+class InteropError(BeamRnnError):
+    """A model of another framework cannot be represented here, or ours not there."""
 
 
 class StateError(BeamRnnError):

@@ -90,7 +90,7 @@ class Model:
     @property
     def dtype(self) -> np.dtype:
         """float32 or float64: the type of the parameters and of every number computed."""
-        return self.parameters["head.b_y"].dtype
+        return self.parameters["layers.0.W_x"].dtype
 
     @cached_property
     def digest(self) -> str:
@@ -154,7 +154,7 @@ class Model:
             following, _ = self.network.step_cell.forward(p, layer_state, project(p, h))
             h = following[0]
             parts.extend(following)
-        return np.concatenate(parts, 1), self.network.head(self.parameters, h, x)
+        return np.concatenate(parts, 1), self.network.read_out(self.parameters, h, x)
 
     def forward(
         self,

@@ -27,6 +27,9 @@ from beam_rnn.errors import ConfigurationError
 Parameters = Mapping[str, Array]
 """The parameters of a network by name."""
 
+HEADS = ("linear", "none")
+"""What stands on every step: y = W_y h + b_y, or nothing, so that y is the last layer's output."""
+
 MERGES = ("concat", "sum", "mul", "ave")
 """How the two directions of a bidirectional layer become one output: side by side, added,
 multiplied, or averaged."""
@@ -57,10 +60,11 @@ class Network:
         bidirectional: Each layer runs over the sequence in both directions: for whole
             sequences, since the future is needed.
         merge: How the outputs of both directions become one: see `MERGES`.
+        head: What stands on every step: see `HEADS`.
 
     Raises:
-        ConfigurationError: A cell, activation or merge that does not exist, a size below 1,
-            or settings that do not go together.
+        ConfigurationError: A cell, activation, merge or head that does not exist, a size below
+            1, or settings that do not go together.
     """
 
     cell: str = "gru"
@@ -71,9 +75,11 @@ class Network:
     reset_after: bool = True
     bidirectional: bool = False
     merge: str = "concat"
+    head: str = "linear"
 
     def __post_init__(self) -> None:
-        for name, choices in (("cell", CELLS), ("activation", ELMAN), ("merge", MERGES)):
+        choices_of = {"cell": CELLS, "activation": ELMAN, "merge": MERGES, "head": HEADS}
+        for name, choices in choices_of.items():
             if getattr(self, name) not in choices:
                 raise ConfigurationError(
                     f"{name} must be one of {', '.join(choices)}, got {getattr(self, name)!r}"
@@ -155,8 +161,12 @@ class Network:
                 for field, shape in zip(CellParameters._fields, cell_shapes, strict=True):
                     shapes[f"{prefix}.{field}"] = shape
             size = self.output_size(i)
-        shapes["head.W_y"] = (size, outputs)
-        shapes["head.b_y"] = (outputs,)
+        if self.head == "linear":
+            shapes |= {"head.W_y": (size, outputs), "head.b_y": (outputs,)}
+        elif outputs != size:
+            raise ConfigurationError(
+                f"without a head the outputs are the {size} of the last layer, not {outputs}"
+            )
         return shapes
 
     def _prefixes(self, i: int) -> tuple[str, ...]:
@@ -218,7 +228,8 @@ class Network:
         """
         try:
             inputs = parameters["layers.0.W_x"].shape[0]
-            outputs = parameters["head.b_y"].shape[0]
+            last = self.output_size(self.layers - 1)
+            outputs = parameters["head.b_y"].shape[0] if self.head == "linear" else last
         except (KeyError, IndexError) as error:
             raise ConfigurationError(
                 f"parameters of {self} must name layers.0.W_x and head.b_y, got "
@@ -240,9 +251,11 @@ class Network:
             raise ConfigurationError(f"parameters do not fit {self}: (got, needed) shapes {wrong}")
         return inputs, outputs
 
-    def head(self, parameters: Parameters, h: Array, x: Array) -> Array:
+    def read_out(self, parameters: Parameters, h: Array, x: Array) -> Array:
         """Y = W_y h + b_y, and x on top if residual; h (batch, hidden), x (batch, inputs)."""
-        y = product(h, parameters["head.W_y"]) + parameters["head.b_y"]
+        y = h
+        if self.head == "linear":
+            y = product(h, parameters["head.W_y"]) + parameters["head.b_y"]
         return y + x[:, : y.shape[1]] if self.residual else y
 
     def to_json(self) -> dict[str, Any]:

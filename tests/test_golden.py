@@ -1,17 +1,18 @@
 """PyTorch's numbers: forward, loss, gradients, optimisers and truncated BPTT."""
 
-import json
+import tempfile
 from pathlib import Path
 
 import numpy as np
 import pytest
+from safetensors.numpy import save_file
 
 from beam_rnn.backprop import backward, forward, initial_states
 from beam_rnn.batches import Batch
 from beam_rnn.bptt import Bptt, Learner, learn
+from beam_rnn.interop import from_torch
 from beam_rnn.losses import mse
 from beam_rnn.model import Model
-from beam_rnn.network import Network
 from beam_rnn.optimizers import Adam, AdamW, Sgd, clip_by_global_norm, global_norm
 
 GOLDEN = Path(__file__).parent / "golden"
@@ -21,22 +22,22 @@ NAMES = {"W_x": "weight_ih", "W_h": "weight_hh", "b_x": "bias_ih", "b_h": "bias_
 
 
 class Case:
-    """One network that PyTorch ran."""
+    """One network that PyTorch ran, read by the importer."""
 
     def __init__(self, name, dtype):
-        settings = json.loads((GOLDEN / name / "case.json").read_text())
         with np.load(GOLDEN / name / "arrays.npz") as arrays:
             self.arrays = {key: arrays[key] for key in arrays}
-        cell, _, activation = settings["cell"].partition("_")
-        self.network = Network(
-            cell,
-            settings["hidden"],
-            settings["layers"],
-            activation or "tanh",
-            bidirectional=settings["bidirectional"],
-        )
+        state_dict = {
+            key.removeprefix("param/"): value.astype(dtype)
+            for key, value in self.arrays.items()
+            if key.startswith("param/")
+        }
+        with tempfile.TemporaryDirectory() as folder:
+            save_file(state_dict, f"{folder}/model.safetensors")
+            activation = "relu" if "relu" in name else "tanh"
+            model = from_torch(f"{folder}/model.safetensors", activation=activation)
+        self.network, self.parameters = model.network, model.parameters
         self.dtype = np.dtype(dtype)
-        self.parameters = {k: v.astype(dtype) for k, v in self.named("param/").items()}
         self.tolerance = TOLERANCE[dtype]
 
     def named(self, prefix):
@@ -76,44 +77,6 @@ def name(request):
 @pytest.fixture(params=["float64", "float32"])
 def case(name, request):
     return Case(name, request.param)
-
-
-KERAS_CASES = sorted(path.name for path in GOLDEN.glob("keras-*"))
-
-
-def keras_model(name):
-    """Keras's parameters under our names, its gates z, r, n in our order r, z, n."""
-    settings = json.loads((GOLDEN / name / "case.json").read_text())
-    with np.load(GOLDEN / name / "arrays.npz") as arrays:
-        x, prediction = arrays["x"], arrays["prediction"]
-        values = [arrays[k] for k in sorted(arrays) if k.endswith(("kernel", "bias"))]
-    cell = {"simple": "rnn"}.get(name.split("-")[1].split("_")[0], name.split("-")[1].split("_")[0])
-    network = Network(cell, settings["hidden"], layers=2, reset_after="before" not in name)
-
-    def gates(value):
-        if cell != "gru":
-            return value
-        z, r, n = np.split(value, 3, axis=-1)
-        return np.concatenate([r, z, n], -1)
-
-    parameters = {}
-    for i in range(2):
-        kernel, recurrent, bias = map(gates, values[3 * i : 3 * i + 3])
-        both = bias if bias.ndim == 2 else np.stack([bias, np.zeros_like(bias)])
-        layer = {"W_x": kernel, "W_h": recurrent, "b_x": both[0], "b_h": both[1]}
-        parameters |= {f"layers.{i}.{name}": value for name, value in layer.items()}
-    parameters |= {"head.W_y": values[6], "head.b_y": values[7]}
-    return Model(network, parameters), x, prediction
-
-
-@pytest.mark.parametrize("name", KERAS_CASES)
-def test_forward_as_keras(name):
-    model, x, prediction = keras_model(name)
-
-    assert len(KERAS_CASES) == 4
-    np.testing.assert_allclose(model.forward(x), prediction, rtol=0, atol=1e-5)
-    double = model.astype("float64").forward(x)
-    np.testing.assert_allclose(double, prediction, rtol=0, atol=1e-5)
 
 
 def test_every_case_is_here():

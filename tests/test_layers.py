@@ -19,6 +19,11 @@ ORDER = [
     "model",
     "fit",
     "weights",
+    "interop.chain",
+    "interop.pytorch",
+    "interop.keras",
+    "interop.onnx",
+    "interop",
     "state",
     "records",
     "storage",
@@ -44,7 +49,12 @@ def imports(path):
 
 
 def modules():
-    return {path.stem: set(imports(path)) for path in PACKAGE.glob("*.py")}
+    return {name_of(path): set(imports(path)) for path in PACKAGE.rglob("*.py")}
+
+
+def name_of(path):
+    parts = path.relative_to(PACKAGE).with_suffix("").parts
+    return ".".join(parts[:-1] if parts[-1] == "__init__" and len(parts) > 1 else parts)
 
 
 def test_every_module_has_its_place():
@@ -54,7 +64,7 @@ def test_every_module_has_its_place():
 def test_a_module_imports_only_what_stands_before_it():
     for name, imported in modules().items():
         allowed = set(ORDER[: ORDER.index(name)])
-        ours = {i.split(".")[1] for i in imported if i.startswith("beam_rnn.")} & set(ORDER)
+        ours = {i.removeprefix("beam_rnn.") for i in imported} & set(ORDER) - {name}
         assert ours <= allowed, f"{name} imports {ours - allowed}"
 
 

@@ -123,6 +123,6 @@ def test_the_residual_head_adds_the_input():
     parameters = plain.initialize(2, 1, seed=0, dtype=np.float64)
     h, x = np.ones((4, 3)), np.arange(8.0).reshape(4, 2)
 
-    change = residual.head(parameters, h, x) - plain.head(parameters, h, x)
+    change = residual.read_out(parameters, h, x) - plain.read_out(parameters, h, x)
 
     np.testing.assert_allclose(change, x[:, :1])

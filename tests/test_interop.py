@@ -1,0 +1,392 @@
+"""Models of PyTorch, Keras and ONNX: read, written, and held to those frameworks' own numbers."""
+
+import io
+import itertools
+import json
+import os
+import zipfile
+from pathlib import Path
+
+import numpy as np
+import onnx
+import onnxruntime
+import pytest
+from safetensors.numpy import load_file, save_file
+
+os.environ.setdefault("KERAS_BACKEND", "numpy")
+import keras
+from keras import layers as kl
+
+from beam_rnn import interop
+from beam_rnn.errors import InteropError
+from beam_rnn.model import Model
+from beam_rnn.network import MERGES, Network
+
+GOLDEN = Path(__file__).parent / "golden"
+TORCH = sorted(path.name for path in GOLDEN.glob("torch-*"))
+KERAS = sorted(path.name for path in GOLDEN.glob("keras-*"))
+
+NETWORKS = [
+    Network("rnn", 4, activation="sigmoid"),
+    Network("rnn", 4, layers=2, activation="relu", bidirectional=True, merge="sum"),
+    Network("gru", (5, 3), reset_after=False),
+    Network("gru", 6, layers=2, residual=True),
+    Network("gru", 3, head="none"),
+    *(Network("lstm", (4, 2), bidirectional=True, merge=merge) for merge in MERGES),
+]
+
+
+def arrays(name):
+    with np.load(GOLDEN / name / "arrays.npz") as file:
+        return {key: file[key] for key in file}
+
+
+def activation(name):
+    return "relu" if "relu" in name else "tanh"
+
+
+def random_model(network, inputs=2, outputs=2, seed=0):
+    random = np.random.default_rng(seed)
+    outputs = outputs if network.head == "linear" else network.output_size(network.layers - 1)
+    shapes = network.shapes(inputs, outputs)
+    values = {k: 0.5 * random.standard_normal(s) for k, s in shapes.items()}
+    return Model(network, {k: v.astype(np.float32) for k, v in values.items()})
+
+
+def batch(inputs=2):
+    random = np.random.default_rng(1)
+    return random.standard_normal((4, 9, inputs)).astype(np.float32), np.array([9, 1, 5, 8])
+
+
+@pytest.mark.parametrize("name", TORCH)
+def test_a_state_dict_of_pytorch(name):
+    golden = arrays(name)
+    model = interop.from_torch(GOLDEN / name / "model.safetensors", activation=activation(name))
+
+    outputs = model.forward(golden["x"])
+    np.testing.assert_allclose(outputs, golden["full/prediction"], rtol=0, atol=1e-5)
+    for theirs, value in load_file(GOLDEN / name / "model.safetensors").items():
+        assert any(
+            value.T.shape == ours.shape and np.array_equal(value.T, ours)
+            for ours in model.parameters.values()
+        ), theirs
+
+
+@pytest.mark.parametrize("name", TORCH)
+def test_an_onnx_file_of_pytorch(name):
+    golden = arrays(name)
+    model = interop.from_onnx(GOLDEN / name / "model.onnx")
+
+    assert model.network.head == "none"
+    outputs = model.forward(golden["x"])
+    np.testing.assert_allclose(outputs, golden["full/output"], rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize("name", KERAS)
+def test_a_keras_file(name):
+    golden = arrays(name)
+    model = interop.from_keras(GOLDEN / name / "model.keras")
+
+    np.testing.assert_allclose(model.forward(golden["x"]), golden["prediction"], rtol=0, atol=1e-5)
+
+
+def saved_by_keras(layers, path, functional=False):
+    """A model with random weights, saved, and what Keras says of the batch."""
+    if functional:
+        x = y = kl.Input((None, 2))
+        for layer in layers:
+            y = layer(y)
+        model = keras.Model(x, y)
+    else:
+        model = keras.Sequential([kl.Input((None, 2)), *layers])
+    random = np.random.default_rng(2)
+    model.set_weights([0.5 * random.standard_normal(w.shape) for w in model.get_weights()])
+    model.save(path)
+    return np.asarray(model.predict(batch()[0], verbose=0))
+
+
+def chains():
+    def both(layer, merge="concat"):
+        return kl.Bidirectional(layer, merge_mode=merge)
+
+    def gru(units, **more):
+        return kl.GRU(units, return_sequences=True, **more)
+
+    lstm = kl.LSTM
+    return {
+        "no bias, no head": [
+            kl.SimpleRNN(4, activation="relu", use_bias=False, return_sequences=True)
+        ],
+        "sigmoid": [kl.SimpleRNN(4, activation="sigmoid", return_sequences=True), kl.Dense(1)],
+        "before": [both(gru(5, reset_after=False)), kl.Dense(3)],
+        "sum": [both(gru(5), "sum"), both(gru(3), "sum"), kl.Dense(3, use_bias=False)],
+        "mul": [both(lstm(4, return_sequences=True), "mul"), kl.Dense(2)],
+        "ave, dropout": [
+            both(lstm(4, return_sequences=True, dropout=0.2), "ave"),
+            kl.Dropout(0.3),
+            both(lstm(3, return_sequences=True, recurrent_dropout=0.1), "ave"),
+            kl.TimeDistributed(kl.Dense(2)),
+        ],
+    }
+
+
+@pytest.mark.parametrize("functional", [False, True], ids=["sequential", "functional"])
+@pytest.mark.parametrize("name", chains())
+def test_what_keras_saves_gives_what_keras_says(name, functional, tmp_path):
+    path = tmp_path / "model.keras"
+    said = saved_by_keras(chains()[name], path, functional)
+
+    ours = interop.from_keras(path).forward(batch()[0])
+
+    np.testing.assert_allclose(ours, said, rtol=0, atol=1e-5)
+
+
+def run_onnx(path, **inputs):
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 3
+    session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+    return session.run(None, inputs)[0]
+
+
+@pytest.mark.parametrize("network", NETWORKS, ids=lambda network: str(network.to_json()))
+def test_onnxruntime_says_the_same_of_what_we_export(network, tmp_path):
+    model, (x, lengths) = random_model(network), batch()
+    path = tmp_path / "model.onnx"
+    interop.to_onnx(model, path)
+
+    whole = run_onnx(path, x=x)
+    ragged = run_onnx(path, x=x, lengths=lengths.astype(np.int32))
+    alone = run_onnx(path, x=x[:1, :4])
+
+    np.testing.assert_allclose(whole, model.forward(x), rtol=0, atol=1e-5)
+    np.testing.assert_allclose(ragged, model.forward(x, lengths), rtol=0, atol=1e-5)
+    np.testing.assert_allclose(alone, model.forward(x[:1, :4]), rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    "network",
+    [n for n in NETWORKS if n.merge == "concat" and not n.residual],
+    ids=lambda network: str(network.to_json()),
+)
+def test_what_we_export_to_onnx_is_read_back_bit_for_bit(network, tmp_path):
+    model = random_model(network)
+    interop.to_onnx(model, tmp_path / "model.onnx")
+
+    assert interop.from_onnx(tmp_path / "model.onnx").digest == model.digest
+
+
+@pytest.mark.parametrize("name", TORCH)
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_a_state_dict_goes_there_and_back_bit_for_bit(name, dtype, tmp_path):
+    source = GOLDEN / name / "model.safetensors"
+    model = interop.from_torch(source, activation=activation(name)).astype(dtype)
+    path = tmp_path / "model.safetensors"
+
+    interop.to_torch(model, path)
+
+    assert interop.from_torch(path, activation=activation(name)) == model
+    written = load_file(path)
+    assert written.keys() == load_file(source).keys()
+    for key, value in load_file(source).items():
+        np.testing.assert_array_equal(written[key], value.astype(dtype))
+
+
+def state_dict(tmp_path, **changes):
+    """The one-layer GRU's state_dict with tensors changed, or taken out where None."""
+    tensors = load_file(GOLDEN / "torch-gru-l1" / "model.safetensors") | changes
+    path = tmp_path / "model.safetensors"
+    save_file({k.replace("__", "."): v for k, v in tensors.items() if v is not None}, path)
+    return path
+
+
+def test_modules_may_have_any_name_and_no_bias(tmp_path):
+    original = load_file(GOLDEN / "torch-gru-l1" / "model.safetensors")
+    renamed = {
+        k.replace("rnn.", "encoder.gru.").replace("head.", "fc."): v
+        for k, v in original.items()
+        if "bias" not in k
+    }
+    path = tmp_path / "model.safetensors"
+    save_file(renamed, path)
+
+    model = interop.from_torch(path)
+
+    np.testing.assert_array_equal(model.parameters["layers.0.b_h"], 0)
+    np.testing.assert_array_equal(model.parameters["head.b_y"], 0)
+    np.testing.assert_array_equal(model.parameters["head.W_y"], original["head.weight"].T)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"rnn.weight_hr_l0": np.zeros((2, 7))}, "projections"),
+        ({"conv.weight": np.zeros((2, 2, 2))}, "more than a recurrent module and one linear layer"),
+        ({"other.weight": np.zeros((2, 3))}, "more than a recurrent module and one linear layer"),
+        ({"rnn.weight_hh_l0": None}, "no 'rnn.weight_hh_l0'"),
+        ({"rnn.weight_ih_l0": None}, "must hold one nn.RNN, nn.GRU or nn.LSTM, it holds 0"),
+        ({"b.weight_ih_l0": np.zeros((3, 1))}, "it holds 2"),
+    ],
+)
+def test_a_state_dict_of_something_else_is_refused(changes, message, tmp_path):
+    with pytest.raises(InteropError, match=message):
+        interop.from_torch(state_dict(tmp_path, **changes))
+
+
+def test_a_pickle_is_never_read(tmp_path):
+    path = tmp_path / "model.pkl"
+    path.write_bytes(b"\x80\x04.")
+    with pytest.raises(InteropError, match=r"is a \.safetensors, \.pt or \.pth file"):
+        interop.from_torch(path)
+
+
+@pytest.mark.parametrize(
+    ("network", "message"),
+    [
+        (Network("rnn", 3, activation="sigmoid"), "no form for a sigmoid activation"),
+        (Network("gru", 3, reset_after=False), "no form for the reset gate before the product"),
+        (Network("gru", 3, bidirectional=True, merge="ave"), "no form for merge='ave'"),
+        (Network("lstm", (3, 4)), "no form for layers of different sizes"),
+        (Network("gru", 3, residual=True), "no form for a residual head"),
+    ],
+)
+def test_what_pytorch_has_no_module_for_is_refused(network, message, tmp_path):
+    with pytest.raises(InteropError, match=message):
+        interop.to_torch(random_model(network), tmp_path / "model.safetensors")
+    assert not list(tmp_path.iterdir())
+
+
+def keras_file(tmp_path, edit):
+    """The LSTM of Keras with its settings edited."""
+    path = tmp_path / "model.keras"
+    with zipfile.ZipFile(GOLDEN / "keras-lstm" / "model.keras") as source:
+        config = json.loads(source.read("config.json"))
+        edit(config["config"]["layers"])
+        with zipfile.ZipFile(path, "w") as target:
+            target.writestr("config.json", json.dumps(config))
+            target.writestr("model.weights.h5", source.read("model.weights.h5"))
+    return path
+
+
+def setting(i, **values):
+    return lambda layers: layers[i]["config"].update(values)
+
+
+@pytest.mark.parametrize(
+    ("edit", "message"),
+    [
+        (setting(1, return_sequences=False), "layer 'lstm': return_sequences=False has no form"),
+        (setting(2, go_backwards=True), "layer 'lstm_1': go_backwards=True has no form"),
+        (setting(1, activation="relu"), "layer 'lstm': activation='relu' has no form"),
+        (setting(1, recurrent_activation="hard_sigmoid"), "recurrent_activation='hard_sigmoid'"),
+        (setting(3, activation="softmax"), "layer 'dense_3': activation='softmax' has no form"),
+        (lambda layers: layers[1].update(class_name="ConvLSTM1D"), "has no weights at"),
+    ],
+)
+def test_a_keras_layer_that_has_no_form_is_named(edit, message, tmp_path):
+    with pytest.raises(InteropError, match=message):
+        interop.from_keras(keras_file(tmp_path, edit))
+
+
+def test_a_keras_graph_that_is_no_chain_is_refused(tmp_path):
+    x = kl.Input((None, 2))
+    first = kl.GRU(3, return_sequences=True)(x)
+    second = kl.GRU(3, return_sequences=True)(x)
+    keras.Model(x, kl.Add()([first, second])).save(tmp_path / "model.keras")
+
+    with pytest.raises(InteropError, match="a chain of layers takes the one before"):
+        interop.from_keras(tmp_path / "model.keras")
+
+
+@pytest.mark.parametrize("content", [b"", b"no zip", None])
+def test_what_is_no_keras_file_is_refused(content, tmp_path):
+    path = tmp_path / "model.keras"
+    data = io.BytesIO()
+    with zipfile.ZipFile(data, "w") as archive:
+        archive.writestr("other.txt", "x")
+    path.write_bytes(data.getvalue() if content is None else content)
+    with pytest.raises(InteropError, match=r"is no \.keras file"):
+        interop.from_keras(path)
+
+
+def edited_onnx(tmp_path, edit):
+    model = onnx.load(GOLDEN / "torch-lstm-l1" / "model.onnx")
+    edit(model.graph)
+    path = tmp_path / "model.onnx"
+    path.write_bytes(model.SerializeToString())
+    return path
+
+
+def node_of(graph, kind):
+    return next(node for node in graph.node if node.op_type == kind)
+
+
+def last_step_alone(graph):
+    """As exporters write y[:, -1]."""
+    transpose = node_of(graph, "Squeeze")
+    gather = onnx.helper.make_node("Gather", [transpose.output[0], "i"], ["last"], name="last_step")
+    graph.initializer.append(onnx.numpy_helper.from_array(np.array(-1), "i"))
+    graph.node.append(gather)
+
+
+def other_initial_state(graph):
+    zeros = node_of(graph, "ConstantOfShape")
+    zeros.attribute[0].t.CopyFrom(onnx.numpy_helper.from_array(np.ones(1, np.float32)))
+
+
+def lstm_attribute(**attributes):
+    def edit(graph):
+        for name, value in attributes.items():
+            node_of(graph, "LSTM").attribute.append(onnx.helper.make_attribute(name, value))
+
+    return edit
+
+
+@pytest.mark.parametrize(
+    ("edit", "message"),
+    [
+        (last_step_alone, "node 'last_step': a Gather has no form here"),
+        (other_initial_state, "only zero has a form here as initial_h"),
+        (lstm_attribute(clip=3.0), "clip=3.0 has no form"),
+        (lstm_attribute(input_forget=1), "input_forget=1 has no form"),
+        (lstm_attribute(layout=1), "layout=1 has no form"),
+        (lstm_attribute(direction="reverse"), "direction='reverse' has no form"),
+        (lstm_attribute(activations=["Sigmoid", "Relu", "Tanh"]), "Relu.* have no form"),
+        (lambda graph: graph.node.remove(node_of(graph, "LSTM")), "holds no recurrent layer"),
+    ],
+)
+def test_an_onnx_graph_that_has_no_form_is_refused(edit, message, tmp_path):
+    with pytest.raises(InteropError, match=message):
+        interop.from_onnx(edited_onnx(tmp_path, edit))
+
+
+def test_what_is_no_onnx_file_is_refused(tmp_path):
+    path = tmp_path / "model.onnx"
+    path.write_bytes(b"not a protobuf at all")
+    with pytest.raises(InteropError, match="is no ONNX file"):
+        interop.from_onnx(path)
+
+
+def test_float64_is_not_exported_to_onnx(tmp_path):
+    model = random_model(Network("gru", 3)).astype("float64")
+    with pytest.raises(InteropError, match="want float32, the parameters are float64"):
+        interop.to_onnx(model, tmp_path / "model.onnx")
+
+
+def test_a_package_that_is_missing_is_named_with_the_remedy():
+    from beam_rnn.interop.chain import package
+
+    with pytest.raises(InteropError, match=r"'no_such_package': pip install 'beam-rnn\[interop\]'"):
+        package("no_such_package")
+
+
+def test_the_order_of_gates_is_told_apart():
+    """A model whose gates were mixed up would not pass by symmetry."""
+    model = random_model(Network("lstm", 3))
+    W_h = model.parameters["layers.0.W_h"]
+    blocks = np.split(W_h, 4, axis=1)
+    x, _ = batch()
+    said = model.forward(x)
+    for order in itertools.permutations(range(4)):
+        mixed = {**model.parameters, "layers.0.W_h": np.concatenate([blocks[i] for i in order], 1)}
+        if order != (0, 1, 2, 3):
+            assert np.abs(Model(model.network, mixed).forward(x) - said).max() > 1e-3
