@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from beam_rnn.batches import Sequence, scaled, shuffled_batches
+from beam_rnn.batches import Batch, Sequence, scaled, shuffled_batches
 from beam_rnn.bptt import Bptt, Learner, learn
 from beam_rnn.errors import ConfigurationError, TrainingError
 from beam_rnn.losses import LOSSES
@@ -114,22 +114,11 @@ def fit(
     curve = []
     for number in range(1, training.epochs + 1):
         started = time.perf_counter()
-        total = weight = 0.0
-        for batch in shuffled_batches(pairs, training.batch_size, random):
-            learner, losses = learn(
-                network,
-                learner,
-                batch,
-                bptt=training.bptt,
-                loss=LOSSES[training.loss],
-                optimizer=training.optimizer,
-                clip_norm=training.clip_norm,
-            )
-            total += sum(w.loss * w.weight for w in losses)
-            weight += sum(w.weight for w in losses)
-        curve.append(total / weight)
+        batches = shuffled_batches(pairs, training.batch_size, random)
+        learner, loss = _epoch(network, learner, batches, training)
+        curve.append(loss)
         rate = steps / (time.perf_counter() - started)
-        progress(Epoch(number, training.epochs, curve[-1], rate))
+        progress(Epoch(number, training.epochs, loss, rate))
     optimizer = repr(training.optimizer)
     facts = {
         "settings": {**vars(training), "bptt": asdict(training.bptt), "optimizer": optimizer},
@@ -139,6 +128,26 @@ def fit(
         "until": _until(ordered),
     }
     return Model(network, learner.parameters, columns, scaler, facts)
+
+
+def _epoch(
+    network: Network, learner: Learner, batches: Iterable[Batch], training: Training
+) -> tuple[Learner, float]:
+    """One pass over the batches, and the mean loss over all steps that have one."""
+    total = weight = 0.0
+    for batch in batches:
+        learner, losses = learn(
+            network,
+            learner,
+            batch,
+            bptt=training.bptt,
+            loss=LOSSES[training.loss],
+            optimizer=training.optimizer,
+            clip_norm=training.clip_norm,
+        )
+        total += sum(window.loss * window.weight for window in losses)
+        weight += sum(window.weight for window in losses)
+    return learner, total / weight
 
 
 def _place(sequence: Sequence) -> tuple[str, int, bytes]:

@@ -60,13 +60,13 @@ class Case:
         x[np.arange(steps) >= lengths[order][:, np.newaxis]] = 0
         return Batch(x.swapaxes(0, 1), target.swapaxes(0, 1), lengths[order])
 
-    def close(self, actual, expected):
+    def assert_close(self, actual, expected):
         np.testing.assert_allclose(actual, expected, rtol=0, atol=self.tolerance)
 
-    def parameters_close(self, actual, expected):
+    def assert_parameters_close(self, actual, expected):
         assert actual.keys() == expected.keys()
         for name in expected:
-            self.close(actual[name], expected[name])
+            self.assert_close(actual[name], expected[name])
 
 
 @pytest.fixture(params=CASES)
@@ -86,8 +86,8 @@ def test_every_case_is_here():
 def test_forward_over_full_sequences(case):
     outputs, state = Model(case.network, case.parameters).run(case.arrays["x"])
 
-    case.close(outputs, case.arrays["full/prediction"])
-    case.close(last_h(case, state), case.arrays["full/h_n"])
+    case.assert_close(outputs, case.arrays["full/prediction"])
+    case.assert_close(last_h(case, state), case.arrays["full/h_n"])
 
 
 def last_h(case, state):
@@ -101,8 +101,8 @@ def test_forward_over_ragged_sequences(case):
     outputs, state = Model(case.network, case.parameters).run(case.arrays["x"], lengths)
     valid = np.arange(outputs.shape[1]) < lengths[:, np.newaxis]
 
-    case.close(outputs[valid], case.arrays["ragged/prediction"][valid])
-    case.close(last_h(case, state), case.arrays["ragged/h_n"])
+    case.assert_close(outputs[valid], case.arrays["ragged/prediction"][valid])
+    case.assert_close(last_h(case, state), case.arrays["ragged/h_n"])
 
 
 def test_loss_and_gradient(case):
@@ -113,13 +113,13 @@ def test_loss_and_gradient(case):
     gradient = backward(case.network, case.parameters, trace, d_y)
     norm = float(case.arrays["ragged/grad_norm"])
 
-    case.close(loss, case.arrays["ragged/loss"])
-    case.close(global_norm(gradient), norm)
+    case.assert_close(loss, case.arrays["ragged/loss"])
+    case.assert_close(global_norm(gradient), norm)
     clipped = case.named("ragged/clipped_grad/")
-    case.parameters_close(clip_by_global_norm(gradient, 0.05), clipped)
+    case.assert_parameters_close(clip_by_global_norm(gradient, 0.05), clipped)
     # PyTorch clips by 0.05 / (norm + 1e-6), so this is its gradient before clipping.
     unclipped = {k: v * (norm + 1e-6) / 0.05 for k, v in clipped.items()}
-    case.parameters_close(gradient, unclipped)
+    case.assert_parameters_close(gradient, unclipped)
 
 
 @pytest.mark.parametrize(
@@ -144,8 +144,8 @@ def test_five_updates(case, run, optimizer):
         )
         losses += [window.loss for window in windows]
 
-    case.close(losses, case.arrays[f"{run}/losses"])
-    case.parameters_close(learner.parameters, case.named(f"{run}/param/"))
+    case.assert_close(losses, case.arrays[f"{run}/losses"])
+    case.assert_parameters_close(learner.parameters, case.named(f"{run}/param/"))
 
 
 @pytest.mark.parametrize("name", [name for name in CASES if not name.endswith("-bi")])
@@ -160,5 +160,5 @@ def test_truncated_bptt_carries_the_state_and_cuts_its_gradient(case):
         optimizer=optimizer,
     )
 
-    case.close([window.loss for window in windows], case.arrays["tbptt3/losses"])
-    case.parameters_close(learner.parameters, case.named("tbptt3/param/"))
+    case.assert_close([window.loss for window in windows], case.arrays["tbptt3/losses"])
+    case.assert_parameters_close(learner.parameters, case.named("tbptt3/param/"))
