@@ -58,7 +58,8 @@ class Network:
         reset_after: Whether the GRU's reset gate comes after the recurrent product, as in
             PyTorch, or before it, as in Cho 2014.
         bidirectional: Each layer runs over the sequence in both directions: for whole
-            sequences, since the future is needed.
+            sequences, since the future is needed. Truncated BPTT lets the reverse direction
+            see its window alone.
         merge: How the outputs of both directions become one: see `MERGES`.
         head: What stands on every step: see `HEADS`.
 
