@@ -18,6 +18,7 @@ ORDER = [
     "bptt",
     "model",
     "fit",
+    "horizon",
     "weights",
     "interop.chain",
     "interop.pytorch",
