@@ -141,12 +141,9 @@ def unmerge(how: str, outputs: Sequence[Array], d_merged: Array) -> Sequence[Arr
     return share, share
 
 
-def initial_states(network: Network, batch: int, dtype: np.dtype) -> States:
-    """The state of every layer before a sequence: h_0 = 0."""
-    return tuple(
-        network.step_cell.initial_state(batch, hidden, dtype) * network.directions
-        for hidden in network.sizes
-    )
+def initial_states(network: Network, parameters: Parameters, batch: int) -> States:
+    """The state of every layer before a sequence."""
+    return tuple(network.before_first_step(parameters, i, batch) for i in range(network.layers))
 
 
 def _by_direction(network: Network, state: State) -> list[State]:
@@ -207,6 +204,9 @@ def backward(
         trace: From `forward`.
         d_y: (time, batch, outputs), the gradient with respect to y; zero where a sequence
             has ended.
+
+    Where the network learns its initial state, its gradient is that of the states that the
+    pass began with: it counts only for a pass that began at the initial state.
     """
     steps, batch, size = trace.h.shape
     running = running_at(trace.lengths, steps)
@@ -223,9 +223,10 @@ def backward(
         d_outputs = unmerge(network.merge, outputs, d_h)
         no_gradient = network.step_cell.initial_state(batch, network.sizes[i], d_h.dtype)
         d_inputs, of_layer = [], []
+        d_begin: list[Array] = []
         for backwards, p in enumerate(network.layer(parameters, i)):
             d_output = d_outputs[backwards]
-            gradient, d_input, _ = layer_backward(
+            gradient, d_input, d_state = layer_backward(
                 network.step_cell,
                 p,
                 traces[backwards],
@@ -235,6 +236,7 @@ def backward(
             )
             d_inputs.append(reverse(d_input, trace.lengths) if backwards else d_input)
             of_layer.append(gradient)
-        gradients |= network.named(i, of_layer)
+            d_begin.extend(d_state)
+        gradients |= network.named(i, of_layer) | network.initial_gradient(i, d_begin)
         d_h = sum(d_inputs[1:], d_inputs[0])
     return {name: gradients[name] for name in parameters}

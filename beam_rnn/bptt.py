@@ -11,7 +11,7 @@ from beam_rnn.batches import Batch
 from beam_rnn.cells import Array
 from beam_rnn.errors import ConfigurationError, TrainingError
 from beam_rnn.losses import Loss
-from beam_rnn.network import Network, Parameters
+from beam_rnn.network import Network, Parameters, is_state
 from beam_rnn.optimizers import Optimizer, OptimizerState, clip_by_global_norm
 
 
@@ -130,7 +130,7 @@ def learn(
         TrainingError: The loss, or a parameter, is not finite.
     """
     parameters, optimizer_state = learner
-    states = initial_states(network, len(batch.lengths), batch.x.dtype)
+    states = initial_states(network, parameters, len(batch.lengths))
     losses = []
     for start, stop in bptt.windows(len(batch.x)):
         left = batch.lengths - start
@@ -147,6 +147,8 @@ def learn(
                 "learning rate, clip the gradient, or look for huge values in the data"
             )
         gradients = backward(network, parameters, trace, d_y)
+        if start > 0:  # the carried state is no parameter
+            gradients |= {k: np.zeros_like(g) for k, g in gradients.items() if is_state(k)}
         if clip_norm is not None:
             gradients = clip_by_global_norm(gradients, clip_norm)
         parameters, optimizer_state = optimizer.update(gradients, optimizer_state, parameters)
@@ -155,6 +157,8 @@ def learn(
         carried = bptt.stride or stop - start
         if bptt.loss == "last" or carried < stop - start:
             passed = left[:n].clip(0, carried)
+            if start == 0:
+                states = initial_states(network, parameters, n)
             _, last, _ = forward(network, parameters, x[:carried], states, passed)
         states = last
     if not all(np.isfinite(value).all() for value in parameters.values()):

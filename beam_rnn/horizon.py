@@ -72,7 +72,7 @@ def gradient_horizon(
             f"x must be (batch, time, inputs) with more than steps={steps} steps, got {x.shape}"
         )
     batch, time, _ = x.shape
-    states = initial_states(network, batch, model.dtype)
+    states = initial_states(network, model.parameters, batch)
     lengths = np.full(batch, time)
     _, _, trace = forward(network, model.parameters, x.swapaxes(0, 1), states, lengths)
     traces = [layer for (layer,) in trace.layers]

@@ -125,7 +125,8 @@ class Model:
 
     def initial_state(self, batch: int = 1) -> Array:
         """The hidden state before a sequence, as `step` takes it: (batch, state_size)."""
-        return np.zeros((batch, self.network.state_size), self.dtype)
+        states = initial_states(self.network, self.parameters, batch)
+        return np.concatenate([array for state in states for array in state], 1)
 
     def step(self, state: Array, x: Array) -> tuple[Array, Array]:
         """One step of a batch of sequences, each at its own place in time.
@@ -168,7 +169,7 @@ class Model:
             x: (batch, time, inputs), scaled; in the parameters' type.
             lengths: (batch,), the length of each sequence; None if all fill `time`. What
                 stands after a sequence's end is not looked at.
-            initial_state: (batch, state_size); None for h_0 = 0.
+            initial_state: (batch, state_size); None for the network's own.
 
         Returns:
             (batch, time, outputs), scaled; zero after a sequence's end.
@@ -202,7 +203,7 @@ class Model:
         valid = np.arange(time)[:, np.newaxis] < lengths[longest_first]
         sorted_x = np.where(valid[..., np.newaxis], x[longest_first].swapaxes(0, 1), 0)
         if initial_state is None:
-            states = initial_states(self.network, batch, self.dtype)
+            states = initial_states(self.network, self.parameters, batch)
         else:
             given = np.asarray(initial_state, self.dtype)
             if given.shape != (batch, self.network.state_size):

@@ -27,6 +27,10 @@ from beam_rnn.errors import ConfigurationError
 Parameters = Mapping[str, Array]
 """The parameters of a network by name."""
 
+INITIAL_STATES = ("zero", "learned")
+"""The state before a sequence: h_0 = 0, or parameters h_0 (and c_0) of each layer, which start
+at 0 and are learned."""
+
 HEADS = ("linear", "none")
 """What stands on every step: y = W_y h + b_y, or nothing, so that y is the last layer's output."""
 
@@ -62,10 +66,11 @@ class Network:
             see its window alone.
         merge: How the outputs of both directions become one: see `MERGES`.
         head: What stands on every step: see `HEADS`.
+        initial_state: The state before a sequence: see `INITIAL_STATES`.
 
     Raises:
-        ConfigurationError: A cell, activation, merge or head that does not exist, a size below
-            1, or settings that do not go together.
+        ConfigurationError: A name that does not exist, a size below 1, or settings that do not
+            go together.
     """
 
     cell: str = "gru"
@@ -77,9 +82,16 @@ class Network:
     bidirectional: bool = False
     merge: str = "concat"
     head: str = "linear"
+    initial_state: str = "zero"
 
     def __post_init__(self) -> None:
-        choices_of = {"cell": CELLS, "activation": ELMAN, "merge": MERGES, "head": HEADS}
+        choices_of = {
+            "cell": CELLS,
+            "activation": ELMAN,
+            "merge": MERGES,
+            "head": HEADS,
+            "initial_state": INITIAL_STATES,
+        }
         for name, choices in choices_of.items():
             if getattr(self, name) not in choices:
                 raise ConfigurationError(
@@ -161,6 +173,8 @@ class Network:
                 cell_shapes = self.step_cell.shapes(size, hidden)
                 for field, shape in zip(CellParameters._fields, cell_shapes, strict=True):
                     shapes[f"{prefix}.{field}"] = shape
+                if self.initial_state == "learned":
+                    shapes |= {f"{prefix}.{name}": (hidden,) for name in self._state_names}
             size = self.output_size(i)
         if self.head == "linear":
             shapes |= {"head.W_y": (size, outputs), "head.b_y": (outputs,)}
@@ -169,6 +183,10 @@ class Network:
                 f"without a head the outputs are the {size} of the last layer, not {outputs}"
             )
         return shapes
+
+    @property
+    def _state_names(self) -> tuple[str, ...]:
+        return ("h_0", "c_0")[: self.step_cell.states]
 
     def _prefixes(self, i: int) -> tuple[str, ...]:
         return (f"layers.{i}", f"layers.{i}.reverse")[: self.directions]
@@ -212,6 +230,21 @@ class Network:
             CellParameters(*(parameters[f"{prefix}.{f}"] for f in CellParameters._fields))
             for prefix in self._prefixes(i)
         )
+
+    def before_first_step(self, parameters: Parameters, i: int, batch: int) -> tuple[Array, ...]:
+        """The state of layer i before a sequence, of its forward direction, then its reverse."""
+        dtype = parameters["layers.0.W_x"].dtype
+        if self.initial_state == "zero":
+            return self.step_cell.initial_state(batch, self.sizes[i], dtype) * self.directions
+        names = [f"{prefix}.{name}" for prefix in self._prefixes(i) for name in self._state_names]
+        return tuple(np.tile(parameters[name], (batch, 1)) for name in names)
+
+    def initial_gradient(self, i: int, d_state: Sequence[Array]) -> dict[str, Array]:
+        """The gradient of `before_first_step`, by name; empty if nothing is learned there."""
+        if self.initial_state == "zero":
+            return {}
+        names = [f"{prefix}.{name}" for prefix in self._prefixes(i) for name in self._state_names]
+        return {name: d.sum(0) for name, d in zip(names, d_state, strict=True)}
 
     def named(self, i: int, gradients: Sequence[CellParameters]) -> dict[str, Array]:
         """The inverse of `layer`: what belongs to layer i, by name."""
@@ -277,3 +310,8 @@ class Network:
             if field.name not in ("cell", "hidden", *without)
             and getattr(self, field.name) != field.default
         }
+
+
+def is_state(name: str) -> bool:
+    """Whether a parameter of that name is a learned initial state."""
+    return name.endswith((".h_0", ".c_0"))

@@ -10,7 +10,7 @@ from beam_rnn.batches import batch_of
 from beam_rnn.errors import ConfigurationError
 from beam_rnn.losses import LOSSES
 from beam_rnn.model import Model
-from beam_rnn.network import MERGES, Network
+from beam_rnn.network import INITIAL_STATES, MERGES, Network
 from tests.gradients import projection_error
 
 CELLS = {
@@ -24,6 +24,8 @@ CELLS = {
 DIRECTIONS = {
     "forward": {},
     **{merge: {"bidirectional": True, "merge": merge} for merge in MERGES},
+    "learned": {"initial_state": "learned"},
+    "learned-both": {"initial_state": "learned", "bidirectional": True},
 }
 INPUTS, OUTPUTS = 3, 2
 
@@ -60,12 +62,12 @@ def test_the_gradient_through_time_passes_the_projection_check(
         np.float64,
     )
     weights = (np.arange(6)[:, np.newaxis] < batch.lengths).astype(float)
-    states = initial_states(network, 3, np.dtype(np.float64))
 
     def value(at):
-        y, _, _ = forward(network, at, batch.x, states, batch.lengths)
+        y, _, _ = forward(network, at, batch.x, initial_states(network, at, 3), batch.lengths)
         return LOSSES[loss](y, batch.targets, weights)[0]
 
+    states = initial_states(network, parameters, 3)
     y, _, trace = forward(network, parameters, batch.x, states, batch.lengths)
     _, d_y = LOSSES[loss](y, batch.targets, weights)
     gradient = backward(network, parameters, trace, d_y)
@@ -76,15 +78,17 @@ def test_the_gradient_through_time_passes_the_projection_check(
 @settings(deadline=None, max_examples=60)
 @given(
     cell=st.sampled_from(list(CELLS)),
+    initial_state=st.sampled_from(INITIAL_STATES),
     layers=st.integers(1, 2),
     hidden=st.integers(1, 40),
     dtype=st.sampled_from([np.float32, np.float64]),
     cuts=st.lists(st.integers(1, 11), max_size=4, unique=True),
 )
 def test_a_sequence_cut_anywhere_and_carried_on_has_the_bits_of_the_whole(
-    cell, layers, hidden, dtype, cuts
+    cell, initial_state, layers, hidden, dtype, cuts
 ):
-    model = noisy_model(network_of(cell, layers=layers, hidden=hidden), dtype=dtype)
+    network = network_of(cell, layers=layers, hidden=hidden, initial_state=initial_state)
+    model = noisy_model(network, dtype=dtype)
     x = np.random.default_rng(hidden).standard_normal((3, 12, INPUTS)).astype(dtype)
     whole, last = model.run(x)
 
@@ -138,7 +142,7 @@ def test_padding_changes_no_gradient(cell, direction):
 
     def gradient(batch):
         weights = (np.arange(len(batch.x))[:, np.newaxis] < batch.lengths).astype(float)
-        states = initial_states(network, len(batch.lengths), np.dtype(np.float64))
+        states = initial_states(network, parameters, len(batch.lengths))
         y, _, trace = forward(network, parameters, batch.x, states, batch.lengths)
         value, d_y = LOSSES["mse"](y, batch.targets, weights)
         return value * weights.sum(), backward(network, parameters, trace, d_y * weights.sum())

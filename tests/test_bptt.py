@@ -122,6 +122,19 @@ def test_the_gradient_is_cut_and_the_state_is_carried():
     assert not np.allclose(far.parameters["layers.0.W_h"], near.parameters["layers.0.W_h"])
 
 
+def test_only_the_first_window_learns_the_initial_state():
+    network = Network("lstm", HIDDEN, initial_state="learned")
+    (inputs, targets), *_ = sequences(8)
+
+    both, _ = trained(network, [(inputs, targets)], Bptt(steps=4), Sgd(0.1))
+    first, _ = trained(network, [(inputs[:4], targets[:4])], Bptt(steps=4), Sgd(0.1))
+
+    for name in ("layers.0.h_0", "layers.0.c_0"):
+        np.testing.assert_array_equal(both.parameters[name], first.parameters[name])
+        assert both.parameters[name].any()
+    assert not np.array_equal(both.parameters["layers.0.W_h"], first.parameters["layers.0.W_h"])
+
+
 def test_sequences_of_different_lengths_leave_when_they_end():
     bptt = Bptt(steps=3)
     _, windows = trained(Network("gru", HIDDEN), sequences(8, 4, 3), bptt, Sgd(0.1))

@@ -107,7 +107,7 @@ def test_forward_over_ragged_sequences(case):
 
 def test_loss_and_gradient(case):
     batch = case.batch(ragged=True)
-    states = initial_states(case.network, len(batch.lengths), case.dtype)
+    states = initial_states(case.network, case.parameters, len(batch.lengths))
     y, _, trace = forward(case.network, case.parameters, batch.x, states, batch.lengths)
     loss, d_y = mse(y, batch.targets, Bptt().weights(0, len(y), batch.lengths))
     gradient = backward(case.network, case.parameters, trace, d_y)

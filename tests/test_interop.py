@@ -247,6 +247,7 @@ def test_a_pickle_is_never_read(tmp_path):
         (Network("gru", 3, bidirectional=True, merge="ave"), "no form for merge='ave'"),
         (Network("lstm", (3, 4)), "no form for layers of different sizes"),
         (Network("gru", 3, residual=True), "no form for a residual head"),
+        (Network("gru", 3, initial_state="learned"), "no form for a learned initial state"),
     ],
 )
 def test_what_pytorch_has_no_module_for_is_refused(network, message, tmp_path):
@@ -364,6 +365,12 @@ def test_what_is_no_onnx_file_is_refused(tmp_path):
     path.write_bytes(b"not a protobuf at all")
     with pytest.raises(InteropError, match="is no ONNX file"):
         interop.from_onnx(path)
+
+
+def test_a_learned_initial_state_is_not_exported_to_onnx(tmp_path):
+    model = random_model(Network("gru", 3, initial_state="learned"))
+    with pytest.raises(InteropError, match="learned initial state"):
+        interop.to_onnx(model, tmp_path / "model.onnx")
 
 
 def test_float64_is_not_exported_to_onnx(tmp_path):

@@ -22,6 +22,8 @@ from beam_rnn.network import Network
         ({"hidden": (8, 4), "layers": 3}, r"hidden=\(8, 4\) lists 2 layers, got layers=3"),
         ({"hidden": "32"}, "hidden must be a whole number of at least 1, got '32'"),
         ({"cell": "lstm", "reset_after": False}, "is for cell='gru' alone, got cell='lstm'"),
+        ({"head": "conv"}, "head must be one of linear, none, got 'conv'"),
+        ({"initial_state": "random"}, "initial_state must be one of .* got 'random'"),
         ({"merge": "sum"}, "merge='sum' needs bidirectional=True"),
         ({"merge": "max", "bidirectional": True}, "merge must be one of .* got 'max'"),
     ],
@@ -52,7 +54,7 @@ def test_recurrent_weights_start_orthogonal_gate_by_gate(cell):
     ids=str,
 )
 def test_the_state_has_room_for_every_direction_of_every_layer(network):
-    states = initial_states(network, batch=2, dtype=np.dtype(np.float32))
+    states = initial_states(network, network.initialize(1, 1, seed=0), batch=2)
 
     arrays = [array for state in states for array in state]
     assert sum(array.shape[1] for array in arrays) == network.state_size

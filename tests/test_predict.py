@@ -26,6 +26,7 @@ NETWORKS = [
     Network("gru", 33, residual=True),
     Network("gru", (9, 5), reset_after=False),
     Network("lstm", 8, layers=2),
+    Network("lstm", 6, initial_state="learned"),
 ]
 
 

@@ -192,8 +192,10 @@ def to_onnx(model: Model, path: str | os.PathLike[str]) -> None:
         path: The file.
 
     Raises:
-        InteropError: The parameters are not float32.
+        InteropError: The parameters are not float32, or the initial state is learned.
     """
+    if model.network.initial_state == "learned":
+        raise InteropError("an ONNX file has no form here for a learned initial state")
     if model.dtype != np.float32:
         raise InteropError(f"ONNX runtimes want float32, the parameters are {model.dtype}")
     onnx = package("onnx")

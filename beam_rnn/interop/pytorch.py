@@ -125,6 +125,7 @@ def to_torch(model: Model, path: str | os.PathLike[str]) -> None:
         f"merge={network.merge!r}": network.merge != "concat",
         "layers of different sizes": len(set(network.sizes)) > 1,
         "a residual head": network.residual,
+        "a learned initial state": network.initial_state == "learned",
     }.items():
         if why:
             raise InteropError(f"PyTorch's {network.cell} module has no form for {refused}")
