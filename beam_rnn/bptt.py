@@ -12,7 +12,7 @@ from beam_rnn.cells import Array
 from beam_rnn.errors import ConfigurationError, TrainingError
 from beam_rnn.losses import Loss
 from beam_rnn.network import Network, Parameters, is_state
-from beam_rnn.optimizers import Optimizer, OptimizerState, clip_by_global_norm
+from beam_rnn.optimizers import Optimizer, OptimizerState, clip_by_global_norm, clip_by_value
 
 
 @dataclass(frozen=True)
@@ -114,6 +114,7 @@ def learn(
     loss: Loss,
     optimizer: Optimizer,
     clip_norm: float | None = None,
+    clip_value: float | None = None,
 ) -> tuple[Learner, list[WindowLoss]]:
     """One pass of truncated BPTT over a batch of sequences.
 
@@ -125,6 +126,7 @@ def learn(
         loss: (outputs, targets, weights) -> (loss, gradient).
         optimizer: How a gradient changes the parameters.
         clip_norm: The greatest global norm of a gradient; None for no limit.
+        clip_value: The greatest size of each number of a gradient; None for no limit.
 
     Raises:
         TrainingError: The loss, or a parameter, is not finite.
@@ -149,6 +151,8 @@ def learn(
         gradients = backward(network, parameters, trace, d_y)
         if start > 0:  # the carried state is no parameter
             gradients |= {k: np.zeros_like(g) for k, g in gradients.items() if is_state(k)}
+        if clip_value is not None:
+            gradients = clip_by_value(gradients, clip_value)
         if clip_norm is not None:
             gradients = clip_by_global_norm(gradients, clip_norm)
         parameters, optimizer_state = optimizer.update(gradients, optimizer_state, parameters)

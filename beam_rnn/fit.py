@@ -24,11 +24,12 @@ class Training:
 
     Args:
         bptt: Which steps the gradient passes through.
-        loss: "mse" or "mae".
+        loss: "mse", "mae" or "huber", of scaled targets.
         optimizer: How a gradient changes the parameters.
         epochs: How often the training passes over all sequences.
         batch_size: How many sequences stand side by side in a batch.
         clip_norm: The greatest global norm of a gradient; None for no limit.
+        clip_value: The greatest size of each number of a gradient; None for no limit.
         scaler: "per_key", "global" or "none": see `beam_rnn.scaler.SCALERS`.
         seed: Decides everything random: the same seed gives the same weights.
 
@@ -42,6 +43,7 @@ class Training:
     epochs: int = 20
     batch_size: int = 32
     clip_norm: float | None = 1.0
+    clip_value: float | None = None
     scaler: str = "per_key"
     seed: int = 0
 
@@ -57,8 +59,10 @@ class Training:
                 raise ConfigurationError(
                     f"{name} must be a whole number of at least {least}, got {value!r}"
                 )
-        if self.clip_norm is not None and not self.clip_norm > 0:
-            raise ConfigurationError(f"clip_norm must be above 0 or None, got {self.clip_norm!r}")
+        for name in ("clip_norm", "clip_value"):
+            limit = getattr(self, name)
+            if limit is not None and not limit > 0:
+                raise ConfigurationError(f"{name} must be above 0 or None, got {limit!r}")
 
 
 class Epoch(NamedTuple):
@@ -144,6 +148,7 @@ def _epoch(
             loss=LOSSES[training.loss],
             optimizer=training.optimizer,
             clip_norm=training.clip_norm,
+            clip_value=training.clip_value,
         )
         total += sum(window.loss * window.weight for window in losses)
         weight += sum(window.weight for window in losses)

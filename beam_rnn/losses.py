@@ -38,5 +38,13 @@ def mae(outputs: Array, targets: Array, weights: Array) -> tuple[float, Array]:
     return float((share * np.abs(errors)).sum()), share * np.sign(errors)
 
 
-LOSSES: dict[str, Loss] = {"mse": mse, "mae": mae}
+def huber(outputs: Array, targets: Array, weights: Array) -> tuple[float, Array]:
+    """The Huber loss with delta = 1: e^2 / 2 for |e| <= 1, else |e| - 1/2 (Huber 1964)."""
+    errors, share = _errors(outputs, targets, weights)
+    size = np.abs(errors)
+    losses = np.where(size <= 1, errors * errors / 2, size - 0.5)
+    return float((share * losses).sum()), share * errors.clip(-1, 1)
+
+
+LOSSES: dict[str, Loss] = {"mse": mse, "mae": mae, "huber": huber}
 """The losses by their name."""

@@ -122,6 +122,21 @@ def test_the_gradient_is_cut_and_the_state_is_carried():
     assert not np.allclose(far.parameters["layers.0.W_h"], near.parameters["layers.0.W_h"])
 
 
+def test_clipping_bounds_the_step():
+    """Plain gradient descent with rate 1 moves each parameter by the clipped gradient."""
+    network = Network("gru", HIDDEN)
+    start = network.initialize(INPUTS, OUTPUTS, seed=3, dtype=np.float64)
+    for limits in ({"clip_value": 1e-3}, {"clip_norm": 1e-3}, {}):
+        learner, _ = trained(network, sequences(8), Bptt(), Sgd(1.0), **limits)
+        moves = np.concatenate([(learner.parameters[k] - start[k]).ravel() for k in start])
+        if "clip_value" in limits:
+            assert np.abs(moves).max() == pytest.approx(1e-3)
+        elif "clip_norm" in limits:
+            assert np.linalg.norm(moves) == pytest.approx(1e-3, rel=1e-3)
+        else:
+            assert np.abs(moves).max() > 1e-2
+
+
 def test_only_the_first_window_learns_the_initial_state():
     network = Network("lstm", HIDDEN, initial_state="learned")
     (inputs, targets), *_ = sequences(8)

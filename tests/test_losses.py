@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from beam_rnn.losses import LOSSES, mae, mse
+from beam_rnn.losses import LOSSES, huber, mae, mse
 from tests.gradients import projection_error
 
 
@@ -26,6 +26,8 @@ def test_the_values_are_weighted_means():
 
     assert mse(outputs, targets, weights)[0] == pytest.approx((3 * (1 + 9) + 1 * (16 + 0)) / 8)
     assert mae(outputs, targets, weights)[0] == pytest.approx((3 * (1 + 3) + 1 * (4 + 0)) / 8)
+    huber_losses = 3 * (0.5 + 2.5) + 1 * (3.5 + 0)
+    assert huber(outputs, targets, weights)[0] == pytest.approx(huber_losses / 8)
 
 
 @pytest.mark.parametrize("name", LOSSES)
@@ -38,6 +40,6 @@ def test_what_has_no_weight_counts_for_nothing(name, garbage, dtype):
 
     value, gradient = LOSSES[name](outputs, targets, np.array([1.0, 0.0]))
 
-    assert value == 1
+    assert value == (0.5 if name == "huber" else 1)
     assert gradient[1] == 0
     assert gradient.dtype == dtype

@@ -230,12 +230,13 @@ def test_sequences_of_different_columns_are_refused():
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (lambda: Training(loss="huber"), "loss must be one of mse, mae, got 'huber'"),
+        (lambda: Training(loss="l1"), "loss must be one of mse, mae, huber, got 'l1'"),
         (lambda: Training(scaler="robust"), "scaler must be one of .* got 'robust'"),
         (lambda: Training(epochs=0), "epochs must be a whole number of at least 1, got 0"),
         (lambda: Training(batch_size=1.5), "batch_size must be .* got 1.5"),
         (lambda: Training(seed=-1), "seed must be a whole number of at least 0, got -1"),
         (lambda: Training(clip_norm=0), "clip_norm must be above 0 or None, got 0"),
+        (lambda: Training(clip_value=-1), "clip_value must be above 0 or None, got -1"),
         (lambda: Train("gru"), r"network must be a Network, got 'gru' \(str\)"),
         (lambda: Train(NETWORK, 20), r"training must be a Training, got 20 \(int\)"),
         (lambda: WriteModel(None), "path must be the path of a file, got None"),
