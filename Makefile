@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV ?= .venv
 PY := $(VENV)/bin/python
 
-.PHONY: demo test lint format clean
+.PHONY: demo test lint bench format clean
 
 demo: $(VENV)/demo.installed  ## train on the shipped series, stream them, show what came out
 	$(PY) -m pipelines.demo
@@ -15,6 +15,9 @@ lint: $(VENV)/dev.installed  ## formatter, linter, type checker
 	$(VENV)/bin/ruff format --check .
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/mypy
+
+bench: $(VENV)/dev.installed  ## run every benchmark
+	$(PY) -m benchmarks.online --json benchmarks/online.json
 
 format: $(VENV)/dev.installed  ## write the code as the formatter has it
 	$(VENV)/bin/ruff format .

@@ -1,0 +1,1 @@
+"""Benchmarks: each prints a table of ratios to a peer in the same run, and writes JSON."""
