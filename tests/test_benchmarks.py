@@ -1,0 +1,41 @@
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from benchmarks.table import Row, medians
+
+ROOT = Path(__file__).parent.parent
+
+
+@pytest.mark.parametrize("name", ["online"])
+def test_a_benchmark_runs_and_writes_its_rows(name, tmp_path):
+    output = tmp_path / "rows.json"
+    result = subprocess.run(  # noqa: S603
+        [sys.executable, "-m", f"benchmarks.{name}", "--quick", "--json", str(output)],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+
+    rows = json.loads(output.read_text())
+    assert rows
+    for row in rows:
+        assert list(row) == ["case", "ours_us", "peer", "peer_us", "ratio"]
+        assert row["ratio"] == pytest.approx(row["peer_us"] / row["ours_us"])
+        assert row["case"] in result.stdout
+
+
+def test_runs_take_turns_and_the_first_turn_is_not_counted():
+    turns = []
+    seconds = medians([lambda: turns.append("a"), lambda: turns.append("b")], repeat=2)
+
+    assert turns == ["a", "b"] * 3
+    assert len(seconds) == 2
+
+
+def test_a_ratio_above_one_is_faster_than_the_peer():
+    assert Row("case", ours_us=2.0, peer="peer", peer_us=5.0).ratio == 2.5
