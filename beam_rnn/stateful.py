@@ -84,7 +84,8 @@ class ModelLoader:
         size = sum(value.nbytes for value in model.parameters.values())
         Metrics.distribution("beam_rnn", "load_model_latency_milli_secs").update(int(elapsed))
         Metrics.distribution("beam_rnn", "model_byte_size").update(size)
-        logger.info("loaded %s: %s, digest %s", self.path, model.network, model.digest[:12])
+        described = model.network.to_json()
+        logger.info("loaded %s: %s, digest %s", self.path, described, model.digest[:12])
         return model
 
 
