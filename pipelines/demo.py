@@ -2,7 +2,7 @@
 
     python -m pipelines.demo
 
-Seven series of the Numenta Anomaly Benchmark (servers, taxis, temperatures; one record every
+Eight series of the Numenta Anomaly Benchmark (servers, taxis, temperatures; one record every
 5 minutes to every hour): one GRU learns from the first 60 % of each, and the rest streams
 through it, each record up to an hour late.
 """

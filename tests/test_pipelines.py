@@ -373,7 +373,7 @@ def test_the_demo(tmp_path, capsys):
     demo.main([f"--output={tmp_path}"])
 
     metrics = json.loads((tmp_path / "metrics.json").read_text())
-    assert len(metrics["series"]) == 7
+    assert len(metrics["series"]) == 8
     assert metrics["bit_equal"] is True
     assert metrics["mean"]["model_mae"] < metrics["mean"]["last_value_mae"]
     assert metrics["mean"]["model_mae"] < metrics["mean"]["yesterday_mae"]
