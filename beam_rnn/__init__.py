@@ -3,12 +3,13 @@
 from beam_rnn.batches import Sequence
 from beam_rnn.bptt import Bptt
 from beam_rnn.columns import Columns
+from beam_rnn.dropout import Dropout
 from beam_rnn.fit import Training
 from beam_rnn.model import Model
 from beam_rnn.network import Network
 from beam_rnn.optimizers import Adam, AdamW, RmsProp, Sgd
 from beam_rnn.records import InvalidRecord, LateRecord, Prediction
-from beam_rnn.schedules import Cosine, StepDecay, Warmup
+from beam_rnn.schedules import Cosine, Plateau, StepDecay, Warmup
 from beam_rnn.transforms import Predict, ReadModel, Sequences, Train, WriteModel
 
 __version__ = "0.1.0.dev0"
@@ -19,10 +20,12 @@ __all__ = [
     "Bptt",
     "Columns",
     "Cosine",
+    "Dropout",
     "InvalidRecord",
     "LateRecord",
     "Model",
     "Network",
+    "Plateau",
     "Predict",
     "Prediction",
     "ReadModel",

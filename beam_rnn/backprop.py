@@ -12,6 +12,7 @@ from typing import NamedTuple
 import numpy as np
 
 from beam_rnn.cells import Array, Cache, Cell, CellParameters, State, project
+from beam_rnn.dropout import LayerMask, drop_state, nothing_left_out
 from beam_rnn.network import Network, Parameters
 
 States = tuple[State, ...]
@@ -30,8 +31,10 @@ class Trace(NamedTuple):
     """What a forward pass keeps for the backward pass."""
 
     layers: list[tuple[LayerTrace, ...]]  # one for each direction of each layer
-    h: Array  # (time, batch, output_size): what the head saw
+    last: States  # after each sequence's last step
+    h: Array  # (time, batch, output_size), or of time 1 for the last step: what the head saw
     lengths: Array  # (batch,)
+    masks: Sequence[LayerMask]
 
 
 def layer_forward(
@@ -153,7 +156,12 @@ def _by_direction(network: Network, state: State) -> list[State]:
 
 
 def forward(
-    network: Network, parameters: Parameters, x: Array, states: States, lengths: Array
+    network: Network,
+    parameters: Parameters,
+    x: Array,
+    states: States,
+    lengths: Array,
+    masks: Sequence[LayerMask] | None = None,
 ) -> tuple[Array, States, Trace]:
     """A batch of sequences through all layers and the head.
 
@@ -164,37 +172,52 @@ def forward(
         states: The state of every layer before the first step; of a reverse direction, before
             the last one.
         lengths: (batch,), falling.
+        masks: What is left out of each layer in training; None for nothing.
 
     Returns:
-        y of every step (time, batch, outputs), zero where a sequence has ended; the states
-        after each sequence's last step; the trace for `backward`.
+        z, what the head gives, of every step (time, batch, outputs), zero where a sequence has
+        ended, or of the last step alone (1, batch, outputs); the states after each sequence's
+        last step; the trace for `backward`.
     """
-    steps, batch, inputs = x.shape
+    steps = len(x)
+    masks = masks or nothing_left_out(network)
     running = running_at(lengths, steps)
     layers, last = [], []
     h = x
     for i, state in enumerate(states):
+        mask = masks[i]
+        h = h if mask.inputs is None else h * mask.inputs
         outputs, traces = [], []
         ends: list[Array] = []
         directions = zip(network.layer(parameters, i), _by_direction(network, state), strict=True)
         for backwards, (p, begin) in enumerate(directions):
+            cell = drop_state(network.step_cell, mask.recurrent[backwards])
             seen = reverse(h, lengths) if backwards else h
-            output, end, trace = layer_forward(network.step_cell, p, seen, begin, running)
+            output, end, trace = layer_forward(cell, p, seen, begin, running)
             outputs.append(reverse(output, lengths) if backwards else output)
             ends.extend(end)
             traces.append(trace)
         h = merge(network.merge, outputs)
         layers.append(tuple(traces))
         last.append(tuple(ends))
-    rows = steps * batch
-    y = network.read_out(parameters, h.reshape(rows, h.shape[2]), x.reshape(rows, inputs))
     ended = np.arange(steps)[:, np.newaxis] >= lengths
-    y = np.where(ended[..., np.newaxis], 0, y.reshape(steps, batch, y.shape[1]))
-    return y, tuple(last), Trace(layers, h, lengths)
+    if network.output_steps == "last":
+        h = merge(network.merge, _last_h(network, last[-1]))
+        none = np.zeros((1, *x.shape[1:]), x.dtype)
+        x = np.concatenate([none, x])[lengths, np.arange(len(lengths))][np.newaxis]
+        ended = (lengths == 0)[np.newaxis]
+    z = network.read_out(parameters, h.reshape(-1, h.shape[2]), x.reshape(-1, x.shape[2]))
+    z = np.where(ended[..., np.newaxis], 0, z.reshape(*ended.shape, z.shape[1]))
+    return z, tuple(last), Trace(layers, tuple(last), h, lengths, masks)
+
+
+def _last_h(network: Network, state: State) -> list[Array]:
+    """The output of each direction of a layer in its last state, as of time 1."""
+    return [of_direction[0][np.newaxis] for of_direction in _by_direction(network, state)]
 
 
 def backward(
-    network: Network, parameters: Parameters, trace: Trace, d_y: Array
+    network: Network, parameters: Parameters, trace: Trace, d_z: Array
 ) -> dict[str, Array]:
     """The gradient of `forward`: of the loss with respect to every parameter.
 
@@ -202,36 +225,44 @@ def backward(
         network: The network.
         parameters: Its parameters.
         trace: From `forward`.
-        d_y: (time, batch, outputs), the gradient with respect to y; zero where a sequence
-            has ended.
+        d_z: The gradient with respect to z, of the same shape; zero where a sequence has ended.
 
     Where the network learns its initial state, its gradient is that of the states that the
     pass began with: it counts only for a pass that began at the initial state.
     """
-    steps, batch, size = trace.h.shape
+    batch = len(trace.lengths)
+    steps = len(trace.layers[0][0].h)
     running = running_at(trace.lengths, steps)
     gradients: dict[str, Array] = {}
-    d_h = d_y
+    d_h = d_z
     if network.head == "linear":
-        rows = d_y.reshape(steps * batch, d_y.shape[2])
-        gradients["head.W_y"] = trace.h.reshape(steps * batch, size).T @ rows
+        rows = d_z.reshape(-1, d_z.shape[2])
+        gradients["head.W_y"] = trace.h.reshape(-1, trace.h.shape[2]).T @ rows
         gradients["head.b_y"] = rows.sum(0)
         d_h = (rows @ parameters["head.W_y"].T).reshape(trace.h.shape)
     for i in reversed(range(network.layers)):
-        traces = trace.layers[i]
-        outputs = [reverse(t.h, trace.lengths) if d else t.h for d, t in enumerate(traces)]
-        d_outputs = unmerge(network.merge, outputs, d_h)
-        no_gradient = network.step_cell.initial_state(batch, network.sizes[i], d_h.dtype)
+        traces, mask = trace.layers[i], trace.masks[i]
+        d_last = [
+            network.step_cell.initial_state(batch, network.sizes[i], d_h.dtype) for _ in traces
+        ]
+        if i == network.layers - 1 and network.output_steps == "last":
+            d_ends = unmerge(network.merge, _last_h(network, trace.last[i]), d_h)
+            for state, d_end in zip(d_last, d_ends, strict=True):
+                state[0][:] = d_end[0]
+            d_outputs: Sequence[Array] = [np.zeros_like(t.h) for t in traces]
+        else:
+            outputs = [reverse(t.h, trace.lengths) if d else t.h for d, t in enumerate(traces)]
+            d_outputs = unmerge(network.merge, outputs, d_h)
         d_inputs, of_layer = [], []
         d_begin: list[Array] = []
         for backwards, p in enumerate(network.layer(parameters, i)):
             d_output = d_outputs[backwards]
             gradient, d_input, d_state = layer_backward(
-                network.step_cell,
+                drop_state(network.step_cell, mask.recurrent[backwards]),
                 p,
                 traces[backwards],
                 reverse(d_output, trace.lengths) if backwards else d_output,
-                no_gradient,
+                d_last[backwards],
                 running,
             )
             d_inputs.append(reverse(d_input, trace.lengths) if backwards else d_input)
@@ -239,4 +270,5 @@ def backward(
             d_begin.extend(d_state)
         gradients |= network.named(i, of_layer) | network.initial_gradient(i, d_begin)
         d_h = sum(d_inputs[1:], d_inputs[0])
+        d_h = d_h if mask.inputs is None else d_h * mask.inputs
     return {name: gradients[name] for name in parameters}

@@ -9,7 +9,6 @@ from numpy.typing import DTypeLike
 
 from beam_rnn.cells import Array
 from beam_rnn.columns import Columns
-from beam_rnn.scaler import Scaler
 
 
 class Sequence(NamedTuple):
@@ -20,9 +19,12 @@ class Sequence(NamedTuple):
         key: The key.
         times: (steps,) int64, the event time of each input in microseconds since 1970.
         inputs: (steps, inputs) float64, as recorded.
-        targets: (steps, targets) float64, as recorded: what the output after that input
-            should be, `horizon` records later.
+        targets: (steps, horizons * targets) float64, as recorded: what the output after that
+            input should be, `horizon` records later; horizon after horizon. Of classes, 1
+            for the one that it is.
         until: The event time of the last record that went into it, inputs or targets.
+        weights: (steps, horizons) float64, how much each of the targets counts; None if all
+            count alike.
     """
 
     columns: Columns
@@ -31,14 +33,24 @@ class Sequence(NamedTuple):
     inputs: Array
     targets: Array
     until: int
+    weights: Array | None = None
+
+
+class Example(NamedTuple):
+    """A sequence as the network sees it: a row of a batch."""
+
+    x: Array  # (steps, inputs)
+    targets: Array  # (steps, horizons * targets)
+    weights: Array | None = None  # (steps, horizons); None if all count alike
 
 
 class Batch(NamedTuple):
     """Sequences side by side, longest first, padded with zeros; time comes first."""
 
     x: Array  # (time, batch, inputs)
-    targets: Array  # (time, batch, targets)
+    targets: Array  # (time, batch, horizons * targets)
     lengths: Array  # (batch,), falling
+    weights: Array | None = None  # (time, batch, horizons); None if all count alike
 
 
 def pad(arrays: SequenceOf[Array], dtype: DTypeLike) -> Array:
@@ -50,32 +62,22 @@ def pad(arrays: SequenceOf[Array], dtype: DTypeLike) -> Array:
     return padded
 
 
-def batch_of(pairs: SequenceOf[tuple[Array, Array]], dtype: DTypeLike = np.float32) -> Batch:
-    """A batch of (inputs, targets) pairs."""
-    order = sorted(range(len(pairs)), key=lambda i: -len(pairs[i][0]))
-    longest_first = [pairs[i] for i in order]
+def batch_of(examples: SequenceOf[Example], dtype: DTypeLike = np.float32) -> Batch:
+    """A batch of examples; all have weights, or none has."""
+    longest_first = sorted(examples, key=lambda example: -len(example.x))
+    weights = [example.weights for example in longest_first if example.weights is not None]
     return Batch(
-        pad([inputs for inputs, _ in longest_first], dtype),
-        pad([targets for _, targets in longest_first], dtype),
-        np.array([len(inputs) for inputs, _ in longest_first]),
+        pad([example.x for example in longest_first], dtype),
+        pad([example.targets for example in longest_first], dtype),
+        np.array([len(example.x) for example in longest_first]),
+        pad(weights, np.float64) if weights else None,
     )
 
 
-def scaled(sequences: SequenceOf[Sequence], scaler: Scaler) -> list[tuple[Array, Array]]:
-    """The inputs and targets of each sequence as the network sees them."""
-    pairs = []
-    for sequence in sequences:
-        scaling = scaler.of(sequence.key)
-        pairs.append(
-            (scaling.scale_inputs(sequence.inputs), scaling.scale_targets(sequence.targets))
-        )
-    return pairs
-
-
 def shuffled_batches(
-    pairs: SequenceOf[tuple[Array, Array]], size: int, random: np.random.Generator
+    examples: SequenceOf[Example], size: int, random: np.random.Generator
 ) -> Iterator[Batch]:
     """Batches of at most `size` sequences, in an order that `random` decides."""
-    order = random.permutation(len(pairs))
+    order = random.permutation(len(examples))
     for start in range(0, len(order), size):
-        yield batch_of([pairs[i] for i in order[start : start + size]])
+        yield batch_of([examples[i] for i in order[start : start + size]])

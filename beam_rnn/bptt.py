@@ -1,6 +1,6 @@
 """Truncated back-propagation through time: which steps a gradient passes through."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -9,6 +9,8 @@ import numpy as np
 from beam_rnn.backprop import backward, forward, initial_states
 from beam_rnn.batches import Batch
 from beam_rnn.cells import Array
+from beam_rnn.checks import check_whole
+from beam_rnn.dropout import LayerMask, nothing_left_out
 from beam_rnn.errors import ConfigurationError, TrainingError
 from beam_rnn.losses import Loss
 from beam_rnn.network import Network, Parameters, is_state
@@ -52,12 +54,8 @@ class Bptt:
 
     def __post_init__(self) -> None:
         for name in ("steps", "stride"):
-            value = getattr(self, name)
-            whole = isinstance(value, int) and not isinstance(value, bool)
-            if value is not None and not (whole and value >= 1):
-                raise ConfigurationError(
-                    f"{name} must be a whole number of at least 1, got {value!r}"
-                )
+            if getattr(self, name) is not None:
+                check_whole(name, getattr(self, name))
         if self.stride is not None and (self.steps is None or self.stride > self.steps):
             raise ConfigurationError(
                 f"stride={self.stride!r} goes beyond steps={self.steps!r}: the steps between "
@@ -98,10 +96,40 @@ class Learner(NamedTuple):
 
 
 class WindowLoss(NamedTuple):
-    """The loss of one window, before its update, and how many steps it is the mean of."""
+    """The loss of one window, before its update, and the sum of the weights in it."""
 
     loss: float
     weight: float
+
+
+def judged(
+    network: Network, batch: Batch, start: int, stop: int, counts: Array
+) -> tuple[Array, Array]:
+    """What z of a window is compared with: targets, and the weight of each.
+
+    Args:
+        network: The network.
+        batch: The sequences.
+        start: The first step of the window.
+        stop: The step after its last.
+        counts: (stop - start, rows), 1 for each step that has a loss, of the first rows.
+
+    Returns:
+        Targets (stop - start, rows, horizons * targets) and weights (stop - start, rows,
+        horizons); of one step instead, the last of each sequence, if the network gives that
+        alone.
+    """
+    rows = counts.shape[1]
+    targets = batch.targets[start:stop, :rows]
+    weights = np.repeat(counts[..., np.newaxis], network.horizons, 2)
+    if batch.weights is not None:
+        weights *= batch.weights[start:stop, :rows]
+    if network.output_steps == "every":
+        return targets, weights
+    last = batch.lengths[:rows] - 1 - start
+    ends_here = (last >= 0) & (last < stop - start)
+    at = last.clip(0, stop - start - 1), np.arange(rows)
+    return targets[at][np.newaxis], (weights[at] * ends_here[:, np.newaxis])[np.newaxis]
 
 
 @np.errstate(over="ignore", invalid="ignore")  # numbers out of range are an error of their own
@@ -115,55 +143,64 @@ def learn(
     optimizer: Optimizer,
     clip_norm: float | None = None,
     clip_value: float | None = None,
+    masks: Sequence[LayerMask] | None = None,
 ) -> tuple[Learner, list[WindowLoss]]:
     """One pass of truncated BPTT over a batch of sequences.
+
+    A window in which nothing counts makes no update.
 
     Args:
         network: The network.
         learner: The parameters and the optimiser's state to start from.
         batch: The sequences.
         bptt: Which steps the gradient passes through.
-        loss: (outputs, targets, weights) -> (loss, gradient).
+        loss: (z, targets, weights) -> (loss, gradient): see `beam_rnn.objective.objective`.
         optimizer: How a gradient changes the parameters.
         clip_norm: The greatest global norm of a gradient; None for no limit.
         clip_value: The greatest size of each number of a gradient; None for no limit.
+        masks: What dropout leaves out of each layer for each sequence; None for nothing.
 
     Raises:
         TrainingError: The loss, or a parameter, is not finite.
     """
     parameters, optimizer_state = learner
+    masks = masks or nothing_left_out(network)
     states = initial_states(network, parameters, len(batch.lengths))
     losses = []
     for start, stop in bptt.windows(len(batch.x)):
         left = batch.lengths - start
         n = int((left > 0).sum())
+        masks = [mask.rows(n) for mask in masks]
         states = tuple(tuple(s[:n] for s in state) for state in states)
-        x, targets = batch.x[start:stop, :n], batch.targets[start:stop, :n]
-        weights = bptt.weights(start, stop, batch.lengths[:n])
+        x = batch.x[start:stop, :n]
+        counts = bptt.weights(start, stop, batch.lengths[:n])
+        targets, weights = judged(network, batch, start, stop, counts)
 
-        y, last, trace = forward(network, parameters, x, states, left[:n].clip(0, stop - start))
-        value, d_y = loss(y, targets, weights)
+        running = left[:n].clip(0, stop - start)
+        z, last, trace = forward(network, parameters, x, states, running, masks)
+        value, d_z = loss(z, targets, weights)
         if not np.isfinite(value):
             raise TrainingError(
                 f"the loss became {value} at steps {start} to {stop} of a batch: lower the "
                 "learning rate, clip the gradient, or look for huge values in the data"
             )
-        gradients = backward(network, parameters, trace, d_y)
-        if start > 0:  # the carried state is no parameter
-            gradients |= {k: np.zeros_like(g) for k, g in gradients.items() if is_state(k)}
-        if clip_value is not None:
-            gradients = clip_by_value(gradients, clip_value)
-        if clip_norm is not None:
-            gradients = clip_by_global_norm(gradients, clip_norm)
-        parameters, optimizer_state = optimizer.update(gradients, optimizer_state, parameters)
         losses.append(WindowLoss(value, float(weights.sum())))
+        if weights.any():
+            gradients = backward(network, parameters, trace, d_z)
+            if start > 0:  # the carried state is no parameter
+                gradients |= {k: np.zeros_like(g) for k, g in gradients.items() if is_state(k)}
+            if clip_value is not None:
+                gradients = clip_by_value(gradients, clip_value)
+            if clip_norm is not None:
+                gradients = clip_by_global_norm(gradients, clip_norm)
+            parameters, optimizer_state = optimizer.update(gradients, optimizer_state, parameters)
 
         carried = bptt.stride or stop - start
         if bptt.loss == "last" or carried < stop - start:
             passed = left[:n].clip(0, carried)
             if start == 0:
                 states = initial_states(network, parameters, n)
-            _, last, _ = forward(network, parameters, x[:carried], states, passed)
+            _, last, _ = forward(network, parameters, x[:carried], states, passed, masks)
         states = last
     if not all(np.isfinite(value).all() for value in parameters.values()):
         raise TrainingError(

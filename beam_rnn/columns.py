@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from typing import Any
 
+from beam_rnn.checks import check_whole
 from beam_rnn.errors import ConfigurationError
 
 
@@ -13,6 +14,8 @@ class Columns:
 
         >>> Columns(key="sensor", time="at", inputs=["temperature"]).targets
         ('temperature',)
+        >>> Columns(key="sensor", inputs=["temperature"], horizon=range(1, 4)).horizons
+        (1, 2, 3)
 
     Args:
         key: The field that says whose record it is: text, a whole number, or UTF-8 bytes.
@@ -24,10 +27,15 @@ class Columns:
         sequence: A field with a whole number that orders records of the same time; None if
             there is none.
         horizon: How many records ahead the targets lie: 1 for the next one, 0 for targets
-            in the record itself.
+            in the record itself; or several, rising, to predict all of them at every step.
+        classes: What the one target can be, where it is a class: texts or whole numbers. The
+            network then gives one output a class.
+        weight: A field that says how much the record counts as a target in training: a
+            number of at least 0; None if all count alike.
 
     Raises:
-        ConfigurationError: A name that is no text, no inputs, a horizon below 0.
+        ConfigurationError: A name that is no text, no inputs, a horizon below 0, classes that
+            cannot be told apart.
     """
 
     key: str
@@ -35,9 +43,26 @@ class Columns:
     inputs: Sequence[str]
     targets: Sequence[str] = ()
     sequence: str | None = None
-    horizon: int = 1
+    horizon: int | Sequence[int] = 1
+    classes: Sequence[str | int] = ()
+    weight: str | None = None
 
     def __post_init__(self) -> None:
+        self._check_names()
+        if not self.targets:
+            object.__setattr__(self, "targets", self.inputs)
+        horizons = (
+            self.horizon if isinstance(self.horizon, (list, tuple, range)) else [self.horizon]
+        )
+        for horizon in horizons:
+            check_whole("horizon", horizon, least=0)
+        if not horizons or sorted(set(horizons)) != list(horizons):
+            raise ConfigurationError(f"horizons must rise, got {self.horizon!r}")
+        several = tuple(horizons) if len(horizons) > 1 else horizons[0]
+        object.__setattr__(self, "horizon", several)
+        self._check_classes()
+
+    def _check_names(self) -> None:
         for name in ("inputs", "targets"):
             value = getattr(self, name)
             if isinstance(value, str) or not all(isinstance(v, str) and v for v in value):
@@ -47,17 +72,47 @@ class Columns:
             object.__setattr__(self, name, tuple(value))
         if not self.inputs:
             raise ConfigurationError("inputs must name at least one column, got none")
-        if not self.targets:
-            object.__setattr__(self, "targets", self.inputs)
-        for name in ("key", "time", "sequence"):
+        for name in ("key", "time", "sequence", "weight"):
             value = getattr(self, name)
             optional = name != "key" and value is None
             if not optional and not (isinstance(value, str) and value):
                 raise ConfigurationError(f"{name} must be the name of a column, got {value!r}")
-        if not isinstance(self.horizon, int) or self.horizon < 0:
+
+    def _check_classes(self) -> None:
+        if isinstance(self.classes, str):
+            raise ConfigurationError(f"classes must be a list, got {self.classes!r}")
+        object.__setattr__(self, "classes", tuple(self.classes))
+        if not self.classes:
+            return
+        for label in self.classes:
+            if not isinstance(label, (str, int)) or isinstance(label, bool):
+                raise ConfigurationError(f"a class must be text or a whole number, got {label!r}")
+        if (
+            len({str(label) for label in self.classes}) != len(self.classes)
+            or len(self.classes) < 2
+        ):
             raise ConfigurationError(
-                f"horizon must be a whole number of at least 0, got {self.horizon!r}"
+                f"classes must be at least two, all different, got {list(self.classes)}"
             )
+        if len(self.targets) != 1:
+            raise ConfigurationError(
+                f"classes are those of one target, got targets={list(self.targets)}"
+            )
+
+    @property
+    def horizons(self) -> tuple[int, ...]:
+        """How many records ahead the targets lie, each of them."""
+        return self.horizon if isinstance(self.horizon, tuple) else (self.horizon,)
+
+    @property
+    def target_names(self) -> tuple[str, ...]:
+        """What the numbers of a target are called: the targets, or the classes of the one."""
+        return tuple(str(label) for label in self.classes) or tuple(self.targets)
+
+    @property
+    def target_size(self) -> int:
+        """How many numbers the targets of one horizon are."""
+        return len(self.classes) or len(self.targets)
 
     def check_residual(self) -> None:
         """That a network with residual=True can add each target's last value.
@@ -65,7 +120,7 @@ class Columns:
         Raises:
             ConfigurationError: The targets are not the first inputs.
         """
-        if self.inputs[: len(self.targets)] != self.targets:
+        if self.classes or self.inputs[: len(self.targets)] != self.targets:
             raise ConfigurationError(
                 "residual=True needs the targets to be the first inputs, in the same order, got "
                 f"inputs={list(self.inputs)} and targets={list(self.targets)}"
@@ -78,7 +133,7 @@ class Columns:
         """
         always = {"key": self.key, "inputs": list(self.inputs), "targets": list(self.targets)}
         return always | {
-            field.name: getattr(self, field.name)
+            field.name: list(value) if isinstance(value, tuple) else value
             for field in fields(self)
-            if field.name not in always and getattr(self, field.name) != field.default
+            if field.name not in always and (value := getattr(self, field.name)) != field.default
         }

@@ -1,29 +1,37 @@
 """Each loss beside its gradient.
 
-A loss takes outputs and targets of shape (..., outputs) and weights of shape (...), one a
+A loss takes outputs (..., outputs), targets (..., targets) and weights of shape (...), one a
 step: zero where there is nothing to learn from, as after the end of a sequence. It returns
-the weighted mean over steps of the mean over outputs, and its gradient with respect to the
-outputs. Where the weight is zero the gradient is zero, whatever stands in the targets.
+the weighted mean over steps, and its gradient with respect to the outputs. Where the weight is
+zero the gradient is zero, whatever stands in the targets; where all are zero, so is the loss.
 
     >>> mse(np.array([[1.0], [4.0]]), np.array([[0.0], [np.nan]]), np.array([1.0, 0.0]))
     (1.0, array([[2.],
            [0.]]))
 """
 
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from beam_rnn.cells import Array
+from beam_rnn.cells import Array, sigmoid
 
 Loss = Callable[[Array, Array, Array], tuple[float, Array]]
 """(outputs, targets, weights) -> (loss, gradient)."""
 
 
+def _shares(weights: Array, each: int, like: Array) -> Array:
+    """Each number's share in the mean, where a step has `each` of them: (..., 1)."""
+    total = weights.sum() * each
+    share = weights / total if total > 0 else np.zeros_like(weights)
+    return share[..., np.newaxis].astype(like.dtype)
+
+
 def _errors(outputs: Array, targets: Array, weights: Array) -> tuple[Array, Array]:
-    """The errors, zero where the weight is; each one's share in the mean, broadcastable."""
-    share = (weights / (weights.sum() * outputs.shape[-1]))[..., np.newaxis]
-    return np.where(share > 0, outputs - targets, 0), share.astype(outputs.dtype)
+    """The errors, zero where the weight is, and each one's share in the mean."""
+    share = _shares(weights, outputs.shape[-1], outputs)
+    return np.where(share > 0, outputs - targets, 0), share
 
 
 def mse(outputs: Array, targets: Array, weights: Array) -> tuple[float, Array]:
@@ -46,5 +54,85 @@ def huber(outputs: Array, targets: Array, weights: Array) -> tuple[float, Array]
     return float((share * losses).sum()), share * errors.clip(-1, 1)
 
 
-LOSSES: dict[str, Loss] = {"mse": mse, "mae": mae, "huber": huber}
-"""The losses by their name."""
+def quantile(levels: Sequence[float]) -> Loss:
+    """The pinball loss: max(q e, (q - 1) e), e = target - output (Koenker and Bassett 1978).
+
+    The mean over targets and levels. Its gradient at e = 0 is 0.
+
+    Args:
+        levels: The levels q; the outputs hold one number for each, target by target.
+    """
+
+    def loss(outputs: Array, targets: Array, weights: Array) -> tuple[float, Array]:
+        q = np.asarray(levels, outputs.dtype)
+        y = outputs.reshape(*targets.shape, len(q))
+        share = _shares(weights, outputs.shape[-1], outputs)[..., np.newaxis]
+        e = np.where(share > 0, targets[..., np.newaxis] - y, 0)
+        d_y = share * np.where(e > 0, -q, np.where(e < 0, 1 - q, 0))
+        return float((share * np.maximum(q * e, (q - 1) * e)).sum()), d_y.reshape(outputs.shape)
+
+    return loss
+
+
+def gaussian_nll(outputs: Array, targets: Array, weights: Array) -> tuple[float, Array]:
+    """The negative log-likelihood of a normal distribution, the mean over targets.
+
+    log(s) + ((y - m) / s)^2 / 2 + log(2 pi) / 2 for the target y.
+
+    Args:
+        outputs: The mean m and the standard deviation s of each target, side by side.
+        targets: y.
+        weights: One a step.
+    """
+    m, s = outputs[..., 0::2], outputs[..., 1::2]
+    share = _shares(weights, targets.shape[-1], outputs)
+    e = np.where(share > 0, m - targets, 0) / s
+    d_outputs = np.empty_like(outputs)
+    d_outputs[..., 0::2] = share * e / s
+    d_outputs[..., 1::2] = share * (1 - e * e) / s
+    nll = np.log(s) + e * e / 2 + math.log(2 * math.pi) / 2
+    return float((share * nll).sum()), d_outputs
+
+
+def binary_cross_entropy(outputs: Array, targets: Array, weights: Array) -> tuple[float, Array]:
+    """-y log(p) - (1 - y) log(1 - p) with p = sigmoid(z), the mean over outputs.
+
+    Args:
+        outputs: The logits z.
+        targets: y in [0, 1].
+        weights: One a step.
+    """
+    share = _shares(weights, outputs.shape[-1], outputs)
+    z, y = outputs, np.where(share > 0, targets, 0)
+    # log(1 + exp(z)) - y z, in a form that cannot overflow
+    losses = np.maximum(z, 0) - y * z + np.log1p(np.exp(-np.abs(z)))
+    return float((share * losses).sum()), share * (sigmoid(z) - y)
+
+
+def cross_entropy(outputs: Array, targets: Array, weights: Array) -> tuple[float, Array]:
+    """-sum_i y_i log(p_i) with p = softmax(z).
+
+    Args:
+        outputs: The logits z, one a class.
+        targets: y, the probability of each class: 1 for the right one and 0 for the others.
+        weights: One a step.
+    """
+    share = _shares(weights, 1, outputs)
+    z, y = outputs - outputs.max(-1, keepdims=True), np.where(share > 0, targets, 0)
+    log_p = z - np.log(np.exp(z).sum(-1, keepdims=True))
+    d_z = share * (np.exp(log_p) * y.sum(-1, keepdims=True) - y)
+    return -float((share * y * log_p).sum()), d_z
+
+
+LOSSES: dict[str, Loss] = {
+    "mse": mse,
+    "mae": mae,
+    "huber": huber,
+    "gaussian_nll": gaussian_nll,
+    "binary_cross_entropy": binary_cross_entropy,
+    "cross_entropy": cross_entropy,
+}
+"""The losses by their name; the pinball loss, "quantile", is made for its levels."""
+
+FROM_LOGITS = ("binary_cross_entropy", "cross_entropy")
+"""The losses that take z, what the head gives before the output function."""

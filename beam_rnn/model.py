@@ -54,28 +54,37 @@ class Model:
             raise ConfigurationError(
                 f"parameters must be all float32 or all float64, got {sorted(types)}"
             )
+        each = self.network.horizons * len(self.network.parts)
         if self.columns is not None:
-            sizes = len(self.columns.inputs), len(self.columns.targets)
-            if sizes != (inputs, outputs):
-                raise ConfigurationError(
-                    f"the parameters are for {inputs} inputs and {outputs} outputs, but "
-                    f"columns name {sizes[0]} inputs and {sizes[1]} targets: {self.columns}"
-                )
-            if self.network.residual:
-                self.columns.check_residual()
+            self._check_columns(self.columns, inputs, outputs // each)
         if self.scaler is not None:
             scaling = self.scaler.default
             sizes = len(scaling.inputs_center), len(scaling.targets_center)
-            if sizes != (inputs, outputs):
+            if sizes != (inputs, outputs // each):
                 raise ConfigurationError(
-                    f"the parameters are for {inputs} inputs and {outputs} outputs, but the "
-                    f"scaler is for {sizes[0]} and {sizes[1]}"
+                    f"the parameters are for {inputs} inputs and {outputs // each} targets, but "
+                    f"the scaler is for {sizes[0]} and {sizes[1]}"
                 )
         frozen = {}
         for name, value in self.parameters.items():
             frozen[name] = np.ascontiguousarray(value).view()
             frozen[name].flags.writeable = False
         object.__setattr__(self, "parameters", frozen)
+
+    def _check_columns(self, columns: Columns, inputs: int, targets: int) -> None:
+        sizes = len(columns.inputs), columns.target_size
+        if sizes != (inputs, targets):
+            raise ConfigurationError(
+                f"the parameters are for {inputs} inputs and {targets} targets, but columns name "
+                f"{sizes[0]} inputs and {sizes[1]} targets: {columns}"
+            )
+        if len(columns.horizons) != self.network.horizons:
+            raise ConfigurationError(
+                f"the network has horizons={self.network.horizons}, but columns name "
+                f"{len(columns.horizons)}: {columns}"
+            )
+        if self.network.residual:
+            columns.check_residual()
 
     @property
     def inputs(self) -> int:
@@ -119,6 +128,41 @@ class Model:
             "scaler": self.scaler and self.scaler.to_json(),
         }
 
+    @property
+    def output_names(self) -> tuple[str, ...]:
+        """What each number of y is: a target or a class, its horizon and its part, as needed.
+
+        >>> network = Network("gru", hidden=4, output="gaussian", horizons=2)
+        >>> columns = Columns(key="id", inputs=["x"], horizon=(1, 24))
+        >>> Model(network, network.initialize(1, 4, seed=0), columns).output_names
+        ('x+1 mean', 'x+1 deviation', 'x+24 mean', 'x+24 deviation')
+        """
+        network, columns = self.network, self.columns
+        each = network.horizons * len(network.parts)
+        targets = (
+            columns.target_names if columns else [f"y{i}" for i in range(self.outputs // each)]
+        )
+        horizons = columns.horizons if columns else range(1, network.horizons + 1)
+        return tuple(
+            target
+            + (f"+{horizon}" if network.horizons > 1 else "")
+            + (f" {part}" if len(network.parts) > 1 else "")
+            for horizon in horizons
+            for target in targets
+            for part in network.parts
+        )
+
+    def scaled(self, key: str, inputs: Array) -> Array:
+        """Inputs (..., inputs) of a key, as recorded, as the network sees them: float64."""
+        return inputs if self.scaler is None else self.scaler.of(key).scale_inputs(inputs)
+
+    def restored(self, key: str, y: Array) -> Array:
+        """Outputs (..., outputs) of a key in the targets' own units: float64."""
+        y = y.astype(np.float64)
+        if self.scaler is None:
+            return y
+        return self.scaler.of(key).restore_targets(y, self.network.parts)
+
     def astype(self, dtype: DTypeLike) -> "Model":
         """The same model with parameters of another type: float32 or float64."""
         return replace(self, parameters={k: v.astype(dtype) for k, v in self.parameters.items()})
@@ -155,7 +199,8 @@ class Model:
             following, _ = self.network.step_cell.forward(p, layer_state, project(p, h))
             h = following[0]
             parts.extend(following)
-        return np.concatenate(parts, 1), self.network.read_out(self.parameters, h, x)
+        z = self.network.read_out(self.parameters, h, x)
+        return np.concatenate(parts, 1), self.network.output_of(z)
 
     def forward(
         self,
@@ -172,7 +217,9 @@ class Model:
             initial_state: (batch, state_size); None for the network's own.
 
         Returns:
-            (batch, time, outputs), scaled; zero after a sequence's end.
+            y, scaled: (batch, time, outputs), zero after a sequence's end; or of each
+            sequence's last step alone, (batch, outputs), if the network has
+            output_steps="last".
 
         Raises:
             ConfigurationError: A shape that does not fit.
@@ -212,13 +259,16 @@ class Model:
                     f"got {given.shape}"
                 )
             states = self._unpack(given[longest_first])
-        y, last, _ = forward(
+        z, last, _ = forward(
             self.network, self.parameters, sorted_x, states, lengths[longest_first]
         )
-        outputs, state = np.empty_like(y.swapaxes(0, 1)), np.empty_like(self.initial_state(batch))
-        outputs[longest_first] = y.swapaxes(0, 1)
+        if self.network.output_steps == "last":
+            valid = (lengths[longest_first] > 0)[np.newaxis]
+        y = np.where(valid[..., np.newaxis], self.network.output_of(z), 0).swapaxes(0, 1)
+        outputs, state = np.empty_like(y), np.empty_like(self.initial_state(batch))
+        outputs[longest_first] = y
         state[longest_first] = np.concatenate([s for layer in last for s in layer], 1)
-        return outputs, state
+        return (outputs[:, 0] if self.network.output_steps == "last" else outputs), state
 
     def _unpack(self, state: Array) -> States:
         """(batch, state_size) as the state of each layer."""

@@ -1,4 +1,4 @@
-"""What is trained: the cell, its sizes, the layers, their directions and the head.
+"""What is trained: the cell, its sizes, the layers, their directions, the head and its outputs.
 
 A `Network` holds no numbers. Its parameters are a dict from name to array, in the order of
 `Network.shapes`: `layers.0.W_x`, `layers.0.W_h`, `layers.0.b_x`, `layers.0.b_h`, in a
@@ -22,7 +22,9 @@ from beam_rnn.cells import (
     CellParameters,
     product,
 )
+from beam_rnn.checks import check_choice, check_true_or_false, check_whole
 from beam_rnn.errors import ConfigurationError
+from beam_rnn.outputs import OUTPUTS
 
 Parameters = Mapping[str, Array]
 """The parameters of a network by name."""
@@ -32,7 +34,11 @@ INITIAL_STATES = ("zero", "learned")
 at 0 and are learned."""
 
 HEADS = ("linear", "none")
-"""What stands on every step: y = W_y h + b_y, or nothing, so that y is the last layer's output."""
+"""What stands on the last layer: z = W_y h + b_y, or nothing, so that z is its output."""
+
+OUTPUT_STEPS = ("every", "last")
+"""Where the head stands: on every step, or on each sequence's last one, where it sees the last
+state of each direction (many-to-one)."""
 
 MERGES = ("concat", "sum", "mul", "ave")
 """How the two directions of a bidirectional layer become one output: side by side, added,
@@ -41,23 +47,26 @@ multiplied, or averaged."""
 
 @dataclass(frozen=True)
 class Network:
-    """A stack of recurrent layers and a linear head on every step.
+    """A stack of recurrent layers and a head.
 
-    h_t = cell(h_{t-1}, x_t) for each layer, the h of one being the x of the next, and
-    y_t = W_y h_t + b_y.
+    h_t = cell(h_{t-1}, x_t) for each layer, the h of one being the x of the next, then
+    z_t = W_y h_t + b_y and y_t = g(z_t).
 
         >>> Network("lstm", hidden=8, layers=2).shapes(inputs=3, outputs=1)["layers.1.W_x"]
         (8, 32)
         >>> Network("gru", hidden=(8, 4), bidirectional=True).state_size
         24
+        >>> Network("gru", output="quantiles", quantiles=(0.1, 0.9)).parts
+        ('q0.1', 'q0.9')
 
     Args:
-        cell: "rnn" (Elman), "gru" or "lstm".
+        cell: "rnn" (Elman), "gru", "lstm", or another that was put into
+            `beam_rnn.cells.CELLS`.
         hidden: The size m of the hidden state of every layer, or one size for each.
         layers: How many layers are stacked; left out where `hidden` lists them.
         activation: The activation of the Elman cell: "sigmoid", "tanh" or "relu".
-        residual: The head gives the change from the last value: y_t = x_t + W_y h_t + b_y,
-            with as many of the first inputs as there are outputs. A forecast then follows
+        residual: The head gives the change from the last value: z_t = x_t + W_y h_t + b_y,
+            with as many of the first inputs as there are targets. A forecast then follows
             a level that training never saw.
         reset_after: Whether the GRU's reset gate comes after the recurrent product, as in
             PyTorch, or before it, as in Cho 2014.
@@ -65,8 +74,15 @@ class Network:
             sequences, since the future is needed. Truncated BPTT lets the reverse direction
             see its window alone.
         merge: How the outputs of both directions become one: see `MERGES`.
-        head: What stands on every step: see `HEADS`.
+        head: What stands on the last layer: see `HEADS`.
         initial_state: The state before a sequence: see `INITIAL_STATES`.
+        output: The output function g: "identity", "sigmoid", "tanh", "relu", "softmax" (over
+            the targets: classes), "quantiles" of each target, or "gaussian" (mean and standard
+            deviation of each target).
+        quantiles: The levels of output="quantiles", each between 0 and 1.
+        output_steps: Where the head stands: see `OUTPUT_STEPS`.
+        horizons: How many horizons the outputs hold, one after another; `Train` takes it from
+            the columns.
 
     Raises:
         ConfigurationError: A name that does not exist, a size below 1, or settings that do not
@@ -83,6 +99,10 @@ class Network:
     merge: str = "concat"
     head: str = "linear"
     initial_state: str = "zero"
+    output: str = "identity"
+    quantiles: Sequence[float] = (0.1, 0.5, 0.9)
+    output_steps: str = "every"
+    horizons: int = 1
 
     def __post_init__(self) -> None:
         choices_of = {
@@ -91,17 +111,14 @@ class Network:
             "merge": MERGES,
             "head": HEADS,
             "initial_state": INITIAL_STATES,
+            "output": OUTPUTS,
+            "output_steps": OUTPUT_STEPS,
         }
         for name, choices in choices_of.items():
-            if getattr(self, name) not in choices:
-                raise ConfigurationError(
-                    f"{name} must be one of {', '.join(choices)}, got {getattr(self, name)!r}"
-                )
+            check_choice(name, getattr(self, name), choices)
         for name in ("residual", "reset_after", "bidirectional"):
-            if not isinstance(getattr(self, name), bool):
-                raise ConfigurationError(
-                    f"{name} must be True or False, got {getattr(self, name)!r}"
-                )
+            check_true_or_false(name, getattr(self, name))
+        object.__setattr__(self, "quantiles", _levels(self.quantiles))
         self._check_combinations()
         self._check_sizes()
 
@@ -117,6 +134,13 @@ class Network:
             )
         if self.merge != "concat" and not self.bidirectional:
             raise ConfigurationError(f"merge={self.merge!r} needs bidirectional=True")
+        if self.quantiles != Network.quantiles and self.output != "quantiles":
+            raise ConfigurationError(f"quantiles={self.quantiles!r} needs output='quantiles'")
+        if self.residual and not OUTPUTS[self.output].scaled:
+            raise ConfigurationError(
+                f"residual=True adds the last value to a forecast, which output={self.output!r} "
+                "is not"
+            )
 
     def _check_sizes(self) -> None:
         if isinstance(self.hidden, Sequence) and not isinstance(self.hidden, str):
@@ -127,12 +151,14 @@ class Network:
                     f"layers={self.layers!r}"
                 )
             object.__setattr__(self, "layers", len(self._hidden_sizes()))
-        for name, sizes in (("layers", (self.layers,)), ("hidden", self._hidden_sizes())):
+        sizes_of = {
+            "layers": (self.layers,),
+            "hidden": self._hidden_sizes(),
+            "horizons": (self.horizons,),
+        }
+        for name, sizes in sizes_of.items():
             for size in sizes:
-                if not isinstance(size, int) or isinstance(size, bool) or size < 1:
-                    raise ConfigurationError(
-                        f"{name} must be a whole number of at least 1, got {size!r}"
-                    )
+                check_whole(name, size)
 
     def _hidden_sizes(self) -> tuple[int, ...]:
         return self.hidden if isinstance(self.hidden, tuple) else (self.hidden,)
@@ -159,6 +185,13 @@ class Network:
     def state_size(self) -> int:
         """How many numbers the hidden state has: h, and c for the LSTM, of all layers."""
         return sum(self.sizes) * self.step_cell.states * self.directions
+
+    @property
+    def parts(self) -> tuple[str, ...]:
+        """What the outputs hold for one target at one horizon, side by side."""
+        if self.output == "quantiles":
+            return tuple(f"q{level:g}" for level in self.quantiles)
+        return OUTPUTS[self.output].parts
 
     def output_size(self, i: int) -> int:
         """The size of the output of layer i, its directions merged."""
@@ -269,10 +302,16 @@ class Network:
                 f"parameters of {self} must name layers.0.W_x and head.b_y, got "
                 f"{sorted(parameters)}"
             ) from error
-        if self.residual and outputs > inputs:
+        each = self.horizons * len(self.parts)
+        if outputs % each:
             raise ConfigurationError(
-                f"residual=True adds an input to each output, got {inputs} inputs for "
-                f"{outputs} outputs"
+                f"each target has {each} outputs ({self.horizons} horizons of {self.parts}), got "
+                f"{outputs}"
+            )
+        if self.residual and outputs // each > inputs:
+            raise ConfigurationError(
+                f"residual=True adds an input to each target, got {inputs} inputs for "
+                f"{outputs // each} targets"
             )
         expected = self.shapes(inputs, outputs)
         actual = {name: value.shape for name, value in parameters.items()}
@@ -286,11 +325,34 @@ class Network:
         return inputs, outputs
 
     def read_out(self, parameters: Parameters, h: Array, x: Array) -> Array:
-        """Y = W_y h + b_y, and x on top if residual; h (batch, hidden), x (batch, inputs)."""
-        y = h
+        """What the head gives: z = W_y h + b_y, and the last values x on top if residual.
+
+        Args:
+            parameters: The parameters.
+            h: (batch, hidden), the output of the last layer.
+            x: (batch, inputs), the input of the same step.
+        """
+        z = h
         if self.head == "linear":
-            y = product(h, parameters["head.W_y"]) + parameters["head.b_y"]
-        return y + x[:, : y.shape[1]] if self.residual else y
+            z = product(h, parameters["head.W_y"]) + parameters["head.b_y"]
+        return z + self._last_values(x, z.shape[1]) if self.residual else z
+
+    def _last_values(self, x: Array, outputs: int) -> Array:
+        """The last value of each target at the place of each of its outputs; 0 for deviations."""
+        each = len(self.parts)
+        values = x[:, : outputs // (self.horizons * each)]
+        if each > 1:
+            values = np.repeat(values, each, 1)
+            values[
+                :, [i for i in range(values.shape[1]) if self.parts[i % each] == "deviation"]
+            ] = 0
+        return np.tile(values, self.horizons) if self.horizons > 1 else values
+
+    def output_of(self, z: Array) -> Array:
+        """The output function, y = g(z), for z of shape (..., outputs)."""
+        one = z.shape[-1] // self.horizons  # softmax is over one horizon
+        groups = z.reshape(*z.shape[:-1], self.horizons, one)
+        return OUTPUTS[self.output].forward(groups).reshape(z.shape)
 
     def to_json(self) -> dict[str, Any]:
         """The network as JSON values; `Network(**values)` is its inverse.
@@ -305,11 +367,22 @@ class Network:
 
     def _beyond_default(self, *without: str) -> dict[str, Any]:
         return {
-            field.name: getattr(self, field.name)
+            field.name: list(value) if isinstance(value, tuple) else value
             for field in fields(self)
             if field.name not in ("cell", "hidden", *without)
-            and getattr(self, field.name) != field.default
+            and (value := getattr(self, field.name)) != field.default
         }
+
+
+def _levels(quantiles: object) -> tuple[float, ...]:
+    """The levels of quantiles, checked."""
+    levels = tuple(quantiles) if isinstance(quantiles, (list, tuple)) else ()
+    numbers = all(isinstance(level, (int, float)) and 0 < level < 1 for level in levels)
+    if not levels or not numbers or sorted(set(levels)) != list(levels):
+        raise ConfigurationError(
+            f"quantiles must be rising numbers between 0 and 1, got {quantiles!r}"
+        )
+    return levels
 
 
 def is_state(name: str) -> bool:

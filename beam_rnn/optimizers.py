@@ -10,16 +10,16 @@ An optimiser is a pair of pure functions over dicts of arrays: `init` makes its 
     {'w': array([0.])}
 """
 
-import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
 import numpy as np
 
 from beam_rnn.cells import Array
+from beam_rnn.checks import check_number
 from beam_rnn.errors import ConfigurationError
 from beam_rnn.network import Parameters
-from beam_rnn.schedules import Schedule, check_rate, rate_at
+from beam_rnn.schedules import Scaled, Schedule, check_rate, rate_at
 
 OptimizerState = dict[str, Any]
 
@@ -34,11 +34,6 @@ class Optimizer(Protocol):
         self, gradients: Parameters, state: OptimizerState, parameters: Parameters
     ) -> tuple[dict[str, Array], OptimizerState]:
         """The parameters and the state after one update; changes none of its arguments."""
-
-
-def _check(name: str, value: float, low: float, high: float) -> None:
-    if not low <= value < high:
-        raise ConfigurationError(f"{name} must be in [{low}, {high}), got {value!r}")
 
 
 def _zeros(parameters: Parameters) -> dict[str, Array]:
@@ -72,8 +67,8 @@ class Sgd:
 
     def __post_init__(self) -> None:
         check_rate("learning_rate", self.learning_rate)
-        _check("momentum", self.momentum, 0, 1)
-        _check("weight_decay", self.weight_decay, 0, math.inf)
+        check_number("momentum", self.momentum, below=1)
+        check_number("weight_decay", self.weight_decay)
         if self.nesterov and self.momentum == 0:
             raise ConfigurationError("nesterov=True needs a momentum above 0, got 0")
 
@@ -115,10 +110,10 @@ class RmsProp:
 
     def __post_init__(self) -> None:
         check_rate("learning_rate", self.learning_rate)
-        _check("decay", self.decay, 0, 1)
-        _check("momentum", self.momentum, 0, 1)
-        _check("epsilon", self.epsilon, 0, math.inf)
-        _check("weight_decay", self.weight_decay, 0, math.inf)
+        check_number("decay", self.decay, below=1)
+        check_number("momentum", self.momentum, below=1)
+        check_number("epsilon", self.epsilon)
+        check_number("weight_decay", self.weight_decay)
 
     def init(self, parameters: Parameters) -> OptimizerState:
         """S = v = 0."""
@@ -162,10 +157,10 @@ class Adam:
 
     def __post_init__(self) -> None:
         check_rate("learning_rate", self.learning_rate)
-        _check("beta1", self.beta1, 0, 1)
-        _check("beta2", self.beta2, 0, 1)
-        _check("epsilon", self.epsilon, 0, math.inf)
-        _check("weight_decay", self.weight_decay, 0, math.inf)
+        check_number("beta1", self.beta1, below=1)
+        check_number("beta2", self.beta2, below=1)
+        check_number("epsilon", self.epsilon)
+        check_number("weight_decay", self.weight_decay)
 
     def init(self, parameters: Parameters) -> OptimizerState:
         """M = v = 0 at t = 0."""
@@ -214,6 +209,16 @@ class AdamW(Adam):
 
     def _without_decay(self) -> Adam:
         return Adam(self.learning_rate, self.beta1, self.beta2, self.epsilon)
+
+
+def lowered(optimizer: Optimizer, factor: float) -> Optimizer:
+    """An optimiser with its learning rate multiplied by a factor.
+
+    Args:
+        optimizer: A dataclass with a field `learning_rate`.
+        factor: The factor.
+    """
+    return replace(optimizer, learning_rate=Scaled(optimizer.learning_rate, factor))  # type: ignore[type-var, attr-defined]
 
 
 def global_norm(gradients: Parameters) -> float:

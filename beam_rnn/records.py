@@ -119,12 +119,14 @@ class RecordReader:
 
     Args:
         columns: Which fields mean what.
-        targets: Whether records must have the targets too, as those for training do.
+        targets: Whether records must have the targets, and their weight, too, as those for
+            training do.
     """
 
     def __init__(self, columns: Columns, targets: bool = False):
         self._columns = columns
-        self._numbers = tuple(columns.inputs) + (tuple(columns.targets) if targets else ())
+        self._targets = targets
+        self._classes = {str(label): i for i, label in enumerate(columns.classes)}
 
     def read(self, record: Any, element_time: Timestamp | None = None) -> Record:
         """The record, checked.
@@ -145,8 +147,25 @@ class RecordReader:
         sequence = 0
         if columns.sequence is not None:
             sequence = whole(columns.sequence, field(record, columns.sequence))
-        values = [number(name, field(record, name)) for name in self._numbers]
+        values = [number(name, field(record, name)) for name in columns.inputs]
+        if self._targets:
+            values += self._read_targets(record)
         return Record(key, encode_record(time, sequence, np.array(values)))
+
+    def _read_targets(self, record: Any) -> list[float]:
+        """The numbers of the targets, and the weight if there is one."""
+        columns = self._columns
+        if self._classes:
+            (name,) = columns.targets
+            values = one_of(name, field(record, name), self._classes)
+        else:
+            values = [number(name, field(record, name)) for name in columns.targets]
+        if columns.weight is not None:
+            weight = number(columns.weight, field(record, columns.weight))
+            if weight < 0:
+                raise RecordError(f"{columns.weight} must be at least 0 to be a weight", weight)
+            values.append(weight)
+        return values
 
     def invalid(self, record: Any, error: RecordError) -> InvalidRecord:
         """The dead letter for a record that `read` refused."""
@@ -281,6 +300,21 @@ def number(name: str, value: Any) -> float:
     if not math.isfinite(value):
         raise RecordError(f"{name} must be finite", value)
     return value
+
+
+def one_of(name: str, value: Any, classes: Mapping[str, int]) -> list[float]:
+    """A class: 1 at its place, 0 at those of the others.
+
+    Args:
+        name: The column, for the error.
+        value: The class, as text or as a whole number.
+        classes: The place of each class, by its text.
+    """
+    whole = isinstance(value, numbers.Real) and float(value).is_integer()
+    text = str(int(value)) if whole else value
+    if not isinstance(text, str) or text not in classes:
+        raise RecordError(f"{name} must be one of the classes {', '.join(classes)}", value)
+    return [float(i == classes[text]) for i in range(len(classes))]
 
 
 def _length(value: Any) -> int:

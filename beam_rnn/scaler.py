@@ -9,15 +9,15 @@ array([[1.]])
 array([[10.5]])
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from beam_rnn.cells import Array
+from beam_rnn.checks import check_choice
 from beam_rnn.columns import Columns
-from beam_rnn.errors import ConfigurationError
 
 SCALERS = ("per_key", "global", "none")
 """per_key: each key by its own mean and standard deviation, and a key never seen by those
@@ -37,12 +37,22 @@ class Scaling(NamedTuple):
         return (inputs - self.inputs_center) / self.inputs_scale
 
     def scale_targets(self, targets: Array) -> Array:
-        """Targets (..., targets) as the network sees them."""
-        return (targets - self.targets_center) / self.targets_scale
+        """Targets (..., horizons * targets) as the network sees them."""
+        by_horizon = targets.reshape(*targets.shape[:-1], -1, len(self.targets_center))
+        return ((by_horizon - self.targets_center) / self.targets_scale).reshape(targets.shape)
 
-    def restore_targets(self, outputs: Array) -> Array:
-        """Outputs (..., targets) in the targets' own units: the inverse of `scale_targets`."""
-        return outputs * self.targets_scale + self.targets_center
+    def restore_targets(self, outputs: Array, parts: Sequence[str] = ("value",)) -> Array:
+        """Outputs in the targets' own units: the inverse of `scale_targets`.
+
+        Args:
+            outputs: (..., horizons * targets * parts).
+            parts: What stands for one target, side by side. A "deviation" has a scale and no
+                center.
+        """
+        by_part = outputs.reshape(*outputs.shape[:-1], -1, len(self.targets_center), len(parts))
+        centered = np.array([part != "deviation" for part in parts])
+        center = self.targets_center[:, np.newaxis] * centered
+        return (by_part * self.targets_scale[:, np.newaxis] + center).reshape(outputs.shape)
 
 
 class _Sums(NamedTuple):
@@ -94,7 +104,11 @@ class Scaler:
 
     @staticmethod
     def fit(
-        values: Mapping[str, tuple[Array, Array]], columns: Columns, kind: str = "per_key"
+        values: Mapping[str, tuple[Array, Array]],
+        columns: Columns,
+        kind: str = "per_key",
+        *,
+        targets: bool = True,
     ) -> "Scaler":
         """Standard scaling to mean 0 and standard deviation 1.
 
@@ -104,19 +118,19 @@ class Scaler:
             values: For each key its inputs (n, inputs) and targets (n, targets).
             columns: Their names.
             kind: One of `SCALERS`.
+            targets: Whether targets are scaled too; if not, they stay as they are.
         """
-        if kind not in SCALERS:
-            raise ConfigurationError(f"scaler must be one of {SCALERS}, got {kind!r}")
+        check_choice("scaler", kind, SCALERS)
         if kind == "none":
-            return Scaler.identity(len(columns.inputs), len(columns.targets))
+            return Scaler.identity(len(columns.inputs), columns.target_size)
         total: tuple[_Sums, _Sums] | None = None
         keys = {}
         for key in sorted(values):
             sums = _Sums.of(values[key][0]), _Sums.of(values[key][1])
-            keys[key] = _scaling(*sums, columns)
+            keys[key] = _scaling(*sums, columns, targets)
             total = sums if total is None else (total[0].merge(sums[0]), total[1].merge(sums[1]))
         assert total is not None, "fit is called with at least one key"
-        return Scaler(_scaling(*total, columns), keys if kind == "per_key" else {})
+        return Scaler(_scaling(*total, columns, targets), keys if kind == "per_key" else {})
 
     def to_json(self) -> dict[str, Any]:
         """The scaler as JSON values, exact."""
@@ -140,8 +154,10 @@ class Scaler:
         return Scaler(scaling(values["default"]), keys)
 
 
-def _scaling(inputs: _Sums, targets: _Sums, columns: Columns) -> Scaling:
+def _scaling(inputs: _Sums, targets: _Sums, columns: Columns, scale_targets: bool) -> Scaling:
     input_stats, target_stats = inputs.center_and_scale(), targets.center_and_scale()
+    if not scale_targets:
+        return Scaling(*input_stats, *map(np.full_like, target_stats, (0.0, 1.0)))
     for i, name in enumerate(columns.targets):
         if name in columns.inputs:
             for of_targets, of_inputs in zip(target_stats, input_stats, strict=True):

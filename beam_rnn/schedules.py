@@ -1,5 +1,7 @@
 """Learning-rate schedules: the rate of each update, counted from 0.
 
+`Plateau` is another matter: it looks at the loss of each epoch, and so has a state.
+
 >>> rate = Warmup(steps=2, then=StepDecay(initial=0.1, every=3, factor=0.5))
 >>> [round(rate(update), 3) for update in range(7)]
 [0.05, 0.1, 0.1, 0.1, 0.1, 0.05, 0.05]
@@ -8,7 +10,9 @@
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import NamedTuple
 
+from beam_rnn.checks import check_number, check_whole
 from beam_rnn.errors import ConfigurationError
 
 Schedule = Callable[[int], float]
@@ -34,11 +38,6 @@ def check_rate(name: str, rate: object) -> None:
         )
 
 
-def _check_updates(name: str, value: int) -> None:
-    if not isinstance(value, int) or isinstance(value, bool) or value < 1:
-        raise ConfigurationError(f"{name} must be a whole number of at least 1, got {value!r}")
-
-
 @dataclass(frozen=True)
 class StepDecay:
     """initial, times `factor` after each `every` updates.
@@ -55,7 +54,7 @@ class StepDecay:
 
     def __post_init__(self) -> None:
         check_rate("initial", self.initial)
-        _check_updates("every", self.every)
+        check_whole("every", self.every)
         check_rate("factor", self.factor)
 
     def __call__(self, update: int) -> float:
@@ -79,7 +78,7 @@ class Cosine:
 
     def __post_init__(self) -> None:
         check_rate("initial", self.initial)
-        _check_updates("steps", self.steps)
+        check_whole("steps", self.steps)
         check_rate("final", self.final)
 
     def __call__(self, update: int) -> float:
@@ -101,7 +100,7 @@ class Warmup:
     then: "float | Schedule"
 
     def __post_init__(self) -> None:
-        _check_updates("steps", self.steps)
+        check_whole("steps", self.steps)
         check_rate("then", self.then)
 
     def __call__(self, update: int) -> float:
@@ -109,3 +108,87 @@ class Warmup:
         if update < self.steps:
             return rate_at(self.then, 0) * (update + 1) / self.steps
         return rate_at(self.then, update - self.steps)
+
+
+@dataclass(frozen=True)
+class Scaled:
+    """Another schedule times a factor.
+
+    Args:
+        of: A rate, or a schedule.
+        factor: What it is multiplied by.
+    """
+
+    of: "float | Schedule"
+    factor: float
+
+    def __call__(self, update: int) -> float:
+        """The rate of an update."""
+        return rate_at(self.of, update) * self.factor
+
+
+class Best(NamedTuple):
+    """The least loss so far, and how many epochs ago it was.
+
+    >>> best = Best()
+    >>> for loss in (3.0, 2.0, 2.5):
+    ...     best = best.after(loss)
+    >>> best
+    Best(loss=2.0, epochs_ago=1)
+    """
+
+    loss: float = math.inf
+    epochs_ago: int = 0
+
+    def after(self, loss: float) -> "Best":
+        """With the loss of one more epoch."""
+        return Best(loss, 0) if loss < self.loss else Best(self.loss, self.epochs_ago + 1)
+
+
+@dataclass(frozen=True)
+class Plateau:
+    """Lower the rate when the loss no longer falls: a pair of `init` and `update`.
+
+        >>> plateau = Plateau(patience=1, factor=0.5)
+        >>> state = plateau.init()
+        >>> for loss in (3.0, 2.0, 2.0, 2.0, 2.0):
+        ...     state = plateau.update(loss, state)
+        ...     print(state.factor)
+        1.0
+        1.0
+        0.5
+        0.25
+        0.125
+
+    Args:
+        patience: After so many epochs without a lower loss the rate falls.
+        factor: What it is multiplied by.
+        least: The least share of the first rate that it falls to.
+    """
+
+    patience: int = 5
+    factor: float = 0.5
+    least: float = 0.0
+
+    def __post_init__(self) -> None:
+        check_whole("patience", self.patience)
+        for name in ("factor", "least"):
+            check_number(name, getattr(self, name), below=1)
+
+    def init(self) -> "PlateauState":
+        """The state before the first epoch."""
+        return PlateauState(Best(), 1.0)
+
+    def update(self, loss: float, state: "PlateauState") -> "PlateauState":
+        """The state after an epoch with that loss."""
+        best = state.best.after(loss)
+        if best.epochs_ago < self.patience:
+            return PlateauState(best, state.factor)
+        return PlateauState(Best(best.loss, 0), max(state.factor * self.factor, self.least))
+
+
+class PlateauState(NamedTuple):
+    """What `Plateau` knows: the least loss so far, and the factor that the rate has now."""
+
+    best: Best
+    factor: float

@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Iterator
 
 import apache_beam as beam
+import numpy as np
 
 from beam_rnn.batches import Sequence
 from beam_rnn.columns import Columns
@@ -20,8 +21,8 @@ def cut(
     """The sequences of one key, from its records in any order.
 
     Records are sorted by time, sequence number and value; equal ones count once. The target
-    of each step is that of the record `horizon` later, so the last `horizon` records have no
-    step of their own.
+    of each step is that of the record `horizon` later, so the last `horizon` records (of several
+    horizons, the longest) have no step of their own.
 
     Args:
         key: The key.
@@ -37,12 +38,17 @@ def cut(
     """
     ordered = sorted(set(records))
     ordered = ordered[: int(len(ordered) * fraction)]
-    steps = len(ordered) - columns.horizon
+    furthest = columns.horizons[-1]
+    steps = len(ordered) - furthest
     if steps < 1:
         return []
     times, numbers = decode_records(ordered)
-    inputs, targets = numbers[:, : len(columns.inputs)], numbers[:, len(columns.inputs) :]
-    targets = targets[columns.horizon :]
+    ends = np.cumsum([len(columns.inputs), columns.target_size])
+    inputs, of_records, weight = np.split(numbers, ends, axis=1)
+    targets, weights = (
+        np.concatenate([values[h : steps + h] for h in columns.horizons], 1)
+        for values in (of_records, weight)
+    )
     length = min(length or steps, steps)
     sequences = []
     for start in range(0, steps, stride or length):
@@ -54,7 +60,8 @@ def cut(
                 times[start:stop],
                 inputs[start:stop],
                 targets[start:stop],
-                int(times[stop - 1 + columns.horizon]),
+                int(times[stop - 1 + furthest]),
+                weights[start:stop] if columns.weight is not None else None,
             )
         )
         if stop == steps:

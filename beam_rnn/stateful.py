@@ -95,7 +95,6 @@ class Stepper:
     def __init__(self, model: Model, with_state: bool):
         self._model = model
         self._with_state = with_state
-        self._scaler = model.scaler
         self._inferences = Metrics.counter("beam_rnn", "num_inferences")
         self._invalid = Metrics.counter("beam_rnn", "records_invalid")
 
@@ -114,24 +113,20 @@ class Stepper:
             before = KeyState(digest, 0, -1, model.initial_state()[0])
         else:
             before = decode_state(data, digest, model.network.state_size)
-        scaling = None if self._scaler is None else self._scaler.of(key)
         results: list[tuple[int, Prediction | InvalidRecord]] = []
         state = before
         for encoded in records:
             record = decode_record(encoded)
             inputs = record.numbers
-            x = inputs if scaling is None else scaling.scale_inputs(inputs)
             with np.errstate(over="ignore", invalid="ignore"):
-                x = x[np.newaxis].astype(np.float32)
+                x = model.scaled(key, inputs)[np.newaxis].astype(np.float32)
                 values, y = model.step(state.values[np.newaxis], x)
             if not all(np.isfinite(array).all() for array in (x, values, y)):
                 self._invalid.inc()
                 reason = "the step left the range of numbers; the state before it was kept"
                 results.append((record.time, poisoned(key, inputs, reason)))
                 continue
-            outputs = y[0].astype(np.float64)
-            if scaling is not None:
-                outputs = scaling.restore_targets(outputs)
+            outputs = model.restored(key, y[0])
             state = KeyState(digest, state.steps + 1, record.time, values[0])
             shown = values[0].astype("<f4", copy=False).tobytes() if self._with_state else b""
             prediction = Prediction(key, record.time, state.steps, outputs.tolist(), digest, shown)

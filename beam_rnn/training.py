@@ -53,10 +53,11 @@ class Progress:
             return
         self._said = now
         logger.info(
-            "epoch %d/%d  loss %.4f  %s records/s",
+            "epoch %d/%d  loss %.4f%s  %s records/s",
             epoch.epoch,
             epoch.epochs,
             epoch.loss,
+            "" if epoch.validation_loss is None else f"  validation {epoch.validation_loss:.4f}",
             f"{epoch.records_per_second:,.0f}",
         )
 

@@ -10,11 +10,13 @@ from apache_beam.io import fileio
 from apache_beam.transforms.window import GlobalWindows, NonMergingWindowFn
 
 from beam_rnn.batches import Sequence
+from beam_rnn.checks import check_choice, check_whole
 from beam_rnn.columns import Columns
 from beam_rnn.errors import ConfigurationError
 from beam_rnn.fit import Training
 from beam_rnn.model import Model
 from beam_rnn.network import Network
+from beam_rnn.objective import loss_name
 from beam_rnn.records import (
     INVALID,
     InvalidRecord,
@@ -86,10 +88,8 @@ class Sequences(beam.PTransform):
         super().__init__()
         _check_type("columns", columns, Columns)
         for name, value in (("length", length), ("stride", stride)):
-            if value is not None and (not isinstance(value, int) or value < 1):
-                raise ConfigurationError(
-                    f"{name} must be a whole number of at least 1, got {value!r}"
-                )
+            if value is not None:
+                check_whole(name, value)
         if stride is not None and length is None:
             raise ConfigurationError(f"stride={stride!r} needs a length")
         if not 0 < fraction <= 1:
@@ -132,7 +132,8 @@ class Train(beam.PTransform):
         training: How to train; `Training()` if left out.
 
     Raises:
-        ConfigurationError: An argument of another type.
+        ConfigurationError: An argument of another type, or a loss that does not fit the
+            network's output function.
     """
 
     def __init__(self, network: Network, training: Training | None = None):
@@ -140,6 +141,7 @@ class Train(beam.PTransform):
         training = training or Training()
         _check_type("network", network, Network)
         _check_type("training", training, Training)
+        loss_name(network, training.loss)  # that they go together
         self._fn = TrainModel(network, training)
 
     def expand(self, pcoll: PCollection[Sequence]) -> PCollection[Model]:
@@ -227,8 +229,7 @@ class Predict(beam.PTransform):
     ):
         super().__init__()
         self._weights = _path("weights", weights)
-        if order not in ORDERS:
-            raise ConfigurationError(f"order must be one of {ORDERS}, got {order!r}")
+        check_choice("order", order, ORDERS)
         if not 0 <= wait < float("inf"):
             raise ConfigurationError(f"wait must be 0 seconds or more, got {wait!r}")
         if not 1e-3 <= grid < float("inf") or round(grid * 1e3) != round(grid * 1e3, 6):

@@ -25,7 +25,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from beam_rnn.cells import Array
+from beam_rnn.cells import CELLS, Array
 from beam_rnn.columns import Columns
 from beam_rnn.errors import (
     ConfigurationError,
@@ -212,6 +212,12 @@ def _model(table: pa.Table) -> Model:
             flat = values.values.to_numpy(zero_copy_only=True)
             parameters[name.as_py()] = flat.reshape(shape.as_py())
     columns, scaler = facts["columns"], facts["scaler"]
+    cell = facts["network"]["cell"]
+    if cell not in CELLS:
+        raise WeightsError(
+            f"the network has the cell {cell!r}, beam_rnn.cells.CELLS holds {', '.join(CELLS)}: "
+            "import the module that puts it there"
+        )
     return Model(
         Network(**facts["network"]),
         parameters,

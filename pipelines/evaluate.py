@@ -24,7 +24,7 @@ import numpy as np
 
 from beam_rnn import Model, Predict, Prediction
 from beam_rnn.cells import Array
-from beam_rnn.errors import RecordError
+from beam_rnn.errors import ConfigurationError, RecordError
 from beam_rnn.records import INVALID, ReadRecords, RecordReader
 from beam_rnn.state import decode_records, record_time
 from beam_rnn.storage import read_model
@@ -95,7 +95,7 @@ def build(pipeline: beam.Pipeline, args: argparse.Namespace, model: Model) -> No
         | "WriteReport" >> beam.io.WriteToText(args.output, num_shards=1, shard_name_template="")
     )
     if args.predictions:
-        write = WritePredictions(args.predictions, columns.targets)
+        write = WritePredictions(args.predictions, model.output_names)
         _ = outputs.predictions | "Predictions" >> write
 
 
@@ -170,39 +170,44 @@ def score(
         and np.array_equal(stream_outputs, outputs)
         and streamed[-1].state == state.tobytes()
     )
-    n = len(times) - columns.horizon
+    n = len(times) - columns.horizons[-1]
     if first >= n or not complete:
         # With records missing there is no telling which prediction belongs to which target.
         return Score(key, None, None, None, bit_equal, len(streamed))
-    at = np.arange(first, n)  # the records whose target is known
-    truth = targets[at + columns.horizon]
-    yesterday = np.searchsorted(times, times[at + columns.horizon] - DAY, "right") - 1
+    at = np.arange(first, n)[:, np.newaxis]  # the records whose targets are all known
+    ahead = at + np.array(columns.horizons)  # (steps, horizons)
+    truth = targets[ahead]  # (steps, horizons, targets)
+    forecast = point_forecast(model, stream_outputs[: len(at)]).reshape(truth.shape)
+    yesterday = np.searchsorted(times, times[ahead] - DAY, "right") - 1
     known = (yesterday >= 0) & (yesterday <= at)
     scale = _deviation(model, key, targets[:first])
 
-    def mae(forecast: Array, rows: Array) -> float | None:
+    def mae(forecast: Array, where: Array) -> float | None:
         errors = np.abs(forecast - truth) / scale
-        return float(errors[rows].mean()) if rows.any() else None
+        return float(errors[where].mean()) if where.any() else None
 
-    everything = np.ones(len(at), bool)
+    everywhere = np.ones(ahead.shape, bool)
     return Score(
         key,
-        mae(stream_outputs[: len(at)], everything),
-        mae(targets[at], everything),
+        mae(forecast, everywhere),
+        mae(targets[at], everywhere),
         mae(targets[yesterday], known),
         bit_equal,
         len(streamed),
     )
 
 
+def point_forecast(model: Model, outputs: Array) -> Array:
+    """One number a target and horizon: of a distribution its mean, or the middle quantile."""
+    parts = model.network.parts
+    middle = 0 if "mean" in parts else len(parts) // 2
+    return outputs[..., middle :: len(parts)]
+
+
 def forward_pass(model: Model, key: str, inputs: Array) -> tuple[Array, Array]:
     """The outputs (steps, targets) in their own units, and the last state (state_size,)."""
-    if model.scaler is None:
-        y, state = model.run(inputs[np.newaxis])
-        return y[0].astype(np.float64), state[0]
-    scaling = model.scaler.of(key)
-    y, state = model.run(scaling.scale_inputs(inputs)[np.newaxis])
-    return scaling.restore_targets(y[0].astype(np.float64)), state[0]
+    y, state = model.run(model.scaled(key, inputs)[np.newaxis])
+    return model.restored(key, y[0]), state[0]
 
 
 def _deviation(model: Model, key: str, seen: Array) -> Array:
@@ -236,6 +241,11 @@ def main(argv: Sequence[str] | None = None) -> None:
     """Run the pipeline."""
     args, beam_flags = parse(argv)
     model = read_model(args.weights)
+    if model.columns is not None and model.columns.classes:
+        raise ConfigurationError(
+            f"evaluate measures forecasts of numbers; {args.weights!r} tells apart the classes "
+            f"{list(model.columns.classes)}"
+        )
     with beam.Pipeline(options=command.beam_options(beam_flags)) as pipeline:
         build(pipeline, args, model)
 

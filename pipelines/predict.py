@@ -3,9 +3,10 @@ r"""Stream files of records through a trained network, and write a prediction fo
     python -m pipelines.predict --input 'pipelines/data/nab/*.csv' --weights weights.arrow \\
         --output predictions.csv
 
-The output has the columns key, time, step, one `<target>_prediction` for each target and
-model. Late and invalid records go to files of their own beside it, `<output>.late.jsonl` and
-`<output>.invalid.jsonl`, if there are any. Beam's own flags, such as --runner, pass through.
+The output has the columns key, time, step, one `<output>_prediction` for each output (the
+target, with its horizon and its part where there are several) and model. Late and invalid records
+go to files of their own beside it, `<output>.late.jsonl` and `<output>.invalid.jsonl`, if there
+are any. Beam's own flags, such as --runner, pass through.
 """
 
 import argparse
@@ -44,25 +45,25 @@ def build(pipeline: beam.Pipeline, args: argparse.Namespace, model: Model) -> No
         | "Records" >> ReadFiles(args.input, command.number_columns(model.columns))
         | Predict(args.weights, order=args.order, wait=args.wait)
     )
-    targets = list(model.columns.targets)
-    _ = outputs.predictions | "Predictions" >> WritePredictions(args.output, targets)
+    write = WritePredictions(args.output, model.output_names)
+    _ = outputs.predictions | "Predictions" >> write
     late = outputs.late | "LateRows" >> beam.Map(lambda row: row._replace(time=utc(row.time)))
     _ = late | "Late" >> WriteAside(f"{args.output}.late.jsonl")
     _ = outputs.invalid | "Invalid" >> WriteAside(f"{args.output}.invalid.jsonl")
 
 
 class WritePredictions(beam.PTransform):
-    """Predictions into one file, a column for each target.
+    """Predictions into one file, a column for each output.
 
     Args:
         path: The file; its suffix says how it is written.
-        targets: The names of the targets.
+        outputs: The names of the outputs.
     """
 
-    def __init__(self, path: str, targets: Sequence[str]):
+    def __init__(self, path: str, outputs: Sequence[str]):
         super().__init__()
         self._path = path
-        self._names = [f"{target}_prediction" for target in targets]
+        self._names = [f"{output}_prediction" for output in outputs]
 
     def expand(self, pcoll: beam.PCollection[Prediction]) -> Any:
         """Rows, then the file."""

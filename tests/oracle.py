@@ -26,11 +26,11 @@ def expected(model, records):
     longest = max(len(times) for times, _ in rows)
     x = np.zeros((len(names), longest, model.inputs))
     for i, (name, (times, numbers)) in enumerate(zip(names, rows, strict=True)):
-        x[i, : len(times)] = model.scaler.of(name).scale_inputs(numbers)
+        x[i, : len(times)] = model.scaled(name, numbers)
     y, states = model.run(x, [len(times) for times, _ in rows])
     predictions = {}
     for i, (name, (times, _)) in enumerate(zip(names, rows, strict=True)):
-        outputs = model.scaler.of(name).restore_targets(y[i, : len(times)].astype(float))
+        outputs = model.restored(name, y[i, : len(times)])
         predictions[name] = list(zip(times.tolist(), outputs.tolist(), strict=True))
     return predictions, {name: states[i].tobytes() for i, name in enumerate(names)}
 

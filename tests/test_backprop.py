@@ -1,4 +1,5 @@
 import itertools
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -6,12 +7,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from beam_rnn.backprop import backward, forward, initial_states
-from beam_rnn.batches import batch_of
+from beam_rnn.batches import Example, batch_of
+from beam_rnn.bptt import judged
+from beam_rnn.dropout import Dropout, draw
 from beam_rnn.errors import ConfigurationError
 from beam_rnn.losses import LOSSES
 from beam_rnn.model import Model
-from beam_rnn.network import INITIAL_STATES, MERGES, Network
-from tests.gradients import projection_error
+from beam_rnn.network import INITIAL_STATES, MERGES, OUTPUT_STEPS, Network
+from beam_rnn.objective import objective
+from beam_rnn.outputs import OUTPUTS
+from beam_rnn.testing import projection_error
 
 CELLS = {
     "rnn-sigmoid": {"cell": "rnn", "activation": "sigmoid"},
@@ -27,7 +32,12 @@ DIRECTIONS = {
     "learned": {"initial_state": "learned"},
     "learned-both": {"initial_state": "learned", "bidirectional": True},
 }
-INPUTS, OUTPUTS = 3, 2
+INPUTS, TARGETS = 3, 2
+NO_DROPOUT, DROPOUT = Dropout(), Dropout(inputs=0.3, layers=0.4, recurrent=0.5)
+
+
+HEADS = [(output, loss) for output, g in OUTPUTS.items() for loss in g.losses]
+TYPES = {"float64": 1e-6, "float32": 1e-3}
 
 
 def network_of(cell, direction="forward", **settings):
@@ -37,42 +47,93 @@ def network_of(cell, direction="forward", **settings):
 def noisy_model(network, seed=0, dtype=np.float64):
     """A model whose biases are not zero."""
     random = np.random.default_rng(seed)
-    parameters = network.initialize(INPUTS, OUTPUTS, seed, np.float64)
-    noisy = {k: (v + 0.3 * random.standard_normal(v.shape)) for k, v in parameters.items()}
+    outputs = TARGETS * network.horizons * len(network.parts)
+    parameters = network.initialize(INPUTS, outputs, seed, np.float64)
+    noisy = {k: 0.8 * (v + 0.2 * random.standard_normal(v.shape)) for k, v in parameters.items()}
     return Model(network, {k: v.astype(dtype) for k, v in noisy.items()})
+
+
+def batch_for(network, lengths, dtype, weighted):
+    """Random sequences, with targets that any loss can compare with."""
+    random = np.random.default_rng(1)
+    examples = []
+    for n in lengths:
+        targets = random.dirichlet((1,) * TARGETS, (n, network.horizons))
+        weights = random.integers(0, 3, (n, network.horizons)).astype(float) if weighted else None
+        x = 0.5 * random.standard_normal(
+            (n, INPUTS)
+        )  # nothing saturates, which float32 cannot tell
+        examples.append(Example(x, targets.reshape(n, -1), weights))
+    return batch_of(examples, dtype)
+
+
+def gradient_error(network, loss, *, lengths, weighted, dropout, dtype):
+    """The error of the gradient of a whole network along a random direction."""
+    model = noisy_model(network, dtype=dtype)
+    batch = batch_for(network, lengths, dtype, weighted)
+    counts = (np.arange(len(batch.x))[:, np.newaxis] < batch.lengths).astype(float)
+    targets, weights = judged(network, batch, 0, len(batch.x), counts)
+    random = np.random.default_rng(2)
+    masks = draw(dropout, network, INPUTS, len(lengths), random, dtype)
+    of_z = objective(network, loss)
+
+    def run(at, x):
+        states = initial_states(network, at, len(lengths))
+        z, _, trace = forward(network, at, x, states, batch.lengths, masks)
+        return *of_z(z, targets, weights), trace
+
+    _, d_z, trace = run(model.parameters, batch.x)
+    gradient = backward(network, model.parameters, trace, d_z)
+    assert all(g.dtype == dtype for g in gradient.values())
+    wide = batch.x.astype(np.float64)
+    return projection_error(lambda at: run(at, wide)[0], gradient, model.parameters)
 
 
 @pytest.mark.parametrize("cell", CELLS)
 @pytest.mark.parametrize("direction", DIRECTIONS)
-@pytest.mark.parametrize("hidden", [4, (3, 5), (4, 2, 3)], ids=str)
+@pytest.mark.parametrize("hidden", [4, (3, 5)], ids=str)
+def test_the_gradient_of_every_network_passes_the_projection_check(cell, direction, hidden):
+    """Head and loss, on every step or the last, masks, dropout, type: all with all."""
+    wrong = {}
+    for choice in itertools.product(
+        HEADS, OUTPUT_STEPS, ["full", "ragged and weighted"], [NO_DROPOUT, DROPOUT], TYPES
+    ):
+        (output, loss), output_steps, form, dropout, dtype = choice
+        network = network_of(
+            cell, direction, hidden=hidden, output=output, output_steps=output_steps
+        )
+        error = gradient_error(
+            network,
+            loss,
+            lengths=(4, 4, 4) if form == "full" else (4, 3, 1),
+            weighted=form != "full",
+            dropout=dropout,
+            dtype=dtype,
+        )
+        if not error < TYPES[dtype]:
+            wrong[choice] = error
+    assert not wrong
+
+
+@pytest.mark.parametrize("output", [name for name, g in OUTPUTS.items() if g.scaled])
 @pytest.mark.parametrize("residual", [False, True])
-@pytest.mark.parametrize("loss", LOSSES)
-@pytest.mark.parametrize("lengths", [(6, 6, 6), (6, 4, 1)], ids=["full", "ragged"])
-def test_the_gradient_through_time_passes_the_projection_check(
-    cell, direction, hidden, residual, loss, lengths
-):
-    network = network_of(cell, direction, hidden=hidden, residual=residual)
-    parameters = noisy_model(network).parameters
-    random = np.random.default_rng(1)
-    batch = batch_of(
-        [
-            (random.standard_normal((n, INPUTS)), random.standard_normal((n, OUTPUTS)))
-            for n in lengths
-        ],
-        np.float64,
+@pytest.mark.parametrize("output_steps", OUTPUT_STEPS)
+@pytest.mark.parametrize("cell", CELLS)
+def test_the_gradient_with_several_horizons_and_layers(output, residual, output_steps, cell):
+    network = network_of(
+        cell,
+        hidden=(4, 2, 3),
+        output=output,
+        residual=residual,
+        output_steps=output_steps,
+        horizons=3,
     )
-    weights = (np.arange(6)[:, np.newaxis] < batch.lengths).astype(float)
 
-    def value(at):
-        y, _, _ = forward(network, at, batch.x, initial_states(network, at, 3), batch.lengths)
-        return LOSSES[loss](y, batch.targets, weights)[0]
+    error = gradient_error(
+        network, None, lengths=(6, 4, 1), weighted=True, dropout=DROPOUT, dtype="float64"
+    )
 
-    states = initial_states(network, parameters, 3)
-    y, _, trace = forward(network, parameters, batch.x, states, batch.lengths)
-    _, d_y = LOSSES[loss](y, batch.targets, weights)
-    gradient = backward(network, parameters, trace, d_y)
-
-    assert projection_error(value, gradient, parameters) < 1e-6
+    assert error < TYPES["float64"]
 
 
 @settings(deadline=None, max_examples=60)
@@ -110,11 +171,15 @@ def test_a_sequence_cut_anywhere_and_carried_on_has_the_bits_of_the_whole(
     padding=st.integers(0, 5),
     garbage=st.sampled_from([0.0, 1e30, np.nan, np.inf]),
     dtype=st.sampled_from([np.float32, np.float64]),
+    output=st.sampled_from(list(OUTPUTS)),
+    horizons=st.integers(1, 5),
 )
 def test_neighbours_order_and_padding_change_no_bit(
-    cell, direction, hidden, lengths, padding, garbage, dtype
+    cell, direction, hidden, lengths, padding, garbage, dtype, output, horizons
 ):
-    model = noisy_model(network_of(cell, direction, layers=2, hidden=hidden), dtype=dtype)
+    network = network_of(cell, direction, layers=2, hidden=hidden, output=output, horizons=horizons)
+    model = noisy_model(network, dtype=dtype)
+    of_last = Model(replace(network, output_steps="last"), model.parameters)
     random = np.random.default_rng(len(lengths))
     time = max(lengths) + padding
     x = np.full((len(lengths), time, INPUTS), garbage, dtype)
@@ -122,9 +187,14 @@ def test_neighbours_order_and_padding_change_no_bit(
         row[:n] = random.standard_normal((n, INPUTS))
 
     together, states = model.run(x, lengths)
+    ends, _ = of_last.run(x, lengths)
 
     for i, n in enumerate(lengths):
         alone, state = model.run(x[i : i + 1, :n])
+        end, _ = of_last.run(x[i : i + 1, :n])
+        np.testing.assert_array_equal(ends[i], end[0])
+        if n and not network.bidirectional:
+            np.testing.assert_array_equal(end[0], alone[0, -1])
         np.testing.assert_array_equal(together[i, :n], alone[0])
         np.testing.assert_array_equal(together[i, n:], 0)
         np.testing.assert_array_equal(states[i], state[0])
@@ -137,7 +207,8 @@ def test_padding_changes_no_gradient(cell, direction):
     parameters = noisy_model(network).parameters
     random = np.random.default_rng(0)
     pairs = [
-        (random.standard_normal((n, INPUTS)), random.standard_normal((n, OUTPUTS))) for n in (7, 3)
+        Example(random.standard_normal((n, INPUTS)), random.standard_normal((n, TARGETS)))
+        for n in (7, 3)
     ]
 
     def gradient(batch):

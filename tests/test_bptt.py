@@ -1,11 +1,11 @@
 import numpy as np
 import pytest
 
-from beam_rnn.batches import batch_of
+from beam_rnn.batches import Example, batch_of
 from beam_rnn.bptt import Bptt, Learner, learn
 from beam_rnn.errors import ConfigurationError, TrainingError
-from beam_rnn.losses import mse
 from beam_rnn.network import Network
+from beam_rnn.objective import objective
 from beam_rnn.optimizers import Adam, Sgd
 
 INPUTS, HIDDEN, OUTPUTS = 2, 4, 1
@@ -14,7 +14,8 @@ INPUTS, HIDDEN, OUTPUTS = 2, 4, 1
 def sequences(*lengths, seed=0):
     random = np.random.default_rng(seed)
     return [
-        (random.standard_normal((n, INPUTS)), random.standard_normal((n, OUTPUTS))) for n in lengths
+        Example(random.standard_normal((n, INPUTS)), random.standard_normal((n, OUTPUTS)))
+        for n in lengths
     ]
 
 
@@ -25,7 +26,7 @@ def trained(network, pairs, bptt, optimizer, dtype=np.float64, **arguments):
         Learner(parameters, optimizer.init(parameters)),
         batch_of(pairs, dtype),
         bptt=bptt,
-        loss=mse,
+        loss=objective(network, "mse"),
         optimizer=optimizer,
         **arguments,
     )
@@ -79,7 +80,7 @@ def textbook(parameters, a, y, k, rate):
 @pytest.mark.parametrize("k", [1, 2, 3, 5, 12])
 def test_the_textbook_loop_is_one_setting(k):
     network = Network("rnn", HIDDEN)
-    ((a, target),) = pairs = sequences(12)
+    ((a, target, _),) = pairs = sequences(12)
     y = np.concatenate([np.full((1, OUTPUTS), np.nan), target])
     start = network.initialize(INPUTS, OUTPUTS, seed=3, dtype=np.float64)
 
@@ -139,10 +140,10 @@ def test_clipping_bounds_the_step():
 
 def test_only_the_first_window_learns_the_initial_state():
     network = Network("lstm", HIDDEN, initial_state="learned")
-    (inputs, targets), *_ = sequences(8)
+    ((inputs, targets, _),) = sequences(8)
 
-    both, _ = trained(network, [(inputs, targets)], Bptt(steps=4), Sgd(0.1))
-    first, _ = trained(network, [(inputs[:4], targets[:4])], Bptt(steps=4), Sgd(0.1))
+    both, _ = trained(network, [Example(inputs, targets)], Bptt(steps=4), Sgd(0.1))
+    first, _ = trained(network, [Example(inputs[:4], targets[:4])], Bptt(steps=4), Sgd(0.1))
 
     for name in ("layers.0.h_0", "layers.0.c_0"):
         np.testing.assert_array_equal(both.parameters[name], first.parameters[name])

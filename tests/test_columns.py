@@ -18,6 +18,20 @@ from beam_rnn.errors import ConfigurationError
         ({"time": 5}, "time must be the name of a column, got 5"),
         ({"horizon": -1}, "horizon must be a whole number of at least 0, got -1"),
         ({"horizon": 1.5}, "got 1.5"),
+        ({"horizon": "3"}, "horizon must be .* got '3'"),
+        ({"horizon": []}, r"horizons must rise, got \[\]"),
+        ({"horizon": [2, 1]}, r"horizons must rise, got \[2, 1\]"),
+        ({"horizon": [1, 2.5]}, "horizon must be .* got 2.5"),
+        ({"weight": ""}, "weight must be the name of a column, got ''"),
+        ({"classes": "ab"}, "classes must be a list, got 'ab'"),
+        ({"classes": ["a"]}, r"at least two, all different, got \['a'\]"),
+        ({"classes": ["a", "a"]}, "at least two, all different"),
+        ({"classes": [1, "1"]}, "at least two, all different"),
+        ({"classes": [0.5, 1.5]}, "a class must be text or a whole number, got 0.5"),
+        (
+            {"classes": ["a", "b"], "targets": ["c", "d"]},
+            r"those of one target, got targets=\['c', 'd'\]",
+        ),
     ],
 )
 def test_columns_that_cannot_be_are_refused(arguments, message):
@@ -30,9 +44,27 @@ def test_the_targets_are_the_inputs_unless_named():
     assert Columns(key="id", inputs=["a", "b"], targets=["c"]).targets == ("c",)
 
 
+def test_one_horizon_in_a_list_is_that_horizon():
+    assert Columns(key="id", inputs=["a"], horizon=[4]) == Columns(
+        key="id", inputs=["a"], horizon=4
+    )
+    assert Columns(key="id", inputs=["a"], horizon=[4]).horizons == (4,)
+
+
+def test_a_number_a_class_or_a_number_a_target():
+    classes = Columns(key="id", inputs=["a"], targets=["b"], classes=["no", "yes", 3])
+    assert (classes.target_size, classes.target_names) == (3, ("no", "yes", "3"))
+    two = Columns(key="id", inputs=["a"], targets=["b", "c"])
+    assert (two.target_size, two.target_names) == (2, ("b", "c"))
+
+
 def test_json_round_trip():
     columns = Columns(key="id", time="t", inputs=["a"], targets=["b"], sequence="n", horizon=3)
 
     assert Columns(**json.loads(json.dumps(columns.to_json()))) == columns
+    several = Columns(key="id", inputs=["a"], horizon=range(1, 4), weight="w")
+    assert Columns(**json.loads(json.dumps(several.to_json()))) == several
+    classes = Columns(key="id", inputs=["a"], targets=["b"], classes=["no", "yes"])
+    assert Columns(**json.loads(json.dumps(classes.to_json()))) == classes
     plain = Columns(key="id", inputs=["a"])
     assert plain.to_json() == {"key": "id", "inputs": ["a"], "targets": ["a"]}

@@ -13,6 +13,7 @@ from beam_rnn.bptt import Bptt, Learner, learn
 from beam_rnn.interop import from_torch
 from beam_rnn.losses import mse
 from beam_rnn.model import Model
+from beam_rnn.objective import objective
 from beam_rnn.optimizers import Adam, AdamW, Sgd, clip_by_global_norm, global_norm
 
 GOLDEN = Path(__file__).parent / "golden"
@@ -139,7 +140,7 @@ def test_five_updates(case, run, optimizer):
             learner,
             case.batch(ragged=True),
             bptt=Bptt(),
-            loss=mse,
+            loss=objective(case.network),
             optimizer=optimizer,
         )
         losses += [window.loss for window in windows]
@@ -156,7 +157,7 @@ def test_truncated_bptt_carries_the_state_and_cuts_its_gradient(case):
         Learner(case.parameters, optimizer.init(case.parameters)),
         case.batch(ragged=False),
         bptt=Bptt(steps=3),
-        loss=mse,
+        loss=objective(case.network),
         optimizer=optimizer,
     )
 

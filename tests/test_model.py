@@ -60,7 +60,7 @@ def test_a_pickled_model_is_the_same_model():
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"columns": Columns(key="id", inputs=["a"])}, "for 2 inputs and 1 outputs, but columns"),
+        ({"columns": Columns(key="id", inputs=["a"])}, "for 2 inputs and 1 targets, but columns"),
         ({"scaler": Scaler.identity(3, 1)}, "but the scaler is for 3 and 1"),
         ({"network": Network("gru", hidden=5)}, "parameters do not fit"),
         (

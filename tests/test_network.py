@@ -113,10 +113,10 @@ def test_parameters_of_another_network_are_refused_with_the_shapes():
         Network("gru").inputs_and_outputs({"weight": np.zeros(3)})
 
 
-def test_a_residual_network_needs_an_input_for_each_output():
+def test_a_residual_network_needs_an_input_for_each_target():
     network = Network("gru", hidden=5, residual=True)
 
-    with pytest.raises(ConfigurationError, match="got 1 inputs for 2 outputs"):
+    with pytest.raises(ConfigurationError, match="got 1 inputs for 2 targets"):
         network.inputs_and_outputs(network.initialize(1, 2, seed=0))
 
 

@@ -1,6 +1,7 @@
 import datetime as dt
 import fractions
 import math
+from dataclasses import replace
 from typing import NamedTuple
 
 import apache_beam as beam
@@ -54,6 +55,41 @@ def test_every_kind_of_record_reads_the_same(record):
     assert key == "a"
     assert data.time == 1_500_000_000_000_000
     assert data.numbers.tolist() == [1.5, -2.0]
+
+
+@pytest.mark.parametrize(
+    ("value", "numbers"),
+    [
+        ("low", [1, 0, 0]),
+        (7, [0, 0, 1]),
+        ("7", [0, 0, 1]),
+        (7.0, [0, 0, 1]),
+        (np.int8(7), [0, 0, 1]),
+    ],
+)
+def test_a_class_is_one_at_its_place(value, numbers):
+    columns = replace(COLUMNS, classes=["low", "high", 7])
+    _, data = RecordReader(columns, targets=True).read({**GOOD, "z": value})
+    assert decode_record(data).numbers.tolist() == [1.5, -2.0, *numbers]
+
+
+@pytest.mark.parametrize("value", ["LOW", None, 7.5, True, ["low"], float("nan"), 8])
+def test_another_class_is_refused(value):
+    columns = replace(COLUMNS, classes=["low", "high", 7])
+    with pytest.raises(RecordError, match="z must be one of the classes low, high, 7") as refused:
+        RecordReader(columns, targets=True).read({**GOOD, "z": value})
+    assert refused.value.value is value
+
+
+def test_the_weight_of_a_record_comes_last():
+    columns = replace(COLUMNS, weight="w")
+    _, data = RecordReader(columns, targets=True).read({**GOOD, "w": 0.5})
+    assert decode_record(data).numbers.tolist() == [1.5, -2.0, 7.0, 0.5]
+    with pytest.raises(RecordError, match="w must be at least 0 to be a weight, got -1"):
+        RecordReader(columns, targets=True).read({**GOOD, "w": -1})
+    with pytest.raises(RecordError, match="has no field 'w'"):
+        RecordReader(columns, targets=True).read(GOOD)
+    assert RecordReader(columns).read(GOOD).key == "a"  # a prediction needs none
 
 
 def test_records_for_training_have_their_targets():

@@ -31,6 +31,18 @@ def test_a_step_has_the_target_of_the_record_horizon_later():
         assert sequence.until == 5_000_000
 
 
+def test_a_step_has_a_target_and_a_weight_for_each_horizon():
+    columns = Columns(
+        key="id", time="t", inputs=["x"], targets=["y", "x"], horizon=(0, 1, 3), weight="x"
+    )
+    (sequence,) = cut("a", encoded([4, 1, 3, 2, 5], columns), columns)
+
+    assert sequence.inputs[:, 0].tolist() == [1, 2]
+    assert sequence.targets.tolist() == [[101, 1, 102, 2, 104, 4], [102, 2, 103, 3, 105, 5]]
+    assert sequence.weights.tolist() == [[1, 2, 4], [2, 3, 5]]
+    assert sequence.until == 5_000_000
+
+
 @pytest.mark.parametrize(
     ("length", "stride", "starts", "stops"),
     [

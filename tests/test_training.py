@@ -10,6 +10,7 @@ from beam_rnn import (
     Bptt,
     Columns,
     Network,
+    Predict,
     ReadModel,
     Sequences,
     Sgd,
@@ -22,6 +23,7 @@ from beam_rnn.batches import Sequence
 from beam_rnn.errors import ConfigurationError, TrainingError
 from beam_rnn.fit import fit
 from tests.engines import ENGINES, Collect, run
+from tests.sequences import wave
 
 COLUMNS = Columns(key="id", time="t", inputs=["x"])
 NETWORK = Network("gru", hidden=8)
@@ -51,12 +53,6 @@ def train(records, training, engine="fnapi", network=NETWORK, length=20):
     )
     (model,) = collect.elements
     return model
-
-
-def wave(length=40, key="a", seed=0):
-    values = np.sin(np.arange(length + 1) / 3)[:, np.newaxis]
-    times = np.arange(length) * 1_000_000
-    return Sequence(COLUMNS, key, times, values[:-1], values[1:], length * 1_000_000)
 
 
 def test_it_learns_to_forecast():
@@ -227,10 +223,61 @@ def test_sequences_of_different_columns_are_refused():
         fit(NETWORK, [wave(), other], QUICK)
 
 
+@pytest.mark.parametrize("engine", ENGINES)
+def test_classes_are_learned_and_streamed(engine, tmp_path):
+    """Whether a pump hums slowly or fast, said after every reading."""
+    columns = Columns(
+        key="id", time="t", inputs=["x"], targets=["mode"], classes=["slow", "fast"], horizon=0
+    )
+    records = [
+        {"id": f"k{i}", "t": t, "x": np.sin(t / (3 - 2 * (i % 2))), "mode": ("slow", "fast")[i % 2]}
+        for i in range(6)
+        for t in range(40)
+    ]
+    broken = {**records[0], "t": 50, "mode": "loud"}
+    network = Network("gru", hidden=8, output="softmax")
+    training = Training(epochs=15, optimizer=Adam(0.03), bptt=Bptt(20), validation=0.25)
+    path = tmp_path / "weights.arrow"
+    predictions, invalid = Collect(), Collect()
+
+    def learn(p):
+        good, bad = (
+            p | beam.Create([*records, broken]) | Sequences(columns).with_exception_handling()
+        )
+        _ = bad | "Bad" >> invalid
+        return good | Train(network, training) | WriteModel(path)
+
+    run(learn, engine)
+    unlabelled = [{k: v for k, v in record.items() if k != "mode"} for record in records]
+    run(
+        lambda p: (p | beam.Create(unlabelled) | Predict(path)).predictions | predictions,
+        engine,
+    )
+
+    (letter,) = invalid.elements
+    assert letter.reason == "mode must be one of the classes slow, fast"
+    assert letter.value == "'loud'"
+    assert weights_file.load(path).output_names == ("slow", "fast")
+    assert weights_file.load(path).training["settings"]["loss"] == "cross_entropy"
+    last = {row.key: row.outputs for row in predictions.elements if row.step == 40}
+    for i in range(6):
+        assert sum(last[f"k{i}"]) == pytest.approx(1, abs=1e-6)
+        assert np.argmax(last[f"k{i}"]) == i % 2
+
+
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (lambda: Training(loss="l1"), "loss must be one of mse, mae, huber, got 'l1'"),
+        (
+            lambda: Train(Network(output="softmax"), Training(loss="mae", class_weights={"a": -1})),
+            r"class_weights\['a'\] must be in \[0, inf\), got -1",
+        ),
+        (
+            lambda: Train(Network(), Training(loss="cross_entropy")),
+            (r"loss='cross_entropy' does not fit a network with output='identity': take one of mse, "
+            r"mae, huber, or Network\(output='softmax'\)"),
+        ),
+        (lambda: Training(loss="l1"), "loss must be one of mse, mae, huber, .*, got 'l1'"),
         (lambda: Training(scaler="robust"), "scaler must be one of .* got 'robust'"),
         (lambda: Training(epochs=0), "epochs must be a whole number of at least 1, got 0"),
         (lambda: Training(batch_size=1.5), "batch_size must be .* got 1.5"),

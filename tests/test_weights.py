@@ -187,7 +187,7 @@ def test_a_newer_version_is_an_error_that_names_both():
     ("metadata", "message"),
     [
         ({"network": '{"cell": "gru"}'}, "parameters do not fit"),
-        ({"network": '{"cell": "mamba"}'}, "cell must be one of"),
+        ({"network": '{"cell": "gru", "head": "conv"}'}, "head must be one of"),
         ({"network": "{"}, "does not fit together"),
         ({"columns": '{"key": "id", "inputs": ["z", "b", "c"], "targets": ["a", "b"]}'}, "digest"),
         ({"training": '{"loss_curve": [0.0]}'}, "the facts about training have the digest"),
@@ -198,6 +198,11 @@ def test_a_newer_version_is_an_error_that_names_both():
 def test_altered_metadata_is_an_error(metadata, message):
     with pytest.raises(NotWeightsError, match=message):
         weights.from_buffer(altered(weights.to_bytes(model()), **metadata))
+
+
+def test_a_cell_that_is_not_there_is_named():
+    with pytest.raises(WeightsError, match=r"has the cell 'mamba', .* holds rnn, gru, lstm"):
+        weights.from_buffer(altered(weights.to_bytes(model()), network='{"cell": "mamba"}'))
 
 
 def test_there_is_no_file():

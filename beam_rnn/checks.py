@@ -1,0 +1,55 @@
+"""Arguments, checked: what is wrong is said in the same words everywhere."""
+
+import math
+from collections.abc import Iterable
+
+from beam_rnn.errors import ConfigurationError
+
+
+def check_whole(name: str, value: object, least: int = 1) -> None:
+    """That it is a whole number of at least `least`.
+
+        >>> check_whole("hidden", 0)
+        Traceback (most recent call last):
+        ...
+        beam_rnn.errors.ConfigurationError: hidden must be a whole number of at least 1, got 0
+
+    Raises:
+        ConfigurationError: It is not.
+    """
+    if not isinstance(value, int) or isinstance(value, bool) or value < least:
+        raise ConfigurationError(
+            f"{name} must be a whole number of at least {least}, got {value!r}"
+        )
+
+
+def check_number(name: str, value: object, least: float = 0, below: float = math.inf) -> None:
+    """That it is a number in [least, below).
+
+    Raises:
+        ConfigurationError: It is not.
+    """
+    number = isinstance(value, (int, float)) and not isinstance(value, bool)
+    if not number or not least <= value < below:  # type: ignore[operator]
+        raise ConfigurationError(f"{name} must be in [{least}, {below}), got {value!r}")
+
+
+def check_choice(name: str, value: object, choices: Iterable[str]) -> None:
+    """That it is one of the names there are.
+
+    Raises:
+        ConfigurationError: It is not.
+    """
+    names = list(choices)
+    if not isinstance(value, str) or value not in names:
+        raise ConfigurationError(f"{name} must be one of {', '.join(names)}, got {value!r}")
+
+
+def check_true_or_false(name: str, value: object) -> None:
+    """That it is a boolean.
+
+    Raises:
+        ConfigurationError: It is not.
+    """
+    if not isinstance(value, bool):
+        raise ConfigurationError(f"{name} must be True or False, got {value!r}")

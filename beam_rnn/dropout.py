@@ -1,0 +1,125 @@
+"""Dropout: units that training leaves out, one mask a sequence (Gal and Ghahramani 2016).
+
+A unit is left out of every step of a sequence or of none, whatever windows truncated BPTT cuts
+the sequence into. What stays is scaled by 1 / (1 - p), so that using the network needs no change.
+"""
+
+from dataclasses import dataclass, fields
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import DTypeLike
+
+from beam_rnn.cells import Array, Cache, Cell, CellParameters, State, StepGradient
+from beam_rnn.checks import check_number
+from beam_rnn.network import Network
+
+
+@dataclass(frozen=True)
+class Dropout:
+    """The probabilities with which units are left out in training.
+
+    Args:
+        inputs: Of each input of the first layer.
+        layers: Of each input of every further layer: the outputs of the layer before.
+        recurrent: Of each unit of h where a cell takes it from the step before.
+
+    Raises:
+        ConfigurationError: A probability outside [0, 1).
+    """
+
+    inputs: float = 0.0
+    layers: float = 0.0
+    recurrent: float = 0.0
+
+    def __post_init__(self) -> None:
+        for field in fields(self):
+            check_number(field.name, getattr(self, field.name), below=1)
+
+
+class LayerMask(NamedTuple):
+    """What one layer leaves out for each sequence; None for nothing.
+
+    Attributes:
+        inputs: (batch, inputs), 0 where an input is left out and 1 / (1 - p) elsewhere.
+        recurrent: The same for h, (batch, hidden), for each direction.
+    """
+
+    inputs: Array | None
+    recurrent: tuple[Array | None, ...]
+
+    def rows(self, n: int) -> "LayerMask":
+        """The mask of the first n sequences."""
+        return LayerMask(
+            None if self.inputs is None else self.inputs[:n],
+            tuple(None if mask is None else mask[:n] for mask in self.recurrent),
+        )
+
+
+def nothing_left_out(network: Network) -> list[LayerMask]:
+    """The masks of a network in use, a layer each."""
+    return [LayerMask(None, (None,) * network.directions)] * network.layers
+
+
+def draw(
+    dropout: Dropout,
+    network: Network,
+    inputs: int,
+    batch: int,
+    random: np.random.Generator,
+    dtype: DTypeLike,
+) -> list[LayerMask]:
+    """A mask for each sequence of a batch, a layer each.
+
+    Args:
+        dropout: The probabilities.
+        network: The network.
+        inputs: The size of x.
+        batch: How many sequences.
+        random: Decides what is left out.
+        dtype: The type of the parameters.
+    """
+
+    def mask(p: float, size: int) -> Array | None:
+        if p == 0:
+            return None
+        return ((random.random((batch, size)) >= p) / (1 - p)).astype(dtype)
+
+    masks = []
+    size, p = inputs, dropout.inputs
+    for i, hidden in enumerate(network.sizes):
+        of_inputs = mask(p, size)
+        of_states = tuple(mask(dropout.recurrent, hidden) for _ in range(network.directions))
+        masks.append(LayerMask(of_inputs, of_states))
+        size, p = network.output_size(i), dropout.layers
+    return masks
+
+
+def drop_state(cell: Cell, mask: Array | None) -> Cell:
+    """The cell, not seeing the units of h that the mask leaves out of each sequence.
+
+    What it does see it multiplies by W_h / (1 - p), not the state itself: a gate that keeps h
+    would otherwise make it grow with every step.
+
+    Args:
+        cell: The cell.
+        mask: (batch, hidden), of the sequences in the rows; None for the cell as it is.
+    """
+    if mask is None:
+        return cell
+    scale = mask.max(initial=1)
+    kept = mask > 0
+
+    def scaled(p: CellParameters) -> CellParameters:
+        return p._replace(W_h=p.W_h * scale)
+
+    def forward(p: CellParameters, state: State, a: Array) -> tuple[State, Cache]:
+        h, *rest = state
+        return cell.forward(scaled(p), (h * kept[: len(h)], *rest), a)
+
+    def backward(p: CellParameters, cache: Cache, d_state: State) -> StepGradient:
+        step = cell.backward(scaled(p), cache, d_state)
+        d_h, *rest = step.state
+        return step._replace(state=(d_h * kept[: len(d_h)], *rest), W_h=step.W_h * scale)
+
+    return Cell(cell.gates, cell.states, forward, backward)
