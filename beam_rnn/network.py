@@ -335,9 +335,9 @@ class Network:
         z = h
         if self.head == "linear":
             z = product(h, parameters["head.W_y"]) + parameters["head.b_y"]
-        return z + self._last_values(x, z.shape[1]) if self.residual else z
+        return z + self.last_values(x, z.shape[1]) if self.residual else z
 
-    def _last_values(self, x: Array, outputs: int) -> Array:
+    def last_values(self, x: Array, outputs: int) -> Array:
         """The last value of each target at the place of each of its outputs; 0 for deviations."""
         each = len(self.parts)
         values = x[:, : outputs // (self.horizons * each)]

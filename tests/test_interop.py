@@ -21,6 +21,7 @@ from beam_rnn import interop
 from beam_rnn.errors import InteropError
 from beam_rnn.model import Model
 from beam_rnn.network import MERGES, Network
+from beam_rnn.outputs import OUTPUTS
 
 GOLDEN = Path(__file__).parent / "golden"
 TORCH = sorted(path.name for path in GOLDEN.glob("torch-*"))
@@ -33,6 +34,25 @@ NETWORKS = [
     Network("gru", 6, layers=2, residual=True),
     Network("gru", 3, head="none"),
     *(Network("lstm", (4, 2), bidirectional=True, merge=merge) for merge in MERGES),
+    *(
+        Network("gru", 4, layers=2, output_steps="last", bidirectional=merge != "none", **more)
+        for merge, more in (("none", {}), *((merge, {"merge": merge}) for merge in MERGES))
+    ),
+    Network("lstm", 3, output_steps="last", residual=True, horizons=2),
+    Network("gru", 3, head="none", output="tanh"),
+    *(Network("gru", 4, output=output) for output in OUTPUTS),
+    Network("rnn", 4, output="softmax", horizons=3),
+    Network("rnn", 4, output="softmax", horizons=3, output_steps="last"),
+    Network("gru", 4, output="gaussian", horizons=3, residual=True),
+    Network("gru", 4, output="quantiles", quantiles=(0.2, 0.8), residual=True),
+]
+READ_BACK = [
+    network
+    for network in NETWORKS
+    if network.merge == "concat"
+    and not network.residual
+    and network.horizons == 1
+    and network.output not in ("quantiles", "gaussian")
 ]
 
 
@@ -47,6 +67,7 @@ def activation(name):
 
 def random_model(network, inputs=2, outputs=2, seed=0):
     random = np.random.default_rng(seed)
+    outputs *= network.horizons * len(network.parts)
     outputs = outputs if network.head == "linear" else network.output_size(network.layers - 1)
     shapes = network.shapes(inputs, outputs)
     values = {k: 0.5 * random.standard_normal(s) for k, s in shapes.items()}
@@ -117,7 +138,7 @@ def chains():
         "no bias, no head": [
             kl.SimpleRNN(4, activation="relu", use_bias=False, return_sequences=True)
         ],
-        "sigmoid": [kl.SimpleRNN(4, activation="sigmoid", return_sequences=True), kl.Dense(1)],
+        "sigmoid cell": [kl.SimpleRNN(4, activation="sigmoid", return_sequences=True), kl.Dense(1)],
         "before": [both(gru(5, reset_after=False)), kl.Dense(3)],
         "sum": [both(gru(5), "sum"), both(gru(3), "sum"), kl.Dense(3, use_bias=False)],
         "mul": [both(lstm(4, return_sequences=True), "mul"), kl.Dense(2)],
@@ -127,6 +148,14 @@ def chains():
             both(lstm(3, return_sequences=True, recurrent_dropout=0.1), "ave"),
             kl.TimeDistributed(kl.Dense(2)),
         ],
+        "last": [gru(5), kl.GRU(4), kl.Dense(3, activation="softmax")],
+        "last, both": [both(gru(4)), both(kl.GRU(3)), kl.Dense(1, activation="sigmoid")],
+        "last, both, sum": [both(kl.GRU(3), "sum"), kl.Dense(1)],
+        "last, no head": [kl.SimpleRNN(3)],
+        **{
+            activation: [lstm(3, return_sequences=True), kl.Dense(3, activation=activation)]
+            for activation in ("sigmoid", "tanh", "relu", "softmax")
+        },
     }
 
 
@@ -163,11 +192,7 @@ def test_onnxruntime_says_the_same_of_what_we_export(network, tmp_path):
     np.testing.assert_allclose(alone, model.forward(x[:1, :4]), rtol=0, atol=1e-5)
 
 
-@pytest.mark.parametrize(
-    "network",
-    [n for n in NETWORKS if n.merge == "concat" and not n.residual],
-    ids=lambda network: str(network.to_json()),
-)
+@pytest.mark.parametrize("network", READ_BACK, ids=lambda network: str(network.to_json()))
 def test_what_we_export_to_onnx_is_read_back_bit_for_bit(network, tmp_path):
     model = random_model(network)
     interop.to_onnx(model, tmp_path / "model.onnx")
@@ -248,6 +273,11 @@ def test_a_pickle_is_never_read(tmp_path):
         (Network("lstm", (3, 4)), "no form for layers of different sizes"),
         (Network("gru", 3, residual=True), "no form for a residual head"),
         (Network("gru", 3, initial_state="learned"), "no form for a learned initial state"),
+        (
+            Network("gru", 3, output="softmax"),
+            r"output='softmax' \(output='identity' gives its logi",
+        ),
+        (Network("gru", 3, output_steps="last"), "no form for output_steps='last'"),
     ],
 )
 def test_what_pytorch_has_no_module_for_is_refused(network, message, tmp_path):
@@ -275,11 +305,11 @@ def setting(i, **values):
 @pytest.mark.parametrize(
     ("edit", "message"),
     [
-        (setting(1, return_sequences=False), "layer 'lstm': return_sequences=False has no form"),
+        (setting(1, return_sequences=False), "layer 'lstm_1': no recurrent layer may follow the"),
         (setting(2, go_backwards=True), "layer 'lstm_1': go_backwards=True has no form"),
         (setting(1, activation="relu"), "layer 'lstm': activation='relu' has no form"),
         (setting(1, recurrent_activation="hard_sigmoid"), "recurrent_activation='hard_sigmoid'"),
-        (setting(3, activation="softmax"), "layer 'dense_3': activation='softmax' has no form"),
+        (setting(3, activation="gelu"), "layer 'dense_3': activation='gelu' has no form"),
         (lambda layers: layers[1].update(class_name="ConvLSTM1D"), "has no weights at"),
     ],
 )
@@ -329,6 +359,23 @@ def last_step_alone(graph):
     graph.node.append(gather)
 
 
+def head_on_a_concatenation_of_states(graph):
+    """As exporters write torch.cat([h, c], -1) with a linear layer after it."""
+    states = node_of(graph, "LSTM").output[1:3]
+    graph.node.append(onnx.helper.make_node("Concat", states, ["both"], axis=-1))
+    graph.node.append(onnx.helper.make_node("MatMul", ["both", "w"], ["scores"]))
+    graph.initializer.append(onnx.numpy_helper.from_array(np.ones((14, 2), np.float32), "w"))
+    graph.output[0].name = "scores"
+
+
+def softmax_over_time(graph):
+    softmax = onnx.helper.make_node(
+        "Softmax", [graph.output[0].name], ["p"], axis=1, name="over_time"
+    )
+    graph.node.append(softmax)
+    graph.output[0].name = "p"
+
+
 def other_initial_state(graph):
     zeros = node_of(graph, "ConstantOfShape")
     zeros.attribute[0].t.CopyFrom(onnx.numpy_helper.from_array(np.ones(1, np.float32)))
@@ -352,7 +399,9 @@ def lstm_attribute(**attributes):
         (lstm_attribute(layout=1), "layout=1 has no form"),
         (lstm_attribute(direction="reverse"), "direction='reverse' has no form"),
         (lstm_attribute(activations=["Sigmoid", "Relu", "Tanh"]), "Relu.* have no form"),
-        (lambda graph: graph.node.remove(node_of(graph, "LSTM")), "holds no recurrent layer"),
+        (lambda graph: graph.node.remove(node_of(graph, "LSTM")), "the output 'y' has no form"),
+        (head_on_a_concatenation_of_states, "the output 'scores' has no form"),
+        (softmax_over_time, "node 'over_time': axis=1 has no form"),
     ],
 )
 def test_an_onnx_graph_that_has_no_form_is_refused(edit, message, tmp_path):

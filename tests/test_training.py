@@ -274,8 +274,7 @@ def test_classes_are_learned_and_streamed(engine, tmp_path):
         ),
         (
             lambda: Train(Network(), Training(loss="cross_entropy")),
-            (r"loss='cross_entropy' does not fit a network with output='identity': take one of mse, "
-            r"mae, huber, or Network\(output='softmax'\)"),
+            r"'cross_entropy' does not fit .* output='identity': .* or Network\(output='softmax'\)",
         ),
         (lambda: Training(loss="l1"), "loss must be one of mse, mae, huber, .*, got 'l1'"),
         (lambda: Training(scaler="robust"), "scaler must be one of .* got 'robust'"),

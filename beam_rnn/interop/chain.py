@@ -58,13 +58,14 @@ class Chain:
         self._settings: dict[str, Any] = {}
         self._layers: list[Sequence[CellParameters]] = []
         self._head: dict[str, Array] = {}
+        self._output: dict[str, Any] = {}
 
     def recurrent(
         self, name: str, settings: dict[str, Any], directions: Sequence[CellParameters]
     ) -> None:
         """A recurrent layer: what `Network` says of it, and the parameters of each direction."""
-        if self._head:
-            raise InteropError(f"{name}: nothing may follow the linear layer")
+        if self._head or self._output:
+            raise InteropError(f"{name}: no recurrent layer may follow the output of the last")
         if self._settings and settings != self._settings:
             raise InteropError(
                 f"{name} is {settings}, those before it are {self._settings}: all recurrent "
@@ -74,8 +75,8 @@ class Chain:
         self._layers.append(directions)
 
     def linear(self, name: str, W_y: Array, b_y: Array | None) -> None:
-        """The linear layer on every step."""
-        if self._head or not self._layers:
+        """The linear layer."""
+        if self._head or "output" in self._output or not self._layers:
             raise InteropError(f"{name}: one linear layer may stand after the recurrent ones")
         b_y = np.zeros(W_y.shape[1], W_y.dtype) if b_y is None else b_y
         self._head = {"head.W_y": np.ascontiguousarray(W_y), "head.b_y": b_y}
@@ -83,6 +84,16 @@ class Chain:
     def add_bias(self, b_y: Array) -> None:
         """The bias of the linear layer, where it comes as a step of its own."""
         self._head["head.b_y"] = self._head["head.b_y"] + b_y
+
+    def last_step(self) -> None:
+        """What follows sees the last step of each sequence alone."""
+        self._output["output_steps"] = "last"
+
+    def output(self, name: str, function: str) -> None:
+        """The output function, by its name in `beam_rnn.outputs.OUTPUTS`."""
+        if "output" in self._output or not self._layers:
+            raise InteropError(f"{name}: one output function may stand at the end")
+        self._output["output"] = function
 
     def model(self) -> Model:
         """The whole model.
@@ -98,6 +109,7 @@ class Chain:
             layers=len(sizes),
             head="linear" if self._head else "none",
             **self._settings,
+            **self._output,
         )
         parameters: dict[str, Array] = {}
         for i, layer in enumerate(self._layers):

@@ -17,6 +17,7 @@ from beam_rnn.model import Model
 
 _CELLS = {"SimpleRNN": "rnn", "GRU": "gru", "LSTM": "lstm"}
 _GATES = {"rnn": "h", "gru": "zrn", "lstm": "ifgo"}
+_OUTPUTS = ("linear", "sigmoid", "tanh", "relu", "softmax")
 _NO_EFFECT = ("InputLayer", "Dropout", "SpatialDropout1D", "GaussianNoise", "GaussianDropout")
 """Layers that change nothing when a network is used."""
 
@@ -26,9 +27,10 @@ Config = Mapping[str, Any]
 def from_keras(path: str | os.PathLike[str]) -> Model:
     """A model from a `.keras` file of Keras 3.
 
-    The model is a chain: recurrent layers of one kind that return sequences, each of them
-    perhaps in a `Bidirectional`, then at most one `Dense` without activation, perhaps in a
-    `TimeDistributed`. Layers that act in training alone, such as `Dropout`, are left out.
+    The model is a chain: recurrent layers of one kind, each of them perhaps in a
+    `Bidirectional`, all but the last returning sequences, then at most one `Dense`, perhaps in
+    a `TimeDistributed`, with one of the activations in `beam_rnn.outputs.OUTPUTS`. Layers that
+    act in training alone, such as `Dropout`, are left out.
 
     Args:
         path: The file.
@@ -49,9 +51,15 @@ def from_keras(path: str | os.PathLike[str]) -> Model:
         for kind, layer, group in _layers(config, file):
             where = f"layer {layer['name']!r}"
             if kind in ("Dense", "TimeDistributed"):
-                chain.linear(where, *_dense(kind, layer, group))
+                W_y, b_y, output = _dense(kind, layer, group)
+                chain.linear(where, W_y, b_y)
+                if output != "linear":
+                    chain.output(where, output)
             else:
                 chain.recurrent(where, *_recurrent(kind, layer, group))
+                inner = layer["layer"]["config"] if kind == "Bidirectional" else layer
+                if not inner["return_sequences"]:
+                    chain.last_step()
     return chain.model()
 
 
@@ -112,7 +120,7 @@ def _settings(kind: str, layer: Config) -> dict[str, Any]:
     if kind not in _CELLS:
         raise InteropError(f"layer {layer['name']!r}: a {kind} layer has no form here")
     cell = _CELLS[kind]
-    needed: dict[str, Any] = {"return_sequences": True, "go_backwards": False}
+    needed: dict[str, Any] = {"go_backwards": False}
     if cell != "rnn":
         needed |= {"activation": "tanh", "recurrent_activation": "sigmoid"}
     for name, value in needed.items():
@@ -145,8 +153,8 @@ def _cell(cell: str, layer: Config, group: Any) -> CellParameters:
     )
 
 
-def _dense(kind: str, layer: Config, group: Any) -> tuple[Array, Array | None]:
-    """The weights and the bias of the linear layer."""
+def _dense(kind: str, layer: Config, group: Any) -> tuple[Array, Array | None, str]:
+    """The weights and the bias of the linear layer, and its activation."""
     if kind == "TimeDistributed":
         if layer["layer"]["class_name"] != "Dense":
             raise InteropError(
@@ -154,9 +162,10 @@ def _dense(kind: str, layer: Config, group: Any) -> tuple[Array, Array | None]:
                 "form here"
             )
         layer, group = layer["layer"]["config"], group["layer"]
-    if layer["activation"] != "linear":
+    if layer["activation"] not in _OUTPUTS:
         raise InteropError(
             f"layer {layer['name']!r}: activation={layer['activation']!r} has no form here, only "
-            "'linear'"
+            f"{', '.join(_OUTPUTS)}"
         )
-    return group["vars/0"][()], group["vars/1"][()] if layer["use_bias"] else None
+    bias = group["vars/1"][()] if layer["use_bias"] else None
+    return group["vars/0"][()], bias, layer["activation"]

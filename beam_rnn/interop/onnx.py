@@ -11,6 +11,7 @@ from beam_rnn.cells import Array, CellParameters
 from beam_rnn.errors import InteropError
 from beam_rnn.interop.chain import GATES, Chain, in_order, package
 from beam_rnn.model import Model
+from beam_rnn.outputs import LEAST_DEVIATION
 
 _CELLS = {"RNN": "rnn", "GRU": "gru", "LSTM": "lstm"}
 _GATES = {"rnn": "h", "gru": "zrn", "lstm": "iofg"}
@@ -18,6 +19,7 @@ _MOVES = ("Identity", "Reshape", "Squeeze", "Transpose", "Unsqueeze")
 """Nodes that may stand between layers: they move all numbers about and change none."""
 _SELECTS = ("Cast", "Concat", "Expand", "Slice", *_MOVES)
 """Nodes that make zeros of zeros."""
+_OUTPUTS = ("Relu", "Sigmoid", "Softmax", "Tanh")
 _ACTIVATIONS = {"Tanh": "tanh", "Relu": "relu", "Sigmoid": "sigmoid"}
 _DEFAULTS = {"rnn": ("Tanh",), "gru": ("Sigmoid", "Tanh"), "lstm": ("Sigmoid", "Tanh", "Tanh")}
 _GEMM = {"alpha": 1.0, "beta": 1.0, "transA": 0}
@@ -28,8 +30,9 @@ def from_onnx(path: str | os.PathLike[str]) -> Model:
     """A model from an ONNX file.
 
     The graph is a chain of RNN, GRU or LSTM nodes of one kind with constant weights and an
-    initial state of zero, then at most one linear layer (MatMul and Add, or Gemm). Nodes that
-    only move numbers about may stand between them.
+    initial state of zero, then at most one linear layer (MatMul and Add, or Gemm) on every step
+    or on the last state (Y_h), then at most one Sigmoid, Tanh, Relu or Softmax. Nodes that only
+    move numbers about may stand between them. The first output counts.
 
     Args:
         path: The file.
@@ -46,6 +49,7 @@ def from_onnx(path: str | os.PathLike[str]) -> Model:
     reader = _Reader(graph, onnx, chain)
     for node in graph.node:
         reader.visit(node)
+    reader.finish(graph.output[0].name)
     return chain.model()
 
 
@@ -57,7 +61,8 @@ class _Reader:
         self._chain = chain
         self._producers = {output: node for node in graph.node for output in node.output}
         self._arrays = {t.name: onnx.numpy_helper.to_array(t) for t in graph.initializer}
-        self._path = {graph.input[0].name}  # names that hold every step of every sequence
+        self._every = {graph.input[0].name}  # names that hold what the chain gives, on every step
+        self._last: set[str] = set()  # the same, on the last step
         self._product: str | None = None  # the output of a MatMul, whose bias may follow
 
     def visit(self, node: Any) -> None:
@@ -65,17 +70,52 @@ class _Reader:
         kind = node.op_type
         if kind in _CELLS:
             self._recurrent(node)
-        elif self._path.isdisjoint(node.input) or kind == "Shape":
+            return
+        steps = next((n for n in (self._every, self._last) if not n.isdisjoint(node.input)), None)
+        if steps is None or kind == "Shape":
             return  # sizes, masks and initial states: what they mean is checked where they go
-        elif kind in ("MatMul", "Gemm"):
+        if kind in ("MatMul", "Gemm"):
             self._linear(node)
+            self._follow(node, steps)
         elif kind == "Add" and self._product is not None:
             self._bias(node)
+            self._follow(node, steps)
+        elif kind in _OUTPUTS:
+            self._output(node, steps)
+            self._follow(node, steps)
         elif kind == "Where" and not self.is_zero(node.input[2]):
             raise InteropError(f"node {node.name!r}: only zeros may stand after a sequence's end")
-        elif kind not in (*_MOVES, "Where"):
+        elif kind in (*_MOVES, "Where"):
+            steps.add(node.output[0])
+        elif steps is self._every:
             raise InteropError(f"node {node.name!r}: a {kind} has no form here")
-        self._path.add(node.output[0])
+
+    def finish(self, output: str) -> None:
+        """The graph's output must be that of the chain.
+
+        Raises:
+            InteropError: It is something else.
+        """
+        if output in self._last:
+            self._chain.last_step()
+        elif output not in self._every:
+            raise InteropError(
+                f"the output {output!r} has no form here: it is neither every step of the last "
+                "layer nor its last state"
+            )
+
+    def _follow(self, node: Any, steps: set[str]) -> None:
+        """What the chain gives is from now on the output of a node."""
+        last = steps is self._last
+        self._every, self._last = set(), set()
+        (self._last if last else self._every).add(node.output[0])
+
+    def _output(self, node: Any, steps: set[str]) -> None:
+        """An output function."""
+        axis = next((a.i for a in node.attribute if a.name == "axis"), -1)
+        if node.op_type == "Softmax" and axis not in (-1, 1 if steps is self._last else 2):
+            raise InteropError(f"node {node.name!r}: axis={axis} has no form here")
+        self._chain.output(f"node {node.name!r}", node.op_type.lower())
 
     def array(self, name: str, of: str) -> Array:
         """A constant.
@@ -105,7 +145,7 @@ class _Reader:
 
     def _recurrent(self, node: Any) -> None:
         """A recurrent node."""
-        if node.input[0] not in self._path:
+        if node.input[0] not in self._every:
             raise InteropError(f"node {node.name!r} does not take the output of every step")
         cell = _CELLS[node.op_type]
         attributes = {a.name: self._onnx.helper.get_attribute_value(a) for a in node.attribute}
@@ -127,6 +167,8 @@ class _Reader:
                 CellParameters(*(in_order(v, _GATES[cell], GATES[cell], -1) for v in values))
             )
         self._chain.recurrent(f"node {node.name!r}", settings, directions)
+        self._every = {node.output[0]}
+        self._last = set(node.output[1:2]) - {""}
 
     def _settings(self, node: Any, cell: str, attributes: dict[str, Any]) -> dict[str, Any]:
         """What `Network` says of a recurrent node."""
@@ -184,8 +226,8 @@ def to_onnx(model: Model, path: str | os.PathLike[str]) -> None:
     """Write a model as an ONNX file.
 
     The graph takes `x` (batch, time, inputs) and, if it is given, `lengths` (batch,) int32,
-    and gives `y` (batch, time, outputs), zero after a sequence's end: the same as
-    `Model.forward`.
+    and gives `y`, the same as `Model.forward`: (batch, time, outputs), zero after a sequence's
+    end, or (batch, outputs) of the last step.
 
     Args:
         model: The model, its parameters float32. Its columns and scaler have no place in it.
@@ -219,21 +261,24 @@ class _Writer:
         """The whole graph."""
         helper, types = self._onnx.helper, self._onnx.TensorProto
         model, network = self._model, self._model.network
+        last = network.output_steps == "last"
         self._lengths()
         h = self._node("Transpose", ["x"], "time_first", perm=[1, 0, 2])
         for i in range(network.layers):
-            h = self._layer(i, h)
-        y = self._node("Transpose", [h], "batch_first", perm=[1, 0, 2])
+            h = self._layer(i, h, of_last_step=last and i == network.layers - 1)
+        z = h if last else self._node("Transpose", [h], "batch_first", perm=[1, 0, 2])
         if network.head == "linear":
-            y = self._node("MatMul", [y, self._constant("W_y", model.parameters["head.W_y"])])
-            y = self._node("Add", [y, self._constant("b_y", model.parameters["head.b_y"])])
+            z = self._node("MatMul", [z, self._constant("W_y", model.parameters["head.W_y"])])
+            z = self._node("Add", [z, self._constant("b_y", model.parameters["head.b_y"])])
         if network.residual:
-            bounds = [self._integers("zero", [0]), self._integers("outputs", [model.outputs])]
-            last = self._node("Slice", ["x", *bounds, self._integers("features", [2])])
-            y = self._node("Add", [y, last])
+            z = self._node("Add", [z, self._last_values()])
         zero = self._constant("nothing", np.zeros((), np.float32))
-        self._nodes.append(helper.make_node("Where", ["valid", y, zero], ["y"], name="y"))
+        valid = "has_steps" if last else "valid"
+        self._nodes.append(
+            helper.make_node("Where", [valid, self._output(z), zero], ["y"], name="y")
+        )
         tensors = [self._onnx.numpy_helper.from_array(v, k) for k, v in self._constants.items()]
+        time = [] if last else ["time"]
         return helper.make_graph(
             self._nodes,
             "beam_rnn",
@@ -241,9 +286,42 @@ class _Writer:
                 helper.make_tensor_value_info("x", types.FLOAT, ["batch", "time", model.inputs]),
                 helper.make_tensor_value_info("lengths", types.INT32, ["lengths"]),
             ],
-            [helper.make_tensor_value_info("y", types.FLOAT, ["batch", "time", model.outputs])],
+            [helper.make_tensor_value_info("y", types.FLOAT, ["batch", *time, model.outputs])],
             tensors,
         )
+
+    def _last_values(self) -> str:
+        """What a residual network adds: x by the 0 and 1 of `Network.last_values`."""
+        model, x = self._model, "x"
+        if model.network.output_steps == "last":
+            one = self._constant("step", np.ones((), np.int32))
+            place = self._node("Sub", ["sequence_lens", one])
+            place = self._node("Cast", [place], to=self._onnx.TensorProto.INT64)
+            column = self._node("Unsqueeze", [place, self._integers("one", [1])])
+            x = self._node("GatherND", ["x", column], batch_dims=1)
+        copies = model.network.last_values(np.eye(model.inputs, dtype=np.float32), model.outputs)
+        return self._node("MatMul", [x, self._constant("last_values", copies)])
+
+    def _output(self, z: str) -> str:
+        """The output function."""
+        network = self._model.network
+        if network.output in ("identity", "quantiles"):
+            return z
+        if network.output == "gaussian":
+            deviation = np.array([p == "deviation" for p in network.parts], np.float32)
+            deviation = np.tile(deviation, self._model.outputs // 2)
+            least = self._constant("least", np.array(LEAST_DEVIATION, np.float32))
+            positive = self._node("Add", [self._node("Softplus", [z]), least])
+            s = self._node("Mul", [positive, self._constant("is_deviation", deviation)])
+            m = self._node("Mul", [z, self._constant("is_mean", 1 - deviation)])
+            return self._node("Add", [m, s])
+        if network.horizons == 1 or network.output != "softmax":
+            axis: dict[str, Any] = {"axis": -1} if network.output == "softmax" else {}
+            return self._node(network.output.capitalize(), [z], **axis)
+        kept = [0] if network.output_steps == "last" else [0, 0]
+        by_horizon = self._integers("by_horizon", [*kept, network.horizons, -1])
+        y = self._node("Softmax", [self._node("Reshape", [z, by_horizon])], axis=-1)
+        return self._node("Reshape", [y, self._integers("flat", [*kept, -1])])
 
     def _lengths(self) -> None:
         """`sequence_lens` (batch,), all of `time` unless given, and `valid` (batch, time, 1)."""
@@ -266,9 +344,13 @@ class _Writer:
         column = self._node("Unsqueeze", ["sequence_lens", self._integers("one", [1])])
         running = self._node("Less", [steps, column])
         self._node("Unsqueeze", [running, self._integers("two", [2])], "valid")
+        self._node("Less", ["start", column], "has_steps")
 
-    def _layer(self, i: int, x: str) -> str:
-        """A recurrent node, its directions merged: (time, batch, output_size)."""
+    def _layer(self, i: int, x: str, *, of_last_step: bool) -> str:
+        """A recurrent node, its directions merged: (time, batch, output_size).
+
+        Of its last state, (batch, output_size), if that is asked for.
+        """
         network, name = self._model.network, f"layers.{i}"
         order = _GATES[network.cell]
         layer = [
@@ -286,18 +368,26 @@ class _Writer:
         if network.cell == "gru":
             attributes["linear_before_reset"] = int(network.reset_after)
         operator = {cell: kind for kind, cell in _CELLS.items()}[network.cell]
-        inputs = [x, *weights, "sequence_lens"]
-        y = self._node(operator, inputs, name, **attributes)  # (time, directions, batch, hidden)
+        outputs = [f"{name}.Y", f"{name}.Y_h"]
+        self._nodes.append(
+            self._onnx.helper.make_node(
+                operator, [x, *weights, "sequence_lens"], outputs, name=name, **attributes
+            )
+        )
+        # Y is (time, directions, batch, hidden), Y_h the same without time
+        y, axis, kept_axes = (outputs[1], 0, [0]) if of_last_step else (outputs[0], 1, [0, 0])
+        directions = self._integers(f"directions_{axis}", [axis])
         if not network.bidirectional:
-            return self._node("Squeeze", [y, self._integers("one", [1])])
+            return self._node("Squeeze", [y, directions])
         if network.merge == "concat":
-            side_by_side = self._node("Transpose", [y], perm=[0, 2, 1, 3])
-            return self._node("Reshape", [side_by_side, self._integers("merged", [0, 0, -1])])
+            perm = [1, 0, 2] if of_last_step else [0, 2, 1, 3]
+            side_by_side = self._node("Transpose", [y], perm=perm)
+            merged = self._integers(f"merged_{axis}", [*kept_axes, -1])
+            return self._node("Reshape", [side_by_side, merged])
         if network.merge == "sum":
-            axis = self._integers("one", [1])
-            return self._node("ReduceSum", [y, axis], keepdims=0)
+            return self._node("ReduceSum", [y, directions], keepdims=0)
         kind = {"mul": "ReduceProd", "ave": "ReduceMean"}[network.merge]
-        return self._node(kind, [y], axes=[1], keepdims=0)
+        return self._node(kind, [y], axes=[axis], keepdims=0)
 
     def _node(self, kind: str, inputs: Sequence[str], output: str = "", **attributes: Any) -> str:
         output = output or f"{kind}_{len(self._nodes)}"

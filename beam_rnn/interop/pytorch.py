@@ -126,6 +126,10 @@ def to_torch(model: Model, path: str | os.PathLike[str]) -> None:
         "layers of different sizes": len(set(network.sizes)) > 1,
         "a residual head": network.residual,
         "a learned initial state": network.initial_state == "learned",
+        f"output={network.output!r} (output='identity' gives its logits)": (
+            network.output != "identity"
+        ),
+        "output_steps='last'": network.output_steps != "every",
     }.items():
         if why:
             raise InteropError(f"PyTorch's {network.cell} module has no form for {refused}")
