@@ -150,8 +150,9 @@ def plot_horizon(horizons: Mapping[str, GradientHorizon], path: str | os.PathLik
         axis.axvline(horizon.recommended_steps, color=line.get_color(), lw=0.8, ls=":")
     axis.axhline(REACHED, color="0.6", lw=0.8)
     axis.set(xlabel="k, steps back", ylabel="norm of dh(t) / ds(t - k)")
-    axis.set_ylim(bottom=REACHED**3)
-    axis.legend(frameon=False)
+    top = max(float(horizon.norms.max()) for horizon in horizons.values())
+    axis.set_ylim(REACHED**3, 2 * top)
+    axis.legend(framealpha=1, edgecolor="none", loc="upper right")
     for side in ("top", "right"):
         axis.spines[side].set_visible(False)
     figure.tight_layout()

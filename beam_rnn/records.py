@@ -39,7 +39,7 @@ class Prediction(NamedTuple):
         time: The record's event time, in microseconds since 1970.
         step: Which step of its sequence it was: 1 for the first.
         outputs: One number for each target, in the target's unit, for the record `horizon`
-            records later.
+            records later; or what `Model.output_names` lists.
         model: The digest of the model that made it.
         state: The hidden state after the step, raw little-endian float32; empty unless
             `Predict(with_state=True)`.

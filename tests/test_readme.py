@@ -1,4 +1,4 @@
-"""Every block of the README is run, and prints what the README says."""
+"""Every block of the README and of the docs is run, and prints what stands below it."""
 
 import json
 import re
@@ -6,14 +6,17 @@ import shlex
 import subprocess
 import sys
 from pathlib import Path
+from unittest import mock
 
 import pytest
 
+from beam_rnn.cells import CELLS
 from pipelines import demo
 
 ROOT = Path(__file__).parent.parent
 FENCE = re.compile(r"^```(\w+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
-BLOCKS = FENCE.findall((ROOT / "README.md").read_text())
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+BLOCKS = FENCE.findall(PAGES[0].read_text())
 TABLE_HEAD = "mean absolute error of the next value"
 
 
@@ -26,14 +29,17 @@ def shell_commands():
     return [line for line in joined.splitlines() if line.strip()]
 
 
-def test_the_python_blocks_print_what_stands_below_them(tmp_path, monkeypatch, capsys):
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_the_python_blocks_print_what_stands_below_them(page, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     printed, expected = [], []
     names = {}
-    for (kind, text), following in zip(BLOCKS, [*BLOCKS[1:], ("", "")], strict=True):
+    found = FENCE.findall(page.read_text())
+    for (kind, text), following in zip(found, [*found[1:], ("", "")], strict=True):
         if kind != "python":
             continue
-        exec(compile(text, "README.md", "exec"), names)  # noqa: S102
+        with mock.patch.dict(CELLS):  # a page may put a cell of its own there
+            exec(compile(text, page.name, "exec"), names)  # noqa: S102
         printed.append(sorted(capsys.readouterr().out.splitlines()))
         assert following[0] == "text"
         expected.append(sorted(following[1].splitlines()))
@@ -71,6 +77,12 @@ def test_the_table_of_the_demo(tmp_path):
         # Far outside of what was learned from, rounding is amplified; the mean holds that series.
         far = row[0] in ("rds_cpu_utilization_cc0c53", "mean")
         assert errors["model_mae"] == pytest.approx(gru, abs=0.15 * gru if far else 0.04)
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_links_lead_somewhere(page):
+    for link in re.findall(r"\]\(([^)#]+)", page.read_text()):
+        assert link.startswith("https://") or (page.parent / link).exists(), link
 
 
 def test_make_demo_runs_the_demo():
