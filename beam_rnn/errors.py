@@ -21,8 +21,15 @@ _REPR.maxlist, _REPR.maxstring, _REPR.maxother = 16, 256, 1024
 
 
 def shown(value: object) -> str:
-    """A value as Python writes it, shortened if it is long."""
-    return _REPR.repr(value)
+    """A value as Python writes it, shortened if it is long; text that any coder can encode.
+
+    What cannot be written, as a number of thousands of digits, is named by its type.
+    """
+    try:
+        text = _REPR.repr(value)
+    except Exception as error:  # noqa: BLE001  # a repr may raise anything
+        text = f"<{type(value).__name__} that cannot be shown: {type(error).__name__}>"
+    return text.encode(errors="backslashreplace").decode()
 
 
 class BeamRnnError(Exception):

@@ -82,8 +82,12 @@ class Training:
         check_whole("seed", self.seed, least=0)
         for name in ("clip_norm", "clip_value"):
             limit = getattr(self, name)
-            if limit is not None and not limit > 0:
+            if limit is not None and not (isinstance(limit, (int, float)) and limit > 0):
                 raise ConfigurationError(f"{name} must be above 0 or None, got {limit!r}")
+        if not all(callable(getattr(self.optimizer, name, None)) for name in ("init", "update")):
+            raise ConfigurationError(
+                f"optimizer must be one such as Adam(1e-3), got {self.optimizer!r}"
+            )
         for label, weight in (self.class_weights or {}).items():
             check_number(f"class_weights[{label!r}]", weight)
         self._check_validation()

@@ -7,8 +7,10 @@ Their fields are only ever added to at the end.
 
 import math
 import numbers
+import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from datetime import datetime, timedelta, timezone
+from datetime import date, datetime, timedelta, timezone
+from decimal import Decimal
 from typing import Any, NamedTuple
 
 import apache_beam as beam
@@ -28,6 +30,8 @@ INVALID = "invalid"
 MAX_KEY_BYTES = 1024
 MAX_MICROS = (2**63 - 1) // 1000  # the end of 64-bit nanoseconds, 2262-04-11
 
+_NO_NUMBERS = (bool, np.timedelta64)  # Python and numpy count these as whole numbers
+_DECIMAL = re.compile(r"-?\d+(\.\d*)?")
 _EPOCH = datetime(1970, 1, 1, tzinfo=timezone.utc)
 
 
@@ -210,14 +214,19 @@ def field(record: Any, name: str) -> Any:
         return record[name] if isinstance(record, Mapping) else getattr(record, name)
     except (KeyError, AttributeError) as error:
         raise RecordError(f"the record has no field {name!r}", record) from error
+    except Exception as error:  # a property may raise anything
+        raise RecordError(f"the field {name!r} cannot be read: {error!r}", record) from error
 
 
 def key_text(name: str, value: Any) -> str:
     """A key as text: text as it is, a whole number in decimal, bytes as UTF-8."""
     if isinstance(value, str):
         text = value
-    elif isinstance(value, numbers.Integral) and not isinstance(value, bool):
-        text = str(int(value))
+    elif isinstance(value, numbers.Integral) and not isinstance(value, _NO_NUMBERS):
+        try:
+            text = str(int(value))
+        except ValueError as error:
+            raise RecordError(f"{name} must have fewer digits to be a key", value) from error
     elif isinstance(value, bytes):
         try:
             text = value.decode()
@@ -239,8 +248,8 @@ def micros(name: str, value: Any) -> int:
 
     Args:
         name: The column, for the error.
-        value: A Beam Timestamp, a datetime (UTC if it has no zone), a numpy datetime64, an
-            ISO 8601 text, or seconds since 1970.
+        value: A Beam Timestamp, a datetime or a date (UTC if it has no zone), a numpy
+            datetime64, an ISO 8601 text, or seconds since 1970, as a number or as text.
     """
     try:
         time = _micros(value)
@@ -261,7 +270,9 @@ def _micros(value: Any) -> int:
     if isinstance(value, Timestamp):
         return int(value.micros)
     if isinstance(value, str):
-        value = datetime.fromisoformat(value.strip().replace("Z", "+00:00"))
+        value = _parsed(value.strip())
+    if isinstance(value, date) and not isinstance(value, datetime):
+        value = datetime(value.year, value.month, value.day, tzinfo=timezone.utc)
     if isinstance(value, datetime):
         if value.tzinfo is None:
             value = value.replace(tzinfo=timezone.utc)
@@ -270,16 +281,28 @@ def _micros(value: Any) -> int:
         if np.isnat(value):
             raise ValueError("not a time")
         return int(value.astype("datetime64[us]").astype(np.int64))
-    if isinstance(value, numbers.Integral) and not isinstance(value, bool):
+    if isinstance(value, numbers.Integral) and not isinstance(value, _NO_NUMBERS):
         return int(value) * 1_000_000
-    if isinstance(value, numbers.Real) and not isinstance(value, bool):
+    if isinstance(value, (numbers.Real, Decimal)) and not isinstance(value, _NO_NUMBERS):
         return round(float(value) * 1_000_000)
     raise TypeError(f"{type(value).__name__} is no time")
 
 
+def _parsed(text: str) -> datetime | float:
+    """A time from text: ISO 8601, or else seconds since 1970."""
+    if len(text) == 8 and text.isdecimal():  # Python 3.10 does not know this form
+        return datetime.strptime(text, "%Y%m%d").replace(tzinfo=timezone.utc)
+    try:
+        return datetime.fromisoformat(text.replace("Z", "+00:00"))
+    except ValueError:
+        if not _DECIMAL.fullmatch(text):
+            raise
+        return float(text)
+
+
 def whole(name: str, value: Any) -> int:
     """A sequence number: a whole number of 64 bits."""
-    if not isinstance(value, numbers.Integral) or isinstance(value, bool):
+    if not isinstance(value, numbers.Integral) or isinstance(value, _NO_NUMBERS):
         raise RecordError(f"{name} must be a whole number", value)
     if not -(2**63) <= int(value) < 2**63:
         raise RecordError(f"{name} must be a whole number of 64 bits", value)
@@ -287,11 +310,12 @@ def whole(name: str, value: Any) -> int:
 
 
 def number(name: str, value: Any) -> float:
-    """An input or a target: a finite number; True is 1."""
+    """An input or a target: a finite number; True is 1, and -0 is 0."""
     if type(value) is not float:
         if isinstance(value, (list, tuple, np.ndarray)):
             raise RecordError(f"{name} must be one number, not a list of {_length(value)}", value)
-        if not isinstance(value, (numbers.Real, np.bool_)):
+        real = isinstance(value, (numbers.Real, Decimal, np.bool_))
+        if not real or isinstance(value, np.timedelta64):
             raise RecordError(f"{name} must be a number", value)
         try:
             value = float(value)
@@ -299,7 +323,7 @@ def number(name: str, value: Any) -> float:
             raise RecordError(f"{name} must be a number of 64 bits", value) from error
     if not math.isfinite(value):
         raise RecordError(f"{name} must be finite", value)
-    return value
+    return value + 0.0
 
 
 def one_of(name: str, value: Any, classes: Mapping[str, int]) -> list[float]:

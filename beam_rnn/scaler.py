@@ -18,6 +18,7 @@ import numpy as np
 from beam_rnn.cells import Array
 from beam_rnn.checks import check_choice
 from beam_rnn.columns import Columns
+from beam_rnn.errors import TrainingError
 
 SCALERS = ("per_key", "global", "none")
 """per_key: each key by its own mean and standard deviation, and a key never seen by those
@@ -103,6 +104,7 @@ class Scaler:
         return Scaler(Scaling(zero(inputs), one(inputs), zero(targets), one(targets)), {})
 
     @staticmethod
+    @np.errstate(over="ignore", invalid="ignore")  # numbers too great are an error of their own
     def fit(
         values: Mapping[str, tuple[Array, Array]],
         columns: Columns,
@@ -119,6 +121,9 @@ class Scaler:
             columns: Their names.
             kind: One of `SCALERS`.
             targets: Whether targets are scaled too; if not, they stay as they are.
+
+        Raises:
+            TrainingError: Numbers so great that their variance is not finite.
         """
         check_choice("scaler", kind, SCALERS)
         if kind == "none":
@@ -127,10 +132,10 @@ class Scaler:
         keys = {}
         for key in sorted(values):
             sums = _Sums.of(values[key][0]), _Sums.of(values[key][1])
-            keys[key] = _scaling(*sums, columns, targets)
+            keys[key] = _scaling(key, *sums, columns, targets)
             total = sums if total is None else (total[0].merge(sums[0]), total[1].merge(sums[1]))
         assert total is not None, "fit is called with at least one key"
-        return Scaler(_scaling(*total, columns, targets), keys if kind == "per_key" else {})
+        return Scaler(_scaling("all", *total, columns, targets), keys if kind == "per_key" else {})
 
     def to_json(self) -> dict[str, Any]:
         """The scaler as JSON values, exact."""
@@ -154,8 +159,17 @@ class Scaler:
         return Scaler(scaling(values["default"]), keys)
 
 
-def _scaling(inputs: _Sums, targets: _Sums, columns: Columns, scale_targets: bool) -> Scaling:
+def _scaling(
+    key: str, inputs: _Sums, targets: _Sums, columns: Columns, scale_targets: bool
+) -> Scaling:
     input_stats, target_stats = inputs.center_and_scale(), targets.center_and_scale()
+    for names, stats in ((columns.inputs, input_stats), (columns.target_names, target_stats)):
+        beyond = ~(np.isfinite(stats[0]) & np.isfinite(stats[1]))
+        if beyond.any():
+            raise TrainingError(
+                f"the numbers of {names[int(beyond.argmax())]!r} of key {key!r} are too great to "
+                "be scaled: is there a mark for missing values among them?"
+            )
     if not scale_targets:
         return Scaling(*input_stats, *map(np.full_like, target_stats, (0.0, 1.0)))
     for i, name in enumerate(columns.targets):

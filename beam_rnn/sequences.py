@@ -4,6 +4,7 @@ from collections.abc import Iterable, Iterator
 
 import apache_beam as beam
 import numpy as np
+from apache_beam.metrics import Metrics
 
 from beam_rnn.batches import Sequence
 from beam_rnn.columns import Columns
@@ -70,12 +71,16 @@ def cut(
 
 
 class CutSequences(beam.DoFn):
-    """`cut` for each key."""
+    """`cut` for each key; counts those with too few records for a step."""
 
     def __init__(self, columns: Columns, length: int | None, stride: int | None, fraction: float):
         self._arguments = columns, length, stride, fraction
+        self._too_short = Metrics.counter("beam_rnn", "keys_too_short")
 
     def process(self, element: tuple[str, Iterable[bytes]]) -> Iterator[Sequence]:
         """A key and all its records in, its sequences out."""
         key, records = element
-        yield from cut(key, records, *self._arguments)
+        sequences = cut(key, records, *self._arguments)
+        if not sequences:
+            self._too_short.inc()
+        yield from sequences

@@ -131,3 +131,8 @@ def decode_records(data: Sequence[bytes]) -> tuple[Array, Array]:
 def record_time(data: bytes) -> int:
     """The event time of an encoded record, without decoding the rest."""
     return int(_RECORD_HEADER.unpack_from(data)[1])
+
+
+def first_numbers(data: bytes, n: int) -> bytes:
+    """The encoded record with its first n numbers alone, as without its targets."""
+    return data[: _RECORD_HEADER.size + 8 * n]

@@ -50,16 +50,27 @@ LATE = "late"
 MILLISECOND = 1000  # microseconds
 
 
+class LoadedModel:
+    """A model, and what loading it took until that was reported."""
+
+    def __init__(self, path: str):
+        started = time.monotonic()
+        self.model = read_model(path)
+        self.milliseconds: int | None = int((time.monotonic() - started) * 1000)
+
+
 class ModelLoader:
     """Loads a weights file once a process, however many DoFns use it."""
 
     def __init__(self, path: str):
         self.path = path
         self._shared = Shared()
+        self._loaded: LoadedModel | None = None
 
     def model(self) -> Model:
         """The model; loaded by the first call of the process."""
-        return self._shared.acquire(self._load, tag=self.path)
+        self._loaded = self._shared.acquire(self._load, tag=self.path)
+        return self._loaded.model
 
     def reader(self) -> RecordReader:
         """What reads the records that the model was trained on."""
@@ -67,9 +78,19 @@ class ModelLoader:
         assert columns is not None, "a model without columns is refused when it is loaded"
         return RecordReader(columns)
 
-    def _load(self) -> Model:
-        started = time.monotonic()
-        model = read_model(self.path)
+    def report(self) -> None:
+        """Counts the load, once; in a bundle, since Beam takes no metrics in `setup`."""
+        loaded = self._loaded
+        if loaded is None or loaded.milliseconds is None:
+            return
+        milliseconds, loaded.milliseconds = loaded.milliseconds, None
+        size = sum(value.nbytes for value in loaded.model.parameters.values())
+        Metrics.distribution("beam_rnn", "load_model_latency_milli_secs").update(milliseconds)
+        Metrics.distribution("beam_rnn", "model_byte_size").update(size)
+
+    def _load(self) -> LoadedModel:
+        loaded = LoadedModel(self.path)
+        model = loaded.model
         if model.columns is None:
             raise WeightsError(
                 f"{self.path!r} names no columns, so no record can be read for it: train it in "
@@ -80,13 +101,9 @@ class ModelLoader:
                 f"{self.path!r} holds a bidirectional network, which needs whole sequences: a "
                 "stream can be stepped by a network with bidirectional=False alone"
             )
-        elapsed = (time.monotonic() - started) * 1000
-        size = sum(value.nbytes for value in model.parameters.values())
-        Metrics.distribution("beam_rnn", "load_model_latency_milli_secs").update(int(elapsed))
-        Metrics.distribution("beam_rnn", "model_byte_size").update(size)
         described = model.network.to_json()
         logger.info("loaded %s: %s, digest %s", self.path, described, model.digest[:12])
-        return model
+        return loaded
 
 
 class Stepper:
@@ -121,12 +138,12 @@ class Stepper:
             with np.errstate(over="ignore", invalid="ignore"):
                 x = model.scaled(key, inputs)[np.newaxis].astype(np.float32)
                 values, y = model.step(state.values[np.newaxis], x)
-            if not all(np.isfinite(array).all() for array in (x, values, y)):
+                outputs = model.restored(key, y[0])
+            if not all(np.isfinite(array).all() for array in (x, values, outputs)):
                 self._invalid.inc()
                 reason = "the step left the range of numbers; the state before it was kept"
                 results.append((record.time, poisoned(key, inputs, reason)))
                 continue
-            outputs = model.restored(key, y[0])
             state = KeyState(digest, state.steps + 1, record.time, values[0])
             shown = values[0].astype("<f4", copy=False).tobytes() if self._with_state else b""
             prediction = Prediction(key, record.time, state.steps, outputs.tolist(), digest, shown)
@@ -153,6 +170,10 @@ class StepOnArrival(beam.DoFn):
     def setup(self) -> None:
         """Loads the model."""
         self._stepper = Stepper(self._loader.model(), self._with_state)
+
+    def start_bundle(self) -> None:
+        """Reports what loading took, if this worker did it."""
+        self._loader.report()
 
     def process(
         self, element: tuple[str, bytes], state: Any = beam.DoFn.StateParam(STATE)
@@ -192,6 +213,10 @@ class StepInOrder(beam.DoFn):
     def setup(self) -> None:
         """Loads the model."""
         self._stepper = Stepper(self._loader.model(), self._with_state)
+
+    def start_bundle(self) -> None:
+        """Reports what loading took, if this worker did it."""
+        self._loader.report()
 
     def process(
         self,

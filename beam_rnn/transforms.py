@@ -10,7 +10,7 @@ from apache_beam.io import fileio
 from apache_beam.transforms.window import GlobalWindows, NonMergingWindowFn
 
 from beam_rnn.batches import Sequence
-from beam_rnn.checks import check_choice, check_whole
+from beam_rnn.checks import check_choice, check_number, check_whole
 from beam_rnn.columns import Columns
 from beam_rnn.errors import ConfigurationError
 from beam_rnn.fit import Training
@@ -31,6 +31,8 @@ from beam_rnn.storage import read_model
 from beam_rnn.training import TrainModel, WriteWeights
 
 ORDERS = ("event_time", "arrival")
+MAX_SECONDS = 1e9
+"""More than that is no time to wait, but a number in another unit."""
 
 
 class SequencesOutputs(NamedTuple):
@@ -92,6 +94,7 @@ class Sequences(beam.PTransform):
                 check_whole(name, value)
         if stride is not None and length is None:
             raise ConfigurationError(f"stride={stride!r} needs a length")
+        check_number("fraction", fraction)
         if not 0 < fraction <= 1:
             raise ConfigurationError(f"fraction must be in (0, 1], got {fraction!r}")
         self._columns = columns
@@ -159,7 +162,11 @@ class WriteModel(beam.PTransform):
     or the new one and never a part.
 
     Args:
-        path: The file, on any filesystem that Beam knows.
+        path: The file, on any filesystem that Beam knows. Folders that are not there are made.
+
+    Raises:
+        ConfigurationError: At construction of the pipeline: models of several windows, which
+            would overwrite each other.
     """
 
     def __init__(self, path: str | os.PathLike[str]):
@@ -168,6 +175,11 @@ class WriteModel(beam.PTransform):
 
     def expand(self, pcoll: PCollection[Model]) -> PCollection[str]:
         """Gather the models of a path, which must be one, and write it."""
+        if not isinstance(pcoll.windowing.windowfn, GlobalWindows):
+            raise ConfigurationError(
+                f"the models of all windows of {pcoll.windowing.windowfn} would overwrite each "
+                f"other in {self._path!r}: put them into the global window, or train on it"
+            )
         path = self._path
         return (
             pcoll
@@ -230,9 +242,9 @@ class Predict(beam.PTransform):
         super().__init__()
         self._weights = _path("weights", weights)
         check_choice("order", order, ORDERS)
-        if not 0 <= wait < float("inf"):
-            raise ConfigurationError(f"wait must be 0 seconds or more, got {wait!r}")
-        if not 1e-3 <= grid < float("inf") or round(grid * 1e3) != round(grid * 1e3, 6):
+        check_number("wait, in seconds,", wait, below=MAX_SECONDS)
+        check_number("grid, in seconds,", grid, least=1e-3, below=MAX_SECONDS)
+        if round(grid * 1e3) != round(grid * 1e3, 6):
             raise ConfigurationError(
                 f"grid must be a whole number of milliseconds, in seconds, got {grid!r}"
             )

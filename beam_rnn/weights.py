@@ -53,13 +53,15 @@ def save(model: Model, path: str | os.PathLike[str]) -> None:
 
     Args:
         model: The model, its parameters float32.
-        path: The file; one that is there is replaced in one move.
+        path: The file; one that is there is replaced in one move. Folders that are not there
+            are made.
 
     Raises:
         WeightsError: The parameters are not float32.
     """
     target = Path(path)
     temporary = target.with_name(f".{target.name}.{uuid.uuid4().hex}")
+    target.parent.mkdir(parents=True, exist_ok=True)
     try:
         temporary.write_bytes(to_bytes(model))
         temporary.replace(target)

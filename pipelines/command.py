@@ -47,8 +47,11 @@ def beam_options(flags: Sequence[str]) -> PipelineOptions:
 
 
 def number_columns(columns: Columns) -> list[str]:
-    """The columns of a text file that are read as numbers where they can be."""
-    more = [name for name in (columns.time, columns.sequence) if name is not None]
+    """The columns of a text file that are read as numbers where they can be.
+
+    Not that of the time: 20140701 is a day, and 1404172800 are seconds since 1970.
+    """
+    more = [name for name in (columns.sequence, columns.weight) if name is not None]
     return [*columns.inputs, *columns.targets, *more]
 
 

@@ -26,7 +26,7 @@ from beam_rnn import Model, Predict, Prediction
 from beam_rnn.cells import Array
 from beam_rnn.errors import ConfigurationError, RecordError
 from beam_rnn.records import INVALID, ReadRecords, RecordReader
-from beam_rnn.state import decode_records, record_time
+from beam_rnn.state import decode_records, first_numbers, record_time
 from beam_rnn.storage import read_model
 from pipelines import command
 from pipelines.files import ReadFiles, WriteAside
@@ -155,8 +155,11 @@ def score(
     """
     columns = model.columns
     assert columns is not None, "pipelines train models with columns"
-    times, numbers = decode_records(sorted(set(records)))
-    inputs, targets = np.split(numbers, [len(columns.inputs)], axis=1)
+    # Records that differ in their targets alone are one to `Predict`: it sees the inputs.
+    distinct = {first_numbers(record, len(columns.inputs)): record for record in sorted(records)}
+    times, numbers = decode_records(list(distinct.values()))
+    ends = np.cumsum([len(columns.inputs), columns.target_size])
+    inputs, targets, _ = np.split(numbers, ends, axis=1)
     first = int(np.searchsorted(times, model.training.get("until", {}).get(key, -1), "right"))
     streamed = sorted(predictions, key=lambda row: row.step)
     if not streamed:

@@ -16,11 +16,15 @@ from apache_beam.io import fileio
 from apache_beam.io.filebasedsink import FileBasedSink
 from apache_beam.io.filesystem import CompressionTypes
 
-from beam_rnn.errors import ConfigurationError
+from beam_rnn.errors import BeamRnnError, ConfigurationError, shown
 
 logger = logging.getLogger("beam_rnn.pipelines")
 
 SUFFIXES = (".csv", ".parquet", ".arrow", ".jsonl")
+
+
+class UnreadableFileError(BeamRnnError):
+    """A file is not what its suffix says."""
 
 
 def suffix(path: str) -> str:
@@ -76,32 +80,54 @@ def read_file(
     path = file.metadata.path
     name = os.path.relpath(path, root) if root else path
     readers = {".csv": _csv, ".parquet": _parquet, ".arrow": _arrow, ".jsonl": _json_lines}
-    with file.open() as stream:
-        for record in readers[suffix(path)](stream, numbers):
-            yield {"filename": name, **record}
+    try:
+        with file.open() as stream:
+            for record in readers[suffix(path)](stream, numbers):
+                yield {"filename": name, **record}
+    except (csv.Error, pa.ArrowException) as error:
+        raise UnreadableFileError(
+            f"{path!r} cannot be read as a {suffix(path)} file, it is cut, broken or of another "
+            f"format: {error}"
+        ) from error
 
 
 def _csv(stream: BinaryIO, numbers: Collection[str]) -> Iterator[dict[str, Any]]:
     text = io.TextIOWrapper(stream, "utf-8-sig", errors="surrogateescape", newline="")
-    for row in csv.DictReader(text, restkey="more fields than columns"):
+    lines = csv.reader(text)
+    names = next(lines, [])
+    for fields in lines:
+        if not fields:  # an empty line
+            continue
+        if len(fields) != len(names):
+            what = f"a line of {len(fields)} fields, not {len(names)}"
+            yield {what: [_text(field) for field in fields]}
+            continue
+        row = dict(zip(names, fields, strict=True))
+        for name in numbers & row.keys():
+            if "\n" in row[name]:
+                raise csv.Error(
+                    f"line {lines.line_num} ends a quoted {name!r} of several lines, "
+                    f"{shown(row[name])}: a quote before it was not closed"
+                )
         yield {k: _number(v) if k in numbers else _text(v) for k, v in row.items()}
 
 
-def _text(value: Any) -> Any:
+def _text(value: str) -> str | bytes:
     """Text, or the bytes that are no UTF-8: they make that record alone a dead letter."""
     try:
         value.encode()
     except UnicodeEncodeError:
         return value.encode(errors="surrogateescape")
-    except AttributeError:  # None, where a line has too few fields
-        return value
     return value
 
 
-def _number(text: Any) -> Any:
+def _number(text: str) -> float | str | bytes:
+    """A number, or the text that is none: it makes that record alone a dead letter."""
+    if "_" in text:  # Python's own 1_000
+        return _text(text)
     try:
         return float(text) if not text.lstrip("-").isdecimal() else int(text)
-    except (ValueError, AttributeError):
+    except ValueError:
         return _text(text)
 
 
@@ -124,7 +150,7 @@ def _json_lines(stream: BinaryIO, _: Collection[str]) -> Iterator[dict[str, Any]
             record = json.loads(line)
             if b"\\u" in line:  # it may be half of a surrogate pair, which no coder can encode
                 json.dumps(record, ensure_ascii=False).encode()
-        except ValueError:
+        except (ValueError, RecursionError):
             record = None
         yield record if isinstance(record, dict) else {"not a JSON object": line.strip()}
 
@@ -140,6 +166,10 @@ class WriteFile(beam.PTransform):
     def __init__(self, path: str, schema: pa.Schema):
         super().__init__()
         self._suffix = suffix(path)
+        if self._suffix in (".arrow", ".parquet") and not path.lower().endswith(self._suffix):
+            raise ConfigurationError(
+                f"{self._suffix} files are not compressed as a whole, got {path!r}"
+            )
         self._path = path
         self._schema = schema
 

@@ -11,6 +11,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from beam_rnn import weights as weights_file
+from beam_rnn.errors import ConfigurationError
 from pipelines import command, demo, evaluate, predict, train
 
 ROOT = Path(__file__).parent.parent
@@ -237,7 +238,7 @@ def test_bad_lines_are_set_aside_and_the_rest_goes_on(weights, data, tmp_path):
     letters = Path(f"{output}.invalid.jsonl").read_text().splitlines()
     reasons = {(json.loads(line)["reason"], json.loads(line)["value"]) for line in letters}
     assert ("load must be a number", "'n/a'") in reasons
-    assert ("load must be a number", "None") in reasons
+    assert any("a line of 2 fields, not 4" in value for _, value in reasons)
     assert ("city must be UTF-8", r"b'B\xffrn'") in reasons
     assert any(value == "'never'" for _, value in reasons)
     assert len(letters) == 4
@@ -255,6 +256,56 @@ def test_bad_json_lines_are_set_aside(weights, data, tmp_path):
 
     assert in_order(read(output)) == in_order(read(reference))
     assert len(Path(f"{output}.invalid.jsonl").read_text().splitlines()) == 5
+
+
+def test_a_line_with_a_decimal_comma_is_no_record_of_another_number(weights, data, tmp_path):
+    source, output = tmp_path / "data.csv", tmp_path / "predictions.csv"
+    lines = ["Bern,1500000000,1,5,0.5", "Bern,1500000001,1_5,0.5", "Bern,20140701,1,0.5"]
+    source.write_text("\n".join([data.read_text().splitlines()[0], *lines]))
+
+    predict.main([f"--input={source}", f"--weights={weights}", f"--output={output}"])
+
+    (prediction,) = read(output)
+    assert prediction["time"].startswith("2014-07-01 00:00:00")
+    letters = Path(f"{output}.invalid.jsonl").read_text()
+    assert "a line of 5 fields, not 4" in letters
+    assert "'1_5'" in letters
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("data.csv", 'city,at,load,heat\nBern,1,"2,3\nBern,2,2,3\nOslo,3,1",1\n', "not closed"),
+        ("data.csv", 'city,at,load,heat\nBern,1,"' + "x" * 200_000, "field larger than"),
+        ("data.parquet", "PAR1 no more", r"cannot be read as a \.parquet file"),
+        ("data.arrow", "ARROW1 no more", r"cannot be read as a \.arrow file"),
+    ],
+    ids=["quote", "endless quote", "parquet", "arrow"],
+)
+def test_a_broken_file_is_named(name, content, message, weights, tmp_path):
+    (tmp_path / name).write_text(content)
+    flags = [f"--input={tmp_path / name}", f"--weights={weights}", f"--output={tmp_path}/o.csv"]
+    with pytest.raises(Exception, match=message) as error:
+        predict.main(flags)
+    assert str(tmp_path / name) in str(error.value)
+    assert type(error.value).__name__ == "UnreadableFileError"
+
+
+def test_a_deeply_nested_line_is_set_aside(weights, tmp_path):
+    source, output = tmp_path / "data.jsonl", tmp_path / "o.csv"
+    good = {"city": "Bern", "at": 1, "load": 1, "heat": 2}
+    source.write_text("[" * 100_000 + "\n" + json.dumps(good))
+
+    predict.main([f"--input={source}", f"--weights={weights}", f"--output={output}"])
+
+    assert len(read(output)) == 1
+    assert len(Path(f"{output}.invalid.jsonl").read_text().splitlines()) == 1
+
+
+def test_an_arrow_file_is_not_compressed_as_a_whole(weights, data, tmp_path):
+    flags = [f"--input={data}", f"--weights={weights}", f"--output={tmp_path}/o.arrow.gz"]
+    with pytest.raises(ConfigurationError, match=r"not compressed as a whole, got .*o\.arrow\.gz"):
+        predict.main(flags)
 
 
 def test_training_sets_bad_lines_aside_and_says_so(data, weights, tmp_path, caplog):

@@ -1,5 +1,6 @@
 import itertools
 import random
+from datetime import timedelta
 from typing import NamedTuple
 
 import apache_beam as beam
@@ -15,6 +16,7 @@ from hypothesis import strategies as st
 from beam_rnn import Columns, Network, Predict
 from beam_rnn.errors import ConfigurationError
 from beam_rnn.scaler import Scaler
+from beam_rnn.weights import load
 from tests.engines import ENGINES, Collect, Outputs, predict, run
 from tests.models import COLUMNS, random_model, saved
 from tests.oracle import expected, streamed
@@ -166,6 +168,12 @@ def counter(result, name):
     return sum(metric.result for metric in found["counters"])
 
 
+def distribution(result, name):
+    found = result.metrics().query(MetricsFilter().with_namespace("beam_rnn").with_name(name))
+    (metric,) = found["distributions"]
+    return metric.result
+
+
 def test_counters(weights):
     records = [row(1), row(2), row(2), *BAD]
     _, result = run(lambda p: Outputs(p | beam.Create(records) | Predict(weights)))
@@ -174,6 +182,9 @@ def test_counters(weights):
     assert counter(result, "records_duplicate") == 1
     assert counter(result, "records_invalid") == len(BAD)
     assert counter(result, "records_late") == 0
+    size = sum(value.nbytes for value in load(weights).parameters.values())
+    assert distribution(result, "model_byte_size").sum == size
+    assert distribution(result, "load_model_latency_milli_secs").count == 1
 
 
 def stream(*events):
@@ -410,9 +421,12 @@ def test_a_model_without_columns_is_refused(tmp_path):
         ({"weights": ""}, "weights must be the path of a file, got ''"),
         ({"weights": 5}, "got 5"),
         ({"order": "time"}, "order must be one of .* got 'time'"),
-        ({"wait": -1}, "wait must be 0 seconds or more, got -1"),
+        ({"wait": -1}, r"wait, in seconds, must be in \[0, 1000000000.0\), got -1"),
+        ({"wait": "60"}, "wait, in seconds, must be .* got '60'"),
+        ({"wait": timedelta(seconds=60)}, "wait, in seconds, must be .* got datetime.timedelta"),
+        ({"grid": 1e308}, r"grid, in seconds, must be .* got 1e\+308"),
         ({"wait": float("inf")}, "got inf"),
-        ({"grid": 0}, "grid must be a whole number of milliseconds, in seconds, got 0"),
+        ({"grid": 0}, "grid, in seconds, must be .* got 0"),
         ({"grid": 0.0015}, r"got 0\.0015"),
     ],
 )

@@ -1,4 +1,5 @@
 import datetime as dt
+import decimal
 import fractions
 import math
 from dataclasses import replace
@@ -46,8 +47,9 @@ def read(record, **arguments):
         Reading("a", 1_500_000_000, 1.5, -2),
         {**GOOD, "x": np.float64(1.5), "y": np.int8(-2), "t": np.int64(1_500_000_000)},
         {**GOOD, "id": b"a", "x": fractions.Fraction(3, 2)},
+        {**GOOD, "x": decimal.Decimal("1.5")},
     ],
-    ids=["dict", "row", "namedtuple", "numpy", "bytes and fraction"],
+    ids=["dict", "row", "namedtuple", "numpy", "bytes and fraction", "decimal"],
 )
 def test_every_kind_of_record_reads_the_same(record):
     key, data = read(record)
@@ -92,6 +94,46 @@ def test_the_weight_of_a_record_comes_last():
     assert RecordReader(columns).read(GOOD).key == "a"  # a prediction needs none
 
 
+class Lazy:
+    id, t, y = "a", 1, 2.0
+
+    @property
+    def x(self):
+        raise OSError("the file is gone")
+
+    def __repr__(self):
+        return "half a pair: \ud800"
+
+
+@pytest.mark.parametrize(
+    ("record", "reason"),
+    [
+        ({**GOOD, "x": 10**5000}, "x must be a number of 64 bits"),
+        ({**GOOD, "id": 10**5000}, "id must have fewer digits to be a key"),
+        ({**GOOD, "t": 10**5000}, "t must be between 1970 and 2262"),
+        ({**GOOD, "id": np.timedelta64(5, "s")}, "id must be text"),
+        ({**GOOD, "x": np.timedelta64(5, "s")}, "x must be a number"),
+        ({**GOOD, "t": np.timedelta64(5, "s")}, "t must be a time"),
+        (Lazy(), "the field 'x' cannot be read: OSError('the file is gone')"),
+    ],
+    ids=["huge number", "huge key", "huge time", "span key", "span", "span time", "lazy"],
+)
+def test_what_cannot_even_be_shown_is_a_dead_letter_too(record, reason):
+    reader = RecordReader(COLUMNS)
+    with pytest.raises(RecordError) as refused:
+        reader.read(record)
+    letter = reader.invalid(record, refused.value)
+
+    assert letter.reason.startswith(reason)
+    for text in (str(refused.value), *letter):
+        text.encode()  # no coder stumbles over it
+
+
+def test_minus_zero_is_zero():
+    minus, plus = ({**GOOD, "x": x} for x in (-0.0, 0.0))
+    assert RecordReader(COLUMNS).read(minus) == RecordReader(COLUMNS).read(plus)
+
+
 def test_records_for_training_have_their_targets():
     assert read(GOOD, targets=True)[1].numbers.tolist() == [1.5, -2.0, 7.0]
     with pytest.raises(RecordError, match="the record has no field 'z'"):
@@ -104,6 +146,11 @@ def test_records_for_training_have_their_targets():
         "2014-07-01 00:00:00",
         "2014-07-01T00:00:00Z",
         "2014-07-01T02:00:00+02:00",
+        "20140701",
+        "1404172800",
+        " 1404172800.0 ",
+        decimal.Decimal(1_404_172_800),
+        dt.date(2014, 7, 1),
         dt.datetime(2014, 7, 1),  # noqa: DTZ001
         dt.datetime(2014, 7, 1, tzinfo=dt.timezone.utc),
         dt.datetime(2014, 6, 30, 19, tzinfo=dt.timezone(dt.timedelta(hours=-5))),
@@ -114,6 +161,7 @@ def test_records_for_training_have_their_targets():
         1_404_172_800.0,
         np.int32(1_404_172_800),
     ],
+    ids=repr,
 )
 def test_every_kind_of_time_reads_the_same(value):
     assert micros("t", value) == 1_404_172_800_000_000

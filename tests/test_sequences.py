@@ -154,6 +154,7 @@ def test_or_becomes_a_dead_letter(engine):
         ({"length": 0}, "length must be a whole number of at least 1, got 0"),
         ({"length": 5, "stride": -1}, "stride must be a whole number of at least 1, got -1"),
         ({"stride": 5}, "stride=5 needs a length"),
+        ({"fraction": "0.6"}, "fraction must be .* got '0.6'"),
         ({"fraction": 0}, r"fraction must be in \(0, 1\], got 0"),
         ({"fraction": 60}, r"fraction must be in \(0, 1\], got 60"),
     ],

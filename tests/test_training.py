@@ -4,6 +4,8 @@ import random
 import apache_beam as beam
 import numpy as np
 import pytest
+from apache_beam.metrics import MetricsFilter
+from apache_beam.transforms.window import FixedWindows
 
 from beam_rnn import (
     Adam,
@@ -162,6 +164,37 @@ def test_two_models_for_one_path_are_an_error(tmp_path):
     assert not list(tmp_path.iterdir())
 
 
+def test_models_of_several_windows_do_not_overwrite_each_other(tmp_path):
+    def build(p):
+        windows = p | beam.Create(waves()) | beam.WindowInto(FixedWindows(25))
+        return windows | Sequences(COLUMNS) | Train(NETWORK) | WriteModel(tmp_path / "w.arrow")
+
+    with pytest.raises(ConfigurationError, match=r"would overwrite each other in .*w\.arrow"):
+        run(build)
+
+
+def test_folders_that_are_not_there_are_made(tmp_path):
+    path = tmp_path / "new" / "folder" / "weights.arrow"
+    run(lambda p: p | beam.Create([fit(NETWORK, [wave()], QUICK)]) | WriteModel(path))
+    assert weights_file.load(path).columns == COLUMNS
+
+
+def test_a_number_too_great_to_be_scaled_is_named():
+    spoilt = wave(key="b")
+    spoilt.inputs[7] = 1e200
+    with pytest.raises(TrainingError, match="the numbers of 'x' of key 'b' are too great to be"):
+        fit(NETWORK, [wave(), spoilt], QUICK)
+
+
+def test_keys_with_too_few_records_are_counted():
+    columns = Columns(key="id", time="t", inputs=["x"], horizon=3)
+    records = [*waves(count=2), *({"id": "short", "t": t, "x": 1.0} for t in range(3))]
+    _, result = run(lambda p: p | beam.Create(records) | Sequences(columns) | Collect())
+
+    found = result.metrics().query(MetricsFilter().with_name("keys_too_short"))
+    assert [metric.result for metric in found["counters"]] == [1]
+
+
 def test_no_file_for_a_pattern_is_an_error():
     with pytest.raises(Exception, match="nowhere"):
         run(lambda p: p | ReadModel("/nowhere/*.arrow"))
@@ -283,6 +316,12 @@ def test_classes_are_learned_and_streamed(engine, tmp_path):
         (lambda: Training(seed=-1), "seed must be a whole number of at least 0, got -1"),
         (lambda: Training(clip_norm=0), "clip_norm must be above 0 or None, got 0"),
         (lambda: Training(clip_value=-1), "clip_value must be above 0 or None, got -1"),
+        (lambda: Training(clip_norm="1"), "clip_norm must be above 0 or None, got '1'"),
+        (lambda: Training(bptt=24), "bptt must be a Bptt, got 24"),
+        (
+            lambda: Training(optimizer="adam"),
+            r"optimizer must be one such as Adam\(1e-3\), got 'ad",
+        ),
         (lambda: Train("gru"), r"network must be a Network, got 'gru' \(str\)"),
         (lambda: Train(NETWORK, 20), r"training must be a Training, got 20 \(int\)"),
         (lambda: WriteModel(None), "path must be the path of a file, got None"),

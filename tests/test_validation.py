@@ -130,6 +130,22 @@ def test_the_rate_falls_on_a_plateau():
     assert len(set(falling)) == 5
 
 
+class SignDescent:
+    """An optimiser of a user's, without a rate."""
+
+    def init(self, parameters):
+        return {}
+
+    def update(self, gradients, state, parameters):
+        return {k: w - 0.01 * np.sign(gradients[k]) for k, w in parameters.items()}, state
+
+
+def test_an_optimizer_of_a_user_trains():
+    model = fit(NETWORK, [wave()], Training(epochs=5, optimizer=SignDescent()))
+    curve = model.training["loss_curve"]
+    assert curve[-1] < curve[0]
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
@@ -137,7 +153,7 @@ def test_the_rate_falls_on_a_plateau():
         ({"patience": 3}, "patience=3 waits for a lower validation loss: give a share"),
         ({"validation": 0.1, "patience": 0}, "patience must be .* at least 1, got 0"),
         ({"plateau": 3}, "plateau must be a Plateau, got 3"),
-        ({"plateau": Plateau(), "optimizer": object()}, "needs a learning_rate to lower"),
+        ({"plateau": Plateau(), "optimizer": SignDescent()}, "needs a learning_rate to lower"),
         ({"dropout": 0.5}, "dropout must be a Dropout, got 0.5"),
     ],
 )
