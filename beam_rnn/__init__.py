@@ -8,7 +8,13 @@ from beam_rnn.fit import Training
 from beam_rnn.model import Model
 from beam_rnn.network import Network
 from beam_rnn.optimizers import Adam, AdamW, RmsProp, Sgd
-from beam_rnn.records import InvalidRecord, LateRecord, Prediction
+from beam_rnn.records import (
+    EndedSequence,
+    InvalidRecord,
+    LateRecord,
+    Prediction,
+    SequenceGap,
+)
 from beam_rnn.schedules import Cosine, Plateau, StepDecay, Warmup
 from beam_rnn.transforms import Predict, ReadModel, Sequences, Train, WriteModel
 
@@ -21,6 +27,7 @@ __all__ = [
     "Columns",
     "Cosine",
     "Dropout",
+    "EndedSequence",
     "InvalidRecord",
     "LateRecord",
     "Model",
@@ -31,6 +38,7 @@ __all__ = [
     "ReadModel",
     "RmsProp",
     "Sequence",
+    "SequenceGap",
     "Sequences",
     "Sgd",
     "StepDecay",

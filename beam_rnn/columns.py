@@ -1,5 +1,7 @@
 """Which fields of a record mean what."""
 
+import hashlib
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from typing import Any
@@ -32,6 +34,9 @@ class Columns:
             network then gives one output a class.
         weight: A field that says how much the record counts as a target in training: a
             number of at least 0; None if all count alike.
+        start: A field that is true on the record with which a sequence begins, whatever came
+            before it; None if there is none.
+        end: A field that is true on the last record of a sequence; None if there is none.
 
     Raises:
         ConfigurationError: A name that is no text, no inputs, a horizon below 0, classes that
@@ -46,6 +51,8 @@ class Columns:
     horizon: int | Sequence[int] = 1
     classes: Sequence[str | int] = ()
     weight: str | None = None
+    start: str | None = None
+    end: str | None = None
 
     def __post_init__(self) -> None:
         self._check_names()
@@ -72,7 +79,7 @@ class Columns:
             object.__setattr__(self, name, tuple(value))
         if not self.inputs:
             raise ConfigurationError("inputs must name at least one column, got none")
-        for name in ("key", "time", "sequence", "weight"):
+        for name in ("key", "time", "sequence", "weight", "start", "end"):
             value = getattr(self, name)
             optional = name != "key" and value is None
             if not optional and not (isinstance(value, str) and value):
@@ -113,6 +120,12 @@ class Columns:
     def target_size(self) -> int:
         """How many numbers the targets of one horizon are."""
         return len(self.classes) or len(self.targets)
+
+    @property
+    def fingerprint(self) -> bytes:
+        """Eight bytes that differ where a record would be read otherwise for a prediction."""
+        read = (self.key, self.time, self.inputs, self.sequence, self.start, self.end)
+        return hashlib.sha256(json.dumps(read).encode()).digest()[:8]
 
     def check_residual(self) -> None:
         """That a network with residual=True can add each target's last value.

@@ -47,6 +47,7 @@ class Prediction(NamedTuple):
         model: The digest of the model that made it.
         state: The hidden state after the step, raw little-endian float32; empty unless
             `Predict(with_state=True)`.
+        sequence: The record's sequence number; 0 if there is none.
     """
 
     key: str
@@ -55,6 +56,7 @@ class Prediction(NamedTuple):
     outputs: Sequence[float]
     model: str
     state: bytes
+    sequence: int
 
     @property
     def event_time(self) -> Timestamp:
@@ -63,19 +65,63 @@ class Prediction(NamedTuple):
 
 
 class LateRecord(NamedTuple):
-    """A record that came after its key's hidden state had passed its time.
+    """A record that came after its key's hidden state had passed its place.
 
     Attributes:
         key: The record's key, as text.
         time: The record's event time, in microseconds since 1970.
         behind: How far behind the key's last step that is, in microseconds.
         inputs: Its inputs, as recorded.
+        sequence: Its sequence number; 0 if there is none.
     """
 
     key: str
     time: int
     behind: int
     inputs: Sequence[float]
+    sequence: int
+
+
+class EndedSequence(NamedTuple):
+    """A sequence that ended: what came out of it, and why it ended.
+
+    Attributes:
+        key: Its key, as text.
+        steps: How many steps it had.
+        first_time: The event time of its first record, in microseconds since 1970.
+        last_time: The event time of its last record.
+        outputs: The outputs of its last step, in the targets' units.
+        reason: "end" (an end mark), "start" (the start mark of the next one), "idle" (no
+            record for so long), "window" (the end of the Beam window), or "model" (the model
+            changed).
+        model: The digest of the model.
+        state: The hidden state after its last step; empty unless `Predict(with_state=True)`.
+    """
+
+    key: str
+    steps: int
+    first_time: int
+    last_time: int
+    outputs: Sequence[float]
+    reason: str
+    model: str
+    state: bytes
+
+
+class SequenceGap(NamedTuple):
+    """Sequence numbers that were waited for and did not come in time.
+
+    Attributes:
+        key: The key.
+        time: The event time of the record that was stepped without them, in microseconds.
+        first: The first number that is missing.
+        last: The last one.
+    """
+
+    key: str
+    time: int
+    first: int
+    last: int
 
 
 class InvalidRecord(NamedTuple):
@@ -94,7 +140,7 @@ class InvalidRecord(NamedTuple):
     record: str
 
 
-for _row in (Prediction, LateRecord, InvalidRecord):
+for _row in (Prediction, LateRecord, EndedSequence, SequenceGap, InvalidRecord):
     registry.register_row(_row)
 
 
@@ -154,7 +200,12 @@ class RecordReader:
         values = [number(name, field(record, name)) for name in columns.inputs]
         if self._targets:
             values += self._read_targets(record)
-        return Record(key, encode_record(time, sequence, np.array(values)))
+        starts, ends = (
+            name is not None and mark(name, field(record, name))
+            for name in (columns.start, columns.end)
+        )
+        data = encode_record(time, sequence, np.array(values), starts=starts, ends=ends)
+        return Record(key, data)
 
     def _read_targets(self, record: Any) -> list[float]:
         """The numbers of the targets, and the weight if there is one."""
@@ -307,6 +358,15 @@ def whole(name: str, value: Any) -> int:
     if not -(2**63) <= int(value) < 2**63:
         raise RecordError(f"{name} must be a whole number of 64 bits", value)
     return int(value)
+
+
+def mark(name: str, value: Any) -> bool:
+    """A mark: true or false, 1 or 0; None is false."""
+    if value is None or isinstance(value, (bool, np.bool_)):
+        return bool(value)
+    if isinstance(value, numbers.Real) and value in (0, 1):
+        return bool(value)
+    raise RecordError(f"{name} must be true or false", value)
 
 
 def number(name: str, value: Any) -> float:

@@ -1,12 +1,18 @@
 """What is kept for a key <-> bytes; the only module that knows these formats.
 
-Two kinds of bytes are stored in a running pipeline, and outlive it in savepoints:
+Three kinds of bytes are stored in a running pipeline, and outlive it in savepoints:
 
-- the hidden state of a key: version, model digest, step count, time of the last step, then
-  the numbers of the state, raw float32, little-endian;
-- a buffered record: version, time, sequence number, then its numbers, raw float64,
-  little-endian. Time and sequence number are big-endian and never negative, so that the
-  order of the bytes is the order of the records: by time, then sequence number, then value.
+- the hidden state of a key: version, model digest, step count, the times of the first and the
+  last step, the last sequence number, how many numbers and outputs there are, then the numbers
+  of the state, raw float32, the last outputs and the last inputs that are kept to be replayed,
+  raw float64; little-endian;
+- a record: version, time, sequence number, marks, then its numbers, raw float64,
+  little-endian. Time and sequence number are big-endian and never negative, so that the order
+  of the bytes is the order of the records: by time, then sequence number, then marks (a start
+  first, an end last), then the bytes of the numbers;
+- a record that waits: the time when it is due, then the record; and for all that wait of one
+  key: version, fingerprint of the columns that they were read by, and the times for which the
+  timers are set.
 """
 
 import struct
@@ -20,9 +26,12 @@ from beam_rnn.errors import StateError
 
 STATE_VERSION = 1
 RECORD_VERSION = 1
+ARMED_VERSION = 1
 
-_STATE_HEADER = struct.Struct("<B32sqq")
-_RECORD_HEADER = struct.Struct(">BQQ")
+_STATE_HEADER = struct.Struct("<B32sqqqqII")
+_RECORD_HEADER = struct.Struct(">BQQB")
+_DUE = struct.Struct(">q")
+_ARMED = struct.Struct("<B8sqq")
 _SEQUENCE_OFFSET = 1 << 63  # a signed number as one that is never negative
 
 
@@ -31,76 +40,108 @@ class KeyState(NamedTuple):
 
     Attributes:
         digest: The model that made it.
-        steps: How many steps the sequence has had.
-        time: The event time of the last one, in microseconds since 1970.
+        steps: How many steps the sequence has had; 0 between two sequences, when only the time
+            and the number of the last step are known.
+        first_time: The event time of the first of them, in microseconds since 1970.
+        time: The event time of the last one.
+        sequence: Its sequence number.
         values: (state_size,) float32.
+        outputs: (outputs,) float64, those of the last step, in the targets' units.
+        history: (n,) float64, the last inputs, as recorded, one record after the other.
     """
 
     digest: str
     steps: int
+    first_time: int
     time: int
+    sequence: int
     values: Array
+    outputs: Array
+    history: Array
 
 
 def encode_state(state: KeyState) -> bytes:
     """The bytes of a key's state."""
-    digest = bytes.fromhex(state.digest)
-    header = _STATE_HEADER.pack(STATE_VERSION, digest, state.steps, state.time)
-    return header + state.values.astype("<f4", copy=False).tobytes()
+    header = _STATE_HEADER.pack(
+        STATE_VERSION,
+        bytes.fromhex(state.digest),
+        state.steps,
+        state.first_time,
+        state.time,
+        state.sequence,
+        len(state.values),
+        len(state.outputs),
+    )
+    numbers = np.concatenate([state.outputs, state.history])
+    values = state.values.astype("<f4", copy=False).tobytes()
+    return header + values + numbers.astype("<f8", copy=False).tobytes()
 
 
-def decode_state(data: bytes, digest: str, size: int) -> KeyState:
-    """The state of a key, made by the model with that digest.
-
-    Args:
-        data: From `encode_state`.
-        digest: The model that will go on from it.
-        size: The model's state_size.
+def decode_state(data: bytes) -> KeyState:
+    """The inverse of `encode_state`.
 
     Raises:
-        StateError: Another version, another model, or the wrong length.
+        StateError: Another version, or the wrong length.
     """
-    if not data or data[0] != STATE_VERSION:
+    version = data[:1].hex() or None
+    if version != f"{STATE_VERSION:02x}":
         raise StateError(
-            f"stored state has format version {data[:1].hex() or None}, this beam_rnn reads "
-            f"{STATE_VERSION}"
+            f"stored state has format version {version}, this beam_rnn reads {STATE_VERSION}"
         )
-    if len(data) != _STATE_HEADER.size + 4 * size:
+    if len(data) < _STATE_HEADER.size:
         raise StateError(
-            f"stored state has {len(data)} bytes, a state of {size} numbers has "
-            f"{_STATE_HEADER.size + 4 * size}"
+            f"stored state has {len(data)} bytes, its header alone has {_STATE_HEADER.size}"
         )
-    _, made_by, steps, time = _STATE_HEADER.unpack_from(data)
-    if made_by.hex() != digest:
+    _, digest, steps, first_time, time, sequence, values, outputs = _STATE_HEADER.unpack_from(data)
+    size = _STATE_HEADER.size + 4 * values + 8 * outputs
+    if len(data) < size or (len(data) - size) % 8:
         raise StateError(
-            f"stored state was made by the model {made_by.hex()}, the model here is {digest}: "
-            "go on with the old weights, or start the job without its old state"
+            f"stored state has {len(data)} bytes, a state of {values} numbers and {outputs} "
+            f"outputs has {size}, and 8 for each input that is kept"
         )
-    return KeyState(digest, steps, time, np.frombuffer(data, "<f4", offset=_STATE_HEADER.size))
+    numbers = np.frombuffer(data, "<f8", offset=_STATE_HEADER.size + 4 * values)
+    return KeyState(
+        digest.hex(),
+        steps,
+        first_time,
+        time,
+        sequence,
+        np.frombuffer(data, "<f4", values, _STATE_HEADER.size),
+        numbers[:outputs],
+        numbers[outputs:],
+    )
 
 
-def last_time(data: bytes) -> int:
-    """The time of the last step, without decoding the rest."""
-    return int(_STATE_HEADER.unpack_from(data)[3])
+def last_step(data: bytes) -> tuple[int, int]:
+    """The time and the sequence number of the last step, without decoding the rest."""
+    _, _, _, _, time, sequence, _, _ = _STATE_HEADER.unpack_from(data)
+    return time, sequence
 
 
 class BufferedRecord(NamedTuple):
-    """A record that was checked, and waits for its turn.
+    """A record that was checked.
 
     Attributes:
         time: Its event time in microseconds since 1970.
         sequence: Its sequence number, 0 if there is none.
+        starts: Whether a sequence begins with it.
+        ends: Whether a sequence ends with it.
         numbers: (n,) float64.
     """
 
     time: int
     sequence: int
+    starts: bool
+    ends: bool
     numbers: Array
 
 
-def encode_record(time: int, sequence: int, numbers: Array) -> bytes:
+def encode_record(
+    time: int, sequence: int, numbers: Array, *, starts: bool = False, ends: bool = False
+) -> bytes:
     """The bytes of a record; sorted bytes are sorted records, equal ones duplicates."""
-    header = _RECORD_HEADER.pack(RECORD_VERSION, time, sequence + _SEQUENCE_OFFSET)
+    marks = (not starts) + 2 * ends
+    header = _RECORD_HEADER.pack(RECORD_VERSION, time, sequence + _SEQUENCE_OFFSET, marks)
     return header + numbers.astype("<f8", copy=False).tobytes()
 
 
@@ -115,15 +156,21 @@ def decode_record(data: bytes) -> BufferedRecord:
             f"buffered record has format version {data[:1].hex() or None}, this beam_rnn reads "
             f"{RECORD_VERSION}"
         )
-    _, time, sequence = _RECORD_HEADER.unpack_from(data)
+    _, time, sequence, marks = _RECORD_HEADER.unpack_from(data)
     numbers = np.frombuffer(data, "<f8", offset=_RECORD_HEADER.size)
-    return BufferedRecord(time, sequence - _SEQUENCE_OFFSET, numbers)
+    return BufferedRecord(time, sequence - _SEQUENCE_OFFSET, not marks & 1, marks >= 2, numbers)
 
 
 def decode_records(data: Sequence[bytes]) -> tuple[Array, Array]:
     """The times (n,) and numbers (n, numbers) of many records of the same width."""
     width = (len(data[0]) - _RECORD_HEADER.size) // 8
-    layout = [("version", "u1"), ("time", ">u8"), ("sequence", ">u8"), ("numbers", "<f8", width)]
+    layout = [
+        ("version", "u1"),
+        ("time", ">u8"),
+        ("sequence", ">u8"),
+        ("marks", "u1"),
+        ("numbers", "<f8", width),
+    ]
     rows = np.frombuffer(b"".join(data), np.dtype(layout))
     return rows["time"].astype(np.int64), rows["numbers"].reshape(len(data), width).copy()
 
@@ -136,3 +183,56 @@ def record_time(data: bytes) -> int:
 def first_numbers(data: bytes, n: int) -> bytes:
     """The encoded record with its first n numbers alone, as without its targets."""
     return data[: _RECORD_HEADER.size + 8 * n]
+
+
+def record_sequence(data: bytes) -> int:
+    """The sequence number of an encoded record, without decoding the rest."""
+    return int(_RECORD_HEADER.unpack_from(data)[2]) - _SEQUENCE_OFFSET
+
+
+def encode_waiting(due: int, record: bytes) -> bytes:
+    """A record that waits, and when it is due, in microseconds since 1970."""
+    return _DUE.pack(due) + record
+
+
+def decode_waiting(data: bytes) -> tuple[int, bytes]:
+    """The inverse of `encode_waiting`."""
+    return _DUE.unpack_from(data)[0], data[_DUE.size :]
+
+
+class Armed(NamedTuple):
+    """For when the timers of a key are set.
+
+    Attributes:
+        due: The earliest time at which there is something to do, in microseconds since 1970.
+        latest: A time by which all that waited at some moment is due; 0 if there is none.
+    """
+
+    due: int
+    latest: int
+
+
+def encode_armed(armed: Armed, fingerprint: bytes) -> bytes:
+    """The bytes of the timers' times, for records read by columns of that fingerprint."""
+    return _ARMED.pack(ARMED_VERSION, fingerprint, armed.due, armed.latest)
+
+
+def decode_armed(data: bytes, fingerprint: bytes) -> Armed:
+    """The inverse of `encode_armed`.
+
+    Raises:
+        StateError: Another version, or records that were read by other columns.
+    """
+    if len(data) != _ARMED.size or data[0] != ARMED_VERSION:
+        raise StateError(
+            f"stored times of timers have format version {data[:1].hex() or None}, this beam_rnn "
+            f"reads {ARMED_VERSION}"
+        )
+    _, read_by, due, latest = _ARMED.unpack(data)
+    if read_by != fingerprint:
+        raise StateError(
+            f"records wait that were read by columns of fingerprint {read_by.hex()}, those of the "
+            f"model here have {fingerprint.hex()}: start the job without its old state, or go on "
+            "with a model of the same inputs"
+        )
+    return Armed(due, latest)

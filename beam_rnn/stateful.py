@@ -1,16 +1,14 @@
-"""The stateful DoFns: the hidden state of each key, carried from record to record.
+"""The stateful DoFn: it decides when a record has its turn.
 
 State cells, timers and their names are contracts: a running job finds its state by them.
 """
 
-import logging
-import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import apache_beam as beam
-import numpy as np
-from apache_beam.coders import BytesCoder, VarIntCoder
+from apache_beam.coders import BytesCoder
 from apache_beam.metrics import Metrics
 from apache_beam.pvalue import TaggedOutput
 from apache_beam.transforms.timeutil import TimeDomain
@@ -21,228 +19,177 @@ from apache_beam.transforms.userstate import (
     on_timer,
 )
 from apache_beam.transforms.window import TimestampedValue
-from apache_beam.utils.shared import Shared
 from apache_beam.utils.timestamp import Timestamp
 
-from beam_rnn.errors import WeightsError
-from beam_rnn.model import Model
-from beam_rnn.records import (
-    INVALID,
-    InvalidRecord,
-    LateRecord,
-    Prediction,
-    RecordReader,
-    poisoned,
-)
+from beam_rnn.errors import ConfigurationError
+from beam_rnn.loading import ModelLoader
+from beam_rnn.records import INVALID, EndedSequence, InvalidRecord, LateRecord, SequenceGap
 from beam_rnn.state import (
-    KeyState,
+    Armed,
+    decode_armed,
     decode_record,
-    decode_state,
-    encode_state,
-    last_time,
+    decode_waiting,
+    encode_armed,
+    encode_waiting,
+    last_step,
+    record_sequence,
     record_time,
 )
-from beam_rnn.storage import read_model
+from beam_rnn.stepping import Policy, Step, Stepper
 
-logger = logging.getLogger(__name__)
-
-LATE = "late"
+LATE, ENDED, GAPS = "late", "ended", "gaps"
+"""The outputs beside predictions and `INVALID`."""
 MILLISECOND = 1000  # microseconds
-
-
-class LoadedModel:
-    """A model, and what loading it took until that was reported."""
-
-    def __init__(self, path: str):
-        started = time.monotonic()
-        self.model = read_model(path)
-        self.milliseconds: int | None = int((time.monotonic() - started) * 1000)
-
-
-class ModelLoader:
-    """Loads a weights file once a process, however many DoFns use it."""
-
-    def __init__(self, path: str):
-        self.path = path
-        self._shared = Shared()
-        self._loaded: LoadedModel | None = None
-
-    def model(self) -> Model:
-        """The model; loaded by the first call of the process."""
-        self._loaded = self._shared.acquire(self._load, tag=self.path)
-        return self._loaded.model
-
-    def reader(self) -> RecordReader:
-        """What reads the records that the model was trained on."""
-        columns = self.model().columns
-        assert columns is not None, "a model without columns is refused when it is loaded"
-        return RecordReader(columns)
-
-    def report(self) -> None:
-        """Counts the load, once; in a bundle, since Beam takes no metrics in `setup`."""
-        loaded = self._loaded
-        if loaded is None or loaded.milliseconds is None:
-            return
-        milliseconds, loaded.milliseconds = loaded.milliseconds, None
-        size = sum(value.nbytes for value in loaded.model.parameters.values())
-        Metrics.distribution("beam_rnn", "load_model_latency_milli_secs").update(milliseconds)
-        Metrics.distribution("beam_rnn", "model_byte_size").update(size)
-
-    def _load(self) -> LoadedModel:
-        loaded = LoadedModel(self.path)
-        model = loaded.model
-        if model.columns is None:
-            raise WeightsError(
-                f"{self.path!r} names no columns, so no record can be read for it: train it in "
-                "a pipeline, or give the model columns before it is written"
-            )
-        if model.network.bidirectional:
-            raise WeightsError(
-                f"{self.path!r} holds a bidirectional network, which needs whole sequences: a "
-                "stream can be stepped by a network with bidirectional=False alone"
-            )
-        described = model.network.to_json()
-        logger.info("loaded %s: %s, digest %s", self.path, described, model.digest[:12])
-        return loaded
-
-
-class Stepper:
-    """Steps one key's hidden state through records that are in order."""
-
-    def __init__(self, model: Model, with_state: bool):
-        self._model = model
-        self._with_state = with_state
-        self._inferences = Metrics.counter("beam_rnn", "num_inferences")
-        self._invalid = Metrics.counter("beam_rnn", "records_invalid")
-
-    def step(
-        self, key: str, data: bytes | None, records: Iterable[bytes]
-    ) -> tuple[bytes | None, list[tuple[int, Prediction | InvalidRecord]]]:
-        """The state after the records, and what came of each, with the record's time.
-
-        Args:
-            key: The key.
-            data: Its state so far; None before its first step.
-            records: Its next records, encoded, in order.
-        """
-        model, digest = self._model, self._model.digest
-        if data is None:
-            before = KeyState(digest, 0, -1, model.initial_state()[0])
-        else:
-            before = decode_state(data, digest, model.network.state_size)
-        results: list[tuple[int, Prediction | InvalidRecord]] = []
-        state = before
-        for encoded in records:
-            record = decode_record(encoded)
-            inputs = record.numbers
-            with np.errstate(over="ignore", invalid="ignore"):
-                x = model.scaled(key, inputs)[np.newaxis].astype(np.float32)
-                values, y = model.step(state.values[np.newaxis], x)
-                outputs = model.restored(key, y[0])
-            if not all(np.isfinite(array).all() for array in (x, values, outputs)):
-                self._invalid.inc()
-                reason = "the step left the range of numbers; the state before it was kept"
-                results.append((record.time, poisoned(key, inputs, reason)))
-                continue
-            state = KeyState(digest, state.steps + 1, record.time, values[0])
-            shown = values[0].astype("<f4", copy=False).tobytes() if self._with_state else b""
-            prediction = Prediction(key, record.time, state.steps, outputs.tolist(), digest, shown)
-            results.append((record.time, prediction))
-        self._inferences.inc(state.steps - before.steps)
-        return (data if state is before else encode_state(state)), results
-
 
 STATE = ReadModifyWriteStateSpec("state", BytesCoder())
 PENDING = BagStateSpec("pending", BytesCoder())
-EARLIEST = ReadModifyWriteStateSpec("earliest", VarIntCoder())
+ARMED = ReadModifyWriteStateSpec("armed", BytesCoder())
 DUE = TimerSpec("due", TimeDomain.WATERMARK)
+LATEST = TimerSpec("latest", TimeDomain.WATERMARK)
 END = TimerSpec("end", TimeDomain.WATERMARK)
 
 
-class StepOnArrival(beam.DoFn):
-    """Steps each record when it comes: for sources that are in order already."""
+@dataclass(frozen=True)
+class Order:
+    """When a record has its turn.
 
-    def __init__(self, loader: ModelLoader, with_state: bool):
-        self._loader = loader
-        self._with_state = with_state
-        self._unordered = Metrics.counter("beam_rnn", "records_out_of_order")
-
-    def setup(self) -> None:
-        """Loads the model."""
-        self._stepper = Stepper(self._loader.model(), self._with_state)
-
-    def start_bundle(self) -> None:
-        """Reports what loading took, if this worker did it."""
-        self._loader.report()
-
-    def process(
-        self, element: tuple[str, bytes], state: Any = beam.DoFn.StateParam(STATE)
-    ) -> Iterator[Any]:
-        """One checked record in, its prediction out."""
-        key, record = element
-        before = state.read()
-        if before is not None and record_time(record) < last_time(before):
-            self._unordered.inc()
-        after, results = self._stepper.step(key, before, [record])
-        if after is not before:
-            state.write(after)
-        for _, result in results:
-            yield _tagged(result)
-
-
-class StepInOrder(beam.DoFn):
-    """Steps records in the order of event time, whatever the order in which they come.
-
-    A record is due when the watermark has passed its time by `wait`, rounded up to a grid. One
-    timer is armed at the earliest record that is pending; when it fires, all that is due is
-    taken in order. A second timer at the end of the window takes whatever is left at once: in
-    a batch the watermark jumps there, and one round does what would take one for each time.
-
-    The Beam timestamp of a prediction is when its record became due. The pending timer holds
-    the watermark there, so nothing downstream is late.
+    Args:
+        by: "event_time": when the watermark has passed it; "sequence": when its number is the
+            next one, or the watermark has passed it; "arrival": at once.
+        wait: How many microseconds longer than the watermark says a record is waited for.
+        grid: Records become due at multiples of so many microseconds.
+        at_event_time: Predictions have the timestamp of their record, not that at which it
+            became due.
     """
 
-    def __init__(self, loader: ModelLoader, wait: int, grid: int, with_state: bool):
+    by: str
+    wait: int
+    grid: int
+    at_event_time: bool = False
+
+    def due(self, time: int, window: Any, arrived: int = 0) -> int:
+        """When the watermark has passed a time: on the grid, not after the end of the window.
+
+        Later than the time plus `wait`, since a record at the watermark is not late, and not
+        before the timestamp with which the record arrived, since the watermark may be there. A
+        whole millisecond, since that is what runners keep of a timer.
+
+        Args:
+            time: The time, in microseconds since 1970.
+            window: The window.
+            arrived: The Beam timestamp of the record, in microseconds since 1970.
+        """
+        on_grid = ((time + self.wait) // self.grid + 1) * self.grid
+        at_watermark = -(-arrived // MILLISECOND) * MILLISECOND
+        end_of_window = int(window.max_timestamp().micros) // MILLISECOND * MILLISECOND
+        return min(max(on_grid, at_watermark), end_of_window)
+
+
+class Cells:
+    """The state cells and timers of one key and window."""
+
+    def __init__(self, fingerprint: bytes, state: Any, pending: Any, armed: Any):
+        self._fingerprint = fingerprint
+        self.state = state
+        self.pending = pending
+        self._armed = armed
+
+    def armed(self) -> Armed | None:
+        """For when the timers are set."""
+        data = self._armed.read()
+        return None if data is None else decode_armed(data, self._fingerprint)
+
+    def arm(self, armed: Armed) -> None:
+        """Remember for when the timers are set."""
+        self._armed.write(encode_armed(armed, self._fingerprint))
+
+    def disarm(self) -> None:
+        """No timer is set."""
+        self._armed.clear()
+
+
+class StepKeys(beam.DoFn):
+    """Steps each key's hidden state through its records, each when it has its turn.
+
+    One timer, `due`, is armed at the earliest thing to do: a record that is pending, or the end
+    of a sequence that was idle. When it fires, all that is due is taken in order. A second one,
+    `latest`, is armed at the last pending record whenever some are left: where the watermark
+    jumps, it takes in one round what would take one for each time. The third, `end`, is that of
+    the window.
+
+    The Beam timestamp of a prediction is when its record became due. The timer that is pending
+    until then holds the watermark there, so nothing downstream is late.
+    """
+
+    def __init__(self, loader: ModelLoader, order: Order, policy: Policy):
         self._loader = loader
-        self._wait = wait  # microseconds, like all times here
-        self._grid = grid
-        self._with_state = with_state
+        self._order = order
+        self._policy = policy
         self._late = Metrics.counter("beam_rnn", "records_late")
         self._duplicate = Metrics.counter("beam_rnn", "records_duplicate")
+        self._buffered = Metrics.counter("beam_rnn", "records_buffered")
+        self._unordered = Metrics.counter("beam_rnn", "records_out_of_order")
+        self._gaps = Metrics.counter("beam_rnn", "sequence_gaps")
+        self._evicted = Metrics.counter("beam_rnn", "states_evicted")
 
     def setup(self) -> None:
         """Loads the model."""
-        self._stepper = Stepper(self._loader.model(), self._with_state)
+        library = self._loader.library()
+        columns = library.newest.columns
+        if self._order.by == "sequence" and (columns is None or columns.sequence is None):
+            raise ConfigurationError(
+                f"order='sequence' needs a model trained with Columns(sequence=...), got {columns}"
+            )
+        self._stepper = Stepper(library, self._policy)
 
     def start_bundle(self) -> None:
-        """Reports what loading took, if this worker did it."""
-        self._loader.report()
+        """Looks for a newer model, if it is time."""
+        self._loader.start_bundle()
 
     def process(
         self,
         element: tuple[str, bytes],
+        timestamp: Any = beam.DoFn.TimestampParam,
         window: Any = beam.DoFn.WindowParam,
         state: Any = beam.DoFn.StateParam(STATE),
         pending: Any = beam.DoFn.StateParam(PENDING),
-        earliest: Any = beam.DoFn.StateParam(EARLIEST),
+        armed: Any = beam.DoFn.StateParam(ARMED),
         due: Any = beam.DoFn.TimerParam(DUE),
         end: Any = beam.DoFn.TimerParam(END),
+        models: Iterable[str] = (),
     ) -> Iterator[Any]:
-        """One checked record in; it waits for its turn, or is late."""
+        """One checked record in; it is stepped, waits for its turn, or is late."""
+        if models:
+            self._loader.library().use(models)
         key, record = element
+        cells = Cells(self._stepper.fingerprint, state, pending, armed)
         before = state.read()
-        if before is not None and record_time(record) <= last_time(before):
-            self._late.inc()
-            yield TaggedOutput(LATE, _late(key, record, last_time(before)))
-            return
-        pending.add(record)
-        time_due = self._time_due(record_time(record), window)
-        armed = earliest.read()
-        if armed is None or time_due < armed:
-            earliest.write(time_due)
-            due.set(Timestamp(micros=time_due))
-        if armed is None and before is None:
+        waits = cells.armed() if self._order.by != "arrival" or self._policy.idle_after else None
+        if before is None and waits is None:
             end.set(window.max_timestamp())
+        if self._order.by == "arrival":
+            if before is not None and record_time(record) < last_step(before)[0]:
+                self._unordered.inc()
+            ready = [record]
+        elif before is not None and self._is_behind(record, before):
+            yield self._tagged_late(key, record, last_step(before)[0])
+            return
+        elif self._order.by == "sequence" and self._is_next(record, before):
+            ready = [record, *(self._following(record_sequence(record), cells) if waits else ())]
+        else:
+            self._buffered.inc()
+            due_at = self._order.due(record_time(record), window, timestamp.micros)
+            pending.add(encode_waiting(due_at, record))
+            self._arm(cells, waits, due_at, due)
+            return
+        after, steps = self._stepper.step(key, before, ready)
+        self._keep(state, before, after)
+        if self._policy.idle_after is not None and after is not None:
+            idle_at = self._idle_at(after, window, timestamp.micros)
+            if idle_at is not None:
+                self._arm(cells, waits, idle_at, due)
+        for step in steps:
+            yield self._tagged(step, None)
 
     @on_timer(DUE)
     def on_due(
@@ -252,11 +199,29 @@ class StepInOrder(beam.DoFn):
         window: Any = beam.DoFn.WindowParam,
         state: Any = beam.DoFn.StateParam(STATE),
         pending: Any = beam.DoFn.StateParam(PENDING),
-        earliest: Any = beam.DoFn.StateParam(EARLIEST),
+        armed: Any = beam.DoFn.StateParam(ARMED),
         due: Any = beam.DoFn.TimerParam(DUE),
+        latest: Any = beam.DoFn.TimerParam(LATEST),
     ) -> Iterator[Any]:
-        """The watermark has passed the earliest pending record."""
-        yield from self._take(key, fired.micros, window, state, pending, earliest, due)
+        """The watermark has passed the earliest thing to do."""
+        cells = Cells(self._stepper.fingerprint, state, pending, armed)
+        yield from self._advance(key, fired.micros, window, cells, due, latest)
+
+    @on_timer(LATEST)
+    def on_latest(
+        self,
+        key: Any = beam.DoFn.KeyParam,
+        fired: Any = beam.DoFn.TimestampParam,
+        window: Any = beam.DoFn.WindowParam,
+        state: Any = beam.DoFn.StateParam(STATE),
+        pending: Any = beam.DoFn.StateParam(PENDING),
+        armed: Any = beam.DoFn.StateParam(ARMED),
+        due: Any = beam.DoFn.TimerParam(DUE),
+        latest: Any = beam.DoFn.TimerParam(LATEST),
+    ) -> Iterator[Any]:
+        """The watermark has passed all that waited when this timer was set."""
+        cells = Cells(self._stepper.fingerprint, state, pending, armed)
+        yield from self._advance(key, fired.micros, window, cells, due, latest)
 
     @on_timer(END)
     def on_end(
@@ -265,66 +230,184 @@ class StepInOrder(beam.DoFn):
         window: Any = beam.DoFn.WindowParam,
         state: Any = beam.DoFn.StateParam(STATE),
         pending: Any = beam.DoFn.StateParam(PENDING),
-        earliest: Any = beam.DoFn.StateParam(EARLIEST),
+        armed: Any = beam.DoFn.StateParam(ARMED),
         due: Any = beam.DoFn.TimerParam(DUE),
+        latest: Any = beam.DoFn.TimerParam(LATEST),
     ) -> Iterator[Any]:
-        """The watermark has passed the end of the window."""
-        end = window.max_timestamp().micros
-        yield from self._take(key, end, window, state, pending, earliest, due)
+        """The watermark has passed the end of the window: all that waits, then the sequence."""
+        cells = Cells(self._stepper.fingerprint, state, pending, armed)
+        end_of_window = int(window.max_timestamp().micros)
+        yield from self._advance(key, end_of_window, window, cells, due, latest)
+        for step in self._stepper.end(key, state.read(), "window"):
+            yield self._tagged(step, end_of_window)
+        due.clear()
+        latest.clear()
+        cells.disarm()
+        if state.read() is not None:
+            state.clear()
+            self._evicted.inc()
 
-    def _time_due(self, time: int, window: Any) -> int:
-        """When a record is due: on the grid, and not after the end of its window.
+    def _advance(
+        self, key: str, now: int, window: Any, cells: Cells, due: Any, latest: Any
+    ) -> Iterator[Any]:
+        """Step all that is due now, end what was idle, and arm the timers for the rest."""
+        waiting = [decode_waiting(data) for data in cells.pending.read()]
+        taken = self._turn(waiting, now)
+        rest = [(due_at, record) for due_at, record in waiting if record not in taken]
+        if taken:
+            self._duplicate.inc(len(waiting) - len(rest) - len(taken))
+            cells.pending.clear()
+            for due_at, record in rest:
+                cells.pending.add(encode_waiting(due_at, record))
+            yield from self._take(key, taken, cells)
+        times = [due_at for due_at, _ in rest]
+        state = cells.state.read()
+        if state is not None and self._policy.idle_after is not None:
+            idle_at = self._idle_at(state, window)
+            if idle_at is None:
+                pass
+            elif idle_at <= now:
+                for step in self._stepper.end(key, state, "idle"):
+                    yield self._tagged(step, idle_at)
+                cells.state.clear()
+                self._evicted.inc()
+            else:
+                times.append(idle_at)
+        self._arm_next(times, now, cells, due, latest)
 
-        A whole millisecond, since that is what runners keep of a timer.
+    def _turn(self, waiting: Sequence[tuple[int, bytes]], now: int) -> dict[bytes, int]:
+        """The records that have their turn now, each with the time when it was due.
+
+        Those before them are taken too, even if they came with a timestamp that is not due yet,
+        and those whose number follows: a record that is here is never late.
         """
-        on_grid = -(-(time + self._wait) // self._grid) * self._grid
-        end_of_window = int(window.max_timestamp().micros) // MILLISECOND * MILLISECOND
-        return min(on_grid, end_of_window)
+        taken = {record: due_at for due_at, record in waiting if due_at <= now}
+        if not taken:
+            return taken
+        place, next_to = (record_sequence, 1) if self._order.by == "sequence" else (record_time, 0)
+        reached = max(map(place, taken))
+        for _, record in sorted(waiting, key=lambda row: place(row[1])):
+            if place(record) <= reached + next_to:
+                reached = max(reached, place(record))
+                taken.setdefault(record, now)
+        return taken
 
-    def _take(
-        self,
-        key: str,
-        now: int,
-        window: Any,
-        state: Any,
-        pending: Any,
-        earliest: Any,
-        due: Any,
+    def _take(self, key: str, taken: dict[bytes, int], cells: Cells) -> Iterator[Any]:
+        """Step records that have their turn, in order."""
+        before = cells.state.read()
+        by_number = self._order.by == "sequence"
+        ready: list[bytes] = []
+        for record in sorted(taken, key=_by_number if by_number else None):
+            if before is not None and self._is_behind(record, before):
+                yield self._tagged_late(key, record, last_step(before)[0], taken[record])
+            elif by_number and ready and record_sequence(ready[-1]) == record_sequence(record):
+                yield self._tagged_late(key, record, record_time(ready[-1]), taken[record])
+            else:
+                ready.append(record)
+        if by_number:
+            yield from self._missing(key, before, ready, taken)
+        after, steps = self._stepper.step(key, before, ready)
+        self._keep(cells.state, before, after)
+        due_at: dict[int, int] = {}
+        for record in ready:
+            time = record_time(record)
+            due_at[time] = max(taken[record], due_at.get(time, taken[record]))
+        for step in steps:
+            yield self._tagged(step, due_at[step.time])
+
+    def _following(self, number: int, cells: Cells) -> list[bytes]:
+        """The pending records with the next numbers, taken out of what waits."""
+        waiting = list(cells.pending.read())
+        by_number = sorted((decode_waiting(data)[1] for data in waiting), key=_by_number)
+        following: list[bytes] = []
+        for record in by_number:
+            if record_sequence(record) == number + 1:
+                following.append(record)
+                number += 1
+        if following:
+            taken = set(following)
+            cells.pending.clear()
+            for data in waiting:
+                if decode_waiting(data)[1] not in taken:
+                    cells.pending.add(data)
+        return following
+
+    def _missing(
+        self, key: str, before: bytes | None, ready: Sequence[bytes], taken: dict[bytes, int]
     ) -> Iterator[Any]:
-        """Step all pending records that are due now; arm the timer for the rest."""
-        waiting = [(self._time_due(record_time(r), window), r) for r in pending.read()]
-        ready = [record for at, record in waiting if at <= now]
-        rest = [(at, record) for at, record in waiting if at > now]
-        if ready:
-            pending.clear()
-            for _, record in rest:
-                pending.add(record)
-        if rest:
-            next_due = min(at for at, _ in rest)
-            earliest.write(next_due)
-            due.set(Timestamp(micros=next_due))
-        else:
-            earliest.clear()
+        """The numbers that did not come."""
+        numbers = [] if before is None else [last_step(before)[1]]
+        numbers += [record_sequence(record) for record in ready]
+        stepped = ready if before is not None else ready[1:]
+        for record, reached, number in zip(stepped, numbers, numbers[1:], strict=False):
+            if number > reached + 1:
+                self._gaps.inc()
+                gap = SequenceGap(key, record_time(record), reached + 1, number - 1)
+                yield TaggedOutput(GAPS, _at(gap, taken[record]))
+
+    def _is_behind(self, record: bytes, before: bytes) -> bool:
+        """Whether the hidden state has passed the place of a record."""
+        time, number = last_step(before)
+        if self._order.by == "sequence":
+            return record_sequence(record) <= number
+        return record_time(record) <= time
+
+    def _is_next(self, record: bytes, before: bytes | None) -> bool:
+        return before is not None and record_sequence(record) == last_step(before)[1] + 1
+
+    def _idle_at(self, state: bytes, window: Any, arrived: int = 0) -> int | None:
+        """When a sequence ends if no record comes; None if its window ends before."""
+        assert self._policy.idle_after is not None, "asked where sequences end by being idle"
+        idle_at = self._order.due(last_step(state)[0] + self._policy.idle_after, window, arrived)
+        end_of_window = self._order.due(int(window.max_timestamp().micros), window)
+        return idle_at if idle_at < end_of_window else None
+
+    def _keep(self, cell: Any, before: bytes | None, after: bytes | None) -> None:
+        if after is not None and after != before:
+            cell.write(after)
+
+    def _arm(self, cells: Cells, waits: Armed | None, at: int, due: Any) -> None:
+        """Have the timer fire at a time, if it is not set for an earlier one."""
+        if waits is None or at < waits.due:
+            cells.arm(Armed(at, 0 if waits is None else waits.latest))
+            due.set(Timestamp(micros=at))
+
+    def _arm_next(
+        self, times: Sequence[int], now: int, cells: Cells, due: Any, latest: Any
+    ) -> None:
+        """Set the timers for what is left to do."""
+        if not times:
             due.clear()
-        if not ready:
+            latest.clear()
+            cells.disarm()
             return
-        ordered = sorted(set(ready))
-        self._duplicate.inc(len(ready) - len(ordered))
-        before = state.read()
-        after, results = self._stepper.step(key, before, ordered)
-        if after is not before:
-            state.write(after)
-        for event_time, result in results:
-            due_at = Timestamp(micros=self._time_due(event_time, window))
-            yield _tagged(result, due_at)
+        waits = cells.armed()
+        last = waits.latest if waits is not None and waits.latest > now else 0
+        if not last and max(times) > min(times):
+            last = max(times)
+            latest.set(Timestamp(micros=last))
+        cells.arm(Armed(min(times), last))
+        due.set(Timestamp(micros=min(times)))
+
+    def _tagged(self, step: Step, due_at: int | None) -> Any:
+        """A result on the output where it belongs, at its timestamp."""
+        at = step.time if self._order.at_event_time else due_at
+        if isinstance(step.result, InvalidRecord):
+            return TaggedOutput(INVALID, _at(step.result, at))
+        if isinstance(step.result, EndedSequence):
+            return TaggedOutput(ENDED, _at(step.result, at))
+        return _at(step.result, at)
+
+    def _tagged_late(self, key: str, record: bytes, reached: int, due_at: int | None = None) -> Any:
+        self._late.inc()
+        time, number, *_, numbers = decode_record(record)
+        row = LateRecord(key, time, reached - time, numbers.tolist(), number)
+        return TaggedOutput(LATE, _at(row, due_at))
 
 
-def _late(key: str, record: bytes, reached: int) -> LateRecord:
-    decoded = decode_record(record)
-    return LateRecord(key, decoded.time, reached - decoded.time, decoded.numbers.tolist())
+def _at(row: Any, micros: int | None) -> Any:
+    return row if micros is None else TimestampedValue(row, Timestamp(micros=micros))
 
 
-def _tagged(result: Prediction | InvalidRecord, timestamp: Timestamp | None = None) -> Any:
-    """A result on the output where it belongs, at a timestamp."""
-    value: Any = result if timestamp is None else TimestampedValue(result, timestamp)
-    return TaggedOutput(INVALID, value) if isinstance(result, InvalidRecord) else value
+def _by_number(record: bytes) -> tuple[int, bytes]:
+    return record_sequence(record), record

@@ -14,23 +14,28 @@ from beam_rnn.checks import check_choice, check_number, check_whole
 from beam_rnn.columns import Columns
 from beam_rnn.errors import ConfigurationError
 from beam_rnn.fit import Training
+from beam_rnn.loading import ModelLoader
 from beam_rnn.model import Model
 from beam_rnn.network import Network
 from beam_rnn.objective import loss_name
 from beam_rnn.records import (
     INVALID,
+    EndedSequence,
     InvalidRecord,
     LateRecord,
     Prediction,
     ReadRecords,
     RecordReader,
+    SequenceGap,
 )
 from beam_rnn.sequences import CutSequences
-from beam_rnn.stateful import LATE, ModelLoader, StepInOrder, StepOnArrival
+from beam_rnn.stateful import ENDED, GAPS, LATE, Order, StepKeys
+from beam_rnn.stepping import Policy
 from beam_rnn.storage import read_model
 from beam_rnn.training import TrainModel, WriteWeights
 
-ORDERS = ("event_time", "arrival")
+ORDERS = ("event_time", "sequence", "arrival")
+MODEL_CHANGES = ("error", "keep", "reset", "replay")
 MAX_SECONDS = 1e9
 """More than that is no time to wait, but a number in another unit."""
 
@@ -46,14 +51,19 @@ class PredictOutputs(NamedTuple):
     """What `Predict` gives.
 
     Attributes:
-        predictions: One for each record that could be used.
-        late: Records that came after their key's hidden state had passed their time.
+        predictions: One for each record that could be used; with emit="last", one for each
+            sequence that ended.
+        late: Records that came after their key's hidden state had passed their place.
         invalid: Dead letters: records that cannot be used, with the reason.
+        ended: What came of each sequence that ended, and why it ended.
+        gaps: Sequence numbers that did not come in time, with order="sequence".
     """
 
     predictions: PCollection[Prediction]
     late: PCollection[LateRecord]
     invalid: PCollection[InvalidRecord]
+    ended: PCollection[EndedSequence]
+    gaps: PCollection[SequenceGap]
 
 
 class Sequences(beam.PTransform):
@@ -217,14 +227,30 @@ class Predict(beam.PTransform):
     whatever order they come within `wait`.
 
     Args:
-        weights: The weights file, on any filesystem that Beam knows. It names the columns.
+        weights: The weights file, on any filesystem that Beam knows, or a pattern of files of
+            which the last by name counts. It names the columns.
         order: "event_time": records wait until the watermark has passed them, and are taken
-            in the order of their time. "arrival": each is taken when it comes, for sources
-            that are in order already.
+            in the order of their time. "sequence": they are taken in the order of the
+            columns' sequence number, at once if it is the next one; a number that is missing
+            is waited for until the watermark has passed the one after it. "arrival": each is
+            taken when it comes, for sources that are in order already.
         wait: How many seconds longer than the watermark says a record is waited for.
         grid: Records become due at multiples of so many seconds, to the millisecond: a
             coarser grid means fewer timers and later predictions.
         with_state: Put the hidden state after the step into each prediction.
+        emit: "every": a prediction for each record. "last": one for each sequence that ended,
+            that of its last record (many-to-one).
+        idle_after: A sequence ends when no record has followed its last one for so many
+            seconds of event time; its state is removed. None for never.
+        timestamps: The Beam timestamp of a prediction: "due", the time when its record had its
+            turn, which is never late; or "event", the record's own, which is behind the
+            watermark by `wait` and `grid`, for windows with an allowed lateness of as much.
+        on_model_change: What a sequence does that another model began: "error", "keep" that
+            model, "reset" (it ends, and another begins), or "replay" its last inputs through
+            the new one.
+        replay: How many of the last inputs are kept in the state, to be replayed.
+        watch: Look for a newer model every so many seconds; None for never.
+        models: Paths of further weights files, as they come; the last by name counts.
 
     Raises:
         ConfigurationError: A value outside its range; at construction of the pipeline, a
@@ -238,20 +264,48 @@ class Predict(beam.PTransform):
         wait: float = 0.0,
         grid: float = 0.5,
         with_state: bool = False,
+        *,
+        emit: str = "every",
+        idle_after: float | None = None,
+        timestamps: str = "due",
+        on_model_change: str = "error",
+        replay: int = 0,
+        watch: float | None = None,
+        models: PCollection[str] | None = None,
     ):
         super().__init__()
         self._weights = _path("weights", weights)
         check_choice("order", order, ORDERS)
+        check_choice("emit", emit, ("every", "last"))
+        check_choice("timestamps", timestamps, ("due", "event"))
+        check_choice("on_model_change", on_model_change, MODEL_CHANGES)
         check_number("wait, in seconds,", wait, below=MAX_SECONDS)
         check_number("grid, in seconds,", grid, least=1e-3, below=MAX_SECONDS)
         if round(grid * 1e3) != round(grid * 1e3, 6):
             raise ConfigurationError(
                 f"grid must be a whole number of milliseconds, in seconds, got {grid!r}"
             )
-        self._order = order
-        self._wait = wait
-        self._grid = grid
-        self._with_state = with_state
+        for name, seconds in (("idle_after", idle_after), ("watch", watch)):
+            if seconds is not None:
+                check_number(f"{name}, in seconds,", seconds, below=MAX_SECONDS)
+        check_whole("replay", replay, least=0)
+        if (on_model_change == "replay") != (replay > 0):
+            raise ConfigurationError(
+                "on_model_change='replay' and replay=W, how many inputs are kept for it, go "
+                f"together, got on_model_change={on_model_change!r} and replay={replay!r}"
+            )
+        self._order = Order(
+            order, round(wait * 1e6), round(grid * 1e3) * 1000, at_event_time=timestamps == "event"
+        )
+        self._policy = Policy(
+            emit,
+            None if idle_after is None else round(idle_after * 1e6),
+            on_model_change,
+            replay,
+            with_state,
+        )
+        self._watch = watch
+        self._models = models
 
     # No return annotation: Beam knows only a PCollection there.
     def expand(self, pcoll: PCollection[Any]):  # type: ignore[no-untyped-def] # noqa: ANN201
@@ -263,28 +317,33 @@ class Predict(beam.PTransform):
                 "windows that merge. Use fixed, sliding or global windows here, and cut "
                 "sessions with Sequences"
             )
-        loader = ModelLoader(self._weights)
+        loader = ModelLoader(self._weights, self._watch)
         checked = pcoll | "Check" >> beam.ParDo(ReadRecords(loader.reader)).with_output_types(
             tuple[str, bytes], invalid=InvalidRecord
         ).with_outputs(INVALID, main="checked")
-        if self._order == "arrival":
-            step: beam.DoFn = StepOnArrival(loader, self._with_state)
-        else:
-            wait, grid = round(self._wait * 1e6), round(self._grid * 1e3) * 1000
-            step = StepInOrder(loader, wait, grid, self._with_state)
-        stepped = checked.checked | "Step" >> beam.ParDo(step).with_output_types(
-            Prediction, late=LateRecord, invalid=InvalidRecord
-        ).with_outputs(LATE, INVALID, main="predictions")
+        models = {} if self._models is None else {"models": beam.pvalue.AsList(self._models)}
+        step = beam.ParDo(StepKeys(loader, self._order, self._policy), **models)
+        stepped = checked.checked | "Step" >> step.with_output_types(
+            Prediction,
+            late=LateRecord,
+            invalid=InvalidRecord,
+            ended=EndedSequence,
+            gaps=SequenceGap,
+        ).with_outputs(LATE, INVALID, ENDED, GAPS, main="predictions")
         invalid = (checked.invalid, stepped.invalid) | "Invalid" >> beam.Flatten()
-        return PredictOutputs(stepped.predictions, stepped.late, invalid)
+        return PredictOutputs(
+            stepped.predictions, stepped.late, invalid, stepped.ended, stepped.gaps
+        )
 
     def display_data(self) -> dict[str, Any]:
         """What the monitoring page of a runner shows."""
         return {
             "weights": self._weights,
-            "order": self._order,
-            "wait_seconds": self._wait,
-            "grid_seconds": self._grid,
+            "order": self._order.by,
+            "wait_seconds": self._order.wait / 1e6,
+            "grid_seconds": self._order.grid / 1e6,
+            "emit": self._policy.emit,
+            "on_model_change": self._policy.on_model_change,
         }
 
 

@@ -8,6 +8,7 @@ import json
 from pathlib import Path
 
 import apache_beam as beam
+import pytest
 
 from beam_rnn import Predict
 from tests.models import random_model, saved
@@ -57,8 +58,19 @@ def graph(transform):
     return found
 
 
-def test_labels_state_cells_timers_and_coders_are_those_of_running_jobs(tmp_path):
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {},
+        {"order": "arrival"},
+        {"order": "sequence", "wait": 60},
+        {"emit": "last", "idle_after": 60},
+        {"on_model_change": "replay", "replay": 8, "watch": 60},
+    ],
+    ids=str,
+)
+def test_labels_state_cells_timers_and_coders_are_those_of_running_jobs(settings, tmp_path):
+    """Whatever the settings: a job may be updated from one to another."""
     weights = saved(random_model(), tmp_path)
-    actual = {order: graph(Predict(weights, order=order)) for order in ("event_time", "arrival")}
 
-    assert actual == json.loads(GOLDEN.read_text())
+    assert graph(Predict(weights, **settings)) == json.loads(GOLDEN.read_text())

@@ -236,7 +236,7 @@ def test_waiting_longer_takes_in_what_would_have_been_late(weights):
     assert len(predict_stream(Predict(weights), *events).late) == 1
 
 
-@pytest.mark.parametrize(("wait", "grid", "due"), [(0, 0.5, 7), (0, 60, 60), (2.25, 0.5, 9.5)])
+@pytest.mark.parametrize(("wait", "grid", "due"), [(0, 0.5, 7.5), (0, 60, 60), (2.25, 0.5, 9.5)])
 def test_a_prediction_has_the_timestamp_at_which_it_became_due(weights, wait, grid, due):
     collect = Collect()
     run(
@@ -269,7 +269,7 @@ def test_no_record_is_due_after_the_end_of_its_window(engine, weights):
     )
 
     due = sorted((time // 1_000_000 - START, round(at, 3)) for time, at in collect.elements)
-    assert due == [(0, 4), (7, 9.999), (9, 9.999), (15, 19)]
+    assert due == [(0, 4.5), (7, 9.999), (9, 9.999), (15, 19.5)]
 
 
 def test_a_window_after_predict_loses_nothing(weights):
@@ -277,12 +277,11 @@ def test_a_window_after_predict_loses_nothing(weights):
     records = [row(t, key) for t in range(60) for key in "ab"]
     pipeline = beam.Pipeline(runner="FnApiRunner")
     counts = (
-        (pipeline | beam.Create(records) | Predict(weights, grid=1)).predictions
+        (pipeline | beam.Create(records) | Predict(weights)).predictions
         | beam.WindowInto(FixedWindows(10))
         | beam.Map(lambda row: (row.key, 1))
         | beam.CombinePerKey(sum)
     )
-    # A record at 10 is due at 10, and in the window that begins there.
     assert_that(counts, equal_to([("a", 10), ("b", 10)] * 6))
     pipeline.run()
 

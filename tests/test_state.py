@@ -7,77 +7,121 @@ from hypothesis import strategies as st
 
 from beam_rnn.errors import StateError
 from beam_rnn.state import (
+    Armed,
     KeyState,
+    decode_armed,
     decode_record,
     decode_records,
     decode_state,
+    decode_waiting,
+    encode_armed,
     encode_record,
     encode_state,
-    last_time,
+    encode_waiting,
+    first_numbers,
+    last_step,
+    record_sequence,
     record_time,
 )
 
 GOLDEN = Path(__file__).parent / "golden"
 DIGEST = "0123456789abcdef" * 4
+FINGERPRINT = bytes(range(8))
 floats = st.floats(width=32, allow_nan=False)
+doubles = st.lists(st.floats(allow_nan=False), max_size=6)
 times = st.integers(0, 2**63 // 1000)
 sequences = st.integers(-(2**63), 2**63 - 1)
 
 
-@given(steps=st.integers(1, 2**62), time=times, values=st.lists(floats, min_size=1, max_size=20))
-def test_a_state_survives_its_bytes(steps, time, values):
-    state = KeyState(DIGEST, steps, time, np.array(values, np.float32))
+def state_of(steps, first_time, time, sequence, values, outputs, history):
+    return KeyState(
+        DIGEST,
+        steps,
+        first_time,
+        time,
+        sequence,
+        np.array(values, np.float32),
+        np.array(outputs, np.float64),
+        np.array(history, np.float64),
+    )
+
+
+def plain(state):
+    return [part.tobytes() if isinstance(part, np.ndarray) else part for part in state]
+
+
+@given(
+    steps=st.integers(0, 2**62),
+    first_time=times,
+    time=times,
+    sequence=sequences,
+    values=st.lists(floats, max_size=20),
+    outputs=doubles,
+    history=doubles,
+)
+def test_a_state_survives_its_bytes(steps, first_time, time, sequence, values, outputs, history):
+    state = state_of(steps, first_time, time, sequence, values, outputs, history)
 
     data = encode_state(state)
-    read = decode_state(data, DIGEST, len(values))
 
-    assert read[:3] == state[:3]
-    assert read.values.tobytes() == state.values.tobytes()
-    assert last_time(data) == time
+    assert plain(decode_state(data)) == plain(state)
+    assert last_step(data) == (time, sequence)
 
 
-@given(time=times, sequence=sequences, numbers=st.lists(st.floats(allow_nan=False), max_size=5))
-def test_a_record_survives_its_bytes(time, sequence, numbers):
-    data = encode_record(time, sequence, np.array(numbers, np.float64))
+@given(time=times, sequence=sequences, starts=st.booleans(), ends=st.booleans(), numbers=doubles)
+def test_a_record_survives_its_bytes(time, sequence, starts, ends, numbers):
+    data = encode_record(time, sequence, np.array(numbers, np.float64), starts=starts, ends=ends)
     read = decode_record(data)
 
-    assert (read.time, read.sequence, read.numbers.tolist()) == (time, sequence, numbers)
-    assert record_time(data) == time
+    assert read[:4] == (time, sequence, starts, ends)
+    assert read.numbers.tolist() == numbers
+    assert (record_time(data), record_sequence(data)) == (time, sequence)
+    assert decode_waiting(encode_waiting(time, data)) == (time, data)
 
 
-@given(st.lists(st.tuples(times, sequences), min_size=1, max_size=20))
-def test_sorted_bytes_are_sorted_records(pairs):
-    encoded = sorted(encode_record(t, s, np.zeros(1)) for t, s in pairs)
+@given(st.lists(st.tuples(times, sequences, st.booleans()), min_size=1, max_size=20))
+def test_sorted_bytes_are_sorted_records(rows):
+    """By time, number, and marks: a start first, an end last."""
+    encoded = sorted(encode_record(t, s, np.zeros(1), ends=e) for t, s, e in rows)
+    decoded = [decode_record(data) for data in encoded]
 
-    assert [(decode_record(r).time, decode_record(r).sequence) for r in encoded] == sorted(pairs)
+    assert [(r.time, r.sequence, r.ends) for r in decoded] == sorted(rows)
+    plain_one, first = (encode_record(1, 1, np.zeros(1), starts=s) for s in (False, True))
+    assert first < plain_one
 
 
 @given(st.lists(st.tuples(times, st.lists(floats, min_size=2, max_size=2)), min_size=1, max_size=9))
 def test_many_records_are_decoded_as_one_by_one(rows):
-    encoded = [encode_record(t, 0, np.array(numbers)) for t, numbers in rows]
+    encoded = [encode_record(t, 0, np.array(numbers), ends=t % 2 == 1) for t, numbers in rows]
     found, numbers = decode_records(encoded)
 
     assert found.tolist() == [t for t, _ in rows]
     np.testing.assert_array_equal(numbers, [decode_record(r).numbers for r in encoded])
+    for data, (t, values) in zip(encoded, rows, strict=True):
+        alone = encode_record(t, 0, np.array(values[:1]), ends=t % 2 == 1)
+        assert first_numbers(data, 1) == alone
 
 
-def test_version_1_of_a_state_stays_readable():
-    data = bytes.fromhex((GOLDEN / "state-v1.hex").read_text())
-    state = KeyState(DIGEST, 7, 1_404_172_800_000_001, np.array([0.5, -2, 1e-30], np.float32))
+EXAMPLES = {
+    "state-v1": encode_state(
+        state_of(
+            7, 1_404_172_800_000_000, 1_404_172_800_000_001, -3, [0.5, -2, 1e-30], [1e9], [4, 5]
+        )
+    ),
+    "record-v1": encode_record(1_404_172_800_000_001, -3, np.array([1.5, -1e300]), ends=True),
+    "waiting-v1": encode_waiting(1_404_172_800_500_000, encode_record(1, 2, np.array([3.0]))),
+    "armed-v1": encode_armed(Armed(1_404_172_800_500_000, 1_404_172_900_000_000), FINGERPRINT),
+}
 
-    assert encode_state(state) == data
-    read = decode_state(data, DIGEST, 3)
-    assert read[:3] == state[:3]
-    assert read.values.tolist() == state.values.tolist()
 
+@pytest.mark.parametrize("name", EXAMPLES)
+def test_version_1_stays_readable(name):
+    """What a running job has stored: a change here loses it."""
+    data = bytes.fromhex((GOLDEN / f"{name}.hex").read_text())
 
-def test_version_1_of_a_record_stays_readable():
-    data = bytes.fromhex((GOLDEN / "record-v1.hex").read_text())
-
-    assert encode_record(1_404_172_800_000_001, -3, np.array([1.5, -1e300])) == data
-    record = decode_record(data)
-    assert (record.time, record.sequence) == (1_404_172_800_000_001, -3)
-    assert record.numbers.tolist() == [1.5, -1e300]
+    assert EXAMPLES[name] == data
+    if name == "state-v1":
+        assert encode_state(decode_state(data)) == data
 
 
 @pytest.mark.parametrize(
@@ -85,17 +129,28 @@ def test_version_1_of_a_record_stays_readable():
     [
         (lambda data: b"", "format version None, this beam_rnn reads 1"),
         (lambda data: b"\x02" + data[1:], "format version 02, this beam_rnn reads 1"),
-        (lambda data: data[:-1], "has 60 bytes, a state of 3 numbers has 61"),
-        (lambda data: data[:1] + bytes(32) + data[33:], f"made by the model {'0' * 64}"),
+        (lambda data: data[:40], "has 40 bytes, its header alone has 73"),
+        (lambda data: data[:-1], "has 92 bytes, a state of 3 numbers and 1 outputs has 93"),
+        (lambda data: data + b"1", "has 94 bytes"),
     ],
 )
 def test_state_that_cannot_be_trusted_is_refused(change, message):
-    data = encode_state(KeyState(DIGEST, 1, 2, np.zeros(3, np.float32)))
+    data = encode_state(state_of(1, 2, 2, 0, np.zeros(3), [0.5], []))
     with pytest.raises(StateError, match=message):
-        decode_state(change(data), DIGEST, 3)
+        decode_state(change(data))
 
 
 @pytest.mark.parametrize("data", [b"", b"\x07abc"])
 def test_a_record_of_another_version_is_refused(data):
     with pytest.raises(StateError, match="buffered record has format version"):
         decode_record(data)
+
+
+def test_timers_for_records_of_other_columns_are_refused():
+    data = encode_armed(Armed(1, 2), FINGERPRINT)
+
+    assert decode_armed(data, FINGERPRINT) == (1, 2)
+    with pytest.raises(StateError, match="records wait that were read by columns of fingerprint"):
+        decode_armed(data, bytes(8))
+    with pytest.raises(StateError, match="format version 09, this beam_rnn reads 1"):
+        decode_armed(b"\x09" + data[1:], FINGERPRINT)

@@ -1,4 +1,4 @@
-"""For tests of your own: whether a cell keeps what the library promises of it.
+"""Whether a cell of your own keeps what the library promises of it.
 
 A cell that you put into `beam_rnn.cells.CELLS` can be trained, stored and streamed like those that
 are there. `CELL_CHECKS` say whether it may:

@@ -1,0 +1,204 @@
+"""The models that a worker has: loaded once a process, and again when there is a newer one."""
+
+import logging
+import threading
+import time
+from collections.abc import Iterable
+
+from apache_beam.io.filesystems import FileSystems
+from apache_beam.metrics import Metrics
+from apache_beam.utils.shared import Shared
+
+from beam_rnn.errors import StateError, WeightsError
+from beam_rnn.model import Model
+from beam_rnn.records import RecordReader
+from beam_rnn.storage import read_model
+
+logger = logging.getLogger(__name__)
+
+Version = tuple[str, int, float]
+"""A file as it was at some time: path, size, time of its last change."""
+
+
+class Library:
+    """What one process has loaded; shared by the DoFns that read the same files."""
+
+    def __init__(self, pattern: str):
+        self._pattern = pattern
+        self._lock = threading.Lock()
+        self._models: dict[str, Model] = {}  # by digest
+        self._tried: dict[Version, str | None] = {}  # the digest, or None for a broken file
+        self._looked = float("-inf")
+        self._milliseconds: list[int] = []  # of the loads that no metric has counted yet
+        self._broken = 0
+        self._changes = -1  # the first model is no change
+        self.newest: Model = self._look(required=True)
+
+    def refresh(self, seconds: float | None) -> None:
+        """Look for a newer model, if the last look was at least so many seconds ago."""
+        if seconds is None or time.monotonic() - self._looked < seconds:
+            return
+        with self._lock:
+            if time.monotonic() - self._looked >= seconds:
+                self._look(required=False)
+
+    def use(self, paths: Iterable[str]) -> None:
+        """Take the last of these paths, by name, as the newest model."""
+        path = max(paths, default=None)
+        if path is None:
+            return
+        version = (path, 0, 0.0)
+        if version not in self._tried:
+            with self._lock:
+                self._try(version)
+        digest = self._tried[version]
+        if digest is not None:
+            self.newest = self._models[digest]
+
+    def made_by(self, digest: str) -> Model:
+        """The model with that digest.
+
+        Raises:
+            StateError: No file that can be read has it.
+        """
+        if digest not in self._models:
+            with self._lock:
+                for version in self._matched():
+                    self._try(version)
+        if digest not in self._models:
+            raise StateError(
+                f"stored state was made by the model {digest}, which none of the files of "
+                f"{self._pattern!r} holds: keep its file, start the job without its old state, or "
+                "say Predict(on_model_change='reset') or 'replay'"
+            )
+        return self._models[digest]
+
+    def report(self) -> None:
+        """Count what was loaded; in a bundle, since Beam takes no metrics in `setup`."""
+        if self._milliseconds:
+            loaded, self._milliseconds = self._milliseconds, []
+            size = sum(value.nbytes for value in self.newest.parameters.values())
+            for milliseconds in loaded:
+                Metrics.distribution("beam_rnn", "load_model_latency_milli_secs").update(
+                    milliseconds
+                )
+                Metrics.distribution("beam_rnn", "model_byte_size").update(size)
+        if self._broken:
+            broken, self._broken = self._broken, 0
+            Metrics.counter("beam_rnn", "models_broken").inc(broken)
+
+    def _matched(self) -> list[Version]:
+        """The files there are, the newest first: the last by name."""
+        matches = FileSystems.match([self._pattern])[0].metadata_list
+        versions = [(m.path, m.size_in_bytes, m.last_updated_in_seconds) for m in matches]
+        return sorted(versions, reverse=True)
+
+    def _look(self, *, required: bool) -> Model:
+        """Take the newest file that can be read; if none can, raise the newest one's error."""
+        self._looked = time.monotonic()
+        versions = self._matched()
+        if not versions and required:
+            raise FileNotFoundError(f"there is no weights file {self._pattern!r}")
+        first_error: Exception | None = None
+        for version in versions:
+            error = self._try(version)
+            first_error = first_error or error
+            digest = self._tried[version]
+            if digest is not None:
+                self.newest = self._models[digest]
+                return self.newest
+        if required and first_error is not None:
+            raise first_error
+        return self.newest
+
+    def _try(self, version: Version) -> Exception | None:
+        """Load a file that was not tried yet, as it is now; the error if it cannot be used."""
+        if version in self._tried:
+            return None
+        path = version[0]
+        started = time.monotonic()
+        try:
+            model = read_model(path)
+            check_streams(model, path)
+            if hasattr(self, "newest"):
+                check_same_records(self.newest, model, path)
+        except (WeightsError, OSError) as error:
+            self._tried[version] = None
+            self._broken += 1
+            logger.warning("cannot use the model in %r, the one before goes on: %s", path, error)
+            return error
+        self._milliseconds.append(int((time.monotonic() - started) * 1000))
+        self._tried[version] = model.digest
+        self._models.setdefault(model.digest, model)
+        logger.info("loaded %s: %s, digest %s", path, model.network.to_json(), model.digest[:12])
+        return None
+
+
+def check_streams(model: Model, path: str) -> None:
+    """That a model can step the records of a stream.
+
+    Raises:
+        WeightsError: It names no columns, or its network is bidirectional.
+    """
+    if model.columns is None:
+        raise WeightsError(
+            f"{path!r} names no columns, so no record can be read for it: train it in a "
+            "pipeline, or give the model columns before it is written"
+        )
+    if model.network.bidirectional:
+        raise WeightsError(
+            f"{path!r} holds a bidirectional network, which needs whole sequences: a stream can "
+            "be stepped by a network with bidirectional=False alone"
+        )
+
+
+def check_same_records(before: Model, model: Model, path: str) -> None:
+    """That a model reads the same records as the one before it.
+
+    Raises:
+        WeightsError: It reads other fields.
+    """
+    assert before.columns is not None, "a model without columns is refused"
+    assert model.columns is not None, "a model without columns is refused"
+    if model.columns.fingerprint != before.columns.fingerprint:
+        raise WeightsError(
+            f"{path!r} reads {model.columns}, the model before it {before.columns}: a model that "
+            "follows in a running stream reads the same fields"
+        )
+
+
+class ModelLoader:
+    """Gives the library of a process to the DoFns in it.
+
+    Args:
+        pattern: A weights file, or a pattern of files, of which the last by name is the newest.
+        watch: Look for a newer one every so many seconds; None for never.
+    """
+
+    def __init__(self, pattern: str, watch: float | None = None):
+        self.pattern = pattern
+        self._watch = watch
+        self._shared = Shared()
+        self._library: Library | None = None
+
+    def library(self) -> Library:
+        """The library; made by the first call of the process."""
+        if self._library is None:
+            self._library = self._shared.acquire(lambda: Library(self.pattern), tag=self.pattern)
+        return self._library
+
+    def reader(self) -> RecordReader:
+        """What reads the records that the model was trained on."""
+        columns = self.library().newest.columns
+        assert columns is not None, "a model without columns is refused when it is loaded"
+        return RecordReader(columns)
+
+    def start_bundle(self) -> Library:
+        """The library, refreshed if it is time, and its loads counted."""
+        library = self.library()
+        library.refresh(self._watch)
+        library.report()
+        return library
+
+    def __getstate__(self) -> dict[str, object]:
+        return {**self.__dict__, "_library": None}

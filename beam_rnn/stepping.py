@@ -1,0 +1,214 @@
+"""One key's hidden state, stepped through records that are in order; sequences begin and end."""
+
+import time as clock
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+from apache_beam.metrics import Metrics
+
+from beam_rnn.errors import StateError
+from beam_rnn.loading import Library
+from beam_rnn.model import Model
+from beam_rnn.records import EndedSequence, InvalidRecord, Prediction, poisoned
+from beam_rnn.state import BufferedRecord, KeyState, decode_record, decode_state, encode_state
+
+_NO_VALUES, _NO_NUMBERS = np.zeros(0, np.float32), np.zeros(0)
+
+
+@dataclass(frozen=True)
+class Policy:
+    """What happens to a sequence.
+
+    Args:
+        emit: "every": a prediction for each record; "last": one for each sequence that ended.
+        idle_after: A sequence ends when its next record is more than so many microseconds
+            after its last one; None for never.
+        on_model_change: What a sequence does that another model began: "keep" that model,
+            "reset" (it ends, and another begins), "replay" its last inputs through the new one,
+            or "error".
+        replay: How many inputs are kept to be replayed.
+        with_state: Put the hidden state into the results.
+    """
+
+    emit: str = "every"
+    idle_after: int | None = None
+    on_model_change: str = "error"
+    replay: int = 0
+    with_state: bool = False
+
+
+Result = Prediction | InvalidRecord | EndedSequence
+
+
+class Step(NamedTuple):
+    """A result, and the event time of the record that caused it."""
+
+    time: int
+    result: Result
+
+
+class Stepper:
+    """Steps one key at a time; the same records give the same results, whoever steps them.
+
+    Args:
+        library: The models; the newest one begins sequences.
+        policy: What happens to a sequence.
+    """
+
+    def __init__(self, library: Library, policy: Policy):
+        self._library = library
+        self._policy = policy
+        self._inferences = Metrics.counter("beam_rnn", "num_inferences")
+        self._micros = Metrics.distribution("beam_rnn", "inference_batch_latency_micro_secs")
+        self._invalid = Metrics.counter("beam_rnn", "records_invalid")
+        self._ended = Metrics.counter("beam_rnn", "sequences_ended")
+        self._model_changes = Metrics.counter("beam_rnn", "model_changes")
+
+    @property
+    def fingerprint(self) -> bytes:
+        """That of the columns by which records are read."""
+        columns = self._library.newest.columns
+        assert columns is not None, "a model without columns is refused when it is loaded"
+        return columns.fingerprint
+
+    def step(
+        self, key: str, data: bytes | None, records: Iterable[bytes]
+    ) -> tuple[bytes | None, list[Step]]:
+        """The state after the records, and what came of them.
+
+        Args:
+            key: The key.
+            data: Its state so far; None before its first step.
+            records: Its next records, encoded, in order.
+        """
+        started = clock.perf_counter()
+        results: list[Step] = []
+        decoded = [decode_record(record) for record in records]
+        if not decoded:
+            return data, results
+        model, state = self._begin(key, data, decoded[0].time, results)
+        steps = 0
+        for record in decoded:
+            if state is not None and state.steps:
+                reason = self._ends_before(state, record)
+                if reason is not None:
+                    state = self._end(key, state, reason, record.time, results)
+            if state is None or not state.steps:
+                model = self._library.newest
+            before = state
+            state = self._step(key, model, state, record, results)
+            steps += state is not before
+            if state is not None and state is not before and record.ends:
+                state = self._end(key, state, "end", record.time, results)
+        if steps:
+            self._inferences.inc(steps)
+            self._micros.update(int((clock.perf_counter() - started) * 1e6))
+        return (None if state is None else encode_state(state)), results
+
+    def end(self, key: str, data: bytes | None, reason: str) -> list[Step]:
+        """What comes of a key whose state is removed."""
+        results: list[Step] = []
+        if data is not None:
+            state = decode_state(data)
+            if state.steps:
+                self._end(key, state, reason, state.time, results)
+        return results
+
+    def _begin(
+        self, key: str, data: bytes | None, now: int, results: list[Step]
+    ) -> tuple[Model, KeyState | None]:
+        """The model that goes on, and the state from which it does."""
+        newest = self._library.newest
+        if data is None:
+            return newest, None
+        state = decode_state(data)
+        if state.digest == newest.digest or not state.steps:
+            return newest, state
+        policy = self._policy.on_model_change
+        if policy == "error":
+            raise StateError(
+                f"stored state was made by the model {state.digest}, the model here is "
+                f"{newest.digest}: go on with the old weights, start the job without its old "
+                "state, or say Predict(on_model_change='keep'), 'reset' or 'replay'"
+            )
+        if policy == "keep":
+            return self._library.made_by(state.digest), state
+        self._model_changes.inc()
+        if policy == "reset":
+            return newest, self._end(key, state, "model", now, results)
+        return newest, self._replayed(key, newest, state)
+
+    def _replayed(self, key: str, model: Model, state: KeyState) -> KeyState:
+        """The state in which a model is after the inputs that were kept."""
+        inputs = state.history.reshape(-1, model.inputs)
+        values = model.initial_state()
+        y = np.zeros((1, model.outputs), np.float32)
+        for x in model.scaled(key, inputs).astype(np.float32):
+            values, y = model.step(values, x[np.newaxis])
+        outputs = model.restored(key, y[0])
+        return state._replace(digest=model.digest, values=values[0], outputs=outputs)
+
+    def _ends_before(self, state: KeyState, record: BufferedRecord) -> str | None:
+        """Why a sequence ends before a record; None if the record belongs to it."""
+        idle_after = self._policy.idle_after
+        if idle_after is not None and record.time - state.time > idle_after:
+            return "idle"
+        return "start" if record.starts else None
+
+    def _end(
+        self, key: str, state: KeyState, reason: str, now: int, results: list[Step]
+    ) -> KeyState:
+        """Say what came of a sequence; what is left is the place that it reached."""
+        shown = state.values.tobytes() if self._policy.with_state else b""
+        outputs = state.outputs.tolist()
+        _, steps, first_time, time, sequence, *_ = state
+        if self._policy.emit == "last":
+            last = Prediction(key, time, steps, outputs, state.digest, shown, sequence)
+            results.append(Step(now, last))
+        ended = EndedSequence(key, steps, first_time, time, outputs, reason, state.digest, shown)
+        results.append(Step(now, ended))
+        self._ended.inc()
+        return KeyState(state.digest, 0, time, time, sequence, _NO_VALUES, _NO_NUMBERS, _NO_NUMBERS)
+
+    def _step(
+        self,
+        key: str,
+        model: Model,
+        state: KeyState | None,
+        record: BufferedRecord,
+        results: list[Step],
+    ) -> KeyState | None:
+        """The state after one record; the same state if it cannot be used."""
+        goes_on = state is not None and state.steps > 0
+        values = state.values if state is not None and goes_on else model.initial_state()[0]
+        with np.errstate(over="ignore", invalid="ignore"):
+            x = model.scaled(key, record.numbers)[np.newaxis].astype(np.float32)
+            after, y = model.step(values[np.newaxis], x)
+            outputs = model.restored(key, y[0])
+        if not all(np.isfinite(numbers).all() for numbers in (x, after, outputs)):
+            self._invalid.inc()
+            reason = "the step left the range of numbers; the state before it was kept"
+            results.append(Step(record.time, poisoned(key, record.numbers, reason)))
+            return state
+        steps, first_time, history = 1, record.time, _NO_NUMBERS
+        if state is not None and goes_on:
+            steps, first_time, history = state.steps + 1, state.first_time, state.history
+        if self._policy.replay:
+            kept = self._policy.replay * len(record.numbers)
+            history = np.concatenate([history, record.numbers])[-kept:]
+        if self._policy.emit == "every":
+            shown = after[0].tobytes() if self._policy.with_state else b""
+            row = (key, record.time, steps, outputs.tolist(), model.digest, shown, record.sequence)
+            results.append(Step(record.time, Prediction(*row)))
+        return KeyState(
+            model.digest,
+            steps,
+            first_time,
+            record.time,
+            record.sequence,
+            after[0],
+            outputs,
+            history,
+        )

@@ -1,0 +1,147 @@
+"""What `Predict` says of records, by a plain loop over each key's sorted records."""
+
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from beam_rnn.errors import RecordError
+from beam_rnn.model import Model
+from beam_rnn.records import EndedSequence, Prediction, RecordReader
+from beam_rnn.state import BufferedRecord, decode_record
+
+
+class Expected(NamedTuple):
+    """What `Predict` gives for records of which none is late.
+
+    Attributes:
+        predictions: One for each step.
+        ended: One for each sequence.
+        invalid: How many records cannot be used.
+    """
+
+    predictions: list[Prediction]
+    ended: list[EndedSequence]
+    invalid: int
+
+
+def oracle(
+    model: Model,
+    records: Iterable[Any],
+    *,
+    order: str = "event_time",
+    idle_after: float | None = None,
+    with_state: bool = False,
+) -> Expected:
+    """What `Predict` gives for records in one window, whose end ends every sequence.
+
+        >>> from beam_rnn import Columns, Network
+        >>> network = Network("gru", hidden=4)
+        >>> columns = Columns(key="id", time="t", inputs=["x"])
+        >>> model = Model(network, network.initialize(inputs=1, outputs=1, seed=0), columns)
+        >>> records = [{"id": "a", "t": t, "x": 0.5} for t in (2, 1, 2)] + ["no record"]
+        >>> expected = oracle(model, records)
+        >>> [(row.step, row.time) for row in expected.predictions], expected.invalid
+        ([(1, 1000000), (2, 2000000)], 1)
+
+    Args:
+        model: The model.
+        records: The records, in any order; equal ones count once.
+        order: By what they are sorted: "event_time" or "sequence". For "arrival", give them in
+            the order of their time.
+        idle_after: As for `Predict`.
+        with_state: As for `Predict`.
+    """
+    assert model.columns is not None, "a model without columns reads no records"
+    reader = RecordReader(model.columns)
+    keys: dict[str, set[bytes]] = {}
+    invalid = 0
+    for record in records:
+        try:
+            key, data = reader.read(record)
+        except RecordError:
+            invalid += 1
+            continue
+        keys.setdefault(key, set()).add(data)
+    predictions: list[Prediction] = []
+    ended: list[EndedSequence] = []
+    for key in sorted(keys):
+        rows = [decode_record(data) for data in sorted(keys[key])]
+        if order == "sequence":
+            rows.sort(key=lambda row: row.sequence)
+        invalid += _loop(model, key, rows, idle_after, with_state, predictions, ended)
+    return Expected(predictions, ended, invalid)
+
+
+def _loop(
+    model: Model,
+    key: str,
+    rows: Sequence[BufferedRecord],
+    idle_after: float | None,
+    with_state: bool,
+    predictions: list[Prediction],
+    ended: list[EndedSequence],
+) -> int:
+    """Adds what comes of one key's rows, in order; gives how many left the range of numbers."""
+    sequence: list[Prediction] = []
+    state = model.initial_state()
+    poisoned = 0
+
+    def end(reason: str) -> None:
+        if sequence:
+            first, last = sequence[0], sequence[-1]
+            facts = (key, len(sequence), first.time, last.time, last.outputs, reason)
+            ended.append(EndedSequence(*facts, model.digest, last.state))
+            sequence.clear()
+
+    for row in rows:
+        if sequence and idle_after is not None and row.time - sequence[-1].time > idle_after * 1e6:
+            end("idle")
+        elif row.starts:
+            end("start")
+        if not sequence:
+            state = model.initial_state()
+        with np.errstate(over="ignore", invalid="ignore"):
+            x = model.scaled(key, row.numbers)[np.newaxis].astype(np.float32)
+            after, y = model.step(state, x)
+            outputs = model.restored(key, y[0])
+        if not all(np.isfinite(numbers).all() for numbers in (x, after, outputs)):
+            poisoned += 1
+            continue
+        state = after
+        shown = state[0].tobytes() if with_state else b""
+        facts = (key, row.time, len(sequence) + 1, outputs.tolist(), model.digest)
+        sequence.append(Prediction(*facts, shown, row.sequence))
+        predictions.append(sequence[-1])
+        if row.ends:
+            end("end")
+    end("window" if idle_after is None else "idle")
+    return poisoned
+
+
+def equal_rows(expected: Iterable[Any]) -> Callable[[Iterable[Any]], None]:
+    """A matcher for `apache_beam.testing.util.assert_that`: the same rows, bit for bit.
+
+        assert_that(outputs.predictions, equal_rows(oracle(model, records).predictions))
+
+    Args:
+        expected: The rows that must come out, in any order; each as often as it stands here.
+    """
+    wanted = sorted(map(repr, expected))
+
+    def match(actual: Iterable[Any]) -> None:
+        found = sorted(map(repr, actual))
+        if found == wanted:
+            return
+        missing, extra = list(wanted), []
+        for row in found:
+            if row in missing:
+                missing.remove(row)
+            else:
+                extra.append(row)
+        raise AssertionError(
+            f"{len(found)} rows came out, {len(wanted)} were expected. Missing "
+            f"{len(missing)}: {missing[:3]}. Not expected {len(extra)}: {extra[:3]}"
+        )
+
+    return match

@@ -1,0 +1,53 @@
+"""Streams with a watermark that a test moves, on the engines that know them."""
+
+import os
+
+import apache_beam as beam
+from apache_beam.options.pipeline_options import PipelineOptions
+from apache_beam.testing.test_stream import TestStream
+from apache_beam.transforms.window import TimestampedValue
+
+from tests.engines import Outputs
+
+START = 1_500_000_000
+PRISM = os.environ.get("PRISM", "")
+ENGINES = {
+    "bundle_based": ["--runner=BundleBasedDirectRunner", "--streaming"],
+    **(
+        {
+            "prism": [
+                "--runner=PrismRunner",
+                f"--prism_location={PRISM}",
+                "--environment_type=LOOPBACK",
+                "--streaming",
+            ]
+        }
+        if PRISM
+        else {}
+    ),
+}
+"""Prism where PRISM names its binary."""
+
+
+def stream(*events, time="t"):
+    """A stream of numbers, which move the watermark, and lists of records."""
+    source = TestStream(coder=beam.coders.FastPrimitivesCoder())
+    for event in events:
+        if isinstance(event, list):
+            source = source.add_elements([TimestampedValue(r, r[time]) for r in event])
+        else:
+            source = source.advance_watermark_to(START + event)
+    return source.advance_watermark_to_infinity()
+
+
+def predict_stream(transform, *events, engine="bundle_based", time="t", then=None):
+    """The outputs of `Predict`, and what `then` makes of its predictions."""
+    pipeline = beam.Pipeline(options=PipelineOptions(ENGINES[engine]))
+    # Prism reads an empty bag in a timer right behind a TestStream.
+    records = pipeline | stream(*events, time=time) | "Pass" >> beam.Map(lambda record: record)
+    outputs = records | transform
+    built = Outputs(outputs)
+    if then is not None:
+        _ = outputs.predictions | then
+    pipeline.run().wait_until_finish()
+    return built
