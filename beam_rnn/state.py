@@ -10,9 +10,9 @@ Three kinds of bytes are stored in a running pipeline, and outlive it in savepoi
   little-endian. Time and sequence number are big-endian and never negative, so that the order
   of the bytes is the order of the records: by time, then sequence number, then marks (a start
   first, an end last), then the bytes of the numbers;
-- a record that waits: the time when it is due, then the record; and for all that wait of one
-  key: version, fingerprint of the columns that they were read by, and the times for which the
-  timers are set.
+- a record that waits: the time when it is due, then the record; and all that wait of one key, in
+  order: the length of one, then one after another. Beside them: version, fingerprint of the
+  columns that they were read by, and the time for which the timer is set.
 """
 
 import struct
@@ -31,7 +31,8 @@ ARMED_VERSION = 1
 _STATE_HEADER = struct.Struct("<B32sqqqqII")
 _RECORD_HEADER = struct.Struct(">BQQB")
 _DUE = struct.Struct(">q")
-_ARMED = struct.Struct("<B8sqq")
+_LENGTH = struct.Struct("<I")
+_ARMED = struct.Struct("<B8sq")
 _SEQUENCE_OFFSET = 1 << 63  # a signed number as one that is never negative
 
 
@@ -195,29 +196,37 @@ def encode_waiting(due: int, record: bytes) -> bytes:
     return _DUE.pack(due) + record
 
 
-def decode_waiting(data: bytes) -> tuple[int, bytes]:
-    """The inverse of `encode_waiting`."""
-    return _DUE.unpack_from(data)[0], data[_DUE.size :]
+def encode_all_waiting(rows: Array) -> bytes:
+    """Rows of `decode_all_waiting`, as one piece: the length of one, then all."""
+    return _LENGTH.pack(rows.dtype.itemsize) + rows.tobytes()
 
 
-class Armed(NamedTuple):
-    """For when the timers of a key are set.
+def decode_all_waiting(data: bytes | None, arrived: Sequence[bytes]) -> Array:
+    """Records that wait, as a structured array with the fields due, time and sequence.
 
-    Attributes:
-        due: The earliest time at which there is something to do, in microseconds since 1970.
-        latest: A time by which all that waited at some moment is due; 0 if there is none.
+    Args:
+        data: From `encode_all_waiting`; None for nothing.
+        arrived: From `encode_waiting`, of the same length.
     """
-
-    due: int
-    latest: int
-
-
-def encode_armed(armed: Armed, fingerprint: bytes) -> bytes:
-    """The bytes of the timers' times, for records read by columns of that fingerprint."""
-    return _ARMED.pack(ARMED_VERSION, fingerprint, armed.due, armed.latest)
+    if not data and not arrived:
+        return np.zeros(0, [("due", ">i8"), ("time", ">u8"), ("sequence", ">u8")])
+    length = _LENGTH.unpack_from(data)[0] if data else len(arrived[0])
+    fixed = [("due", ">i8"), ("version", "u1"), ("time", ">u8"), ("sequence", ">u8")]
+    layout = np.dtype([*fixed, ("rest", f"V{length - np.dtype(fixed).itemsize}")])
+    return np.frombuffer(b"".join([(data or b"")[_LENGTH.size :], *arrived]), layout)
 
 
-def decode_armed(data: bytes, fingerprint: bytes) -> Armed:
+def waiting_record(row: Array) -> bytes:
+    """The record in a row of `decode_all_waiting`."""
+    return row.tobytes()[_DUE.size :]
+
+
+def encode_armed(due: int, fingerprint: bytes) -> bytes:
+    """The time of a key's timer, whose records were read by columns of that fingerprint."""
+    return _ARMED.pack(ARMED_VERSION, fingerprint, due)
+
+
+def decode_armed(data: bytes, fingerprint: bytes) -> int:
     """The inverse of `encode_armed`.
 
     Raises:
@@ -225,14 +234,14 @@ def decode_armed(data: bytes, fingerprint: bytes) -> Armed:
     """
     if len(data) != _ARMED.size or data[0] != ARMED_VERSION:
         raise StateError(
-            f"stored times of timers have format version {data[:1].hex() or None}, this beam_rnn "
-            f"reads {ARMED_VERSION}"
+            f"the stored time of a timer has format version {data[:1].hex() or None}, this "
+            f"beam_rnn reads {ARMED_VERSION}"
         )
-    _, read_by, due, latest = _ARMED.unpack(data)
+    _, read_by, due = _ARMED.unpack(data)
     if read_by != fingerprint:
         raise StateError(
             f"records wait that were read by columns of fingerprint {read_by.hex()}, those of the "
             f"model here have {fingerprint.hex()}: start the job without its old state, or go on "
             "with a model of the same inputs"
         )
-    return Armed(due, latest)
+    return int(due)

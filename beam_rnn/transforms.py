@@ -29,10 +29,11 @@ from beam_rnn.records import (
     SequenceGap,
 )
 from beam_rnn.sequences import CutSequences
-from beam_rnn.stateful import ENDED, GAPS, LATE, Order, StepKeys
+from beam_rnn.stateful import ENDED, GAPS, LATE, StepKeys
 from beam_rnn.stepping import Policy
 from beam_rnn.storage import read_model
 from beam_rnn.training import TrainModel, WriteWeights
+from beam_rnn.turns import Order
 
 ORDERS = ("event_time", "sequence", "arrival")
 MODEL_CHANGES = ("error", "keep", "reset", "replay")
@@ -294,9 +295,8 @@ class Predict(beam.PTransform):
                 "on_model_change='replay' and replay=W, how many inputs are kept for it, go "
                 f"together, got on_model_change={on_model_change!r} and replay={replay!r}"
             )
-        self._order = Order(
-            order, round(wait * 1e6), round(grid * 1e3) * 1000, at_event_time=timestamps == "event"
-        )
+        self._order = Order(order, round(wait * 1e6), round(grid * 1e3) * 1000)
+        self._at_event_time = timestamps == "event"
         self._policy = Policy(
             emit,
             None if idle_after is None else round(idle_after * 1e6),
@@ -322,7 +322,8 @@ class Predict(beam.PTransform):
             tuple[str, bytes], invalid=InvalidRecord
         ).with_outputs(INVALID, main="checked")
         models = {} if self._models is None else {"models": beam.pvalue.AsList(self._models)}
-        step = beam.ParDo(StepKeys(loader, self._order, self._policy), **models)
+        fn = StepKeys(loader, self._order, self._policy, at_event_time=self._at_event_time)
+        step = beam.ParDo(fn, **models)
         stepped = checked.checked | "Step" >> step.with_output_types(
             Prediction,
             late=LateRecord,

@@ -32,6 +32,7 @@ ORDER = [
     "interop.onnx",
     "interop",
     "state",
+    "turns",
     "records",
     "storage",
     "sequences",

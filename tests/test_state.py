@@ -7,13 +7,13 @@ from hypothesis import strategies as st
 
 from beam_rnn.errors import StateError
 from beam_rnn.state import (
-    Armed,
     KeyState,
+    decode_all_waiting,
     decode_armed,
     decode_record,
     decode_records,
     decode_state,
-    decode_waiting,
+    encode_all_waiting,
     encode_armed,
     encode_record,
     encode_state,
@@ -22,6 +22,7 @@ from beam_rnn.state import (
     last_step,
     record_sequence,
     record_time,
+    waiting_record,
 )
 
 GOLDEN = Path(__file__).parent / "golden"
@@ -76,7 +77,20 @@ def test_a_record_survives_its_bytes(time, sequence, starts, ends, numbers):
     assert read[:4] == (time, sequence, starts, ends)
     assert read.numbers.tolist() == numbers
     assert (record_time(data), record_sequence(data)) == (time, sequence)
-    assert decode_waiting(encode_waiting(time, data)) == (time, data)
+
+
+@given(st.lists(st.tuples(times, times, sequences, st.booleans()), max_size=9), st.integers(0, 9))
+def test_what_waits_survives_its_bytes(rows, cut):
+    entries = [(due, encode_record(t, s, np.ones(2), ends=e)) for due, t, s, e in rows]
+    stored = None
+    if entries[:cut]:
+        stored = encode_all_waiting(
+            decode_all_waiting(None, [encode_waiting(*entry) for entry in entries[:cut]])
+        )
+    read = decode_all_waiting(stored, [encode_waiting(*entry) for entry in entries[cut:]])
+
+    assert [(int(row["due"]), waiting_record(row)) for row in read] == entries
+    assert read["time"].tolist() == [t for _, t, _, _ in rows]
 
 
 @given(st.lists(st.tuples(times, sequences, st.booleans()), min_size=1, max_size=20))
@@ -110,7 +124,12 @@ EXAMPLES = {
     ),
     "record-v1": encode_record(1_404_172_800_000_001, -3, np.array([1.5, -1e300]), ends=True),
     "waiting-v1": encode_waiting(1_404_172_800_500_000, encode_record(1, 2, np.array([3.0]))),
-    "armed-v1": encode_armed(Armed(1_404_172_800_500_000, 1_404_172_900_000_000), FINGERPRINT),
+    "all-waiting-v1": encode_all_waiting(
+        decode_all_waiting(
+            None, [encode_waiting(t, encode_record(t, 2, np.array([3.0]))) for t in (5, 6)]
+        )
+    ),
+    "armed-v1": encode_armed(1_404_172_800_500_000, FINGERPRINT),
 }
 
 
@@ -147,9 +166,9 @@ def test_a_record_of_another_version_is_refused(data):
 
 
 def test_timers_for_records_of_other_columns_are_refused():
-    data = encode_armed(Armed(1, 2), FINGERPRINT)
+    data = encode_armed(7, FINGERPRINT)
 
-    assert decode_armed(data, FINGERPRINT) == (1, 2)
+    assert decode_armed(data, FINGERPRINT) == 7
     with pytest.raises(StateError, match="records wait that were read by columns of fingerprint"):
         decode_armed(data, bytes(8))
     with pytest.raises(StateError, match="format version 09, this beam_rnn reads 1"):

@@ -1,15 +1,20 @@
 """`Predict` in a live stream: turns, lateness, ends, gaps; what comes out and when."""
 
+import random
 from dataclasses import replace
 
+import apache_beam as beam
 import pytest
+from apache_beam.transforms.window import FixedWindows, TimestampedValue
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from beam_rnn import Predict
 from beam_rnn.testing import oracle
+from tests.engines import ENGINES as BATCH_ENGINES
+from tests.engines import Collect, predict, run
 from tests.models import COLUMNS, random_model, saved
-from tests.streams import START, predict_stream
+from tests.streams import ENGINES, START, predict_stream
 from tests.test_predict import BAD, row
 
 MARKED = replace(COLUMNS, start="first", end="last")
@@ -117,3 +122,233 @@ def test_the_same_records_give_the_same_bits_however_they_arrive(data, model, we
     )
     assert len(outputs.invalid) == len(bad)
     assert not outputs.gaps
+
+
+def tick(t, key="a", **more):
+    return {**row(t, key), "at": START + t, **more}
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_a_record_at_the_watermark_is_on_time(engine, weights):
+    events = [tick(5, x=1.0)], 5, [tick(5, x=2.0)], 20
+
+    outputs = predict_stream(Predict(weights), *events, engine=engine)
+
+    assert at(outputs.predictions) == [5, 5]
+    assert not outputs.late
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+@pytest.mark.parametrize("order", ["event_time", "arrival"])
+def test_times_long_before_the_timestamps_are_not_lost_in_the_next_window(engine, order, weights):
+    """As where the broker's clock is the Beam timestamp and the device's is in the record."""
+    late_clock = [{**tick(t), "at": START + 100 + t} for t in range(20)]
+    window = Collect()
+    then = (
+        beam.WindowInto(FixedWindows(10))
+        | beam.Map(lambda r: (r.key, 1)).with_output_types(tuple[str, int])
+        | beam.CombinePerKey(sum)
+        | beam.Map(lambda pair: pair[1])
+        | window
+    )
+    events = [e for t in range(20) for e in ([late_clock[t]], 100 + t)]
+
+    outputs = predict_stream(
+        Predict(weights, order=order, grid=1), *events, 200, engine=engine, time="at", then=then
+    )
+
+    assert at(outputs.predictions) == list(range(20))
+    assert sum(window.elements) == 20
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_a_jump_of_the_watermark_costs_no_more_a_record(engine, weights, monkeypatch):
+    """Each record is looked at once, not once a turn."""
+    import beam_rnn.turns
+
+    looked_at = []
+    look = beam_rnn.turns.waiting_record
+    monkeypatch.setattr(
+        beam_rnn.turns, "waiting_record", lambda row: looked_at.append(1) or look(row)
+    )
+    events = [[tick(t) for t in range(100)], 99, [tick(t) for t in range(200, 300)], 400]
+
+    outputs = predict_stream(Predict(weights), *events, engine=engine)
+
+    assert len(outputs.predictions) == 200
+    assert len(looked_at) == 200
+
+
+MARKS = [
+    *(tick(t) for t in range(3)),
+    tick(3, last=True),
+    *(tick(t) for t in (4, 5)),
+    tick(6, first=True),
+    tick(7),
+    tick(60),
+    tick(61, first=True, last=True),
+    tick(62),
+]
+
+
+@pytest.mark.parametrize("engine", BATCH_ENGINES)
+@pytest.mark.parametrize("emit", ["every", "last"])
+@pytest.mark.parametrize("idle_after", [None, 20])
+def test_sequences_end_by_marks_and_by_being_idle(engine, emit, idle_after, tmp_path):
+    model = random_model(columns=MARKED)
+    records = [{"first": False, "last": None, **r} for r in MARKS]
+    random.Random(0).shuffle(records)
+    transform = Predict(saved(model, tmp_path), emit=emit, idle_after=idle_after, with_state=True)
+
+    outputs = predict(transform, records, engine)
+
+    expected = oracle(model, records, idle_after=idle_after, with_state=True)
+    assert sorted(outputs.ended) == sorted(expected.ended)
+    reasons = [row.reason for row in sorted(outputs.ended, key=lambda row: row.last_time)]
+    if idle_after is None:
+        assert reasons == ["end", "start", "start", "end", "window"]
+        assert [row.steps for row in sorted(outputs.ended, key=lambda r: r.last_time)] == [
+            4,
+            2,
+            3,
+            1,
+            1,
+        ]
+    else:
+        assert reasons == ["end", "start", "idle", "start", "end", "idle"]
+    wanted = expected.predictions
+    if emit == "last":
+        ends = {(row.key, row.last_time) for row in expected.ended}
+        wanted = [row for row in wanted if (row.key, row.time) in ends]
+    assert sorted(outputs.predictions) == sorted(wanted)
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+@pytest.mark.parametrize("order", ["event_time", "arrival"])
+def test_an_idle_sequence_ends_without_another_record(engine, order, weights):
+    """While the stream goes on for other keys."""
+    said = Collect()
+    pipeline_events = [tick(0), tick(4)], 5, [tick(8, "b")], 10, [tick(20, "b")], 21, [tick(30)], 40
+    transform = Predict(weights, order=order, idle_after=10, grid=1)
+
+    outputs = predict_stream(transform, *pipeline_events, engine=engine, then=said)
+
+    ended = sorted((r.key, r.steps, r.reason) for r in outputs.ended)
+    assert ended == [("a", 1, "idle"), ("a", 2, "idle"), ("b", 1, "idle"), ("b", 1, "idle")]
+    steps = sorted((p.key, p.step) for p in said.elements)
+    assert steps == [("a", 1), ("a", 1), ("a", 2), ("b", 1), ("b", 1)]
+
+
+def test_a_window_ends_the_sequence_in_it(weights):
+    ended = Collect()
+    run(
+        lambda p: (
+            (
+                p
+                | beam.Create([row(t) for t in range(20)])
+                | beam.Map(lambda r: TimestampedValue(r, r["t"]))
+                | beam.WindowInto(FixedWindows(10))
+                | Predict(weights, idle_after=3600)
+            ).ended
+            | ended
+        )
+    )
+
+    assert sorted((r.steps, r.reason) for r in ended.elements) == [(10, "window")] * 2
+
+
+def numbered(n, t=None, **more):
+    return tick(n if t is None else t, n=n, **more)
+
+
+@pytest.mark.parametrize("engine", BATCH_ENGINES)
+def test_records_are_taken_by_their_number(engine, tmp_path):
+    """Whatever their times are; a number that never came is reported."""
+    model = random_model(columns=NUMBERED)
+    records = [numbered(n, t=50 - n) for n in range(20) if n not in (5, 6, 12)]
+    shuffled = [*records, records[3]]
+    random.Random(1).shuffle(shuffled)
+    transform = Predict(saved(model, tmp_path), order="sequence", with_state=True)
+
+    outputs = predict(transform, shuffled, engine)
+
+    expected = oracle(model, records, order="sequence", with_state=True)
+    assert sorted(outputs.predictions) == sorted(expected.predictions)
+    assert sorted((gap.first, gap.last) for gap in outputs.gaps) == [(5, 6), (12, 12)]
+    assert not outputs.late
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_the_next_number_is_taken_at_once_and_a_gap_is_waited_for(engine, tmp_path):
+    weights = saved(random_model(columns=NUMBERED), tmp_path)
+    events = (
+        [numbered(0)],
+        1,
+        [numbered(1), numbered(3)],  # 2 is missing
+        3,
+        [numbered(2)],  # it comes while 3 still waits
+        [numbered(4), numbered(6)],
+        30,  # 5 does not come
+        [numbered(5)],  # or too late
+        [numbered(7)],
+        60,
+    )
+
+    outputs = predict_stream(Predict(weights, order="sequence", wait=5), *events, engine=engine)
+
+    by_step = sorted(outputs.predictions, key=lambda r: r.step)
+    assert [p.sequence for p in by_step] == [0, 1, 2, 3, 4, 6, 7]
+    assert [(gap.first, gap.last) for gap in outputs.gaps] == [(5, 5)]
+    assert [r.sequence for r in outputs.late] == [5]
+
+
+def test_order_by_number_needs_a_number(weights):
+    with pytest.raises(
+        Exception, match=r"order='sequence' needs a model .* Columns\(sequence=...\)"
+    ):
+        predict(Predict(weights, order="sequence"), [row(1)])
+
+
+@pytest.mark.parametrize("timestamps", ["due", "event"])
+def test_the_timestamps_of_predictions(timestamps, weights):
+    said = Collect()
+    stamp = beam.Map(lambda r, t=beam.DoFn.TimestampParam: (r.time // SECOND - START, float(t)))
+    run(
+        lambda p: (
+            (
+                p | beam.Create([row(3), row(7)]) | Predict(weights, wait=2, timestamps=timestamps)
+            ).predictions
+            | stamp
+            | said
+        )
+    )
+
+    late = 2.5 if timestamps == "due" else 0
+    assert sorted(said.elements) == [(t, START + t + late) for t in (3, 7)]
+
+
+def test_a_bundle_that_is_tried_again_gives_the_same(weights, monkeypatch):
+    """It fails after the step, once in `process` and once in a timer."""
+    from beam_rnn.stateful import StepKeys
+
+    records = [tick(t, key) for t in range(8) for key in "ab"]
+    events = records[:6], 4, records[6:], 100
+    tagged, failures = StepKeys._tagged, []
+
+    def fail_once(self, step, due_at):
+        kind = "timer" if due_at is not None else "process"
+        if kind not in failures:
+            failures.append(kind)
+            raise RuntimeError("a worker dies")
+        return tagged(self, step, due_at)
+
+    for order in ("event_time", "arrival"):
+        transform = Predict(weights, order=order, with_state=True)
+        undisturbed = predict_stream(transform, *events)
+        failures.clear()
+        with monkeypatch.context() as patch:
+            patch.setattr(StepKeys, "_tagged", fail_once)
+            outputs = predict_stream(transform, *events)
+        assert failures == (["timer"] if order == "event_time" else ["process", "timer"])
+        assert sorted(outputs.predictions) == sorted(undisturbed.predictions)
+        assert sorted(outputs.ended) == sorted(undisturbed.ended)
