@@ -3,13 +3,16 @@ PYTHON ?= python3
 VENV ?= .venv
 PY := $(VENV)/bin/python
 
-.PHONY: demo test lint bench format clean
+.PHONY: demo test test-slow lint bench format clean
 
 demo: $(VENV)/demo.installed  ## train on the shipped series, stream them, show what came out
 	$(PY) -m pipelines.demo
 
 test: $(VENV)/dev.installed  ## run the tests
 	$(PY) -m pytest
+
+test-slow: $(VENV)/dev.installed  ## run the tests that take minutes
+	$(PY) -m pytest -m slow
 
 lint: $(VENV)/dev.installed  ## formatter, linter, type checker
 	$(VENV)/bin/ruff format --check .
