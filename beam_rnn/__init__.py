@@ -16,7 +16,15 @@ from beam_rnn.records import (
     SequenceGap,
 )
 from beam_rnn.schedules import Cosine, Plateau, StepDecay, Warmup
-from beam_rnn.transforms import Predict, ReadModel, Sequences, Train, WriteModel
+from beam_rnn.transforms import (
+    ExportStates,
+    ImportStates,
+    Predict,
+    ReadModel,
+    Sequences,
+    Train,
+    WriteModel,
+)
 
 __version__ = "0.1.0.dev0"
 
@@ -28,6 +36,8 @@ __all__ = [
     "Cosine",
     "Dropout",
     "EndedSequence",
+    "ExportStates",
+    "ImportStates",
     "InvalidRecord",
     "LateRecord",
     "Model",

@@ -96,6 +96,7 @@ class EndedSequence(NamedTuple):
             changed).
         model: The digest of the model.
         state: The hidden state after its last step; empty unless `Predict(with_state=True)`.
+        sequence: The sequence number of its last record; 0 if there is none.
     """
 
     key: str
@@ -106,6 +107,7 @@ class EndedSequence(NamedTuple):
     reason: str
     model: str
     state: bytes
+    sequence: int
 
 
 class SequenceGap(NamedTuple):

@@ -245,3 +245,16 @@ def decode_armed(data: bytes, fingerprint: bytes) -> int:
             "with a model of the same inputs"
         )
     return int(due)
+
+
+_IMPORTED = b"\xff"  # no version of a record
+
+
+def encode_imported(state: KeyState) -> bytes:
+    """A state that comes among the records, to start from."""
+    return _IMPORTED + encode_state(state)
+
+
+def imported(data: bytes) -> bytes | None:
+    """The bytes of a state that came among the records; None for a record."""
+    return data[1:] if data[:1] == _IMPORTED else None

@@ -28,6 +28,7 @@ from beam_rnn.state import (
     decode_record,
     encode_armed,
     encode_waiting,
+    imported,
     last_step,
     record_sequence,
     record_time,
@@ -147,6 +148,12 @@ class StepKeys(beam.DoFn):
         if models:
             self._loader.library().use(models)
         key, record = element
+        start = imported(record)
+        if start is not None:
+            if state.read() is None:
+                state.write(start)
+                end.set(window.max_timestamp())
+            return
         cells = Cells((state, arrived, waiting, armed), due, window, self._stepper.fingerprint)
         before = state.read()
         timed = self._order.by != "arrival" or self._policy.idle_after is not None

@@ -167,7 +167,8 @@ class Stepper:
         if self._policy.emit == "last":
             last = Prediction(key, time, steps, outputs, state.digest, shown, sequence)
             results.append(Step(now, last))
-        ended = EndedSequence(key, steps, first_time, time, outputs, reason, state.digest, shown)
+        facts = (key, steps, first_time, time, outputs, reason, state.digest, shown, sequence)
+        ended = EndedSequence(*facts)
         results.append(Step(now, ended))
         self._ended.inc()
         return KeyState(state.digest, 0, time, time, sequence, _NO_VALUES, _NO_NUMBERS, _NO_NUMBERS)

@@ -16,6 +16,7 @@ from beam_rnn.errors import ConfigurationError
 from beam_rnn.fit import Training
 from beam_rnn.loading import ModelLoader
 from beam_rnn.model import Model
+from beam_rnn.moving import OPEN, SCHEMA, LastOfKey, from_row, to_row
 from beam_rnn.network import Network
 from beam_rnn.objective import loss_name
 from beam_rnn.records import (
@@ -252,6 +253,8 @@ class Predict(beam.PTransform):
         replay: How many of the last inputs are kept in the state, to be replayed.
         watch: Look for a newer model every so many seconds; None for never.
         models: Paths of further weights files, as they come; the last by name counts.
+        states: Hidden states to start from, from `ImportStates`; a key that has one already
+            keeps it.
 
     Raises:
         ConfigurationError: A value outside its range; at construction of the pipeline, a
@@ -273,6 +276,7 @@ class Predict(beam.PTransform):
         replay: int = 0,
         watch: float | None = None,
         models: PCollection[str] | None = None,
+        states: PCollection[tuple[str, bytes]] | None = None,
     ):
         super().__init__()
         self._weights = _path("weights", weights)
@@ -306,6 +310,12 @@ class Predict(beam.PTransform):
         )
         self._watch = watch
         self._models = models
+        if states is not None and order == "arrival":
+            raise ConfigurationError(
+                "states need order='event_time' or 'sequence': with order='arrival' a record may "
+                "be stepped before its key's state is here"
+            )
+        self._states = states
 
     # No return annotation: Beam knows only a PCollection there.
     def expand(self, pcoll: PCollection[Any]):  # type: ignore[no-untyped-def] # noqa: ANN201
@@ -321,10 +331,17 @@ class Predict(beam.PTransform):
         checked = pcoll | "Check" >> beam.ParDo(ReadRecords(loader.reader)).with_output_types(
             tuple[str, bytes], invalid=InvalidRecord
         ).with_outputs(INVALID, main="checked")
+        records = checked.checked
+        if self._states is not None:
+            if not isinstance(windowfn, GlobalWindows):
+                raise ConfigurationError(
+                    f"states are those of the global window, the records are in {windowfn}"
+                )
+            records = (records, self._states) | "WithStates" >> beam.Flatten()
         models = {} if self._models is None else {"models": beam.pvalue.AsList(self._models)}
         fn = StepKeys(loader, self._order, self._policy, at_event_time=self._at_event_time)
         step = beam.ParDo(fn, **models)
-        stepped = checked.checked | "Step" >> step.with_output_types(
+        stepped = records | "Step" >> step.with_output_types(
             Prediction,
             late=LateRecord,
             invalid=InvalidRecord,
@@ -346,6 +363,50 @@ class Predict(beam.PTransform):
             "emit": self._policy.emit,
             "on_model_change": self._policy.on_model_change,
         }
+
+
+class ExportStates(beam.PTransform):
+    """Writes the hidden states that keys ended with to Parquet files; gives their names.
+
+    From the `.ended` of a `Predict(with_state=True)` over a history, a stream can start where the
+    history ends: `Predict(states=p | ImportStates(...))`. A key whose last sequence was ended by a
+    mark has no state to go on from, and no row.
+
+    Args:
+        prefix: What the names of the files begin with, on any filesystem that Beam knows.
+    """
+
+    def __init__(self, prefix: str | os.PathLike[str]):
+        super().__init__()
+        self._prefix = _path("prefix", prefix)
+
+    def expand(self, pcoll: PCollection[EndedSequence]) -> Any:
+        """The last sequence of each key, as rows."""
+        return (
+            pcoll
+            | "Key" >> beam.Map(lambda ended: (ended.key, ended))
+            | "Last" >> beam.CombinePerKey(LastOfKey())
+            | "Open" >> beam.Filter(lambda pair: pair[1].reason in OPEN)
+            | "Row" >> beam.Map(lambda pair: to_row(pair[1]))
+            | "Write" >> beam.io.WriteToParquet(self._prefix, SCHEMA, file_name_suffix=".parquet")
+        )
+
+
+class ImportStates(beam.PTransform):
+    """Reads hidden states that `ExportStates` wrote, for `Predict(states=...)`.
+
+    Args:
+        pattern: A file or a pattern of files.
+    """
+
+    def __init__(self, pattern: str | os.PathLike[str]):
+        super().__init__()
+        self._pattern = _path("pattern", pattern)
+
+    def expand(self, pbegin: Any) -> PCollection[tuple[str, bytes]]:
+        """Read rows; each is a key and its state."""
+        rows = pbegin | "Read" >> beam.io.ReadFromParquet(self._pattern)
+        return rows | "State" >> beam.Map(from_row).with_output_types(tuple[str, bytes])
 
 
 def _check_type(name: str, value: Any, kind: type) -> None:

@@ -91,7 +91,7 @@ def _loop(
         if sequence:
             first, last = sequence[0], sequence[-1]
             facts = (key, len(sequence), first.time, last.time, last.outputs, reason)
-            ended.append(EndedSequence(*facts, model.digest, last.state))
+            ended.append(EndedSequence(*facts, model.digest, last.state, last.sequence))
             sequence.clear()
 
     for row in rows:

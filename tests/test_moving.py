@@ -1,0 +1,93 @@
+"""Hidden states from one job into another."""
+
+import apache_beam as beam
+import pyarrow.parquet as pq
+import pytest
+from apache_beam.transforms.window import FixedWindows
+
+from beam_rnn import Columns, ExportStates, ImportStates, Network, Predict
+from beam_rnn.errors import ConfigurationError
+from beam_rnn.testing import oracle
+from tests.engines import ENGINES, Outputs, run
+from tests.models import random_model, saved
+from tests.test_predict import row
+
+COLUMNS = Columns(key="id", time="t", inputs=["x", "y"], targets=["x"], sequence="n", end="last")
+
+
+@pytest.fixture
+def model():
+    return random_model(Network("lstm", 5, layers=2), columns=COLUMNS)
+
+
+@pytest.fixture
+def weights(model, tmp_path):
+    return saved(model, tmp_path)
+
+
+def records(start, stop):
+    return [
+        row(t, key, n=t, last=key == "c" and t == 29) for t in range(start, stop) for key in "abc"
+    ]
+
+
+def export(weights, folder, history, engine, **settings):
+    def build(p):
+        outputs = p | beam.Create(history) | Predict(weights, with_state=True, **settings)
+        return outputs.ended | ExportStates(folder / "states")
+
+    run(build, engine)
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+@pytest.mark.parametrize("order", ["event_time", "sequence"])
+@pytest.mark.parametrize("idle_after", [None, 60])
+def test_a_stream_that_starts_from_a_replayed_history_has_the_bits_of_the_whole(
+    engine, order, idle_after, model, weights, tmp_path
+):
+    settings = {"order": order, "idle_after": idle_after}
+    # BundleBasedDirectRunner cannot group what a timer gave, in a batch.
+    exporter = "fnapi" if engine == "bundle_based" else engine
+    export(weights, tmp_path, records(0, 30), exporter, **settings)
+
+    def build(p):
+        states = p | "States" >> ImportStates(tmp_path / "states*")
+        live = Predict(weights, with_state=True, states=states, **settings)
+        return Outputs(p | beam.Create([*records(30, 60), row(7, n=7, last=False)]) | live)
+
+    outputs, _ = run(build, engine)
+
+    whole = oracle(model, records(0, 60), with_state=True, **settings)
+    wanted = [p for p in whole.predictions if p.sequence >= 30]
+    assert sorted(outputs.predictions) == sorted(wanted)
+    assert [(r.key, r.sequence) for r in outputs.late] == [("a", 7)]
+    assert {p.step for p in outputs.predictions if p.key == "c"} == set(range(1, 31))
+
+
+def test_the_table_is_one_that_others_can_read(model, weights, tmp_path):
+    export(weights, tmp_path, records(0, 10), "fnapi")
+
+    table = pq.read_table(list(tmp_path.glob("states*")))
+    assert table.column_names == [
+        "key",
+        "steps",
+        "first_time",
+        "time",
+        "sequence",
+        "model",
+        "outputs",
+        "state",
+    ]
+    rows = sorted(table.to_pylist(), key=lambda r: r["key"])
+    assert [(r["key"], r["steps"], r["sequence"]) for r in rows] == [(k, 10, 9) for k in "abc"]
+    assert {len(r["state"]) for r in rows} == {model.network.state_size}
+
+
+def test_states_need_an_order_and_the_global_window(weights):
+    pipeline = beam.Pipeline(runner="FnApiRunner")
+    states = pipeline | "States" >> beam.Create([("a", b"")])
+    with pytest.raises(ConfigurationError, match="states need order='event_time' or 'sequence'"):
+        Predict(weights, order="arrival", states=states)
+    windows = pipeline | beam.Create([row(1)]) | beam.WindowInto(FixedWindows(10))
+    with pytest.raises(ConfigurationError, match="states are those of the global window"):
+        _ = windows | Predict(weights, states=states)
