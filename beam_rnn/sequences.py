@@ -8,7 +8,7 @@ from apache_beam.metrics import Metrics
 
 from beam_rnn.batches import Sequence
 from beam_rnn.columns import Columns
-from beam_rnn.state import decode_records
+from beam_rnn.state import decode_record, decode_records
 
 
 def cut(
@@ -18,6 +18,7 @@ def cut(
     length: int | None = None,
     stride: int | None = None,
     fraction: float = 1.0,
+    idle_after: int | None = None,
 ) -> list[Sequence]:
     """The sequences of one key, from its records in any order.
 
@@ -33,12 +34,43 @@ def cut(
         stride: Steps from the start of one sequence to the start of the next; None for
             `length`.
         fraction: Take this first part of the records, in time.
+        idle_after: A sequence ends where the next record is more than so many microseconds
+            later; None for nowhere. It ends at the marks of the columns too.
 
     Returns:
         The sequences, in order; none if there are not more than `horizon` records.
     """
     ordered = sorted(set(records))
     ordered = ordered[: int(len(ordered) * fraction)]
+    sequences: list[Sequence] = []
+    for piece in _pieces(ordered, idle_after):
+        sequences += _cut(key, piece, columns, length, stride)
+    return sequences
+
+
+def _pieces(ordered: list[bytes], idle_after: int | None) -> Iterator[list[bytes]]:
+    """Records between which no sequence ends."""
+    piece: list[bytes] = []
+    reached = 0
+    for data in ordered:
+        time, _, starts, ends, _ = decode_record(data)
+        idle = idle_after is not None and time - reached > idle_after
+        if piece and (starts or idle):
+            yield piece
+            piece = []
+        piece.append(data)
+        reached = time
+        if ends:
+            yield piece
+            piece = []
+    if piece:
+        yield piece
+
+
+def _cut(
+    key: str, ordered: list[bytes], columns: Columns, length: int | None, stride: int | None
+) -> list[Sequence]:
+    """The sequences of records that are in order, and belong together."""
     furthest = columns.horizons[-1]
     steps = len(ordered) - furthest
     if steps < 1:
@@ -73,8 +105,15 @@ def cut(
 class CutSequences(beam.DoFn):
     """`cut` for each key; counts those with too few records for a step."""
 
-    def __init__(self, columns: Columns, length: int | None, stride: int | None, fraction: float):
-        self._arguments = columns, length, stride, fraction
+    def __init__(
+        self,
+        columns: Columns,
+        length: int | None,
+        stride: int | None,
+        fraction: float,
+        idle_after: int | None,
+    ):
+        self._arguments = columns, length, stride, fraction, idle_after
         self._too_short = Metrics.counter("beam_rnn", "keys_too_short")
 
     def process(self, element: tuple[str, Iterable[bytes]]) -> Iterator[Sequence]:

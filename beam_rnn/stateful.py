@@ -4,7 +4,7 @@ State cells, timers and their names are contracts: a running job finds its state
 """
 
 from collections.abc import Iterable, Iterator, Sequence
-from typing import Any
+from typing import Any, Protocol
 
 import apache_beam as beam
 from apache_beam.coders import BytesCoder
@@ -20,8 +20,8 @@ from apache_beam.transforms.userstate import (
 from apache_beam.transforms.window import TimestampedValue
 from apache_beam.utils.timestamp import Timestamp
 
+from beam_rnn.columns import Columns
 from beam_rnn.errors import ConfigurationError
-from beam_rnn.loading import ModelLoader
 from beam_rnn.records import INVALID, EndedSequence, InvalidRecord, LateRecord, SequenceGap
 from beam_rnn.state import (
     decode_armed,
@@ -33,7 +33,7 @@ from beam_rnn.state import (
     record_sequence,
     record_time,
 )
-from beam_rnn.stepping import Policy, Step, Stepper
+from beam_rnn.stepping import Step
 from beam_rnn.turns import MILLISECOND, Order, Waiting
 
 LATE, ENDED, GAPS = "late", "ended", "gaps"
@@ -45,6 +45,33 @@ WAITING = ReadModifyWriteStateSpec("waiting", BytesCoder())
 ARMED = ReadModifyWriteStateSpec("armed", BytesCoder())
 DUE = TimerSpec("due", TimeDomain.WATERMARK)
 END = TimerSpec("end", TimeDomain.WATERMARK)
+
+
+class Stepping(Protocol):
+    """What takes the records of a key in their turn: `beam_rnn.stepping.Stepper`, for one."""
+
+    columns: Columns
+
+    def step(
+        self, key: str, data: bytes | None, records: Iterable[bytes]
+    ) -> tuple[bytes | None, list[Step]]:
+        """The state after records that are in order, and what came of them."""
+
+    def end(self, key: str, data: bytes | None, reason: str) -> list[Step]:
+        """What comes of a key whose state is removed."""
+
+    def refresh(self) -> None:
+        """A bundle begins."""
+
+    def use(self, models: Iterable[str]) -> None:
+        """These are the models there are."""
+
+
+class StepperSource(Protocol):
+    """What makes a `Stepping` on a worker; it is pickled to get there."""
+
+    def stepper(self) -> Stepping:
+        """A new one."""
 
 
 class Cells:
@@ -92,7 +119,7 @@ class Cells:
 
 
 class StepKeys(beam.DoFn):
-    """Steps each key's hidden state through its records, each when it has its turn.
+    """Steps each key's state through its records, each when it has its turn.
 
     The timer `due` is armed at the earliest thing to do: a record that waits, or the end of a
     sequence that was idle. When it fires, all that is due is taken in order. The timer `end` is
@@ -104,11 +131,16 @@ class StepKeys(beam.DoFn):
     """
 
     def __init__(
-        self, loader: ModelLoader, order: Order, policy: Policy, *, at_event_time: bool = False
+        self,
+        source: StepperSource,
+        order: Order,
+        idle_after: int | None,
+        *,
+        at_event_time: bool = False,
     ):
-        self._loader = loader
+        self._source = source
         self._order = order
-        self._policy = policy
+        self._idle_after = idle_after
         self._at_event_time = at_event_time
         self._late = Metrics.counter("beam_rnn", "records_late")
         self._duplicate = Metrics.counter("beam_rnn", "records_duplicate")
@@ -118,18 +150,18 @@ class StepKeys(beam.DoFn):
         self._evicted = Metrics.counter("beam_rnn", "states_evicted")
 
     def setup(self) -> None:
-        """Loads the model."""
-        library = self._loader.library()
-        columns = library.newest.columns
-        if self._order.by == "sequence" and (columns is None or columns.sequence is None):
+        """Makes the stepper: loads the model."""
+        self._stepper = self._source.stepper()
+        columns = self._stepper.columns
+        if self._order.by == "sequence" and columns.sequence is None:
             raise ConfigurationError(
                 f"order='sequence' needs a model trained with Columns(sequence=...), got {columns}"
             )
-        self._stepper = Stepper(library, self._policy)
+        self._fingerprint = columns.fingerprint
 
     def start_bundle(self) -> None:
         """Looks for a newer model, if it is time."""
-        self._loader.start_bundle()
+        self._stepper.refresh()
 
     def process(
         self,
@@ -142,11 +174,11 @@ class StepKeys(beam.DoFn):
         armed: Any = beam.DoFn.StateParam(ARMED),
         due: Any = beam.DoFn.TimerParam(DUE),
         end: Any = beam.DoFn.TimerParam(END),
-        models: Iterable[str] = (),
+        models: Iterable[tuple[str, str]] = (),
     ) -> Iterator[Any]:
         """One checked record in; it is stepped, waits for its turn, or is late."""
         if models:
-            self._loader.library().use(models)
+            self._stepper.use(path for _, path in models)
         key, record = element
         start = imported(record)
         if start is not None:
@@ -154,9 +186,9 @@ class StepKeys(beam.DoFn):
                 state.write(start)
                 end.set(window.max_timestamp())
             return
-        cells = Cells((state, arrived, waiting, armed), due, window, self._stepper.fingerprint)
+        cells = Cells((state, arrived, waiting, armed), due, window, self._fingerprint)
         before = state.read()
-        timed = self._order.by != "arrival" or self._policy.idle_after is not None
+        timed = self._order.by != "arrival" or self._idle_after is not None
         armed_at = cells.armed() if timed else None
         if before is None and armed_at is None:
             end.set(window.max_timestamp())
@@ -205,7 +237,7 @@ class StepKeys(beam.DoFn):
         due: Any = beam.DoFn.TimerParam(DUE),
     ) -> Iterator[Any]:
         """The watermark has passed the earliest thing to do."""
-        cells = Cells((state, arrived, waiting, armed), due, window, self._stepper.fingerprint)
+        cells = Cells((state, arrived, waiting, armed), due, window, self._fingerprint)
         yield from self._advance(key, int(fired.micros), cells)
 
     @on_timer(END)
@@ -220,7 +252,7 @@ class StepKeys(beam.DoFn):
         due: Any = beam.DoFn.TimerParam(DUE),
     ) -> Iterator[Any]:
         """The watermark has passed the end of the window: all that waits, then the sequence."""
-        cells = Cells((state, arrived, waiting, armed), due, window, self._stepper.fingerprint)
+        cells = Cells((state, arrived, waiting, armed), due, window, self._fingerprint)
         yield from self._advance(key, cells.end, cells)
         for step in self._stepper.end(key, state.read(), "window"):
             yield self._tagged(step, cells.end)
@@ -287,9 +319,9 @@ class StepKeys(beam.DoFn):
 
     def _idle_at(self, state: bytes | None, cells: Cells, arrived: int = 0) -> int | None:
         """When the sequence ends if no record comes; None if never, or if its window does."""
-        if state is None or self._policy.idle_after is None:
+        if state is None or self._idle_after is None:
             return None
-        idle_at = self._order.due(last_step(state)[0] + self._policy.idle_after, arrived)
+        idle_at = self._order.due(last_step(state)[0] + self._idle_after, arrived)
         return idle_at if idle_at <= cells.end else None
 
     def _write(self, cells: Cells, before: bytes | None, after: bytes | None) -> None:

@@ -9,7 +9,7 @@ import numpy as np
 from apache_beam.metrics import Metrics
 
 from beam_rnn.errors import StateError
-from beam_rnn.loading import Library
+from beam_rnn.loading import ModelLoader
 from beam_rnn.model import Model
 from beam_rnn.records import EndedSequence, InvalidRecord, Prediction, poisoned
 from beam_rnn.state import BufferedRecord, KeyState, decode_record, decode_state, encode_state
@@ -53,25 +53,30 @@ class Stepper:
     """Steps one key at a time; the same records give the same results, whoever steps them.
 
     Args:
-        library: The models; the newest one begins sequences.
+        loader: Where the models come from; the newest one begins sequences.
         policy: What happens to a sequence.
     """
 
-    def __init__(self, library: Library, policy: Policy):
-        self._library = library
+    def __init__(self, loader: ModelLoader, policy: Policy):
+        self._loader = loader
+        self._library = loader.library()
         self._policy = policy
+        columns = self._library.newest.columns
+        assert columns is not None, "a model without columns is refused when it is loaded"
+        self.columns = columns
         self._inferences = Metrics.counter("beam_rnn", "num_inferences")
         self._micros = Metrics.distribution("beam_rnn", "inference_batch_latency_micro_secs")
         self._invalid = Metrics.counter("beam_rnn", "records_invalid")
         self._ended = Metrics.counter("beam_rnn", "sequences_ended")
         self._model_changes = Metrics.counter("beam_rnn", "model_changes")
 
-    @property
-    def fingerprint(self) -> bytes:
-        """That of the columns by which records are read."""
-        columns = self._library.newest.columns
-        assert columns is not None, "a model without columns is refused when it is loaded"
-        return columns.fingerprint
+    def refresh(self) -> None:
+        """Look for a newer model, if it is time."""
+        self._loader.start_bundle()
+
+    def use(self, models: Iterable[str]) -> None:
+        """Take the last of these files, by name, as the newest model."""
+        self._library.use(models)
 
     def step(
         self, key: str, data: bytes | None, records: Iterable[bytes]
@@ -213,3 +218,20 @@ class Stepper:
             outputs,
             history,
         )
+
+
+@dataclass(frozen=True)
+class PredictSteps:
+    """Makes a `Stepper` on a worker.
+
+    Args:
+        loader: Where the models come from.
+        policy: What happens to a sequence.
+    """
+
+    loader: ModelLoader
+    policy: Policy
+
+    def stepper(self) -> Stepper:
+        """A new one; the model is loaded once a process."""
+        return Stepper(self.loader, self.policy)

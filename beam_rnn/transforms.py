@@ -31,7 +31,7 @@ from beam_rnn.records import (
 )
 from beam_rnn.sequences import CutSequences
 from beam_rnn.stateful import ENDED, GAPS, LATE, StepKeys
-from beam_rnn.stepping import Policy
+from beam_rnn.stepping import Policy, PredictSteps
 from beam_rnn.storage import read_model
 from beam_rnn.training import TrainModel, WriteWeights
 from beam_rnn.turns import Order
@@ -87,6 +87,9 @@ class Sequences(beam.PTransform):
             left out.
         fraction: Take this first part of each key's records, in time: 0.6 leaves the last
             40 % for evaluation.
+        idle_after: A sequence ends where the next record is more than so many seconds later, as
+            in `Predict`; None for nowhere. It ends at the start and end marks of the columns
+            too.
 
     Raises:
         ConfigurationError: A number outside its range.
@@ -98,6 +101,8 @@ class Sequences(beam.PTransform):
         length: int | None = None,
         stride: int | None = None,
         fraction: float = 1.0,
+        *,
+        idle_after: float | None = None,
     ):
         super().__init__()
         _check_type("columns", columns, Columns)
@@ -113,6 +118,7 @@ class Sequences(beam.PTransform):
         self._length = length
         self._stride = stride
         self._fraction = fraction
+        self._idle_after = _micros("idle_after", idle_after)
         self._dead_letters = False
 
     def with_exception_handling(self) -> "Sequences":
@@ -127,7 +133,9 @@ class Sequences(beam.PTransform):
         checked = pcoll | "Read" >> beam.ParDo(read).with_output_types(
             tuple[str, bytes], invalid=InvalidRecord
         ).with_outputs(INVALID, main="checked")
-        cut = CutSequences(self._columns, self._length, self._stride, self._fraction)
+        cut = CutSequences(
+            self._columns, self._length, self._stride, self._fraction, self._idle_after
+        )
         sequences = (
             checked.checked
             | "ByKey" >> beam.GroupByKey()
@@ -280,30 +288,22 @@ class Predict(beam.PTransform):
     ):
         super().__init__()
         self._weights = _path("weights", weights)
-        check_choice("order", order, ORDERS)
         check_choice("emit", emit, ("every", "last"))
         check_choice("timestamps", timestamps, ("due", "event"))
         check_choice("on_model_change", on_model_change, MODEL_CHANGES)
-        check_number("wait, in seconds,", wait, below=MAX_SECONDS)
-        check_number("grid, in seconds,", grid, least=1e-3, below=MAX_SECONDS)
-        if round(grid * 1e3) != round(grid * 1e3, 6):
-            raise ConfigurationError(
-                f"grid must be a whole number of milliseconds, in seconds, got {grid!r}"
-            )
-        for name, seconds in (("idle_after", idle_after), ("watch", watch)):
-            if seconds is not None:
-                check_number(f"{name}, in seconds,", seconds, below=MAX_SECONDS)
+        if watch is not None:
+            check_number("watch, in seconds,", watch, below=MAX_SECONDS)
         check_whole("replay", replay, least=0)
         if (on_model_change == "replay") != (replay > 0):
             raise ConfigurationError(
                 "on_model_change='replay' and replay=W, how many inputs are kept for it, go "
                 f"together, got on_model_change={on_model_change!r} and replay={replay!r}"
             )
-        self._order = Order(order, round(wait * 1e6), round(grid * 1e3) * 1000)
+        self._order = _order(order, wait, grid)
         self._at_event_time = timestamps == "event"
         self._policy = Policy(
             emit,
-            None if idle_after is None else round(idle_after * 1e6),
+            _micros("idle_after", idle_after),
             on_model_change,
             replay,
             with_state,
@@ -321,25 +321,29 @@ class Predict(beam.PTransform):
     def expand(self, pcoll: PCollection[Any]):  # type: ignore[no-untyped-def] # noqa: ANN201
         """Check each record, then step its key."""
         windowfn = pcoll.windowing.windowfn
-        if not isinstance(windowfn, NonMergingWindowFn):
-            raise ConfigurationError(
-                f"Predict cannot carry a hidden state across {windowfn}: state does not follow "
-                "windows that merge. Use fixed, sliding or global windows here, and cut "
-                "sessions with Sequences"
-            )
+        _not_merging(windowfn, "Predict")
+        for name, beside in (("states", self._states), ("models", self._models)):
+            if beside is not None and not isinstance(windowfn, GlobalWindows):
+                raise ConfigurationError(
+                    f"{name} are those of the global window, the records are in {windowfn}"
+                )
         loader = ModelLoader(self._weights, self._watch)
         checked = pcoll | "Check" >> beam.ParDo(ReadRecords(loader.reader)).with_output_types(
             tuple[str, bytes], invalid=InvalidRecord
         ).with_outputs(INVALID, main="checked")
         records = checked.checked
         if self._states is not None:
-            if not isinstance(windowfn, GlobalWindows):
-                raise ConfigurationError(
-                    f"states are those of the global window, the records are in {windowfn}"
-                )
             records = (records, self._states) | "WithStates" >> beam.Flatten()
-        models = {} if self._models is None else {"models": beam.pvalue.AsList(self._models)}
-        fn = StepKeys(loader, self._order, self._policy, at_event_time=self._at_event_time)
+        models = {}
+        if self._models is not None:
+            # Beam 2.77 may take the coder of the keys from the side input: it must have keys too.
+            paths = self._models | "ModelPaths" >> beam.Map(
+                lambda path: ("", path)
+            ).with_output_types(tuple[str, str])
+            models["models"] = beam.pvalue.AsList(paths)
+        steps = PredictSteps(loader, self._policy)
+        idle_after = self._policy.idle_after
+        fn = StepKeys(steps, self._order, idle_after, at_event_time=self._at_event_time)
         step = beam.ParDo(fn, **models)
         stepped = records | "Step" >> step.with_output_types(
             Prediction,
@@ -414,6 +418,37 @@ def _check_type(name: str, value: Any, kind: type) -> None:
         raise ConfigurationError(
             f"{name} must be a {kind.__name__}, got {value!r} ({type(value).__name__})"
         )
+
+
+def _order(order: str, wait: float, grid: float) -> Order:
+    check_choice("order", order, ORDERS)
+    check_number("wait, in seconds,", wait, below=MAX_SECONDS)
+    check_number("grid, in seconds,", grid, least=1e-3, below=MAX_SECONDS)
+    if round(grid * 1e3) != round(grid * 1e3, 6):
+        raise ConfigurationError(
+            f"grid must be a whole number of milliseconds, in seconds, got {grid!r}"
+        )
+    return Order(order, round(wait * 1e6), round(grid * 1e3) * 1000)
+
+
+def _not_merging(windowfn: Any, name: str) -> None:
+    """That state can be kept in a window.
+
+    Raises:
+        ConfigurationError: The window merges with others.
+    """
+    if not isinstance(windowfn, NonMergingWindowFn):
+        raise ConfigurationError(
+            f"{name} cannot carry a state across {windowfn}: state does not follow windows that "
+            "merge. Use fixed, sliding or global windows here, and cut sessions with Sequences"
+        )
+
+
+def _micros(name: str, seconds: float | None) -> int | None:
+    if seconds is None:
+        return None
+    check_number(f"{name}, in seconds,", seconds, below=MAX_SECONDS)
+    return round(seconds * 1e6)
 
 
 def _path(name: str, value: Any) -> str:
