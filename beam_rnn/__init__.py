@@ -19,6 +19,7 @@ from beam_rnn.schedules import Cosine, Plateau, StepDecay, Warmup
 from beam_rnn.transforms import (
     ExportStates,
     ImportStates,
+    LastRecords,
     Predict,
     ReadModel,
     Sequences,
@@ -39,6 +40,7 @@ __all__ = [
     "ExportStates",
     "ImportStates",
     "InvalidRecord",
+    "LastRecords",
     "LateRecord",
     "Model",
     "Network",

@@ -44,7 +44,7 @@ def cut(
     ordered = ordered[: int(len(ordered) * fraction)]
     sequences: list[Sequence] = []
     for piece in _pieces(ordered, idle_after):
-        sequences += _cut(key, piece, columns, length, stride)
+        sequences += cut_ordered(key, piece, columns, length, stride)
     return sequences
 
 
@@ -67,7 +67,7 @@ def _pieces(ordered: list[bytes], idle_after: int | None) -> Iterator[list[bytes
         yield piece
 
 
-def _cut(
+def cut_ordered(
     key: str, ordered: list[bytes], columns: Columns, length: int | None, stride: int | None
 ) -> list[Sequence]:
     """The sequences of records that are in order, and belong together."""

@@ -3,7 +3,7 @@
 import time as clock
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from apache_beam.metrics import Metrics
@@ -11,7 +11,7 @@ from apache_beam.metrics import Metrics
 from beam_rnn.errors import StateError
 from beam_rnn.loading import ModelLoader
 from beam_rnn.model import Model
-from beam_rnn.records import EndedSequence, InvalidRecord, Prediction, poisoned
+from beam_rnn.records import EndedSequence, Prediction, poisoned
 from beam_rnn.state import BufferedRecord, KeyState, decode_record, decode_state, encode_state
 
 _NO_VALUES, _NO_NUMBERS = np.zeros(0, np.float32), np.zeros(0)
@@ -39,14 +39,11 @@ class Policy:
     with_state: bool = False
 
 
-Result = Prediction | InvalidRecord | EndedSequence
-
-
 class Step(NamedTuple):
     """A result, and the event time of the record that caused it."""
 
     time: int
-    result: Result
+    result: Any
 
 
 class Stepper:

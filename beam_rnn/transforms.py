@@ -14,6 +14,7 @@ from beam_rnn.checks import check_choice, check_number, check_whole
 from beam_rnn.columns import Columns
 from beam_rnn.errors import ConfigurationError
 from beam_rnn.fit import Training
+from beam_rnn.gathering import GatherSteps
 from beam_rnn.loading import ModelLoader
 from beam_rnn.model import Model
 from beam_rnn.moving import OPEN, SCHEMA, LastOfKey, from_row, to_row
@@ -142,6 +143,76 @@ class Sequences(beam.PTransform):
             | "Cut" >> beam.ParDo(cut).with_output_types(Sequence)
         )
         return SequencesOutputs(sequences, checked.invalid) if self._dead_letters else sequences
+
+
+class LastRecordsOutputs(NamedTuple):
+    """What `LastRecords` gives.
+
+    Attributes:
+        sequences: One for each record that completes a step.
+        late: Records that came after later ones of their key had been taken.
+        invalid: Dead letters: records that cannot be used, with the reason.
+        gaps: Sequence numbers that did not come in time, with order="sequence".
+    """
+
+    sequences: PCollection[Sequence]
+    late: PCollection[LateRecord]
+    invalid: PCollection[InvalidRecord]
+    gaps: PCollection[SequenceGap]
+
+
+class LastRecords(beam.PTransform):
+    """The last `length` steps of a key as a sequence, at every record: in a stream, too.
+
+    For what looks at a window of records at once, such as a bidirectional network. Records are
+    checked, ordered and told apart from late ones as in `Predict`.
+
+    Args:
+        columns: Which fields of a record mean what. A step has a target: with horizon=0 that of
+            its own record, else it is complete when that many more records are there.
+        length: Steps a sequence; there are fewer until a key has had as many.
+        order: As for `Predict`.
+        wait: As for `Predict`.
+        grid: As for `Predict`.
+        idle_after: As for `Predict`.
+
+    Raises:
+        ConfigurationError: A value outside its range; at construction of the pipeline, a
+            merging window.
+    """
+
+    def __init__(
+        self,
+        columns: Columns,
+        length: int,
+        order: str = "event_time",
+        wait: float = 0.0,
+        grid: float = 0.5,
+        *,
+        idle_after: float | None = None,
+    ):
+        super().__init__()
+        _check_type("columns", columns, Columns)
+        check_whole("length", length)
+        self._columns = columns
+        self._order = _order(order, wait, grid)
+        self._idle_after = _micros("idle_after", idle_after)
+        self._length = length
+
+    # No return annotation: Beam knows only a PCollection there.
+    def expand(self, pcoll: PCollection[Any]):  # type: ignore[no-untyped-def] # noqa: ANN201
+        """Check each record, then gather those of its key."""
+        _not_merging(pcoll.windowing.windowfn, "LastRecords")
+        reader = partial(RecordReader, self._columns, targets=True)
+        checked = pcoll | "Check" >> beam.ParDo(ReadRecords(reader)).with_output_types(
+            tuple[str, bytes], invalid=InvalidRecord
+        ).with_outputs(INVALID, main="checked")
+        steps = GatherSteps(self._columns, self._length, self._idle_after)
+        fn = StepKeys(steps, self._order, self._idle_after)
+        gathered = checked.checked | "Gather" >> beam.ParDo(fn).with_output_types(
+            Sequence, late=LateRecord, gaps=SequenceGap
+        ).with_outputs(LATE, GAPS, main="sequences")
+        return LastRecordsOutputs(gathered.sequences, gathered.late, checked.invalid, gathered.gaps)
 
 
 class Train(beam.PTransform):

@@ -48,6 +48,6 @@ def predict_stream(transform, *events, engine="bundle_based", time="t", then=Non
     outputs = records | transform
     built = Outputs(outputs)
     if then is not None:
-        _ = outputs.predictions | then
+        _ = outputs[0] | then
     pipeline.run().wait_until_finish()
     return built

@@ -39,6 +39,7 @@ ORDER = [
     "training",
     "loading",
     "stepping",
+    "gathering",
     "testing.cells",
     "testing.oracle",
     "testing",

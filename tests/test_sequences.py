@@ -31,6 +31,25 @@ def test_a_step_has_the_target_of_the_record_horizon_later():
         assert sequence.until == 5_000_000
 
 
+def test_a_sequence_ends_at_its_marks_and_where_nothing_came():
+    """And no step has a target of another sequence."""
+    columns = Columns(
+        key="id", time="t", inputs=["x"], targets=["y"], start="first", end="last", horizon=1
+    )
+    records = [
+        RecordReader(columns, targets=True).read(row(t, first=t == 5, last=t == 2)).data
+        for t in (0, 1, 2, 3, 4, 5, 6, 60, 61, 62)
+    ]
+
+    sequences = cut("a", records, columns, length=3, idle_after=20_000_000)
+
+    assert [s.inputs[:, 0].tolist() for s in sequences] == [[0, 1], [3], [5], [60, 61]]
+    assert [s.until // 1_000_000 for s in sequences] == [2, 4, 6, 62]
+    (whole, _, last) = cut("a", records, columns)
+    assert whole.inputs[:, 0].tolist() == [0, 1]
+    assert last.inputs[:, 0].tolist() == [5, 6, 60, 61]
+
+
 def test_a_step_has_a_target_and_a_weight_for_each_horizon():
     columns = Columns(
         key="id", time="t", inputs=["x"], targets=["y", "x"], horizon=(0, 1, 3), weight="x"

@@ -1,0 +1,98 @@
+"""The last records of each key, as a sequence at every record: a window that slides by count."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import numpy as np
+
+from beam_rnn.columns import Columns
+from beam_rnn.sequences import cut_ordered
+from beam_rnn.state import KeyState, decode_record, decode_state, encode_record, encode_state
+from beam_rnn.stepping import Step
+
+_NO_MODEL = "0" * 64
+_NO_VALUES, _NO_NUMBERS = np.zeros(0, np.float32), np.zeros(0)
+
+
+class Gatherer:
+    """Keeps the last records of a key where `beam_rnn.stepping.Stepper` keeps a hidden state.
+
+    Args:
+        columns: What the records hold.
+        length: How many steps a sequence has at the most.
+        idle_after: A sequence ends where the next record is more than so many microseconds
+            later; None for nowhere.
+    """
+
+    def __init__(self, columns: Columns, length: int, idle_after: int | None):
+        self.columns = columns
+        self._length = length
+        self._idle_after = idle_after
+
+    def refresh(self) -> None:
+        """Nothing is loaded."""
+
+    def use(self, models: Iterable[str]) -> None:
+        """Nothing is loaded."""
+
+    def step(
+        self, key: str, data: bytes | None, records: Iterable[bytes]
+    ) -> tuple[bytes | None, list[Step]]:
+        """The state after the records, and a sequence for each that completes a step."""
+        kept = [] if data is None else _records(decode_state(data), self.columns)
+        steps = 0 if data is None else decode_state(data).steps
+        results: list[Step] = []
+        state = data
+        for record in records:
+            time, number, starts, ends, _ = decode_record(record)
+            idle = kept and self._idle_after is not None
+            if starts or (idle and time - decode_record(kept[-1]).time > (self._idle_after or 0)):
+                kept, steps = [], 0
+            kept = [*kept, record][-(self._length + self.columns.horizons[-1]) :]
+            steps += 1
+            sequences = cut_ordered(key, kept, self.columns, self._length, None)
+            results.extend(Step(time, sequence) for sequence in sequences)
+            if ends:
+                kept, steps = [], 0
+            state = encode_state(_state(kept, steps, time, number))
+        return state, results
+
+    def end(self, key: str, data: bytes | None, reason: str) -> list[Step]:  # noqa: ARG002
+        """Every sequence has been given."""
+        return []
+
+
+def _state(records: list[bytes], steps: int, time: int, number: int) -> KeyState:
+    """Records as the history of a state: time and number bit by bit, then the numbers."""
+    parts = []
+    for data in records:
+        record = decode_record(data)
+        place = np.array([record.time, record.sequence], np.int64).view(np.float64)
+        parts += [place, record.numbers]
+    history = np.concatenate(parts) if parts else _NO_NUMBERS
+    return KeyState(_NO_MODEL, steps, time, time, number, _NO_VALUES, _NO_NUMBERS, history)
+
+
+def _records(state: KeyState, columns: Columns) -> list[bytes]:
+    """The inverse of `_state`."""
+    weight = columns.weight is not None
+    width = 2 + len(columns.inputs) + columns.target_size + weight
+    rows = state.history.reshape(-1, width)
+    places = rows[:, :2].copy().view(np.int64).tolist()
+    return [
+        encode_record(time, number, row[2:])
+        for (time, number), row in zip(places, rows, strict=True)
+    ]
+
+
+@dataclass(frozen=True)
+class GatherSteps:
+    """Makes a `Gatherer` on a worker."""
+
+    columns: Columns
+    length: int
+    idle_after: int | None
+
+    def stepper(self) -> Gatherer:
+        """A new one."""
+        return Gatherer(self.columns, self.length, self.idle_after)
