@@ -525,4 +525,6 @@ def _micros(name: str, seconds: float | None) -> int | None:
 def _path(name: str, value: Any) -> str:
     if not isinstance(value, (str, os.PathLike)) or not os.fspath(value):
         raise ConfigurationError(f"{name} must be the path of a file, got {value!r}")
-    return str(os.fspath(value))
+    path = str(os.fspath(value))
+    # Beam 2.77 finds nothing by a pattern without a folder.
+    return f"./{path}" if any(c in path for c in "*?[") and "/" not in path else path

@@ -15,10 +15,12 @@ from apache_beam.utils.timestamp import Timestamp
 from beam_rnn.columns import Columns
 from beam_rnn.errors import RecordError
 from beam_rnn.records import (
+    EndedSequence,
     InvalidRecord,
     LateRecord,
     Prediction,
     RecordReader,
+    SequenceGap,
     micros,
 )
 from beam_rnn.state import decode_record
@@ -278,8 +280,10 @@ def test_a_dead_letter_of_a_huge_record_is_short():
 @pytest.mark.parametrize(
     "row",
     [
-        Prediction("a", 1, 2, [0.5], "d", b"s"),
-        LateRecord("a", 1, 2, [0.5]),
+        Prediction("a", 1, 2, [0.5], "d", b"s", 0),
+        LateRecord("a", 1, 2, [0.5], 3),
+        EndedSequence("a", 1, 2, 3, [0.5], "idle", "d", b"s", 4),
+        SequenceGap("a", 1, 2, 3),
         InvalidRecord("a", "r", "v", "w"),
     ],
 )
@@ -291,6 +295,10 @@ def test_rows_have_a_row_coder_that_every_language_reads(row):
 
 
 def test_the_fields_of_the_rows_are_final():
-    assert Prediction._fields == ("key", "time", "step", "outputs", "model", "state")
-    assert LateRecord._fields == ("key", "time", "behind", "inputs")
+    prediction = ("key", "time", "step", "outputs", "model", "state", "sequence")
+    assert Prediction._fields == prediction
+    assert LateRecord._fields == ("key", "time", "behind", "inputs", "sequence")
+    ended = ("key", "steps", "first_time", "last_time", "outputs", "reason", "model", "state")
+    assert EndedSequence._fields == (*ended, "sequence")
+    assert SequenceGap._fields == ("key", "time", "first", "last")
     assert InvalidRecord._fields == ("key", "reason", "value", "record")

@@ -524,7 +524,8 @@ def bad_record(chance, t):
         times = [-1, -1e300, 1e12, 10**30, "noon", "2014-13-01", "9999-01-01", None, [t], True]
         return good | {"t": chance.choice(times)}
     if wrong == 2:
-        keys = ["", "k" * 2000, b"\xff\xfe", "\ud800", 1.5, None, True, ("a", "b"), b""]
+        # Half a surrogate pair is missing here: Beam cannot pass it from one step to the next.
+        keys = ["", "k" * 2000, b"\xff\xfe", 1.5, None, True, ("a", "b"), b""]
         return good | {"id": chance.choice(keys)}
     if wrong == 3:
         good.pop(chance.choice(list(good)))
