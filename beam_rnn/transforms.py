@@ -1,18 +1,21 @@
 """The public transforms. Wiring only: what happens is in the modules that this one imports."""
 
+import contextlib
 import os
 from functools import partial
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import apache_beam as beam
 from apache_beam import PCollection
 from apache_beam.io import fileio
+from apache_beam.io.filesystems import FileSystems
 from apache_beam.transforms.window import GlobalWindows, NonMergingWindowFn
 
 from beam_rnn.batches import Sequence
 from beam_rnn.checks import check_choice, check_number, check_whole
 from beam_rnn.columns import Columns
-from beam_rnn.errors import ConfigurationError
+from beam_rnn.errors import ConfigurationError, WeightsError
 from beam_rnn.fit import Training
 from beam_rnn.gathering import GatherSteps
 from beam_rnn.loading import ModelLoader
@@ -429,8 +432,15 @@ class Predict(beam.PTransform):
         )
 
     def display_data(self) -> dict[str, Any]:
-        """What the monitoring page of a runner shows."""
+        """What the monitoring page of a runner shows; of the model, if its file is here."""
+        model: dict[str, Any] = {}
+        if FileSystems.get_scheme(self._weights) is None and Path(self._weights).is_file():
+            with contextlib.suppress(WeightsError):  # the worker says what is wrong with it
+                found = read_model(self._weights)
+                sizes = ", ".join(map(str, found.network.sizes))
+                model = {"model": found.digest, "cell": found.network.cell, "hidden": sizes}
         return {
+            **model,
             "weights": self._weights,
             "order": self._order.by,
             "wait_seconds": self._order.wait / 1e6,

@@ -3,6 +3,9 @@ r"""Stream files of records through a trained network, and write a prediction fo
     python -m pipelines.predict --input 'pipelines/data/nab/*.csv' --weights weights.arrow \\
         --output predictions.csv
 
+With --export_states the hidden states at the end are kept, and with --states a later run goes on
+from them, as a live stream does from a history.
+
 The output has the columns key, time, step, one `<output>_prediction` for each output (the
 target, with its horizon and its part where there are several) and model. Late and invalid records
 go to files of their own beside it, `<output>.late.jsonl` and `<output>.invalid.jsonl`, if there
@@ -17,7 +20,7 @@ from typing import Any
 import apache_beam as beam
 import pyarrow as pa
 
-from beam_rnn import Model, Predict, Prediction
+from beam_rnn import ExportStates, ImportStates, Model, Predict, Prediction
 from beam_rnn.storage import read_model
 from beam_rnn.transforms import ORDERS
 from pipelines import command
@@ -34,17 +37,28 @@ def parse(argv: Sequence[str] | None) -> tuple[argparse.Namespace, list[str]]:
     parser.add_argument("--output", required=True, help="the file of predictions to write")
     parser.add_argument("--order", choices=ORDERS, default="event_time")
     parser.add_argument("--wait", type=float, default=0.0, help="seconds beyond the watermark")
+    parser.add_argument("--idle_after", type=float, help="seconds after which a sequence ends")
+    parser.add_argument("--states", help="files of hidden states to start from")
+    parser.add_argument("--export_states", help="files to write the last hidden states to")
     return parser.parse_known_args(argv)
 
 
 def build(pipeline: beam.Pipeline, args: argparse.Namespace, model: Model) -> None:
     """Read -> predict -> write."""
     assert model.columns is not None, "ReadModel gives models with columns"
-    outputs = (
-        pipeline
-        | "Records" >> ReadFiles(args.input, command.number_columns(model.columns))
-        | Predict(args.weights, order=args.order, wait=args.wait)
+    states = None if args.states is None else pipeline | ImportStates(args.states)
+    predict = Predict(
+        args.weights,
+        order=args.order,
+        wait=args.wait,
+        idle_after=args.idle_after,
+        with_state=args.export_states is not None,
+        states=states,
     )
+    records = pipeline | "Records" >> ReadFiles(args.input, command.number_columns(model.columns))
+    outputs = records | predict
+    if args.export_states is not None:
+        _ = outputs.ended | ExportStates(args.export_states)
     write = WritePredictions(args.output, model.output_names)
     _ = outputs.predictions | "Predictions" >> write
     late = outputs.late | "LateRows" >> beam.Map(lambda row: row._replace(time=utc(row.time)))

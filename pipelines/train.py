@@ -28,6 +28,7 @@ def parse(argv: Sequence[str] | None) -> tuple[argparse.Namespace, list[str]]:
     parser.add_argument("--output", required=True, help="the weights file to write")
     parser.add_argument("--key", required=True, help="column of the key; may be `filename`")
     parser.add_argument("--time", required=True, help="column of the event time")
+    parser.add_argument("--sequence", help="column of a number that orders records of one time")
     parser.add_argument("--inputs", required=True, type=command.names, help="columns: A,B")
     parser.add_argument("--targets", type=command.names, help="columns: A,B; default: --inputs")
     parser.add_argument("--horizon", type=int, default=1, help="how many records ahead")
@@ -57,6 +58,7 @@ def build(pipeline: beam.Pipeline, args: argparse.Namespace) -> None:
     columns = Columns(
         key=args.key,
         time=args.time,
+        sequence=args.sequence,
         inputs=args.inputs,
         targets=args.targets or (),
         horizon=args.horizon,

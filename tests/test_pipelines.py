@@ -272,6 +272,24 @@ def test_a_line_with_a_decimal_comma_is_no_record_of_another_number(weights, dat
     assert "'1_5'" in letters
 
 
+def test_a_second_run_goes_on_from_the_states_of_the_first(weights, data, tmp_path):
+    header, *lines = data.read_text().splitlines()
+    lines.sort(key=lambda line: line.split(",")[1])
+    parts = {"first.csv": lines[: len(lines) // 2], "second.csv": lines[len(lines) // 2 :]}
+    for name, part in parts.items():
+        (tmp_path / name).write_text("\n".join([header, *part]))
+    whole, said = tmp_path / "whole.csv", []
+    predict.main([f"--input={data}", f"--weights={weights}", f"--output={whole}"])
+    for name, flag in (("first.csv", "--export_states"), ("second.csv", "--states")):
+        states = tmp_path / ("states" if flag == "--export_states" else "states*")
+        output = tmp_path / f"out-{name}"
+        flags = [f"--input={tmp_path / name}", f"--weights={weights}", f"--output={output}"]
+        predict.main([*flags, f"{flag}={states}"])
+        said += read(output)
+
+    assert in_order(said) == in_order(read(whole))
+
+
 @pytest.mark.parametrize(
     ("name", "content", "message"),
     [

@@ -434,6 +434,16 @@ def test_arguments_that_cannot_work_are_refused(arguments, message):
         Predict(**{"weights": "weights.arrow"} | arguments)
 
 
+def test_a_runner_s_page_shows_the_model(model, weights, tmp_path):
+    shown = Predict(weights, wait=2, idle_after=60).display_data()
+    assert shown["model"] == model.digest
+    assert (shown["cell"], shown["hidden"], shown["wait_seconds"]) == ("gru", "6, 6", 2)
+    assert "model" not in Predict(tmp_path / "not-there-yet.arrow").display_data()
+    broken = tmp_path / "broken.arrow"
+    broken.write_bytes(b"no weights")
+    assert "model" not in Predict(broken).display_data()
+
+
 def test_nothing_in_nothing_out(weights):
     outputs = predict(Predict(weights), [])
 
