@@ -272,7 +272,15 @@ class Model:
 
     def _unpack(self, state: Array) -> States:
         """(batch, state_size) as the state of each layer."""
+        return tuple(tuple(state[:, place] for place in layer) for layer in self._places)
+
+    @cached_property
+    def _places(self) -> list[list[slice]]:
+        """Where the arrays of each layer stand in a state."""
         each = self.network.step_cell.states * self.network.directions
-        sizes = np.repeat(self.network.sizes, each)
-        parts = np.split(state, np.cumsum(sizes)[:-1], axis=1)
-        return tuple(tuple(parts[i : i + each]) for i in range(0, len(parts), each))
+        places, start = [], 0
+        for size in self.network.sizes:
+            starts = range(start, start + each * size, size)
+            places.append([slice(at, at + size) for at in starts])
+            start += each * size
+        return places

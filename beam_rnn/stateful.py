@@ -180,25 +180,21 @@ class StepKeys(beam.DoFn):
         if models:
             self._stepper.use(path for _, path in models)
         key, record = element
-        start = imported(record)
-        if start is not None:
-            if state.read() is None:
-                state.write(start)
-                end.set(window.max_timestamp())
-            return
         cells = Cells((state, arrived, waiting, armed), due, window, self._fingerprint)
         before = state.read()
         timed = self._order.by != "arrival" or self._idle_after is not None
         armed_at = cells.armed() if timed else None
         if before is None and armed_at is None:
             end.set(window.max_timestamp())
-        if self._order.by == "arrival":
-            if before is not None and record_time(record) < last_step(before)[0]:
-                self._unordered.inc()
-        elif before is not None and self._order.is_behind(record, before):
-            yield self._tagged_late(key, record, last_step(before)[0])
+        at: int | None
+        if (start := imported(record)) is not None:
+            if before is None:
+                state.write(start)
+            at = self._idle_at(state.read(), cells, timestamp.micros)
+        elif self._is_late(record, before):
+            yield self._tagged_late(key, record, last_step(state.read())[0])
             return
-        if self._order.is_next(record, before):
+        elif self._order.is_next(record, before):
             yield from self._step_now(key, record, cells, armed_at)
             at = self._idle_at(state.read(), cells, timestamp.micros)
         else:
@@ -207,6 +203,16 @@ class StepKeys(beam.DoFn):
             cells.wait(record, at)
         if at is not None and (armed_at is None or at < armed_at):
             cells.arm(at)
+
+    def _is_late(self, record: bytes, before: bytes | None) -> bool:
+        """Whether a record comes too late; by arrival, none does."""
+        if before is None:
+            return False
+        if self._order.by == "arrival":
+            if record_time(record) < last_step(before)[0]:
+                self._unordered.inc()
+            return False
+        return self._order.is_behind(record, before)
 
     def _step_now(
         self, key: str, record: bytes, cells: Cells, armed_at: int | None
