@@ -8,7 +8,6 @@ import numpy as np
 import pytest
 from apache_beam.metrics import MetricsFilter
 from apache_beam.testing import test_stream
-from apache_beam.testing.util import assert_that, equal_to
 from apache_beam.transforms.window import FixedWindows, Sessions, SlidingWindows, TimestampedValue
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -270,20 +269,6 @@ def test_no_record_is_due_after_the_end_of_its_window(engine, weights):
 
     due = sorted((time // 1_000_000 - START, round(at, 3)) for time, at in collect.elements)
     assert due == [(0, 4.5), (7, 9.999), (9, 9.999), (15, 19.5)]
-
-
-def test_a_window_after_predict_loses_nothing(weights):
-    """Also when many records become due at once, long after their time."""
-    records = [row(t, key) for t in range(60) for key in "ab"]
-    pipeline = beam.Pipeline(runner="FnApiRunner")
-    counts = (
-        (pipeline | beam.Create(records) | Predict(weights)).predictions
-        | beam.WindowInto(FixedWindows(10))
-        | beam.Map(lambda row: (row.key, 1))
-        | beam.CombinePerKey(sum)
-    )
-    assert_that(counts, equal_to([("a", 10), ("b", 10)] * 6))
-    pipeline.run()
 
 
 @pytest.mark.parametrize("order", ["event_time", "arrival"])

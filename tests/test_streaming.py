@@ -137,10 +137,6 @@ def check_bits(data, model, weights):
     assert not outputs.gaps
 
 
-def tick(t, key="a", **more):
-    return {**row(t, key), "at": START + t, **more}
-
-
 @pytest.mark.parametrize("engine", ENGINES)
 def test_a_record_at_the_watermark_is_on_time(engine, weights):
     events = [tick(5, x=1.0)], 5, [tick(5, x=2.0)], 20
@@ -151,19 +147,67 @@ def test_a_record_at_the_watermark_is_on_time(engine, weights):
     assert not outputs.late
 
 
+def tick(t, key="a", **more):
+    return {**row(t, key), "at": START + t, **more}
+
+
+def by_window():
+    """How many predictions a window and a grouping after `Predict` see."""
+    return (
+        beam.WindowInto(FixedWindows(10))
+        | beam.Map(lambda r: (r.key, 1)).with_output_types(tuple[str, int])
+        | beam.CombinePerKey(sum)
+        | beam.Map(lambda pair: pair[1])
+    )
+
+
+ORDERED = [tick(t, key, n=t) for t in range(60) for key in "ab"]
+
+
+@pytest.mark.parametrize("engine", ["fnapi", "embed"])
+@pytest.mark.parametrize("order", ["event_time", "sequence", "arrival"])
+@pytest.mark.parametrize("wait", [0, 3600])
+def test_a_window_after_predict_loses_nothing(engine, order, wait, tmp_path):
+    """Also when many records become due at once, long after their time."""
+    weights = saved(random_model(columns=NUMBERED), tmp_path)
+    counts = Collect()
+
+    run(
+        lambda p: (
+            (p | beam.Create(ORDERED) | Predict(weights, order=order, wait=wait)).predictions
+            | by_window()
+            | counts
+        ),
+        engine,
+    )
+
+    assert sum(counts.elements) == 120
+
+
+@pytest.mark.parametrize("engine", [engine for engine in ENGINES if engine != "bundle_based"])
+@pytest.mark.parametrize("order", ["event_time", "sequence", "arrival"])
+def test_a_window_after_a_jump_of_the_watermark_loses_nothing(engine, order, tmp_path):
+    """Not on BundleBasedDirectRunner, which holds no watermark for timers."""
+    weights = saved(random_model(columns=NUMBERED), tmp_path)
+    counts = Collect()
+
+    predict_stream(
+        Predict(weights, order=order, wait=30),
+        *(ORDERED[:40], 5, ORDERED[40:], 500),
+        engine=engine,
+        then=by_window() | counts,
+    )
+
+    assert sum(counts.elements) == 120
+
+
 @pytest.mark.parametrize("engine", ENGINES)
 @pytest.mark.parametrize("order", ["event_time", "arrival"])
 def test_times_long_before_the_timestamps_are_not_lost_in_the_next_window(engine, order, weights):
     """As where the broker's clock is the Beam timestamp and the device's is in the record."""
     late_clock = [{**tick(t), "at": START + 100 + t} for t in range(20)]
     window = Collect()
-    then = (
-        beam.WindowInto(FixedWindows(10))
-        | beam.Map(lambda r: (r.key, 1)).with_output_types(tuple[str, int])
-        | beam.CombinePerKey(sum)
-        | beam.Map(lambda pair: pair[1])
-        | window
-    )
+    then = by_window() | window
     events = [e for t in range(20) for e in ([late_clock[t]], 100 + t)]
 
     outputs = predict_stream(
