@@ -26,6 +26,22 @@ def names(text: str) -> list[str]:
     return [name.strip() for name in text.split(",") if name.strip()]
 
 
+def horizons(text: str) -> int | list[int]:
+    """One horizon, "3", or several: "1,6,24" or "1-24".
+
+    Raises:
+        argparse.ArgumentTypeError: It is none of these.
+    """
+    try:
+        found: list[int] = []
+        for part in text.split(","):
+            first, *last = map(int, part.split("-"))
+            found += range(first, (last[0] if last else first) + 1)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(f"{text!r} is none of 3, 1,6,24 and 1-24") from error
+    return found[0] if len(found) == 1 else found
+
+
 def beam_options(flags: Sequence[str]) -> PipelineOptions:
     """Beam's options from the flags that our parser left over.
 

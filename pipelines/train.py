@@ -31,7 +31,12 @@ def parse(argv: Sequence[str] | None) -> tuple[argparse.Namespace, list[str]]:
     parser.add_argument("--sequence", help="column of a number that orders records of one time")
     parser.add_argument("--inputs", required=True, type=command.names, help="columns: A,B")
     parser.add_argument("--targets", type=command.names, help="columns: A,B; default: --inputs")
-    parser.add_argument("--horizon", type=int, default=1, help="how many records ahead")
+    parser.add_argument(
+        "--horizon",
+        type=command.horizons,
+        default=1,
+        help="how many records ahead; or several at once: 1,6,24 or 1-24",
+    )
     parser.add_argument("--sequence_length", type=int, default=256, help="steps a sequence")
     parser.add_argument("--cell", choices=list(CELLS), default="gru")
     parser.add_argument("--hidden", type=int, default=32, help="size of the hidden state")

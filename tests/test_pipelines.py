@@ -272,6 +272,43 @@ def test_a_line_with_a_decimal_comma_is_no_record_of_another_number(weights, dat
     assert "'1_5'" in letters
 
 
+def test_several_horizons_are_trained_predicted_and_measured(data, tmp_path):
+    output, metrics = tmp_path / "weights.arrow", tmp_path / "metrics.json"
+    train.main([f"--input={data}", *COLUMNS, *QUICK, "--horizon=1-2,5", f"--output={output}"])
+    predictions = tmp_path / "p.csv"
+    flags = [f"--input={data}", f"--weights={output}"]
+    evaluate.main([*flags, f"--output={metrics}", f"--predictions={predictions}"])
+
+    said = json.loads(metrics.read_text())
+    assert said["bit_equal"]
+    with predictions.open() as file:
+        said_rows = sorted(csv.DictReader(file), key=lambda r: (r["key"], int(r["step"])))
+    values = {key: [r["load"] for r in rows() if r["city"] == key] for key in said["series"]}
+    for key, errors in said["series"].items():
+        x = np.array(values[key])
+        first = sum(1 for r in said_rows if r["key"] == key)
+        start, seen = len(x) - first, x[: len(x) - first]
+        ahead = [np.abs(x[start + h : len(x) - 5 + h] - x[start : len(x) - 5]) for h in (1, 2, 5)]
+        assert errors["last_value_mae"] == pytest.approx(np.mean(ahead) / seen.std(), rel=1e-6)
+        mine = np.array(
+            [
+                [float(r[f"load+{h}_prediction"]) for h in (1, 2, 5)]
+                for r in said_rows
+                if r["key"] == key
+            ]
+        )[: len(x) - 5 - start]
+        truth = np.stack([x[start + h : len(x) - 5 + h] for h in (1, 2, 5)], 1)
+        error = np.abs(mine - truth).mean() / seen.std()
+        assert errors["model_mae"] == pytest.approx(error, rel=1e-6)
+
+
+@pytest.mark.parametrize("text", ["", "a", "1-", "2-1x"])
+def test_a_horizon_that_cannot_be_is_refused(text, data, tmp_path, capsys):
+    with pytest.raises(SystemExit):
+        train.main([f"--input={data}", *COLUMNS, f"--horizon={text}", f"--output={tmp_path}/w"])
+    assert "is none of 3, 1,6,24 and 1-24" in capsys.readouterr().err
+
+
 def test_a_second_run_goes_on_from_the_states_of_the_first(weights, data, tmp_path):
     header, *lines = data.read_text().splitlines()
     lines.sort(key=lambda line: line.split(",")[1])
