@@ -41,5 +41,5 @@ $(VENV)/demo.installed: pyproject.toml | $(PY)
 	@touch $@
 
 $(VENV)/dev.installed: pyproject.toml | $(PY)
-	$(PY) -m pip install --quiet --editable '.[plot,interop]' --group dev
+	$(PY) -m pip install --quiet --editable '.[fast,plot,interop]' --group dev
 	@touch $@

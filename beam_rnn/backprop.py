@@ -1,9 +1,7 @@
 """Sequences forward through a network, and gradients back through time.
 
-Each function is a pair: `layer_forward` with `layer_backward`, `merge` with `unmerge`, `forward`
-with `backward`. Inside, time comes first, (time, batch, features), so that a step is one block
-of memory, and the sequences of a batch stand longest first, so that those that still run at a
-step are the first rows: padding is never computed, and cannot change anything.
+Each function is a pair: `merge` with `unmerge`, `forward` with `backward`. Arrays are as in
+`beam_rnn.layers`: (time, batch, features), longest sequence first.
 """
 
 from collections.abc import Sequence
@@ -11,20 +9,15 @@ from typing import NamedTuple
 
 import numpy as np
 
-from beam_rnn.cells import Array, Cache, Cell, CellParameters, State, project
+from beam_rnn.cells import Array, State
 from beam_rnn.dropout import LayerMask, drop_state, nothing_left_out
+from beam_rnn.kernels import NUMPY, Kernel
+from beam_rnn.layers import LayerTrace
 from beam_rnn.network import Network, Parameters
+from beam_rnn.packed import running_at
 
 States = tuple[State, ...]
 """The state of every layer: of its forward direction, then of its reverse one."""
-
-
-class LayerTrace(NamedTuple):
-    """What one direction of a layer keeps of its forward pass for the backward pass."""
-
-    x: Array  # (time, batch, inputs)
-    caches: list[Cache]  # one for each step, of the rows that run there
-    h: Array  # (time, batch, hidden)
 
 
 class Trace(NamedTuple):
@@ -35,82 +28,6 @@ class Trace(NamedTuple):
     h: Array  # (time, batch, output_size), or of time 1 for the last step: what the head saw
     lengths: Array  # (batch,)
     masks: Sequence[LayerMask]
-
-
-def layer_forward(
-    cell: Cell, p: CellParameters, x: Array, state: State, running: Array
-) -> tuple[Array, State, LayerTrace]:
-    """One layer over a batch of sequences, longest first.
-
-    Args:
-        cell: The cell.
-        p: Its parameters.
-        x: (time, batch, inputs).
-        state: The state before the first step.
-        running: (time,), how many of the first rows run at each step.
-
-    Returns:
-        h of every step (time, batch, hidden), zero where a sequence has ended; the state
-        after each sequence's last step; the trace for `layer_backward`.
-    """
-    steps, batch, inputs = x.shape
-    a = project(p, x.reshape(steps * batch, inputs)).reshape(steps, batch, p.W_x.shape[1])
-    h = np.zeros((steps, batch, p.W_h.shape[0]), x.dtype)
-    last = tuple(s.copy() for s in state)
-    caches = []
-    for t, n in enumerate(running):
-        following, cache = cell.forward(p, tuple(s[:n] for s in state), a[t, :n])
-        caches.append(cache)
-        h[t, :n] = following[0]
-        for kept, s in zip(last, following, strict=True):
-            kept[:n] = s
-        state = following
-    return h, last, LayerTrace(x, caches, h)
-
-
-def layer_backward(
-    cell: Cell,
-    p: CellParameters,
-    trace: LayerTrace,
-    d_h: Array,
-    d_last: State,
-    running: Array,
-) -> tuple[CellParameters, Array, State]:
-    """The gradient of `layer_forward`.
-
-    Args:
-        cell: The cell.
-        p: Its parameters.
-        trace: From `layer_forward`.
-        d_h: (time, batch, hidden), the gradient with respect to h.
-        d_last: The gradient with respect to the last state.
-        running: (time,), how many of the first rows run at each step.
-
-    Returns:
-        The gradients with respect to the parameters, to x and to the first state.
-    """
-    steps, batch, inputs = trace.x.shape
-    d_a = np.zeros((steps, batch, p.W_x.shape[1]), trace.x.dtype)
-    d_W_h, d_b_h = np.zeros_like(p.W_h), np.zeros_like(p.b_h)
-    d_state = tuple(d.copy() for d in d_last)
-    for t in reversed(range(steps)):
-        n = running[t]
-        d_state[0][:n] += d_h[t, :n]
-        step = cell.backward(p, trace.caches[t], tuple(d[:n] for d in d_state))
-        for d, before in zip(d_state, step.state, strict=True):
-            d[:n] = before
-        d_a[t, :n] = step.a
-        d_W_h += step.W_h
-        d_b_h += step.b_h
-    x = trace.x.reshape(steps * batch, inputs)
-    rows = d_a.reshape(steps * batch, p.W_x.shape[1])
-    gradient = CellParameters(x.T @ rows, d_W_h, rows.sum(0), d_b_h)
-    return gradient, (rows @ p.W_x.T).reshape(trace.x.shape), d_state
-
-
-def running_at(lengths: Array, steps: int) -> Array:
-    """How many sequences run at each of the steps: (time,)."""
-    return (np.arange(steps)[:, np.newaxis] < lengths).sum(1)
 
 
 def reverse(x: Array, lengths: Array) -> Array:
@@ -162,6 +79,9 @@ def forward(
     states: States,
     lengths: Array,
     masks: Sequence[LayerMask] | None = None,
+    *,
+    kernel: Kernel = NUMPY,
+    keep: bool = True,
 ) -> tuple[Array, States, Trace]:
     """A batch of sequences through all layers and the head.
 
@@ -173,6 +93,8 @@ def forward(
             the last one.
         lengths: (batch,), falling.
         masks: What is left out of each layer in training; None for nothing.
+        kernel: What computes the layers.
+        keep: Keep what the backward pass needs.
 
     Returns:
         z, what the head gives, of every step (time, batch, outputs), zero where a sequence has
@@ -193,7 +115,7 @@ def forward(
         for backwards, (p, begin) in enumerate(directions):
             cell = drop_state(network.step_cell, mask.recurrent[backwards])
             seen = reverse(h, lengths) if backwards else h
-            output, end, trace = layer_forward(cell, p, seen, begin, running)
+            output, end, trace = kernel.layer_forward(cell, p, seen, begin, running, keep=keep)
             outputs.append(reverse(output, lengths) if backwards else output)
             ends.extend(end)
             traces.append(trace)
@@ -206,7 +128,8 @@ def forward(
         none = np.zeros((1, *x.shape[1:]), x.dtype)
         x = np.concatenate([none, x])[lengths, np.arange(len(lengths))][np.newaxis]
         ended = (lengths == 0)[np.newaxis]
-    z = network.read_out(parameters, h.reshape(-1, h.shape[2]), x.reshape(-1, x.shape[2]))
+    rows = h.reshape(-1, h.shape[2]), x.reshape(-1, x.shape[2])
+    z = network.read_out(parameters, *rows, linear=kernel.linear)
     z = np.where(ended[..., np.newaxis], 0, z.reshape(*ended.shape, z.shape[1]))
     return z, tuple(last), Trace(layers, tuple(last), h, lengths, masks)
 
@@ -217,7 +140,7 @@ def _last_h(network: Network, state: State) -> list[Array]:
 
 
 def backward(
-    network: Network, parameters: Parameters, trace: Trace, d_z: Array
+    network: Network, parameters: Parameters, trace: Trace, d_z: Array, *, kernel: Kernel = NUMPY
 ) -> dict[str, Array]:
     """The gradient of `forward`: of the loss with respect to every parameter.
 
@@ -226,6 +149,7 @@ def backward(
         parameters: Its parameters.
         trace: From `forward`.
         d_z: The gradient with respect to z, of the same shape; zero where a sequence has ended.
+        kernel: That of the forward pass.
 
     Where the network learns its initial state, its gradient is that of the states that the
     pass began with: it counts only for a pass that began at the initial state.
@@ -257,7 +181,7 @@ def backward(
         d_begin: list[Array] = []
         for backwards, p in enumerate(network.layer(parameters, i)):
             d_output = d_outputs[backwards]
-            gradient, d_input, d_state = layer_backward(
+            gradient, d_input, d_state = kernel.layer_backward(
                 drop_state(network.step_cell, mask.recurrent[backwards]),
                 p,
                 traces[backwards],

@@ -12,6 +12,7 @@ from beam_rnn.cells import Array
 from beam_rnn.checks import check_whole
 from beam_rnn.dropout import LayerMask, nothing_left_out
 from beam_rnn.errors import ConfigurationError, TrainingError
+from beam_rnn.kernels import NUMPY, Kernel
 from beam_rnn.losses import Loss
 from beam_rnn.network import Network, Parameters, is_state
 from beam_rnn.optimizers import Optimizer, OptimizerState, clip_by_global_norm, clip_by_value
@@ -144,6 +145,7 @@ def learn(
     clip_norm: float | None = None,
     clip_value: float | None = None,
     masks: Sequence[LayerMask] | None = None,
+    kernel: Kernel = NUMPY,
 ) -> tuple[Learner, list[WindowLoss]]:
     """One pass of truncated BPTT over a batch of sequences.
 
@@ -159,6 +161,7 @@ def learn(
         clip_norm: The greatest global norm of a gradient; None for no limit.
         clip_value: The greatest size of each number of a gradient; None for no limit.
         masks: What dropout leaves out of each layer for each sequence; None for nothing.
+        kernel: What computes the layers.
 
     Raises:
         TrainingError: The loss, or a parameter, is not finite.
@@ -177,7 +180,7 @@ def learn(
         targets, weights = judged(network, batch, start, stop, counts)
 
         running = left[:n].clip(0, stop - start)
-        z, last, trace = forward(network, parameters, x, states, running, masks)
+        z, last, trace = forward(network, parameters, x, states, running, masks, kernel=kernel)
         value, d_z = loss(z, targets, weights)
         if not np.isfinite(value):
             raise TrainingError(
@@ -186,7 +189,7 @@ def learn(
             )
         losses.append(WindowLoss(value, float(weights.sum())))
         if weights.any():
-            gradients = backward(network, parameters, trace, d_z)
+            gradients = backward(network, parameters, trace, d_z, kernel=kernel)
             if start > 0:  # the carried state is no parameter
                 gradients |= {k: np.zeros_like(g) for k, g in gradients.items() if is_state(k)}
             if clip_value is not None:
@@ -200,7 +203,9 @@ def learn(
             passed = left[:n].clip(0, carried)
             if start == 0:
                 states = initial_states(network, parameters, n)
-            _, last, _ = forward(network, parameters, x[:carried], states, passed, masks)
+            _, last, _ = forward(
+                network, parameters, x[:carried], states, passed, masks, kernel=kernel, keep=False
+            )
         states = last
     if not all(np.isfinite(value).all() for value in parameters.values()):
         raise TrainingError(

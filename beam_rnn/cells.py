@@ -89,9 +89,14 @@ def product(x: Array, weights: Array) -> Array:
     return np.matmul(np.ascontiguousarray(x)[:, np.newaxis, :], weights)[:, 0, :]
 
 
+def linear(x: Array, weights: Array, bias: Array) -> Array:
+    """X @ weights + bias; x is (batch, inputs)."""
+    return product(x, weights) + bias
+
+
 def project(p: CellParameters, x: Array) -> Array:
     """The input's part of every gate: a = x W_x + b_x; x is (batch, inputs)."""
-    return product(x, p.W_x) + p.b_x
+    return linear(x, p.W_x, p.b_x)
 
 
 def sigmoid(x: Array) -> Array:

@@ -13,6 +13,7 @@ from beam_rnn.checks import check_choice, check_number, check_whole
 from beam_rnn.dataset import Dataset, prepare
 from beam_rnn.dropout import Dropout, draw
 from beam_rnn.errors import ConfigurationError, TrainingError
+from beam_rnn.kernels import KERNELS, Kernel, kernel_name, kernel_of
 from beam_rnn.model import Model
 from beam_rnn.network import Network
 from beam_rnn.objective import LOSS_NAMES, loss_name
@@ -49,6 +50,8 @@ class Training:
             all.
         plateau: Lower the learning rate when the loss, that of the validation if there is one,
             no longer falls.
+        kernel: What computes: "numpy", "fused" (needs the extra `fast`), or "auto", the fused
+            one where it can be had.
 
     Raises:
         ConfigurationError: A value outside its range.
@@ -68,11 +71,13 @@ class Training:
     validation: float = 0.0
     patience: int | None = None
     plateau: Plateau | None = None
+    kernel: str = "auto"
 
     def __post_init__(self) -> None:
         if self.loss is not None:
             check_choice("loss", self.loss, LOSS_NAMES)
         check_choice("scaler", self.scaler, SCALERS)
+        check_choice("kernel", self.kernel, KERNELS)
         for name, kind in (("bptt", Bptt), ("dropout", Dropout), ("plateau", Plateau)):
             value = getattr(self, name)
             if not isinstance(value, kind) and (name, value) != ("plateau", None):
@@ -159,6 +164,7 @@ def fit(
     )
     optimizer, plateau = training.optimizer, training.plateau
     parameters = data.network.initialize(data.inputs, data.outputs, training.seed, np.float32)
+    kernel = kernel_of(kernel_name(data.network, np.float32, training.kernel))
     learner = Learner(parameters, optimizer.init(parameters))
     order, left_out = (np.random.default_rng([training.seed, stream]) for stream in (1, 2))
     rate = Plateau().init() if plateau is None else plateau.init()
@@ -167,13 +173,18 @@ def fit(
     for number in range(1, training.epochs + 1):
         started = time.perf_counter()
         at_rate = optimizer if rate.factor == 1 else lowered(optimizer, rate.factor)
-        learner, loss = _epoch(data, learner, training, at_rate, order, left_out)
+        learner, loss = _epoch(data, learner, training, kernel, at_rate, order, left_out)
         curve.append(loss)
         seconds = time.perf_counter() - started
         judged_by = loss
         if data.held_back:
             judged_by = validation_loss(
-                data.network, learner.parameters, data.held_back, data.loss, training.batch_size
+                data.network,
+                learner.parameters,
+                data.held_back,
+                data.loss,
+                training.batch_size,
+                kernel,
             )
             validation_curve.append(judged_by)
         best = best.after(judged_by)
@@ -190,17 +201,19 @@ def fit(
         "sequences": data.sequences,
         "records": data.steps,
         "loss_curve": curve,
+        "kernel": kernel.name,
         "until": data.until,
     }
     if data.held_back:
         facts["validation_curve"] = validation_curve
-    return Model(data.network, best_parameters, data.columns, data.scaler, facts)
+    return Model(data.network, best_parameters, data.columns, data.scaler, facts, training.kernel)
 
 
 def _epoch(
     data: Dataset,
     learner: Learner,
     training: Training,
+    kernel: Kernel,
     optimizer: Optimizer,
     order: np.random.Generator,
     left_out: np.random.Generator,
@@ -219,6 +232,7 @@ def _epoch(
             clip_norm=training.clip_norm,
             clip_value=training.clip_value,
             masks=draw(training.dropout, data.network, data.inputs, size, left_out, batch.x.dtype),
+            kernel=kernel,
         )
         total += sum(window.loss * window.weight for window in losses)
         weight += sum(window.weight for window in losses)

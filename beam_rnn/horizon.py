@@ -16,12 +16,13 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike
 
-from beam_rnn.backprop import LayerTrace, forward, initial_states
+from beam_rnn.backprop import forward, initial_states
 from beam_rnn.batches import Sequence
 from beam_rnn.bptt import Bptt
 from beam_rnn.cells import Array, State
 from beam_rnn.errors import ConfigurationError
 from beam_rnn.fit import Training, fit
+from beam_rnn.layers import LayerTrace
 from beam_rnn.model import Model
 from beam_rnn.network import Network
 

@@ -3,7 +3,7 @@
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from functools import cached_property
 from typing import Any
 
@@ -11,10 +11,12 @@ import numpy as np
 from numpy.typing import ArrayLike, DTypeLike
 
 from beam_rnn.backprop import States, forward, initial_states
-from beam_rnn.cells import Array, project
+from beam_rnn.cells import Array
 from beam_rnn.columns import Columns
 from beam_rnn.errors import ConfigurationError
+from beam_rnn.kernels import Advance, kernel_name, kernel_of
 from beam_rnn.network import Network, Parameters
+from beam_rnn.packed import last_rows, rows_of, running_at
 from beam_rnn.scaler import Scaler
 
 
@@ -36,9 +38,12 @@ class Model:
             that never saw records.
         scaler: How inputs and targets are scaled; None for numbers as they are.
         training: Facts about the training, as JSON values; not part of the digest.
+        kernel: What computes: "numpy", "fused" (needs the extra `fast`), or "auto", which
+            becomes "fused" where that can be had; not part of the digest.
 
     Raises:
-        ConfigurationError: The parameters, columns or scaler do not fit each other.
+        ConfigurationError: The parameters, columns or scaler do not fit each other, or the
+            kernel cannot be had.
     """
 
     network: Network
@@ -46,6 +51,7 @@ class Model:
     columns: Columns | None = None
     scaler: Scaler | None = None
     training: Mapping[str, Any] = field(default_factory=dict)
+    kernel: str = "auto"
 
     def __post_init__(self) -> None:
         inputs, outputs = self.network.inputs_and_outputs(self.parameters)
@@ -70,6 +76,7 @@ class Model:
             frozen[name] = np.ascontiguousarray(value).view()
             frozen[name].flags.writeable = False
         object.__setattr__(self, "parameters", frozen)
+        object.__setattr__(self, "kernel", kernel_name(self.network, self.dtype, self.kernel))
 
     def _check_columns(self, columns: Columns, inputs: int, targets: int) -> None:
         sizes = len(columns.inputs), columns.target_size
@@ -120,6 +127,9 @@ class Model:
     def __hash__(self) -> int:
         return hash(self.digest)
 
+    def __getstate__(self) -> dict[str, Any]:
+        return {field.name: self.__dict__[field.name] for field in fields(self)}
+
     def to_json(self) -> dict[str, Any]:
         """All but the parameters and the facts about the training, as JSON values."""
         return {
@@ -165,7 +175,12 @@ class Model:
 
     def astype(self, dtype: DTypeLike) -> "Model":
         """The same model with parameters of another type: float32 or float64."""
-        return replace(self, parameters={k: v.astype(dtype) for k, v in self.parameters.items()})
+        parameters = {name: value.astype(dtype) for name, value in self.parameters.items()}
+        return replace(self, parameters=parameters, kernel="auto")
+
+    def with_kernel(self, kernel: str) -> "Model":
+        """The same model, computed by another kernel: "auto", "numpy" or "fused"."""
+        return replace(self, kernel=kernel)
 
     def initial_state(self, batch: int = 1) -> Array:
         """The hidden state before a sequence, as `step` takes it: (batch, state_size)."""
@@ -188,19 +203,33 @@ class Model:
         Raises:
             ConfigurationError: The network is bidirectional.
         """
+        return self.advance(state, x, np.array([len(x)]))[::-1]
+
+    def advance(self, state: Array, x: Array, running: Array) -> tuple[Array, Array]:
+        """All steps of packed sequences: as `step`, as often as there are steps.
+
+        Args:
+            state: (batch, state_size), the state before the first step of each.
+            x: (rows, inputs), scaled: the rows of all first steps, then those of all second
+                steps, and so on, longest sequence first.
+            running: (steps,), how many sequences run at each step; falling.
+
+        Returns:
+            y (rows, outputs), scaled, and the state after each step (rows, state_size).
+
+        Raises:
+            ConfigurationError: The network is bidirectional.
+        """
+        z, states = self._advance(state, x, running)
+        return self.network.output_of(z), states
+
+    @cached_property
+    def _advance(self) -> Advance:
         if self.network.bidirectional:
             raise ConfigurationError(
                 "a bidirectional network cannot step: it needs the whole sequence, use forward"
             )
-        parts: list[Array] = []
-        h = x
-        for i, layer_state in enumerate(self._unpack(state)):
-            (p,) = self.network.layer(self.parameters, i)
-            following, _ = self.network.step_cell.forward(p, layer_state, project(p, h))
-            h = following[0]
-            parts.extend(following)
-        z = self.network.read_out(self.parameters, h, x)
-        return np.concatenate(parts, 1), self.network.output_of(z)
+        return kernel_of(self.kernel).advance(self.network, self.parameters)
 
     def forward(
         self,
@@ -246,41 +275,70 @@ class Model:
             raise ConfigurationError(
                 f"lengths must be {batch} whole numbers from 0 to {time}, got {lengths}"
             )
-        longest_first = np.argsort(-lengths, kind="stable")
-        valid = np.arange(time)[:, np.newaxis] < lengths[longest_first]
-        sorted_x = np.where(valid[..., np.newaxis], x[longest_first].swapaxes(0, 1), 0)
         if initial_state is None:
-            states = initial_states(self.network, self.parameters, batch)
+            state = self.initial_state(batch)
         else:
-            given = np.asarray(initial_state, self.dtype)
-            if given.shape != (batch, self.network.state_size):
+            state = np.asarray(initial_state, self.dtype)
+            if state.shape != (batch, self.network.state_size):
                 raise ConfigurationError(
                     f"initial_state must have the shape ({batch}, {self.network.state_size}), "
-                    f"got {given.shape}"
+                    f"got {state.shape}"
                 )
-            states = self._unpack(given[longest_first])
+        run = self._run_both_directions if self.network.bidirectional else self._run_packed
+        return run(x, lengths, state)
+
+    def _run_packed(self, x: Array, lengths: Array, state: Array) -> tuple[Array, Array]:
+        """`run` of a network that sees each sequence from its first step on."""
+        batch, time, inputs = x.shape
+        if not lengths.any():
+            each = () if self.network.output_steps == "last" else (time,)
+            return np.zeros((batch, *each, self.outputs), self.dtype), state.copy()
+        order = np.argsort(-lengths, kind="stable")[: np.count_nonzero(lengths)]
+        running = running_at(lengths[order], int(lengths.max(initial=0)))
+        full = lengths.min() == time
+        if full:
+            y, states = self.advance(state, x.swapaxes(0, 1).reshape(-1, inputs), running)
+        else:
+            steps, sequences = rows_of(running)
+            at = order[sequences], steps
+            y, states = self.advance(state[order], x[at], running)
+        ends = last_rows(lengths[order], running)
+        after = state.copy()
+        after[order] = states[ends]
+        if self.network.output_steps == "last":
+            outputs = np.zeros((batch, y.shape[1]), y.dtype)
+            outputs[order] = y[ends]
+        elif full:
+            outputs = y.reshape(time, batch, -1).swapaxes(0, 1)
+        else:
+            outputs = np.zeros((batch, time, y.shape[1]), y.dtype)
+            outputs[at] = y
+        return outputs, after
+
+    def _run_both_directions(self, x: Array, lengths: Array, state: Array) -> tuple[Array, Array]:
+        """`run` of a bidirectional network."""
+        longest_first = np.argsort(-lengths, kind="stable")
+        lengths = lengths[longest_first]
+        valid = np.arange(x.shape[1])[:, np.newaxis] < lengths
         z, last, _ = forward(
-            self.network, self.parameters, sorted_x, states, lengths[longest_first]
+            self.network,
+            self.parameters,
+            np.where(valid[..., np.newaxis], x[longest_first].swapaxes(0, 1), 0),
+            self._unpack(state[longest_first]),
+            lengths,
+            kernel=kernel_of(self.kernel),
+            keep=False,
         )
         if self.network.output_steps == "last":
-            valid = (lengths[longest_first] > 0)[np.newaxis]
+            valid = (lengths > 0)[np.newaxis]
         y = np.where(valid[..., np.newaxis], self.network.output_of(z), 0).swapaxes(0, 1)
-        outputs, state = np.empty_like(y), np.empty_like(self.initial_state(batch))
+        outputs, after = np.empty_like(y), np.empty_like(state)
         outputs[longest_first] = y
-        state[longest_first] = np.concatenate([s for layer in last for s in layer], 1)
-        return (outputs[:, 0] if self.network.output_steps == "last" else outputs), state
+        after[longest_first] = np.concatenate([s for layer in last for s in layer], 1)
+        return (outputs[:, 0] if self.network.output_steps == "last" else outputs), after
 
     def _unpack(self, state: Array) -> States:
         """(batch, state_size) as the state of each layer."""
-        return tuple(tuple(state[:, place] for place in layer) for layer in self._places)
-
-    @cached_property
-    def _places(self) -> list[list[slice]]:
-        """Where the arrays of each layer stand in a state."""
-        each = self.network.step_cell.states * self.network.directions
-        places, start = [], 0
-        for size in self.network.sizes:
-            starts = range(start, start + each * size, size)
-            places.append([slice(at, at + size) for at in starts])
-            start += each * size
-        return places
+        return tuple(
+            tuple(state[:, place] for place in layer) for layer in self.network.state_places
+        )

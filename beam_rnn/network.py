@@ -6,8 +6,9 @@ bidirectional network the same of `layers.0.reverse`, then the further layers, `
 `head.b_y`.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -20,7 +21,7 @@ from beam_rnn.cells import (
     Array,
     Cell,
     CellParameters,
-    product,
+    linear,
 )
 from beam_rnn.checks import check_choice, check_true_or_false, check_whole
 from beam_rnn.errors import ConfigurationError
@@ -186,6 +187,17 @@ class Network:
         """How many numbers the hidden state has: h, and c for the LSTM, of all layers."""
         return sum(self.sizes) * self.step_cell.states * self.directions
 
+    @cached_property
+    def state_places(self) -> tuple[tuple[slice, ...], ...]:
+        """Where the arrays of each layer stand in a state (batch, state_size)."""
+        each = self.step_cell.states * self.directions
+        places, start = [], 0
+        for size in self.sizes:
+            starts = range(start, start + each * size, size)
+            places.append(tuple(slice(at, at + size) for at in starts))
+            start += each * size
+        return tuple(places)
+
     @property
     def parts(self) -> tuple[str, ...]:
         """What the outputs hold for one target at one horizon, side by side."""
@@ -324,17 +336,24 @@ class Network:
             raise ConfigurationError(f"parameters do not fit {self}: (got, needed) shapes {wrong}")
         return inputs, outputs
 
-    def read_out(self, parameters: Parameters, h: Array, x: Array) -> Array:
+    def read_out(
+        self,
+        parameters: Parameters,
+        h: Array,
+        x: Array,
+        linear: Callable[[Array, Array, Array], Array] = linear,
+    ) -> Array:
         """What the head gives: z = W_y h + b_y, and the last values x on top if residual.
 
         Args:
             parameters: The parameters.
             h: (batch, hidden), the output of the last layer.
             x: (batch, inputs), the input of the same step.
+            linear: Computes h W_y + b_y.
         """
         z = h
         if self.head == "linear":
-            z = product(h, parameters["head.W_y"]) + parameters["head.b_y"]
+            z = linear(h, parameters["head.W_y"], parameters["head.b_y"])
         return z + self.last_values(x, z.shape[1]) if self.residual else z
 
     def last_values(self, x: Array, outputs: int) -> Array:
@@ -350,6 +369,8 @@ class Network:
 
     def output_of(self, z: Array) -> Array:
         """The output function, y = g(z), for z of shape (..., outputs)."""
+        if self.output == "identity":
+            return z
         one = z.shape[-1] // self.horizons  # softmax is over one horizon
         groups = z.reshape(*z.shape[:-1], self.horizons, one)
         return OUTPUTS[self.output].forward(groups).reshape(z.shape)

@@ -8,6 +8,7 @@ import numpy as np
 from beam_rnn.backprop import forward, initial_states
 from beam_rnn.batches import Example, Sequence, batch_of
 from beam_rnn.bptt import judged
+from beam_rnn.kernels import NUMPY, Kernel
 from beam_rnn.losses import Loss
 from beam_rnn.network import Network, Parameters
 
@@ -97,6 +98,7 @@ def validation_loss(
     examples: SequenceOf[Example],
     loss: Loss,
     batch_size: int,
+    kernel: Kernel = NUMPY,
 ) -> float:
     """The mean loss over all steps that have one, without learning from them.
 
@@ -106,13 +108,16 @@ def validation_loss(
         examples: The sequences.
         loss: (z, targets, weights) -> (loss, gradient).
         batch_size: How many sequences stand side by side.
+        kernel: What computes the layers.
     """
     total = weight = 0.0
     by_length = sorted(examples, key=lambda example: -len(example.x))
     for start in range(0, len(by_length), batch_size):
         batch = batch_of(by_length[start : start + batch_size], parameters["layers.0.W_x"].dtype)
         states = initial_states(network, parameters, len(batch.lengths))
-        z, _, _ = forward(network, parameters, batch.x, states, batch.lengths)
+        z, _, _ = forward(
+            network, parameters, batch.x, states, batch.lengths, kernel=kernel, keep=False
+        )
         counts = (np.arange(len(batch.x))[:, np.newaxis] < batch.lengths).astype(float)
         targets, weights = judged(network, batch, 0, len(batch.x), counts)
         total += loss(z, targets, weights)[0] * weights.sum()

@@ -13,9 +13,10 @@ from functools import partial
 
 import numpy as np
 
-from beam_rnn.backprop import layer_backward, layer_forward, running_at
 from beam_rnn.cells import Array, Cell, CellParameters, State, project
 from beam_rnn.dropout import drop_state
+from beam_rnn.layers import layer_backward, layer_forward
+from beam_rnn.packed import running_at
 
 INPUTS, HIDDEN, BATCH, STEPS = 3, 5, 4, 6
 TYPES = {"float32": 1e-4, "float64": 1e-6}

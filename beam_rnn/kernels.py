@@ -1,0 +1,149 @@
+"""What computes a network's layers: plain numpy, or fused loops that numba compiles.
+
+Which one is decided once, by what is installed or by an option, and written beside the model's
+digest: the two agree to 4e-7, not to the bit.
+"""
+
+import functools
+import importlib.util
+from collections.abc import Callable
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import DTypeLike
+
+from beam_rnn.cells import (
+    CELLS,
+    ELMAN,
+    GRU_RESET_BEFORE,
+    Array,
+    Cell,
+    CellParameters,
+    State,
+    linear,
+    project,
+)
+from beam_rnn.checks import check_choice
+from beam_rnn.errors import ConfigurationError
+from beam_rnn.layers import LayerTrace, layer_backward, layer_forward
+from beam_rnn.network import Network, Parameters
+
+KERNELS = ("auto", "numpy", "fused")
+"""The names of the kernels; "auto" is the fused one where it can be had."""
+
+Advance = Callable[[Array, Array, Array], tuple[Array, Array]]
+"""All steps of packed sequences.
+
+Packed: the rows of all first steps, then those of all second steps, and so on, longest sequence
+first.
+
+Args:
+    state: (batch, state_size), the state before the first step.
+    x: (rows, inputs).
+    running: (steps,), how many sequences run at each step; falling.
+
+Returns:
+    z (rows, outputs) and the state after each step (rows, state_size).
+"""
+
+
+class Kernel(NamedTuple):
+    """One way to compute.
+
+    Attributes:
+        name: "numpy" or "fused".
+        linear: (x, weights, bias) -> x W + b, where a row has the same bits in every batch.
+        layer_forward: As `beam_rnn.layers.layer_forward`.
+        layer_backward: As `beam_rnn.layers.layer_backward`.
+        advance: (network, parameters) -> `Advance`, of a network of one direction.
+    """
+
+    name: str
+    linear: Callable[[Array, Array, Array], Array]
+    layer_forward: Callable[..., tuple[Array, State, LayerTrace]]
+    layer_backward: Callable[
+        [Cell, CellParameters, LayerTrace, Array, State, Array],
+        tuple[CellParameters, Array, State],
+    ]
+    advance: Callable[[Network, Parameters], Advance]
+
+
+def advance(network: Network, parameters: Parameters) -> Advance:
+    """Step by step, each a batch of those that still run."""
+    cell = network.step_cell
+    layers = [network.layer(parameters, i)[0] for i in range(network.layers)]
+    places = network.state_places
+
+    def run(state: Array, x: Array, running: Array) -> tuple[Array, Array]:
+        outputs, states = [], []
+        start = 0
+        for n in running:
+            h = first = x[start : start + n]
+            parts: list[Array] = []
+            for p, layer_places in zip(layers, places, strict=True):
+                before = tuple(state[:n, place] for place in layer_places)
+                following, _ = cell.forward(p, before, project(p, h))
+                h = following[0]
+                parts.extend(following)
+            state = np.concatenate(parts, 1)
+            states.append(state)
+            outputs.append(network.read_out(parameters, h, first))
+            start += n
+        if len(states) == 1:
+            return outputs[0], states[0]
+        return np.concatenate(outputs), np.concatenate(states)
+
+    return run
+
+
+NUMPY = Kernel("numpy", linear, layer_forward, layer_backward, advance)
+
+
+@functools.cache
+def fused_is_installed() -> bool:
+    """Whether numba is."""
+    return importlib.util.find_spec("numba") is not None
+
+
+FUSED_CELLS = frozenset({*ELMAN.values(), CELLS["gru"], GRU_RESET_BEFORE, CELLS["lstm"]})
+"""The cells that have a fused form."""
+
+
+def kernel_name(network: Network, dtype: DTypeLike, name: str = "auto") -> str:
+    """The name of the kernel that a network gets: "numpy" or "fused".
+
+        >>> kernel_name(Network("gru"), np.float64)
+        'numpy'
+
+    Args:
+        network: The network.
+        dtype: The type of its parameters.
+        name: See `KERNELS`.
+
+    Raises:
+        ConfigurationError: The fused kernel is asked for and cannot be had: numba is not
+            installed, the parameters are not float32, or the cell is a user's own.
+    """
+    check_choice("kernel", name, KERNELS)
+    problem = ""
+    if not fused_is_installed():
+        problem = "numba, of the extra 'fast', which is not installed: pip install 'beam-rnn[fast]'"
+    elif np.dtype(dtype) != np.float32:
+        problem = f"float32 parameters, got {np.dtype(dtype)}"
+    elif network.step_cell not in FUSED_CELLS:
+        problem = f"one of the cells that it has, got cell={network.cell!r}"
+    if name == "fused" and problem:
+        raise ConfigurationError(f"kernel='fused' needs {problem}; or say kernel='numpy'")
+    return "numpy" if name == "numpy" or problem else "fused"
+
+
+@functools.cache
+def kernel_of(name: str) -> Kernel:
+    """The kernel "numpy" or "fused"; numba is imported by the first call that needs it."""
+    if name == "numpy":
+        return NUMPY
+    from beam_rnn.fused import layers  # noqa: PLC0415  # an extra, and half a second
+
+    return Kernel(
+        "fused", layers.linear, layers.layer_forward, layers.layer_backward, layers.advance
+    )

@@ -1,0 +1,39 @@
+"""Sequences of different lengths without padding, as `Model.advance` steps them.
+
+The rows of all first steps, then those of all second steps, and so on, longest sequence first:
+what PyTorch calls a packed sequence. The sequences that still run at a step are the first ones.
+"""
+
+import numpy as np
+
+from beam_rnn.cells import Array
+
+
+def running_at(lengths: Array, steps: int) -> Array:
+    """How many sequences run at each of the steps: (steps,)."""
+    return (np.arange(steps)[:, np.newaxis] < lengths).sum(1)
+
+
+def offsets_of(running: Array) -> Array:
+    """The row at which each step begins: (steps,)."""
+    return np.cumsum(running) - running
+
+
+def rows_of(running: Array) -> tuple[Array, Array]:
+    """The step and the sequence that each row belongs to.
+
+    >>> rows_of(np.array([2, 1]))
+    (array([0, 0, 1]), array([0, 1, 0]))
+    """
+    steps = np.repeat(np.arange(len(running)), running)
+    return steps, np.arange(len(steps)) - offsets_of(running)[steps]
+
+
+def last_rows(lengths: Array, running: Array) -> Array:
+    """The row of each sequence's last step, of sequences of at least one step.
+
+    Args:
+        lengths: (batch,), falling.
+        running: (steps,), from `running_at`.
+    """
+    return offsets_of(running)[lengths - 1] + np.arange(len(lengths))
