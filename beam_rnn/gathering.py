@@ -70,7 +70,7 @@ def _state(records: list[bytes], steps: int, time: int, number: int) -> KeyState
         place = np.array([record.time, record.sequence], np.int64).view(np.float64)
         parts += [place, record.numbers]
     history = np.concatenate(parts) if parts else _NO_NUMBERS
-    return KeyState(_NO_MODEL, steps, time, time, number, _NO_VALUES, _NO_NUMBERS, history)
+    return KeyState(_NO_MODEL, "none", steps, time, time, number, _NO_VALUES, _NO_NUMBERS, history)
 
 
 def _records(state: KeyState, columns: Columns) -> list[bytes]:

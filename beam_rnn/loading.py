@@ -4,12 +4,14 @@ import logging
 import threading
 import time
 from collections.abc import Iterable
+from functools import partial
 
+import numpy as np
 from apache_beam.io.filesystems import FileSystems
 from apache_beam.metrics import Metrics
 from apache_beam.utils.shared import Shared
 
-from beam_rnn.errors import StateError, WeightsError
+from beam_rnn.errors import ConfigurationError, StateError, WeightsError
 from beam_rnn.model import Model
 from beam_rnn.records import RecordReader
 from beam_rnn.storage import read_model
@@ -23,8 +25,9 @@ Version = tuple[str, int, float]
 class Library:
     """What one process has loaded; shared by the DoFns that read the same files."""
 
-    def __init__(self, pattern: str):
+    def __init__(self, pattern: str, kernel: str = "auto"):
         self._pattern = pattern
+        self._kernel = kernel
         self._lock = threading.Lock()
         self._models: dict[str, Model] = {}  # by digest
         self._tried: dict[Version, str | None] = {}  # the digest, or None for a broken file
@@ -55,11 +58,11 @@ class Library:
         if digest is not None:
             self.newest = self._models[digest]
 
-    def made_by(self, digest: str) -> Model:
-        """The model with that digest.
+    def made_by(self, digest: str, kernel: str) -> Model:
+        """The model with that digest, computed by that kernel.
 
         Raises:
-            StateError: No file that can be read has it.
+            StateError: No file that can be read has it, or the kernel cannot be had.
         """
         if digest not in self._models:
             with self._lock:
@@ -71,7 +74,13 @@ class Library:
                 f"{self._pattern!r} holds: keep its file, start the job without its old state, or "
                 "say Predict(on_model_change='reset') or 'replay'"
             )
-        return self._models[digest]
+        model = self._models[digest]
+        if model.kernel != kernel:
+            try:
+                self._models[digest] = model = model.with_kernel(kernel)
+            except ConfigurationError as error:
+                raise StateError(f"stored state cannot be gone on with: {error}") from error
+        return model
 
     def report(self) -> None:
         """Count what was loaded; in a bundle, since Beam takes no metrics in `setup`."""
@@ -118,11 +127,12 @@ class Library:
         path = version[0]
         started = time.monotonic()
         try:
-            model = read_model(path)
+            model = read_model(path).with_kernel(self._kernel)
             check_streams(model, path)
+            _warm_up(model)
             if hasattr(self, "newest"):
                 check_same_records(self.newest, model, path)
-        except (WeightsError, OSError) as error:
+        except (WeightsError, ConfigurationError, OSError) as error:
             self._tried[version] = None
             self._broken += 1
             logger.warning("cannot use the model in %r, the one before goes on: %s", path, error)
@@ -130,8 +140,20 @@ class Library:
         self._milliseconds.append(int((time.monotonic() - started) * 1000))
         self._tried[version] = model.digest
         self._models.setdefault(model.digest, model)
-        logger.info("loaded %s: %s, digest %s", path, model.network.to_json(), model.digest[:12])
+        logger.info(
+            "loaded %s: %s, digest %s, kernel %s",
+            path,
+            model.network.to_json(),
+            model.digest[:12],
+            model.kernel,
+        )
         return None
+
+
+def _warm_up(model: Model) -> None:
+    """One step, so that what is compiled is compiled before the first record."""
+    with np.errstate(all="ignore"):
+        model.step(model.initial_state(), np.zeros((1, model.inputs), model.dtype))
 
 
 def check_streams(model: Model, path: str) -> None:
@@ -173,10 +195,12 @@ class ModelLoader:
     Args:
         pattern: A weights file, or a pattern of files, of which the last by name is the newest.
         watch: Look for a newer one every so many seconds; None for never.
+        kernel: What computes: see `beam_rnn.kernels.KERNELS`.
     """
 
-    def __init__(self, pattern: str, watch: float | None = None):
+    def __init__(self, pattern: str, watch: float | None = None, kernel: str = "auto"):
         self.pattern = pattern
+        self._kernel = kernel
         self._watch = watch
         self._shared = Shared()
         self._library: Library | None = None
@@ -184,7 +208,9 @@ class ModelLoader:
     def library(self) -> Library:
         """The library; made by the first call of the process."""
         if self._library is None:
-            self._library = self._shared.acquire(lambda: Library(self.pattern), tag=self.pattern)
+            self._library = self._shared.acquire(
+                partial(Library, self.pattern, self._kernel), tag=self.pattern
+            )
         return self._library
 
     def reader(self) -> RecordReader:

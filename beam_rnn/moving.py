@@ -20,6 +20,7 @@ SCHEMA = pa.schema(
         pa.field("model", pa.string(), nullable=False),
         pa.field("outputs", pa.list_(pa.float64()), nullable=False),
         pa.field("state", pa.list_(pa.float32()), nullable=False),
+        pa.field("kernel", pa.string(), nullable=False),
     ]
 )
 """One row a key: its last step, and the hidden state after it."""
@@ -67,6 +68,7 @@ def to_row(ended: EndedSequence) -> dict[str, Any]:
         "model": ended.model,
         "outputs": list(ended.outputs),
         "state": np.frombuffer(ended.state, "<f4").tolist(),
+        "kernel": ended.kernel,
     }
 
 
@@ -75,6 +77,7 @@ def from_row(row: Mapping[str, Any]) -> tuple[str, bytes]:
     first_time, time = (_micros(row[name]) for name in ("first_time", "time"))
     state = KeyState(
         row["model"],
+        row["kernel"],
         row["steps"],
         first_time,
         time,

@@ -48,6 +48,7 @@ class Prediction(NamedTuple):
         state: The hidden state after the step, raw little-endian float32; empty unless
             `Predict(with_state=True)`.
         sequence: The record's sequence number; 0 if there is none.
+        kernel: What computed it: "numpy" or "fused".
     """
 
     key: str
@@ -57,6 +58,7 @@ class Prediction(NamedTuple):
     model: str
     state: bytes
     sequence: int
+    kernel: str
 
     @property
     def event_time(self) -> Timestamp:
@@ -97,6 +99,7 @@ class EndedSequence(NamedTuple):
         model: The digest of the model.
         state: The hidden state after its last step; empty unless `Predict(with_state=True)`.
         sequence: The sequence number of its last record; 0 if there is none.
+        kernel: What computed it: "numpy" or "fused".
     """
 
     key: str
@@ -108,6 +111,7 @@ class EndedSequence(NamedTuple):
     model: str
     state: bytes
     sequence: int
+    kernel: str
 
 
 class SequenceGap(NamedTuple):

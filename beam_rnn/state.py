@@ -2,7 +2,7 @@
 
 Three kinds of bytes are stored in a running pipeline, and outlive it in savepoints:
 
-- the hidden state of a key: version, model digest, step count, the times of the first and the
+- the hidden state of a key: version, kernel, model digest, step count, the times of the first and the
   last step, the last sequence number, how many numbers and outputs there are, then the numbers
   of the state, raw float32, the last outputs and the last inputs that are kept to be replayed,
   raw float64; little-endian;
@@ -28,7 +28,8 @@ STATE_VERSION = 1
 RECORD_VERSION = 1
 ARMED_VERSION = 1
 
-_STATE_HEADER = struct.Struct("<B32sqqqqII")
+_STATE_HEADER = struct.Struct("<BB32sqqqqII")
+_KERNELS = ("none", "numpy", "fused")  # by the number that stands for them
 _RECORD_HEADER = struct.Struct(">BQQB")
 _DUE = struct.Struct(">q")
 _LENGTH = struct.Struct("<I")
@@ -41,6 +42,7 @@ class KeyState(NamedTuple):
 
     Attributes:
         digest: The model that made it.
+        kernel: What computed it: "numpy" or "fused"; "none" if nothing did.
         steps: How many steps the sequence has had; 0 between two sequences, when only the time
             and the number of the last step are known.
         first_time: The event time of the first of them, in microseconds since 1970.
@@ -52,6 +54,7 @@ class KeyState(NamedTuple):
     """
 
     digest: str
+    kernel: str
     steps: int
     first_time: int
     time: int
@@ -65,6 +68,7 @@ def encode_state(state: KeyState) -> bytes:
     """The bytes of a key's state."""
     header = _STATE_HEADER.pack(
         STATE_VERSION,
+        _KERNELS.index(state.kernel),
         bytes.fromhex(state.digest),
         state.steps,
         state.first_time,
@@ -93,7 +97,14 @@ def decode_state(data: bytes) -> KeyState:
         raise StateError(
             f"stored state has {len(data)} bytes, its header alone has {_STATE_HEADER.size}"
         )
-    _, digest, steps, first_time, time, sequence, values, outputs = _STATE_HEADER.unpack_from(data)
+    _, kernel, digest, steps, first_time, time, sequence, values, outputs = (
+        _STATE_HEADER.unpack_from(data)
+    )
+    if kernel >= len(_KERNELS):
+        raise StateError(
+            f"stored state was computed by the kernel {kernel}, this beam_rnn knows "
+            f"{len(_KERNELS)}: read it with the version that wrote it, or a newer one"
+        )
     size = _STATE_HEADER.size + 4 * values + 8 * outputs
     if len(data) < size or (len(data) - size) % 8:
         raise StateError(
@@ -103,6 +114,7 @@ def decode_state(data: bytes) -> KeyState:
     numbers = np.frombuffer(data, "<f8", offset=_STATE_HEADER.size + 4 * values)
     return KeyState(
         digest.hex(),
+        _KERNELS[kernel],
         steps,
         first_time,
         time,
@@ -115,7 +127,7 @@ def decode_state(data: bytes) -> KeyState:
 
 def last_step(data: bytes) -> tuple[int, int]:
     """The time and the sequence number of the last step, without decoding the rest."""
-    _, _, _, _, time, sequence, _, _ = _STATE_HEADER.unpack_from(data)
+    *_, time, sequence, _, _ = _STATE_HEADER.unpack_from(data)
     return time, sequence
 
 

@@ -126,17 +126,18 @@ class Stepper:
         if data is None:
             return newest, None
         state = decode_state(data)
-        if state.digest == newest.digest or not state.steps:
+        if made_by(state, newest) or not state.steps:
             return newest, state
         policy = self._policy.on_model_change
         if policy == "error":
             raise StateError(
-                f"stored state was made by the model {state.digest}, the model here is "
-                f"{newest.digest}: go on with the old weights, start the job without its old "
+                f"stored state was made by the model {state.digest} with the kernel "
+                f"{state.kernel}, the model here is {newest.digest} with {newest.kernel}: go on "
+                "with the old weights and Predict(kernel=...), start the job without its old "
                 "state, or say Predict(on_model_change='keep'), 'reset' or 'replay'"
             )
         if policy == "keep":
-            return self._library.made_by(state.digest), state
+            return self._library.made_by(state.digest, state.kernel), state
         self._model_changes.inc()
         if policy == "reset":
             return newest, self._end(key, state, "model", now, results)
@@ -150,7 +151,7 @@ class Stepper:
         for x in model.scaled(key, inputs).astype(np.float32):
             values, y = model.step(values, x[np.newaxis])
         outputs = model.restored(key, y[0])
-        return state._replace(digest=model.digest, values=values[0], outputs=outputs)
+        return state._replace(digest=model.digest, kernel=model.kernel, values=values[0], outputs=outputs)
 
     def _ends_before(self, state: KeyState, record: BufferedRecord) -> str | None:
         """Why a sequence ends before a record; None if the record belongs to it."""
@@ -165,15 +166,15 @@ class Stepper:
         """Say what came of a sequence; what is left is the place that it reached."""
         shown = state.values.tobytes() if self._policy.with_state else b""
         outputs = state.outputs.tolist()
-        _, steps, first_time, time, sequence, *_ = state
+        digest, kernel, steps, first_time, time, sequence, *_ = state
         if self._policy.emit == "last":
-            last = Prediction(key, time, steps, outputs, state.digest, shown, sequence)
+            last = Prediction(key, time, steps, outputs, digest, shown, sequence, kernel)
             results.append(Step(now, last))
-        facts = (key, steps, first_time, time, outputs, reason, state.digest, shown, sequence)
-        ended = EndedSequence(*facts)
-        results.append(Step(now, ended))
+        facts = (key, steps, first_time, time, outputs, reason, digest, shown, sequence, kernel)
+        results.append(Step(now, EndedSequence(*facts)))
         self._ended.inc()
-        return KeyState(state.digest, 0, time, time, sequence, _NO_VALUES, _NO_NUMBERS, _NO_NUMBERS)
+        empty = _NO_VALUES, _NO_NUMBERS, _NO_NUMBERS
+        return KeyState(digest, kernel, 0, time, time, sequence, *empty)
 
     def _step(
         self,
@@ -204,9 +205,10 @@ class Stepper:
         if self._policy.emit == "every":
             shown = after[0].tobytes() if self._policy.with_state else b""
             row = (key, record.time, steps, outputs.tolist(), model.digest, shown, record.sequence)
-            results.append(Step(record.time, Prediction(*row)))
+            results.append(Step(record.time, Prediction(*row, model.kernel)))
         return KeyState(
             model.digest,
+            model.kernel,
             steps,
             first_time,
             record.time,
@@ -215,6 +217,11 @@ class Stepper:
             outputs,
             history,
         )
+
+
+def made_by(state: KeyState, model: Model) -> bool:
+    """Whether a model, computed as here, made a state."""
+    return (state.digest, state.kernel) == (model.digest, model.kernel)
 
 
 @dataclass(frozen=True)

@@ -30,11 +30,12 @@ class TrainModel(beam.DoFn):
         """All sequences in, one model out."""
         model = fit(self._network, element, self._training, Progress())
         logger.info(
-            "trained %s on %d records of %d keys: loss %.4f, digest %s",
+            "trained %s on %d records of %d keys: loss %.4f, kernel %s, digest %s",
             self._network.cell,
             model.training["records"],
             len(model.training["until"]),
             model.training["loss_curve"][-1],
+            model.kernel,
             model.digest[:12],
         )
         yield model

@@ -18,6 +18,7 @@ from beam_rnn.columns import Columns
 from beam_rnn.errors import ConfigurationError, WeightsError
 from beam_rnn.fit import Training
 from beam_rnn.gathering import GatherSteps
+from beam_rnn.kernels import KERNELS
 from beam_rnn.loading import ModelLoader
 from beam_rnn.model import Model
 from beam_rnn.moving import OPEN, SCHEMA, LastOfKey, from_row, to_row
@@ -334,6 +335,9 @@ class Predict(beam.PTransform):
             the new one.
         replay: How many of the last inputs are kept in the state, to be replayed.
         watch: Look for a newer model every so many seconds; None for never.
+        kernel: What computes: "numpy", "fused" (needs the extra `fast`), or "auto", the fused one
+            where it can be had. The two agree to 4e-7, not to the bit, so all workers must have
+            the same: state that another kernel computed is treated as that of another model.
         models: Paths of further weights files, as they come; the last by name counts.
         states: Hidden states to start from, from `ImportStates`; a key that has one already
             keeps it.
@@ -357,6 +361,7 @@ class Predict(beam.PTransform):
         on_model_change: str = "error",
         replay: int = 0,
         watch: float | None = None,
+        kernel: str = "auto",
         models: PCollection[str] | None = None,
         states: PCollection[tuple[str, bytes]] | None = None,
     ):
@@ -365,6 +370,7 @@ class Predict(beam.PTransform):
         check_choice("emit", emit, ("every", "last"))
         check_choice("timestamps", timestamps, ("due", "event"))
         check_choice("on_model_change", on_model_change, MODEL_CHANGES)
+        check_choice("kernel", kernel, KERNELS)
         if watch is not None:
             check_number("watch, in seconds,", watch, below=MAX_SECONDS)
         check_whole("replay", replay, least=0)
@@ -383,6 +389,7 @@ class Predict(beam.PTransform):
             with_state,
         )
         self._watch = watch
+        self._kernel = kernel
         self._models = models
         if states is not None and order == "arrival":
             raise ConfigurationError(
@@ -401,7 +408,7 @@ class Predict(beam.PTransform):
                 raise ConfigurationError(
                     f"{name} are those of the global window, the records are in {windowfn}"
                 )
-        loader = ModelLoader(self._weights, self._watch)
+        loader = ModelLoader(self._weights, self._watch, self._kernel)
         checked = pcoll | "Check" >> beam.ParDo(ReadRecords(loader.reader)).with_output_types(
             tuple[str, bytes], invalid=InvalidRecord
         ).with_outputs(INVALID, main="checked")
@@ -447,6 +454,7 @@ class Predict(beam.PTransform):
             "grid_seconds": self._order.grid / 1e6,
             "emit": self._policy.emit,
             "on_model_change": self._policy.on_model_change,
+            "kernel": self._kernel,
         }
 
 

@@ -207,7 +207,9 @@ def test_a_difference_of_one_bit_is_seen(weights):
     inputs = np.array([[r["load"], r["heat"]] for r in records[72:]])
     outputs, state = evaluate.forward_pass(model, "Bern", inputs)
     rows_out = [
-        evaluate.Prediction("Bern", (START + (72 + i) * EVERY) * 1_000_000, i + 1, y, "", b"", 0)
+        evaluate.Prediction(
+            "Bern", (START + (72 + i) * EVERY) * 1_000_000, i + 1, y, "", b"", 0, ""
+        )
         for i, y in enumerate(outputs.tolist())
     ]
     rows_out[-1] = rows_out[-1]._replace(state=state.tobytes())

@@ -280,9 +280,9 @@ def test_a_dead_letter_of_a_huge_record_is_short():
 @pytest.mark.parametrize(
     "row",
     [
-        Prediction("a", 1, 2, [0.5], "d", b"s", 0),
+        Prediction("a", 1, 2, [0.5], "d", b"s", 0, "numpy"),
         LateRecord("a", 1, 2, [0.5], 3),
-        EndedSequence("a", 1, 2, 3, [0.5], "idle", "d", b"s", 4),
+        EndedSequence("a", 1, 2, 3, [0.5], "idle", "d", b"s", 4, "numpy"),
         SequenceGap("a", 1, 2, 3),
         InvalidRecord("a", "r", "v", "w"),
     ],
@@ -295,10 +295,10 @@ def test_rows_have_a_row_coder_that_every_language_reads(row):
 
 
 def test_the_fields_of_the_rows_are_final():
-    prediction = ("key", "time", "step", "outputs", "model", "state", "sequence")
+    prediction = ("key", "time", "step", "outputs", "model", "state", "sequence", "kernel")
     assert Prediction._fields == prediction
     assert LateRecord._fields == ("key", "time", "behind", "inputs", "sequence")
     ended = ("key", "steps", "first_time", "last_time", "outputs", "reason", "model", "state")
-    assert EndedSequence._fields == (*ended, "sequence")
+    assert EndedSequence._fields == (*ended, "sequence", "kernel")
     assert SequenceGap._fields == ("key", "time", "first", "last")
     assert InvalidRecord._fields == ("key", "reason", "value", "record")

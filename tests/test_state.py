@@ -37,6 +37,7 @@ sequences = st.integers(-(2**63), 2**63 - 1)
 def state_of(steps, first_time, time, sequence, values, outputs, history):
     return KeyState(
         DIGEST,
+        "fused",
         steps,
         first_time,
         time,
@@ -148,9 +149,13 @@ def test_version_1_stays_readable(name):
     [
         (lambda data: b"", "format version None, this beam_rnn reads 1"),
         (lambda data: b"\x02" + data[1:], "format version 02, this beam_rnn reads 1"),
-        (lambda data: data[:40], "has 40 bytes, its header alone has 73"),
-        (lambda data: data[:-1], "has 92 bytes, a state of 3 numbers and 1 outputs has 93"),
-        (lambda data: data + b"1", "has 94 bytes"),
+        (lambda data: data[:40], "has 40 bytes, its header alone has 74"),
+        (lambda data: data[:-1], "has 93 bytes, a state of 3 numbers and 1 outputs has 94"),
+        (lambda data: data + b"1", "has 95 bytes"),
+        (
+            lambda data: data[:1] + b"\x09" + data[2:],
+            "computed by the kernel 9, this beam_rnn knows",
+        ),
     ],
 )
 def test_state_that_cannot_be_trusted_is_refused(change, message):

@@ -45,7 +45,7 @@ def oracle(
         ([(1, 1000000), (2, 2000000)], 1)
 
     Args:
-        model: The model.
+        model: The model; its kernel must be the one that `Predict` uses.
         records: The records, in any order; equal ones count once.
         order: By what they are sorted: "event_time" or "sequence". For "arrival", give them in
             the order of their time.
@@ -91,7 +91,7 @@ def _loop(
         if sequence:
             first, last = sequence[0], sequence[-1]
             facts = (key, len(sequence), first.time, last.time, last.outputs, reason)
-            ended.append(EndedSequence(*facts, model.digest, last.state, last.sequence))
+            ended.append(EndedSequence(*facts, model.digest, last.state, last.sequence, model.kernel))
             sequence.clear()
 
     for row in rows:
@@ -111,7 +111,7 @@ def _loop(
         state = after
         shown = state[0].tobytes() if with_state else b""
         facts = (key, row.time, len(sequence) + 1, outputs.tolist(), model.digest)
-        sequence.append(Prediction(*facts, shown, row.sequence))
+        sequence.append(Prediction(*facts, shown, row.sequence, model.kernel))
         predictions.append(sequence[-1])
         if row.ends:
             end("end")
