@@ -1,6 +1,6 @@
 """The last records of each key, as a sequence at every record: a window that slides by count."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -36,14 +36,14 @@ class Gatherer:
         """Nothing is loaded."""
 
     def step(
-        self, key: str, data: bytes | None, records: Iterable[bytes]
+        self, key: str, data: bytes | None, records: Sequence[bytes]
     ) -> tuple[bytes | None, list[Step]]:
         """The state after the records, and a sequence for each that completes a step."""
         kept = [] if data is None else _records(decode_state(data), self.columns)
         steps = 0 if data is None else decode_state(data).steps
         results: list[Step] = []
         state = data
-        for record in records:
+        for i, record in enumerate(records):
             time, number, starts, ends, _ = decode_record(record)
             idle = kept and self._idle_after is not None
             if starts or (idle and time - decode_record(kept[-1]).time > (self._idle_after or 0)):
@@ -51,7 +51,7 @@ class Gatherer:
             kept = [*kept, record][-(self._length + self.columns.horizons[-1]) :]
             steps += 1
             sequences = cut_ordered(key, kept, self.columns, self._length, None)
-            results.extend(Step(time, sequence) for sequence in sequences)
+            results.extend(Step(i, time, sequence) for sequence in sequences)
             if ends:
                 kept, steps = [], 0
             state = encode_state(_state(kept, steps, time, number))

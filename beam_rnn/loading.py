@@ -13,7 +13,7 @@ from apache_beam.utils.shared import Shared
 
 from beam_rnn.errors import ConfigurationError, StateError, WeightsError
 from beam_rnn.model import Model
-from beam_rnn.records import RecordReader
+from beam_rnn.reading import ColumnReader
 from beam_rnn.storage import read_model
 
 logger = logging.getLogger(__name__)
@@ -213,11 +213,11 @@ class ModelLoader:
             )
         return self._library
 
-    def reader(self) -> RecordReader:
+    def reader(self) -> ColumnReader:
         """What reads the records that the model was trained on."""
         columns = self.library().newest.columns
         assert columns is not None, "a model without columns is refused when it is loaded"
-        return RecordReader(columns)
+        return ColumnReader(columns)
 
     def start_bundle(self) -> Library:
         """The library, refreshed if it is time, and its loads counted."""

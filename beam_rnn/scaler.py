@@ -26,7 +26,11 @@ of all; global: every key by those of all; none: numbers as they are."""
 
 
 class Scaling(NamedTuple):
-    """(value - center) / scale for each input and each target; float64."""
+    """(value - center) / scale for each input and each target; float64.
+
+    Each is (inputs,) or (targets,), for numbers of one key; or (rows, inputs) and (rows, targets),
+    for rows that have their own.
+    """
 
     inputs_center: Array
     inputs_scale: Array
@@ -39,7 +43,7 @@ class Scaling(NamedTuple):
 
     def scale_targets(self, targets: Array) -> Array:
         """Targets (..., horizons * targets) as the network sees them."""
-        by_horizon = targets.reshape(*targets.shape[:-1], -1, len(self.targets_center))
+        by_horizon = targets.reshape(*targets.shape[:-1], -1, self.targets_center.shape[-1])
         return ((by_horizon - self.targets_center) / self.targets_scale).reshape(targets.shape)
 
     def restore_targets(self, outputs: Array, parts: Sequence[str] = ("value",)) -> Array:
@@ -50,10 +54,12 @@ class Scaling(NamedTuple):
             parts: What stands for one target, side by side. A "deviation" has a scale and no
                 center.
         """
-        by_part = outputs.reshape(*outputs.shape[:-1], -1, len(self.targets_center), len(parts))
+        targets = self.targets_center.shape[-1]
+        by_part = outputs.reshape(*outputs.shape[:-1], -1, targets, len(parts))
         centered = np.array([part != "deviation" for part in parts])
-        center = self.targets_center[:, np.newaxis] * centered
-        return (by_part * self.targets_scale[:, np.newaxis] + center).reshape(outputs.shape)
+        center = self.targets_center[..., np.newaxis, :, np.newaxis] * centered
+        scale = self.targets_scale[..., np.newaxis, :, np.newaxis]
+        return (by_part * scale + center).reshape(outputs.shape)
 
 
 class _Sums(NamedTuple):

@@ -75,7 +75,7 @@ def cut_ordered(
     steps = len(ordered) - furthest
     if steps < 1:
         return []
-    times, numbers = decode_records(ordered)
+    times, *_, numbers = decode_records(ordered)
     ends = np.cumsum([len(columns.inputs), columns.target_size])
     inputs, of_records, weight = np.split(numbers, ends, axis=1)
     targets, weights = (

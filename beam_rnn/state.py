@@ -1,23 +1,25 @@
 """What is kept for a key <-> bytes; the only module that knows these formats.
 
-Three kinds of bytes are stored in a running pipeline, and outlive it in savepoints:
+Four kinds of bytes are stored in a running pipeline, and outlive it in savepoints:
 
-- the hidden state of a key: version, kernel, model digest, step count, the times of the first and the
-  last step, the last sequence number, how many numbers and outputs there are, then the numbers
-  of the state, raw float32, the last outputs and the last inputs that are kept to be replayed,
-  raw float64; little-endian;
+- the hidden state of a key: version, kernel, model digest, step count, the times of the first
+  and the last step, the last sequence number, how many numbers and outputs there are, then the
+  numbers of the state, raw float32, the last outputs and the last inputs that are kept to be
+  replayed, raw float64; little-endian;
 - a record: version, time, sequence number, marks, then its numbers, raw float64,
   little-endian. Time and sequence number are big-endian and never negative, so that the order
   of the bytes is the order of the records: by time, then sequence number, then marks (a start
   first, an end last), then the bytes of the numbers;
-- a record that waits: the time when it is due, then the record; and all that wait of one key, in
-  order: the length of one, then one after another. Beside them: version, fingerprint of the
-  columns that they were read by, and the time for which the timer is set.
+- a block of records of one key, on its way to its state: version, length of one record, whether
+  the times at which they arrived follow, the records, those times;
+- records that wait: the length of one, then of each the time when it is due, and the record; as
+  they came together, or all that wait of one key, in order. Beside them: version, fingerprint of
+  the columns that they were read by, and the time for which the timer is set.
 """
 
 import struct
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -26,6 +28,7 @@ from beam_rnn.errors import StateError
 
 STATE_VERSION = 1
 RECORD_VERSION = 1
+BLOCK_VERSION = 2  # told from a record by it
 ARMED_VERSION = 1
 
 _STATE_HEADER = struct.Struct("<BB32sqqqqII")
@@ -33,6 +36,7 @@ _KERNELS = ("none", "numpy", "fused")  # by the number that stands for them
 _RECORD_HEADER = struct.Struct(">BQQB")
 _DUE = struct.Struct(">q")
 _LENGTH = struct.Struct("<I")
+_BLOCK_HEADER = struct.Struct("<BI?")
 _ARMED = struct.Struct("<B8sq")
 _SEQUENCE_OFFSET = 1 << 63  # a signed number as one that is never negative
 
@@ -158,6 +162,32 @@ def encode_record(
     return header + numbers.astype("<f8", copy=False).tobytes()
 
 
+def encode_records(
+    time: Array, sequence: Array, numbers: Array, *, starts: Array, ends: Array
+) -> list[bytes]:
+    """`encode_record` of many: (n,) each, numbers (n, numbers)."""
+    rows = np.empty(len(time), _record_layout(numbers.shape[1]))
+    rows["version"] = RECORD_VERSION
+    rows["time"] = time
+    rows["sequence"] = sequence.view(np.uint64) ^ np.uint64(_SEQUENCE_OFFSET)
+    rows["marks"] = ~starts + 2 * ends
+    rows["numbers"] = numbers
+    size, data = rows.dtype.itemsize, rows.tobytes()
+    return [data[at : at + size] for at in range(0, len(data), size)]
+
+
+def _record_layout(numbers: int) -> np.dtype[Any]:
+    return np.dtype(
+        [
+            ("version", "u1"),
+            ("time", ">u8"),
+            ("sequence", ">u8"),
+            ("marks", "u1"),
+            ("numbers", "<f8", (numbers,)),
+        ]
+    )
+
+
 def decode_record(data: bytes) -> BufferedRecord:
     """The inverse of `encode_record`.
 
@@ -174,18 +204,61 @@ def decode_record(data: bytes) -> BufferedRecord:
     return BufferedRecord(time, sequence - _SEQUENCE_OFFSET, not marks & 1, marks >= 2, numbers)
 
 
-def decode_records(data: Sequence[bytes]) -> tuple[Array, Array]:
-    """The times (n,) and numbers (n, numbers) of many records of the same width."""
+class DecodedRecords(NamedTuple):
+    """Many records of the same width: `BufferedRecord`, a row each."""
+
+    time: Array
+    sequence: Array
+    starts: Array
+    ends: Array
+    numbers: Array
+
+
+def decode_records(data: Sequence[bytes]) -> DecodedRecords:
+    """Many records of the same width at once; at least one."""
     width = (len(data[0]) - _RECORD_HEADER.size) // 8
-    layout = [
-        ("version", "u1"),
-        ("time", ">u8"),
-        ("sequence", ">u8"),
-        ("marks", "u1"),
-        ("numbers", "<f8", width),
-    ]
-    rows = np.frombuffer(b"".join(data), np.dtype(layout))
-    return rows["time"].astype(np.int64), rows["numbers"].reshape(len(data), width).copy()
+    rows = np.frombuffer(b"".join(data), _record_layout(width))
+    marks = rows["marks"]
+    return DecodedRecords(
+        rows["time"].astype(np.int64),
+        (rows["sequence"].astype(np.uint64) ^ np.uint64(_SEQUENCE_OFFSET)).view(np.int64),
+        marks & 1 == 0,
+        marks >= 2,
+        rows["numbers"].copy(),
+    )
+
+
+def encode_block(records: Sequence[bytes], arrived: Sequence[int] | None = None) -> bytes:
+    """Records of one key as one piece; a single one is itself.
+
+    Args:
+        records: From `encode_record`, at least one, all of the same length.
+        arrived: The Beam timestamp of each, in microseconds; None if all have that of the block.
+    """
+    if len(records) == 1:
+        return records[0]
+    header = _BLOCK_HEADER.pack(BLOCK_VERSION, len(records[0]), arrived is not None)
+    times = b"" if arrived is None else np.array(arrived, "<i8").tobytes()
+    return b"".join([header, *records, times])
+
+
+def decode_block(data: bytes, arrived: int) -> tuple[list[bytes], list[int]]:
+    """The inverse of `encode_block`: the records, and when each arrived.
+
+    Args:
+        data: A block, or a record.
+        arrived: When the block did.
+    """
+    if data[:1] != bytes([BLOCK_VERSION]):
+        return [data], [arrived]
+    _, length, timed = _BLOCK_HEADER.unpack_from(data)
+    start = _BLOCK_HEADER.size
+    count = (len(data) - start) // (length + 8 * timed)
+    end = start + count * length
+    records = [data[at : at + length] for at in range(start, end, length)]
+    if not timed:
+        return records, [arrived] * count
+    return records, np.frombuffer(data, "<i8", count, end).tolist()
 
 
 def record_time(data: bytes) -> int:
@@ -203,9 +276,10 @@ def record_sequence(data: bytes) -> int:
     return int(_RECORD_HEADER.unpack_from(data)[2]) - _SEQUENCE_OFFSET
 
 
-def encode_waiting(due: int, record: bytes) -> bytes:
-    """A record that waits, and when it is due, in microseconds since 1970."""
-    return _DUE.pack(due) + record
+def encode_waiting(due: Sequence[int], records: Sequence[bytes]) -> bytes:
+    """Records that wait, of the same length, and when each is due, in microseconds since 1970."""
+    rows = [_DUE.pack(at) + record for at, record in zip(due, records, strict=True)]
+    return b"".join([_LENGTH.pack(len(rows[0])), *rows])
 
 
 def encode_all_waiting(rows: Array) -> bytes:
@@ -218,14 +292,15 @@ def decode_all_waiting(data: bytes | None, arrived: Sequence[bytes]) -> Array:
 
     Args:
         data: From `encode_all_waiting`; None for nothing.
-        arrived: From `encode_waiting`, of the same length.
+        arrived: From `encode_waiting`; records of the same length.
     """
-    if not data and not arrived:
+    pieces = [data, *arrived] if data else arrived
+    if not pieces:
         return np.zeros(0, [("due", ">i8"), ("time", ">u8"), ("sequence", ">u8")])
-    length = _LENGTH.unpack_from(data)[0] if data else len(arrived[0])
+    (length,) = _LENGTH.unpack_from(pieces[0])
     fixed = [("due", ">i8"), ("version", "u1"), ("time", ">u8"), ("sequence", ">u8")]
     layout = np.dtype([*fixed, ("rest", f"V{length - np.dtype(fixed).itemsize}")])
-    return np.frombuffer(b"".join([(data or b"")[_LENGTH.size :], *arrived]), layout)
+    return np.frombuffer(b"".join([piece[_LENGTH.size :] for piece in pieces]), layout)
 
 
 def waiting_record(row: Array) -> bytes:

@@ -3,7 +3,7 @@
 State cells, timers and their names are contracts: a running job finds its state by them.
 """
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
 from typing import Any, Protocol
 
 import apache_beam as beam
@@ -17,7 +17,7 @@ from apache_beam.transforms.userstate import (
     TimerSpec,
     on_timer,
 )
-from apache_beam.transforms.window import TimestampedValue
+from apache_beam.transforms.window import GlobalWindow, TimestampedValue
 from apache_beam.utils.timestamp import Timestamp
 
 from beam_rnn.columns import Columns
@@ -25,6 +25,7 @@ from beam_rnn.errors import ConfigurationError
 from beam_rnn.records import INVALID, EndedSequence, InvalidRecord, LateRecord, SequenceGap
 from beam_rnn.state import (
     decode_armed,
+    decode_block,
     decode_record,
     encode_armed,
     encode_waiting,
@@ -39,7 +40,7 @@ from beam_rnn.turns import MILLISECOND, Order, Waiting
 LATE, ENDED, GAPS = "late", "ended", "gaps"
 """The outputs beside predictions and `INVALID`."""
 
-STATE = ReadModifyWriteStateSpec("state", BytesCoder())
+STATE = BagStateSpec("state", BytesCoder())  # of one; a first value needs no clearing
 ARRIVED = BagStateSpec("arrived", BytesCoder())
 WAITING = ReadModifyWriteStateSpec("waiting", BytesCoder())
 ARMED = ReadModifyWriteStateSpec("armed", BytesCoder())
@@ -53,7 +54,7 @@ class Stepping(Protocol):
     columns: Columns
 
     def step(
-        self, key: str, data: bytes | None, records: Iterable[bytes]
+        self, key: str, data: bytes | None, records: Sequence[bytes]
     ) -> tuple[bytes | None, list[Step]]:
         """The state after records that are in order, and what came of them."""
 
@@ -78,10 +79,24 @@ class Cells:
     """The state cells of one key and window, and its timer."""
 
     def __init__(self, cells: Sequence[Any], due: Any, window: Any, fingerprint: bytes):
-        self.state, self._arrived, self._waiting, self._armed = cells
+        self._state, self._arrived, self._waiting, self._armed = cells
         self._due = due
         self._fingerprint = fingerprint
         self.end = int(window.max_timestamp().micros)
+
+    def state(self) -> bytes | None:
+        """The state of the key."""
+        return next(iter(self._state.read()), None)
+
+    def write(self, state: bytes | None) -> None:
+        """Let this be the state."""
+        before = self.state()
+        if state == before:
+            return
+        if before is not None:
+            self._state.clear()
+        if state is not None:
+            self._state.add(state)
 
     def armed(self) -> int | None:
         """The time for which the timer is set."""
@@ -99,15 +114,29 @@ class Cells:
         self._armed.clear()
         self._due.clear()
 
-    def wait(self, record: bytes, due_at: int) -> None:
-        """Keep a record until it is due: at the end of the window at the latest."""
-        self._arrived.add(
-            encode_waiting(min(due_at, self.end // MILLISECOND * MILLISECOND), record)
-        )
+    def clear(self) -> None:
+        """Remove all."""
+        for cell in (self._state, self._arrived, self._waiting, self._armed):
+            cell.clear()
+        self._due.clear()
 
-    def waiting(self, order: Order) -> Waiting:
-        """The records that wait."""
-        return Waiting.read(order, self._waiting.read(), list(self._arrived.read()))
+    def wait(self, records: Sequence[bytes], due_at: Sequence[int]) -> None:
+        """Keep records until they are due."""
+        self._arrived.add(self._until_due(records, due_at))
+
+    def waiting(
+        self, order: Order, records: Sequence[bytes] = (), due_at: Sequence[int] = ()
+    ) -> Waiting:
+        """The records that wait, and those that would."""
+        arrived = list(self._arrived.read())
+        if records:
+            arrived.append(self._until_due(records, due_at))
+        return Waiting.read(order, self._waiting.read(), arrived)
+
+    def _until_due(self, records: Sequence[bytes], due_at: Sequence[int]) -> bytes:
+        """Records, each due at the end of the window at the latest."""
+        end = self.end // MILLISECOND * MILLISECOND
+        return encode_waiting([min(at, end) for at in due_at], records)
 
     def keep(self, waiting: Waiting) -> None:
         """Let these be the records that wait."""
@@ -141,6 +170,7 @@ class StepKeys(beam.DoFn):
         self._source = source
         self._order = order
         self._idle_after = idle_after
+        self._timed = order.by != "arrival" or idle_after is not None
         self._at_event_time = at_event_time
         self._late = Metrics.counter("beam_rnn", "records_late")
         self._duplicate = Metrics.counter("beam_rnn", "records_duplicate")
@@ -176,59 +206,96 @@ class StepKeys(beam.DoFn):
         end: Any = beam.DoFn.TimerParam(END),
         models: Iterable[tuple[str, str]] = (),
     ) -> Iterator[Any]:
-        """One checked record in; it is stepped, waits for its turn, or is late."""
+        """Checked records in; each is stepped, waits for its turn, or is late."""
         if models:
             self._stepper.use(path for _, path in models)
-        key, record = element
+        key, data = element
         cells = Cells((state, arrived, waiting, armed), due, window, self._fingerprint)
-        before = state.read()
-        timed = self._order.by != "arrival" or self._idle_after is not None
-        armed_at = cells.armed() if timed else None
-        if before is None and armed_at is None:
+        armed_at = cells.armed() if self._timed else None
+        if armed_at is None and cells.state() is None:
             end.set(window.max_timestamp())
-        at: int | None
-        if (start := imported(record)) is not None:
+        to_do = yield from self._arrive(key, data, timestamp.micros, cells)
+        if self._idle_after is not None:
+            idle_at = self._idle_at(cells.state(), cells, timestamp.micros)
+            to_do += [] if idle_at is None else [idle_at]
+        if to_do and (armed_at is None or min(to_do) < armed_at):
+            cells.arm(min(to_do))
+
+    def _arrive(
+        self, key: str, data: bytes, now: int, cells: Cells
+    ) -> Generator[Any, None, list[int]]:
+        """Take in what arrived; gives the times at which there is something to do."""
+        before = cells.state()
+        start = imported(data)
+        if start is not None:
             if before is None:
-                state.write(start)
-            at = self._idle_at(state.read(), cells, timestamp.micros)
-        elif self._is_late(record, before):
-            yield self._tagged_late(key, record, last_step(state.read())[0])
-            return
-        elif self._order.is_next(record, before):
-            yield from self._step_now(key, record, cells, armed_at)
-            at = self._idle_at(state.read(), cells, timestamp.micros)
-        else:
-            self._buffered.inc()
-            at = self._order.due(record_time(record), timestamp.micros)
-            cells.wait(record, at)
-        if at is not None and (armed_at is None or at < armed_at):
-            cells.arm(at)
-
-    def _is_late(self, record: bytes, before: bytes | None) -> bool:
-        """Whether a record comes too late; by arrival, none does."""
-        if before is None:
-            return False
+                cells.write(start)
+            return []
+        records, arrived = decode_block(data, now)
         if self._order.by == "arrival":
-            if record_time(record) < last_step(before)[0]:
-                self._unordered.inc()
-            return False
-        return self._order.is_behind(record, before)
+            yield from self._step_as_they_come(key, records, arrived, cells)
+            return []
+        if before is not None:
+            records, arrived = yield from self._on_time(key, records, arrived, before)
+        return (yield from self._buffer(key, records, arrived, cells)) if records else []
 
-    def _step_now(
-        self, key: str, record: bytes, cells: Cells, armed_at: int | None
+    def _step_as_they_come(
+        self, key: str, records: list[bytes], arrived: list[int], cells: Cells
     ) -> Iterator[Any]:
-        """Step a record that need not wait, and those that waited for it."""
-        before = cells.state.read()
-        ready = [record]
-        if self._order.by == "sequence" and armed_at is not None:
-            following, rest = cells.waiting(self._order).following(record_sequence(record))
-            if following:
-                ready += following
+        """Step records that need not wait."""
+        before = cells.state()
+        reached = 0 if before is None else last_step(before)[0]
+        for record in records:
+            time = record_time(record)
+            if time < reached:
+                self._unordered.inc()
+            reached = time
+        after, steps = self._stepper.step(key, before, records)
+        cells.write(after)
+        if min(arrived) == max(arrived):
+            yield from (self._tagged(step, None) for step in steps)
+        else:
+            yield from (self._tagged(step, arrived[step.record]) for step in steps)
+
+    def _on_time(
+        self, key: str, records: list[bytes], arrived: list[int], before: bytes
+    ) -> Generator[Any, None, tuple[list[bytes], list[int]]]:
+        """The records that the state has not passed; the others go where late ones do."""
+        on_time: tuple[list[bytes], list[int]] = [], []
+        for record, at in zip(records, arrived, strict=True):
+            if self._order.is_behind(record, before):
+                yield self._tagged_late(key, record, last_step(before)[0], at)
+            else:
+                on_time[0].append(record)
+                on_time[1].append(at)
+        return on_time
+
+    def _buffer(
+        self,
+        key: str,
+        records: list[bytes],
+        arrived: list[int],
+        cells: Cells,
+    ) -> Generator[Any, None, list[int]]:
+        """Keep records until they have their turn, which may be now; gives what is to do when."""
+        due_at = [
+            self._order.due(record_time(record), at)
+            for record, at in zip(records, arrived, strict=True)
+        ]
+        before = cells.state()
+        if self._order.by == "sequence" and before is not None:
+            number = last_step(before)[1] + 1
+            if any(record_sequence(record) == number for record in records):
+                waiting = cells.waiting(self._order, records, due_at)
+                taken, rest = waiting.following(number)
+                self._duplicate.inc(len(waiting) - len(rest) - len(taken))
+                after = yield from self._take(key, dict.fromkeys(taken), before)
+                cells.write(after)
                 cells.keep(rest)
-        after, steps = self._stepper.step(key, before, ready)
-        self._write(cells, before, after)
-        for step in steps:
-            yield self._tagged(step, None)
+                return [] if rest.earliest is None else [rest.earliest]
+        self._buffered.inc(len(records))
+        cells.wait(records, due_at)
+        return [min(due_at)]
 
     @on_timer(DUE)
     def on_due(
@@ -259,35 +326,60 @@ class StepKeys(beam.DoFn):
     ) -> Iterator[Any]:
         """The watermark has passed the end of the window: all that waits, then the sequence."""
         cells = Cells((state, arrived, waiting, armed), due, window, self._fingerprint)
-        yield from self._advance(key, cells.end, cells)
-        for step in self._stepper.end(key, state.read(), "window"):
-            yield self._tagged(step, cells.end)
-        cells.disarm()
-        self._remove(cells)
+        after, _ = yield from self._take_due(key, cells.end, cells)
+        idle_at = self._idle_at(after, cells)
+        reason, at = ("window", cells.end) if idle_at is None else ("idle", idle_at)
+        for step in self._stepper.end(key, after, reason):
+            yield self._tagged(step, at)
+        if after is not None:
+            self._evicted.inc()
+        # The cells of the global window go with the job; a timer that is still due must find none.
+        if self._timed or window != GlobalWindow():
+            cells.clear()
 
     def _advance(self, key: str, now: int, cells: Cells) -> Iterator[Any]:
         """Step all that is due now, end what was idle, and arm the timer for the rest."""
-        waiting = cells.waiting(self._order)
-        taken, rest = waiting.turn(now)
-        if taken:
-            self._duplicate.inc(len(waiting) - len(rest) - len(taken))
-            yield from self._take(key, taken, cells)
-        cells.keep(rest)
-        idle_at = self._idle_at(cells.state.read(), cells)
+        after, rest = yield from self._take_due(key, now, cells)
+        idle_at = self._idle_at(after, cells)
         if idle_at is not None and idle_at <= now:
-            for step in self._stepper.end(key, cells.state.read(), "idle"):
+            for step in self._stepper.end(key, after, "idle"):
                 yield self._tagged(step, idle_at)
-            self._remove(cells)
+            cells.write(None)
+            self._evicted.inc()
             idle_at = None
+        else:
+            cells.write(after)
+        cells.keep(rest)
         to_do = [at for at in (rest.earliest, idle_at) if at is not None]
         if to_do:
             cells.arm(min(to_do))
         else:
             cells.disarm()
 
-    def _take(self, key: str, taken: dict[bytes, int], cells: Cells) -> Iterator[Any]:
-        """Step records that have their turn, in order."""
-        before = cells.state.read()
+    def _take_due(
+        self, key: str, now: int, cells: Cells
+    ) -> Generator[Any, None, tuple[bytes | None, Waiting]]:
+        """Step all that is due now; gives the state after it, and what waits on."""
+        before = cells.state()
+        if self._order.by == "arrival":
+            return before, Waiting.read(self._order, None, [])
+        waiting = cells.waiting(self._order)
+        taken, rest = waiting.turn(now)
+        if not taken:
+            return before, rest
+        self._duplicate.inc(len(waiting) - len(rest) - len(taken))
+        return (yield from self._take(key, taken, before)), rest
+
+    def _take(
+        self, key: str, taken: Mapping[bytes, int | None], before: bytes | None
+    ) -> Generator[Any, None, bytes | None]:
+        """Step records that have their turn, in order; gives the state after them.
+
+        Args:
+            key: The key.
+            taken: The records, and when each was due; None for now.
+            before: The state.
+        """
         ready: list[bytes] = []
         for record in self._order.sorted(list(taken)):
             if before is not None and self._order.is_behind(record, before):
@@ -299,16 +391,16 @@ class StepKeys(beam.DoFn):
         if self._order.by == "sequence":
             yield from self._missing(key, before, ready, taken)
         after, steps = self._stepper.step(key, before, ready)
-        self._write(cells, before, after)
-        due_at: dict[int, int] = {}
-        for record in ready:
-            time = record_time(record)
-            due_at[time] = max(taken[record], due_at.get(time, taken[record]))
         for step in steps:
-            yield self._tagged(step, due_at[step.time])
+            yield self._tagged(step, taken[ready[step.record]])
+        return after
 
     def _missing(
-        self, key: str, before: bytes | None, ready: Sequence[bytes], taken: dict[bytes, int]
+        self,
+        key: str,
+        before: bytes | None,
+        ready: Sequence[bytes],
+        taken: Mapping[bytes, int | None],
     ) -> Iterator[Any]:
         """The numbers that did not come."""
         reached = None if before is None else last_step(before)[1]
@@ -330,29 +422,20 @@ class StepKeys(beam.DoFn):
         idle_at = self._order.due(last_step(state)[0] + self._idle_after, arrived)
         return idle_at if idle_at <= cells.end else None
 
-    def _write(self, cells: Cells, before: bytes | None, after: bytes | None) -> None:
-        if after is not None and after != before:
-            cells.state.write(after)
-
-    def _remove(self, cells: Cells) -> None:
-        if cells.state.read() is not None:
-            cells.state.clear()
-            self._evicted.inc()
-
     def _tagged(self, step: Step, due_at: int | None) -> Any:
         """A result on the output where it belongs, at its timestamp."""
-        at = step.time if self._at_event_time else due_at
-        if isinstance(step.result, InvalidRecord):
-            return TaggedOutput(INVALID, _at(step.result, at))
-        if isinstance(step.result, EndedSequence):
-            return TaggedOutput(ENDED, _at(step.result, at))
-        return _at(step.result, at)
+        result = _at(step.result, step.time if self._at_event_time else due_at)
+        tag = _TAGS.get(type(step.result))
+        return result if tag is None else TaggedOutput(tag, result)
 
     def _tagged_late(self, key: str, record: bytes, reached: int, due_at: int | None = None) -> Any:
         self._late.inc()
         time, number, *_, numbers = decode_record(record)
         row = LateRecord(key, time, reached - time, numbers.tolist(), number)
         return TaggedOutput(LATE, _at(row, due_at))
+
+
+_TAGS = {InvalidRecord: INVALID, EndedSequence: ENDED}
 
 
 def _at(row: Any, micros: int | None) -> Any:

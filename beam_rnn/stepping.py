@@ -1,18 +1,28 @@
 """One key's hidden state, stepped through records that are in order; sequences begin and end."""
 
 import time as clock
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from itertools import repeat
 from typing import Any, NamedTuple
 
 import numpy as np
 from apache_beam.metrics import Metrics
 
+from beam_rnn.cells import Array
 from beam_rnn.errors import StateError
 from beam_rnn.loading import ModelLoader
 from beam_rnn.model import Model
 from beam_rnn.records import EndedSequence, Prediction, poisoned
-from beam_rnn.state import BufferedRecord, KeyState, decode_record, decode_state, encode_state
+from beam_rnn.state import (
+    BufferedRecord,
+    KeyState,
+    decode_record,
+    decode_records,
+    decode_state,
+    encode_state,
+)
+from beam_rnn.sweep import Records, Standing, Swept, sweep
 
 _NO_VALUES, _NO_NUMBERS = np.zeros(0, np.float32), np.zeros(0)
 
@@ -40,10 +50,15 @@ class Policy:
 
 
 class Step(NamedTuple):
-    """A result, and the event time of the record that caused it."""
+    """A result, and the record that caused it."""
 
-    time: int
+    record: int  # its place among those that were stepped; -1 if the sequence ended without one
+    time: int  # its event time, in microseconds since 1970
     result: Any
+
+
+SWEPT_FROM = 4
+"""So many records of a key are worth a sweep; fewer are stepped one after the other."""
 
 
 class Stepper:
@@ -76,7 +91,7 @@ class Stepper:
         self._library.use(models)
 
     def step(
-        self, key: str, data: bytes | None, records: Iterable[bytes]
+        self, key: str, data: bytes | None, records: Sequence[bytes]
     ) -> tuple[bytes | None, list[Step]]:
         """The state after the records, and what came of them.
 
@@ -85,29 +100,138 @@ class Stepper:
             data: Its state so far; None before its first step.
             records: Its next records, encoded, in order.
         """
+        if not records:
+            return data, []
         started = clock.perf_counter()
-        results: list[Step] = []
-        decoded = [decode_record(record) for record in records]
-        if not decoded:
-            return data, results
-        model, state = self._begin(key, data, decoded[0].time, results)
-        steps = 0
-        for record in decoded:
-            if state is not None and state.steps:
-                reason = self._ends_before(state, record)
-                if reason is not None:
-                    state = self._end(key, state, reason, record.time, results)
-            if state is None or not state.steps:
-                model = self._library.newest
-            before = state
-            state = self._step(key, model, state, record, results)
-            steps += state is not before
-            if state is not None and state is not before and record.ends:
-                state = self._end(key, state, "end", record.time, results)
+        before = None if data is None else decode_state(data)
+        swept = self._sweep(key, before, records) if len(records) >= SWEPT_FROM else None
+        state, results, steps = swept or self._one_by_one(key, before, records)
         if steps:
             self._inferences.inc(steps)
             self._micros.update(int((clock.perf_counter() - started) * 1e6))
         return (None if state is None else encode_state(state)), results
+
+    def _one_by_one(
+        self, key: str, state: KeyState | None, records: Sequence[bytes]
+    ) -> tuple[KeyState | None, list[Step], int]:
+        """The state after the records, what came of them, and how many steps that were."""
+        results: list[Step] = []
+        decoded = [decode_record(record) for record in records]
+        model, state = self._begin(key, state, decoded[0].time, results)
+        steps = 0
+        for i, record in enumerate(decoded):
+            if state is not None and state.steps:
+                reason = self._ends_before(state, record)
+                if reason is not None:
+                    state = self._end(key, state, reason, i, record.time, results)
+            if state is None or not state.steps:
+                model = self._library.newest
+            before = state
+            state = self._step(key, model, state, i, record, results)
+            steps += state is not before
+            if state is not None and state is not before and record.ends:
+                state = self._end(key, state, "end", i, record.time, results)
+        return state, results, steps
+
+    def _sweep(
+        self, key: str, state: KeyState | None, records: Sequence[bytes]
+    ) -> tuple[KeyState | None, list[Step], int] | None:
+        """`_one_by_one`, all at once; None for a key that needs that."""
+        model = self._library.newest
+        if state is not None and state.steps and not made_by(state, model):
+            return None
+        rows = records_of(records)
+        before = standing(state, model)
+        swept = sweep(model, [key], before, rows, self._policy.idle_after)
+        if len(swept.left):
+            return None
+        results = []
+        if self._policy.emit == "every":
+            results = self._predictions(key, model, rows, swept)
+        if len(swept.ended.at):
+            results = self._with_ends(key, model, before, rows, swept, results)
+        steps, first_time, time, sequence, values, outputs = (part[0] for part in swept.after)
+        return (
+            KeyState(
+                model.digest,
+                model.kernel,
+                int(steps),
+                int(first_time),
+                int(time),
+                int(sequence),
+                values if steps else _NO_VALUES,
+                outputs if steps else _NO_NUMBERS,
+                self._history(state, rows, int(steps)),
+            ),
+            results,
+            len(records),
+        )
+
+    def _predictions(self, key: str, model: Model, rows: Records, swept: Swept) -> list[Step]:
+        """A prediction for each record."""
+        times = rows.time.tolist()
+        made = map(
+            Prediction,
+            repeat(key),
+            times,
+            swept.step.tolist(),
+            swept.outputs.tolist(),
+            repeat(model.digest),
+            map(self._shown, swept.values),
+            rows.sequence.tolist(),
+            repeat(model.kernel),
+        )
+        return list(map(Step, range(len(times)), times, made))
+
+    def _with_ends(
+        self,
+        key: str,
+        model: Model,
+        before: Standing,
+        rows: Records,
+        swept: Swept,
+        predictions: list[Step],
+    ) -> list[Step]:
+        """The predictions, and what came of each sequence that ended, in their order."""
+        before_record: dict[int, list[Step]] = {}
+        after_record: dict[int, list[Step]] = {}
+        ended = swept.ended
+        for _, at, reason, last, steps, first_time in zip(*ended, strict=True):
+            time, sequence = int(before.time[0]), int(before.sequence[0])
+            values, outputs = before.values[0], before.outputs[0]
+            if last >= 0:
+                time, sequence = int(rows.time[last]), int(rows.sequence[last])
+                values, outputs = swept.values[last], swept.outputs[last]
+            state = KeyState(
+                model.digest,
+                model.kernel,
+                int(steps),
+                int(first_time),
+                time,
+                sequence,
+                values,
+                outputs,
+                _NO_NUMBERS,
+            )
+            where = after_record if reason == "end" else before_record
+            results = where.setdefault(int(at), [])
+            self._end(key, state, reason, int(at), int(rows.time[at]), results)
+        by_record = {step.record: step for step in predictions}
+        merged: list[Step] = []
+        for at in sorted({*by_record, *before_record, *after_record}):
+            merged += before_record.get(at, [])
+            merged += [by_record[at]] if at in by_record else []
+            merged += after_record.get(at, [])
+        return merged
+
+    def _history(self, state: KeyState | None, rows: Records, steps: int) -> Array:
+        """The last inputs of a sequence that goes on and has had so many steps."""
+        kept = self._policy.replay
+        if not kept or not steps:
+            return _NO_NUMBERS
+        here = rows.inputs[-steps:].ravel()
+        before = state.history if state is not None and steps > len(rows.time) else _NO_NUMBERS
+        return np.concatenate([before, here])[-kept * rows.inputs.shape[1] :]
 
     def end(self, key: str, data: bytes | None, reason: str) -> list[Step]:
         """What comes of a key whose state is removed."""
@@ -115,18 +239,15 @@ class Stepper:
         if data is not None:
             state = decode_state(data)
             if state.steps:
-                self._end(key, state, reason, state.time, results)
+                self._end(key, state, reason, -1, state.time, results)
         return results
 
     def _begin(
-        self, key: str, data: bytes | None, now: int, results: list[Step]
+        self, key: str, state: KeyState | None, now: int, results: list[Step]
     ) -> tuple[Model, KeyState | None]:
         """The model that goes on, and the state from which it does."""
         newest = self._library.newest
-        if data is None:
-            return newest, None
-        state = decode_state(data)
-        if made_by(state, newest) or not state.steps:
+        if state is None or made_by(state, newest) or not state.steps:
             return newest, state
         policy = self._policy.on_model_change
         if policy == "error":
@@ -140,7 +261,7 @@ class Stepper:
             return self._library.made_by(state.digest, state.kernel), state
         self._model_changes.inc()
         if policy == "reset":
-            return newest, self._end(key, state, "model", now, results)
+            return newest, self._end(key, state, "model", 0, now, results)
         return newest, self._replayed(key, newest, state)
 
     def _replayed(self, key: str, model: Model, state: KeyState) -> KeyState:
@@ -151,7 +272,9 @@ class Stepper:
         for x in model.scaled(key, inputs).astype(np.float32):
             values, y = model.step(values, x[np.newaxis])
         outputs = model.restored(key, y[0])
-        return state._replace(digest=model.digest, kernel=model.kernel, values=values[0], outputs=outputs)
+        return state._replace(
+            digest=model.digest, kernel=model.kernel, values=values[0], outputs=outputs
+        )
 
     def _ends_before(self, state: KeyState, record: BufferedRecord) -> str | None:
         """Why a sequence ends before a record; None if the record belongs to it."""
@@ -161,17 +284,17 @@ class Stepper:
         return "start" if record.starts else None
 
     def _end(
-        self, key: str, state: KeyState, reason: str, now: int, results: list[Step]
+        self, key: str, state: KeyState, reason: str, record: int, now: int, results: list[Step]
     ) -> KeyState:
         """Say what came of a sequence; what is left is the place that it reached."""
-        shown = state.values.tobytes() if self._policy.with_state else b""
+        shown = self._shown(state.values)
         outputs = state.outputs.tolist()
         digest, kernel, steps, first_time, time, sequence, *_ = state
         if self._policy.emit == "last":
             last = Prediction(key, time, steps, outputs, digest, shown, sequence, kernel)
-            results.append(Step(now, last))
+            results.append(Step(record, now, last))
         facts = (key, steps, first_time, time, outputs, reason, digest, shown, sequence, kernel)
-        results.append(Step(now, EndedSequence(*facts)))
+        results.append(Step(record, now, EndedSequence(*facts)))
         self._ended.inc()
         empty = _NO_VALUES, _NO_NUMBERS, _NO_NUMBERS
         return KeyState(digest, kernel, 0, time, time, sequence, *empty)
@@ -181,6 +304,7 @@ class Stepper:
         key: str,
         model: Model,
         state: KeyState | None,
+        place: int,
         record: BufferedRecord,
         results: list[Step],
     ) -> KeyState | None:
@@ -194,7 +318,7 @@ class Stepper:
         if not all(np.isfinite(numbers).all() for numbers in (x, after, outputs)):
             self._invalid.inc()
             reason = "the step left the range of numbers; the state before it was kept"
-            results.append(Step(record.time, poisoned(key, record.numbers, reason)))
+            results.append(Step(place, record.time, poisoned(key, record.numbers, reason)))
             return state
         steps, first_time, history = 1, record.time, _NO_NUMBERS
         if state is not None and goes_on:
@@ -203,9 +327,9 @@ class Stepper:
             kept = self._policy.replay * len(record.numbers)
             history = np.concatenate([history, record.numbers])[-kept:]
         if self._policy.emit == "every":
-            shown = after[0].tobytes() if self._policy.with_state else b""
+            shown = self._shown(after[0])
             row = (key, record.time, steps, outputs.tolist(), model.digest, shown, record.sequence)
-            results.append(Step(record.time, Prediction(*row, model.kernel)))
+            results.append(Step(place, record.time, Prediction(*row, model.kernel)))
         return KeyState(
             model.digest,
             model.kernel,
@@ -217,6 +341,33 @@ class Stepper:
             outputs,
             history,
         )
+
+    def _shown(self, values: Array) -> bytes:
+        """The hidden state as a result shows it."""
+        return values.tobytes() if self._policy.with_state else b""
+
+
+def standing(state: KeyState | None, model: Model) -> Standing:
+    """Where one key is, as a sweep takes it."""
+    if state is None:
+        state = KeyState("", "", 0, 0, 0, 0, _NO_VALUES, _NO_NUMBERS, _NO_NUMBERS)
+    values, outputs = state.values, state.outputs
+    if not state.steps:
+        values, outputs = np.zeros(model.network.state_size, np.float32), np.zeros(model.outputs)
+    return Standing(
+        steps=np.array([state.steps]),
+        first_time=np.array([state.first_time]),
+        time=np.array([state.time]),
+        sequence=np.array([state.sequence]),
+        values=values[np.newaxis],
+        outputs=outputs[np.newaxis],
+    )
+
+
+def records_of(records: Sequence[bytes]) -> Records:
+    """The records of one key, in order, as a sweep takes them."""
+    time, sequence, starts, ends, numbers = decode_records(records)
+    return Records(np.array([len(records)]), time, sequence, starts, ends, numbers)
 
 
 def made_by(state: KeyState, model: Model) -> bool:

@@ -24,6 +24,8 @@ from beam_rnn.model import Model
 from beam_rnn.moving import OPEN, SCHEMA, LastOfKey, from_row, to_row
 from beam_rnn.network import Network
 from beam_rnn.objective import loss_name
+from beam_rnn.packing import PackRecords
+from beam_rnn.reading import ColumnReader
 from beam_rnn.records import (
     INVALID,
     EndedSequence,
@@ -207,8 +209,8 @@ class LastRecords(beam.PTransform):
     def expand(self, pcoll: PCollection[Any]):  # type: ignore[no-untyped-def] # noqa: ANN201
         """Check each record, then gather those of its key."""
         _not_merging(pcoll.windowing.windowfn, "LastRecords")
-        reader = partial(RecordReader, self._columns, targets=True)
-        checked = pcoll | "Check" >> beam.ParDo(ReadRecords(reader)).with_output_types(
+        reader = partial(ColumnReader, self._columns, targets=True)
+        checked = pcoll | "Check" >> beam.ParDo(PackRecords(reader)).with_output_types(
             tuple[str, bytes], invalid=InvalidRecord
         ).with_outputs(INVALID, main="checked")
         steps = GatherSteps(self._columns, self._length, self._idle_after)
@@ -409,7 +411,7 @@ class Predict(beam.PTransform):
                     f"{name} are those of the global window, the records are in {windowfn}"
                 )
         loader = ModelLoader(self._weights, self._watch, self._kernel)
-        checked = pcoll | "Check" >> beam.ParDo(ReadRecords(loader.reader)).with_output_types(
+        checked = pcoll | "Check" >> beam.ParDo(PackRecords(loader.reader)).with_output_types(
             tuple[str, bytes], invalid=InvalidRecord
         ).with_outputs(INVALID, main="checked")
         records = checked.checked

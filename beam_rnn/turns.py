@@ -113,11 +113,11 @@ class Waiting:
         return self._taken(count if self._order.by != "sequence" else self._follow(count), now)
 
     def following(self, number: int) -> tuple[list[bytes], "Waiting"]:
-        """The records whose numbers follow on one another from the next one; and the rest."""
-        if not len(self) or record_sequence(waiting_record(self._rows[0])) != number + 1:
+        """The records whose numbers follow on one another from this one on; and the rest."""
+        if not len(self) or record_sequence(waiting_record(self._rows[0])) != number:
             return [], self
         taken, rest = self._taken(self._follow(1), now=int(self._rows["due"].max()))
-        return self._order.sorted(list(taken)), rest
+        return list(taken), rest
 
     def _follow(self, count: int) -> int:
         """How many records there are up to the first number that is missing."""

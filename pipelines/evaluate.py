@@ -157,7 +157,7 @@ def score(
     assert columns is not None, "pipelines train models with columns"
     # Records that differ in their targets alone are one to `Predict`: it sees the inputs.
     distinct = {first_numbers(record, len(columns.inputs)): record for record in sorted(records)}
-    times, numbers = decode_records(list(distinct.values()))
+    times, *_, numbers = decode_records(list(distinct.values()))
     ends = np.cumsum([len(columns.inputs), columns.target_size])
     inputs, targets, _ = np.split(numbers, ends, axis=1)
     first = int(np.searchsorted(times, model.training.get("until", {}).get(key, -1), "right"))

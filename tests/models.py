@@ -13,14 +13,15 @@ COLUMNS = Columns(key="id", time="t", inputs=["x", "y"], targets=["x"])
 
 def random_model(network=None, columns=COLUMNS, seed=0):
     network = network or Network("gru", hidden=6, layers=2)
-    inputs, outputs = len(columns.inputs), len(columns.targets)
+    inputs, targets = len(columns.inputs), len(columns.targets)
+    outputs = targets * len(network.parts)
     random = np.random.default_rng(seed)
     parameters = {
         name: (value + 0.2 * random.standard_normal(value.shape)).astype(np.float32)
         for name, value in network.initialize(inputs, outputs, seed).items()
     }
     values = {
-        key: (random.normal(i, 1 + i, (9, inputs)), random.normal(i, 1 + i, (9, outputs)))
+        key: (random.normal(i, 1 + i, (9, inputs)), random.normal(i, 1 + i, (9, targets)))
         for i, key in enumerate("abc")
     }
     return Model(network, parameters, columns, Scaler.fit(values, columns))

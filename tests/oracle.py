@@ -23,13 +23,13 @@ def expected(model, records):
     if not names:
         return {}, {}
     rows = [decode_records(sorted(keys[name])) for name in names]
-    longest = max(len(times) for times, _ in rows)
+    longest = max(len(times) for times, *_ in rows)
     x = np.zeros((len(names), longest, model.inputs))
-    for i, (name, (times, numbers)) in enumerate(zip(names, rows, strict=True)):
+    for i, (name, (times, *_, numbers)) in enumerate(zip(names, rows, strict=True)):
         x[i, : len(times)] = model.scaled(name, numbers)
-    y, states = model.run(x, [len(times) for times, _ in rows])
+    y, states = model.run(x, [len(times) for times, *_ in rows])
     predictions = {}
-    for i, (name, (times, _)) in enumerate(zip(names, rows, strict=True)):
+    for i, (name, (times, *_)) in enumerate(zip(names, rows, strict=True)):
         outputs = model.restored(name, y[i, : len(times)])
         predictions[name] = list(zip(times.tolist(), outputs.tolist(), strict=True))
     return predictions, {name: states[i].tobytes() for i, name in enumerate(names)}

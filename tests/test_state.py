@@ -10,11 +10,13 @@ from beam_rnn.state import (
     KeyState,
     decode_all_waiting,
     decode_armed,
+    decode_block,
     decode_record,
     decode_records,
     decode_state,
     encode_all_waiting,
     encode_armed,
+    encode_block,
     encode_record,
     encode_state,
     encode_waiting,
@@ -80,15 +82,30 @@ def test_a_record_survives_its_bytes(time, sequence, starts, ends, numbers):
     assert (record_time(data), record_sequence(data)) == (time, sequence)
 
 
+@given(
+    st.lists(
+        st.tuples(sequences, st.lists(floats, min_size=2, max_size=2)), min_size=1, max_size=9
+    ),
+    st.booleans(),
+)
+def test_a_block_survives_its_bytes(rows, alike):
+    records = [encode_record(1, number, np.array(values)) for number, values in rows]
+    arrived = [7] * len(records) if alike else list(range(len(records)))
+
+    block = encode_block(records, None if alike else arrived)
+
+    assert decode_block(block, arrived[0]) == (records, arrived)
+
+
 @given(st.lists(st.tuples(times, times, sequences, st.booleans()), max_size=9), st.integers(0, 9))
 def test_what_waits_survives_its_bytes(rows, cut):
     entries = [(due, encode_record(t, s, np.ones(2), ends=e)) for due, t, s, e in rows]
     stored = None
     if entries[:cut]:
         stored = encode_all_waiting(
-            decode_all_waiting(None, [encode_waiting(*entry) for entry in entries[:cut]])
+            decode_all_waiting(None, [encode_waiting(*zip(*entries[:cut], strict=True))])
         )
-    read = decode_all_waiting(stored, [encode_waiting(*entry) for entry in entries[cut:]])
+    read = decode_all_waiting(stored, [encode_waiting([due], [r]) for due, r in entries[cut:]])
 
     assert [(int(row["due"]), waiting_record(row)) for row in read] == entries
     assert read["time"].tolist() == [t for _, t, _, _ in rows]
@@ -105,16 +122,33 @@ def test_sorted_bytes_are_sorted_records(rows):
     assert first < plain_one
 
 
-@given(st.lists(st.tuples(times, st.lists(floats, min_size=2, max_size=2)), min_size=1, max_size=9))
+@given(
+    st.lists(
+        st.tuples(
+            times,
+            sequences,
+            st.booleans(),
+            st.booleans(),
+            st.lists(floats, min_size=2, max_size=2),
+        ),
+        min_size=1,
+        max_size=9,
+    )
+)
 def test_many_records_are_decoded_as_one_by_one(rows):
-    encoded = [encode_record(t, 0, np.array(numbers), ends=t % 2 == 1) for t, numbers in rows]
-    found, numbers = decode_records(encoded)
+    encoded = [
+        encode_record(t, number, np.array(values), starts=starts, ends=ends)
+        for t, number, starts, ends, values in rows
+    ]
+    found = decode_records(encoded)
 
-    assert found.tolist() == [t for t, _ in rows]
-    np.testing.assert_array_equal(numbers, [decode_record(r).numbers for r in encoded])
-    for data, (t, values) in zip(encoded, rows, strict=True):
-        alone = encode_record(t, 0, np.array(values[:1]), ends=t % 2 == 1)
-        assert first_numbers(data, 1) == alone
+    alone = [decode_record(data) for data in encoded]
+    for name in ("time", "sequence", "starts", "ends", "numbers"):
+        expected = np.array([getattr(record, name) for record in alone])
+        np.testing.assert_array_equal(getattr(found, name), expected)
+    for data, (t, number, starts, ends, values) in zip(encoded, rows, strict=True):
+        narrow = encode_record(t, number, np.array(values[:1]), starts=starts, ends=ends)
+        assert first_numbers(data, 1) == narrow
 
 
 EXAMPLES = {
@@ -124,10 +158,13 @@ EXAMPLES = {
         )
     ),
     "record-v1": encode_record(1_404_172_800_000_001, -3, np.array([1.5, -1e300]), ends=True),
-    "waiting-v1": encode_waiting(1_404_172_800_500_000, encode_record(1, 2, np.array([3.0]))),
+    "block-v2": encode_block(
+        [encode_record(t, -3, np.array([1.5])) for t in (1, 2)], [1_404_172_800_000_000, 5]
+    ),
+    "waiting-v1": encode_waiting([1_404_172_800_500_000], [encode_record(1, 2, np.array([3.0]))]),
     "all-waiting-v1": encode_all_waiting(
         decode_all_waiting(
-            None, [encode_waiting(t, encode_record(t, 2, np.array([3.0]))) for t in (5, 6)]
+            None, [encode_waiting([t], [encode_record(t, 2, np.array([3.0]))]) for t in (5, 6)]
         )
     ),
     "armed-v1": encode_armed(1_404_172_800_500_000, FINGERPRINT),
@@ -135,7 +172,7 @@ EXAMPLES = {
 
 
 @pytest.mark.parametrize("name", EXAMPLES)
-def test_version_1_stays_readable(name):
+def test_stored_bytes_stay_readable(name):
     """What a running job has stored: a change here loses it."""
     data = bytes.fromhex((GOLDEN / f"{name}.hex").read_text())
 

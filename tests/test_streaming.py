@@ -11,7 +11,7 @@ from apache_beam.transforms.window import FixedWindows, TimestampedValue
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from beam_rnn import Columns, Predict
+from beam_rnn import Columns, EndedSequence, Predict, Prediction
 from beam_rnn import weights as weights_file
 from beam_rnn.testing import oracle
 from tests.engines import ENGINES as BATCH_ENGINES
@@ -385,7 +385,7 @@ def test_the_timestamps_of_predictions(timestamps, weights):
 
 
 def test_a_bundle_that_is_tried_again_gives_the_same(weights, monkeypatch):
-    """It fails after the step, once in `process` and once in a timer."""
+    """It fails after the step, in `process` or a timer, and when the sequence ends."""
     from beam_rnn.stateful import StepKeys
 
     records = [tick(t, key) for t in range(8) for key in "ab"]
@@ -393,7 +393,7 @@ def test_a_bundle_that_is_tried_again_gives_the_same(weights, monkeypatch):
     tagged, failures = StepKeys._tagged, []
 
     def fail_once(self, step, due_at):
-        kind = "timer" if due_at is not None else "process"
+        kind = type(step.result)
         if kind not in failures:
             failures.append(kind)
             raise RuntimeError("a worker dies")
@@ -406,7 +406,7 @@ def test_a_bundle_that_is_tried_again_gives_the_same(weights, monkeypatch):
         with monkeypatch.context() as patch:
             patch.setattr(StepKeys, "_tagged", fail_once)
             outputs = predict_stream(transform, *events)
-        assert failures == (["timer"] if order == "event_time" else ["process", "timer"])
+        assert failures == [Prediction, EndedSequence]
         assert sorted(outputs.predictions) == sorted(undisturbed.predictions)
         assert sorted(outputs.ended) == sorted(undisturbed.ended)
 
@@ -617,19 +617,12 @@ def test_the_state_of_a_key_is_bounded_and_goes_away(weights, monkeypatch):
     """Ten million records of one key."""
     from beam_rnn import stateful
 
-    written, removed = [], []
-    write, remove = stateful.StepKeys._write, stateful.StepKeys._remove
+    written = []
+    write = stateful.Cells.write
     monkeypatch.setattr(
-        stateful.StepKeys,
-        "_write",
-        lambda self, cells, before, after: (
-            written.append(len(after or b"")) or write(self, cells, before, after)
-        ),
-    )
-    monkeypatch.setattr(
-        stateful.StepKeys,
-        "_remove",
-        lambda self, cells: removed.append(cells) or remove(self, cells),
+        stateful.Cells,
+        "write",
+        lambda self, state: written.append(len(state or b"")) or write(self, state),
     )
     count = 10_000_000
 
@@ -643,5 +636,5 @@ def test_the_state_of_a_key_is_bounded_and_goes_away(weights, monkeypatch):
 
     (ended,) = outputs.elements
     assert ended.steps == count
-    assert len(set(written)) == 1
-    assert removed
+    assert len(set(written)) == 2
+    assert written[-1] == 0

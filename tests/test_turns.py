@@ -10,7 +10,7 @@ BY_TIME, BY_NUMBER = Order("event_time", 0, 1000), Order("sequence", 0, 1000)
 
 
 def entry(due, time, number=0):
-    return encode_waiting(due, encode_record(time, number, np.ones(1)))
+    return encode_waiting([due], [encode_record(time, number, np.ones(1))])
 
 
 @pytest.mark.parametrize(
@@ -60,10 +60,9 @@ def test_numbers_that_follow_are_taken_with_those_that_are_due():
     taken, rest = waiting.turn(1)
     assert sorted(map(record_sequence, taken)) == [2, 3, 4]
     assert len(rest) == 1
-    following, rest = Waiting.read(BY_NUMBER, None, [entry(9, 0, n) for n in (5, 3, 4)]).following(
-        2
-    )
+    waiting = Waiting.read(BY_NUMBER, None, [entry(9, 0, n) for n in (5, 3, 4)])
+    following, rest = waiting.following(3)
     assert [record_sequence(r) for r in following] == [3, 4, 5]
     assert len(rest) == 0
-    nothing, rest = Waiting.read(BY_NUMBER, None, [entry(9, 0, 5)]).following(2)
+    nothing, rest = Waiting.read(BY_NUMBER, None, [entry(9, 0, 5)]).following(3)
     assert (nothing, len(rest)) == ([], 1)

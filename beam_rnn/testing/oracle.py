@@ -91,7 +91,9 @@ def _loop(
         if sequence:
             first, last = sequence[0], sequence[-1]
             facts = (key, len(sequence), first.time, last.time, last.outputs, reason)
-            ended.append(EndedSequence(*facts, model.digest, last.state, last.sequence, model.kernel))
+            ended.append(
+                EndedSequence(*facts, model.digest, last.state, last.sequence, model.kernel)
+            )
             sequence.clear()
 
     for row in rows:

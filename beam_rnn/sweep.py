@@ -1,0 +1,211 @@
+"""The records of many keys at once, in as few matrix products as they need.
+
+What `beam_rnn.stepping.Stepper` does record by record, with the same bits: the sequences of all
+keys stand side by side, packed, longest first. A key whose numbers leave the range of numbers is
+left to the stepper.
+"""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+from beam_rnn.cells import Array
+from beam_rnn.model import Model
+from beam_rnn.packed import rows_of, running_at
+from beam_rnn.scaler import Scaling
+
+
+class Standing(NamedTuple):
+    """Where keys are: one row each.
+
+    Attributes:
+        steps: (keys,), how many steps the sequence of each has had; 0 for none that goes on.
+        first_time: (keys,), the event time of the first of them, in microseconds.
+        time: (keys,), the event time of the last one.
+        sequence: (keys,), its sequence number.
+        values: (keys, state_size) float32.
+        outputs: (keys, outputs) float64.
+    """
+
+    steps: Array
+    first_time: Array
+    time: Array
+    sequence: Array
+    values: Array
+    outputs: Array
+
+
+class Records(NamedTuple):
+    """The records of keys: those of the first key in order, then those of the second, ...
+
+    Attributes:
+        counts: (keys,), how many each key has, at least 1.
+        time: (records,), in microseconds since 1970.
+        sequence: (records,).
+        starts: (records,), whether a sequence begins with it.
+        ends: (records,), whether a sequence ends with it.
+        inputs: (records, inputs) float64.
+    """
+
+    counts: Array
+    time: Array
+    sequence: Array
+    starts: Array
+    ends: Array
+    inputs: Array
+
+
+class Ended(NamedTuple):
+    """Sequences that ended: one row each.
+
+    Attributes:
+        key: (n,), the row of its key.
+        at: (n,), the record that ended it: its last one, or the next one.
+        reason: What `EndedSequence.reason` says.
+        last: (n,), its last record; -1 if that came before these.
+        steps: (n,), how many steps it had.
+        first_time: (n,), the event time of its first record.
+    """
+
+    key: Array
+    at: Array
+    reason: list[str]
+    last: Array
+    steps: Array
+    first_time: Array
+
+
+class Swept(NamedTuple):
+    """What came of records.
+
+    Attributes:
+        after: Where the keys are now.
+        step: (records,), which step of its sequence each was, from 1.
+        outputs: (records, outputs) float64, in the targets' units.
+        values: (records, state_size) float32, the hidden state after each.
+        ended: The sequences that ended.
+        left: (keys,), those whose numbers left the range of numbers: nothing here holds for them.
+    """
+
+    after: Standing
+    step: Array
+    outputs: Array
+    values: Array
+    ended: Ended
+    left: Array
+
+
+@np.errstate(over="ignore", invalid="ignore")  # what leaves the range of numbers is told
+def sweep(
+    model: Model,
+    keys: Sequence[str],
+    before: Standing,
+    records: Records,
+    idle_after: int | None = None,
+) -> Swept:
+    """Step keys through their next records.
+
+    Args:
+        model: The model, which made the states before.
+        keys: The keys.
+        before: Where they are.
+        records: Their records.
+        idle_after: A sequence ends when its next record is more than so many microseconds
+            later; None for never.
+    """
+    counts, time = records.counts, records.time
+    ends_at = np.cumsum(counts)
+    first = ends_at - counts  # the first record of each key
+    key = np.repeat(np.arange(len(counts)), counts)
+
+    earlier = np.empty_like(time)  # the time of the record before
+    earlier[1:], earlier[first] = time[:-1], before.time
+    goes_on = np.ones(len(time), bool)
+    goes_on[1:], goes_on[first] = ~records.ends[:-1], before.steps > 0
+    idle = goes_on & (time - earlier > idle_after) if idle_after is not None else ~goes_on
+    cut = goes_on & (idle | records.starts)
+    begins = cut | ~goes_on
+    opens = begins.copy()
+    opens[first] = True
+    start = np.flatnonzero(opens)  # the first record of each piece of a sequence
+    piece = np.cumsum(opens) - 1
+    length = np.diff(np.append(start, len(time)))
+    of_key = key[start]
+    fresh = begins[start]
+
+    steps_before = np.where(fresh, 0, before.steps[of_key])
+    first_time = np.where(fresh, time[start], before.first_time[of_key])
+    step = np.arange(len(time)) - start[piece] + 1 + steps_before[piece]
+
+    scaling = _scaling(model, keys, key)
+    x = records.inputs if scaling is None else scaling.scale_inputs(records.inputs)
+    x = x.astype(np.float32)
+    values_before = before.values[of_key]
+    values_before[fresh] = model.initial_state()
+    order = np.argsort(-length, kind="stable")
+    running = running_at(length[order], int(length.max()))
+    steps, sequences = rows_of(running)
+    at = start[order][sequences] + steps
+    y_packed, values_packed = model.advance(values_before[order], x[at], running)
+    y = np.empty((len(time), y_packed.shape[1]), y_packed.dtype)
+    values = np.empty((len(time), values_packed.shape[1]), values_packed.dtype)
+    y[at], values[at] = y_packed, values_packed
+    outputs = y.astype(np.float64)
+    if scaling is not None:
+        outputs = scaling.restore_targets(outputs, model.network.parts)
+
+    finite = np.isfinite(x).all(1) & np.isfinite(values).all(1) & np.isfinite(outputs).all(1)
+    left = np.unique(key[~finite])
+
+    last = ends_at - 1
+    closed = records.ends[last]
+    of_last = piece[last]
+    after = Standing(
+        np.where(closed, 0, step[last]),
+        np.where(closed, time[last], first_time[of_last]),
+        time[last],
+        records.sequence[last],
+        values[last],
+        outputs[last],
+    )
+    ended = _ended(before, records, key, first, cut, idle, step, first_time[piece])
+    return Swept(after, step, outputs, values, ended, left)
+
+
+def _ended(
+    before: Standing,
+    records: Records,
+    key: Array,
+    first: Array,
+    cut: Array,
+    idle: Array,
+    step: Array,
+    first_time: Array,
+) -> Ended:
+    """The sequences that were cut by their next record, and those that an end mark closed."""
+    at, marked = np.flatnonzero(cut), np.flatnonzero(records.ends)
+    if not len(at) and not len(marked):
+        return Ended(at, at, [], at, at, at)
+    begun_before = np.isin(at, first, assume_unique=True)
+    last = np.concatenate([np.where(begun_before, -1, at - 1), marked])
+    of_key = key[np.concatenate([at, marked])]
+    here = last >= 0
+    return Ended(
+        of_key,
+        np.concatenate([at, marked]),
+        [*("idle" if i else "start" for i in idle[at]), *(["end"] * len(marked))],
+        last,
+        np.where(here, step[last], before.steps[of_key]),
+        np.where(here, first_time[last], before.first_time[of_key]),
+    )
+
+
+def _scaling(model: Model, keys: Sequence[str], key: Array) -> Scaling | None:
+    """The scaling of each record; of one row if all have the same."""
+    if model.scaler is None:
+        return None
+    scalings = [model.scaler.of(name) for name in keys]
+    if all(scaling is scalings[0] for scaling in scalings):
+        return scalings[0]
+    return Scaling(*(np.stack(parts)[key] for parts in zip(*scalings, strict=True)))

@@ -1,0 +1,95 @@
+"""A sweep gives what one step after another gives."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from beam_rnn import Network, stepping
+from beam_rnn import weights as weights_file
+from beam_rnn.loading import ModelLoader
+from beam_rnn.state import encode_record
+from beam_rnn.stepping import Policy, Stepper
+from tests.models import COLUMNS, random_model
+
+SECOND = 1_000_000
+NETWORKS = {
+    "gru": Network("gru", 5),
+    "lstm": Network("lstm", (4, 3), residual=True),
+    "learned start": Network("gru", 4, initial_state="learned"),
+    "quantiles": Network("rnn", 3, activation="relu", output="quantiles", quantiles=(0.1, 0.9)),
+    "gaussian": Network("lstm", 3, output="gaussian"),
+}
+
+
+@pytest.fixture(scope="module", params=["numpy", "fused"])
+def kernel(request):
+    return request.param
+
+
+@pytest.fixture(scope="module", params=NETWORKS)
+def loader(request, kernel, tmp_path_factory):
+    columns = replace(COLUMNS, start="first", end="last")
+    model = random_model(NETWORKS[request.param], columns=columns)
+    path = tmp_path_factory.mktemp("weights") / "weights.arrow"
+    weights_file.save(model, path)
+    return ModelLoader(str(path), kernel=kernel)
+
+
+records = st.lists(
+    st.tuples(
+        st.integers(1, 9),  # seconds since the one before
+        st.integers(-3, 3),
+        st.sampled_from([0.0, 0.0, 0.0, 1e300]),  # beyond float32
+        st.booleans(),
+        st.booleans(),
+    ),
+    min_size=1,
+    max_size=20,
+)
+
+
+@settings(deadline=None, max_examples=60)
+@given(
+    rows=records,
+    cut=st.integers(0, 20),
+    emit=st.sampled_from(["every", "last"]),
+    idle_after=st.sampled_from([None, 5 * SECOND]),
+    replay=st.sampled_from([0, 3]),
+    with_state=st.booleans(),
+    key=st.sampled_from(["a", "never seen"]),
+)
+def test_a_sweep_has_the_bits_of_one_step_after_another(
+    rows, cut, emit, idle_after, replay, with_state, key, loader
+):
+    change = "replay" if replay else "error"
+    policy = Policy(emit, idle_after, change, replay, with_state)
+    time, encoded = 0, []
+    for i, (later, x, beyond, starts, ends) in enumerate(rows):
+        time += later * SECOND
+        numbers = np.array([x / 3, x + beyond])
+        encoded.append(encode_record(time, i, numbers, starts=starts and x > 1, ends=ends))
+
+    came_out = {}
+    for swept_from in (1, 1000):
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(stepping, "SWEPT_FROM", swept_from)
+            stepper = Stepper(loader, policy)
+            state, first = stepper.step(key, None, encoded[:cut])
+            state, second = stepper.step(key, state, encoded[cut:])
+            came_out[swept_from] = state, first, second, stepper.end(key, state, "window")
+
+    assert came_out[1] == came_out[1000]
+
+
+def test_what_is_plain_is_swept(loader, monkeypatch):
+    """So that the test above compares two ways, and not one with itself."""
+    stepper = Stepper(loader, Policy())
+    monkeypatch.setattr(Stepper, "_one_by_one", None)
+
+    encoded = [encode_record(t * SECOND, 0, np.ones(2)) for t in range(8)]
+    _, steps = stepper.step("a", None, encoded)
+
+    assert [step.result.step for step in steps] == list(range(1, 9))
