@@ -44,6 +44,9 @@ def network_of(cell, direction="forward", **settings):
     return Network(**{"hidden": 4} | CELLS[cell] | DIRECTIONS[direction] | settings)
 
 
+NUMBERS = [(np.float32, "numpy"), (np.float32, "fused"), (np.float64, "numpy")]
+
+
 def noisy_model(network, seed=0, dtype=np.float64):
     """A model whose biases are not zero."""
     random = np.random.default_rng(seed)
@@ -142,14 +145,15 @@ def test_the_gradient_with_several_horizons_and_layers(output, residual, output_
     initial_state=st.sampled_from(INITIAL_STATES),
     layers=st.integers(1, 2),
     hidden=st.integers(1, 40),
-    dtype=st.sampled_from([np.float32, np.float64]),
+    numbers=st.sampled_from(NUMBERS),
     cuts=st.lists(st.integers(1, 11), max_size=4, unique=True),
 )
 def test_a_sequence_cut_anywhere_and_carried_on_has_the_bits_of_the_whole(
-    cell, initial_state, layers, hidden, dtype, cuts
+    cell, initial_state, layers, hidden, numbers, cuts
 ):
+    dtype, kernel = numbers
     network = network_of(cell, layers=layers, hidden=hidden, initial_state=initial_state)
-    model = noisy_model(network, dtype=dtype)
+    model = noisy_model(network, dtype=dtype).with_kernel(kernel)
     x = np.random.default_rng(hidden).standard_normal((3, 12, INPUTS)).astype(dtype)
     whole, last = model.run(x)
 
@@ -170,16 +174,17 @@ def test_a_sequence_cut_anywhere_and_carried_on_has_the_bits_of_the_whole(
     lengths=st.lists(st.integers(0, 9), min_size=1, max_size=8),
     padding=st.integers(0, 5),
     garbage=st.sampled_from([0.0, 1e30, np.nan, np.inf]),
-    dtype=st.sampled_from([np.float32, np.float64]),
+    numbers=st.sampled_from(NUMBERS),
     output=st.sampled_from(list(OUTPUTS)),
     horizons=st.integers(1, 5),
 )
 def test_neighbours_order_and_padding_change_no_bit(
-    cell, direction, hidden, lengths, padding, garbage, dtype, output, horizons
+    cell, direction, hidden, lengths, padding, garbage, numbers, output, horizons
 ):
+    dtype, kernel = numbers
     network = network_of(cell, direction, layers=2, hidden=hidden, output=output, horizons=horizons)
-    model = noisy_model(network, dtype=dtype)
-    of_last = Model(replace(network, output_steps="last"), model.parameters)
+    model = noisy_model(network, dtype=dtype).with_kernel(kernel)
+    of_last = replace(model, network=replace(network, output_steps="last"))
     random = np.random.default_rng(len(lengths))
     time = max(lengths) + padding
     x = np.full((len(lengths), time, INPUTS), garbage, dtype)
@@ -227,10 +232,10 @@ def test_padding_changes_no_gradient(cell, direction):
 
 
 @pytest.mark.parametrize("cell", CELLS)
-@pytest.mark.parametrize("dtype", [np.float32, np.float64])
-def test_step_has_the_bits_of_the_forward_pass(cell, dtype):
+@pytest.mark.parametrize(("dtype", "kernel"), NUMBERS)
+def test_step_has_the_bits_of_the_forward_pass(cell, dtype, kernel):
     network = network_of(cell, hidden=(17, 9), residual=True)
-    model = noisy_model(network, dtype=dtype)
+    model = noisy_model(network, dtype=dtype).with_kernel(kernel)
     x = np.random.default_rng(0).standard_normal((5, 8, INPUTS)).astype(dtype)
     outputs, last = model.run(x)
 

@@ -11,8 +11,8 @@ from beam_rnn.backprop import backward, forward, initial_states
 from beam_rnn.batches import Batch
 from beam_rnn.bptt import Bptt, Learner, learn
 from beam_rnn.interop import from_torch
+from beam_rnn.kernels import kernel_of
 from beam_rnn.losses import mse
-from beam_rnn.model import Model
 from beam_rnn.objective import objective
 from beam_rnn.optimizers import Adam, AdamW, Sgd, clip_by_global_norm, global_norm
 
@@ -25,7 +25,7 @@ NAMES = {"W_x": "weight_ih", "W_h": "weight_hh", "b_x": "bias_ih", "b_h": "bias_
 class Case:
     """One network that PyTorch ran, read by the importer."""
 
-    def __init__(self, name, dtype):
+    def __init__(self, name, dtype, kernel):
         with np.load(GOLDEN / name / "arrays.npz") as arrays:
             self.arrays = {key: arrays[key] for key in arrays}
         state_dict = {
@@ -38,6 +38,8 @@ class Case:
             activation = "relu" if "relu" in name else "tanh"
             model = from_torch(f"{folder}/model.safetensors", activation=activation)
         self.network, self.parameters = model.network, model.parameters
+        self.kernel = kernel_of(kernel)
+        self.model = model.with_kernel(kernel)
         self.dtype = np.dtype(dtype)
         self.tolerance = TOLERANCE[dtype]
 
@@ -75,9 +77,9 @@ def name(request):
     return request.param
 
 
-@pytest.fixture(params=["float64", "float32"])
+@pytest.fixture(params=["float64 numpy", "float32 numpy", "float32 fused"])
 def case(name, request):
-    return Case(name, request.param)
+    return Case(name, *request.param.split())
 
 
 def test_every_case_is_here():
@@ -85,7 +87,7 @@ def test_every_case_is_here():
 
 
 def test_forward_over_full_sequences(case):
-    outputs, state = Model(case.network, case.parameters).run(case.arrays["x"])
+    outputs, state = case.model.run(case.arrays["x"])
 
     case.assert_close(outputs, case.arrays["full/prediction"])
     case.assert_close(last_h(case, state), case.arrays["full/h_n"])
@@ -99,7 +101,7 @@ def last_h(case, state):
 
 def test_forward_over_ragged_sequences(case):
     lengths = case.arrays["lengths"]
-    outputs, state = Model(case.network, case.parameters).run(case.arrays["x"], lengths)
+    outputs, state = case.model.run(case.arrays["x"], lengths)
     valid = np.arange(outputs.shape[1]) < lengths[:, np.newaxis]
 
     case.assert_close(outputs[valid], case.arrays["ragged/prediction"][valid])
@@ -109,9 +111,11 @@ def test_forward_over_ragged_sequences(case):
 def test_loss_and_gradient(case):
     batch = case.batch(ragged=True)
     states = initial_states(case.network, case.parameters, len(batch.lengths))
-    y, _, trace = forward(case.network, case.parameters, batch.x, states, batch.lengths)
+    y, _, trace = forward(
+        case.network, case.parameters, batch.x, states, batch.lengths, kernel=case.kernel
+    )
     loss, d_y = mse(y, batch.targets, Bptt().weights(0, len(y), batch.lengths))
-    gradient = backward(case.network, case.parameters, trace, d_y)
+    gradient = backward(case.network, case.parameters, trace, d_y, kernel=case.kernel)
     norm = float(case.arrays["ragged/grad_norm"])
 
     case.assert_close(loss, case.arrays["ragged/loss"])
@@ -142,6 +146,7 @@ def test_five_updates(case, run, optimizer):
             bptt=Bptt(),
             loss=objective(case.network),
             optimizer=optimizer,
+            kernel=case.kernel,
         )
         losses += [window.loss for window in windows]
 
@@ -159,6 +164,7 @@ def test_truncated_bptt_carries_the_state_and_cuts_its_gradient(case):
         bptt=Bptt(steps=3),
         loss=objective(case.network),
         optimizer=optimizer,
+        kernel=case.kernel,
     )
 
     case.assert_close([window.loss for window in windows], case.arrays["tbptt3/losses"])
