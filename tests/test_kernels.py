@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from numba import njit
 
 from beam_rnn import Model, Network, Training, kernels
 from beam_rnn.cells import ELMAN, CellParameters
@@ -16,6 +17,7 @@ from beam_rnn.errors import ConfigurationError
 from beam_rnn.fit import fit
 from beam_rnn.fused import activations, compiling
 from beam_rnn.fused.layers import KINDS, linear
+from beam_rnn.fused.vectors import address_of, rowwise
 from beam_rnn.kernels import FUSED_CELLS, kernel_name, kernel_of
 from beam_rnn.packed import running_at
 from tests.sequences import wave
@@ -101,32 +103,44 @@ def test_tanh_and_sigmoid_are_right_to_4e_7():
     x = np.linspace(-20, 20, 1_000_001).astype(np.float32)
 
     def error(function, expected):
-        compiled = compiling.compiled(_elementwise(function))
-        return np.abs(compiled(x) - expected(x.astype(np.float64))).max()
+        return np.abs(over_a_row(function)(x) - expected(x.astype(np.float64))).max()
 
     assert error(activations.tanh, np.tanh) < 4e-7
     assert error(activations.sigmoid, lambda v: 1 / (1 + np.exp(-v))) < 4e-7
 
 
 def test_tanh_of_no_number_is_none():
-    compiled = compiling.compiled(_elementwise(activations.tanh))
+    tanh = over_a_row(activations.tanh)
     x = np.array([np.nan, np.inf, -np.inf, 0, -0.0, 1e-30], np.float32)
 
-    y = compiled(x)
+    y = tanh(x)
 
     assert np.isnan(y[0])
     np.testing.assert_allclose(y[1:], [1, -1, 0, 0, 1e-30], rtol=1e-6)
-    np.testing.assert_array_equal(compiled(-x[1:]), -y[1:])
+    np.testing.assert_array_equal(tanh(-x[1:]), -y[1:])
 
 
-def _elementwise(function):
-    def each(x):
+def over_a_row(function):
+    row = rowwise(lambda x: (function(x),), inputs=1, outputs=1)
+
+    @njit
+    def each(x, y):
+        row((address_of(x), address_of(y)), len(x))
+
+    def apply(x):
         y = np.empty_like(x)
-        for i in range(len(x)):
-            y[i] = function(x[i])
+        each(x, y)
         return y
 
-    return each
+    return apply
+
+
+def test_the_end_of_a_row_has_the_bits_of_its_middle():
+    tanh = over_a_row(activations.tanh)
+    x = np.random.default_rng(0).standard_normal(1000).astype(np.float32)
+
+    for length in range(1, 50):
+        np.testing.assert_array_equal(tanh(x[:length].copy()), tanh(x)[:length])
 
 
 BITS = """
@@ -137,7 +151,7 @@ if sys.argv[1] != "native":
     llvm.get_host_cpu_features = lambda: {**features, "avx512f": False}
 import numpy as np
 from beam_rnn import Model, Network
-from beam_rnn.fused.product import LANES
+from beam_rnn.fused.vectors import LANES
 random = np.random.default_rng(0)
 sha = hashlib.sha256()
 for cell in ("rnn", "gru", "lstm"):

@@ -16,6 +16,7 @@ ORDER = [
     "layers",
     "fused",
     "fused.compiling",
+    "fused.vectors",
     "fused.activations",
     "fused.product",
     "fused.cells",

@@ -17,114 +17,158 @@ Every cell has one forward and one backward function with the same arguments:
   none follows, of at least BLOCK rows or all, to be overwritten.
 """
 
+from collections.abc import Callable
+from typing import Any
+
 import numpy as np
 from numba import float32
 
 from beam_rnn.fused.activations import sigmoid, tanh
 from beam_rnn.fused.compiling import compiled, inlined
 from beam_rnn.fused.product import PANEL, ROWS, add_product
+from beam_rnn.fused.vectors import FLOAT, Vector, address_of, rowwise
+
+Function = Callable[..., Vector]
+Vectors = tuple[Vector, ...]
 
 ELMAN_SIGMOID, ELMAN_TANH, ELMAN_RELU, GRU, GRU_RESET_BEFORE, LSTM = range(6)
 BLOCK = 8 * ROWS
-_ONE = float32(1)
 _ZERO = float32(0)
 
 
+def _relu(x: Vector) -> Vector:
+    return (0.0 - x).where_above(0.0, 0.0, x)
+
+
+def _elman(f: Function, derivative: Function) -> tuple[Any, Any]:
+    """Forward, h = f(a), and backward, where the derivative is a function of h."""
+    forwards = rowwise(lambda a: (f(a),), inputs=1, outputs=1)
+    backwards = rowwise(lambda h, d_h: (derivative(h, d_h),), inputs=2, outputs=1)
+    return forwards, backwards
+
+
+_sigmoid_row, _sigmoid_row_back = _elman(sigmoid, lambda h, d_h: d_h * (h * (1.0 - h)))
+_tanh_row, _tanh_row_back = _elman(tanh, lambda h, d_h: d_h * (1.0 - h * h))
+_relu_row, _relu_row_back = _elman(_relu, lambda h, d_h: h.where_above(0.0, d_h, 0.0))
+
+
+def _gru(a_r: Vector, a_z: Vector, a_n: Vector, u_r: Vector, u_z: Vector, u_n: Vector,
+         h_prev: Vector) -> Vectors:  # fmt: skip
+    r, z = sigmoid(a_r + u_r), sigmoid(a_z + u_z)
+    n = tanh(a_n + r * u_n)
+    return r, z, n, u_n, (1.0 - z) * n + z * h_prev
+
+
+def _gru_back(r: Vector, z: Vector, n: Vector, u_n: Vector, h_prev: Vector,
+              d_h: Vector) -> Vectors:  # fmt: skip
+    d_n = d_h * (1.0 - z) * (1.0 - n * n)
+    d_r = d_n * u_n * r * (1.0 - r)
+    d_z = d_h * (h_prev - n) * z * (1.0 - z)
+    return d_r, d_z, d_n, d_r, d_z, d_n * r, d_h * z
+
+
+def _reset(a_r: Vector, a_z: Vector, h_prev: Vector) -> Vectors:
+    r, z = sigmoid(a_r), sigmoid(a_z)
+    return r, z, r * h_prev
+
+
+def _reset_back(r: Vector, h_prev: Vector, d_reset: Vector, d_h: Vector) -> Vectors:
+    return d_reset * h_prev * r * (1.0 - r), d_h + d_reset * r
+
+
+def _candidate(z: Vector, a_n: Vector, u_n: Vector, h_prev: Vector) -> Vectors:
+    n = tanh(a_n + u_n)
+    return n, (1.0 - z) * n + z * h_prev
+
+
+def _candidate_back(z: Vector, n: Vector, h_prev: Vector, d_h: Vector) -> Vectors:
+    d_n = d_h * (1.0 - z) * (1.0 - n * n)
+    d_z = d_h * (h_prev - n) * z * (1.0 - z)
+    return d_z, d_n, d_n, d_h * z
+
+
+def _lstm(a_i: Vector, a_f: Vector, a_g: Vector, a_o: Vector, c_prev: Vector) -> Vectors:
+    i, f, g, o = sigmoid(a_i), sigmoid(a_f), tanh(a_g), sigmoid(a_o)
+    c = f * c_prev + i * g
+    tanh_c = tanh(c)
+    return i, f, g, o, tanh_c, c, o * tanh_c
+
+
+def _lstm_back(i: Vector, f: Vector, g: Vector, o: Vector, c_prev: Vector, tanh_c: Vector,
+               d_h: Vector, d_c: Vector) -> Vectors:  # fmt: skip
+    d_c = d_c + d_h * o * (1.0 - tanh_c * tanh_c)
+    d_i = d_c * g * i * (1.0 - i)
+    d_f = d_c * c_prev * f * (1.0 - f)
+    d_g = d_c * i * (1.0 - g * g)
+    d_o = d_h * tanh_c * o * (1.0 - o)
+    return d_i, d_f, d_g, d_o, d_c * f
+
+
+_gru_row, _gru_row_back = rowwise(_gru, 7, 5), rowwise(_gru_back, 6, 7)
+_reset_row, _reset_row_back = rowwise(_reset, 3, 3), rowwise(_reset_back, 4, 2)
+_candidate_row, _candidate_row_back = rowwise(_candidate, 4, 2), rowwise(_candidate_back, 4, 4)
+_lstm_row, _lstm_row_back = rowwise(_lstm, 5, 7), rowwise(_lstm_back, 8, 5)
+
+
 @inlined
-def _sigmoid_rows(a, u, start, stop):
-    for j in range(start, stop):
-        a[j] = sigmoid(a[j] + u[j])
+def _at(x, i, column):
+    """The address of a number."""
+    return address_of(x) + i * x.strides[0] + column * FLOAT
 
 
-@compiled
-def _elman_row(kind, a, h):
+@inlined
+def _elman_row(kind, rows, m):
     if kind == ELMAN_SIGMOID:
-        for j in range(len(h)):
-            h[j] = sigmoid(a[j])
+        _sigmoid_row(rows, m)
     elif kind == ELMAN_TANH:
-        for j in range(len(h)):
-            h[j] = tanh(a[j])
+        _tanh_row(rows, m)
     else:
-        for j in range(len(h)):
-            h[j] = max(a[j], _ZERO)
+        _relu_row(rows, m)
 
 
-@compiled
-def _gru_row(a, u, h_prev, h, kept):
-    m = len(h)
-    r, z, n = a[:m], a[m : 2 * m], a[2 * m : 3 * m]
-    u_n = u[2 * m : 3 * m]
-    for j in range(2 * m):
-        a[j] = sigmoid(a[j] + u[j])
-    for j in range(m):
-        n[j] = tanh(n[j] + r[j] * u_n[j])
-        kept[j] = u_n[j]
-    for j in range(m):
-        h[j] = (_ONE - z[j]) * n[j] + z[j] * h_prev[j]
-
-
-@compiled
-def _reset_row(a, h_prev, reset):
-    m = len(h_prev)
-    for j in range(2 * m):
-        a[j] = sigmoid(a[j])
-    for j in range(m):
-        reset[j] = a[j] * h_prev[j]
-
-
-@compiled
-def _candidate_row(a, u_n, h_prev, h):
-    m = len(h)
-    z, n = a[m : 2 * m], a[2 * m : 3 * m]
-    for j in range(m):
-        n[j] = tanh(n[j] + u_n[j])
-    for j in range(m):
-        h[j] = (_ONE - z[j]) * n[j] + z[j] * h_prev[j]
-
-
-@compiled
-def _lstm_row(a, c_prev, h, c, kept):
-    m = len(h)
-    i, f, g, o = a[:m], a[m : 2 * m], a[2 * m : 3 * m], a[3 * m : 4 * m]
-    for j in range(2 * m):
-        a[j] = sigmoid(a[j])
-    for j in range(m):
-        g[j] = tanh(g[j])
-    for j in range(m):
-        o[j] = sigmoid(o[j])
-    for j in range(m):
-        c[j] = f[j] * c_prev[j] + i[j] * g[j]
-    for j in range(m):
-        kept[j] = tanh(c[j])
-    for j in range(m):
-        h[j] = o[j] * kept[j]
+@inlined
+def _elman_row_back(kind, rows, m):
+    if kind == ELMAN_SIGMOID:
+        _sigmoid_row_back(rows, m)
+    elif kind == ELMAN_TANH:
+        _tanh_row_back(rows, m)
+    else:
+        _relu_row_back(rows, m)
 
 
 @compiled
 def _step(kind, a, h_prev, c_prev, W_h, W_n, b_h, h, c, kept, u, n):
     """One step of n rows, of which a = x W_x + b_x is there."""
+    m = h.shape[1]
     if kind == GRU:
         for i in range(n):
             u[i] = b_h
         add_product(h_prev, W_h, u, n)
         for i in range(n):
-            _gru_row(a[i], u[i], h_prev[i], h[i], kept[i])
+            r, z, n_i = _at(a, i, 0), _at(a, i, m), _at(a, i, 2 * m)
+            u_r, u_z, u_n = _at(u, i, 0), _at(u, i, m), _at(u, i, 2 * m)
+            old, new, k = _at(h_prev, i, 0), _at(h, i, 0), _at(kept, i, 0)
+            _gru_row((r, z, n_i, u_r, u_z, u_n, old, r, z, n_i, k, new), m)
     elif kind == GRU_RESET_BEFORE:
         add_product(h_prev, W_h, a, n)
         for i in range(n):
             u[i] = _ZERO
-            _reset_row(a[i], h_prev[i], kept[i])
+            r, z, old, k = _at(a, i, 0), _at(a, i, m), _at(h_prev, i, 0), _at(kept, i, 0)
+            _reset_row((r, z, old, r, z, k), m)
         add_product(kept, W_n, u, n)
         for i in range(n):
-            _candidate_row(a[i], u[i], h_prev[i], h[i])
+            z, n_i, u_n = _at(a, i, m), _at(a, i, 2 * m), _at(u, i, 0)
+            _candidate_row((z, n_i, u_n, _at(h_prev, i, 0), n_i, _at(h, i, 0)), m)
     elif kind == LSTM:
         add_product(h_prev, W_h, a, n)
         for i in range(n):
-            _lstm_row(a[i], c_prev[i], h[i], c[i], kept[i])
+            i_i, f, g, o = _at(a, i, 0), _at(a, i, m), _at(a, i, 2 * m), _at(a, i, 3 * m)
+            k, new_c, new_h = _at(kept, i, 0), _at(c, i, 0), _at(h, i, 0)
+            _lstm_row((i_i, f, g, o, _at(c_prev, i, 0), i_i, f, g, o, k, new_c, new_h), m)
     else:
         add_product(h_prev, W_h, a, n)
         for i in range(n):
-            _elman_row(kind, a[i], h[i])
+            _elman_row(kind, (_at(a, i, 0), _at(h, i, 0)), m)
 
 
 @compiled
@@ -242,107 +286,40 @@ def linear(x, W, b, z):
 
 
 @compiled
-def _elman_row_back(kind, h, d_h, d_a):
-    if kind == ELMAN_SIGMOID:
-        for j in range(len(h)):
-            d_a[j] = d_h[j] * (h[j] * (_ONE - h[j]))
-    elif kind == ELMAN_TANH:
-        for j in range(len(h)):
-            d_a[j] = d_h[j] * (_ONE - h[j] * h[j])
-    else:
-        for j in range(len(h)):
-            d_a[j] = d_h[j] if h[j] > _ZERO else _ZERO
-
-
-@compiled
-def _gru_row_back(a, u_n, h_prev, d_h, d_u):
-    """The gates become d_a; d_h becomes its part that passes by the gates."""
-    m = len(h_prev)
-    r, z, n = a[:m], a[m : 2 * m], a[2 * m : 3 * m]
-    d_r, d_z, d_rn = d_u[:m], d_u[m : 2 * m], d_u[2 * m : 3 * m]
-    for j in range(m):
-        d_z[j] = d_h[j] * (h_prev[j] - n[j]) * z[j] * (_ONE - z[j])
-    for j in range(m):
-        n[j] = d_h[j] * (_ONE - z[j]) * (_ONE - n[j] * n[j])
-    for j in range(m):
-        d_r[j] = n[j] * u_n[j] * r[j] * (_ONE - r[j])
-    for j in range(m):
-        d_rn[j] = n[j] * r[j]
-    for j in range(m):
-        d_h[j] = d_h[j] * z[j]
-    for j in range(2 * m):
-        a[j] = d_u[j]
-
-
-@compiled
-def _candidate_row_back(a, h_prev, d_h, d_z, d_n):
-    """The candidate's part of the gates becomes d_a; d_h becomes its part that passes by."""
-    m = len(h_prev)
-    z, n = a[m : 2 * m], a[2 * m : 3 * m]
-    for j in range(m):
-        d_z[j] = d_h[j] * (h_prev[j] - n[j]) * z[j] * (_ONE - z[j])
-    for j in range(m):
-        d_n[j] = d_h[j] * (_ONE - z[j]) * (_ONE - n[j] * n[j])
-    for j in range(m):
-        d_h[j] = d_h[j] * z[j]
-    for j in range(m):
-        n[j] = d_n[j]
-
-
-@compiled
-def _reset_row_back(a, h_prev, d_reset, d_h, d_z):
-    """The gates' part becomes d_a, once the gradient of r h_prev is known."""
-    m = len(h_prev)
-    r, z = a[:m], a[m : 2 * m]
-    for j in range(m):
-        d_h[j] += d_reset[j] * r[j]
-    for j in range(m):
-        r[j] = d_reset[j] * h_prev[j] * r[j] * (_ONE - r[j])
-    for j in range(m):
-        z[j] = d_z[j]
-
-
-@compiled
-def _lstm_row_back(a, c_prev, tanh_c, d_h, d_c):
-    """The gates become d_a; d_c becomes that of the step before."""
-    m = len(tanh_c)
-    i, f, g, o = a[:m], a[m : 2 * m], a[2 * m : 3 * m], a[3 * m : 4 * m]
-    for j in range(m):
-        d_c[j] += d_h[j] * o[j] * (_ONE - tanh_c[j] * tanh_c[j])
-    for j in range(m):
-        o[j] = d_h[j] * tanh_c[j] * o[j] * (_ONE - o[j])
-    for j in range(m):
-        d_g = d_c[j] * i[j] * (_ONE - g[j] * g[j])
-        i[j] = d_c[j] * g[j] * i[j] * (_ONE - i[j])
-        g[j] = d_g
-    for j in range(m):
-        d_f = d_c[j] * c_prev[j] * f[j] * (_ONE - f[j])
-        d_c[j] = d_c[j] * f[j]
-        f[j] = d_f
-
-
-@compiled
 def _step_back(kind, a, h_prev, c_prev, W_hT, W_nT, h, kept, d_h, d_c, d_u, d_z, d_n, n):
     """The gradient of a step of n rows; d_h becomes that of the step before."""
     m = h.shape[1]
     if kind == GRU:
         for i in range(n):
-            _gru_row_back(a[i], kept[i], h_prev[i], d_h[i, :m], d_u[i])
+            r, z, n_i = _at(a, i, 0), _at(a, i, m), _at(a, i, 2 * m)
+            u_r, u_z, u_n = _at(d_u, i, 0), _at(d_u, i, m), _at(d_u, i, 2 * m)
+            d = _at(d_h, i, 0)
+            read = r, z, n_i, _at(kept, i, 0), _at(h_prev, i, 0), d
+            _gru_row_back((*read, r, z, n_i, u_r, u_z, u_n, d), m)
         add_product(d_u, W_hT, d_h, n)
     elif kind == GRU_RESET_BEFORE:
         for i in range(n):
-            _candidate_row_back(a[i], h_prev[i], d_h[i, :m], d_z[i, :m], d_n[i])
+            z, n_i, d = _at(a, i, m), _at(a, i, 2 * m), _at(d_h, i, 0)
+            made = _at(d_z, i, 0), _at(d_n, i, 0), n_i, d
+            _candidate_row_back((z, n_i, _at(h_prev, i, 0), d, *made), m)
             d_u[i] = _ZERO  # of r h_prev
         add_product(d_n, W_nT, d_u, n)
         for i in range(n):
-            _reset_row_back(a[i], h_prev[i], d_u[i, :m], d_h[i, :m], d_z[i, :m])
+            r, d = _at(a, i, 0), _at(d_h, i, 0)
+            _reset_row_back((r, _at(h_prev, i, 0), _at(d_u, i, 0), d, r, d), m)
+            a[i, m : 2 * m] = d_z[i]
         add_product(a, W_hT, d_h, n)
     else:
         for i in range(n):
+            d = _at(d_h, i, 0)
             if kind == LSTM:
-                _lstm_row_back(a[i], c_prev[i], kept[i], d_h[i, :m], d_c[i, :m])
+                i_i, f, g, o = _at(a, i, 0), _at(a, i, m), _at(a, i, 2 * m), _at(a, i, 3 * m)
+                d_c_i = _at(d_c, i, 0)
+                gates = i_i, f, g, o
+                before = _at(c_prev, i, 0), _at(kept, i, 0)
+                _lstm_row_back((*gates, *before, d, d_c_i, *gates, d_c_i), m)
             else:
-                _elman_row_back(kind, h[i], d_h[i, :m], a[i, :m])
+                _elman_row_back(kind, (_at(h, i, 0), d, _at(a, i, 0)), m)
             d_h[i] = _ZERO
         add_product(a, W_hT, d_h, n)
 

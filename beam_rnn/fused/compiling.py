@@ -1,11 +1,24 @@
 """How functions are compiled: for this machine, once, and kept on disk."""
 
+import hashlib
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 from numba import njit
 
 Function = Callable[..., Any]
+
+
+def _sources() -> str:
+    """What all modules of this package hold: a function is compiled from several of them."""
+    sha = hashlib.sha256()
+    for path in sorted(Path(__file__).parent.glob("*.py")):
+        sha.update(path.read_bytes())
+    return sha.hexdigest()
+
+
+_SOURCES = _sources()
 
 
 def compiled(function: Function) -> Function:
@@ -15,9 +28,12 @@ def compiled(function: Function) -> Function:
     written to, it is compiled again in each process.
     """
     try:
-        return njit(cache=True, error_model="numpy")(function)
-    except RuntimeError:  # numba found no folder for its cache
+        dispatcher = njit(cache=True, error_model="numpy")(function)
+        # numba 0.68 looks at the time of the function's own file, not at all it was made of.
+        vars(dispatcher._cache._cache_file).update(_source_stamp=_SOURCES)  # noqa: SLF001
+    except (RuntimeError, AttributeError):  # there is no folder for a cache, or another kind
         return njit(error_model="numpy")(function)
+    return dispatcher
 
 
 def inlined(function: Function) -> Function:

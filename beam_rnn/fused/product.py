@@ -12,7 +12,6 @@ compiler does not find it in loops over arrays.
 
 from typing import Any
 
-import llvmlite.binding as llvm
 import numpy as np
 from llvmlite import ir
 from numba import types
@@ -21,10 +20,8 @@ from numba.extending import intrinsic
 
 from beam_rnn.cells import Array
 from beam_rnn.fused.compiling import compiled
+from beam_rnn.fused.vectors import FLOAT, LANES, address_of
 
-_FLOAT = 4  # bytes
-LANES = 16 if llvm.get_host_cpu_features().get("avx512f") else 8
-"""Numbers in a vector of the machine, or in two of them."""
 PANEL = 2 * LANES
 """Columns of a tile: as many as two vectors hold."""
 ROWS = 12 if LANES == 16 else 6
@@ -42,7 +39,7 @@ def _tile(rows: int, panels: int = 1) -> Any:
         From x, `across` to the next k and `down` to the next row; from w, `stride` to the next
         k and `further` to the next panel; from out, `to` the next row.
         """
-        address, number = types.uintp, types.intp
+        address = number = types.intp
         signature = types.void(
             address, number, number, address, number, number, address, number, number
         )
@@ -71,7 +68,7 @@ def _write_tile(
     tile = [(row, column) for row in range(rows) for column in range(len(columns))]
 
     def at(base: Any, index: Any, kind: Any) -> Any:
-        address = b.add(base, b.mul(index, whole(_FLOAT)))
+        address = b.add(base, b.mul(index, whole(FLOAT)))
         return b.inttoptr(address, kind.as_pointer())
 
     def everywhere(value: Any) -> Any:
@@ -81,7 +78,7 @@ def _write_tile(
     targets = [
         at(out, b.add(b.mul(whole(row), to), whole(column * LANES)), vector) for row, column in tile
     ]
-    before = [b.load(target, align=_FLOAT) for target in targets]
+    before = [b.load(target, align=FLOAT) for target in targets]
     entry, loop, done = b.block, b.append_basic_block("k"), b.append_basic_block("done")
     b.cbranch(b.icmp_signed(">", k, whole(0)), loop, done)
 
@@ -92,7 +89,7 @@ def _write_tile(
     of_w = []
     for panel, part in columns:
         place = b.add(row_of_w, b.add(b.mul(whole(panel), further), whole(part * LANES)))
-        of_w.append(b.load(at(w, place, vector), align=_FLOAT))
+        of_w.append(b.load(at(w, place, vector), align=FLOAT))
     column_of_x = b.mul(i, across)
     of_x = [
         everywhere(b.load(at(x, b.add(b.mul(whole(row), down), column_of_x), number)))
@@ -118,7 +115,7 @@ def _write_tile(
         result.add_incoming(after, loop)
         results.append(result)
     for result, target in zip(results, targets, strict=True):
-        b.store(result, target, align=_FLOAT)
+        b.store(result, target, align=FLOAT)
 
 
 _tile_of_many, _tile_of_four, _tile_of_one = _tile(ROWS), _tile(4), _tile(1)
@@ -168,10 +165,10 @@ def add_product(x, panels, out, rows):
     k = panels.shape[1]
     down, to = x.strides[0] // 4, out.strides[0] // 4
     for start in range(0, k, _DEPTH):
-        w = panels.ctypes.data + start * PANEL * 4
+        w = address_of(panels) + start * PANEL * 4
         depth = min(_DEPTH, k - start)
         _add(
-            x.ctypes.data + start * 4, 1, down, w, PANEL, k * PANEL, out.ctypes.data, to,
+            address_of(x) + start * 4, 1, down, w, PANEL, k * PANEL, address_of(out), to,
             rows, depth, panels.shape[0],
         )  # fmt: skip
 
@@ -190,8 +187,8 @@ def add_transposed_product(x, w, out):
     for start in range(0, n, _DEPTH // 2):
         depth = min(_DEPTH // 2, n - start)
         _add(
-            x.ctypes.data + start * across * 4, across, 1, w.ctypes.data + start * stride * 4,
-            stride, PANEL, out.ctypes.data, to, rows, depth, w.shape[1] // PANEL,
+            address_of(x) + start * across * 4, across, 1, address_of(w) + start * stride * 4,
+            stride, PANEL, address_of(out), to, rows, depth, w.shape[1] // PANEL,
         )  # fmt: skip
 
 
