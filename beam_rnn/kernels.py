@@ -31,7 +31,7 @@ from beam_rnn.network import Network, Parameters
 KERNELS = ("auto", "numpy", "fused")
 """The names of the kernels; "auto" is the fused one where it can be had."""
 
-Advance = Callable[[Array, Array, Array], tuple[Array, Array]]
+Advance = Callable[[Array, Array, Array, bool], tuple[Array, Array]]
 """All steps of packed sequences.
 
 Packed: the rows of all first steps, then those of all second steps, and so on, longest sequence
@@ -41,9 +41,10 @@ Args:
     state: (batch, state_size), the state before the first step.
     x: (rows, inputs).
     running: (steps,), how many sequences run at each step; falling.
+    every: Whether the state after each step is wanted, or that after each sequence's last.
 
 Returns:
-    z (rows, outputs) and the state after each step (rows, state_size).
+    z (rows, outputs), and the states: (rows, state_size), or (batch, state_size).
 """
 
 
@@ -74,8 +75,9 @@ def advance(network: Network, parameters: Parameters) -> Advance:
     layers = [network.layer(parameters, i)[0] for i in range(network.layers)]
     places = network.state_places
 
-    def run(state: Array, x: Array, running: Array) -> tuple[Array, Array]:
+    def run(state: Array, x: Array, running: Array, every: bool) -> tuple[Array, Array]:
         outputs, states = [], []
+        last = state.copy()
         start = 0
         for n in running:
             h = first = x[start : start + n]
@@ -86,12 +88,13 @@ def advance(network: Network, parameters: Parameters) -> Advance:
                 h = following[0]
                 parts.extend(following)
             state = np.concatenate(parts, 1)
-            states.append(state)
+            if every:
+                states.append(state)
+            last[:n] = state
             outputs.append(network.read_out(parameters, h, first))
             start += n
-        if len(states) == 1:
-            return outputs[0], states[0]
-        return np.concatenate(outputs), np.concatenate(states)
+        z = outputs[0] if len(outputs) == 1 else np.concatenate(outputs)
+        return z, np.concatenate(states) if every else last
 
     return run
 

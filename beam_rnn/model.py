@@ -203,9 +203,11 @@ class Model:
         Raises:
             ConfigurationError: The network is bidirectional.
         """
-        return self.advance(state, x, np.array([len(x)]))[::-1]
+        return self.advance(state, x, np.array([len(x)]), every=False)[::-1]
 
-    def advance(self, state: Array, x: Array, running: Array) -> tuple[Array, Array]:
+    def advance(
+        self, state: Array, x: Array, running: Array, *, every: bool = True
+    ) -> tuple[Array, Array]:
         """All steps of packed sequences: as `step`, as often as there are steps.
 
         Args:
@@ -213,14 +215,15 @@ class Model:
             x: (rows, inputs), scaled: the rows of all first steps, then those of all second
                 steps, and so on, longest sequence first.
             running: (steps,), how many sequences run at each step; falling.
+            every: Give the state after each step; else that after each sequence's last one.
 
         Returns:
-            y (rows, outputs), scaled, and the state after each step (rows, state_size).
+            y (rows, outputs), scaled, and the states: (rows, state_size), or (batch, state_size).
 
         Raises:
             ConfigurationError: The network is bidirectional.
         """
-        z, states = self._advance(state, x, running)
+        z, states = self._advance(state, x, running, every)
         return self.network.output_of(z), states
 
     @cached_property
@@ -297,17 +300,16 @@ class Model:
         running = running_at(lengths[order], int(lengths.max(initial=0)))
         full = lengths.min() == time
         if full:
-            y, states = self.advance(state, x.swapaxes(0, 1).reshape(-1, inputs), running)
+            packed = x.swapaxes(0, 1).reshape(-1, inputs)
+            y, after = self.advance(state, packed, running, every=False)
         else:
             steps, sequences = rows_of(running)
             at = order[sequences], steps
-            y, states = self.advance(state[order], x[at], running)
-        ends = last_rows(lengths[order], running)
-        after = state.copy()
-        after[order] = states[ends]
+            after = state.copy()
+            y, after[order] = self.advance(state[order], x[at], running, every=False)
         if self.network.output_steps == "last":
             outputs = np.zeros((batch, y.shape[1]), y.dtype)
-            outputs[order] = y[ends]
+            outputs[order] = y[last_rows(lengths[order], running)]
         elif full:
             outputs = y.reshape(time, batch, -1).swapaxes(0, 1)
         else:

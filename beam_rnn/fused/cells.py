@@ -12,7 +12,8 @@ Every cell has one forward and one backward function with the same arguments:
 - W_x, W_h, W_n: weights in panels (`beam_rnn.fused.product.in_panels`); W_n is the part of W_h
   of the candidate where the reset gate comes before the product;
 - b_x, b_h: biases, as wide as the panels;
-- h, c (rows, hidden): written;
+- h (rows, hidden): written; c (rows, hidden) too, or (batch, hidden), which is c_0 and becomes
+  the c of each sequence's last step;
 - gates (n, columns) and kept (n, hidden): what the backward pass needs, of all rows; or, where
   none follows, of at least BLOCK rows or all, to be overwritten.
 """
@@ -175,6 +176,7 @@ def _step(kind, a, h_prev, c_prev, W_h, W_n, b_h, h, c, kept, u, n):
 def forward(kind, x, offsets, running, h_0, c_0, W_x, W_h, W_n, b_x, b_h, h, c, gates, kept):
     """All steps of a layer, a block of at most BLOCK rows at a time, all of it in the caches."""
     keeps = len(gates) == len(h)
+    overwrites = len(c) < len(h)
     u = np.empty((min(BLOCK, running[0]), b_h.shape[0]), np.float32)
     t = 0
     while t < len(running):
@@ -194,15 +196,16 @@ def forward(kind, x, offsets, running, h_0, c_0, W_x, W_h, W_n, b_x, b_h, h, c, 
                 at = start - offsets[s]
                 before = offsets[s - 1] + at
                 h_prev = h_0[at:] if s == 0 else h[before:]
-                c_prev = c_0[at:] if s == 0 else c[before:]
+                c_prev = c_0[at:] if s == 0 or overwrites else c[before:]
+                c_next = c_0[at:] if overwrites else c[start:]
                 a = gates[base + start - first :]
                 k = kept[base + start - first :]
-                _step(kind, a, h_prev, c_prev, W_h, W_n, b_h, h[start:], c[start:], k, u, n)
+                _step(kind, a, h_prev, c_prev, W_h, W_n, b_h, h[start:], c_next, k, u, n)
         t = stop
 
 
 @compiled
-def advance(layers, flat, state, x, running):
+def advance(layers, flat, state, x, running, every):
     """All steps of all layers and the head, in one call.
 
     Args:
@@ -212,10 +215,11 @@ def advance(layers, flat, state, x, running):
         state: (batch, state_size), the state before the first step.
         x: (rows, inputs).
         running: (steps,).
+        every: Whether the state after each step is wanted, or that after each sequence's last.
 
     Returns:
-        z (rows, padded outputs), or h of the last layer if there is no head; the state after
-        each step (rows, state_size).
+        z (rows, padded outputs), or h of the last layer if there is no head; the states (rows,
+        state_size), or (batch, state_size).
     """
     rows, size = len(x), state.shape[1]
     offsets = np.empty_like(running)
@@ -223,7 +227,9 @@ def advance(layers, flat, state, x, running):
     for t in range(len(running)):
         offsets[t] = total
         total += running[t]
-    states = np.empty((rows, size), np.float32)
+    batch = running[0]
+    every = every or rows == batch
+    states = np.empty((rows if every else batch, size), np.float32)
     none = np.empty((0, 0), np.float32)
     at = place = 0
     for layer in range(len(layers) - 1):
@@ -238,18 +244,19 @@ def advance(layers, flat, state, x, running):
         lstm = kind == LSTM
         parts = 2 * m if lstm else m
         alone = parts == size and not lstm
-        h = states if alone else np.empty((rows, m), np.float32)
-        c = np.empty((rows, m), np.float32) if lstm else none
+        h = states if alone and every else np.empty((rows, m), np.float32)
         h_0 = state if alone else state[:, place : place + m].copy()
         c_0 = state[:, place + m : place + 2 * m].copy() if lstm else none
+        c = np.empty((rows, m), np.float32) if lstm and every else c_0
         block = min(rows, BLOCK)
         gates, kept = np.empty((block, columns), np.float32), np.empty((block, m), np.float32)
         forward(kind, x, offsets, running, h_0, c_0, W_x, W_h, W_n, b_x, b_h, h, c, gates, kept)
-        if not alone:
-            for i in range(rows):
-                states[i, place : place + m] = h[i]
-                if lstm:
-                    states[i, place + m : place + 2 * m] = c[i]
+        if not every:
+            _copy_last(h, offsets, running, states[:, place : place + m])
+        elif not alone:
+            states[:, place : place + m] = h
+        if lstm:
+            states[:, place + m : place + 2 * m] = c
         x = h
         place += parts
     head, inputs, outputs = layers[-1]
@@ -259,6 +266,15 @@ def advance(layers, flat, state, x, running):
     z = np.empty((rows, _padded(outputs)), np.float32)
     linear(x, W_y, flat[at:], z)
     return z, states
+
+
+@compiled
+def _copy_last(h, offsets, running, last):
+    """The rows of each sequence's last step."""
+    for t in range(len(running)):
+        still = running[t + 1] if t + 1 < len(running) else 0
+        for i in range(still, running[t]):
+            last[i] = h[offsets[t] + i]
 
 
 @inlined

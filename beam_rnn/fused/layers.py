@@ -227,9 +227,9 @@ def advance(network: Network, parameters: Parameters) -> Callable[..., tuple[Arr
     sizes, flat = flattened(network, parameters)
     outputs = sizes[-1, 2] if sizes[-1, 0] else sizes[-2, 2]
 
-    def run(state: Array, x: Array, running: Array) -> tuple[Array, Array]:
+    def run(state: Array, x: Array, running: Array, every: bool) -> tuple[Array, Array]:
         x = _own(x)
-        z, states = cells.advance(sizes, flat, _own(state), x, running)
+        z, states = cells.advance(sizes, flat, _own(state), x, running, every)
         z = z[:, :outputs]
         return z + network.last_values(x, outputs) if network.residual else z, states
 
