@@ -19,7 +19,8 @@ lint: $(VENV)/dev.installed  ## formatter, linter, type checker
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/mypy
 
-bench: $(VENV)/dev.installed  ## run every benchmark
+bench: $(VENV)/bench.installed  ## run every benchmark; installs PyTorch and ONNX Runtime
+	$(PY) -m benchmarks.kernels --json benchmarks/kernels.json
 	$(PY) -m benchmarks.online --json benchmarks/online.json
 
 format: $(VENV)/dev.installed  ## write the code as the formatter has it
@@ -38,6 +39,10 @@ $(PY):
 
 $(VENV)/demo.installed: pyproject.toml | $(PY)
 	$(PY) -m pip install --quiet --editable '.[plot]'
+	@touch $@
+
+$(VENV)/bench.installed: pyproject.toml | $(PY)
+	$(PY) -m pip install --quiet --editable '.[fast,interop]' --group bench
 	@touch $@
 
 $(VENV)/dev.installed: pyproject.toml | $(PY)

@@ -2,14 +2,15 @@
 
     python -m benchmarks.kernels [--quick] [--json FILE]
 
-One thread each. `step`: one step of a batch, from the hidden state before. `forward`: sequences
-of 32 steps. `train`: a window of 32 steps forward, its squared error, back through it and an
-update by Adam. Microseconds a call, 8 inputs, one output. `peak`: the machine's own rate, that of
-a product of two matrices of 1024 x 1024 in numpy, for the time of the multiplications of
-`forward` alone.
+One thread each; a peer that is not installed is left out. `step`: one step of a batch, from the
+hidden state before. `forward`: sequences of 32 steps. `train`: a window of 32 steps forward, its
+squared error, back through it and an update by Adam. Microseconds a call, 8 inputs, one output.
+`peak`: the machine's own rate, that of a product of two matrices of 1024 x 1024 in numpy, for the
+time of the multiplications of `forward` alone.
 """
 
 import argparse
+import importlib.util
 import os
 import tempfile
 
@@ -187,16 +188,20 @@ def main() -> None:
     if args.quick:
         cells, sizes, batches = ["gru"], [64, 256], [1, 64]
     seconds, repeat = (0.01, 5) if args.quick else (0.03, 7)
+    peers = {name for name in ("torch", "onnxruntime") if importlib.util.find_spec(name)}
     rows = []
     for cell, hidden in product(cells, sizes):
         network = Network(cell, hidden)
         model = Model(network, network.initialize(INPUTS, 1, seed=0), kernel="fused")
-        torch, onnxruntime = Torch(cell, hidden), OnnxRuntime(model)
+        torch = Torch(cell, hidden) if "torch" in peers else None
+        onnxruntime = OnnxRuntime(model) if "onnxruntime" in peers else None
         for what, batch in product(("step", "forward", "train"), batches):
             if what == "train" and batch in (1, 1024):
                 continue
-            runs = {"": ours(model, what, batch), "torch": getattr(torch, what)(batch)}
-            if what != "train":
+            runs = {"": ours(model, what, batch)}
+            if torch is not None:
+                runs["torch"] = getattr(torch, what)(batch)
+            if onnxruntime is not None and what != "train":
                 runs["onnxruntime"] = onnxruntime.run(batch, 1 if what == "step" else STEPS)
             calls = {name: repeated(call, seconds) for name, call in runs.items()}
             taken = medians([run for run, _ in calls.values()], repeat)
