@@ -24,15 +24,15 @@ _SOURCES = _sources()
 def compiled(function: Function) -> Function:
     """The function, compiled by its first call, and kept beside its source or in the user's cache.
 
-    Without `fastmath`: the compiler keeps the order of all operations. Where no folder can be
-    written to, it is compiled again in each process.
+    Without `fastmath`: the compiler keeps the order of all operations. Other threads go on while it
+    runs. Where no folder can be written to, it is compiled again in each process.
     """
     try:
-        dispatcher = njit(cache=True, error_model="numpy")(function)
+        dispatcher = njit(cache=True, nogil=True, error_model="numpy")(function)
         # numba 0.68 looks at the time of the function's own file, not at all it was made of.
         vars(dispatcher._cache._cache_file).update(_source_stamp=_SOURCES)  # noqa: SLF001
     except (RuntimeError, AttributeError):  # there is no folder for a cache, or another kind
-        return njit(error_model="numpy")(function)
+        return njit(nogil=True, error_model="numpy")(function)
     return dispatcher
 
 
