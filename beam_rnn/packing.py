@@ -13,8 +13,8 @@ from beam_rnn.reading import ColumnReader
 from beam_rnn.records import INVALID
 from beam_rnn.state import encode_block
 
-PACKED_AT_MOST = 4096
-"""So many records are held before they go on."""
+PACKED_AT_MOST = 32_768
+"""So many records are held before they go on; fewer, if the bundle ends."""
 
 
 class PackRecords(beam.DoFn):

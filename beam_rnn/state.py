@@ -303,9 +303,10 @@ def decode_all_waiting(data: bytes | None, arrived: Sequence[bytes]) -> Array:
     return np.frombuffer(b"".join([piece[_LENGTH.size :] for piece in pieces]), layout)
 
 
-def waiting_record(row: Array) -> bytes:
-    """The record in a row of `decode_all_waiting`."""
-    return row.tobytes()[_DUE.size :]
+def waiting_records(rows: Array) -> list[bytes]:
+    """The records in rows of `decode_all_waiting`."""
+    size, data = rows.dtype.itemsize, rows.tobytes()
+    return [data[at + _DUE.size : at + size] for at in range(0, len(data), size)]
 
 
 def encode_armed(due: int, fingerprint: bytes) -> bytes:

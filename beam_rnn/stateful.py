@@ -381,7 +381,12 @@ class StepKeys(beam.DoFn):
             before: The state.
         """
         ready: list[bytes] = []
-        for record in self._order.sorted(list(taken)):
+        in_order = self._order.sorted(list(taken))
+        if self._order.by == "event_time" and not (
+            before is not None and self._order.is_behind(in_order[0], before)
+        ):
+            ready, in_order = in_order, []  # the first is on time, and so are all
+        for record in in_order:
             if before is not None and self._order.is_behind(record, before):
                 yield self._tagged_late(key, record, last_step(before)[0], taken[record])
             elif self._order.by == "sequence" and ready and self._same_number(ready[-1], record):

@@ -12,7 +12,7 @@ from beam_rnn.state import (
     last_step,
     record_sequence,
     record_time,
-    waiting_record,
+    waiting_records,
 )
 
 MILLISECOND = 1000  # microseconds
@@ -69,6 +69,8 @@ class Order:
 
     def sorted(self, records: Sequence[bytes]) -> list[bytes]:
         """Records in the order in which they are stepped."""
+        if self.by != "sequence":
+            return sorted(records)  # their bytes begin with the time
         return sorted(records, key=lambda record: (self.place(record), record))
 
 
@@ -114,7 +116,7 @@ class Waiting:
 
     def following(self, number: int) -> tuple[list[bytes], "Waiting"]:
         """The records whose numbers follow on one another from this one on; and the rest."""
-        if not len(self) or record_sequence(waiting_record(self._rows[0])) != number:
+        if not len(self) or record_sequence(waiting_records(self._rows[:1])[0]) != number:
             return [], self
         taken, rest = self._taken(self._follow(1), now=int(self._rows["due"].max()))
         return list(taken), rest
@@ -126,10 +128,11 @@ class Waiting:
         return count
 
     def _taken(self, count: int, now: int) -> tuple[dict[bytes, int], "Waiting"]:
-        taken: dict[bytes, int] = {}
-        for row in self._rows[:count]:
-            record, due = waiting_record(row), min(int(row["due"]), now)
-            taken[record] = min(due, taken.get(record, due))
+        rows = self._rows[:count]
+        # The earliest of equal records comes last, and so is the one that stays.
+        latest_first = rows[np.argsort(-rows["due"].astype(np.int64), kind="stable")]
+        due = np.minimum(latest_first["due"], now).tolist()
+        taken = dict(zip(waiting_records(latest_first), due, strict=True))
         return taken, Waiting(self._order, self._rows[count:])
 
     def to_bytes(self) -> bytes:

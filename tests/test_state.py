@@ -24,7 +24,7 @@ from beam_rnn.state import (
     last_step,
     record_sequence,
     record_time,
-    waiting_record,
+    waiting_records,
 )
 
 GOLDEN = Path(__file__).parent / "golden"
@@ -107,7 +107,7 @@ def test_what_waits_survives_its_bytes(rows, cut):
         )
     read = decode_all_waiting(stored, [encode_waiting([due], [r]) for due, r in entries[cut:]])
 
-    assert [(int(row["due"]), waiting_record(row)) for row in read] == entries
+    assert list(zip(read["due"].tolist(), waiting_records(read), strict=True)) == entries
     assert read["time"].tolist() == [t for _, t, _, _ in rows]
 
 

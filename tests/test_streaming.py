@@ -224,9 +224,9 @@ def test_a_jump_of_the_watermark_costs_no_more_a_record(engine, weights, monkeyp
     import beam_rnn.turns
 
     looked_at = []
-    look = beam_rnn.turns.waiting_record
+    look = beam_rnn.turns.waiting_records
     monkeypatch.setattr(
-        beam_rnn.turns, "waiting_record", lambda row: looked_at.append(1) or look(row)
+        beam_rnn.turns, "waiting_records", lambda rows: looked_at.extend(rows) or look(rows)
     )
     events = [[tick(t) for t in range(100)], 99, [tick(t) for t in range(200, 300)], 400]
 
