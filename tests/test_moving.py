@@ -6,7 +6,7 @@ import pytest
 from apache_beam.transforms.window import FixedWindows
 
 from beam_rnn import Columns, ExportStates, ImportStates, Network, Predict
-from beam_rnn.errors import ConfigurationError
+from beam_rnn.errors import ConfigurationError, StateError
 from beam_rnn.testing import oracle
 from tests.engines import ENGINES, Outputs, run
 from tests.models import random_model, saved
@@ -92,3 +92,25 @@ def test_states_need_an_order_and_the_global_window(weights):
     windows = pipeline | beam.Create([row(1)]) | beam.WindowInto(FixedWindows(10))
     with pytest.raises(ConfigurationError, match="states are those of the global window"):
         _ = windows | Predict(weights, states=states)
+
+
+@pytest.mark.parametrize("kernel", ["numpy", "fused"])
+def test_a_state_that_another_kernel_computed_is_no_state_of_this_one(kernel, weights, tmp_path):
+    other = {"numpy": "fused", "fused": "numpy"}[kernel]
+    export(weights, tmp_path, records(0, 10), "fnapi", kernel=other)
+
+    def live(policy):
+        def build(p):
+            states = p | "States" >> ImportStates(tmp_path / "states*")
+            settings = {"kernel": kernel, "states": states, "on_model_change": policy}
+            return Outputs(p | beam.Create(records(10, 20)) | Predict(weights, **settings))
+
+        outputs, _ = run(build, "fnapi")
+        return outputs
+
+    with pytest.raises(StateError, match=f"with the kernel {other}, the model here .* {kernel}"):
+        live("error")
+    kept, begun = live("keep"), live("reset")
+    assert {(p.kernel, p.step > 10) for p in kept.predictions if p.key == "a"} == {(other, True)}
+    assert {(p.kernel, p.step > 10) for p in begun.predictions} == {(kernel, False)}
+    assert {ended.reason for ended in begun.ended} == {"model", "window"}

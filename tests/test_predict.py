@@ -1,5 +1,6 @@
 import itertools
 import random
+from dataclasses import replace
 from datetime import timedelta
 from typing import NamedTuple
 
@@ -94,6 +95,47 @@ def test_any_records_in_any_order_give_the_same_bits(rows, bad, chance, model, w
     assert streamed(outputs.predictions) == expected(model, records)
     assert len(outputs.invalid) == len(bad)
     assert not outputs.late
+
+
+@pytest.mark.parametrize("order", ["event_time", "sequence", "arrival"])
+@pytest.mark.parametrize("packed", [1, 7, 30])
+def test_how_many_records_are_packed_changes_nothing(order, packed, monkeypatch, tmp_path):
+    model = random_model(columns=replace(COLUMNS, sequence="n"))
+    weights = saved(model, tmp_path)
+    records = [row(t, key, n=t) for t in range(20) for key in "abc"] + [row(3, n=3), {"id": "a"}]
+    if order != "arrival":
+        random.Random(1).shuffle(records)
+    at_once = predict(Predict(weights, order=order, with_state=True), records)
+
+    monkeypatch.setattr("beam_rnn.packing.PACKED_AT_MOST", packed)
+    in_packs = predict(Predict(weights, order=order, with_state=True), records)
+
+    for name in ("predictions", "ended", "invalid"):
+        assert sorted(getattr(in_packs, name)) == sorted(getattr(at_once, name))
+
+
+def test_a_prediction_that_arrives_has_the_timestamp_of_its_record(weights):
+    """Records are packed, and keep their own."""
+    stamps = Collect()
+
+    def stamp(prediction, timestamp=beam.DoFn.TimestampParam):
+        return prediction.time, timestamp.micros
+
+    run(
+        lambda p: (
+            (
+                p
+                | beam.Create([row(t, key) for t in range(9) for key in "ab"])
+                | beam.Map(lambda r: TimestampedValue(r, r["t"] + 60))
+                | Predict(weights, order="arrival")
+            ).predictions
+            | beam.Map(stamp)
+            | stamps
+        )
+    )
+
+    assert len(stamps.elements) == 18
+    assert all(stamp == time + 60_000_000 for time, stamp in stamps.elements)
 
 
 @pytest.mark.parametrize("engine", ENGINES)
