@@ -59,6 +59,8 @@ class Step(NamedTuple):
 
 SWEPT_FROM = 4
 """So many records of a key are worth a sweep; fewer are stepped one after the other."""
+SWEPT_AT_MOST = 16_384
+"""So many records are in one sweep, which holds the hidden state after each."""
 
 
 class Stepper:
@@ -102,13 +104,19 @@ class Stepper:
         """
         if not records:
             return data, []
-        started = clock.perf_counter()
-        before = None if data is None else decode_state(data)
-        swept = self._sweep(key, before, records) if len(records) >= SWEPT_FROM else None
-        state, results, steps = swept or self._one_by_one(key, before, records)
-        if steps:
-            self._inferences.inc(steps)
-            self._micros.update(int((clock.perf_counter() - started) * 1e6))
+        state = None if data is None else decode_state(data)
+        results: list[Step] = []
+        for start in range(0, len(records), SWEPT_AT_MOST):
+            started = clock.perf_counter()
+            part = records[start : start + SWEPT_AT_MOST]
+            swept = self._sweep(key, state, part) if len(part) >= SWEPT_FROM else None
+            state, came_out, steps = swept or self._one_by_one(key, state, part)
+            if start:
+                came_out = [step._replace(record=start + step.record) for step in came_out]
+            results += came_out
+            if steps:
+                self._inferences.inc(steps)
+                self._micros.update(int((clock.perf_counter() - started) * 1e6))
         return (None if state is None else encode_state(state)), results
 
     def _one_by_one(

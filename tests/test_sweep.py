@@ -73,15 +73,17 @@ def test_a_sweep_has_the_bits_of_one_step_after_another(
         encoded.append(encode_record(time, i, numbers, starts=starts and x > 1, ends=ends))
 
     came_out = {}
-    for swept_from in (1, 1000):
+    for swept_from, at_most in ((1, 1000), (1, 7), (1000, 1000)):
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(stepping, "SWEPT_FROM", swept_from)
+            patch.setattr(stepping, "SWEPT_AT_MOST", at_most)
             stepper = Stepper(loader, policy)
             state, first = stepper.step(key, None, encoded[:cut])
             state, second = stepper.step(key, state, encoded[cut:])
-            came_out[swept_from] = state, first, second, stepper.end(key, state, "window")
+            end = stepper.end(key, state, "window")
+            came_out[swept_from, at_most] = state, first, second, end
 
-    assert came_out[1] == came_out[1000]
+    assert came_out[1, 1000] == came_out[1, 7] == came_out[1000, 1000]
 
 
 def test_what_is_plain_is_swept(loader, monkeypatch):
