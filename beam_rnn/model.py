@@ -93,12 +93,12 @@ class Model:
         if self.network.residual:
             columns.check_residual()
 
-    @property
+    @cached_property
     def inputs(self) -> int:
         """The size of x."""
         return self.network.inputs_and_outputs(self.parameters)[0]
 
-    @property
+    @cached_property
     def outputs(self) -> int:
         """The size of y."""
         return self.network.inputs_and_outputs(self.parameters)[1]
@@ -271,47 +271,53 @@ class Model:
                 f"x must have the shape (batch, time, {self.inputs}), got {x.shape}"
             )
         batch, time, _ = x.shape
-        if lengths is None:
-            lengths = np.full(batch, time)
-        lengths = np.asarray(lengths)
+        state = self._state_before(batch, initial_state)
+        full = lengths is None and x.size > 0
+        if full and not self.network.bidirectional:
+            return self._run_full(x, state)
+        lengths = np.full(batch, time) if lengths is None else np.asarray(lengths)
         if lengths.shape != (batch,) or lengths.min(initial=0) < 0 or lengths.max(initial=0) > time:
             raise ConfigurationError(
                 f"lengths must be {batch} whole numbers from 0 to {time}, got {lengths}"
             )
-        if initial_state is None:
-            state = self.initial_state(batch)
-        else:
-            state = np.asarray(initial_state, self.dtype)
-            if state.shape != (batch, self.network.state_size):
-                raise ConfigurationError(
-                    f"initial_state must have the shape ({batch}, {self.network.state_size}), "
-                    f"got {state.shape}"
-                )
         run = self._run_both_directions if self.network.bidirectional else self._run_packed
         return run(x, lengths, state)
 
-    def _run_packed(self, x: Array, lengths: Array, state: Array) -> tuple[Array, Array]:
-        """`run` of a network that sees each sequence from its first step on."""
+    def _state_before(self, batch: int, initial_state: Array | None) -> Array:
+        """The given initial state, checked; or the network's own."""
+        if initial_state is None:
+            return self.initial_state(batch)
+        state = np.asarray(initial_state, self.dtype)
+        if state.shape != (batch, self.network.state_size):
+            raise ConfigurationError(
+                f"initial_state must have the shape ({batch}, {self.network.state_size}), "
+                f"got {state.shape}"
+            )
+        return state
+
+    def _run_full(self, x: Array, state: Array) -> tuple[Array, Array]:
+        """`run` of sequences that fill `time`, from their first steps on."""
         batch, time, inputs = x.shape
+        rows = x.swapaxes(0, 1).reshape(-1, inputs)
+        y, after = self.advance(state, rows, np.full(time, batch), every=False)
+        outputs = y.reshape(time, batch, -1).swapaxes(0, 1)
+        return (outputs[:, -1] if self.network.output_steps == "last" else outputs), after
+
+    def _run_packed(self, x: Array, lengths: Array, state: Array) -> tuple[Array, Array]:
+        """`run` of sequences of different lengths, from their first steps on."""
+        batch, time, _ = x.shape
         if not lengths.any():
             each = () if self.network.output_steps == "last" else (time,)
             return np.zeros((batch, *each, self.outputs), self.dtype), state.copy()
         order = np.argsort(-lengths, kind="stable")[: np.count_nonzero(lengths)]
-        running = running_at(lengths[order], int(lengths.max(initial=0)))
-        full = lengths.min() == time
-        if full:
-            packed = x.swapaxes(0, 1).reshape(-1, inputs)
-            y, after = self.advance(state, packed, running, every=False)
-        else:
-            steps, sequences = rows_of(running)
-            at = order[sequences], steps
-            after = state.copy()
-            y, after[order] = self.advance(state[order], x[at], running, every=False)
+        running = running_at(lengths[order], int(lengths.max()))
+        steps, sequences = rows_of(running)
+        at = order[sequences], steps
+        after = state.copy()
+        y, after[order] = self.advance(state[order], x[at], running, every=False)
         if self.network.output_steps == "last":
             outputs = np.zeros((batch, y.shape[1]), y.dtype)
             outputs[order] = y[last_rows(lengths[order], running)]
-        elif full:
-            outputs = y.reshape(time, batch, -1).swapaxes(0, 1)
         else:
             outputs = np.zeros((batch, time, y.shape[1]), y.dtype)
             outputs[at] = y
