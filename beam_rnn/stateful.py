@@ -76,7 +76,10 @@ class StepperSource(Protocol):
 
 
 class Cells:
-    """The state cells of one key and window, and its timer."""
+    """The state cells of one key and window, and its timer.
+
+    What is empty is not cleared: to read a cell again costs nothing, to clear it is a request.
+    """
 
     def __init__(self, cells: Sequence[Any], due: Any, window: Any, fingerprint: bytes):
         self._state, self._arrived, self._waiting, self._armed = cells
@@ -111,14 +114,15 @@ class Cells:
 
     def disarm(self) -> None:
         """Unset the timer."""
-        self._armed.clear()
-        self._due.clear()
+        if self._armed.read() is not None:
+            self._armed.clear()
+            self._due.clear()
 
     def clear(self) -> None:
         """Remove all."""
-        for cell in (self._state, self._arrived, self._waiting, self._armed):
-            cell.clear()
-        self._due.clear()
+        self.write(None)
+        self.keep(None)
+        self.disarm()
 
     def wait(self, records: Sequence[bytes], due_at: Sequence[int]) -> None:
         """Keep records until they are due."""
@@ -138,12 +142,13 @@ class Cells:
         end = self.end // MILLISECOND * MILLISECOND
         return encode_waiting([min(at, end) for at in due_at], records)
 
-    def keep(self, waiting: Waiting) -> None:
+    def keep(self, waiting: Waiting | None) -> None:
         """Let these be the records that wait."""
-        self._arrived.clear()
-        if len(waiting):
+        if any(True for _ in self._arrived.read()):
+            self._arrived.clear()
+        if waiting:
             self._waiting.write(waiting.to_bytes())
-        else:
+        elif self._waiting.read() is not None:
             self._waiting.clear()
 
 

@@ -459,6 +459,11 @@ class Predict(beam.PTransform):
             "kernel": self._kernel,
         }
 
+    def annotations(self) -> dict[str, Any]:
+        """The same in the graph, where every runner and tool can read it."""
+        shown = {f"beam_rnn.{name}": str(value) for name, value in self.display_data().items()}
+        return {**super().annotations(), **shown}
+
 
 class ExportStates(beam.PTransform):
     """Writes the hidden states that keys ended with to Parquet files; gives their names.

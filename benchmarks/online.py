@@ -1,14 +1,21 @@
-"""A record through Beam: `Predict` beside Beam's own state, which does nothing.
+"""A record through Beam: `Predict` beside Beam's own state and a DoFn around PyTorch's cell.
 
     python -m benchmarks.online [--quick] [--json FILE]
 
-One bundle on FnApiRunner, a GRU of 64 units, records of one number. The peer reads and writes
-256 bytes of state for each record, as large as the hidden state, and computes nothing. The time
-of the same pipeline without the step, source and keys alone, is taken off both.
+One bundle on FnApiRunner, a GRU of 64 units, records of one number, one thread. `beam-noop` reads
+and writes 256 bytes of state for each record, as large as the hidden state, and computes nothing;
+`torch-dofn` steps a `torch.nn.GRUCell` in between, and is left out where PyTorch is not installed.
+The time of the same pipeline without the step, source and keys alone, is taken off all.
 """
 
 import argparse
+import importlib.util
+import os
 import tempfile
+
+for _library in ("OMP", "OPENBLAS", "MKL"):
+    os.environ[f"{_library}_NUM_THREADS"] = "1"  # before numpy is imported
+
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
@@ -38,6 +45,33 @@ class NoOpState(beam.DoFn):
         """The element as it came."""
         state.write(state.read() or bytes(4 * HIDDEN))
         yield element
+
+
+class TorchCell(beam.DoFn):
+    """Steps PyTorch's cell, as one would by hand."""
+
+    STATE = ReadModifyWriteStateSpec("state", BytesCoder())
+
+    def setup(self) -> None:
+        """Makes the cell and a head."""
+        import torch
+
+        torch.set_num_threads(1)
+        self._torch = torch
+        self._cell, self._head = torch.nn.GRUCell(1, HIDDEN), torch.nn.Linear(HIDDEN, 1)
+
+    def process(
+        self, element: tuple[str, float], state: Any = beam.DoFn.StateParam(STATE)
+    ) -> Iterator[tuple[str, float]]:
+        """The key, and what the network says."""
+        torch, (key, x) = self._torch, element
+        before = bytearray(state.read() or bytes(4 * HIDDEN))
+        with torch.inference_mode():
+            h = torch.frombuffer(before, dtype=torch.float32).reshape(1, HIDDEN)
+            h = self._cell(torch.tensor([[x]]), h)
+            y = float(self._head(h))
+        state.write(h.numpy().tobytes())
+        yield key, y
 
 
 def records(_: Any, count: int, keys: int) -> Iterator[dict[str, Any]]:
@@ -82,22 +116,22 @@ def main() -> None:
         path = Path(folder) / "weights.arrow"
         weights.save(Model(network, parameters, columns, Scaler.identity(1, 1)), path)
         for keys in (100,) if args.quick else (100, 10_000):
-            base, noop, arrival, event_time = medians(
-                [
-                    partial(run, count, keys, step)
-                    for step in (
-                        None,
-                        beam.ParDo(NoOpState()),
-                        Predict(path, order="arrival"),
-                        Predict(path),
-                    )
-                ],
-                repeat,
-            )
-            peer = (noop - base) / count * 1e6
-            for order, seconds in (("arrival", arrival), ("event_time", event_time)):
-                ours = (seconds - base) / count * 1e6
-                rows.append(Row(f"online/{order}/keys={keys}", ours, "beam-noop", peer))
+            peers = {"beam-noop": beam.ParDo(NoOpState())}
+            if importlib.util.find_spec("torch"):
+                peers["torch-dofn"] = beam.ParDo(TorchCell())
+            ours = {"rows": Predict(path, order="arrival"), "rows-by-event-time": Predict(path)}
+            steps = [None, *peers.values(), *ours.values()]
+            base, *seconds = medians([partial(run, count, keys, step) for step in steps], repeat)
+            names = [*peers, *ours]
+            us = {
+                name: (taken - base) / count * 1e6
+                for name, taken in zip(names, seconds, strict=True)
+            }
+            rows += [
+                Row(f"online/{name}/keys={keys}", us[name], peer, us[peer])
+                for name in ours
+                for peer in peers
+            ]
     show(rows, args.json)
 
 

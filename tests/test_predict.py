@@ -470,6 +470,13 @@ def test_a_runner_s_page_shows_the_model(model, weights, tmp_path):
     broken.write_bytes(b"no weights")
     assert "model" not in Predict(broken).display_data()
 
+    pipeline = beam.Pipeline(runner="FnApiRunner")
+    _ = pipeline | beam.Create([{}]) | Predict(weights)
+    steps = pipeline.to_runner_api().components.transforms.values()
+    (annotations,) = (s.annotations for s in steps if s.unique_name == "Predict")
+    assert annotations["beam_rnn.model"] == model.digest.encode()
+    assert annotations["beam_rnn.cell"] == b"gru"
+
 
 def test_nothing_in_nothing_out(weights):
     outputs = predict(Predict(weights), [])
