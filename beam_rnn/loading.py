@@ -30,11 +30,11 @@ class Library:
         self._kernel = kernel
         self._lock = threading.Lock()
         self._models: dict[str, Model] = {}  # by digest
+        self._by_other_kernels: dict[tuple[str, str], Model] = {}  # for states they computed
         self._tried: dict[Version, str | None] = {}  # the digest, or None for a broken file
         self._looked = float("-inf")
         self._milliseconds: list[int] = []  # of the loads that no metric has counted yet
         self._broken = 0
-        self._changes = -1  # the first model is no change
         self.newest: Model = self._look(required=True)
 
     def refresh(self, seconds: float | None) -> None:
@@ -75,12 +75,14 @@ class Library:
                 "say Predict(on_model_change='reset') or 'replay'"
             )
         model = self._models[digest]
-        if model.kernel != kernel:
+        if model.kernel == kernel:
+            return model
+        if (digest, kernel) not in self._by_other_kernels:
             try:
-                self._models[digest] = model = model.with_kernel(kernel)
+                self._by_other_kernels[digest, kernel] = model.with_kernel(kernel)
             except ConfigurationError as error:
                 raise StateError(f"stored state cannot be gone on with: {error}") from error
-        return model
+        return self._by_other_kernels[digest, kernel]
 
     def report(self) -> None:
         """Count what was loaded; in a bundle, since Beam takes no metrics in `setup`."""
@@ -129,9 +131,9 @@ class Library:
         try:
             model = read_model(path).with_kernel(self._kernel)
             check_streams(model, path)
-            _warm_up(model)
             if hasattr(self, "newest"):
                 check_same_records(self.newest, model, path)
+            _warm_up(model)
         except (WeightsError, ConfigurationError, OSError) as error:
             self._tried[version] = None
             self._broken += 1

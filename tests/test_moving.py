@@ -7,6 +7,7 @@ from apache_beam.transforms.window import FixedWindows
 
 from beam_rnn import Columns, ExportStates, ImportStates, Network, Predict
 from beam_rnn.errors import ConfigurationError, StateError
+from beam_rnn.loading import ModelLoader
 from beam_rnn.testing import oracle
 from tests.engines import ENGINES, Outputs, run
 from tests.models import random_model, saved
@@ -114,3 +115,12 @@ def test_a_state_that_another_kernel_computed_is_no_state_of_this_one(kernel, we
     assert {(p.kernel, p.step > 10) for p in kept.predictions if p.key == "a"} == {(other, True)}
     assert {(p.kernel, p.step > 10) for p in begun.predictions} == {(kernel, False)}
     assert {ended.reason for ended in begun.ended} == {"model", "window"}
+
+
+def test_a_state_of_another_kernel_leaves_the_model_at_work_as_it_is(weights):
+    library = ModelLoader(weights, kernel="fused").library()
+
+    other = library.made_by(library.newest.digest, "numpy")
+    library.refresh(0)
+
+    assert (other.kernel, library.newest.kernel) == ("numpy", "fused")
