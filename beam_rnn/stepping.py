@@ -4,6 +4,7 @@ import time as clock
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import repeat
+from operator import itemgetter
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -201,8 +202,7 @@ class Stepper:
         predictions: list[Step],
     ) -> list[Step]:
         """The predictions, and what came of each sequence that ended, in their order."""
-        before_record: dict[int, list[Step]] = {}
-        after_record: dict[int, list[Step]] = {}
+        placed = [((step.record, 1), step) for step in predictions]
         ended = swept.ended
         for _, at, reason, last, steps, first_time in zip(*ended, strict=True):
             time, sequence = int(before.time[0]), int(before.sequence[0])
@@ -221,16 +221,11 @@ class Stepper:
                 outputs,
                 _NO_NUMBERS,
             )
-            where = after_record if reason == "end" else before_record
-            results = where.setdefault(int(at), [])
-            self._end(key, state, reason, int(at), int(rows.time[at]), results)
-        by_record = {step.record: step for step in predictions}
-        merged: list[Step] = []
-        for at in sorted({*by_record, *before_record, *after_record}):
-            merged += before_record.get(at, [])
-            merged += [by_record[at]] if at in by_record else []
-            merged += after_record.get(at, [])
-        return merged
+            came_out: list[Step] = []
+            self._end(key, state, reason, int(at), int(rows.time[at]), came_out)
+            place = int(at), 2 if reason == "end" else 0  # after its prediction, or before
+            placed += [(place, step) for step in came_out]
+        return [step for _, step in sorted(placed, key=itemgetter(0))]
 
     def _history(self, state: KeyState | None, rows: Records, steps: int) -> Array:
         """The last inputs of a sequence that goes on and has had so many steps."""

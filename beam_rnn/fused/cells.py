@@ -26,7 +26,7 @@ from numba import float32
 
 from beam_rnn.fused.activations import sigmoid, tanh
 from beam_rnn.fused.compiling import compiled, inlined
-from beam_rnn.fused.product import PANEL, ROWS, add_product
+from beam_rnn.fused.product import PANEL, ROWS, add_product, padded
 from beam_rnn.fused.vectors import FLOAT, Vector, address_of, rowwise
 
 Function = Callable[..., Vector]
@@ -234,11 +234,11 @@ def advance(layers, flat, state, x, running, every):
     at = place = 0
     for layer in range(len(layers) - 1):
         kind, inputs, m = layers[layer]
-        columns = _padded(_gates_of(kind) * m)
-        split = _padded(2 * m) if kind == GRU_RESET_BEFORE else columns
+        columns = padded(_gates_of(kind) * m)
+        split = padded(2 * m) if kind == GRU_RESET_BEFORE else columns
         W_x, at = _panels(flat, at, inputs, columns)
         W_h, at = _panels(flat, at, m, split)
-        W_n, at = _panels(flat, at, m, _padded(m) if kind == GRU_RESET_BEFORE else 0)
+        W_n, at = _panels(flat, at, m, padded(m) if kind == GRU_RESET_BEFORE else 0)
         b_x, b_h = flat[at : at + columns], flat[at + columns : at + 2 * columns]
         at += 2 * columns
         lstm = kind == LSTM
@@ -262,8 +262,8 @@ def advance(layers, flat, state, x, running, every):
     head, inputs, outputs = layers[-1]
     if not head:
         return x, states
-    W_y, at = _panels(flat, at, inputs, _padded(outputs))
-    z = np.empty((rows, _padded(outputs)), np.float32)
+    W_y, at = _panels(flat, at, inputs, padded(outputs))
+    z = np.empty((rows, padded(outputs)), np.float32)
     linear(x, W_y, flat[at:], z)
     return z, states
 
@@ -275,11 +275,6 @@ def _copy_last(h, offsets, running, last):
         still = running[t + 1] if t + 1 < len(running) else 0
         for i in range(still, running[t]):
             last[i] = h[offsets[t] + i]
-
-
-@inlined
-def _padded(columns):
-    return (columns + PANEL - 1) // PANEL * PANEL
 
 
 @inlined

@@ -16,7 +16,7 @@ import numpy as np
 from llvmlite import ir
 from numba import types
 from numba.core import cgutils
-from numba.extending import intrinsic
+from numba.extending import intrinsic, register_jitable
 
 from beam_rnn.cells import Array
 from beam_rnn.fused.compiling import compiled
@@ -192,6 +192,7 @@ def add_transposed_product(x, w, out):
         )  # fmt: skip
 
 
+@register_jitable
 def padded(columns: int) -> int:
     """A number of columns, rounded up to whole panels."""
     return -(-columns // PANEL) * PANEL
