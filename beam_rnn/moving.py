@@ -7,8 +7,9 @@ import apache_beam as beam
 import numpy as np
 import pyarrow as pa
 
+from beam_rnn.blocks import encode_states_to_start_from, shard_of
 from beam_rnn.records import EndedSequence
-from beam_rnn.state import KeyState, encode_imported
+from beam_rnn.state import KeyState, encode_imported, imported
 
 SCHEMA = pa.schema(
     [
@@ -87,6 +88,14 @@ def from_row(row: Mapping[str, Any]) -> tuple[str, bytes]:
         np.zeros(0),
     )
     return row["key"], encode_imported(state)
+
+
+def to_shard(keyed: tuple[str, bytes], shards: int) -> tuple[str, bytes]:
+    """The shard of a key, and its state as `StepShards` takes it in."""
+    key, data = keyed
+    state = imported(data)
+    assert state is not None, "from_row gives states"
+    return str(shard_of(key, shards)), encode_states_to_start_from(key, state)
 
 
 def _micros(value: Any) -> int:

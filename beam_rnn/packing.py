@@ -1,4 +1,4 @@
-"""The records of a bundle, checked and packed by key, so that a state is touched once for all."""
+"""The records of a bundle, checked and packed by key or shard: a state is touched once for all."""
 
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
@@ -9,9 +9,10 @@ from apache_beam.pvalue import TaggedOutput
 from apache_beam.utils.timestamp import Timestamp
 from apache_beam.utils.windowed_value import WindowedValue
 
+from beam_rnn.blocks import by_shard, encode_block
 from beam_rnn.reading import ColumnReader
 from beam_rnn.records import INVALID
-from beam_rnn.state import encode_block
+from beam_rnn.state import encode_block as encode_key_block
 
 PACKED_AT_MOST = 32_768
 """So many records are held before they go on; fewer, if the bundle ends."""
@@ -80,5 +81,29 @@ class PackRecords(beam.DoFn):
             block[0].append(data)
             block[1].append(at)
         for key, (records, times) in blocks.items():
-            packed = encode_block(records, None if alike else times)
+            packed = encode_key_block(records, None if alike else times)
             yield WindowedValue((key, packed), Timestamp(micros=min(times)), [window])
+
+
+class PackShards(PackRecords):
+    """As `PackRecords`, a block for each shard.
+
+    Args:
+        reader: Makes the reader, on the worker.
+        shards: How many shards there are.
+    """
+
+    def __init__(self, reader: Callable[[], ColumnReader], shards: int):
+        super().__init__(reader)
+        self._shards = shards
+
+    def _packed(
+        self, window: Any, elements: list[Any], timestamps: list[Timestamp]
+    ) -> Iterator[Any]:
+        block, invalid = self._reader.read_block(elements, timestamps)
+        for i, letter in invalid:
+            self._invalid.inc()
+            yield TaggedOutput(INVALID, WindowedValue(letter, timestamps[i], [window]))
+        for shard, part in by_shard(block, self._shards):
+            at = Timestamp(micros=int(part.arrived.min()))
+            yield WindowedValue((str(shard), encode_block(part)), at, [window])

@@ -6,25 +6,27 @@ else in it is read alone, so that there is one place that says what a record may
 
 import contextlib
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from operator import attrgetter, itemgetter
 from typing import Any, NamedTuple
 
 import numpy as np
 from apache_beam.utils.timestamp import Timestamp
 
+from beam_rnn.blocks import Block, empty_block, ends_of, joined, marks_of, starts_of
 from beam_rnn.cells import Array
 from beam_rnn.columns import Columns
 from beam_rnn.errors import RecordError
 from beam_rnn.records import (
     MAX_MICROS,
     InvalidRecord,
+    Record,
     RecordReader,
     key_text,
     mark,
     micros,
 )
-from beam_rnn.state import encode_records
+from beam_rnn.state import decode_records, encode_records
 
 ALONE_BELOW = 8
 """Fewer records are read one by one."""
@@ -73,7 +75,7 @@ class ColumnReader:
         self._alone |= len(self._names) < 2 or any("." in name for name in self._names)
 
     def read(self, records: Sequence[Any], times: Sequence[Timestamp] = ()) -> ReadRows:
-        """The records, checked.
+        """The records, checked, each encoded.
 
         Args:
             records: As for `RecordReader.read`.
@@ -82,27 +84,96 @@ class ColumnReader:
         keys: list[str | None] = [None] * len(records)
         data = [b""] * len(records)
         rest: Sequence[int] = range(len(records))
-        if len(records) >= ALONE_BELOW and not self._alone:
-            rest = self._read_columns(records, keys, data)
+        plain = self._plain(records)
+        if plain is not None:
+            places, names, marks = plain.row, plain.keys, plain.marks
+            encoded = encode_records(
+                plain.time,
+                plain.sequence,
+                plain.numbers,
+                starts=starts_of(marks),
+                ends=ends_of(marks),
+            )
+            if len(places) == len(records):
+                return ReadRows([names[i] for i in plain.of_key.tolist()], encoded, [])
+            for i, key, record in zip(places.tolist(), plain.of_key.tolist(), encoded, strict=True):
+                keys[i], data[i] = names[key], record
+            rest = [i for i, key in enumerate(keys) if key is None]
         invalid = []
-        for i in rest:
-            try:
-                keys[i], data[i] = self._reader.read(records[i], times[i] if times else None)
-            except RecordError as error:
-                invalid.append((i, self._reader.invalid(records[i], error)))
+        for i, read in self._read_alone(records, times, rest):
+            if isinstance(read, InvalidRecord):
+                invalid.append((i, read))
+            else:
+                keys[i], data[i] = read
         return ReadRows(keys, data, invalid)
 
-    def _read_columns(
-        self, records: Sequence[Any], keys: list[str | None], data: list[bytes]
-    ) -> list[int]:
-        """Read what is plain into `keys` and `data`; gives the places of the rest."""
+    def read_block(
+        self, records: Sequence[Any], times: Sequence[Timestamp]
+    ) -> tuple[Block, list[tuple[int, InvalidRecord]]]:
+        """The records, checked, as columns; and the dead letters, with the place of each.
+
+        Args:
+            records: As for `RecordReader.read`.
+            times: Their Beam timestamps.
+        """
+        arrived = np.fromiter((time.micros for time in times), np.int64, len(times))
+        plain = self._plain(records)
+        if plain is not None and plain.records == len(records):
+            return plain._replace(arrived=arrived), []
+        rest: Any = range(len(records))
+        if plain is not None:
+            rest = np.setdiff1d(np.arange(len(records)), plain.row, assume_unique=True).tolist()
+        places, keys, alone, invalid = [], [], [], []
+        for i, read in self._read_alone(records, times, rest):
+            if isinstance(read, InvalidRecord):
+                invalid.append((i, read))
+            else:
+                places.append(i)
+                keys.append(read.key)
+                alone.append(read.data)
+        parts = [] if plain is None else [plain]
+        if alone:
+            one_by_one = decode_records(alone)
+            names, of_key = coded(keys)
+            parts.append(
+                Block(
+                    names,
+                    of_key,
+                    np.zeros(len(places), np.int64),
+                    one_by_one.time,
+                    one_by_one.sequence,
+                    marks_of(one_by_one.starts, one_by_one.ends),
+                    one_by_one.numbers,
+                    b"",
+                    np.array(places, np.int32),
+                )
+            )
+        if not parts:
+            return empty_block(len(self._columns.inputs)), invalid
+        block = joined(parts)
+        return block._replace(arrived=arrived[block.row]), invalid
+
+    def _read_alone(
+        self, records: Sequence[Any], times: Sequence[Timestamp], places: Iterable[int]
+    ) -> Iterator[tuple[int, Record | InvalidRecord]]:
+        """Records that are read one by one: each read, or its dead letter."""
+        for i in places:
+            try:
+                yield i, self._reader.read(records[i], times[i] if times else None)
+            except RecordError as error:
+                yield i, self._reader.invalid(records[i], error)
+
+    def _plain(self, records: Sequence[Any]) -> Block | None:
+        """The records that are plain, `row` being the place of each; None for none."""
+        if len(records) < ALONE_BELOW or self._alone:
+            return None
         places, values = self._fields(records)
         if not places:
-            return list(range(len(records)))
+            return None
         fields = dict(zip(self._names, zip(*values, strict=True), strict=True))
         columns = self._columns
         assert columns.time is not None, "without a time column records are read alone"
-        texts, good = self._key_texts(fields[columns.key])
+        names, of_key, good = self._key_texts(fields[columns.key])
         time, of_time = _times(columns.time, fields[columns.time])
         good &= of_time
         sequence = np.zeros(len(places), np.int64)
@@ -121,18 +192,10 @@ class ColumnReader:
         for j, name in enumerate(columns.inputs):
             numbers[:, j], of_numbers = _numbers(fields[name])
             good &= of_numbers
-        time[~good] = 0
-        encoded = encode_records(time, sequence, numbers, starts=marks[0], ends=marks[1])
-        if len(places) == len(records) and good.all():
-            keys[:], data[:] = texts, encoded
-            return []
-        rest = set(range(len(records))).difference(places)
-        for i, text, record, usable in zip(places, texts, encoded, good.tolist(), strict=True):
-            if usable:
-                keys[i], data[i] = text, record
-            else:
-                rest.add(i)
-        return sorted(rest)
+        row = np.array(places, np.int32)
+        arrived = np.zeros(len(places), np.int64)
+        block = Block(names, of_key, arrived, time, sequence, marks_of(*marks), numbers, b"", row)
+        return block if good.all() else _usable(block, good)
 
     def _fields(self, records: Sequence[Any]) -> tuple[Sequence[int], list[tuple[Any, ...]]]:
         """The fields of all records of the commonest type, and the places of those."""
@@ -149,21 +212,42 @@ class ColumnReader:
                     places.append(i)
         return places, values
 
-    def _key_texts(self, column: Sequence[Any]) -> tuple[list[str | None], Array]:
-        """Each key as text, None where it is not plain or cannot be used."""
+    def _key_texts(self, column: Sequence[Any]) -> tuple[list[str], Array, Array]:
+        """The keys as text, each once; which is whose; and whose is plain and can be used."""
         if len(self._keys) > KNOWN_KEYS:
             self._keys.clear()
-        kinds = set(map(type, column))
         known = self._keys
-        if not kinds <= _PLAIN_KEYS:
+        if not set(map(type, column)) <= _PLAIN_KEYS:
             column = [value if type(value) in _PLAIN_KEYS else None for value in column]
-        for value in set(column).difference(known):
-            try:
-                known[value] = key_text("", value)
-            except RecordError:
-                known[value] = None
-        texts = [known[value] for value in column]
-        return texts, np.array([text is not None for text in texts])
+        values, of_value = coded(column)
+        for value in values:
+            if value not in known:
+                try:
+                    known[value] = key_text("", value)
+                except RecordError:
+                    known[value] = None
+        texts = [known[value] for value in values]
+        usable = np.array([text is not None for text in texts])
+        names, of_key = coded(texts)  # 7 and "7" are one key
+        of_key = of_value if len(names) == len(texts) else of_key[of_value]
+        return ["" if name is None else name for name in names], of_key, usable[of_value]
+
+
+def _usable(block: Block, good: Array) -> Block | None:
+    """The records that can be used, and their keys; None for none."""
+    if not good.any():
+        return None
+    return joined([block.pick(good)])
+
+
+def coded(values: Iterable[Any]) -> tuple[list[Any], Array]:
+    """The values, each once, and which of them stands where.
+
+    >>> coded("abca")
+    (['a', 'b', 'c'], array([0, 1, 2, 0], dtype=int32))
+    """
+    places = {value: i for i, value in enumerate(dict.fromkeys(values))}
+    return list(places), np.fromiter(map(places.__getitem__, values), np.int32)
 
 
 Column = tuple[Array, Array]

@@ -1,7 +1,7 @@
 """One key's hidden state, stepped through records that are in order; sequences begin and end."""
 
 import time as clock
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import repeat
 from operator import itemgetter
@@ -74,9 +74,9 @@ class Stepper:
 
     def __init__(self, loader: ModelLoader, policy: Policy):
         self._loader = loader
-        self._library = loader.library()
-        self._policy = policy
-        columns = self._library.newest.columns
+        self.library = loader.library()
+        self.policy = policy
+        columns = self.library.newest.columns
         assert columns is not None, "a model without columns is refused when it is loaded"
         self.columns = columns
         self._inferences = Metrics.counter("beam_rnn", "num_inferences")
@@ -91,7 +91,7 @@ class Stepper:
 
     def use(self, models: Iterable[str]) -> None:
         """Take the last of these files, by name, as the newest model."""
-        self._library.use(models)
+        self.library.use(models)
 
     def step(
         self, key: str, data: bytes | None, records: Sequence[bytes]
@@ -115,10 +115,14 @@ class Stepper:
             if start:
                 came_out = [step._replace(record=start + step.record) for step in came_out]
             results += came_out
-            if steps:
-                self._inferences.inc(steps)
-                self._micros.update(int((clock.perf_counter() - started) * 1e6))
+            self.count(steps, started)
         return (None if state is None else encode_state(state)), results
+
+    def count(self, steps: int, started: float) -> None:
+        """Count steps that began at a time of `time.perf_counter`."""
+        if steps:
+            self._inferences.inc(steps)
+            self._micros.update(int((clock.perf_counter() - started) * 1e6))
 
     def _one_by_one(
         self, key: str, state: KeyState | None, records: Sequence[bytes]
@@ -134,7 +138,7 @@ class Stepper:
                 if reason is not None:
                     state = self._end(key, state, reason, i, record.time, results)
             if state is None or not state.steps:
-                model = self._library.newest
+                model = self.library.newest
             before = state
             state = self._step(key, model, state, i, record, results)
             steps += state is not before
@@ -146,16 +150,16 @@ class Stepper:
         self, key: str, state: KeyState | None, records: Sequence[bytes]
     ) -> tuple[KeyState | None, list[Step], int] | None:
         """`_one_by_one`, all at once; None for a key that needs that."""
-        model = self._library.newest
+        model = self.library.newest
         if state is not None and state.steps and not made_by(state, model):
             return None
         rows = records_of(records)
         before = standing(state, model)
-        swept = sweep(model, [key], before, rows, self._policy.idle_after)
+        swept = sweep(model, [key], before, rows, self.policy.idle_after)
         if len(swept.left):
             return None
         results = []
-        if self._policy.emit == "every":
+        if self.policy.emit == "every":
             results = self._predictions(key, model, rows, swept)
         if len(swept.ended.at):
             results = self._with_ends(key, model, before, rows, swept, results)
@@ -186,7 +190,7 @@ class Stepper:
             swept.step.tolist(),
             swept.outputs.tolist(),
             repeat(model.digest),
-            map(self._shown, swept.values),
+            self._shown_each(swept),
             rows.sequence.tolist(),
             repeat(model.kernel),
         )
@@ -203,13 +207,23 @@ class Stepper:
     ) -> list[Step]:
         """The predictions, and what came of each sequence that ended, in their order."""
         placed = [((step.record, 1), step) for step in predictions]
-        ended = swept.ended
-        for _, at, reason, last, steps, first_time in zip(*ended, strict=True):
-            time, sequence = int(before.time[0]), int(before.sequence[0])
-            values, outputs = before.values[0], before.outputs[0]
+        ended = self.ended_in_sweep([key], model, before, rows, swept)
+        for step, reason in zip(ended, swept.ended.reason, strict=True):
+            place = step[-1].record, 2 if reason == "end" else 0  # after its prediction, or before
+            placed += [(place, part) for part in step]
+        return [step for _, step in sorted(placed, key=itemgetter(0))]
+
+    def ended_in_sweep(
+        self, keys: Sequence[str], model: Model, before: Standing, rows: Records, swept: Swept
+    ) -> Iterator[list[Step]]:
+        """What came of each sequence that ended in a sweep of these keys."""
+        for key, at, reason, last, steps, first_time in zip(*swept.ended, strict=True):
             if last >= 0:
                 time, sequence = int(rows.time[last]), int(rows.sequence[last])
-                values, outputs = swept.values[last], swept.outputs[last]
+                values, outputs = swept.values(last), swept.outputs[last]
+            else:
+                time, sequence = int(before.time[key]), int(before.sequence[key])
+                values, outputs = before.values[key], before.outputs[key]
             state = KeyState(
                 model.digest,
                 model.kernel,
@@ -222,14 +236,12 @@ class Stepper:
                 _NO_NUMBERS,
             )
             came_out: list[Step] = []
-            self._end(key, state, reason, int(at), int(rows.time[at]), came_out)
-            place = int(at), 2 if reason == "end" else 0  # after its prediction, or before
-            placed += [(place, step) for step in came_out]
-        return [step for _, step in sorted(placed, key=itemgetter(0))]
+            self._end(keys[key], state, reason, int(at), int(rows.time[at]), came_out)
+            yield came_out
 
     def _history(self, state: KeyState | None, rows: Records, steps: int) -> Array:
         """The last inputs of a sequence that goes on and has had so many steps."""
-        kept = self._policy.replay
+        kept = self.policy.replay
         if not kept or not steps:
             return _NO_NUMBERS
         here = rows.inputs[-steps:].ravel()
@@ -238,21 +250,23 @@ class Stepper:
 
     def end(self, key: str, data: bytes | None, reason: str) -> list[Step]:
         """What comes of a key whose state is removed."""
+        return [] if data is None else self.end_state(key, decode_state(data), reason)
+
+    def end_state(self, key: str, state: KeyState, reason: str) -> list[Step]:
+        """`end`, of a state that is decoded."""
         results: list[Step] = []
-        if data is not None:
-            state = decode_state(data)
-            if state.steps:
-                self._end(key, state, reason, -1, state.time, results)
+        if state.steps:
+            self._end(key, state, reason, -1, state.time, results)
         return results
 
     def _begin(
         self, key: str, state: KeyState | None, now: int, results: list[Step]
     ) -> tuple[Model, KeyState | None]:
         """The model that goes on, and the state from which it does."""
-        newest = self._library.newest
+        newest = self.library.newest
         if state is None or made_by(state, newest) or not state.steps:
             return newest, state
-        policy = self._policy.on_model_change
+        policy = self.policy.on_model_change
         if policy == "error":
             raise StateError(
                 f"stored state was made by the model {state.digest} with the kernel "
@@ -261,7 +275,7 @@ class Stepper:
                 "state, or say Predict(on_model_change='keep'), 'reset' or 'replay'"
             )
         if policy == "keep":
-            return self._library.made_by(state.digest, state.kernel), state
+            return self.library.made_by(state.digest, state.kernel), state
         self._model_changes.inc()
         if policy == "reset":
             return newest, self._end(key, state, "model", 0, now, results)
@@ -281,7 +295,7 @@ class Stepper:
 
     def _ends_before(self, state: KeyState, record: BufferedRecord) -> str | None:
         """Why a sequence ends before a record; None if the record belongs to it."""
-        idle_after = self._policy.idle_after
+        idle_after = self.policy.idle_after
         if idle_after is not None and record.time - state.time > idle_after:
             return "idle"
         return "start" if record.starts else None
@@ -293,7 +307,7 @@ class Stepper:
         shown = self._shown(state.values)
         outputs = state.outputs.tolist()
         digest, kernel, steps, first_time, time, sequence, *_ = state
-        if self._policy.emit == "last":
+        if self.policy.emit == "last":
             last = Prediction(key, time, steps, outputs, digest, shown, sequence, kernel)
             results.append(Step(record, now, last))
         facts = (key, steps, first_time, time, outputs, reason, digest, shown, sequence, kernel)
@@ -326,10 +340,10 @@ class Stepper:
         steps, first_time, history = 1, record.time, _NO_NUMBERS
         if state is not None and goes_on:
             steps, first_time, history = state.steps + 1, state.first_time, state.history
-        if self._policy.replay:
-            kept = self._policy.replay * len(record.numbers)
+        if self.policy.replay:
+            kept = self.policy.replay * len(record.numbers)
             history = np.concatenate([history, record.numbers])[-kept:]
-        if self._policy.emit == "every":
+        if self.policy.emit == "every":
             shown = self._shown(after[0])
             row = (key, record.time, steps, outputs.tolist(), model.digest, shown, record.sequence)
             results.append(Step(place, record.time, Prediction(*row, model.kernel)))
@@ -345,9 +359,15 @@ class Stepper:
             history,
         )
 
+    def _shown_each(self, swept: Swept) -> Iterable[bytes]:
+        """The hidden state after each record as a result shows it."""
+        if not self.policy.with_state:
+            return repeat(b"")
+        return map(self._shown, swept.values(slice(None)))
+
     def _shown(self, values: Array) -> bytes:
         """The hidden state as a result shows it."""
-        return values.tobytes() if self._policy.with_state else b""
+        return values.tobytes() if self.policy.with_state else b""
 
 
 def standing(state: KeyState | None, model: Model) -> Standing:

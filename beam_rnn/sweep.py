@@ -83,7 +83,8 @@ class Swept(NamedTuple):
         after: Where the keys are now.
         step: (records,), which step of its sequence each was, from 1.
         outputs: (records, outputs) float64, in the targets' units.
-        values: (records, state_size) float32, the hidden state after each.
+        packed: (records, state_size) float32, the hidden state after each, as they were computed.
+        place: (records,), where each record's stands in `packed`.
         ended: The sequences that ended.
         left: (keys,), those whose numbers left the range of numbers: nothing here holds for them.
     """
@@ -91,9 +92,14 @@ class Swept(NamedTuple):
     after: Standing
     step: Array
     outputs: Array
-    values: Array
+    packed: Array
+    place: Array
     ended: Ended
     left: Array
+
+    def values(self, records: Array | slice) -> Array:
+        """The hidden state after each of some records."""
+        return self.packed[self.place[records]]
 
 
 @np.errstate(over="ignore", invalid="ignore")  # what leaves the range of numbers is told
@@ -141,22 +147,23 @@ def sweep(
     scaling = _scaling(model, keys, key)
     x = records.inputs if scaling is None else scaling.scale_inputs(records.inputs)
     x = x.astype(np.float32)
-    values_before = before.values[of_key]
-    values_before[fresh] = model.initial_state()
     order = np.argsort(-length, kind="stable")
+    values_before = before.values[of_key[order]]
+    values_before[fresh[order]] = model.initial_state()
     running = running_at(length[order], int(length.max()))
     steps, sequences = rows_of(running)
     at = start[order][sequences] + steps
-    y_packed, values_packed = model.advance(values_before[order], x[at], running)
-    y = np.empty((len(time), y_packed.shape[1]), y_packed.dtype)
-    values = np.empty((len(time), values_packed.shape[1]), values_packed.dtype)
-    y[at], values[at] = y_packed, values_packed
-    outputs = y.astype(np.float64)
+    y, packed = model.advance(values_before, x[at], running)
+    place = np.empty(len(time), np.int64)
+    place[at] = np.arange(len(time))
+    outputs = y[place].astype(np.float64)
     if scaling is not None:
         outputs = scaling.restore_targets(outputs, model.network.parts)
-
-    finite = np.isfinite(x).all(1) & np.isfinite(values).all(1) & np.isfinite(outputs).all(1)
-    left = np.unique(key[~finite])
+    left = np.zeros(0, np.int64)
+    if not all(_all_finite(numbers) for numbers in (x, packed, outputs)):
+        usable = np.isfinite(x).all(1) & np.isfinite(outputs).all(1)
+        usable[at] &= np.isfinite(packed).all(1)
+        left = np.unique(key[~usable])
 
     last = ends_at - 1
     closed = records.ends[last]
@@ -166,11 +173,16 @@ def sweep(
         np.where(closed, time[last], first_time[of_last]),
         time[last],
         records.sequence[last],
-        values[last],
+        packed[place[last]],
         outputs[last],
     )
     ended = _ended(before, records, key, first, cut, idle, step, first_time[piece])
-    return Swept(after, step, outputs, values, ended, left)
+    return Swept(after, step, outputs, packed, place, ended, left)
+
+
+def _all_finite(numbers: Array) -> bool:
+    """Whether all are; a sum is finite only then, and rarely overflows where they are."""
+    return bool(np.isfinite(numbers.sum()) or np.isfinite(numbers).all())
 
 
 def _ended(
@@ -205,6 +217,8 @@ def _scaling(model: Model, keys: Sequence[str], key: Array) -> Scaling | None:
     """The scaling of each record; of one row if all have the same."""
     if model.scaler is None:
         return None
+    if not model.scaler.keys:
+        return model.scaler.default
     scalings = [model.scaler.of(name) for name in keys]
     if all(scaling is scalings[0] for scaling in scalings):
         return scalings[0]

@@ -15,16 +15,17 @@ from apache_beam.transforms.window import GlobalWindows, NonMergingWindowFn
 from beam_rnn.batches import Sequence
 from beam_rnn.checks import check_choice, check_number, check_whole
 from beam_rnn.columns import Columns
+from beam_rnn.emission import EmitRows
 from beam_rnn.errors import ConfigurationError, WeightsError
 from beam_rnn.fit import Training
 from beam_rnn.gathering import GatherSteps
 from beam_rnn.kernels import KERNELS
 from beam_rnn.loading import ModelLoader
 from beam_rnn.model import Model
-from beam_rnn.moving import OPEN, SCHEMA, LastOfKey, from_row, to_row
+from beam_rnn.moving import OPEN, SCHEMA, LastOfKey, from_row, to_row, to_shard
 from beam_rnn.network import Network
 from beam_rnn.objective import loss_name
-from beam_rnn.packing import PackRecords
+from beam_rnn.packing import PackRecords, PackShards
 from beam_rnn.reading import ColumnReader
 from beam_rnn.records import (
     INVALID,
@@ -37,6 +38,7 @@ from beam_rnn.records import (
     SequenceGap,
 )
 from beam_rnn.sequences import CutSequences
+from beam_rnn.sharding import StepShards
 from beam_rnn.stateful import ENDED, GAPS, LATE, StepKeys
 from beam_rnn.stepping import Policy, PredictSteps
 from beam_rnn.storage import read_model
@@ -364,6 +366,7 @@ class Predict(beam.PTransform):
         replay: int = 0,
         watch: float | None = None,
         kernel: str = "auto",
+        shards: int | None = None,
         models: PCollection[str] | None = None,
         states: PCollection[tuple[str, bytes]] | None = None,
     ):
@@ -392,6 +395,9 @@ class Predict(beam.PTransform):
         )
         self._watch = watch
         self._kernel = kernel
+        if shards is not None:
+            check_whole("shards", shards)
+        self._shards = shards
         self._models = models
         if states is not None and order == "arrival":
             raise ConfigurationError(
@@ -411,12 +417,19 @@ class Predict(beam.PTransform):
                     f"{name} are those of the global window, the records are in {windowfn}"
                 )
         loader = ModelLoader(self._weights, self._watch, self._kernel)
-        checked = pcoll | "Check" >> beam.ParDo(PackRecords(loader.reader)).with_output_types(
+        shards = self._shards
+        pack = PackRecords(loader.reader) if shards is None else PackShards(loader.reader, shards)
+        checked = pcoll | "Check" >> beam.ParDo(pack).with_output_types(
             tuple[str, bytes], invalid=InvalidRecord
         ).with_outputs(INVALID, main="checked")
         records = checked.checked
-        if self._states is not None:
-            records = (records, self._states) | "WithStates" >> beam.Flatten()
+        states = self._states
+        if states is not None:
+            if shards is not None:
+                states = states | "ToShards" >> beam.Map(to_shard, shards).with_output_types(
+                    tuple[str, bytes]
+                )
+            records = (records, states) | "WithStates" >> beam.Flatten()
         models = {}
         if self._models is not None:
             # Beam 2.77 may take the coder of the keys from the side input: it must have keys too.
@@ -424,9 +437,7 @@ class Predict(beam.PTransform):
                 lambda path: ("", path)
             ).with_output_types(tuple[str, str])
             models["models"] = beam.pvalue.AsList(paths)
-        steps = PredictSteps(loader, self._policy)
-        idle_after = self._policy.idle_after
-        fn = StepKeys(steps, self._order, idle_after, at_event_time=self._at_event_time)
+        fn = self._step(PredictSteps(loader, self._policy))
         step = beam.ParDo(fn, **models)
         stepped = records | "Step" >> step.with_output_types(
             Prediction,
@@ -438,6 +449,15 @@ class Predict(beam.PTransform):
         invalid = (checked.invalid, stepped.invalid) | "Invalid" >> beam.Flatten()
         return PredictOutputs(
             stepped.predictions, stepped.late, invalid, stepped.ended, stepped.gaps
+        )
+
+    def _step(self, steps: PredictSteps) -> beam.DoFn:
+        """What steps the keys, each alone or those of a shard together."""
+        order, idle_after, at_event_time = self._order, self._policy.idle_after, self._at_event_time
+        if self._shards is None:
+            return StepKeys(steps, order, idle_after, at_event_time=at_event_time)
+        return StepShards(
+            steps, order, idle_after, self._shards, EmitRows(), at_event_time=at_event_time
         )
 
     def display_data(self) -> dict[str, Any]:

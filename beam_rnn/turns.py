@@ -50,6 +50,11 @@ class Order:
         on_grid = ((time + self.wait) // self.grid + 1) * self.grid
         return max(on_grid, -(-arrived // MILLISECOND) * MILLISECOND)
 
+    def due_at(self, time: Array, arrived: Array | int) -> Array:
+        """`due` of many records: (records,) each."""
+        on_grid = ((time + self.wait) // self.grid + 1) * self.grid
+        return np.maximum(on_grid, -(-arrived // MILLISECOND) * MILLISECOND)
+
     def place(self, record: bytes) -> int:
         """Where a record stands among those of its key: its time, or its number."""
         return record_sequence(record) if self.by == "sequence" else record_time(record)
@@ -58,14 +63,6 @@ class Order:
         """Whether the hidden state has passed the place of a record."""
         time, number = last_step(state)
         return self.place(record) <= (number if self.by == "sequence" else time)
-
-    def is_next(self, record: bytes, state: bytes | None) -> bool:
-        """Whether a record can be stepped at once."""
-        if self.by == "arrival":
-            return True
-        if self.by == "event_time" or state is None:
-            return False
-        return record_sequence(record) == last_step(state)[1] + 1
 
     def sorted(self, records: Sequence[bytes]) -> list[bytes]:
         """Records in the order in which they are stepped."""

@@ -1,0 +1,224 @@
+"""Records of many keys, column by column <-> bytes; the only module that knows this format.
+
+A block is what a stateless step before the state makes of a bundle's records, for one shard. It
+goes to the shard, and waits in its state until its records are due: version, what follows, how
+many; the columns, 8 bytes a number first; the keys; the rows as they came, if they are given back.
+"""
+
+import struct
+import zlib
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import DTypeLike
+
+from beam_rnn.cells import Array
+from beam_rnn.errors import StateError
+
+BLOCK_VERSION = 3
+STATES_VERSION = 0xFE  # a block of hidden states to start from
+
+NO_MARKS = 1  # as an encoded record has it: 1 unless a sequence begins with it, 2 if it ends one
+_ENDS = 2
+
+_HEADER = struct.Struct("<BBHIIIQ")  # 24 bytes, so that what follows is aligned
+_ALIKE, _NUMBERED, _MARKED = 1, 2, 4
+
+
+class Block(NamedTuple):
+    """Records of many keys, in the order in which they came.
+
+    Attributes:
+        keys: The keys, each once.
+        of_key: (records,) int32, the place of each record's key among them.
+        arrived: (records,) int64, the Beam timestamp of each, in microseconds.
+        time: (records,) int64, its event time.
+        sequence: (records,) int64, its sequence number; 0 if there is none.
+        marks: (records,) uint8: see `marks_of`.
+        numbers: (records, numbers) float64.
+        payload: The rows in which the records came, as bytes that this module does not read.
+        row: (records,) int32, the row of each.
+    """
+
+    keys: list[str]
+    of_key: Array
+    arrived: Array
+    time: Array
+    sequence: Array
+    marks: Array
+    numbers: Array
+    payload: bytes
+    row: Array
+
+    @property
+    def records(self) -> int:
+        """How many there are."""
+        return len(self.time)
+
+    def pick(self, records: Array) -> "Block":
+        """Some of the records, by their places or a mask."""
+        return self._replace(
+            of_key=self.of_key[records],
+            arrived=self.arrived[records],
+            time=self.time[records],
+            sequence=self.sequence[records],
+            marks=self.marks[records],
+            numbers=self.numbers[records],
+            row=self.row[records],
+        )
+
+
+def marks_of(starts: Array, ends: Array) -> Array:
+    """Marks as one number a record, in whose order records of one time are stepped."""
+    return (~starts + _ENDS * ends).astype(np.uint8)
+
+
+def starts_of(marks: Array) -> Array:
+    """Whether a sequence begins with each."""
+    return marks & 1 == 0
+
+
+def ends_of(marks: Array) -> Array:
+    """Whether a sequence ends with each."""
+    return marks >= _ENDS
+
+
+def encode_block(block: Block) -> bytes:
+    """The bytes of a block of at least one record."""
+    n, numbers = block.numbers.shape
+    alike = bool((block.arrived == block.arrived[0]).all())
+    numbered = bool(block.sequence.any())
+    marked = bool((block.marks != NO_MARKS).any())
+    flags = alike * _ALIKE + numbered * _NUMBERED + marked * _MARKED
+    text = "".join(block.keys).encode()
+    lengths = np.fromiter(map(len, block.keys), "<i4", len(block.keys))
+    columns = [
+        (block.arrived[:1] if alike else block.arrived, "<i8"),
+        (block.time, "<i8"),
+        (block.sequence if numbered else (), "<i8"),
+        (block.numbers, "<f8"),
+        (block.of_key, "<i4"),
+        (block.row if block.payload else (), "<i4"),
+        (lengths, "<i4"),
+        (block.marks if marked else (), "u1"),
+    ]
+    header = _HEADER.pack(BLOCK_VERSION, flags, numbers, n, len(block.keys), len(text), 0)
+    pieces = [np.ascontiguousarray(values, dtype).tobytes() for values, dtype in columns]
+    return b"".join([header, *pieces, text, block.payload])
+
+
+def decode_block(data: bytes) -> Block:
+    """The inverse of `encode_block`; its columns are views of the bytes.
+
+    Raises:
+        StateError: Another version.
+    """
+    if not data or data[0] != BLOCK_VERSION:
+        raise StateError(
+            f"block of records has format version {data[:1].hex() or None}, this beam_rnn reads "
+            f"{BLOCK_VERSION}"
+        )
+    _, flags, numbers, n, keys, text, _ = _HEADER.unpack_from(data)
+    columns = _Columns(data, _HEADER.size)
+    arrived = np.broadcast_to(columns.take("<i8", 1), n) if flags & _ALIKE else None
+    arrived = columns.take("<i8", n) if arrived is None else arrived
+    time = columns.take("<i8", n)
+    sequence = columns.take("<i8", n) if flags & _NUMBERED else np.zeros(n, np.int64)
+    values = columns.take("<f8", n * numbers).reshape(n, numbers)
+    of_key = columns.take("<i4", n)
+    rest = len(data) - columns.at - text - 4 * keys - n * bool(flags & _MARKED)
+    row = columns.take("<i4", n) if rest > 0 else np.zeros(n, np.int32)
+    lengths = columns.take("<i4", keys)
+    marks = columns.take("u1", n) if flags & _MARKED else np.full(n, NO_MARKS, np.uint8)
+    names = split_text(data[columns.at : columns.at + text], lengths)
+    payload = data[columns.at + text :]
+    return Block(names, of_key, arrived, time, sequence, marks, values, payload, row)
+
+
+class _Columns:
+    """Arrays one after another in bytes."""
+
+    def __init__(self, data: bytes, at: int):
+        self._data = data
+        self.at = at
+
+    def take(self, dtype: DTypeLike, count: int) -> Array:
+        """The next so many numbers."""
+        values = np.frombuffer(self._data, dtype, count, self.at) if count else np.zeros(0, dtype)
+        self.at += values.nbytes
+        return values
+
+
+def split_text(text: bytes, lengths: Array) -> list[str]:
+    """Texts that stand one after another, of so many characters each.
+
+    >>> split_text("ab\N{EURO SIGN}c".encode(), np.array([1, 2, 1]))
+    ['a', 'b€', 'c']
+    """
+    whole = text.decode()
+    ends = np.cumsum(lengths).tolist()
+    return [whole[start:end] for start, end in zip([0, *ends], ends, strict=False)]
+
+
+def encode_states_to_start_from(key: str, state: bytes) -> bytes:
+    """The hidden state of a key, as it comes among the blocks of records."""
+    name = key.encode()
+    return b"".join([bytes([STATES_VERSION]), struct.pack("<I", len(name)), name, state])
+
+
+def states_to_start_from(data: bytes) -> tuple[str, bytes] | None:
+    """The inverse; None for a block of records."""
+    if data[:1] != bytes([STATES_VERSION]):
+        return None
+    (length,) = struct.unpack_from("<I", data, 1)
+    return data[5 : 5 + length].decode(), data[5 + length :]
+
+
+def empty_block(numbers: int) -> Block:
+    """A block of no records."""
+    none, small = np.zeros(0, np.int64), np.zeros(0, np.int32)
+    marks, values = np.zeros(0, np.uint8), np.zeros((0, numbers))
+    return Block([], small, none, none, none, marks, values, b"", small)
+
+
+def joined(blocks: Sequence[Block]) -> Block:
+    """Blocks without payload as one, in the order of their rows, with the keys that they use."""
+    places: dict[str, int] = {}
+    of_key = []
+    for block in blocks:
+        used = np.unique(block.of_key)
+        place = np.zeros(len(block.keys), np.int32)
+        place[used] = [places.setdefault(block.keys[i], len(places)) for i in used.tolist()]
+        of_key.append(place[block.of_key])
+    columns = [np.concatenate(parts) for parts in zip(*(block[2:7] for block in blocks), strict=True)]
+    row = np.concatenate([block.row for block in blocks])
+    whole = Block(list(places), np.concatenate(of_key), *columns, b"", row)
+    return whole.pick(np.argsort(row, kind="stable")) if len(blocks) > 1 else whole
+
+
+def by_shard(block: Block, shards: int) -> list[tuple[int, Block]]:
+    """The records of each shard that has any, in the order in which they came.
+
+    The payload stays behind; `row` says which rows of it are those of a shard.
+    """
+    of_keys = np.fromiter((shard_of(key, shards) for key in block.keys), np.int32)
+    of_records = of_keys[block.of_key]
+    order = np.argsort(of_records, kind="stable")
+    ends = np.cumsum(np.bincount(of_records, minlength=shards))
+    parts = []
+    for shard, (start, end) in enumerate(zip([0, *ends], ends, strict=False)):
+        if start == end:
+            continue
+        here = np.flatnonzero(of_keys == shard)
+        place = np.empty(len(of_keys), np.int32)
+        place[here] = np.arange(len(here))
+        part = block.pick(order[start:end])
+        keys = [block.keys[i] for i in here.tolist()]
+        parts.append((shard, part._replace(keys=keys, of_key=place[part.of_key], payload=b"")))
+    return parts
+
+
+def shard_of(key: str, shards: int) -> int:
+    """The shard of a key: the same on every machine and in every version."""
+    return zlib.crc32(key.encode()) % shards

@@ -1,0 +1,210 @@
+"""What is kept of a shard <-> bytes; the only module that knows these formats.
+
+To rewrite all states of a shard for a bundle that touched a few of them would cost more than the
+steps. So a shard is kept as a log: each change is a piece that is added, and now and then, when
+half of it is out of date, it is written anew. Beside it stands a head, small, with a token by which
+a process tells whether the shard that it has in memory is the one that was logged.
+
+Pieces: version, kind, serial number, since Beam promises no order in a bag; then
+
+- states: what made them, how many, the columns of the table, the keys;
+- removed keys;
+- records that wait: the number of each, when it is due, and their block;
+- the numbers of records that wait no more.
+"""
+
+import struct
+from collections.abc import Iterable, Iterator
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from beam_rnn.blocks import decode_block, encode_block, split_text
+from beam_rnn.cells import Array
+from beam_rnn.errors import StateError
+from beam_rnn.shard import Change, Shard
+from beam_rnn.table import Maker, Table
+
+PIECE_VERSION = 1
+HEAD_VERSION = 1
+ROWS_IN_A_PIECE = 4096
+"""So many states are in a piece at the most, so that no message of a runner grows too large."""
+SLACK = 1 << 20
+"""A log of so many bytes is not worth being written anew."""
+
+_STATES, _REMOVED, _ARRIVED, _TAKEN = 1, 2, 3, 4
+_PIECE = struct.Struct("<BB6xQ")  # 16 bytes, so that what follows is aligned
+_MADE = struct.Struct("<32sB3xIIIII")
+_HEAD = struct.Struct("<B8s16sIQQQ?q")
+_KERNELS = ("none", "numpy", "fused")
+
+
+class Head(NamedTuple):
+    """What is known of a shard without its log.
+
+    Attributes:
+        token: Random, another at every change.
+        shards: How many shards there are.
+        pieces: How many pieces were ever logged.
+        logged: How many bytes the log has.
+        live: How many it had when it was last written anew.
+        armed: When its timer fires, in microseconds since 1970; None if it is not set.
+    """
+
+    token: bytes
+    shards: int
+    pieces: int
+    logged: int
+    live: int
+    armed: int | None
+
+
+def encode_head(head: Head, fingerprint: bytes) -> bytes:
+    """The head of a shard whose records were read by columns of that fingerprint."""
+    armed = head.armed is not None
+    return _HEAD.pack(HEAD_VERSION, fingerprint, *head[:5], armed, head.armed or 0)
+
+
+def decode_head(data: bytes, fingerprint: bytes, shards: int) -> Head:
+    """The inverse of `encode_head`.
+
+    Raises:
+        StateError: Another version, records that were read by other columns, or another number
+            of shards.
+    """
+    if len(data) != _HEAD.size or data[0] != HEAD_VERSION:
+        raise StateError(
+            f"the stored head of a shard has format version {data[:1].hex() or None}, this "
+            f"beam_rnn reads {HEAD_VERSION}"
+        )
+    _, read_by, *rest, armed, at = _HEAD.unpack(data)
+    head = Head(*rest, at if armed else None)
+    if read_by != fingerprint:
+        raise StateError(
+            f"records wait that were read by columns of fingerprint {read_by.hex()}, those of the "
+            f"model here have {fingerprint.hex()}: start the job without its old state, or go on "
+            "with a model of the same inputs"
+        )
+    if head.shards != shards:
+        raise StateError(
+            f"stored state is in {head.shards} shards, this job has shards={shards}, and would look "
+            f"for the states of keys where they are not: say Predict(shards={head.shards}), or "
+            "start the job without its old state"
+        )
+    return head
+
+
+def encode_change(change: Change, table: Table, serial: int) -> list[bytes]:
+    """The pieces of a change, numbered from `serial` on."""
+    bodies: list[tuple[int, bytes]] = []
+    if change.removed:
+        bodies.append((_REMOVED, _keys(change.removed)))
+    if len(change.taken):
+        bodies.append((_TAKEN, change.taken.astype("<i8").tobytes()))
+    for number in np.unique(table.maker[change.states]).tolist():
+        rows = change.states[table.maker[change.states] == number]
+        bodies += [(_STATES, body) for body in _encode_states(table, number, rows)]
+    for block, number, due in change.arrived:
+        columns = number.astype("<i8").tobytes() + due.astype("<i8").tobytes()
+        header = struct.pack("<Q", len(number))
+        bodies.append((_ARRIVED, b"".join([header, columns, encode_block(block)])))
+    return [
+        _PIECE.pack(PIECE_VERSION, kind, serial + i) + body for i, (kind, body) in enumerate(bodies)
+    ]
+
+
+def replay(pieces: Iterable[bytes], shard: Shard) -> int:
+    """Bring a new shard to where its log ends; gives how many bytes that has.
+
+    Raises:
+        StateError: Another version.
+    """
+    size = 0
+    numbered = []
+    for piece in pieces:
+        if piece[:1] != bytes([PIECE_VERSION]):
+            raise StateError(
+                f"piece of a shard's log has format version {piece[:1].hex() or None}, this "
+                f"beam_rnn reads {PIECE_VERSION}"
+            )
+        size += len(piece)
+        _, kind, serial = _PIECE.unpack_from(piece)
+        numbered.append((serial, kind, piece))
+    taken = []
+    for _, kind, piece in sorted(numbered, key=lambda entry: entry[0]):
+        if kind == _STATES:
+            _decode_states(piece, shard.table)
+        elif kind == _REMOVED:
+            shard.table.drop_states(shard.table.rows(_read_keys(piece, _PIECE.size)))
+        elif kind == _TAKEN:
+            taken.append(np.frombuffer(piece, "<i8", offset=_PIECE.size))
+        else:
+            (n,) = struct.unpack_from("<Q", piece, _PIECE.size)
+            columns = np.frombuffer(piece, "<i8", 2 * n, _PIECE.size + 8)
+            block = decode_block(piece[_PIECE.size + 8 + 16 * n :])
+            shard.restore(block, columns[:n], columns[n:])
+    if taken:
+        shard.forget(np.concatenate(taken))
+    shard.drop_unused_rows()
+    return size
+
+
+def _encode_states(table: Table, maker: int, rows: Array) -> Iterator[bytes]:
+    made = table.makers[maker]
+    replay = table.history.shape[1]
+    for start in range(0, len(rows), ROWS_IN_A_PIECE):
+        part = rows[start : start + ROWS_IN_A_PIECE]
+        kept = replay if table.kept[part].any() else 0
+        header = _MADE.pack(
+            bytes.fromhex(made.digest),
+            _KERNELS.index(made.kernel),
+            made.values,
+            made.outputs,
+            len(part),
+            kept,
+            table.history.shape[2],
+        )
+        columns = [
+            (table.steps[part], "<i8"),
+            (table.first_time[part], "<i8"),
+            (table.time[part], "<i8"),
+            (table.sequence[part], "<i8"),
+            (table.outputs[part, : made.outputs], "<f8"),
+            (table.history[part] if kept else np.zeros(0), "<f8"),
+            (table.kept[part] if kept else np.zeros(0), "<i4"),
+            (table.values[part, : made.values], "<f4"),
+        ]
+        arrays = [np.ascontiguousarray(values, dtype).data for values, dtype in columns]
+        yield b"".join([header, *arrays, _keys([table.keys[row] for row in part.tolist()])])
+
+
+def _decode_states(piece: bytes, table: Table) -> None:
+    digest, kernel, values, outputs, n, replay, inputs = _MADE.unpack_from(piece, _PIECE.size)
+    at = _PIECE.size + _MADE.size
+
+    def take(dtype: str, *shape: int) -> Array:
+        nonlocal at
+        count = int(np.prod(shape))
+        column = np.frombuffer(piece, dtype, count, at) if count else np.zeros(0, dtype)
+        at += column.nbytes
+        return column.reshape(shape)
+
+    place = [take("<i8", n) for _ in range(4)]
+    last_outputs = take("<f8", n, outputs)
+    history = take("<f8", n, replay, inputs)
+    kept = take("<i4", n) if replay else np.zeros(n, np.int32)
+    hidden = take("<f4", n, values)
+    rows = table.rows(_read_keys(piece, at))
+    maker = table.made_by(Maker(digest.hex(), _KERNELS[kernel], values, outputs))
+    table.load(rows, maker, place, hidden, last_outputs, kept, history)
+
+
+def _keys(keys: list[str]) -> bytes:
+    lengths = np.fromiter(map(len, keys), "<u4", len(keys))
+    return b"".join([struct.pack("<I", len(keys)), lengths.tobytes(), "".join(keys).encode()])
+
+
+def _read_keys(data: bytes, at: int) -> list[str]:
+    (count,) = struct.unpack_from("<I", data, at)
+    lengths: Any = np.frombuffer(data, "<u4", count, at + 4)
+    return split_text(data[at + 4 + 4 * count :], lengths)

@@ -1,0 +1,180 @@
+"""The records of many keys that wait for their turn, and which of them have it.
+
+What `beam_rnn.turns.Waiting` does for one key, by the column.
+"""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+from beam_rnn.cells import Array
+from beam_rnn.turns import Order
+
+NOW = np.iinfo(np.int64).min
+"""When a record was due that need not wait: now."""
+
+
+class Held(NamedTuple):
+    """Records that are held, a row each.
+
+    Attributes:
+        number: (records,) int64, in the order in which they came.
+        row: (records,) int64, the row of each one's key.
+        due: (records,) int64, when each is due, in microseconds since 1970.
+        time, sequence, marks, numbers: As in `beam_rnn.blocks.Block`.
+        piece: (records,) int64, which payload each came with.
+        at: (records,) int32, the row of that payload.
+    """
+
+    number: Array
+    row: Array
+    due: Array
+    time: Array
+    sequence: Array
+    marks: Array
+    numbers: Array
+    piece: Array
+    at: Array
+
+    def pick(self, records: Array | slice) -> "Held":
+        """Some of the records, by their places or a mask."""
+        return Held(*(column[records] for column in self))
+
+    def place(self, by: str) -> Array:
+        """Where each stands among those of its key: its number, or its time."""
+        return self.sequence if by == "sequence" else self.time
+
+
+def joined(parts: Sequence[Held]) -> Held:
+    """Records that are held, together."""
+    if len(parts) == 1:
+        return parts[0]
+    return Held(*(np.concatenate(columns) for columns in zip(*parts, strict=True)))
+
+
+class Pending:
+    """The records that wait, of all keys of a shard.
+
+    Args:
+        order: When they have their turn.
+    """
+
+    def __init__(self, order: Order):
+        self._order = order
+        self._parts: list[Held] = []
+        self.earliest: int | None = None
+        """When the first of them is due."""
+
+    def __len__(self) -> int:
+        return sum(len(part.time) for part in self._parts)
+
+    def add(self, held: Held) -> None:
+        """More records."""
+        if len(held.time):
+            self._parts.append(held)
+            first = int(held.due.min())
+            self.earliest = first if self.earliest is None else min(first, self.earliest)
+
+    def all(self) -> Held | None:
+        """All records that wait, as they came; None for none."""
+        if not self._parts:
+            return None
+        self._parts = [joined(self._parts)]
+        return self._parts[0]
+
+    def forget(self, numbers: Array) -> None:
+        """Some of them wait no more."""
+        held = self.all()
+        if held is not None:
+            self._keep(held, np.isin(held.number, numbers, invert=True))
+
+    def turn(self, now: int) -> Held | None:
+        """The records that have their turn now, in the order of their keys and places.
+
+        Those before them are taken too, even if they came with a timestamp that is not due yet,
+        and those whose number follows: a record that is here is never late.
+        """
+        held = self.all()
+        if held is None:
+            return None
+        due = held.due <= now
+        if not due.any():
+            return None
+        if self._order.by == "sequence":
+            return self._take_runs(held, np.isin(held.row, held.row[due]), now)
+        reached = np.full(int(held.row.max()) + 1, NOW)
+        np.maximum.at(reached, held.row[due], held.time[due])
+        taken = held.time <= reached[held.row]
+        self._keep(held, ~taken)
+        return _by_key(held.pick(taken), self._order.by)
+
+    def following(self, rows: Array) -> Held | None:
+        """Of some keys the records whose numbers follow on one another, from the first on."""
+        held = self.all()
+        return None if held is None else self._take_runs(held, np.isin(held.row, rows), None)
+
+    def _take_runs(self, held: Held, candidates: Array, now: int | None) -> Held | None:
+        """Take what is due, or else the first record of each key, and what follows on it."""
+        places = np.flatnonzero(candidates)
+        if not len(places):
+            return None
+        order = np.lexsort((held.sequence[places], held.row[places]))
+        places = places[order]
+        row, number = held.row[places], held.sequence[places]
+        first = np.append(True, row[1:] != row[:-1])
+        breaks = first.copy()
+        breaks[1:] |= number[1:] > number[:-1] + 1
+        runs = np.cumsum(breaks)
+        if now is None:
+            reached = runs[first]
+        else:
+            due = np.flatnonzero(held.due[places] <= now)
+            last = np.append(row[due][1:] != row[due][:-1], True)
+            reached = runs[due[last]]
+        count = np.diff(np.append(np.flatnonzero(first), len(row)))
+        taken = places[runs <= np.repeat(reached, count)]
+        mask = np.zeros(len(held.time), bool)
+        mask[taken] = True
+        self._keep(held, ~mask)
+        return _by_key(held.pick(mask), self._order.by)
+
+    def _keep(self, held: Held, which: Array) -> None:
+        self._parts, self.earliest = [], None
+        if which.any():
+            self.add(held.pick(which))
+
+
+def by_row(held: Held) -> Held:
+    """Records in the order of their keys, those of a key as they came."""
+    row = held.row
+    narrow = row.astype(np.uint16) if row.max(initial=0) < 2**16 else row  # is sorted faster
+    return held.pick(np.argsort(narrow, kind="stable"))
+
+
+def _by_key(held: Held, by: str) -> Held:
+    """Records in the order of their keys, places and bytes; of equal ones the earliest due first.
+
+    The bytes are those of an encoded record: time, number, marks, then each of its numbers.
+    """
+    sorted_by_row = by_row(held)
+    row, place = sorted_by_row.row, sorted_by_row.place(by)
+    if ((place[1:] > place[:-1]) | (row[1:] != row[:-1])).all():
+        return sorted_by_row
+    as_bytes = held.numbers.astype("<f8", copy=False).view(">u8").astype(np.uint64)
+    record = [held.time, held.sequence, held.marks, *as_bytes.T]
+    first = [held.row, held.place(by)]
+    return held.pick(np.lexsort((held.due, *record[::-1], *first[::-1])))
+
+
+def duplicates(held: Held) -> Array:
+    """Whether each record equals the one before it, of records from `Pending`: (records,)."""
+    same = np.zeros(len(held.time), bool)
+    same[1:] = (
+        (held.row[1:] == held.row[:-1])
+        & (held.time[1:] == held.time[:-1])
+        & (held.sequence[1:] == held.sequence[:-1])
+        & (held.marks[1:] == held.marks[:-1])
+        & (held.numbers[1:] == held.numbers[:-1]).all(1)
+    )
+    return same

@@ -1,0 +1,420 @@
+"""A shard: the hidden states of its keys, the records that wait, and the rules of order over both.
+
+What `beam_rnn.stateful.StepKeys` does key by key, for many keys at once; it knows neither Beam nor
+bytes. What changed since it was last asked is a `Change`, for a log.
+"""
+
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from beam_rnn.blocks import Block, ends_of, starts_of
+from beam_rnn.cells import Array
+from beam_rnn.pending import NOW, Held, Pending, by_row, duplicates
+from beam_rnn.records import LateRecord, SequenceGap
+from beam_rnn.shard_stepping import ShardStepper, Stepped
+from beam_rnn.state import KeyState
+from beam_rnn.sweep import Records
+from beam_rnn.table import Table
+from beam_rnn.turns import MILLISECOND, Order
+
+
+class Row(NamedTuple):
+    """A result that is no prediction of a record.
+
+    Attributes:
+        result: The row.
+        due: The Beam timestamp at which it comes out, in microseconds; `NOW` for now.
+        time: Its event time.
+    """
+
+    result: Any
+    due: int
+    time: int
+
+
+class Outcome(NamedTuple):
+    """What came of records.
+
+    Attributes:
+        records: Those that were stepped, of each key in order.
+        keys: The keys.
+        of_key: (records,), the place of each record's key among them.
+        stepped: What came of them.
+        rows: The rest.
+        counts: How many records were what, by the names of the metrics.
+        payloads: The rows in which they came, by `Held.piece`, if they are given back.
+    """
+
+    records: Held
+    keys: list[str]
+    of_key: Array
+    stepped: Stepped
+    rows: list[Row]
+    counts: dict[str, int]
+    payloads: dict[int, bytes]
+
+
+class Change(NamedTuple):
+    """What changed in a shard, and has to be logged.
+
+    Attributes:
+        states: The rows of keys whose states are others now.
+        removed: The keys whose states are gone.
+        arrived: Records that wait: a block, the number of each, and when it is due.
+        taken: The numbers of records that wait no more.
+    """
+
+    states: Array
+    removed: list[str]
+    arrived: list[tuple[Block, Array, Array]]
+    taken: Array
+
+
+class Shard:
+    """The keys of a shard in one window.
+
+    Args:
+        stepper: What steps them.
+        order: When records have their turn.
+        idle_after: A sequence ends after so many microseconds without a record; None for never.
+        end: The end of the window, in microseconds.
+        inputs: How many inputs a record has.
+    """
+
+    def __init__(
+        self, stepper: ShardStepper, order: Order, idle_after: int | None, end: int, inputs: int
+    ):
+        self._stepper = stepper
+        self._order = order
+        self._idle_after = idle_after
+        self._end = end
+        self.table = Table(inputs, stepper.alone.policy.replay)
+        self.pending = Pending(order)
+        self._payloads: dict[int, bytes] = {}
+        self._next_number = 0
+        self._touched: list[Array] = []
+        self._removed: list[str] = []
+        self._arrived: list[tuple[Block, Array, Array]] = []
+        self._taken: list[Array] = []
+
+    def use(self, stepper: ShardStepper) -> None:
+        """Step by this from now on."""
+        self._stepper = stepper
+
+    @property
+    def empty(self) -> bool:
+        """Whether there is nothing to keep."""
+        return not len(self.table)
+
+    def changes(self) -> Change:
+        """What changed since this was last called."""
+        touched = np.unique(np.concatenate(self._touched)) if self._touched else _NO_ROWS
+        touched = touched[self.table.has_state[touched]]
+        taken = np.concatenate(self._taken) if self._taken else _NO_ROWS
+        change = Change(touched, self._removed, self._arrived, taken)
+        self._touched, self._removed, self._arrived, self._taken = [], [], [], []
+        return change
+
+    def everything(self) -> Change:
+        """All that there is, as if it had just come."""
+        arrived = []
+        held = self.pending.all()
+        if held is not None:
+            for piece in np.unique(held.piece).tolist():
+                part = held.pick(held.piece == piece)
+                arrived.append((self._block(part), part.number, part.due))
+        return Change(self.table.with_state(), [], arrived, _NO_ROWS)
+
+    def restore(self, block: Block, number: Array, due: Array) -> None:
+        """Take up records that waited."""
+        self.pending.add(self._held(block, number, due))
+        self._next_number = max(self._next_number, int(number.max()) + 1)
+
+    def forget(self, numbers: Array) -> None:
+        """Some of the records that waited do not any more."""
+        self.pending.forget(numbers)
+        self._payloads_of(_NONE)
+
+    def drop_unused_rows(self) -> None:
+        """Keys that have neither a state nor a record that waits are no keys."""
+        held = self.pending.all()
+        waiting = _NO_ROWS if held is None else held.row
+        used = np.union1d(self.table.with_state(), waiting)
+        taken = np.array([row for row, key in enumerate(self.table.keys) if key], np.int64)
+        self.table.remove(np.setdiff1d(taken, used))
+
+    def start_from(self, key: str, state: KeyState) -> None:
+        """Take up the state of a key, unless it has one."""
+        rows = self.table.rows([key])
+        if not self.table.has_state[rows[0]]:
+            self.table.set_state(int(rows[0]), state)
+            self._touched.append(rows)
+
+    def arrive(self, block: Block) -> Outcome:
+        """Records came: each is stepped, waits, or is late."""
+        number = self._next_number + np.arange(block.records)
+        self._next_number += block.records
+        held = self._held(block, number, block.arrived)
+        if self._order.by == "arrival":
+            held = by_row(held)
+            if (block.arrived == block.arrived[0]).all():
+                held = held._replace(due=np.full(block.records, NOW))
+            return self._step(held, {"records_out_of_order": self._out_of_order(held)}, [])
+        late, found = self._behind(held), []
+        if late.any():
+            of_late = held.pick(late)
+            found = self._late(of_late, self.table.time[of_late.row])
+            block, held = block.pick(~late), held.pick(~late)
+        counts = {"records_late": len(found)}
+        held = held._replace(due=self._due(held.time, block.arrived))
+        self.pending.add(held)
+        taken = self._following(held)
+        waits = np.ones(len(held.number), bool)
+        if taken is not None:
+            waits = np.isin(held.number, taken.number, invert=True)
+            self._taken.append(np.setdiff1d(taken.number, held.number, assume_unique=True))
+        if waits.any():
+            counts["records_buffered"] = int(waits.sum())
+            self._arrived.append((block.pick(waits), held.number[waits], held.due[waits]))
+        if taken is None:
+            return self._nothing(found, counts)
+        taken = taken._replace(due=np.full(len(taken.time), NOW))
+        return self._take(taken, found, counts)
+
+    def advance(self, now: int) -> Outcome:
+        """The watermark is here: all that is due is stepped, and what was idle ends."""
+        outcome = self._take_due(now)
+        rows = self.table.with_state()
+        idle_at = self._idle_at(rows)
+        idle = idle_at <= now
+        self._end_rows(rows[idle], idle_at[idle], "idle", outcome)
+        return outcome
+
+    def close(self) -> Outcome:
+        """The window is at its end: all that waits, then every sequence."""
+        outcome = self._take_due(self._end)
+        rows = self.table.with_state()
+        idle_at = self._idle_at(rows)
+        ends_by_idling = idle_at < _NEVER
+        self._end_rows(rows[ends_by_idling], idle_at[ends_by_idling], "idle", outcome)
+        rest = rows[~ends_by_idling]
+        self._end_rows(rest, np.full(len(rest), self._end), "window", outcome)
+        return outcome
+
+    def to_do(self) -> int | None:
+        """When there is something to do next; None for never."""
+        return self._earliest(self.table.with_state(), 0)
+
+    def to_do_after(self, outcome: Outcome, arrived: int) -> int | None:
+        """When there is something to do for what just came.
+
+        Args:
+            outcome: What came of it.
+            arrived: Its Beam timestamp, in microseconds: the watermark may be there.
+        """
+        return self._earliest(np.unique(outcome.records.row), arrived)
+
+    def _earliest(self, rows: Array, arrived: int) -> int | None:
+        idle_at = self._idle_at(rows, arrived)
+        first = int(idle_at.min(initial=_NEVER))
+        times = [at for at in (self.pending.earliest, first) if at is not None and at < _NEVER]
+        return min(times, default=None)
+
+    def _held(self, block: Block, number: Array, due: Array) -> Held:
+        """The records of a block, and its payload, as they are held."""
+        piece = int(number[0])
+        if block.payload:
+            self._payloads[piece] = block.payload
+        return Held(
+            number,
+            self.table.rows(block.keys)[block.of_key],
+            due,
+            block.time,
+            block.sequence,
+            block.marks,
+            block.numbers,
+            np.full(block.records, piece),
+            block.row,
+        )
+
+    def _block(self, held: Held) -> Block:
+        """Records of one piece as they came."""
+        rows, of_key = np.unique(held.row, return_inverse=True)
+        return Block(
+            [self.table.keys[row] for row in rows.tolist()],
+            of_key.astype(np.int32),
+            held.due,
+            held.time,
+            held.sequence,
+            held.marks,
+            held.numbers,
+            self._payloads.get(int(held.piece[0]), b""),
+            held.at,
+        )
+
+    def _due(self, time: Array, arrived: Array) -> Array:
+        """When records are due; at the end of the window at the latest."""
+        end = self._end // MILLISECOND * MILLISECOND
+        return np.minimum(self._order.due_at(time, arrived), end)
+
+    def _place(self, rows: Array) -> Array:
+        """Where the states of keys are: their number, or their time."""
+        return (self.table.sequence if self._order.by == "sequence" else self.table.time)[rows]
+
+    def _behind(self, held: Held) -> Array:
+        """Which records the states have passed: (records,)."""
+        return self.table.has_state[held.row] & (held.place(self._order.by) <= self._place(held.row))
+
+    def _late(self, held: Held, reached: Array) -> list[Row]:
+        """The rows of late records, whose keys had reached those times."""
+        return [
+            Row(LateRecord(self.table.keys[row], time, before - time, numbers, sequence), at, time)
+            for row, time, before, numbers, sequence, at in zip(
+                held.row.tolist(),
+                held.time.tolist(),
+                reached.tolist(),
+                held.numbers.tolist(),
+                held.sequence.tolist(),
+                held.due.tolist(),
+                strict=True,
+            )
+        ]
+
+    def _following(self, held: Held) -> Held | None:
+        """By number: the records of keys whose next number came, and what follows on it."""
+        if self._order.by != "sequence":
+            return None
+        has_state = self.table.has_state[held.row]
+        is_next = has_state & (held.sequence == self.table.sequence[held.row] + 1)
+        return self.pending.following(held.row[is_next]) if is_next.any() else None
+
+    def _out_of_order(self, held: Held) -> int:
+        """How many records came after later ones of their key."""
+        has_state = self.table.has_state[held.row]
+        before = np.where(has_state, self.table.time[held.row], 0)
+        before[1:] = np.where(held.row[1:] == held.row[:-1], held.time[:-1], before[1:])
+        return int((held.time < before).sum())
+
+    def _take_due(self, now: int) -> Outcome:
+        """Step all that is due now."""
+        held = self.pending.turn(now)
+        if held is None:
+            return self._nothing([], {})
+        self._taken.append(held.number)
+        held = held._replace(due=np.minimum(held.due, now))
+        return self._take(held, [], {})
+
+    def _take(self, held: Held, found: list[Row], counts: dict[str, int]) -> Outcome:
+        """Step records that have their turn, in order."""
+        same = duplicates(held)
+        if same.any():
+            counts["records_duplicate"] = int(same.sum())
+            held = held.pick(~same)
+        late = self._behind(held)
+        reached = self.table.time[held.row]
+        if self._order.by == "sequence":
+            again = np.zeros(len(held.time), bool)
+            again[1:] = (held.row[1:] == held.row[:-1]) & (held.sequence[1:] == held.sequence[:-1])
+            again &= ~late
+            first = np.maximum.accumulate(np.where(again, 0, np.arange(len(again))))
+            reached = np.where(again, held.time[first], reached)
+            late |= again
+        if late.any():
+            found += self._late(held.pick(late), reached[late])
+            counts["records_late"] = len(found)
+            held = held.pick(~late)
+        if self._order.by == "sequence":
+            gaps = self._gaps(held)
+            counts["sequence_gaps"] = len(gaps)
+            found += gaps
+        return self._step(held, counts, found)
+
+    def _gaps(self, held: Held) -> list[Row]:
+        """The numbers that did not come before records that are stepped."""
+        before = np.where(
+            self.table.has_state[held.row], self.table.sequence[held.row], held.sequence - 1
+        )
+        same_key = held.row[1:] == held.row[:-1]
+        before[1:] = np.where(same_key, held.sequence[:-1], before[1:])
+        return [
+            Row(
+                SequenceGap(
+                    self.table.keys[held.row[i]],
+                    int(held.time[i]),
+                    int(before[i]) + 1,
+                    int(held.sequence[i]) - 1,
+                ),
+                int(held.due[i]),
+                int(held.time[i]),
+            )
+            for i in np.flatnonzero(held.sequence > before + 1).tolist()
+        ]
+
+    def _step(self, held: Held, counts: dict[str, int], found: list[Row]) -> Outcome:
+        """Step records, those of a key one after another."""
+        if not len(held.time):
+            return self._nothing(found, counts)
+        first = np.append(True, held.row[1:] != held.row[:-1])
+        rows = held.row[first]
+        of_key = np.cumsum(first) - 1
+        keys = [self.table.keys[row] for row in rows.tolist()]
+        records = Records(
+            np.diff(np.append(np.flatnonzero(first), len(first))),
+            held.time,
+            held.sequence,
+            starts_of(held.marks),
+            ends_of(held.marks),
+            held.numbers,
+        )
+        stepped = self._stepper.step(self.table, keys, rows, records)
+        self._touched.append(rows)
+        found += [
+            Row(step.result, int(held.due[step.record]), step.time) for step in stepped.others
+        ]
+        return Outcome(held, keys, of_key, stepped, found, counts, self._payloads_of(held))
+
+    def _nothing(self, found: list[Row], counts: dict[str, int]) -> Outcome:
+        """What came of records of which none was stepped."""
+        return Outcome(_NONE, [], _NO_ROWS, _NOT_STEPPED, found, counts, {})
+
+    def _payloads_of(self, held: Held) -> dict[int, bytes]:
+        """The payloads of records; those of which no record waits are forgotten here."""
+        if not self._payloads:
+            return {}
+        waiting = self.pending.all()
+        kept = set() if waiting is None else set(np.unique(waiting.piece).tolist())
+        here = {piece: self._payloads[piece] for piece in np.unique(held.piece).tolist()}
+        self._payloads = {p: data for p, data in self._payloads.items() if p in kept}
+        return here
+
+    def _idle_at(self, rows: Array, arrived: int = 0) -> Array:
+        """When the sequences of keys end if no record comes; `_NEVER` if their window does."""
+        if self._idle_after is None:
+            return np.full(len(rows), _NEVER)
+        at = self._order.due_at(self.table.time[rows] + self._idle_after, arrived)
+        return np.where(at <= self._end, at, _NEVER)
+
+    def _end_rows(self, rows: Array, at: Array, reason: str, outcome: Outcome) -> None:
+        """End the sequences of keys, and remove their states."""
+        for row, due in zip(rows.tolist(), at.tolist(), strict=True):
+            state = self.table.state(row)
+            assert state is not None, "only states end"
+            for step in self._stepper.alone.end_state(self.table.keys[row], state, reason):
+                outcome.rows.append(Row(step.result, due, step.time))
+        if len(rows):
+            self._removed += [self.table.keys[row] for row in rows.tolist()]
+            counted = outcome.counts.get("states_evicted", 0)
+            outcome.counts["states_evicted"] = counted + len(rows)
+            held = self.pending.all()
+            waiting = _NO_ROWS if held is None else held.row
+            self.table.drop_states(rows)
+            self.table.remove(np.setdiff1d(rows, waiting))
+
+
+_NEVER = np.iinfo(np.int64).max
+_NO_ROWS = np.zeros(0, np.int64)
+_NONE = Held(*[_NO_ROWS] * 6, np.zeros((0, 1)), _NO_ROWS, _NO_ROWS)
+_NOT_STEPPED = Stepped(
+    np.zeros(0, np.int16), _NO_ROWS, np.zeros((0, 1)), np.zeros((0, 0), np.float32), []
+)

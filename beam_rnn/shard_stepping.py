@@ -1,0 +1,227 @@
+"""The keys of a shard, stepped as one matrix through their next records.
+
+What `beam_rnn.stepping.Stepper` does key by key, with the same bits. Keys for which there is
+something to decide, a model that changed or numbers out of range, are left to it.
+"""
+
+import time as clock
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+from beam_rnn.cells import Array
+from beam_rnn.model import Model
+from beam_rnn.records import Prediction
+from beam_rnn.state import decode_state, encode_records, encode_state
+from beam_rnn.stepping import SWEPT_AT_MOST, Step, Stepper
+from beam_rnn.sweep import Records, sweep
+from beam_rnn.table import Maker, Table
+
+NOBODY = -1
+
+
+class Stepped(NamedTuple):
+    """What came of records.
+
+    Attributes:
+        maker: (records,) int16, which of the table's makers made each prediction; `NOBODY` where
+            there is none.
+        step: (records,), which step of its sequence each was.
+        outputs: (records, outputs) float64; as many as the maker has.
+        values: (records, state_size) float32, the hidden state after each, if it is shown; as
+            many as the maker has.
+        others: The rest: sequences that ended, dead letters, and with emit="last" predictions.
+    """
+
+    maker: Array
+    step: Array
+    outputs: Array
+    values: Array
+    others: list[Step]
+
+
+class ShardStepper:
+    """Steps the keys of a table.
+
+    Args:
+        stepper: What steps a key alone.
+    """
+
+    def __init__(self, stepper: Stepper):
+        self.alone = stepper
+        self._policy = stepper.policy
+
+    def step(
+        self, table: Table, keys: Sequence[str], rows: Array, records: Records
+    ) -> Stepped:
+        """Step keys through their next records.
+
+        Args:
+            table: Where their states are.
+            keys: The keys.
+            rows: (keys,), the row of each.
+            records: Their records, in order.
+        """
+        started = clock.perf_counter()
+        model = self.alone.library.newest
+        makers = {_made_by(table, model): model}
+        begun = table.steps[rows] > 0
+        own = ~begun | (table.maker[rows] == next(iter(makers)))
+        if self._policy.on_model_change == "keep":
+            for number in np.unique(table.maker[rows[~own]]).tolist():
+                digest, kernel, *_ = table.makers[number]
+                makers[number] = self.alone.library.made_by(digest, kernel)
+            of_keys = np.where(begun, table.maker[rows], next(iter(makers)))
+        else:
+            of_keys = np.where(own, next(iter(makers)), NOBODY)
+        stepped = self._nothing(table, len(records.time))
+        alone = 0
+        for at, of_key, counts in _parts(records.counts):
+            for number in np.unique(of_keys[of_key]).tolist():
+                here = of_keys[of_key] == number
+                if here.all():
+                    part = at, of_key, counts
+                else:
+                    part = at[np.repeat(here, counts)], of_key[here], counts[here]
+                if number == NOBODY:
+                    alone += int(part[2].sum())
+                    self._step_alone(table, keys, rows, records, *part, stepped)
+                else:
+                    alone += self._sweep(
+                        table, number, makers[number], keys, rows, records, *part, stepped
+                    )
+        self.alone.count(len(records.time) - alone, started)
+        return stepped
+
+    def _nothing(self, table: Table, records: int) -> Stepped:
+        """What came of records, to be filled in."""
+        with_state = self._policy.with_state
+        return Stepped(
+            np.full(records, NOBODY, np.int16),
+            np.zeros(records, np.int64),
+            np.zeros((records, table.outputs.shape[1])),
+            np.zeros((records * with_state, table.values.shape[1]), np.float32),
+            [],
+        )
+
+    def _sweep(
+        self,
+        table: Table,
+        number: int,
+        model: Model,
+        keys: Sequence[str],
+        rows: Array,
+        records: Records,
+        at: Array | slice,
+        of_key: Array,
+        counts: Array,
+        stepped: Stepped,
+    ) -> int:
+        """Sweep some keys' next records; gives how many were stepped alone after all."""
+        part = Records(counts, *(column[at] for column in records[1:]))
+        here = rows[of_key]
+        names = keys if len(of_key) == len(keys) else [keys[i] for i in of_key.tolist()]
+        before = table.standing(here, table.makers[number])
+        swept = sweep(model, names, before, part, self._policy.idle_after)
+        left = swept.left
+        if len(left):
+            good = np.ones(len(here), bool)
+            good[left] = False
+            at = np.arange(len(records.time))[at]
+            of_left = np.repeat(~good, counts)
+            self._step_alone(
+                table, keys, rows, records, at[of_left], of_key[~good], counts[~good], stepped
+            )
+            again = at[~of_left], of_key[good], counts[good]
+            alone = int(of_left.sum())
+            if not good.any():
+                return alone
+            return alone + self._sweep(
+                table, number, model, keys, rows, records, *again, stepped
+            )
+        table.put(here, number, swept.after)
+        if self._policy.replay:
+            table.keep_inputs(here, counts, part.inputs)
+        if self._policy.emit == "every":
+            stepped.maker[at] = number
+            stepped.step[at] = swept.step
+            stepped.outputs[at, : swept.outputs.shape[1]] = swept.outputs
+            if self._policy.with_state:
+                stepped.values[at, : swept.packed.shape[1]] = swept.values(slice(None))
+        if swept.ended.reason:
+            of_part = np.arange(len(records.time))[at]
+            for steps in self.alone.ended_in_sweep(names, model, before, part, swept):
+                stepped.others.extend(
+                    step._replace(record=int(of_part[step.record])) for step in steps
+                )
+        return 0
+
+    def _step_alone(
+        self,
+        table: Table,
+        keys: Sequence[str],
+        rows: Array,
+        records: Records,
+        at: Array | slice,
+        of_key: Array,
+        counts: Array,
+        stepped: Stepped,
+    ) -> None:
+        """Step keys one by one."""
+        at = np.arange(len(records.time))[at]
+        start = 0
+        for i, n in zip(of_key.tolist(), counts.tolist(), strict=True):
+            places = at[start : start + n]
+            start += n
+            encoded = encode_records(
+                records.time[places],
+                records.sequence[places],
+                records.inputs[places],
+                starts=records.starts[places],
+                ends=records.ends[places],
+            )
+            before = table.state(rows[i])
+            data = None if before is None else encode_state(before)
+            after, steps = self.alone.step(keys[i], data, encoded)
+            table.set_state(rows[i], None if after is None else decode_state(after))
+            for step in steps:
+                place = int(places[step.record])
+                if isinstance(step.result, Prediction) and self._policy.emit == "every":
+                    _fill(table, stepped, place, step.result)
+                else:
+                    stepped.others.append(step._replace(record=place))
+
+
+def _made_by(table: Table, model: Model) -> int:
+    size = model.network.state_size
+    return table.made_by(Maker(model.digest, model.kernel, size, model.outputs))
+
+
+def _fill(table: Table, stepped: Stepped, place: int, row: Prediction) -> None:
+    """A prediction of a key that was stepped alone."""
+    made = next(i for i, m in enumerate(table.makers) if m[:2] == (row.model, row.kernel) and m[3])
+    stepped.maker[place] = made
+    stepped.step[place] = row.step
+    stepped.outputs[place, : len(row.outputs)] = row.outputs
+    if row.state:
+        values = np.frombuffer(row.state, np.float32)
+        stepped.values[place, : len(values)] = values
+
+
+def _parts(counts: Array) -> Iterator[tuple[Array | slice, Array, Array]]:
+    """All records, in parts of which no one is too large; of each key the first records first.
+
+    Gives the places of the records, the keys that have any, and how many each has.
+    """
+    total = int(counts.sum())
+    if total <= SWEPT_AT_MOST:
+        yield slice(None), np.arange(len(counts)), counts
+        return
+    key = np.repeat(np.arange(len(counts)), counts)
+    turn = np.arange(total) - (np.cumsum(counts) - counts)[key]  # 0 for the first of a key, ...
+    order = np.argsort(turn, kind="stable")
+    for start in range(0, total, SWEPT_AT_MOST):
+        at = np.sort(order[start : start + SWEPT_AT_MOST])
+        of_key, here = np.unique(key[at], return_counts=True)
+        yield at, of_key, here

@@ -1,0 +1,304 @@
+"""The stateful DoFn of shards: Beam's cells and timers around the shards that a process remembers.
+
+State cells, timers and their names are contracts: a running job finds its state by them.
+"""
+
+import os
+import threading
+import time as clock
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Any, Protocol
+from uuid import uuid4
+
+import apache_beam as beam
+from apache_beam.coders import BytesCoder
+from apache_beam.metrics import Metrics
+from apache_beam.pvalue import TaggedOutput
+from apache_beam.transforms.timeutil import TimeDomain
+from apache_beam.transforms.userstate import (
+    BagStateSpec,
+    ReadModifyWriteStateSpec,
+    TimerSpec,
+    on_timer,
+)
+from apache_beam.utils.timestamp import Timestamp
+from apache_beam.utils.windowed_value import WindowedValue
+
+from beam_rnn.blocks import decode_block, states_to_start_from
+from beam_rnn.errors import ConfigurationError
+from beam_rnn.journal import SLACK, Head, decode_head, encode_change, encode_head, replay
+from beam_rnn.pending import NOW
+from beam_rnn.records import INVALID, EndedSequence, InvalidRecord, LateRecord, SequenceGap
+from beam_rnn.shard import Outcome, Shard
+from beam_rnn.shard_stepping import ShardStepper
+from beam_rnn.state import decode_state
+from beam_rnn.stateful import ENDED, GAPS, LATE
+from beam_rnn.stepping import PredictSteps
+from beam_rnn.table import Table
+from beam_rnn.turns import MILLISECOND, Order
+
+HEAD = ReadModifyWriteStateSpec("head", BytesCoder())
+LOG = BagStateSpec("log", BytesCoder())
+DUE = TimerSpec("due", TimeDomain.WATERMARK)
+END = TimerSpec("end", TimeDomain.WATERMARK)
+
+FORGOTTEN_AFTER = 600.0
+"""A shard that was not used for so many seconds is elsewhere, or can be read again."""
+
+
+class Remembered:
+    """The shards that this process has in memory, each with the token of its last change.
+
+    A shard is taken out while it is used. It is trusted only if its token is the one in the state:
+    after a bundle that failed, a crash, or a time at another worker it is not, and the shard is
+    read from its log.
+    """
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._shards: dict[Any, tuple[bytes, Shard, float]] = {}  # by use, the oldest first
+
+    def take(self, which: Any, token: bytes) -> Shard | None:
+        """The shard, if it is the one of that token."""
+        with self._lock:
+            found, shard, _ = self._shards.pop(which, (b"", None, 0.0))
+        return shard if found == token else None
+
+    def put(self, which: Any, token: bytes, shard: Shard) -> None:
+        """Remember a shard."""
+        now = clock.monotonic()
+        with self._lock:
+            self._shards.pop(which, None)
+            self._shards[which] = token, shard, now
+            while now - next(iter(self._shards.values()))[2] > FORGOTTEN_AFTER:
+                del self._shards[next(iter(self._shards))]
+
+    def forget_all(self) -> None:
+        """As a new process would begin."""
+        with self._lock:
+            self._shards.clear()
+
+
+REMEMBERED = Remembered()
+
+
+class Emission(Protocol):
+    """Makes elements of predictions; it is pickled to get to a worker."""
+
+    def __call__(self, outcome: Outcome, table: Table) -> Iterable[tuple[Any, int]]:
+        """Elements, and when each was due; `NOW` for now."""
+
+
+class StepShards(beam.DoFn):
+    """Steps the keys of a shard, all that are in a block as one matrix.
+
+    What `beam_rnn.stateful.StepKeys` does for a key, with the same timers and the same bits. The
+    state of a shard is a log, to which each block adds what it changed: see `beam_rnn.journal`.
+
+    Args:
+        source: What steps.
+        order: When records have their turn.
+        idle_after: A sequence ends after so many microseconds without a record; None for never.
+        shards: How many shards there are.
+        emission: What elements are made of the predictions.
+    """
+
+    def __init__(
+        self,
+        source: PredictSteps,
+        order: Order,
+        idle_after: int | None,
+        shards: int,
+        emission: Emission,
+        *,
+        at_event_time: bool = False,
+    ):
+        self._source = source
+        self._order = order
+        self._idle_after = idle_after
+        self._shards = shards
+        self._emission = emission
+        self._at_event_time = at_event_time
+        self._id = uuid4().hex  # of the shards in memory; nothing that is stored knows it
+
+    def setup(self) -> None:
+        """Makes the stepper: loads the model."""
+        self._stepper = ShardStepper(self._source.stepper())
+        self._columns = self._stepper.alone.columns
+        if self._order.by == "sequence" and self._columns.sequence is None:
+            raise ConfigurationError(
+                "order='sequence' needs a model trained with Columns(sequence=...), got "
+                f"{self._columns}"
+            )
+
+    def start_bundle(self) -> None:
+        """Looks for a newer model, if it is time."""
+        self._stepper.alone.refresh()
+
+    def process(
+        self,
+        element: tuple[str, bytes],
+        timestamp: Any = beam.DoFn.TimestampParam,
+        window: Any = beam.DoFn.WindowParam,
+        head: Any = beam.DoFn.StateParam(HEAD),
+        log: Any = beam.DoFn.StateParam(LOG),
+        due: Any = beam.DoFn.TimerParam(DUE),
+        end: Any = beam.DoFn.TimerParam(END),
+        models: Iterable[tuple[str, str]] = (),
+    ) -> Iterator[Any]:
+        """A block of checked records in; each is stepped, waits for its turn, or is late."""
+        if models:
+            self._stepper.alone.use(path for _, path in models)
+        key, data = element
+        cells = _Cells(head, log, due, window)
+        shard, before = self._open(key, cells)
+        if before is None:
+            end.set(window.max_timestamp())
+        start = states_to_start_from(data)
+        if start is not None:
+            shard.start_from(start[0], decode_state(start[1]))
+            self._close(key, shard, before, cells, None)
+            return
+        outcome = shard.arrive(decode_block(data))
+        to_do = shard.to_do_after(outcome, int(timestamp.micros))
+        if before is not None and before.armed is not None and to_do is not None:
+            to_do = min(to_do, before.armed)
+        elif to_do is None and before is not None:
+            to_do = before.armed
+        self._close(key, shard, before, cells, to_do)
+        yield from self._emitted(outcome, shard, window)
+
+    @on_timer(DUE)
+    def on_due(
+        self,
+        key: Any = beam.DoFn.KeyParam,
+        fired: Any = beam.DoFn.TimestampParam,
+        window: Any = beam.DoFn.WindowParam,
+        head: Any = beam.DoFn.StateParam(HEAD),
+        log: Any = beam.DoFn.StateParam(LOG),
+        due: Any = beam.DoFn.TimerParam(DUE),
+    ) -> Iterator[Any]:
+        """The watermark has passed the earliest thing to do."""
+        cells = _Cells(head, log, due, window)
+        shard, before = self._open(key, cells)
+        if before is None:  # the window ended before
+            return
+        outcome = shard.advance(int(fired.micros))
+        self._close(key, shard, before, cells, shard.to_do(), fired=True)
+        yield from self._emitted(outcome, shard, window)
+
+    @on_timer(END)
+    def on_end(
+        self,
+        key: Any = beam.DoFn.KeyParam,
+        window: Any = beam.DoFn.WindowParam,
+        head: Any = beam.DoFn.StateParam(HEAD),
+        log: Any = beam.DoFn.StateParam(LOG),
+        due: Any = beam.DoFn.TimerParam(DUE),
+    ) -> Iterator[Any]:
+        """The watermark has passed the end of the window: all that waits, then every sequence."""
+        cells = _Cells(head, log, due, window)
+        shard, before = self._open(key, cells)
+        if before is None:
+            return
+        outcome = shard.close()
+        cells.clear()
+        yield from self._emitted(outcome, shard, window)
+
+    def _open(self, key: str, cells: "_Cells") -> tuple[Shard, Head | None]:
+        """The shard, and what was known of it; None if there was none."""
+        data = cells.head.read()
+        if data is None:
+            return self._new(cells.end), None
+        head = decode_head(data, self._columns.fingerprint, self._shards)
+        shard = REMEMBERED.take((self._id, key, cells.window), head.token)
+        if shard is not None:
+            shard.use(self._stepper)
+            return shard, head
+        shard = self._new(cells.end)
+        replay(cells.log.read(), shard)
+        return shard, head
+
+    def _new(self, end: int) -> Shard:
+        inputs = len(self._columns.inputs)
+        return Shard(self._stepper, self._order, self._idle_after, end, inputs)
+
+    def _close(
+        self,
+        key: str,
+        shard: Shard,
+        before: Head | None,
+        cells: "_Cells",
+        armed: int | None,
+        *,
+        fired: bool = False,
+    ) -> None:
+        """Log what changed, arm the timer, and remember the shard."""
+        change = shard.changes()
+        if shard.empty and armed is None:
+            if before is not None:
+                cells.clear()
+            return
+        serial, logged, live = (0, 0, 0) if before is None else before[2:5]
+        pieces = encode_change(change, shard.table, serial)
+        logged += sum(map(len, pieces))
+        if logged > 2 * live + SLACK:
+            cells.log.clear()
+            pieces = encode_change(shard.everything(), shard.table, serial)
+            live = logged = sum(map(len, pieces))
+        for piece in pieces:
+            cells.log.add(piece)
+        if armed is not None and (fired or before is None or before.armed != armed):
+            armed = min(armed, cells.end // MILLISECOND * MILLISECOND)
+            cells.due.set(Timestamp(micros=armed))
+        head = Head(os.urandom(16), self._shards, serial + len(pieces), logged, live, armed)
+        cells.head.write(encode_head(head, self._columns.fingerprint))
+        REMEMBERED.put((self._id, key, cells.window), head.token, shard)
+
+    def _emitted(self, outcome: Outcome, shard: Shard, window: Any) -> Iterator[Any]:
+        """What came of records, on the outputs where it belongs, at its timestamps."""
+        for name, count in outcome.counts.items():
+            if count:
+                Metrics.counter("beam_rnn", name).inc(count)
+        windows = (window,)
+        stamps: dict[int, Timestamp] = {}
+
+        def at(element: Any, micros: int) -> Any:
+            if micros == NOW:
+                return element
+            stamp = stamps.get(micros)
+            if stamp is None:
+                stamp = stamps[micros] = Timestamp(micros=micros)
+            return WindowedValue(element, stamp, windows)
+
+        for element, due in self._emission(outcome, shard.table):
+            yield at(element, element.time if self._at_event_time else due)
+        for row in outcome.rows:
+            tag = _TAGS.get(type(row.result))
+            by_event_time = self._at_event_time and not isinstance(
+                row.result, (LateRecord, SequenceGap)
+            )
+            result = at(row.result, row.time if by_event_time else row.due)
+            yield result if tag is None else TaggedOutput(tag, result)
+
+
+_TAGS: dict[type, str] = {
+    InvalidRecord: INVALID,
+    EndedSequence: ENDED,
+    LateRecord: LATE,
+    SequenceGap: GAPS,
+}
+
+
+class _Cells:
+    """The state cells of a shard and window, and its timer."""
+
+    def __init__(self, head: Any, log: Any, due: Any, window: Any):
+        self.head, self.log, self.due, self.window = head, log, due, window
+        self.end = int(window.max_timestamp().micros)
+
+    def clear(self) -> None:
+        """Remove all."""
+        self.head.clear()
+        self.log.clear()
+        self.due.clear()

@@ -1,0 +1,239 @@
+"""The hidden states of many keys in memory, a row each, so that they can be stepped as one matrix.
+
+A row outlives its key's state where records of the key still wait; rows of keys that are gone are
+taken by new ones.
+"""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+from beam_rnn.cells import Array
+from beam_rnn.state import KeyState
+from beam_rnn.sweep import Standing
+
+_FIRST_ROWS = 64
+_GROWTH = 1.5
+
+
+class Maker(NamedTuple):
+    """What computed a state, and how many numbers that has.
+
+    Attributes:
+        digest: The model.
+        kernel: "numpy" or "fused"; "none" if nothing did.
+        values: The size of its hidden state.
+        outputs: How many outputs it has.
+    """
+
+    digest: str
+    kernel: str
+    values: int
+    outputs: int
+
+
+class Table:
+    """Hidden states, a row a key; a column is an array of which row i belongs to key i.
+
+    Args:
+        inputs: How many inputs a record has.
+        replay: How many of the last inputs are kept.
+
+    Attributes:
+        keys: The key of each row.
+        has_state: Whether it has a state, and not a row alone.
+        maker: Which of `makers` made it.
+        steps, first_time, time, sequence, values, outputs: As in `KeyState`; `values` and
+            `outputs` are as wide as those of the largest maker.
+        kept: How many of its last inputs are kept.
+        history: (rows, replay, inputs), the last inputs; the latest stand at the end.
+    """
+
+    def __init__(self, inputs: int, replay: int):
+        self.makers: list[Maker] = []
+        self.keys: list[str] = []
+        self._rows: dict[str, int] = {}
+        self._free: list[int] = []
+        self.has_state = np.zeros(0, bool)
+        self.maker = np.zeros(0, np.int16)
+        self.steps = np.zeros(0, np.int64)
+        self.first_time = np.zeros(0, np.int64)
+        self.time = np.zeros(0, np.int64)
+        self.sequence = np.zeros(0, np.int64)
+        self.values = np.zeros((0, 0), np.float32)
+        self.outputs = np.zeros((0, 0))
+        self.kept = np.zeros(0, np.int32)
+        self.history = np.zeros((0, replay, inputs))
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    def rows(self, keys: Sequence[str]) -> Array:
+        """The row of each key; those that have none are given one, without a state."""
+        found = self._rows
+        rows = list(map(found.get, keys))
+        if None in rows:
+            for i, row in enumerate(rows):
+                if row is None:
+                    rows[i] = self._add(keys[i])
+        return np.array(rows, np.int64)
+
+    def made_by(self, maker: Maker) -> int:
+        """The number of a maker; the columns are made wide enough for its states."""
+        if maker not in self.makers:
+            self.makers.append(maker)
+            wide = [max(sizes) for sizes in zip(*(made[2:] for made in self.makers), strict=True)]
+            self.values = _widened(self.values, wide[0])
+            self.outputs = _widened(self.outputs, wide[1])
+        return self.makers.index(maker)
+
+    def standing(self, rows: Array, maker: Maker) -> Standing:
+        """Where keys are, as a sweep takes it."""
+        return Standing(
+            self.steps[rows],
+            self.first_time[rows],
+            self.time[rows],
+            self.sequence[rows],
+            self.values[:, : maker.values][rows],
+            self.outputs[:, : maker.outputs][rows],
+        )
+
+    def put(self, rows: Array, maker: int, after: Standing) -> None:
+        """Where keys are now."""
+        self.has_state[rows] = True
+        self.maker[rows] = maker
+        self.steps[rows] = after.steps
+        self.first_time[rows] = after.first_time
+        self.time[rows] = after.time
+        self.sequence[rows] = after.sequence
+        self.values[rows, : after.values.shape[1]] = after.values
+        self.outputs[rows, : after.outputs.shape[1]] = after.outputs
+
+    def load(
+        self,
+        rows: Array,
+        maker: int,
+        place: Sequence[Array],
+        values: Array,
+        outputs: Array,
+        kept: Array,
+        history: Array,
+    ) -> None:
+        """Let these be the states of keys; `place` is steps, first_time, time and sequence."""
+        self.put(rows, maker, Standing(*place, values, outputs))
+        here, stored = self.history.shape[1], history.shape[1]
+        fewer = min(here, stored)
+        self.kept[rows] = np.minimum(kept, fewer)
+        self.history[rows, here - fewer :] = history[:, stored - fewer :]
+
+    def keep_inputs(self, rows: Array, counts: Array, inputs: Array) -> None:
+        """Keep the last inputs of keys that were stepped.
+
+        Args:
+            rows: The rows of the keys, whose states are those after their records.
+            counts: (rows,), how many records of each there were.
+            inputs: (records, inputs), those of the first key, then those of the second, ...
+        """
+        replay = self.history.shape[1]
+        steps = self.steps[rows]
+        here = np.minimum(steps, counts)  # of the sequence that goes on
+        before = np.where(steps > counts, self.kept[rows], 0)
+        back = np.arange(replay)[::-1]  # how many records before the last one
+        is_new = back < here[:, np.newaxis]
+        new = inputs[np.maximum(np.cumsum(counts)[:, np.newaxis] - 1 - back, 0)]
+        old_place = np.minimum(replay - 1 - back + here[:, np.newaxis], replay - 1)
+        old = self.history[rows[:, np.newaxis], old_place]
+        self.history[rows] = np.where(is_new[..., np.newaxis], new, old)
+        self.kept[rows] = np.minimum(here + before, replay)
+
+    def state(self, row: int) -> KeyState | None:
+        """The state of a key."""
+        if not self.has_state[row]:
+            return None
+        maker = self.makers[self.maker[row]]
+        steps = int(self.steps[row])
+        begun = steps > 0
+        replay = self.history.shape[1]
+        return KeyState(
+            maker.digest,
+            maker.kernel,
+            steps,
+            int(self.first_time[row]),
+            int(self.time[row]),
+            int(self.sequence[row]),
+            self.values[row, : maker.values * begun].copy(),
+            self.outputs[row, : maker.outputs * begun].copy(),
+            self.history[row, replay - self.kept[row] :].ravel(),
+        )
+
+    def set_state(self, row: int, state: KeyState | None) -> None:
+        """Let this be the state of a key."""
+        if state is None:
+            self.drop_states(np.array([row]))
+            return
+        maker = Maker(state.digest, state.kernel, len(state.values), len(state.outputs))
+        if not state.steps:  # nothing of it but its place
+            maker = next((made for made in self.makers if made[:2] == maker[:2]), maker)
+        self.maker[row] = self.made_by(maker)
+        self.has_state[row] = True
+        self.steps[row], self.first_time[row] = state.steps, state.first_time
+        self.time[row], self.sequence[row] = state.time, state.sequence
+        self.values[row, : len(state.values)] = state.values
+        self.outputs[row, : len(state.outputs)] = state.outputs
+        _, replay, inputs = self.history.shape
+        kept = state.history.reshape(-1, inputs)[-replay:] if replay else self.history[0, :0]
+        self.kept[row] = len(kept)
+        self.history[row, replay - len(kept) :] = kept
+
+    def with_state(self) -> Array:
+        """The rows that have a state."""
+        return np.flatnonzero(self.has_state)
+
+    def drop_states(self, rows: Array) -> None:
+        """Let keys have no state."""
+        self.has_state[rows] = False
+        self.steps[rows] = 0
+        self.kept[rows] = 0
+
+    def remove(self, rows: Array) -> None:
+        """Forget keys."""
+        self.drop_states(rows)
+        for row in rows.tolist():
+            del self._rows[self.keys[row]]
+            self.keys[row] = ""
+        self._free += rows.tolist()
+
+    def _add(self, key: str) -> int:
+        """A row for a key; twice the same key is one."""
+        known = self._rows.get(key)
+        if known is not None:
+            return known
+        if self._free:
+            row = self._free.pop()
+            self.keys[row] = key
+        else:
+            row = len(self.keys)
+            self.keys.append(key)
+            if row >= len(self.has_state):
+                self._grow(max(_FIRST_ROWS, int(row * _GROWTH)))
+        self._rows[key] = row
+        return row
+
+    def _grow(self, rows: int) -> None:
+        """Room for so many rows."""
+        for name in ("has_state", "maker", "steps", "first_time", "time", "sequence", "values",
+                     "outputs", "kept", "history"):  # fmt: skip
+            column = getattr(self, name)
+            wider = np.zeros((rows, *column.shape[1:]), column.dtype)
+            wider[: len(column)] = column
+            setattr(self, name, wider)
+
+
+def _widened(column: Array, width: int) -> Array:
+    """A column of at least so many numbers a row."""
+    if column.shape[1] >= width:
+        return column
+    wider = np.zeros((len(column), width), column.dtype)
+    wider[:, : column.shape[1]] = column
+    return wider
