@@ -1,11 +1,12 @@
 """Predictions of a shard as rows."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from itertools import repeat
+from typing import Any
 
 import numpy as np
 
-from beam_rnn.pending import NOW
+from beam_rnn.cells import Array
 from beam_rnn.records import Prediction
 from beam_rnn.shard import Outcome
 from beam_rnn.shard_stepping import NOBODY
@@ -15,34 +16,28 @@ from beam_rnn.table import Table
 class EmitRows:
     """One `Prediction` for each record."""
 
-    def __call__(self, outcome: Outcome, table: Table) -> Iterable[tuple[Prediction, int]]:
-        """The rows, and when each was due."""
+    def __call__(self, outcome: Outcome, table: Table) -> Iterable[tuple[Iterable[Any], Array]]:
+        """The rows of each model, and when each was due."""
         makers = np.unique(outcome.stepped.maker)
-        for number in makers[makers != NOBODY].tolist():
-            yield from self._made_by(number, outcome, table)
+        return [self._of(number, outcome, table) for number in makers[makers != NOBODY].tolist()]
 
-    def _made_by(
-        self, number: int, outcome: Outcome, table: Table
-    ) -> Iterator[tuple[Prediction, int]]:
+    def _of(self, number: int, outcome: Outcome, table: Table) -> tuple[Iterable[Any], Array]:
         """The predictions of one model."""
         maker, stepped, records = table.makers[number], outcome.stepped, outcome.records
-        here: slice | np.ndarray = slice(None)
+        here: slice | Array = slice(None)
         if not (stepped.maker == number).all():
             here = stepped.maker == number
         states: Iterable[bytes] = repeat(b"")
         if len(stepped.values):
             states = map(np.ndarray.tobytes, stepped.values[here, : maker.values])
-        names = outcome.keys
-        rows = zip(
-            [names[i] for i in outcome.of_key[here].tolist()],
+        fields = zip(
+            map(outcome.keys.__getitem__, outcome.of_key[here].tolist()),
             records.time[here].tolist(),
             stepped.step[here].tolist(),
-            stepped.outputs[here, : maker.outputs].tolist(),
+            map(list, zip(*stepped.outputs[here, : maker.outputs].T.tolist(), strict=True)),
             repeat(maker.digest),
             states,
             records.sequence[here].tolist(),
             repeat(maker.kernel),
         )
-        due = records.due[here]
-        every = repeat(NOW) if len(due) and (due == NOW).all() else due.tolist()
-        yield from zip(map(Prediction._make, rows), every, strict=False)
+        return map(Prediction._make, fields), records.due[here]

@@ -74,12 +74,13 @@ class ColumnReader:
         # operator.attrgetter takes a dot for a path, and gives a single field bare.
         self._alone |= len(self._names) < 2 or any("." in name for name in self._names)
 
-    def read(self, records: Sequence[Any], times: Sequence[Timestamp] = ()) -> ReadRows:
+    def read(self, records: Sequence[Any], arrived: Array | None = None) -> ReadRows:
         """The records, checked, each encoded.
 
         Args:
             records: As for `RecordReader.read`.
-            times: Their Beam timestamps, used where no column is named for the time.
+            arrived: Their Beam timestamps in microseconds, used where no column is named for the
+                time.
         """
         keys: list[str | None] = [None] * len(records)
         data = [b""] * len(records)
@@ -100,7 +101,7 @@ class ColumnReader:
                 keys[i], data[i] = names[key], record
             rest = [i for i, key in enumerate(keys) if key is None]
         invalid = []
-        for i, read in self._read_alone(records, times, rest):
+        for i, read in self._read_alone(records, arrived, rest):
             if isinstance(read, InvalidRecord):
                 invalid.append((i, read))
             else:
@@ -108,15 +109,14 @@ class ColumnReader:
         return ReadRows(keys, data, invalid)
 
     def read_block(
-        self, records: Sequence[Any], times: Sequence[Timestamp]
+        self, records: Sequence[Any], arrived: Array
     ) -> tuple[Block, list[tuple[int, InvalidRecord]]]:
         """The records, checked, as columns; and the dead letters, with the place of each.
 
         Args:
             records: As for `RecordReader.read`.
-            times: Their Beam timestamps.
+            arrived: Their Beam timestamps, in microseconds.
         """
-        arrived = np.fromiter((time.micros for time in times), np.int64, len(times))
         plain = self._plain(records)
         if plain is not None and plain.records == len(records):
             return plain._replace(arrived=arrived), []
@@ -124,7 +124,7 @@ class ColumnReader:
         if plain is not None:
             rest = np.setdiff1d(np.arange(len(records)), plain.row, assume_unique=True).tolist()
         places, keys, alone, invalid = [], [], [], []
-        for i, read in self._read_alone(records, times, rest):
+        for i, read in self._read_alone(records, arrived, rest):
             if isinstance(read, InvalidRecord):
                 invalid.append((i, read))
             else:
@@ -133,33 +133,20 @@ class ColumnReader:
                 alone.append(read.data)
         parts = [] if plain is None else [plain]
         if alone:
-            one_by_one = decode_records(alone)
-            names, of_key = coded(keys)
-            parts.append(
-                Block(
-                    names,
-                    of_key,
-                    np.zeros(len(places), np.int64),
-                    one_by_one.time,
-                    one_by_one.sequence,
-                    marks_of(one_by_one.starts, one_by_one.ends),
-                    one_by_one.numbers,
-                    b"",
-                    np.array(places, np.int32),
-                )
-            )
+            parts.append(one_by_one(keys, alone, places))
         if not parts:
             return empty_block(len(self._columns.inputs)), invalid
         block = joined(parts)
         return block._replace(arrived=arrived[block.row]), invalid
 
     def _read_alone(
-        self, records: Sequence[Any], times: Sequence[Timestamp], places: Iterable[int]
+        self, records: Sequence[Any], arrived: Array | None, places: Iterable[int]
     ) -> Iterator[tuple[int, Record | InvalidRecord]]:
         """Records that are read one by one: each read, or its dead letter."""
         for i in places:
             try:
-                yield i, self._reader.read(records[i], times[i] if times else None)
+                at = None if arrived is None else Timestamp(micros=int(arrived[i]))
+                yield i, self._reader.read(records[i], at)
             except RecordError as error:
                 yield i, self._reader.invalid(records[i], error)
 
@@ -167,10 +154,9 @@ class ColumnReader:
         """The records that are plain, `row` being the place of each; None for none."""
         if len(records) < ALONE_BELOW or self._alone:
             return None
-        places, values = self._fields(records)
+        places, fields = self._fields(records)
         if not places:
             return None
-        fields = dict(zip(self._names, zip(*values, strict=True), strict=True))
         columns = self._columns
         assert columns.time is not None, "without a time column records are read alone"
         names, of_key, good = self._key_texts(fields[columns.key])
@@ -197,20 +183,30 @@ class ColumnReader:
         block = Block(names, of_key, arrived, time, sequence, marks_of(*marks), numbers, b"", row)
         return block if good.all() else _usable(block, good)
 
-    def _fields(self, records: Sequence[Any]) -> tuple[Sequence[int], list[tuple[Any, ...]]]:
+    def _fields(self, records: Sequence[Any]) -> tuple[Sequence[int], dict[str, Sequence[Any]]]:
         """The fields of all records of the commonest type, and the places of those."""
         ((kind, count),) = Counter(map(type, records)).most_common(1)
+        whole = count == len(records)
+        if whole and issubclass(kind, tuple) and self._are_items_of(kind):
+            return range(count), dict(zip(kind._fields, zip(*records, strict=True), strict=True))
         get: Any = (itemgetter if issubclass(kind, Mapping) else attrgetter)(*self._names)
+        places: Sequence[int] = range(count)
+        values: list[tuple[Any, ...]] = []
         with contextlib.suppress(Exception):  # a property may raise anything
-            if count == len(records):
-                return range(len(records)), list(map(get, records))
-        places, values = [], []
-        for i, record in enumerate(records):
-            if type(record) is kind:
-                with contextlib.suppress(Exception):
-                    values.append(get(record))
-                    places.append(i)
-        return places, values
+            if whole:
+                values = list(map(get, records))
+        if not values:
+            places = []
+            for i, record in enumerate(records):
+                if type(record) is kind:
+                    with contextlib.suppress(Exception):
+                        values.append(get(record))
+                        places.append(i)
+        return places, dict(zip(self._names, zip(*values, strict=True), strict=False))
+
+    def _are_items_of(self, kind: Any) -> bool:
+        """Whether the fields are what a NamedTuple holds, and no properties of it."""
+        return all(type(getattr(kind, name, None)) is _ITEM for name in self._names)
 
     def _key_texts(self, column: Sequence[Any]) -> tuple[list[str], Array, Array]:
         """The keys as text, each once; which is whose; and whose is plain and can be used."""
@@ -240,6 +236,23 @@ def _usable(block: Block, good: Array) -> Block | None:
     return joined([block.pick(good)])
 
 
+def one_by_one(keys: Sequence[str], data: Sequence[bytes], places: Sequence[int]) -> Block:
+    """Records that were read alone, `places` being their rows; when they arrived is not known."""
+    records = decode_records(data)
+    names, of_key = coded(keys)
+    return Block(
+        names,
+        of_key,
+        np.zeros(len(places), np.int64),
+        records.time,
+        records.sequence,
+        marks_of(records.starts, records.ends),
+        records.numbers,
+        b"",
+        np.array(places, np.int32),
+    )
+
+
 def coded(values: Iterable[Any]) -> tuple[list[Any], Array]:
     """The values, each once, and which of them stands where.
 
@@ -249,6 +262,9 @@ def coded(values: Iterable[Any]) -> tuple[list[Any], Array]:
     places = {value: i for i, value in enumerate(dict.fromkeys(values))}
     return list(places), np.fromiter(map(places.__getitem__, values), np.int32)
 
+
+_ITEM = type(InvalidRecord.key)
+"""What gets a field of a NamedTuple."""
 
 Column = tuple[Array, Array]
 """The values of a column, and which of them can be used as they are here."""

@@ -6,7 +6,8 @@ State cells, timers and their names are contracts: a running job finds its state
 import os
 import threading
 import time as clock
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable
+from itertools import chain, repeat
 from typing import Any, Protocol
 from uuid import uuid4
 
@@ -25,11 +26,12 @@ from apache_beam.utils.timestamp import Timestamp
 from apache_beam.utils.windowed_value import WindowedValue
 
 from beam_rnn.blocks import decode_block, states_to_start_from
+from beam_rnn.cells import Array
 from beam_rnn.errors import ConfigurationError
 from beam_rnn.journal import SLACK, Head, decode_head, encode_change, encode_head, replay
 from beam_rnn.pending import NOW
 from beam_rnn.records import INVALID, EndedSequence, InvalidRecord, LateRecord, SequenceGap
-from beam_rnn.shard import Outcome, Shard
+from beam_rnn.shard import Outcome, Row, Shard
 from beam_rnn.shard_stepping import ShardStepper
 from beam_rnn.state import decode_state
 from beam_rnn.stateful import ENDED, GAPS, LATE
@@ -85,8 +87,8 @@ REMEMBERED = Remembered()
 class Emission(Protocol):
     """Makes elements of predictions; it is pickled to get to a worker."""
 
-    def __call__(self, outcome: Outcome, table: Table) -> Iterable[tuple[Any, int]]:
-        """Elements, and when each was due; `NOW` for now."""
+    def __call__(self, outcome: Outcome, table: Table) -> Iterable[tuple[Iterable[Any], Array]]:
+        """Elements, and when each was due: all `NOW`, or none."""
 
 
 class StepShards(beam.DoFn):
@@ -145,7 +147,7 @@ class StepShards(beam.DoFn):
         due: Any = beam.DoFn.TimerParam(DUE),
         end: Any = beam.DoFn.TimerParam(END),
         models: Iterable[tuple[str, str]] = (),
-    ) -> Iterator[Any]:
+    ) -> Iterable[Any]:
         """A block of checked records in; each is stepped, waits for its turn, or is late."""
         if models:
             self._stepper.alone.use(path for _, path in models)
@@ -157,8 +159,8 @@ class StepShards(beam.DoFn):
         start = states_to_start_from(data)
         if start is not None:
             shard.start_from(start[0], decode_state(start[1]))
-            self._close(key, shard, before, cells, None)
-            return
+            self._close(key, shard, before, cells, None if before is None else before.armed)
+            return ()
         outcome = shard.arrive(decode_block(data))
         to_do = shard.to_do_after(outcome, int(timestamp.micros))
         if before is not None and before.armed is not None and to_do is not None:
@@ -166,7 +168,7 @@ class StepShards(beam.DoFn):
         elif to_do is None and before is not None:
             to_do = before.armed
         self._close(key, shard, before, cells, to_do)
-        yield from self._emitted(outcome, shard, window)
+        return self._emitted(outcome, shard, window)
 
     @on_timer(DUE)
     def on_due(
@@ -177,15 +179,15 @@ class StepShards(beam.DoFn):
         head: Any = beam.DoFn.StateParam(HEAD),
         log: Any = beam.DoFn.StateParam(LOG),
         due: Any = beam.DoFn.TimerParam(DUE),
-    ) -> Iterator[Any]:
+    ) -> Iterable[Any]:
         """The watermark has passed the earliest thing to do."""
         cells = _Cells(head, log, due, window)
         shard, before = self._open(key, cells)
         if before is None:  # the window ended before
-            return
+            return ()
         outcome = shard.advance(int(fired.micros))
         self._close(key, shard, before, cells, shard.to_do(), fired=True)
-        yield from self._emitted(outcome, shard, window)
+        return self._emitted(outcome, shard, window)
 
     @on_timer(END)
     def on_end(
@@ -195,15 +197,15 @@ class StepShards(beam.DoFn):
         head: Any = beam.DoFn.StateParam(HEAD),
         log: Any = beam.DoFn.StateParam(LOG),
         due: Any = beam.DoFn.TimerParam(DUE),
-    ) -> Iterator[Any]:
+    ) -> Iterable[Any]:
         """The watermark has passed the end of the window: all that waits, then every sequence."""
         cells = _Cells(head, log, due, window)
         shard, before = self._open(key, cells)
         if before is None:
-            return
+            return ()
         outcome = shard.close()
         cells.clear()
-        yield from self._emitted(outcome, shard, window)
+        return self._emitted(outcome, shard, window)
 
     def _open(self, key: str, cells: "_Cells") -> tuple[Shard, Head | None]:
         """The shard, and what was known of it; None if there was none."""
@@ -255,31 +257,45 @@ class StepShards(beam.DoFn):
         cells.head.write(encode_head(head, self._columns.fingerprint))
         REMEMBERED.put((self._id, key, cells.window), head.token, shard)
 
-    def _emitted(self, outcome: Outcome, shard: Shard, window: Any) -> Iterator[Any]:
+    def _emitted(self, outcome: Outcome, shard: Shard, window: Any) -> Iterable[Any]:
         """What came of records, on the outputs where it belongs, at its timestamps."""
         for name, count in outcome.counts.items():
             if count:
                 Metrics.counter("beam_rnn", name).inc(count)
-        windows = (window,)
-        stamps: dict[int, Timestamp] = {}
+        emitted: list[Iterable[Any]] = []
+        for elements, due in self._emission(outcome, shard.table):
+            if self._at_event_time:
+                made = list(elements)
+                emitted.append(_at(made, [row.time for row in made], window))
+            else:
+                now = len(due) and due[0] == NOW
+                emitted.append(elements if now else _at(elements, due.tolist(), window))
+        emitted.append(self._tagged(row, window) for row in outcome.rows)
+        return chain.from_iterable(emitted)
 
-        def at(element: Any, micros: int) -> Any:
-            if micros == NOW:
-                return element
-            stamp = stamps.get(micros)
-            if stamp is None:
-                stamp = stamps[micros] = Timestamp(micros=micros)
-            return WindowedValue(element, stamp, windows)
+    def _tagged(self, row: Row, window: Any) -> Any:
+        """A result that is no prediction of a record."""
+        tag = _TAGS.get(type(row.result))
+        by_event_time = self._at_event_time and tag not in (LATE, GAPS)
+        micros = row.time if by_event_time else row.due
+        result = row.result
+        if micros != NOW:
+            result = WindowedValue(result, Timestamp(micros=micros), (window,))
+        return result if tag is None else TaggedOutput(tag, result)
 
-        for element, due in self._emission(outcome, shard.table):
-            yield at(element, element.time if self._at_event_time else due)
-        for row in outcome.rows:
-            tag = _TAGS.get(type(row.result))
-            by_event_time = self._at_event_time and not isinstance(
-                row.result, (LateRecord, SequenceGap)
-            )
-            result = at(row.result, row.time if by_event_time else row.due)
-            yield result if tag is None else TaggedOutput(tag, result)
+
+def _at(elements: Iterable[Any], micros: Iterable[int], window: Any) -> Iterable[WindowedValue]:
+    """Elements at their timestamps."""
+    stamps = _Stamps()
+    return map(WindowedValue, elements, map(stamps.__getitem__, micros), repeat((window,)))
+
+
+class _Stamps(dict[int, Timestamp]):
+    """Beam's timestamps, each made once."""
+
+    def __missing__(self, micros: int) -> Timestamp:
+        stamp = self[micros] = Timestamp(micros=micros)
+        return stamp
 
 
 _TAGS: dict[type, str] = {

@@ -1,6 +1,7 @@
 """The public transforms. Wiring only: what happens is in the modules that this one imports."""
 
 import contextlib
+import logging
 import os
 from functools import partial
 from pathlib import Path
@@ -12,6 +13,7 @@ from apache_beam.io import fileio
 from apache_beam.io.filesystems import FileSystems
 from apache_beam.transforms.window import GlobalWindows, NonMergingWindowFn
 
+from beam_rnn.arrow import SHARDS, EmitBatches, batch_type, reader_of
 from beam_rnn.batches import Sequence
 from beam_rnn.checks import check_choice, check_number, check_whole
 from beam_rnn.columns import Columns
@@ -25,7 +27,7 @@ from beam_rnn.model import Model
 from beam_rnn.moving import OPEN, SCHEMA, LastOfKey, from_row, to_row, to_shard
 from beam_rnn.network import Network
 from beam_rnn.objective import loss_name
-from beam_rnn.packing import PackRecords, PackShards
+from beam_rnn.packing import PackBatches, PackRecords, PackShards
 from beam_rnn.reading import ColumnReader
 from beam_rnn.records import (
     INVALID,
@@ -44,6 +46,8 @@ from beam_rnn.stepping import Policy, PredictSteps
 from beam_rnn.storage import read_model
 from beam_rnn.training import TrainModel, WriteWeights
 from beam_rnn.turns import Order
+
+logger = logging.getLogger(__name__)
 
 ORDERS = ("event_time", "sequence", "arrival")
 MODEL_CHANGES = ("error", "keep", "reset", "replay")
@@ -385,7 +389,7 @@ class Predict(beam.PTransform):
                 f"together, got on_model_change={on_model_change!r} and replay={replay!r}"
             )
         self._order = _order(order, wait, grid)
-        self._at_event_time = timestamps == "event"
+        self._timestamps = timestamps
         self._policy = Policy(
             emit,
             _micros("idle_after", idle_after),
@@ -417,9 +421,9 @@ class Predict(beam.PTransform):
                     f"{name} are those of the global window, the records are in {windowfn}"
                 )
         loader = ModelLoader(self._weights, self._watch, self._kernel)
-        shards = self._shards
-        pack = PackRecords(loader.reader) if shards is None else PackShards(loader.reader, shards)
-        checked = pcoll | "Check" >> beam.ParDo(pack).with_output_types(
+        kind = batch_type(pcoll)
+        shards = self._shards_for(kind)
+        checked = pcoll | "Check" >> beam.ParDo(_pack(loader, kind, shards)).with_output_types(
             tuple[str, bytes], invalid=InvalidRecord
         ).with_outputs(INVALID, main="checked")
         records = checked.checked
@@ -437,10 +441,9 @@ class Predict(beam.PTransform):
                 lambda path: ("", path)
             ).with_output_types(tuple[str, str])
             models["models"] = beam.pvalue.AsList(paths)
-        fn = self._step(PredictSteps(loader, self._policy))
-        step = beam.ParDo(fn, **models)
+        step = beam.ParDo(self._step(loader, kind, shards), **models)
         stepped = records | "Step" >> step.with_output_types(
-            Prediction,
+            kind or Prediction,
             late=LateRecord,
             invalid=InvalidRecord,
             ended=EndedSequence,
@@ -451,14 +454,36 @@ class Predict(beam.PTransform):
             stepped.predictions, stepped.late, invalid, stepped.ended, stepped.gaps
         )
 
-    def _step(self, steps: PredictSteps) -> beam.DoFn:
-        """What steps the keys, each alone or those of a shard together."""
-        order, idle_after, at_event_time = self._order, self._policy.idle_after, self._at_event_time
+    def _shards_for(self, kind: type | None) -> int | None:
+        """How many shards there are; None for none: each key alone."""
+        if kind is None:
+            return self._shards
+        for name, value in (("emit", self._policy.emit), ("timestamps", self._timestamps)):
+            if value in ("last", "event"):
+                raise ConfigurationError(
+                    f"{name}={value!r} is for rows, and the records come as Arrow batches "
+                    f"({kind.__name__}): "
+                    + (".ended has the last outputs" if value == "last" else "say 'due'")
+                )
         if self._shards is None:
+            logger.info(
+                "Predict steps Arrow batches in %d shards, since shards= was not given: so many "
+                "workers at the most share the keys. A job that is updated keeps its number",
+                SHARDS,
+            )
+        return self._shards or SHARDS
+
+    def _step(self, loader: ModelLoader, kind: type | None, shards: int | None) -> beam.DoFn:
+        """What steps the keys, each alone or those of a shard together."""
+        steps = PredictSteps(loader, self._policy)
+        order, idle_after = self._order, self._policy.idle_after
+        at_event_time = self._timestamps == "event"
+        if shards is None:
             return StepKeys(steps, order, idle_after, at_event_time=at_event_time)
-        return StepShards(
-            steps, order, idle_after, self._shards, EmitRows(), at_event_time=at_event_time
+        emission = (
+            EmitRows() if kind is None else EmitBatches(kind, loader, in_turn=order.by != "arrival")
         )
+        return StepShards(steps, order, idle_after, shards, emission, at_event_time=at_event_time)
 
     def display_data(self) -> dict[str, Any]:
         """What the monitoring page of a runner shows; of the model, if its file is here."""
@@ -527,6 +552,15 @@ class ImportStates(beam.PTransform):
         """Read rows; each is a key and its state."""
         rows = pbegin | "Read" >> beam.io.ReadFromParquet(self._pattern)
         return rows | "State" >> beam.Map(from_row).with_output_types(tuple[str, bytes])
+
+
+def _pack(loader: ModelLoader, kind: type | None, shards: int | None) -> beam.DoFn:
+    """What reads and checks records: rows or Arrow batches, for keys or for shards."""
+    if shards is None:
+        return PackRecords(loader.reader)
+    if kind is None:
+        return PackShards(loader.reader, shards)
+    return PackBatches(partial(reader_of, loader), shards)
 
 
 def _check_type(name: str, value: Any, kind: type) -> None:

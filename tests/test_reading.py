@@ -113,8 +113,9 @@ def test_without_a_time_column_the_time_is_that_of_the_element():
     columns = Columns(key="id", inputs=["x"])
     records = [{"id": "a", "x": 1.0}] * 20
     times = [Timestamp(t) for t in range(20)]
+    arrived = np.array([time.micros for time in times])
 
-    read = ColumnReader(columns).read(records, times)
+    read = ColumnReader(columns).read(records, arrived)
 
     reader = RecordReader(columns)
     assert read.data == [reader.read(r, t).data for r, t in zip(records, times, strict=True)]

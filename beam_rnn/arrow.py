@@ -1,0 +1,404 @@
+"""Records as Arrow batches: read and checked by the column, and given back with predictions.
+
+No Python object is made for a record, but for those that cannot be used or are late. A record
+that is not plain is read alone, as a dict, so that there is one place that says what one may hold.
+"""
+
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
+
+import apache_beam as beam
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from apache_beam import PCollection
+from apache_beam.io.parquetio import ReadAllFromParquetBatched, ReadFromParquetBatched
+from apache_beam.utils.timestamp import Timestamp
+
+from beam_rnn.blocks import Block, empty_block, joined, marks_of
+from beam_rnn.cells import Array
+from beam_rnn.columns import Columns
+from beam_rnn.errors import ConfigurationError, RecordError
+from beam_rnn.loading import ModelLoader
+from beam_rnn.pending import NOW
+from beam_rnn.reading import coded, one_by_one
+from beam_rnn.records import MAX_MICROS, InvalidRecord, RecordReader, key_text, micros
+from beam_rnn.shard import Outcome
+from beam_rnn.shard_stepping import NOBODY
+from beam_rnn.table import Table as States
+
+SHARDS = 16
+"""So many shards where the library chooses: as many workers at the most can share the keys."""
+
+Batch = pa.Table | pa.RecordBatch
+
+_Column = tuple[Array, Array]
+"""The values of a column, and which of them can be used as they are here."""
+
+_WHOLE = pa.types.is_integer
+_SECONDS = MAX_MICROS // 1_000_000
+
+
+def batch_type(records: PCollection[Any]) -> type | None:
+    """`pa.Table` or `pa.RecordBatch`, if a collection is known to have such elements.
+
+    Beam's own `ReadFromParquetBatched` gives tables, but does not say so.
+    """
+    kind = records.element_type
+    if kind in (pa.Table, pa.RecordBatch):
+        return kind
+    producer = records.producer
+    while kind is beam.typehints.Any and producer is not None:
+        if isinstance(producer.transform, (ReadFromParquetBatched, ReadAllFromParquetBatched)):
+            return pa.Table
+        producer = producer.parent
+    return None
+
+
+def check_no_batch(record: Any) -> None:
+    """That it is no batch, where the elements are taken for records.
+
+    Raises:
+        ConfigurationError: It is one.
+    """
+    if isinstance(record, Batch):
+        name = type(record).__name__
+        raise ConfigurationError(
+            f"the elements are Arrow batches (pa.{name}), but nothing said so when the pipeline was "
+            f"made: give the transform before Predict .with_output_types(pa.{name})"
+        )
+
+
+def prediction_schema(
+    schema: pa.Schema, output_names: Sequence[str], state_size: int = 0
+) -> pa.Schema:
+    """The schema of batches after `Predict`.
+
+        >>> schema = pa.schema([("id", pa.string()), ("x", pa.float64())])
+        >>> prediction_schema(schema, ["x"]).names
+        ['id', 'x', 'predicted_x', 'prediction_step', 'prediction_model', 'prediction_kernel']
+
+    Args:
+        schema: That of the batches before.
+        output_names: `Model.output_names`.
+        state_size: `Network.state_size`, with `Predict(with_state=True)`; else 0.
+
+    Raises:
+        ConfigurationError: The batches have a column of such a name already.
+    """
+    added = [pa.field(f"predicted_{name}", pa.float64()) for name in output_names]
+    added.append(pa.field("prediction_step", pa.int64()))
+    added += [pa.field(f"prediction_{name}", _NAME) for name in ("model", "kernel")]
+    if state_size:
+        added.append(pa.field("prediction_state", pa.list_(pa.float32(), state_size)))
+    taken = sorted({field.name for field in added} & set(schema.names))
+    if taken:
+        raise ConfigurationError(
+            f"the batches have a column {taken[0]!r} already, which Predict adds: rename it"
+        )
+    return pa.schema([*schema, *added], schema.metadata)
+
+
+_NAME = pa.dictionary(pa.int32(), pa.string())
+
+
+class BatchReader:
+    """Reads the records of a batch by its columns.
+
+        >>> reader = BatchReader(Columns(key="id", time="at", inputs=["x"]))
+        >>> batch = pa.table({"id": ["a", "b", "a"], "at": [1, 2, 3], "x": [0.5, None, 1.5]})
+        >>> block, invalid = reader.read(batch, np.zeros(3, np.int64))
+        >>> block.keys, block.row.tolist(), invalid[0][1].reason
+        (['a'], [0, 2], 'x must be a number')
+
+    Args:
+        columns: Which fields mean what.
+    """
+
+    def __init__(self, columns: Columns):
+        self._columns = columns
+        self._reader = RecordReader(columns)
+        self._keys: dict[Any, str | None] = {}
+
+    def read(self, batch: Batch, arrived: Array) -> tuple[Block, list[tuple[int, InvalidRecord]]]:
+        """The records, checked, `row` being the row of each; and the dead letters.
+
+        Args:
+            batch: The records.
+            arrived: (rows,), the Beam timestamp of each in microseconds.
+        """
+        if not batch.num_rows:
+            return empty_block(len(self._columns.inputs)), []
+        plain, good = self._plain(batch, arrived)
+        if good.all():
+            return plain, []
+        bad = np.flatnonzero(~good)
+        rows = _to_dicts(batch.take(pa.array(bad)))
+        keys, data, places, invalid = [], [], [], []
+        for i, row in zip(bad.tolist(), rows, strict=True):
+            try:
+                record = self._reader.read(row, Timestamp(micros=int(arrived[i])))
+            except RecordError as error:
+                invalid.append((i, self._reader.invalid(row, error)))
+                continue
+            places.append(i)
+            keys.append(record.key)
+            data.append(record.data)
+        parts = [plain.pick(good)] if good.any() else []
+        if places:
+            parts.append(one_by_one(keys, data, places))
+        if not parts:
+            return empty_block(len(self._columns.inputs)), invalid
+        block = joined(parts)
+        return block._replace(arrived=arrived[block.row]), invalid
+
+    def _plain(self, batch: Batch, arrived: Array) -> tuple[Block, Array]:
+        """All rows as a block, and which of them hold in it: those that are plain."""
+        columns, n = self._columns, batch.num_rows
+        good = np.ones(n, bool)
+
+        def column(name: str, read: Callable[[Any], _Column], dtype: Any) -> Array:
+            nonlocal good
+            place = batch.schema.get_all_field_indices(name)
+            values, usable = None, None
+            if len(place) == 1:
+                values, usable = read(_flat(batch.column(place[0])))
+            if values is None or usable is None:
+                good = np.zeros(n, bool)
+                return np.zeros(n, dtype)
+            good &= usable
+            return values
+
+        names: list[str] = [""]
+
+        def keys(array: pa.Array) -> _Column:
+            nonlocal names
+            names, of_key, usable = self._key_texts(array)
+            return of_key, usable
+
+        of_key = column(columns.key, keys, np.int32)
+        time = arrived
+        if columns.time is None:
+            good &= (time >= 0) & (time <= MAX_MICROS)
+        else:
+            name = columns.time
+            time = column(name, lambda array: _times(name, array), np.int64)
+        sequence = np.zeros(n, np.int64)
+        if columns.sequence is not None:
+            sequence = column(columns.sequence, _wholes, np.int64)
+        marks = [
+            np.zeros(n, bool) if name is None else column(name, _marks, bool)
+            for name in (columns.start, columns.end)
+        ]
+        numbers = np.empty((n, len(columns.inputs)))
+        for j, name in enumerate(columns.inputs):
+            numbers[:, j] = column(name, _numbers, np.float64)
+        row = np.arange(n, dtype=np.int32)
+        return Block(
+            names, of_key, arrived, time, sequence, marks_of(*marks), numbers, b"", row
+        ), good
+
+    def _key_texts(self, array: pa.Array) -> tuple[list[str], Array, Array]:
+        """The keys as text, each once; which is whose; and whose can be used."""
+        codes = array if pa.types.is_dictionary(array.type) else array.dictionary_encode()
+        of_value = codes.indices.fill_null(len(codes.dictionary)).to_numpy(zero_copy_only=False)
+        texts = [self._key_text(value) for value in codes.dictionary.to_pylist()]
+        texts.append(None)
+        usable = np.array([text is not None for text in texts])
+        names, of_text = coded(texts)  # values that are not all different in every dictionary
+        of_key = of_value if len(names) == len(texts) else of_text[of_value]
+        named = ["" if name is None else name for name in names]
+        return named, of_key.astype(np.int32, copy=False), usable[of_value]
+
+    def _key_text(self, value: Any) -> str | None:
+        if type(value) is str and 0 < len(value) <= 255 and value.isascii():
+            return value
+        try:
+            return key_text("", value)
+        except RecordError:
+            return None
+
+
+def reader_of(loader: ModelLoader) -> BatchReader:
+    """What reads the records that a model was trained on."""
+    columns = loader.library().newest.columns
+    assert columns is not None, "a model without columns is refused when it is loaded"
+    return BatchReader(columns)
+
+
+def _flat(column: Any) -> pa.Array:
+    """A column as one array."""
+    if isinstance(column, pa.ChunkedArray):
+        column = column.combine_chunks()
+        if isinstance(column, pa.ChunkedArray):
+            column = pa.concat_arrays(column.chunks)
+    return column
+
+
+def _to_dicts(batch: Batch) -> list[dict[str, Any]]:
+    """Rows as dicts; a time of nanoseconds is cut to microseconds."""
+    columns = {}
+    for field, column in zip(batch.schema, batch.columns, strict=True):
+        if pa.types.is_timestamp(field.type) and field.type.unit == "ns":
+            column = column.cast(pa.timestamp("us", field.type.tz), safe=False)  # noqa: PLW2901
+        columns[field.name] = column.to_pylist()
+    return [dict(zip(columns, values, strict=True)) for values in zip(*columns.values(), strict=True)]
+
+
+def _values(array: pa.Array) -> _Column:
+    """Numbers as numpy has them, and which are there."""
+    there = np.ones(len(array), bool)
+    if array.null_count:
+        there = array.is_valid().to_numpy(zero_copy_only=False)
+        array = array.fill_null(False if pa.types.is_boolean(array.type) else 0)
+    return array.to_numpy(zero_copy_only=False), there
+
+
+def _none(array: pa.Array, dtype: Any) -> _Column:
+    """No value that can be used as it is."""
+    return np.zeros(len(array), dtype), np.zeros(len(array), bool)
+
+
+def _numbers(array: pa.Array) -> _Column:
+    """As `beam_rnn.records.number` reads each."""
+    if not (
+        pa.types.is_floating(array.type) or _WHOLE(array.type) or pa.types.is_boolean(array.type)
+    ):
+        return _none(array, np.float64)
+    values, there = _values(array)
+    values = values.astype(np.float64)
+    finite = np.isfinite(values)
+    if not finite.all():
+        there, values = there & finite, np.where(finite, values, 0.0)
+    return values + 0.0, there  # -0 is 0
+
+
+def _times(name: str, array: pa.Array) -> _Column:
+    """As `beam_rnn.records.micros` reads each."""
+    kind = array.type
+    if pa.types.is_date(kind):
+        array, kind = array.cast(pa.timestamp("us")), pa.timestamp("us")
+    if pa.types.is_timestamp(kind):
+        units = {"s": 1_000_000, "ms": 1000, "us": 1, "ns": 1}
+        counted, there = _values(array.view(pa.int64()))
+        if kind.unit == "ns":
+            counted = counted // 1000
+        limit = MAX_MICROS // units[kind.unit]
+        there &= (counted >= 0) & (counted <= limit)
+        return np.where(there, counted, 0) * units[kind.unit], there
+    if _WHOLE(kind) or pa.types.is_floating(kind):
+        seconds, there = _values(array)
+        there &= (seconds >= 0) & (seconds <= _SECONDS)
+        seconds = np.where(there, seconds, 0)
+        if _WHOLE(kind):
+            return seconds.astype(np.int64) * 1_000_000, there
+        return np.rint(seconds.astype(np.float64) * 1e6).astype(np.int64), there
+    if pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_dictionary(kind):
+        codes = array if pa.types.is_dictionary(kind) else array.dictionary_encode()
+        times = np.zeros(len(codes.dictionary) + 1, np.int64)
+        there = np.zeros(len(times), bool)
+        for i, text in enumerate(codes.dictionary.to_pylist()):
+            try:
+                times[i], there[i] = micros(name, text), True
+            except RecordError:
+                continue
+        at = codes.indices.fill_null(len(times) - 1).to_numpy(zero_copy_only=False)
+        return times[at], there[at]
+    return _none(array, np.int64)
+
+
+def _wholes(array: pa.Array) -> _Column:
+    """As `beam_rnn.records.whole` reads each."""
+    if not _WHOLE(array.type):
+        return _none(array, np.int64)
+    values, there = _values(array)
+    if values.dtype == np.uint64:
+        there &= values < 2**63
+    return values.astype(np.int64), there
+
+
+def _marks(array: pa.Array) -> _Column:
+    """As `beam_rnn.records.mark` reads each: None is false."""
+    if pa.types.is_boolean(array.type):
+        values, _ = _values(array)
+        return values.astype(bool), np.ones(len(array), bool)
+    if _WHOLE(array.type) or pa.types.is_floating(array.type):
+        values, there = _values(array)
+        return (values == 1) & there, ~there | (values == 0) | (values == 1)
+    return _none(array, bool)
+
+
+def to_bytes(batch: Batch) -> bytes:
+    """A batch as it is carried to a shard."""
+    if isinstance(batch, pa.RecordBatch):
+        batch = pa.Table.from_batches([batch])
+    sink = pa.BufferOutputStream()
+    with pa.ipc.new_stream(sink, batch.schema) as writer:
+        writer.write_table(batch)
+    return sink.getvalue().to_pybytes()
+
+
+def from_bytes(data: bytes) -> pa.Table:
+    """The inverse of `to_bytes`, without a copy."""
+    return pa.ipc.open_stream(pa.py_buffer(data)).read_all()
+
+
+class EmitBatches:
+    """The rows as they came, with predictions: one batch for all that were stepped together.
+
+    Args:
+        kind: `pa.Table` or `pa.RecordBatch`.
+        in_turn: In the order in which they were stepped; else in that in which they came.
+        loader: Gives the model, whose outputs have names, on the worker.
+    """
+
+    def __init__(self, kind: type, loader: ModelLoader, *, in_turn: bool):
+        self._kind = kind
+        self._loader = loader
+        self._in_turn = in_turn
+
+    def __call__(self, outcome: Outcome, table: States) -> Iterable[tuple[Iterable[Any], Array]]:
+        """A batch, and when the last of its records was due."""
+        stepped, records = outcome.stepped, outcome.records
+        predicted = np.flatnonzero(stepped.maker != NOBODY)
+        if not len(predicted):
+            return []
+        pieces = np.unique(records.piece[predicted])
+        came = [from_bytes(outcome.payloads[piece]) for piece in pieces.tolist()]
+        starts = np.cumsum([0, *(part.num_rows for part in came[:-1])])
+        place = starts[np.searchsorted(pieces, records.piece[predicted])] + records.at[predicted]
+        rows = came[0] if len(came) == 1 else pa.concat_tables(came)
+        if not self._in_turn:
+            order = np.argsort(place)
+            predicted, place = predicted[order], place[order]
+        if len(place) < rows.num_rows or (np.diff(place) != 1).any():
+            rows = rows.take(pa.array(place))
+        batch = self._with_predictions(rows, outcome, table, predicted)
+        due = records.due[predicted].max(keepdims=True)
+        return [([_as(self._kind, batch)], due)]
+
+    def _with_predictions(
+        self, rows: pa.Table, outcome: Outcome, table: States, predicted: Array
+    ) -> pa.Table:
+        stepped = outcome.stepped
+        names = self._loader.library().newest.output_names
+        state_size = stepped.values.shape[1] if len(stepped.values) else 0
+        schema = prediction_schema(rows.schema, names, state_size)
+        outputs = stepped.outputs[predicted]
+        maker = stepped.maker[predicted].astype(np.int32)
+        columns = [pa.array(np.ascontiguousarray(outputs[:, j])) for j in range(len(names))]
+        columns.append(pa.array(stepped.step[predicted]))
+        for texts in ([m.digest for m in table.makers], [m.kernel for m in table.makers]):
+            columns.append(pa.DictionaryArray.from_arrays(pa.array(maker), pa.array(texts)))
+        if state_size:
+            values = pa.array(stepped.values[predicted].ravel())
+            columns.append(pa.FixedSizeListArray.from_arrays(values, state_size))
+        return pa.table([*rows.columns, *columns], schema=schema)
+
+
+def _as(kind: type, table: pa.Table) -> Batch:
+    """A table as the kind of batch that came in."""
+    if kind is pa.Table:
+        return table
+    (batch,) = table.combine_chunks().to_batches() or [pa.RecordBatch.from_pylist([], table.schema)]
+    return batch
