@@ -20,9 +20,9 @@ from beam_rnn.cells import Array
 from beam_rnn.columns import Columns
 from beam_rnn.errors import ConfigurationError, RecordError
 from beam_rnn.loading import ModelLoader
-from beam_rnn.pending import NOW
+from beam_rnn.pending import different
 from beam_rnn.reading import coded, one_by_one
-from beam_rnn.records import MAX_MICROS, InvalidRecord, RecordReader, key_text, micros
+from beam_rnn.records import MAX_KEY_BYTES, MAX_MICROS, InvalidRecord, RecordReader, key_text, micros
 from beam_rnn.shard import Outcome
 from beam_rnn.shard_stepping import NOBODY
 from beam_rnn.table import Table as States
@@ -118,7 +118,6 @@ class BatchReader:
     def __init__(self, columns: Columns):
         self._columns = columns
         self._reader = RecordReader(columns)
-        self._keys: dict[Any, str | None] = {}
 
     def read(self, batch: Batch, arrived: Array) -> tuple[Block, list[tuple[int, InvalidRecord]]]:
         """The records, checked, `row` being the row of each; and the dead letters.
@@ -131,7 +130,7 @@ class BatchReader:
             return empty_block(len(self._columns.inputs)), []
         plain, good = self._plain(batch, arrived)
         if good.all():
-            return plain, []
+            return plain._replace(keys=plain.keys[: int(plain.of_key.max()) + 1]), []
         bad = np.flatnonzero(~good)
         rows = _to_dicts(batch.take(pa.array(bad)))
         keys, data, places, invalid = [], [], [], []
@@ -200,23 +199,28 @@ class BatchReader:
 
     def _key_texts(self, array: pa.Array) -> tuple[list[str], Array, Array]:
         """The keys as text, each once; which is whose; and whose can be used."""
-        codes = array if pa.types.is_dictionary(array.type) else array.dictionary_encode()
+        coded_here = not pa.types.is_dictionary(array.type)
+        codes = array.dictionary_encode() if coded_here else array
         of_value = codes.indices.fill_null(len(codes.dictionary)).to_numpy(zero_copy_only=False)
-        texts = [self._key_text(value) for value in codes.dictionary.to_pylist()]
+        values = codes.dictionary
+        if coded_here and (pa.types.is_string(values.type) or pa.types.is_large_string(values.type)):
+            sizes = pc.binary_length(values).to_numpy(zero_copy_only=False)
+            usable = np.append((sizes > 0) & (sizes <= MAX_KEY_BYTES), False)
+            names = [*values.to_pylist(), ""]
+            return names, of_value.astype(np.int32, copy=False), usable[of_value]
+        texts = [_key_text(value) for value in values.to_pylist()]
         texts.append(None)
         usable = np.array([text is not None for text in texts])
-        names, of_text = coded(texts)  # values that are not all different in every dictionary
-        of_key = of_value if len(names) == len(texts) else of_text[of_value]
+        names, of_text = coded(texts)
         named = ["" if name is None else name for name in names]
-        return named, of_key.astype(np.int32, copy=False), usable[of_value]
+        return named, of_text[of_value], usable[of_value]
 
-    def _key_text(self, value: Any) -> str | None:
-        if type(value) is str and 0 < len(value) <= 255 and value.isascii():
-            return value
-        try:
-            return key_text("", value)
-        except RecordError:
-            return None
+
+def _key_text(value: Any) -> str | None:
+    try:
+        return key_text("", value)
+    except RecordError:
+        return None
 
 
 def reader_of(loader: ModelLoader) -> BatchReader:
@@ -363,7 +367,7 @@ class EmitBatches:
         predicted = np.flatnonzero(stepped.maker != NOBODY)
         if not len(predicted):
             return []
-        pieces = np.unique(records.piece[predicted])
+        pieces = different(records.piece[predicted])
         came = [from_bytes(outcome.payloads[piece]) for piece in pieces.tolist()]
         starts = np.cumsum([0, *(part.num_rows for part in came[:-1])])
         place = starts[np.searchsorted(pieces, records.piece[predicted])] + records.at[predicted]

@@ -6,7 +6,6 @@ many; the columns, 8 bytes a number first; the keys; the rows as they came, if t
 """
 
 import struct
-import zlib
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -202,23 +201,62 @@ def by_shard(block: Block, shards: int) -> list[tuple[int, Block]]:
 
     The payload stays behind; `row` says which rows of it are those of a shard.
     """
-    of_keys = np.fromiter((shard_of(key, shards) for key in block.keys), np.int32)
+    of_keys = shards_of(block.keys, shards)
+    keys = np.array(block.keys, object)
     of_records = of_keys[block.of_key]
     order = np.argsort(of_records, kind="stable")
-    ends = np.cumsum(np.bincount(of_records, minlength=shards))
+    ends = np.cumsum(np.bincount(of_records, minlength=shards)).tolist()
+    by_shard = np.argsort(of_keys, kind="stable")
+    keys_end = np.cumsum(np.bincount(of_keys, minlength=shards)).tolist()
+    place = np.empty(len(of_keys), np.int32)
     parts = []
-    for shard, (start, end) in enumerate(zip([0, *ends], ends, strict=False)):
+    for shard in range(shards):
+        start, end = ends[shard - 1] if shard else 0, ends[shard]
         if start == end:
             continue
-        here = np.flatnonzero(of_keys == shard)
-        place = np.empty(len(of_keys), np.int32)
+        here = by_shard[keys_end[shard - 1] if shard else 0 : keys_end[shard]]
         place[here] = np.arange(len(here))
         part = block.pick(order[start:end])
-        keys = [block.keys[i] for i in here.tolist()]
-        parts.append((shard, part._replace(keys=keys, of_key=place[part.of_key], payload=b"")))
+        keys_here = keys[here].tolist()
+        parts.append((shard, part._replace(keys=keys_here, of_key=place[part.of_key], payload=b"")))
     return parts
 
 
-def shard_of(key: str, shards: int) -> int:
-    """The shard of a key: the same on every machine and in every version."""
-    return zlib.crc32(key.encode()) % shards
+_FACTORS = np.uint64(0xFF51AFD7ED558CCD), np.uint64(0xC4CEB9FE1A85EC53)
+_FOLD = np.uint64(33)
+
+
+def shards_of(keys: Sequence[str], shards: int) -> Array:
+    """The shard of each key: the same on every machine and in every version.
+
+    By the mixing steps of MurmurHash3's finaliser (fmix64), over the length of a key and its UTF-8
+    bytes, 8 at a time.
+
+    >>> shards_of(["a", "b", "pump-1"], 8)
+    array([3, 2, 3], dtype=int16)
+    """
+    text = "".join(keys)
+    if text.isascii():
+        lengths = np.fromiter(map(len, keys), np.int64, len(keys))
+        data = text.encode()
+    else:
+        encoded = [key.encode() for key in keys]
+        lengths = np.fromiter(map(len, encoded), np.int64, len(keys))
+        data = b"".join(encoded)
+    codes = _mixed(lengths.astype(np.uint64))
+    starts = np.cumsum(lengths) - lengths
+    whole = np.frombuffer(data + bytes(8), np.uint8)
+    for at in range(0, int(lengths.max(initial=0)), 8):
+        here = np.flatnonzero(lengths > at)
+        places = starts[here, np.newaxis] + at + np.arange(8)
+        inside = at + np.arange(8) < lengths[here, np.newaxis]
+        words = np.where(inside, whole[places], np.uint8(0)).view("<u8")[:, 0]
+        codes[here] = _mixed(codes[here] ^ words)
+    narrow = np.int16 if shards < 2**15 else np.int32  # 16 bits are sorted faster
+    return (codes % np.uint64(shards)).astype(narrow)
+
+
+def _mixed(codes: Array) -> Array:
+    for factor in _FACTORS:
+        codes = (codes ^ (codes >> _FOLD)) * factor
+    return codes ^ (codes >> _FOLD)

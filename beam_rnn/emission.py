@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from beam_rnn.cells import Array
+from beam_rnn.pending import different
 from beam_rnn.records import Prediction
 from beam_rnn.shard import Outcome
 from beam_rnn.shard_stepping import NOBODY
@@ -18,7 +19,7 @@ class EmitRows:
 
     def __call__(self, outcome: Outcome, table: Table) -> Iterable[tuple[Iterable[Any], Array]]:
         """The rows of each model, and when each was due."""
-        makers = np.unique(outcome.stepped.maker)
+        makers = different(outcome.stepped.maker)
         return [self._of(number, outcome, table) for number in makers[makers != NOBODY].tolist()]
 
     def _of(self, number: int, outcome: Outcome, table: Table) -> tuple[Iterable[Any], Array]:
@@ -31,7 +32,7 @@ class EmitRows:
         if len(stepped.values):
             states = map(np.ndarray.tobytes, stepped.values[here, : maker.values])
         fields = zip(
-            map(outcome.keys.__getitem__, outcome.of_key[here].tolist()),
+            table.names(records.row[here]),
             records.time[here].tolist(),
             stepped.step[here].tolist(),
             map(list, zip(*stepped.outputs[here, : maker.outputs].T.tolist(), strict=True)),

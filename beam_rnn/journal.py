@@ -22,6 +22,7 @@ import numpy as np
 from beam_rnn.blocks import decode_block, encode_block, split_text
 from beam_rnn.cells import Array
 from beam_rnn.errors import StateError
+from beam_rnn.pending import different
 from beam_rnn.shard import Change, Shard
 from beam_rnn.table import Maker, Table
 
@@ -101,7 +102,7 @@ def encode_change(change: Change, table: Table, serial: int) -> list[bytes]:
         bodies.append((_REMOVED, _keys(change.removed)))
     if len(change.taken):
         bodies.append((_TAKEN, change.taken.astype("<i8").tobytes()))
-    for number in np.unique(table.maker[change.states]).tolist():
+    for number in different(table.maker[change.states]).tolist():
         rows = change.states[table.maker[change.states] == number]
         bodies += [(_STATES, body) for body in _encode_states(table, number, rows)]
     for block, number, due in change.arrived:
@@ -175,7 +176,7 @@ def _encode_states(table: Table, maker: int, rows: Array) -> Iterator[bytes]:
             (table.values[part, : made.values], "<f4"),
         ]
         arrays = [np.ascontiguousarray(values, dtype).data for values, dtype in columns]
-        yield b"".join([header, *arrays, _keys([table.keys[row] for row in part.tolist()])])
+        yield b"".join([header, *arrays, _keys(table.names(part))])
 
 
 def _decode_states(piece: bytes, table: Table) -> None:

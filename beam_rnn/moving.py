@@ -7,7 +7,7 @@ import apache_beam as beam
 import numpy as np
 import pyarrow as pa
 
-from beam_rnn.blocks import encode_states_to_start_from, shard_of
+from beam_rnn.blocks import encode_states_to_start_from, shards_of
 from beam_rnn.records import EndedSequence
 from beam_rnn.state import KeyState, encode_imported, imported
 
@@ -95,7 +95,7 @@ def to_shard(keyed: tuple[str, bytes], shards: int) -> tuple[str, bytes]:
     key, data = keyed
     state = imported(data)
     assert state is not None, "from_row gives states"
-    return str(shard_of(key, shards)), encode_states_to_start_from(key, state)
+    return str(shards_of([key], shards)[0]), encode_states_to_start_from(key, state)
 
 
 def _micros(value: Any) -> int:

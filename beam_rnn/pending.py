@@ -178,3 +178,10 @@ def duplicates(held: Held) -> Array:
         & (held.numbers[1:] == held.numbers[:-1]).all(1)
     )
     return same
+
+
+def different(values: Array) -> Array:
+    """The values that there are, rising; mostly it is one."""
+    if len(values) and (values == values[0]).all():
+        return values[:1]
+    return np.unique(values)

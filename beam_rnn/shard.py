@@ -10,7 +10,7 @@ import numpy as np
 
 from beam_rnn.blocks import Block, ends_of, starts_of
 from beam_rnn.cells import Array
-from beam_rnn.pending import NOW, Held, Pending, by_row, duplicates
+from beam_rnn.pending import NOW, Held, Pending, by_row, different, duplicates
 from beam_rnn.records import LateRecord, SequenceGap
 from beam_rnn.shard_stepping import ShardStepper, Stepped
 from beam_rnn.state import KeyState
@@ -38,8 +38,6 @@ class Outcome(NamedTuple):
 
     Attributes:
         records: Those that were stepped, of each key in order.
-        keys: The keys.
-        of_key: (records,), the place of each record's key among them.
         stepped: What came of them.
         rows: The rest.
         counts: How many records were what, by the names of the metrics.
@@ -47,8 +45,6 @@ class Outcome(NamedTuple):
     """
 
     records: Held
-    keys: list[str]
-    of_key: Array
     stepped: Stepped
     rows: list[Row]
     counts: dict[str, int]
@@ -109,7 +105,10 @@ class Shard:
 
     def changes(self) -> Change:
         """What changed since this was last called."""
-        touched = np.unique(np.concatenate(self._touched)) if self._touched else _NO_ROWS
+        touched = _NO_ROWS
+        if self._touched:  # each has no row twice
+            alone = len(self._touched) == 1
+            touched = self._touched[0] if alone else np.unique(np.concatenate(self._touched))
         touched = touched[self.table.has_state[touched]]
         taken = np.concatenate(self._taken) if self._taken else _NO_ROWS
         change = Change(touched, self._removed, self._arrived, taken)
@@ -141,8 +140,7 @@ class Shard:
         held = self.pending.all()
         waiting = _NO_ROWS if held is None else held.row
         used = np.union1d(self.table.with_state(), waiting)
-        taken = np.array([row for row, key in enumerate(self.table.keys) if key], np.int64)
-        self.table.remove(np.setdiff1d(taken, used))
+        self.table.remove(np.setdiff1d(self.table.in_use(), used))
 
     def start_from(self, key: str, state: KeyState) -> None:
         """Take up the state of a key, unless it has one."""
@@ -213,7 +211,8 @@ class Shard:
             outcome: What came of it.
             arrived: Its Beam timestamp, in microseconds: the watermark may be there.
         """
-        return self._earliest(np.unique(outcome.records.row), arrived)
+        rows = _NO_ROWS if self._idle_after is None else np.unique(outcome.records.row)
+        return self._earliest(rows, arrived)
 
     def _earliest(self, rows: Array, arrived: int) -> int | None:
         idle_at = self._idle_at(rows, arrived)
@@ -242,7 +241,7 @@ class Shard:
         """Records of one piece as they came."""
         rows, of_key = np.unique(held.row, return_inverse=True)
         return Block(
-            [self.table.keys[row] for row in rows.tolist()],
+            self.table.names(rows),
             of_key.astype(np.int32),
             held.due,
             held.time,
@@ -357,8 +356,6 @@ class Shard:
             return self._nothing(found, counts)
         first = np.append(True, held.row[1:] != held.row[:-1])
         rows = held.row[first]
-        of_key = np.cumsum(first) - 1
-        keys = [self.table.keys[row] for row in rows.tolist()]
         records = Records(
             np.diff(np.append(np.flatnonzero(first), len(first))),
             held.time,
@@ -367,24 +364,24 @@ class Shard:
             ends_of(held.marks),
             held.numbers,
         )
-        stepped = self._stepper.step(self.table, keys, rows, records)
+        stepped = self._stepper.step(self.table, rows, records)
         self._touched.append(rows)
         found += [
             Row(step.result, int(held.due[step.record]), step.time) for step in stepped.others
         ]
-        return Outcome(held, keys, of_key, stepped, found, counts, self._payloads_of(held))
+        return Outcome(held, stepped, found, counts, self._payloads_of(held))
 
     def _nothing(self, found: list[Row], counts: dict[str, int]) -> Outcome:
         """What came of records of which none was stepped."""
-        return Outcome(_NONE, [], _NO_ROWS, _NOT_STEPPED, found, counts, {})
+        return Outcome(_NONE, _NOT_STEPPED, found, counts, {})
 
     def _payloads_of(self, held: Held) -> dict[int, bytes]:
         """The payloads of records; those of which no record waits are forgotten here."""
         if not self._payloads:
             return {}
         waiting = self.pending.all()
-        kept = set() if waiting is None else set(np.unique(waiting.piece).tolist())
-        here = {piece: self._payloads[piece] for piece in np.unique(held.piece).tolist()}
+        kept = set() if waiting is None else set(different(waiting.piece).tolist())
+        here = {piece: self._payloads[piece] for piece in different(held.piece).tolist()}
         self._payloads = {p: data for p, data in self._payloads.items() if p in kept}
         return here
 
@@ -403,7 +400,7 @@ class Shard:
             for step in self._stepper.alone.end_state(self.table.keys[row], state, reason):
                 outcome.rows.append(Row(step.result, due, step.time))
         if len(rows):
-            self._removed += [self.table.keys[row] for row in rows.tolist()]
+            self._removed += self.table.names(rows)
             counted = outcome.counts.get("states_evicted", 0)
             outcome.counts["states_evicted"] = counted + len(rows)
             held = self.pending.all()

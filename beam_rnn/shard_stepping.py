@@ -5,13 +5,14 @@ something to decide, a model that changed or numbers out of range, are left to i
 """
 
 import time as clock
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from typing import NamedTuple
 
 import numpy as np
 
 from beam_rnn.cells import Array
 from beam_rnn.model import Model
+from beam_rnn.pending import different
 from beam_rnn.records import Prediction
 from beam_rnn.state import decode_state, encode_records, encode_state
 from beam_rnn.stepping import SWEPT_AT_MOST, Step, Stepper
@@ -53,14 +54,13 @@ class ShardStepper:
         self._policy = stepper.policy
 
     def step(
-        self, table: Table, keys: Sequence[str], rows: Array, records: Records
+        self, table: Table, rows: Array, records: Records
     ) -> Stepped:
         """Step keys through their next records.
 
         Args:
             table: Where their states are.
-            keys: The keys.
-            rows: (keys,), the row of each.
+            rows: (keys,), the row of each key.
             records: Their records, in order.
         """
         started = clock.perf_counter()
@@ -69,7 +69,7 @@ class ShardStepper:
         begun = table.steps[rows] > 0
         own = ~begun | (table.maker[rows] == next(iter(makers)))
         if self._policy.on_model_change == "keep":
-            for number in np.unique(table.maker[rows[~own]]).tolist():
+            for number in different(table.maker[rows[~own]]).tolist():
                 digest, kernel, *_ = table.makers[number]
                 makers[number] = self.alone.library.made_by(digest, kernel)
             of_keys = np.where(begun, table.maker[rows], next(iter(makers)))
@@ -78,7 +78,7 @@ class ShardStepper:
         stepped = self._nothing(table, len(records.time))
         alone = 0
         for at, of_key, counts in _parts(records.counts):
-            for number in np.unique(of_keys[of_key]).tolist():
+            for number in different(of_keys[of_key]).tolist():
                 here = of_keys[of_key] == number
                 if here.all():
                     part = at, of_key, counts
@@ -86,10 +86,10 @@ class ShardStepper:
                     part = at[np.repeat(here, counts)], of_key[here], counts[here]
                 if number == NOBODY:
                     alone += int(part[2].sum())
-                    self._step_alone(table, keys, rows, records, *part, stepped)
+                    self._step_alone(table, rows, records, *part, stepped)
                 else:
                     alone += self._sweep(
-                        table, number, makers[number], keys, rows, records, *part, stepped
+                        table, number, makers[number], rows, records, *part, stepped
                     )
         self.alone.count(len(records.time) - alone, started)
         return stepped
@@ -110,7 +110,6 @@ class ShardStepper:
         table: Table,
         number: int,
         model: Model,
-        keys: Sequence[str],
         rows: Array,
         records: Records,
         at: Array | slice,
@@ -121,7 +120,7 @@ class ShardStepper:
         """Sweep some keys' next records; gives how many were stepped alone after all."""
         part = Records(counts, *(column[at] for column in records[1:]))
         here = rows[of_key]
-        names = keys if len(of_key) == len(keys) else [keys[i] for i in of_key.tolist()]
+        names = table.names(here)
         before = table.standing(here, table.makers[number])
         swept = sweep(model, names, before, part, self._policy.idle_after)
         left = swept.left
@@ -131,14 +130,14 @@ class ShardStepper:
             at = np.arange(len(records.time))[at]
             of_left = np.repeat(~good, counts)
             self._step_alone(
-                table, keys, rows, records, at[of_left], of_key[~good], counts[~good], stepped
+                table, rows, records, at[of_left], of_key[~good], counts[~good], stepped
             )
             again = at[~of_left], of_key[good], counts[good]
             alone = int(of_left.sum())
             if not good.any():
                 return alone
             return alone + self._sweep(
-                table, number, model, keys, rows, records, *again, stepped
+                table, number, model, rows, records, *again, stepped
             )
         table.put(here, number, swept.after)
         if self._policy.replay:
@@ -160,7 +159,6 @@ class ShardStepper:
     def _step_alone(
         self,
         table: Table,
-        keys: Sequence[str],
         rows: Array,
         records: Records,
         at: Array | slice,
@@ -171,7 +169,7 @@ class ShardStepper:
         """Step keys one by one."""
         at = np.arange(len(records.time))[at]
         start = 0
-        for i, n in zip(of_key.tolist(), counts.tolist(), strict=True):
+        for row, n in zip(rows[of_key].tolist(), counts.tolist(), strict=True):
             places = at[start : start + n]
             start += n
             encoded = encode_records(
@@ -181,10 +179,10 @@ class ShardStepper:
                 starts=records.starts[places],
                 ends=records.ends[places],
             )
-            before = table.state(rows[i])
+            before = table.state(row)
             data = None if before is None else encode_state(before)
-            after, steps = self.alone.step(keys[i], data, encoded)
-            table.set_state(rows[i], None if after is None else decode_state(after))
+            after, steps = self.alone.step(table.keys[row], data, encoded)
+            table.set_state(row, None if after is None else decode_state(after))
             for step in steps:
                 place = int(places[step.record])
                 if isinstance(step.result, Prediction) and self._policy.emit == "every":

@@ -124,21 +124,26 @@ def sweep(
     ends_at = np.cumsum(counts)
     first = ends_at - counts  # the first record of each key
     key = np.repeat(np.arange(len(counts)), counts)
-
-    earlier = np.empty_like(time)  # the time of the record before
-    earlier[1:], earlier[first] = time[:-1], before.time
-    goes_on = np.ones(len(time), bool)
-    goes_on[1:], goes_on[first] = ~records.ends[:-1], before.steps > 0
-    idle = goes_on & (time - earlier > idle_after) if idle_after is not None else ~goes_on
-    cut = goes_on & (idle | records.starts)
-    begins = cut | ~goes_on
-    opens = begins.copy()
-    opens[first] = True
-    start = np.flatnonzero(opens)  # the first record of each piece of a sequence
-    piece = np.cumsum(opens) - 1
-    length = np.diff(np.append(start, len(time)))
-    of_key = key[start]
-    fresh = begins[start]
+    cut = idle = np.zeros(len(time), bool)
+    if idle_after is None and not records.starts.any() and not records.ends.any():
+        start, piece, length, of_key = first, key, counts, np.arange(len(counts))
+        fresh = before.steps == 0
+    else:
+        earlier = np.empty_like(time)  # the time of the record before
+        earlier[1:], earlier[first] = time[:-1], before.time
+        goes_on = np.ones(len(time), bool)
+        goes_on[1:], goes_on[first] = ~records.ends[:-1], before.steps > 0
+        if idle_after is not None:
+            idle = goes_on & (time - earlier > idle_after)
+        cut = goes_on & (idle | records.starts)
+        begins = cut | ~goes_on
+        opens = begins.copy()
+        opens[first] = True
+        start = np.flatnonzero(opens)  # the first record of each piece of a sequence
+        piece = np.cumsum(opens) - 1
+        length = np.diff(np.append(start, len(time)))
+        of_key = key[start]
+        fresh = begins[start]
 
     steps_before = np.where(fresh, 0, before.steps[of_key])
     first_time = np.where(fresh, time[start], before.first_time[of_key])
@@ -147,15 +152,19 @@ def sweep(
     scaling = _scaling(model, keys, key)
     x = records.inputs if scaling is None else scaling.scale_inputs(records.inputs)
     x = x.astype(np.float32)
-    order = np.argsort(-length, kind="stable")
-    values_before = before.values[of_key[order]]
-    values_before[fresh[order]] = model.initial_state()
-    running = running_at(length[order], int(length.max()))
-    steps, sequences = rows_of(running)
-    at = start[order][sequences] + steps
-    y, packed = model.advance(values_before, x[at], running)
-    place = np.empty(len(time), np.int64)
-    place[at] = np.arange(len(time))
+    values = before.values[of_key]
+    values[fresh] = model.initial_state()
+    if len(length) == len(time):  # a step each
+        at = place = np.arange(len(time))
+        y, packed = model.advance(values, x, np.array([len(time)]))
+    else:
+        order = np.argsort(-length, kind="stable")
+        running = running_at(length[order], int(length.max()))
+        steps, sequences = rows_of(running)
+        at = start[order][sequences] + steps
+        place = np.empty(len(time), np.int64)
+        place[at] = np.arange(len(time))
+        y, packed = model.advance(values[order], x[at], running)
     outputs = y[place].astype(np.float64)
     if scaling is not None:
         outputs = scaling.restore_targets(outputs, model.network.parts)

@@ -41,7 +41,7 @@ class Table:
         replay: How many of the last inputs are kept.
 
     Attributes:
-        keys: The key of each row.
+        keys: The key of each row; None for a row that no key has.
         has_state: Whether it has a state, and not a row alone.
         maker: Which of `makers` made it.
         steps, first_time, time, sequence, values, outputs: As in `KeyState`; `values` and
@@ -52,7 +52,8 @@ class Table:
 
     def __init__(self, inputs: int, replay: int):
         self.makers: list[Maker] = []
-        self.keys: list[str] = []
+        self.keys = np.zeros(0, object)
+        self._used = 0
         self._rows: dict[str, int] = {}
         self._free: list[int] = []
         self.has_state = np.zeros(0, bool)
@@ -68,6 +69,10 @@ class Table:
 
     def __len__(self) -> int:
         return len(self._rows)
+
+    def in_use(self) -> Array:
+        """The rows that keys have."""
+        return np.array(list(self._rows.values()), np.int64)
 
     def rows(self, keys: Sequence[str]) -> Array:
         """The row of each key; those that have none are given one, without a state."""
@@ -186,6 +191,10 @@ class Table:
         self.kept[row] = len(kept)
         self.history[row, replay - len(kept) :] = kept
 
+    def names(self, rows: Array) -> list[str]:
+        """The keys of rows."""
+        return self.keys[rows].tolist()
+
     def with_state(self) -> Array:
         """The rows that have a state."""
         return np.flatnonzero(self.has_state)
@@ -201,7 +210,7 @@ class Table:
         self.drop_states(rows)
         for row in rows.tolist():
             del self._rows[self.keys[row]]
-            self.keys[row] = ""
+            self.keys[row] = None
         self._free += rows.tolist()
 
     def _add(self, key: str) -> int:
@@ -211,18 +220,18 @@ class Table:
             return known
         if self._free:
             row = self._free.pop()
-            self.keys[row] = key
         else:
-            row = len(self.keys)
-            self.keys.append(key)
-            if row >= len(self.has_state):
+            row = self._used
+            self._used += 1
+            if row >= len(self.keys):
                 self._grow(max(_FIRST_ROWS, int(row * _GROWTH)))
+        self.keys[row] = key
         self._rows[key] = row
         return row
 
     def _grow(self, rows: int) -> None:
         """Room for so many rows."""
-        for name in ("has_state", "maker", "steps", "first_time", "time", "sequence", "values",
+        for name in ("keys", "has_state", "maker", "steps", "first_time", "time", "sequence", "values",
                      "outputs", "kept", "history"):  # fmt: skip
             column = getattr(self, name)
             wider = np.zeros((rows, *column.shape[1:]), column.dtype)
