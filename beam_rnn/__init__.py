@@ -1,5 +1,6 @@
 """Recurrent networks as native Apache Beam transforms."""
 
+from beam_rnn.arrow import prediction_schema
 from beam_rnn.batches import Sequence
 from beam_rnn.bptt import Bptt
 from beam_rnn.columns import Columns
@@ -58,4 +59,5 @@ __all__ = [
     "Training",
     "Warmup",
     "WriteModel",
+    "prediction_schema",
 ]

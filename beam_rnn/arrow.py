@@ -132,7 +132,7 @@ class BatchReader:
         if good.all():
             return plain._replace(keys=plain.keys[: int(plain.of_key.max()) + 1]), []
         bad = np.flatnonzero(~good)
-        rows = _to_dicts(batch.take(pa.array(bad)))
+        rows = to_dicts(batch.take(pa.array(bad)))
         keys, data, places, invalid = [], [], [], []
         for i, row in zip(bad.tolist(), rows, strict=True):
             try:
@@ -239,12 +239,13 @@ def _flat(column: Any) -> pa.Array:
     return column
 
 
-def _to_dicts(batch: Batch) -> list[dict[str, Any]]:
-    """Rows as dicts; a time of nanoseconds is cut to microseconds."""
+def to_dicts(batch: Batch) -> list[dict[str, Any]]:
+    """Rows as dicts; times in microseconds, and of UTC if they have a zone, which any Python has."""
     columns = {}
     for field, column in zip(batch.schema, batch.columns, strict=True):
-        if pa.types.is_timestamp(field.type) and field.type.unit == "ns":
-            column = column.cast(pa.timestamp("us", field.type.tz), safe=False)  # noqa: PLW2901
+        if pa.types.is_timestamp(field.type):
+            zone = "UTC" if field.type.tz else None
+            column = column.cast(pa.timestamp("us", zone), safe=False)  # noqa: PLW2901
         columns[field.name] = column.to_pylist()
     return [dict(zip(columns, values, strict=True)) for values in zip(*columns.values(), strict=True)]
 

@@ -31,8 +31,10 @@ class EmitRows:
         states: Iterable[bytes] = repeat(b"")
         if len(stepped.values):
             states = map(np.ndarray.tobytes, stepped.values[here, : maker.values])
+        of_key = np.zeros(len(records.row), np.int64)
+        of_key[1:] = np.cumsum(records.row[1:] != records.row[:-1])
         fields = zip(
-            table.names(records.row[here]),
+            outcome.keys[of_key[here]].tolist(),
             records.time[here].tolist(),
             stepped.step[here].tolist(),
             map(list, zip(*stepped.outputs[here, : maker.outputs].T.tolist(), strict=True)),

@@ -147,9 +147,10 @@ class PackBatches(beam.DoFn):
         for i, letter in invalid:
             self._invalid.inc()
             yield _invalid(letter, arrived[i], window)
+        if not block.records:
+            return
         parts = by_shard(block, self._shards)
-        rows = np.concatenate([part.row for _, part in parts]) if parts else []
-        sorted_by_shard = element.take(rows)
+        sorted_by_shard = element.take(np.concatenate([part.row for _, part in parts]))
         start = 0
         for shard, part in parts:
             n = part.records

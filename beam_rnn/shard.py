@@ -37,7 +37,8 @@ class Outcome(NamedTuple):
     """What came of records.
 
     Attributes:
-        records: Those that were stepped, of each key in order.
+        records: Those that were stepped, those of a key one after another.
+        keys: (keys,), the keys, as they stand there; the table may have forgotten them since.
         stepped: What came of them.
         rows: The rest.
         counts: How many records were what, by the names of the metrics.
@@ -45,6 +46,7 @@ class Outcome(NamedTuple):
     """
 
     records: Held
+    keys: Array
     stepped: Stepped
     rows: list[Row]
     counts: dict[str, int]
@@ -369,11 +371,11 @@ class Shard:
         found += [
             Row(step.result, int(held.due[step.record]), step.time) for step in stepped.others
         ]
-        return Outcome(held, stepped, found, counts, self._payloads_of(held))
+        return Outcome(held, self.table.keys[rows], stepped, found, counts, self._payloads_of(held))
 
     def _nothing(self, found: list[Row], counts: dict[str, int]) -> Outcome:
         """What came of records of which none was stepped."""
-        return Outcome(_NONE, _NOT_STEPPED, found, counts, {})
+        return Outcome(_NONE, _NO_ROWS, _NOT_STEPPED, found, counts, {})
 
     def _payloads_of(self, held: Held) -> dict[int, bytes]:
         """The payloads of records; those of which no record waits are forgotten here."""

@@ -1,6 +1,7 @@
 """Streams with a watermark that a test moves, on the engines that know them."""
 
 import os
+from typing import Any
 
 import apache_beam as beam
 from apache_beam.options.pipeline_options import PipelineOptions
@@ -34,17 +35,23 @@ def stream(*events, time="t"):
     source = TestStream(coder=beam.coders.FastPrimitivesCoder())
     for event in events:
         if isinstance(event, list):
-            source = source.add_elements([TimestampedValue(r, r[time]) for r in event])
+            at = time if callable(time) else (lambda record: record[time])
+            source = source.add_elements([TimestampedValue(r, at(r)) for r in event])
         else:
             source = source.advance_watermark_to(START + event)
     return source.advance_watermark_to_infinity()
 
 
-def predict_stream(transform, *events, engine="bundle_based", time="t", then=None):
-    """The outputs of `Predict`, and what `then` makes of its predictions."""
+def predict_stream(transform, *events, engine="bundle_based", time="t", then=None, kind=None):
+    """The outputs of `Predict`, and what `then` makes of its predictions.
+
+    `time` names the field with the Beam timestamp, or gives it; `kind` is that of the elements.
+    """
     pipeline = beam.Pipeline(options=PipelineOptions(ENGINES[engine]))
     # Prism reads an empty bag in a timer right behind a TestStream.
-    records = pipeline | stream(*events, time=time) | "Pass" >> beam.Map(lambda record: record)
+    records = pipeline | stream(*events, time=time) | "Pass" >> beam.Map(
+        lambda record: record
+    ).with_output_types(kind or Any)
     outputs = records | transform
     built = Outputs(outputs)
     if then is not None:

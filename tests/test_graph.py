@@ -8,12 +8,14 @@ import json
 from pathlib import Path
 
 import apache_beam as beam
+import pyarrow as pa
 import pytest
 
 from beam_rnn import Predict
 from tests.models import random_model, saved
 
 GOLDEN = Path(__file__).parent / "golden" / "graph.json"
+IN_SHARDS = GOLDEN.with_name("graph-shards.json")
 
 
 def coder_urns(proto, coder_id):
@@ -21,10 +23,10 @@ def coder_urns(proto, coder_id):
     return [coder.spec.urn, *(coder_urns(proto, i) for i in coder.component_coder_ids)]
 
 
-def graph(transform):
+def graph(transform, records=({},)):
     """Label -> state cells and timers with their coders, and the coder of the input."""
     pipeline = beam.Pipeline(runner="FnApiRunner")
-    outputs = pipeline | "Records" >> beam.Create([{}]) | transform
+    outputs = pipeline | "Records" >> beam.Create(list(records)) | transform
     for name, output in outputs._asdict().items():
         _ = output | f"Use-{name}" >> beam.Map(lambda row: row)
     proto = pipeline.to_runner_api()
@@ -74,3 +76,22 @@ def test_labels_state_cells_timers_and_coders_are_those_of_running_jobs(settings
     weights = saved(random_model(), tmp_path)
 
     assert graph(Predict(weights, **settings)) == json.loads(GOLDEN.read_text())
+
+
+@pytest.mark.parametrize("settings", [{}, {"order": "arrival", "idle_after": 60}], ids=str)
+@pytest.mark.parametrize("shards", [1, 64])
+def test_those_of_jobs_with_shards(settings, shards, tmp_path):
+    weights = saved(random_model(), tmp_path)
+
+    assert graph(Predict(weights, shards=shards, **settings)) == json.loads(IN_SHARDS.read_text())
+
+
+def test_those_of_jobs_with_arrow_batches(tmp_path):
+    """State, timers and blocks are those of any shards."""
+    weights = saved(random_model(), tmp_path)
+    found = graph(Predict(weights, shards=4), [pa.table({"id": ["a"]})])
+
+    (label,) = [label for label, step in found.items() if step["state"]]
+    expected = json.loads(IN_SHARDS.read_text())[label]
+    for part in ("state", "timers", "input"):
+        assert found[label][part] == expected[part]

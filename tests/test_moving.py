@@ -40,6 +40,7 @@ def export(weights, folder, history, engine, **settings):
     run(build, engine)
 
 
+@pytest.mark.usefixtures("each_way")
 @pytest.mark.parametrize("engine", ENGINES)
 @pytest.mark.parametrize("order", ["event_time", "sequence"])
 @pytest.mark.parametrize("idle_after", [None, 60])
@@ -65,6 +66,7 @@ def test_a_stream_that_starts_from_a_replayed_history_has_the_bits_of_the_whole(
     assert {p.step for p in outputs.predictions if p.key == "c"} == set(range(1, 31))
 
 
+@pytest.mark.usefixtures("each_way")
 def test_the_table_is_one_that_others_can_read(model, weights, tmp_path):
     export(weights, tmp_path, records(0, 10), "fnapi")
 
@@ -85,6 +87,7 @@ def test_the_table_is_one_that_others_can_read(model, weights, tmp_path):
     assert {len(r["state"]) for r in rows} == {model.network.state_size}
 
 
+@pytest.mark.usefixtures("each_way")
 def test_states_need_an_order_and_the_global_window(weights):
     pipeline = beam.Pipeline(runner="FnApiRunner")
     states = pipeline | "States" >> beam.Create([("a", b"")])
@@ -95,6 +98,7 @@ def test_states_need_an_order_and_the_global_window(weights):
         _ = windows | Predict(weights, states=states)
 
 
+@pytest.mark.usefixtures("each_way")
 @pytest.mark.parametrize("kernel", ["numpy", "fused"])
 def test_a_state_that_another_kernel_computed_is_no_state_of_this_one(kernel, weights, tmp_path):
     other = {"numpy": "fused", "fused": "numpy"}[kernel]
@@ -117,6 +121,7 @@ def test_a_state_that_another_kernel_computed_is_no_state_of_this_one(kernel, we
     assert {ended.reason for ended in begun.ended} == {"model", "window"}
 
 
+@pytest.mark.usefixtures("each_way")
 def test_a_state_of_another_kernel_leaves_the_model_at_work_as_it_is(weights):
     library = ModelLoader(weights, kernel="fused").library()
 

@@ -58,6 +58,7 @@ BAD = [
 ]
 
 
+@pytest.mark.usefixtures("each_way")
 @pytest.mark.parametrize("engine", ENGINES)
 @pytest.mark.parametrize("network", NETWORKS, ids=lambda n: str(n.to_json()))
 def test_shuffled_records_give_the_bits_of_the_forward_pass(engine, network, tmp_path):
@@ -73,6 +74,7 @@ def test_shuffled_records_give_the_bits_of_the_forward_pass(engine, network, tmp
     assert {p.model for p in outputs.predictions} == {model.digest}
 
 
+@pytest.mark.usefixtures("each_way")
 @settings(
     deadline=None, max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
@@ -114,6 +116,7 @@ def test_how_many_records_are_packed_changes_nothing(order, packed, monkeypatch,
         assert sorted(getattr(in_packs, name)) == sorted(getattr(at_once, name))
 
 
+@pytest.mark.usefixtures("each_way")
 def test_a_prediction_that_arrives_has_the_timestamp_of_its_record(weights):
     """Records are packed, and keep their own."""
     stamps = Collect()
@@ -138,6 +141,7 @@ def test_a_prediction_that_arrives_has_the_timestamp_of_its_record(weights):
     assert all(stamp == time + 60_000_000 for time, stamp in stamps.elements)
 
 
+@pytest.mark.usefixtures("each_way")
 @pytest.mark.parametrize("engine", ENGINES)
 @pytest.mark.parametrize("order", ["event_time", "arrival"])
 def test_bad_records_change_nothing_for_the_others(engine, order, weights):
@@ -167,6 +171,7 @@ class Reading(NamedTuple):
     y: float
 
 
+@pytest.mark.usefixtures("each_way")
 def test_every_kind_of_record_gives_the_same(weights):
     records = [row(t) for t in range(5)]
     results = [
@@ -181,6 +186,7 @@ def test_every_kind_of_record_gives_the_same(weights):
     assert results[0] == results[1] == results[2]
 
 
+@pytest.mark.usefixtures("each_way")
 def test_arrival_order_is_taken_as_it_is_and_counted(model, weights):
     times = [3, 1, 2, 2, 5]
     transform = Predict(weights, order="arrival", with_state=True)
@@ -215,6 +221,7 @@ def distribution(result, name):
     return metric.result
 
 
+@pytest.mark.usefixtures("each_way")
 def test_counters(weights):
     records = [row(1), row(2), row(2), *BAD]
     _, result = run(lambda p: Outputs(p | beam.Create(records) | Predict(weights)))
@@ -246,6 +253,7 @@ def predict_stream(transform, *events):
     return built
 
 
+@pytest.mark.usefixtures("each_way")
 def test_a_live_stream_predicts_as_the_watermark_passes(weights):
     """The record at 9 comes before the others are due; the one at 3 comes after."""
     transform = Predict(weights, with_state=True)
@@ -260,6 +268,7 @@ def test_a_live_stream_predicts_as_the_watermark_passes(weights):
     assert late[0].inputs == [row(3)["x"], row(3)["y"]]
 
 
+@pytest.mark.usefixtures("each_way")
 def test_a_record_earlier_than_those_that_wait_does_not_wait_for_them(weights):
     """The one at 2 comes after the one at 9 and is due before it: the one at 1 is then late."""
     outputs = predict_stream(Predict(weights), [row(9)], [row(2)], 5, [row(1)], 20)
@@ -268,6 +277,7 @@ def test_a_record_earlier_than_those_that_wait_does_not_wait_for_them(weights):
     assert [r.behind for r in outputs.late] == [1_000_000]
 
 
+@pytest.mark.usefixtures("each_way")
 def test_waiting_longer_takes_in_what_would_have_been_late(weights):
     events = [row(5)], 6, [row(3)], 20
     waited = predict_stream(Predict(weights, wait=2.0), *events)
@@ -277,6 +287,7 @@ def test_waiting_longer_takes_in_what_would_have_been_late(weights):
     assert len(predict_stream(Predict(weights), *events).late) == 1
 
 
+@pytest.mark.usefixtures("each_way")
 @pytest.mark.parametrize(("wait", "grid", "due"), [(0, 0.5, 7.5), (0, 60, 60), (2.25, 0.5, 9.5)])
 def test_a_prediction_has_the_timestamp_at_which_it_became_due(weights, wait, grid, due):
     collect = Collect()
@@ -291,6 +302,7 @@ def test_a_prediction_has_the_timestamp_at_which_it_became_due(weights, wait, gr
     assert collect.elements == [due]
 
 
+@pytest.mark.usefixtures("each_way")
 @pytest.mark.parametrize("engine", ENGINES)
 def test_no_record_is_due_after_the_end_of_its_window(engine, weights):
     collect = Collect()
@@ -313,6 +325,7 @@ def test_no_record_is_due_after_the_end_of_its_window(engine, weights):
     assert due == [(0, 4.5), (7, 9.999), (9, 9.999), (15, 19.5)]
 
 
+@pytest.mark.usefixtures("each_way")
 @pytest.mark.parametrize("order", ["event_time", "arrival"])
 def test_each_window_starts_from_the_initial_state(weights, order):
     collect = Collect()
@@ -336,6 +349,7 @@ def test_each_window_starts_from_the_initial_state(weights, order):
         assert streamed(inside) == want
 
 
+@pytest.mark.usefixtures("each_way")
 def test_sliding_windows_have_a_state_each(weights):
     collect = Collect()
     run(
@@ -362,6 +376,7 @@ def test_windows_that_merge_are_refused_with_the_remedy(weights):
         _ = records | Predict(weights)
 
 
+@pytest.mark.usefixtures("each_way")
 @pytest.mark.parametrize("order", ["event_time", "arrival"])
 def test_a_step_out_of_range_keeps_the_last_good_state(order, tmp_path):
     model = random_model(Network("rnn", 4, activation="relu"))
@@ -379,6 +394,7 @@ def test_a_step_out_of_range_keeps_the_last_good_state(order, tmp_path):
     assert "1e+300" in str(outputs.invalid)
 
 
+@pytest.mark.usefixtures("each_way")
 def test_the_element_s_own_timestamp_orders_records_without_a_time_column(tmp_path):
     columns = Columns(key="id", inputs=["x", "y"], targets=["x"])
     weights = saved(random_model(columns=columns), tmp_path)
@@ -401,6 +417,7 @@ def test_the_element_s_own_timestamp_orders_records_without_a_time_column(tmp_pa
     assert by_step[0].event_time == START + 1
 
 
+@pytest.mark.usefixtures("each_way")
 def test_worker_processes_give_the_same(weights, tmp_path):
     """What is pickled to another process is all that a worker needs."""
     records = [row(t, key) for t in range(20) for key in "abc"]

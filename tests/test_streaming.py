@@ -5,15 +5,17 @@ from dataclasses import replace
 
 import apache_beam as beam
 import numpy as np
+import pyarrow as pa
 import pytest
 from apache_beam.metrics import MetricsFilter
 from apache_beam.transforms.window import FixedWindows, TimestampedValue
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from beam_rnn import Columns, EndedSequence, Predict, Prediction
+from beam_rnn import Columns, EndedSequence, Predict, Prediction, sharding, stateful
 from beam_rnn import weights as weights_file
 from beam_rnn.testing import oracle
+from tests.batches import batch_of, predictions_in
 from tests.engines import ENGINES as BATCH_ENGINES
 from tests.engines import Collect, Outputs, predict, run
 from tests.models import COLUMNS, random_model, saved
@@ -83,8 +85,29 @@ def test_5000_times_the_same_bits_however_they_arrive(data, model, weights):
     check_bits(data, model, weights)
 
 
+class Forgetful(sharding.Remembered):
+    """A process that is another one each time: every shard is read from its log."""
+
+    def put(self, which, token, shard):
+        pass
+
+
+BAD_IN_BATCHES = [{"id": "a"}, row(3, x=float("nan")), row(4, y=None), row(5) | {"id": ""},
+                  row(6) | {"t": -1}]  # fmt: skip
+BATCH_SCHEMA = pa.schema(
+    [("id", pa.string()), ("t", pa.int64()), ("x", pa.float64()), ("y", pa.float64()),
+     ("at", pa.int64()), ("good", pa.bool_())]
+)  # fmt: skip
+
+
 def check_bits(data, model, weights):
-    """Random keys, ties, duplicates, bad records, bundles; some records later than the wait."""
+    """Random keys, ties, duplicates, bad records, bundles; some records later than the wait.
+
+    As rows or as Arrow batches, key by key or in shards that are remembered or read again.
+    """
+    kind = data.draw(st.sampled_from([None, None, pa.Table, pa.RecordBatch]))
+    shards = data.draw(st.sampled_from([None, 1, 3] if kind is None else [1, 3]))
+    remembered = data.draw(st.sampled_from([sharding.Remembered, Forgetful]))
     wait, grid = data.draw(st.sampled_from([(0, 1), (4, 1), (4, 5)]))
     rows = data.draw(
         st.lists(
@@ -98,7 +121,8 @@ def check_bits(data, model, weights):
             max_size=30,
         )
     )
-    bad = data.draw(st.lists(st.sampled_from(BAD_ROWS), max_size=3))
+    bad_rows = BAD_ROWS if kind is None else BAD_IN_BATCHES
+    bad = data.draw(st.lists(st.sampled_from(bad_rows), max_size=3))
     arrivals = [(t + delay, {**row(t, key, x=x / 3), "good": True}) for key, t, x, delay in rows]
     arrivals += [(data.draw(st.integers(0, 20)), r) for r in bad]
     arrivals = [(clock, {**r, "at": START + clock}) for clock, r in arrivals]
@@ -116,19 +140,34 @@ def check_bits(data, model, weights):
             events.append(c)
             simulated.watermark(START + c)
         clock = c
+        if kind is not None:  # the records of a batch arrive together
+            record["at"] = bundle[0]["at"] if bundle else record["at"]
         bundle.append(record)
         if "good" in record:
             simulated.arrive(record)
     events.append(bundle)
     simulated.watermark(float("inf"))
 
-    outputs = predict_stream(
-        Predict(weights, wait=wait, grid=grid, with_state=True), *events, time="at"
-    )
+    transform = Predict(weights, wait=wait, grid=grid, with_state=True, shards=shards)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sharding, "REMEMBERED", remembered())
+        patch.setattr(sharding, "SLACK", data.draw(st.sampled_from([0, 1 << 20])))
+        if kind is None:
+            outputs = predict_stream(transform, *events, time="at")
+        else:
+            batches = [
+                event if isinstance(event, int) else [batch_of(event, kind, BATCH_SCHEMA)]
+                for event in events
+            ]
+            outputs = predict_stream(transform, *batches, time=batch_time, kind=kind)
 
     on_time = [r for rows in simulated.stepped.values() for r in rows]
     expected = oracle(model, on_time, with_state=True)
-    assert sorted(outputs.predictions) == sorted(expected.predictions)
+    predictions = outputs.predictions
+    if kind is not None:
+        assert all(type(batch) is kind for batch in predictions)
+        predictions = predictions_in(predictions, model.columns, model.output_names)
+    assert sorted(predictions) == sorted(expected.predictions)
     assert sorted(outputs.ended) == sorted(expected.ended)
     assert sorted((r.key, r.time) for r in outputs.late) == sorted(
         (r["id"], r["t"] * SECOND) for r in simulated.late
@@ -137,6 +176,11 @@ def check_bits(data, model, weights):
     assert not outputs.gaps
 
 
+def batch_time(batch):
+    return batch.column("at")[0].as_py()
+
+
+@pytest.mark.usefixtures("each_way")
 @pytest.mark.parametrize("engine", ENGINES)
 def test_a_record_at_the_watermark_is_on_time(engine, weights):
     events = [tick(5, x=1.0)], 5, [tick(5, x=2.0)], 20
@@ -164,6 +208,7 @@ def by_window():
 ORDERED = [tick(t, key, n=t) for t in range(60) for key in "ab"]
 
 
+@pytest.mark.usefixtures("each_way")
 @pytest.mark.parametrize("engine", ["fnapi", "embed"])
 @pytest.mark.parametrize("order", ["event_time", "sequence", "arrival"])
 @pytest.mark.parametrize("wait", [0, 3600])
@@ -184,6 +229,7 @@ def test_a_window_after_predict_loses_nothing(engine, order, wait, tmp_path):
     assert sum(counts.elements) == 120
 
 
+@pytest.mark.usefixtures("each_way")
 @pytest.mark.parametrize("engine", [engine for engine in ENGINES if engine != "bundle_based"])
 @pytest.mark.parametrize("order", ["event_time", "sequence", "arrival"])
 def test_a_window_after_a_jump_of_the_watermark_loses_nothing(engine, order, tmp_path):
@@ -201,6 +247,7 @@ def test_a_window_after_a_jump_of_the_watermark_loses_nothing(engine, order, tmp
     assert sum(counts.elements) == 120
 
 
+@pytest.mark.usefixtures("each_way")
 @pytest.mark.parametrize("engine", ENGINES)
 @pytest.mark.parametrize("order", ["event_time", "arrival"])
 def test_times_long_before_the_timestamps_are_not_lost_in_the_next_window(engine, order, weights):
@@ -248,6 +295,7 @@ MARKS = [
 ]
 
 
+@pytest.mark.usefixtures("each_way")
 @pytest.mark.parametrize("engine", BATCH_ENGINES)
 @pytest.mark.parametrize("emit", ["every", "last"])
 @pytest.mark.parametrize("idle_after", [None, 20])
@@ -280,6 +328,7 @@ def test_sequences_end_by_marks_and_by_being_idle(engine, emit, idle_after, tmp_
     assert sorted(outputs.predictions) == sorted(wanted)
 
 
+@pytest.mark.usefixtures("each_way")
 @pytest.mark.parametrize("engine", ENGINES)
 @pytest.mark.parametrize("order", ["event_time", "arrival"])
 def test_an_idle_sequence_ends_without_another_record(engine, order, weights):
@@ -296,6 +345,7 @@ def test_an_idle_sequence_ends_without_another_record(engine, order, weights):
     assert steps == [("a", 1), ("a", 1), ("a", 2), ("b", 1), ("b", 1)]
 
 
+@pytest.mark.usefixtures("each_way")
 def test_a_window_ends_the_sequence_in_it(weights):
     ended = Collect()
     run(
@@ -318,6 +368,7 @@ def numbered(n, t=None, **more):
     return tick(n if t is None else t, n=n, **more)
 
 
+@pytest.mark.usefixtures("each_way")
 @pytest.mark.parametrize("engine", BATCH_ENGINES)
 def test_records_are_taken_by_their_number(engine, tmp_path):
     """Whatever their times are; a number that never came is reported."""
@@ -335,6 +386,7 @@ def test_records_are_taken_by_their_number(engine, tmp_path):
     assert not outputs.late
 
 
+@pytest.mark.usefixtures("each_way")
 @pytest.mark.parametrize("engine", ENGINES)
 def test_the_next_number_is_taken_at_once_and_a_gap_is_waited_for(engine, tmp_path):
     weights = saved(random_model(columns=NUMBERED), tmp_path)
@@ -359,6 +411,7 @@ def test_the_next_number_is_taken_at_once_and_a_gap_is_waited_for(engine, tmp_pa
     assert [r.sequence for r in outputs.late] == [5]
 
 
+@pytest.mark.usefixtures("each_way")
 def test_order_by_number_needs_a_number(weights):
     with pytest.raises(
         Exception, match=r"order='sequence' needs a model .* Columns\(sequence=...\)"
@@ -366,6 +419,7 @@ def test_order_by_number_needs_a_number(weights):
         predict(Predict(weights, order="sequence"), [row(1)])
 
 
+@pytest.mark.usefixtures("each_way")
 @pytest.mark.parametrize("timestamps", ["due", "event"])
 def test_the_timestamps_of_predictions(timestamps, weights):
     said = Collect()
@@ -384,27 +438,40 @@ def test_the_timestamps_of_predictions(timestamps, weights):
     assert sorted(said.elements) == [(t, START + t + late) for t in (3, 7)]
 
 
-def test_a_bundle_that_is_tried_again_gives_the_same(weights, monkeypatch):
+def test_a_bundle_that_is_tried_again_gives_the_same(each_way, weights, monkeypatch):
     """It fails after the step, in `process` or a timer, and when the sequence ends."""
-    from beam_rnn.stateful import StepKeys
-
     records = [tick(t, key) for t in range(8) for key in "ab"]
     events = records[:6], 4, records[6:], 100
-    tagged, failures = StepKeys._tagged, []
+    failures = []
 
-    def fail_once(self, step, due_at):
-        kind = type(step.result)
+    def fail_once(kind):
         if kind not in failures:
             failures.append(kind)
             raise RuntimeError("a worker dies")
-        return tagged(self, step, due_at)
 
+    if each_way is None:
+        step_fn, method = stateful.StepKeys, "_tagged"
+
+        def failing(self, step, due_at):
+            fail_once(type(step.result))
+            return done(self, step, due_at)
+    else:
+        step_fn, method = sharding.StepShards, "_emitted"
+
+        def failing(self, outcome, shard, window):
+            if len(outcome.records.time):
+                fail_once(Prediction)
+            if outcome.rows:
+                fail_once(EndedSequence)
+            return done(self, outcome, shard, window)
+
+    done = getattr(step_fn, method)
     for order in ("event_time", "arrival"):
         transform = Predict(weights, order=order, with_state=True)
         undisturbed = predict_stream(transform, *events)
         failures.clear()
         with monkeypatch.context() as patch:
-            patch.setattr(StepKeys, "_tagged", fail_once)
+            patch.setattr(step_fn, method, failing)
             outputs = predict_stream(transform, *events)
         assert failures == [Prediction, EndedSequence]
         assert sorted(outputs.predictions) == sorted(undisturbed.predictions)
@@ -450,6 +517,7 @@ def forward(model, records):
 CHANGE = [tick(0), tick(1), tick(2)], 3, [tick(4, file="w-2.arrow"), tick(5)], 6, [tick(7, "b")], 20
 
 
+@pytest.mark.usefixtures("each_way")
 @pytest.mark.parametrize("policy", ["keep", "reset", "replay"])
 def test_a_model_that_changes_in_a_stream(policy, two_models, tmp_path):
     old, new, files = two_models
@@ -476,12 +544,14 @@ def test_a_model_that_changes_in_a_stream(policy, two_models, tmp_path):
     assert rows["b", 7].outputs in forward(new, [tick(7, "b")])
 
 
+@pytest.mark.usefixtures("each_way")
 def test_a_model_that_changes_is_an_error_unless_said_otherwise(two_models, tmp_path):
     _, _, files = two_models
     with pytest.raises(Exception, match=r"or say Predict\(on_model_change='keep'\)"):
         changing(Predict(tmp_path / "w-*.arrow", watch=0), tmp_path, files, *CHANGE)
 
 
+@pytest.mark.usefixtures("each_way")
 @pytest.mark.parametrize("content", [b"", b"no weights", "cut", "other inputs"])
 def test_a_broken_new_model_leaves_the_old_one_at_work(content, two_models, tmp_path, caplog):
     old, _new, files = two_models
@@ -499,6 +569,7 @@ def test_a_broken_new_model_leaves_the_old_one_at_work(content, two_models, tmp_
     assert "w-2.arrow" in caplog.text
 
 
+@pytest.mark.usefixtures("each_way")
 def test_models_come_as_paths_beside_the_records(two_models, tmp_path):
     _old, new, files = two_models
     for name, data in files.items():
@@ -515,6 +586,7 @@ def test_models_come_as_paths_beside_the_records(two_models, tmp_path):
     assert [p.outputs for p in sorted(outputs.predictions)] == forward(new, records)
 
 
+@pytest.mark.usefixtures("each_way")
 def test_metrics_say_what_happened(weights):
     records = [*(row(t) for t in (1, 2, 2, 3)), row(100), *BAD]
     _, result = run(lambda p: Outputs(p | beam.Create(records) | Predict(weights, idle_after=50)))
@@ -603,6 +675,7 @@ def check_bad_records(count, weights):
     assert not mixed.late
 
 
+@pytest.mark.usefixtures("each_way")
 def test_2000_bad_records_change_nothing(weights):
     check_bad_records(2000, weights)
 

@@ -1,0 +1,301 @@
+"""Arrow batches: read as rows are, and given back with predictions."""
+
+import decimal
+import random
+
+import apache_beam as beam
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from beam_rnn import Columns, Network, Predict, prediction_schema
+from beam_rnn.arrow import BatchReader, from_bytes, to_bytes, to_dicts
+from beam_rnn.errors import ConfigurationError, RecordError
+from beam_rnn.records import RecordReader
+from beam_rnn.state import decode_record
+from beam_rnn.testing import oracle
+from tests.batches import KINDS, batch_of, predictions_in
+from tests.engines import ENGINES, Collect, Outputs, predict, run
+from tests.models import COLUMNS, random_model, saved
+from tests.test_predict import row
+
+ALL = Columns(key="id", time="t", inputs=["x", "y"], sequence="n", start="first", end="last")
+KEYS = st.one_of(
+    st.lists(st.sampled_from(["a", "b", "", None, "é", "k" * 1025]), min_size=1, max_size=8).map(
+        lambda values: pa.array(values, pa.string())
+    ),
+    st.lists(st.sampled_from([7, -1, None]), min_size=1, max_size=8).map(
+        lambda values: pa.array(values, pa.int32())
+    ),
+    st.lists(st.sampled_from([b"a", b"\xff", None]), min_size=1, max_size=8).map(
+        lambda values: pa.array(values, pa.binary())
+    ),
+    st.lists(st.sampled_from(["a", "b", None]), min_size=1, max_size=8).map(
+        lambda values: pa.array(values, pa.string()).dictionary_encode()
+    ),
+    st.lists(st.sampled_from([True, None]), min_size=1, max_size=8).map(pa.array),
+)
+TIMES = {
+    pa.int64(): [0, 5, -1, 10**12, None],
+    pa.uint32(): [0, 5, None],
+    pa.float64(): [0.5, 5.25, -1.0, float("nan"), 1e11, None],
+    pa.timestamp("s"): [0, 5, -1, None],
+    pa.timestamp("ms", "UTC"): [0, 1_500_000_000_123, None],
+    pa.timestamp("us"): [0, 7, -7, 10**16, None],
+    pa.timestamp("ns", "Europe/Zurich"): [0, 1_000, 999_000, None],
+    pa.date32(): [0, 18000, -1, None],
+    pa.string(): ["2020-01-01", "2020-01-01T00:00:00+02:00", "soon", "12.5", "", None],
+    pa.bool_(): [True, None],
+}
+NUMBERS = {
+    pa.float64(): [0.5, -0.0, float("nan"), float("inf"), None],
+    pa.float32(): [0.1, None],
+    pa.float16(): [np.float16(0.5), None],
+    pa.int64(): [3, 2**62 + 1, None],
+    pa.uint64(): [2**64 - 1, None],
+    pa.bool_(): [True, False, None],
+    pa.string(): ["1", None],
+    pa.decimal128(5, 2): [decimal.Decimal("1.25"), None],
+    pa.list_(pa.float64()): [[1.0], None],
+}
+WHOLES = {
+    pa.int64(): [0, -5, 2**63 - 1, None],
+    pa.uint64(): [2**63, 5, None],
+    pa.float64(): [1.0, None],
+    pa.bool_(): [True, None],
+}
+MARKS = {
+    pa.bool_(): [True, False, None],
+    pa.int8(): [0, 1, 2, None],
+    pa.float64(): [0.0, 1.0, 0.5, float("nan"), None],
+    pa.string(): ["yes", None],
+}
+
+
+def column(data, kinds, n):
+    kind = data.draw(st.sampled_from(list(kinds)))
+    values = data.draw(st.lists(st.sampled_from(kinds[kind]), min_size=n, max_size=n))
+    return pa.array(values, kind)
+
+
+def read_alone(reader, record):
+    try:
+        key, encoded = reader.read(record)
+    except RecordError as error:
+        return reader.invalid(record, error)
+    read = decode_record(encoded)
+    return key, *read[:4], read.numbers.tolist()
+
+
+@settings(deadline=None, max_examples=300)
+@given(data=st.data())
+def test_a_batch_is_read_as_its_rows_are_one_by_one(data):
+    keys = data.draw(KEYS)
+    n = len(keys)
+    kinds = {"t": TIMES, "x": NUMBERS, "y": NUMBERS, "n": WHOLES, "first": MARKS, "last": MARKS}
+    columns = {"id": keys, **{name: column(data, kind, n) for name, kind in kinds.items()}}
+    missing = data.draw(st.sampled_from([None, None, None, *columns]))
+    batch = pa.table({name: values for name, values in columns.items() if name != missing})
+    chunked = pa.concat_tables([batch.slice(0, n // 2), batch.slice(n // 2)])
+
+    block, invalid = BatchReader(ALL).read(chunked, np.zeros(n, np.int64))
+
+    reader = RecordReader(ALL)
+    expected = [read_alone(reader, record) for record in to_dicts(batch)]
+    letters = dict(invalid)
+    found = [letters.get(i) for i in range(n)]
+    for i, at in enumerate(block.row.tolist()):
+        found[at] = (
+            block.keys[block.of_key[i]],
+            int(block.time[i]),
+            int(block.sequence[i]),
+            bool(block.marks[i] & 1 == 0),
+            bool(block.marks[i] >= 2),
+            block.numbers[i].tolist(),
+        )
+    assert found == expected
+
+
+def test_a_plain_batch_is_read_without_an_object_for_each_row(monkeypatch):
+    """So that the test above compares two ways, and not one with itself."""
+    monkeypatch.setattr(RecordReader, "read", None)
+    batch = pa.table({"id": ["a", "b"], "t": [1, 2], "x": [0.5, 1], "y": [1, 2]})
+
+    block, invalid = BatchReader(COLUMNS).read(batch, np.zeros(2, np.int64))
+
+    assert block.records == 2
+    assert not invalid
+
+
+def test_without_a_time_column_the_time_is_that_of_the_batch():
+    columns = Columns(key="id", inputs=["x"])
+
+    block, _ = BatchReader(columns).read(pa.table({"id": ["a"], "x": [1.0]}), np.array([7_000_000]))
+
+    assert block.time.tolist() == [7_000_000]
+
+
+RECORDS = [{**row(t, key), "site": f"{key}/{t}"} for t in range(30) for key in ("a", "b", "new")]
+
+
+@pytest.fixture(scope="module")
+def model():
+    return random_model()
+
+
+@pytest.fixture(scope="module")
+def weights(model, tmp_path_factory):
+    return saved(model, tmp_path_factory.mktemp("weights"))
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+@pytest.mark.parametrize("kind", KINDS.values(), ids=KINDS)
+def test_batches_in_batches_out_with_the_bits_of_rows(engine, kind, model, weights):
+    shuffled = random.Random(0).sample(RECORDS, len(RECORDS))
+    batches = [batch_of(shuffled[i : i + 20], kind) for i in range(0, len(shuffled), 20)]
+
+    outputs = predict(Predict(weights, with_state=True), batches, engine)
+
+    expected = oracle(model, RECORDS, with_state=True)
+    assert {type(batch) for batch in outputs.predictions} == {kind}
+    found = predictions_in(outputs.predictions, model.columns, model.output_names)
+    assert sorted(found) == sorted(expected.predictions)
+    assert sorted(outputs.ended) == sorted(expected.ended)
+    rows = [r for batch in outputs.predictions for r in batch.to_pylist()]
+    assert sorted(r["site"] for r in rows) == sorted(r["site"] for r in RECORDS)
+    assert all(r["site"] == f"{r['id']}/{r['t'] - 1_500_000_000}" for r in rows)
+
+
+def test_parquet_in_parquet_out(model, weights, tmp_path):
+    """By Beam's own transforms, as they are."""
+    batch = batch_of(RECORDS)
+    pq.write_table(batch, tmp_path / "in.parquet", row_group_size=25)
+    schema = prediction_schema(batch.schema, model.output_names)
+
+    run(
+        lambda p: (
+            (
+                p
+                | beam.io.ReadFromParquetBatched(str(tmp_path / "in.parquet"))
+                | Predict(weights, order="arrival")
+            ).predictions
+            | beam.io.WriteToParquetBatched(str(tmp_path / "out"), schema)
+        )
+    )
+
+    found = pq.read_table(sorted(tmp_path.glob("out*")))
+    assert found.schema.names == schema.names
+    rows = predictions_in([found], model.columns, model.output_names)
+    assert sorted(rows) == sorted(oracle(model, RECORDS).predictions)
+
+
+def test_order_by_number_and_what_is_late_or_bad_of_a_batch(tmp_path):
+    columns = Columns(key="id", time="t", inputs=["x", "y"], targets=["x"], sequence="n")
+    model = random_model(columns=columns)
+    good = [{**row(t), "n": t} for t in range(20) if t not in (4, 5)]
+    bad = [{**row(30), "n": None}, {**row(31, x=float("nan")), "n": 31}, {**row(2), "n": 2}]
+
+    outputs = predict(
+        Predict(saved(model, tmp_path), order="sequence", with_state=True),
+        [batch_of(good[10:] + bad), batch_of(good[:10])],
+    )
+
+    expected = oracle(model, good, order="sequence", with_state=True)
+    found = predictions_in(outputs.predictions, columns, model.output_names)
+    assert sorted(found) == sorted(expected.predictions)
+    assert sorted(letter.reason for letter in outputs.invalid) == [
+        "n must be a whole number",
+        "x must be finite",
+    ]
+    assert [(gap.first, gap.last) for gap in outputs.gaps] == [(4, 5)]
+
+
+def test_a_step_out_of_range_is_split_off(model, weights):
+    records = [row(1), row(2, x=1e300), row(3)]
+
+    outputs = predict(Predict(weights, order="arrival"), [batch_of(records)])
+
+    (batch,) = outputs.predictions
+    assert batch.column("t").to_pylist() == [r["t"] for r in (records[0], records[2])]
+    assert [letter.reason for letter in outputs.invalid] == [
+        "the step left the range of numbers; the state before it was kept"
+    ]
+
+
+def test_several_outputs_have_a_column_each(tmp_path):
+    model = random_model(Network("gru", 4, output="gaussian"))
+    outputs = predict(Predict(saved(model, tmp_path), order="arrival"), [batch_of(RECORDS)])
+
+    names = outputs.predictions[0].schema.names
+    assert [name for name in names if name.startswith("predicted_")] == [
+        "predicted_x mean",
+        "predicted_x deviation",
+    ]
+
+
+def test_a_column_of_that_name_is_an_error_that_names_it(weights):
+    batch = batch_of([{**row(1), "prediction_step": 1}])
+    with pytest.raises(Exception, match="have a column 'prediction_step' already"):
+        predict(Predict(weights), [batch])
+
+
+@pytest.mark.parametrize("shards", [None, 2])
+def test_batches_that_nobody_said_would_come_are_an_error_with_the_remedy(shards, weights):
+    def build(p):
+        batches = p | beam.Create([1]) | beam.Map(lambda _: batch_of(RECORDS))
+        return Outputs(batches | Predict(weights, shards=shards))
+
+    with pytest.raises(Exception, match=r"with_output_types\(pa.Table\)"):
+        run(build)
+
+
+@pytest.mark.parametrize(
+    ("settings", "remedy"), [({"emit": "last"}, ".ended"), ({"timestamps": "event"}, "say 'due'")]
+)
+def test_what_is_for_rows_alone_is_refused(settings, remedy, weights):
+    with pytest.raises(ConfigurationError, match=remedy):
+        predict(Predict(weights, **settings), [batch_of(RECORDS)])
+
+
+def test_the_number_of_shards_that_was_chosen_is_logged(weights, caplog):
+    with caplog.at_level("INFO"):
+        predict(Predict(weights), [batch_of(RECORDS)])
+
+    assert "in 16 shards, since shards= was not given" in caplog.text
+
+
+def test_an_empty_batch_is_nothing(weights):
+    empty = batch_of(RECORDS).slice(0, 0)
+
+    outputs = predict(Predict(weights), [empty, batch_of(RECORDS[:3]), empty])
+
+    assert sum(batch.num_rows for batch in outputs.predictions) == 3
+
+
+def test_the_timestamp_of_a_batch_is_when_its_last_record_was_due(weights):
+    said = Collect()
+    stamp = beam.Map(lambda batch, t=beam.DoFn.TimestampParam: (batch.num_rows, float(t)))
+    run(
+        lambda p: (
+            (p | beam.Create([batch_of([row(3), row(7)])]) | Predict(weights, wait=2)).predictions
+            | stamp
+            | said
+        )
+    )
+
+    assert said.elements == [(2, 1_500_000_000 + 7 + 2.5)]
+
+
+def test_a_payload_keeps_every_type():
+    batch = pa.table(
+        {
+            "text": pa.array(["a", None]).dictionary_encode(),
+            "nested": pa.array([{"a": [1, 2]}, None]),
+            "at": pa.array([1, 2], pa.timestamp("ns", "UTC")),
+        }
+    )
+
+    assert from_bytes(to_bytes(batch)).equals(batch)
