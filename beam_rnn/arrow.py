@@ -5,7 +5,7 @@ that is not plain is read alone, as a dict, so that there is one place that says
 """
 
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any
+from typing import Any, TypeAlias
 
 import apache_beam as beam
 import numpy as np
@@ -22,7 +22,14 @@ from beam_rnn.errors import ConfigurationError, RecordError
 from beam_rnn.loading import ModelLoader
 from beam_rnn.pending import different
 from beam_rnn.reading import coded, one_by_one
-from beam_rnn.records import MAX_KEY_BYTES, MAX_MICROS, InvalidRecord, RecordReader, key_text, micros
+from beam_rnn.records import (
+    MAX_KEY_BYTES,
+    MAX_MICROS,
+    InvalidRecord,
+    RecordReader,
+    key_text,
+    micros,
+)
 from beam_rnn.shard import Outcome
 from beam_rnn.shard_stepping import NOBODY
 from beam_rnn.table import Table as States
@@ -30,7 +37,7 @@ from beam_rnn.table import Table as States
 SHARDS = 16
 """So many shards where the library chooses: as many workers at the most can share the keys."""
 
-Batch = pa.Table | pa.RecordBatch
+Batch: TypeAlias = pa.Table | pa.RecordBatch
 
 _Column = tuple[Array, Array]
 """The values of a column, and which of them can be used as they are here."""
@@ -64,8 +71,8 @@ def check_no_batch(record: Any) -> None:
     if isinstance(record, Batch):
         name = type(record).__name__
         raise ConfigurationError(
-            f"the elements are Arrow batches (pa.{name}), but nothing said so when the pipeline was "
-            f"made: give the transform before Predict .with_output_types(pa.{name})"
+            f"the elements are Arrow batches (pa.{name}), but nothing said so when the pipeline "
+            f"was made: give the transform before Predict .with_output_types(pa.{name})"
         )
 
 
@@ -203,7 +210,9 @@ class BatchReader:
         codes = array.dictionary_encode() if coded_here else array
         of_value = codes.indices.fill_null(len(codes.dictionary)).to_numpy(zero_copy_only=False)
         values = codes.dictionary
-        if coded_here and (pa.types.is_string(values.type) or pa.types.is_large_string(values.type)):
+        if coded_here and (
+            pa.types.is_string(values.type) or pa.types.is_large_string(values.type)
+        ):
             sizes = pc.binary_length(values).to_numpy(zero_copy_only=False)
             usable = np.append((sizes > 0) & (sizes <= MAX_KEY_BYTES), False)
             names = [*values.to_pylist(), ""]
@@ -240,14 +249,16 @@ def _flat(column: Any) -> pa.Array:
 
 
 def to_dicts(batch: Batch) -> list[dict[str, Any]]:
-    """Rows as dicts; times in microseconds, and of UTC if they have a zone, which any Python has."""
+    """Rows as dicts; times in microseconds, in UTC if they have a zone."""
     columns = {}
     for field, column in zip(batch.schema, batch.columns, strict=True):
         if pa.types.is_timestamp(field.type):
             zone = "UTC" if field.type.tz else None
             column = column.cast(pa.timestamp("us", zone), safe=False)  # noqa: PLW2901
         columns[field.name] = column.to_pylist()
-    return [dict(zip(columns, values, strict=True)) for values in zip(*columns.values(), strict=True)]
+    return [
+        dict(zip(columns, values, strict=True)) for values in zip(*columns.values(), strict=True)
+    ]
 
 
 def _values(array: pa.Array) -> _Column:
@@ -393,8 +404,10 @@ class EmitBatches:
         maker = stepped.maker[predicted].astype(np.int32)
         columns = [pa.array(np.ascontiguousarray(outputs[:, j])) for j in range(len(names))]
         columns.append(pa.array(stepped.step[predicted]))
-        for texts in ([m.digest for m in table.makers], [m.kernel for m in table.makers]):
-            columns.append(pa.DictionaryArray.from_arrays(pa.array(maker), pa.array(texts)))
+        columns += [
+            pa.DictionaryArray.from_arrays(pa.array(maker), pa.array(texts))
+            for texts in zip(*(made[:2] for made in table.makers), strict=True)
+        ]
         if state_size:
             values = pa.array(stepped.values[predicted].ravel())
             columns.append(pa.FixedSizeListArray.from_arrays(values, state_size))

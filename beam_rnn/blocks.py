@@ -190,9 +190,18 @@ def joined(blocks: Sequence[Block]) -> Block:
         place = np.zeros(len(block.keys), np.int32)
         place[used] = [places.setdefault(block.keys[i], len(places)) for i in used.tolist()]
         of_key.append(place[block.of_key])
-    columns = [np.concatenate(parts) for parts in zip(*(block[2:7] for block in blocks), strict=True)]
     row = np.concatenate([block.row for block in blocks])
-    whole = Block(list(places), np.concatenate(of_key), *columns, b"", row)
+    whole = Block(
+        list(places),
+        np.concatenate(of_key),
+        np.concatenate([block.arrived for block in blocks]),
+        np.concatenate([block.time for block in blocks]),
+        np.concatenate([block.sequence for block in blocks]),
+        np.concatenate([block.marks for block in blocks]),
+        np.concatenate([block.numbers for block in blocks]),
+        b"",
+        row,
+    )
     return whole.pick(np.argsort(row, kind="stable")) if len(blocks) > 1 else whole
 
 

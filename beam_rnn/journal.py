@@ -78,8 +78,8 @@ def decode_head(data: bytes, fingerprint: bytes, shards: int) -> Head:
             f"the stored head of a shard has format version {data[:1].hex() or None}, this "
             f"beam_rnn reads {HEAD_VERSION}"
         )
-    _, read_by, *rest, armed, at = _HEAD.unpack(data)
-    head = Head(*rest, at if armed else None)
+    _, read_by, token, stored_in, pieces, logged, live, armed, at = _HEAD.unpack(data)
+    head = Head(token, stored_in, pieces, logged, live, at if armed else None)
     if read_by != fingerprint:
         raise StateError(
             f"records wait that were read by columns of fingerprint {read_by.hex()}, those of the "
@@ -88,9 +88,9 @@ def decode_head(data: bytes, fingerprint: bytes, shards: int) -> Head:
         )
     if head.shards != shards:
         raise StateError(
-            f"stored state is in {head.shards} shards, this job has shards={shards}, and would look "
-            f"for the states of keys where they are not: say Predict(shards={head.shards}), or "
-            "start the job without its old state"
+            f"stored state is in {head.shards} shards, this job has shards={shards}, and would "
+            f"look for the states of keys where they are not: say Predict(shards={head.shards}), "
+            "or start the job without its old state"
         )
     return head
 

@@ -91,9 +91,7 @@ class PackRecords(beam.DoFn):
 
 
 def _invalid(letter: InvalidRecord, arrived: int, window: Any) -> TaggedOutput:
-    return TaggedOutput(
-        INVALID, WindowedValue(letter, Timestamp(micros=int(arrived)), [window])
-    )
+    return TaggedOutput(INVALID, WindowedValue(letter, Timestamp(micros=int(arrived)), [window]))
 
 
 class PackShards(PackRecords):
@@ -156,5 +154,5 @@ class PackBatches(beam.DoFn):
             n = part.records
             payload = to_bytes(sorted_by_shard.slice(start, n))
             start += n
-            part = part._replace(payload=payload, row=np.arange(n, dtype=np.int32))
-            yield str(shard), encode_block(part)
+            rows = np.arange(n, dtype=np.int32)
+            yield str(shard), encode_block(part._replace(payload=payload, row=rows))

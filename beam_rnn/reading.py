@@ -185,6 +185,7 @@ class ColumnReader:
 
     def _fields(self, records: Sequence[Any]) -> tuple[Sequence[int], dict[str, Sequence[Any]]]:
         """The fields of all records of the commonest type, and the places of those."""
+        kind: Any
         ((kind, count),) = Counter(map(type, records)).most_common(1)
         whole = count == len(records)
         if whole and issubclass(kind, tuple) and self._are_items_of(kind):

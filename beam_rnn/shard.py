@@ -89,7 +89,7 @@ class Shard:
         self._end = end
         self.table = Table(inputs, stepper.alone.policy.replay)
         self.pending = Pending(order)
-        self._payloads: dict[int, bytes] = {}
+        self.payloads: dict[int, bytes] = {}
         self._next_number = 0
         self._touched: list[Array] = []
         self._removed: list[str] = []
@@ -143,6 +143,14 @@ class Shard:
         waiting = _NO_ROWS if held is None else held.row
         used = np.union1d(self.table.with_state(), waiting)
         self.table.remove(np.setdiff1d(self.table.in_use(), used))
+
+    def end_rows(self, rows: Array) -> None:
+        """Let keys have no state, and say nothing of it."""
+        self._removed += self.table.names(rows)
+        held = self.pending.all()
+        waiting = _NO_ROWS if held is None else held.row
+        self.table.drop_states(rows)
+        self.table.remove(np.setdiff1d(rows, waiting))
 
     def start_from(self, key: str, state: KeyState) -> None:
         """Take up the state of a key, unless it has one."""
@@ -226,7 +234,7 @@ class Shard:
         """The records of a block, and its payload, as they are held."""
         piece = int(number[0])
         if block.payload:
-            self._payloads[piece] = block.payload
+            self.payloads[piece] = block.payload
         return Held(
             number,
             self.table.rows(block.keys)[block.of_key],
@@ -250,7 +258,7 @@ class Shard:
             held.sequence,
             held.marks,
             held.numbers,
-            self._payloads.get(int(held.piece[0]), b""),
+            self.payloads.get(int(held.piece[0]), b""),
             held.at,
         )
 
@@ -265,7 +273,9 @@ class Shard:
 
     def _behind(self, held: Held) -> Array:
         """Which records the states have passed: (records,)."""
-        return self.table.has_state[held.row] & (held.place(self._order.by) <= self._place(held.row))
+        return self.table.has_state[held.row] & (
+            held.place(self._order.by) <= self._place(held.row)
+        )
 
     def _late(self, held: Held, reached: Array) -> list[Row]:
         """The rows of late records, whose keys had reached those times."""
@@ -379,12 +389,12 @@ class Shard:
 
     def _payloads_of(self, held: Held) -> dict[int, bytes]:
         """The payloads of records; those of which no record waits are forgotten here."""
-        if not self._payloads:
+        if not self.payloads:
             return {}
         waiting = self.pending.all()
         kept = set() if waiting is None else set(different(waiting.piece).tolist())
-        here = {piece: self._payloads[piece] for piece in different(held.piece).tolist()}
-        self._payloads = {p: data for p, data in self._payloads.items() if p in kept}
+        here = {piece: self.payloads[piece] for piece in different(held.piece).tolist()}
+        self.payloads = {p: data for p, data in self.payloads.items() if p in kept}
         return here
 
     def _idle_at(self, rows: Array, arrived: int = 0) -> Array:
@@ -402,18 +412,24 @@ class Shard:
             for step in self._stepper.alone.end_state(self.table.keys[row], state, reason):
                 outcome.rows.append(Row(step.result, due, step.time))
         if len(rows):
-            self._removed += self.table.names(rows)
             counted = outcome.counts.get("states_evicted", 0)
             outcome.counts["states_evicted"] = counted + len(rows)
-            held = self.pending.all()
-            waiting = _NO_ROWS if held is None else held.row
-            self.table.drop_states(rows)
-            self.table.remove(np.setdiff1d(rows, waiting))
+            self.end_rows(rows)
 
 
 _NEVER = np.iinfo(np.int64).max
 _NO_ROWS = np.zeros(0, np.int64)
-_NONE = Held(*[_NO_ROWS] * 6, np.zeros((0, 1)), _NO_ROWS, _NO_ROWS)
+_NONE = Held(
+    number=_NO_ROWS,
+    row=_NO_ROWS,
+    due=_NO_ROWS,
+    time=_NO_ROWS,
+    sequence=_NO_ROWS,
+    marks=_NO_ROWS,
+    numbers=np.zeros((0, 1)),
+    piece=_NO_ROWS,
+    at=_NO_ROWS,
+)
 _NOT_STEPPED = Stepped(
     np.zeros(0, np.int16), _NO_ROWS, np.zeros((0, 1)), np.zeros((0, 0), np.float32), []
 )

@@ -53,9 +53,7 @@ class ShardStepper:
         self.alone = stepper
         self._policy = stepper.policy
 
-    def step(
-        self, table: Table, rows: Array, records: Records
-    ) -> Stepped:
+    def step(self, table: Table, rows: Array, records: Records) -> Stepped:
         """Step keys through their next records.
 
         Args:
@@ -83,7 +81,8 @@ class ShardStepper:
                 if here.all():
                     part = at, of_key, counts
                 else:
-                    part = at[np.repeat(here, counts)], of_key[here], counts[here]
+                    places = np.arange(len(records.time))[at]
+                    part = places[np.repeat(here, counts)], of_key[here], counts[here]
                 if number == NOBODY:
                     alone += int(part[2].sum())
                     self._step_alone(table, rows, records, *part, stepped)
@@ -136,9 +135,7 @@ class ShardStepper:
             alone = int(of_left.sum())
             if not good.any():
                 return alone
-            return alone + self._sweep(
-                table, number, model, rows, records, *again, stepped
-            )
+            return alone + self._sweep(table, number, model, rows, records, *again, stepped)
         table.put(here, number, swept.after)
         if self._policy.replay:
             table.keep_inputs(here, counts, part.inputs)

@@ -124,27 +124,8 @@ def sweep(
     ends_at = np.cumsum(counts)
     first = ends_at - counts  # the first record of each key
     key = np.repeat(np.arange(len(counts)), counts)
-    cut = idle = np.zeros(len(time), bool)
-    if idle_after is None and not records.starts.any() and not records.ends.any():
-        start, piece, length, of_key = first, key, counts, np.arange(len(counts))
-        fresh = before.steps == 0
-    else:
-        earlier = np.empty_like(time)  # the time of the record before
-        earlier[1:], earlier[first] = time[:-1], before.time
-        goes_on = np.ones(len(time), bool)
-        goes_on[1:], goes_on[first] = ~records.ends[:-1], before.steps > 0
-        if idle_after is not None:
-            idle = goes_on & (time - earlier > idle_after)
-        cut = goes_on & (idle | records.starts)
-        begins = cut | ~goes_on
-        opens = begins.copy()
-        opens[first] = True
-        start = np.flatnonzero(opens)  # the first record of each piece of a sequence
-        piece = np.cumsum(opens) - 1
-        length = np.diff(np.append(start, len(time)))
-        of_key = key[start]
-        fresh = begins[start]
-
+    pieces = _pieces(before, records, first, key, idle_after)
+    start, piece, length, of_key, fresh = pieces[:5]
     steps_before = np.where(fresh, 0, before.steps[of_key])
     first_time = np.where(fresh, time[start], before.first_time[of_key])
     step = np.arange(len(time)) - start[piece] + 1 + steps_before[piece]
@@ -170,7 +151,7 @@ def sweep(
         outputs = scaling.restore_targets(outputs, model.network.parts)
     left = np.zeros(0, np.int64)
     if not all(_all_finite(numbers) for numbers in (x, packed, outputs)):
-        usable = np.isfinite(x).all(1) & np.isfinite(outputs).all(1)
+        usable = np.asarray(np.isfinite(x).all(1) & np.isfinite(outputs).all(1))
         usable[at] &= np.isfinite(packed).all(1)
         left = np.unique(key[~usable])
 
@@ -185,8 +166,53 @@ def sweep(
         packed[place[last]],
         outputs[last],
     )
-    ended = _ended(before, records, key, first, cut, idle, step, first_time[piece])
+    ended = _ended(before, records, key, first, *pieces[5:], step, first_time[piece])
     return Swept(after, step, outputs, packed, place, ended, left)
+
+
+class _Pieces(NamedTuple):
+    """The sequences, or parts of them, in records.
+
+    Attributes:
+        start: (pieces,), the first record of each.
+        piece: (records,), which of them each record is in.
+        length: (pieces,), how many records each has.
+        of_key: (pieces,), the row of its key.
+        fresh: (pieces,), whether a sequence begins with it.
+        cut: (records,), whether the sequence before ends with the record that follows it.
+        idle: (records,), whether because that came too late.
+    """
+
+    start: Array
+    piece: Array
+    length: Array
+    of_key: Array
+    fresh: Array
+    cut: Array
+    idle: Array
+
+
+def _pieces(
+    before: Standing, records: Records, first: Array, key: Array, idle_after: int | None
+) -> _Pieces:
+    """Where sequences begin and end, given the first record of each key and the key of each."""
+    counts, time = records.counts, records.time
+    none = np.zeros(len(time), bool)
+    if idle_after is None and not records.starts.any() and not records.ends.any():
+        keys = np.arange(len(counts))
+        return _Pieces(first, key, counts, keys, before.steps == 0, none, none)
+    earlier = np.empty_like(time)  # the time of the record before
+    earlier[1:], earlier[first] = time[:-1], before.time
+    goes_on = np.ones(len(time), bool)
+    goes_on[1:], goes_on[first] = ~records.ends[:-1], before.steps > 0
+    idle = none if idle_after is None else goes_on & (time - earlier > idle_after)
+    cut = goes_on & (idle | records.starts)
+    begins = cut | ~goes_on
+    opens = begins.copy()
+    opens[first] = True
+    start = np.flatnonzero(opens)
+    length = np.diff(np.append(start, len(time)))
+    return _Pieces(start, np.cumsum(opens) - 1, length, key[start], begins[start], cut, idle)
 
 
 def _all_finite(numbers: Array) -> bool:

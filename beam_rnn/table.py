@@ -15,6 +15,8 @@ from beam_rnn.sweep import Standing
 
 _FIRST_ROWS = 64
 _GROWTH = 1.5
+_COLUMNS = ("keys", "has_state", "maker", "steps", "first_time", "time", "sequence", "values",
+            "outputs", "kept", "history")  # fmt: skip
 
 
 class Maker(NamedTuple):
@@ -126,7 +128,8 @@ class Table:
         history: Array,
     ) -> None:
         """Let these be the states of keys; `place` is steps, first_time, time and sequence."""
-        self.put(rows, maker, Standing(*place, values, outputs))
+        steps, first_time, time, sequence = place
+        self.put(rows, maker, Standing(steps, first_time, time, sequence, values, outputs))
         here, stored = self.history.shape[1], history.shape[1]
         fewer = min(here, stored)
         self.kept[rows] = np.minimum(kept, fewer)
@@ -231,10 +234,9 @@ class Table:
 
     def _grow(self, rows: int) -> None:
         """Room for so many rows."""
-        for name in ("keys", "has_state", "maker", "steps", "first_time", "time", "sequence", "values",
-                     "outputs", "kept", "history"):  # fmt: skip
+        for name in _COLUMNS:
             column = getattr(self, name)
-            wider = np.zeros((rows, *column.shape[1:]), column.dtype)
+            wider: Array = np.zeros((rows, *column.shape[1:]), column.dtype)
             wider[: len(column)] = column
             setattr(self, name, wider)
 

@@ -49,9 +49,11 @@ def predict_stream(transform, *events, engine="bundle_based", time="t", then=Non
     """
     pipeline = beam.Pipeline(options=PipelineOptions(ENGINES[engine]))
     # Prism reads an empty bag in a timer right behind a TestStream.
-    records = pipeline | stream(*events, time=time) | "Pass" >> beam.Map(
-        lambda record: record
-    ).with_output_types(kind or Any)
+    records = (
+        pipeline
+        | stream(*events, time=time)
+        | "Pass" >> beam.Map(lambda record: record).with_output_types(kind or Any)
+    )
     outputs = records | transform
     built = Outputs(outputs)
     if then is not None:
