@@ -139,8 +139,9 @@ def contents(shard):
     held = shard.pending.all()
     waiting = []
     if held is not None:
-        numbers = [column.tolist() for column in held._replace(row=table.keys[held.row])]
-        waiting = sorted(zip(*numbers, strict=True))
+        payloads = [shard.payloads.get(piece, b"") for piece in held.piece.tolist()]
+        columns = held._replace(row=table.keys[held.row], piece=np.array(payloads, object))
+        waiting = sorted(zip(*(column.tolist() for column in columns), strict=True))
     return states, waiting
 
 
@@ -173,7 +174,7 @@ def test_a_shard_that_is_read_from_its_log_is_the_one_that_was_logged(data, weig
     assert set(again.table.names(again.table.in_use())) == set(
         shard.table.names(shard.table.in_use())
     )
-    assert again.payloads == shard.payloads
+    assert sorted(again.payloads.values()) == sorted(shard.payloads.values())
 
 
 def test_the_log_of_an_earlier_release_is_read(tmp_path):
