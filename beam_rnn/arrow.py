@@ -4,7 +4,8 @@ No Python object is made for a record, but for those that cannot be used or are 
 that is not plain is read alone, as a dict, so that there is one place that says what one may hold.
 """
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from itertools import groupby
 from typing import Any, TypeAlias
 
 import apache_beam as beam
@@ -344,10 +345,22 @@ def _marks(array: pa.Array) -> _Column:
     return _none(array, bool)
 
 
-def to_bytes(batch: Batch) -> bytes:
+def alike_joined(batches: Sequence[Batch]) -> Iterator[tuple[pa.Table, int]]:
+    """Batches that follow one another and have the same columns, together; and how many they are.
+
+    >>> [(t.num_rows, n) for t, n in alike_joined([pa.table({"x": [i]}) for i in range(3)])]
+    [(3, 3)]
+    """
+    for schema, alike in groupby(batches, key=lambda batch: batch.schema):
+        tables = [
+            pa.Table.from_batches([batch]) if isinstance(batch, pa.RecordBatch) else batch
+            for batch in alike
+        ]
+        yield pa.concat_tables([schema.empty_table(), *tables]), len(tables)
+
+
+def to_bytes(batch: pa.Table) -> bytes:
     """A batch as it is carried to a shard."""
-    if isinstance(batch, pa.RecordBatch):
-        batch = pa.Table.from_batches([batch])
     sink = pa.BufferOutputStream()
     with pa.ipc.new_stream(sink, batch.schema) as writer:
         writer.write_table(batch)

@@ -205,6 +205,18 @@ def joined(blocks: Sequence[Block]) -> Block:
     return whole.pick(np.argsort(row, kind="stable")) if len(blocks) > 1 else whole
 
 
+def one_after_another(blocks: Sequence[Block]) -> Block:
+    """Blocks without payload as one, the records of the first, then those of the second, ..."""
+    if len(blocks) == 1:
+        return blocks[0]
+    ends = np.cumsum([block.records for block in blocks])
+    numbered = [
+        block._replace(row=np.arange(end - block.records, end, dtype=np.int32))
+        for block, end in zip(blocks, ends.tolist(), strict=True)
+    ]
+    return joined(numbered)
+
+
 def by_shard(block: Block, shards: int) -> list[tuple[int, Block]]:
     """The records of each shard that has any, in the order in which they came.
 

@@ -10,16 +10,30 @@ from apache_beam.pvalue import TaggedOutput
 from apache_beam.utils.timestamp import Timestamp
 from apache_beam.utils.windowed_value import WindowedValue
 
-from beam_rnn.arrow import BatchReader, check_no_batch, to_bytes
-from beam_rnn.blocks import by_shard, encode_block
+from beam_rnn.arrow import BatchReader, alike_joined, check_no_batch, to_bytes
+from beam_rnn.blocks import Block, by_shard, encode_block, one_after_another
 from beam_rnn.cells import Array
 from beam_rnn.reading import ColumnReader
 from beam_rnn.records import INVALID, InvalidRecord
 from beam_rnn.state import encode_block as encode_key_block
 
-PACKED_AT_MOST = 8192
-"""So many records are held before they go on; fewer, if the bundle ends. More are no faster: the
-garbage collector looks at all that is held."""
+READ_AT_ONCE = 512
+"""So many records are held as they are; then they are columns, which the garbage collector does
+not look at. It costs more than the rest where thousands of objects are held."""
+PACKED_AT_MOST = 16_384
+"""So many records are held before they go on; fewer, if the bundle ends."""
+ROWS_PACKED_AT_MOST = 65_536
+"""The same of Arrow batches."""
+
+
+class _Held:
+    """What is held of some windows: records as they came, and what was read of those before."""
+
+    def __init__(self) -> None:
+        self.elements: list[Any] = []
+        self.arrived: list[int] = []
+        self.read: list[Any] = []
+        self.letters: list[tuple[InvalidRecord, int]] = []
 
 
 class PackRecords(beam.DoFn):
@@ -32,7 +46,10 @@ class PackRecords(beam.DoFn):
         reader: Makes the reader, on the worker.
     """
 
-    def __init__(self, reader: Callable[[], ColumnReader]):
+    read_at_once = READ_AT_ONCE
+    packed_at_most = PACKED_AT_MOST
+
+    def __init__(self, reader: Callable[[], Any]):
         self._make_reader = reader
         self._invalid = Metrics.counter("beam_rnn", "records_invalid")
 
@@ -42,56 +59,79 @@ class PackRecords(beam.DoFn):
 
     def start_bundle(self) -> None:
         """Nothing is held from one bundle to the next."""
-        self._held: dict[tuple[Any, ...], tuple[list[Any], list[int]]] = {}
+        self._held: dict[tuple[Any, ...], _Held] = {}
         self._windows: Any = None
-        self._count = 0
+        self._count = self._unread = 0
 
-    # The whole windowed value, since Beam 2.77 takes several times as long to give its parts; of
-    # which the parts are held, since more objects are more work for the garbage collector.
+    # The whole windowed value, since Beam 2.77 takes several times as long to give its parts.
     def process(
         self, element: Any, windowed: Any = beam.DoFn.WindowedValueParam
     ) -> Iterable[Any] | None:
         """One record in; blocks and dead letters out, now and then."""
         if windowed.windows is not self._windows:
             self._windows = windowed.windows
-            self._elements, self._arrived = self._held.setdefault(tuple(self._windows), ([], []))
-        self._elements.append(element)
-        self._arrived.append(windowed.timestamp_micros)
-        self._count += 1
-        return self.finish_bundle() if self._count >= PACKED_AT_MOST else None
+            self._here = self._held.setdefault(tuple(self._windows), _Held())
+        self._here.elements.append(element)
+        self._here.arrived.append(windowed.timestamp_micros)
+        self._unread += self._size(element)
+        if self._unread < self.read_at_once:
+            return None
+        self._read_all()
+        return self.finish_bundle() if self._count >= self.packed_at_most else None
 
     def finish_bundle(self) -> Iterator[Any]:
         """All that is held goes on."""
-        held = self._held
+        self._read_all()
+        held_by_windows = self._held
         self.start_bundle()
-        for windows, (elements, arrived) in held.items():
-            check_no_batch(elements[0])
+        for windows, held in held_by_windows.items():
             for window in windows:
-                yield from self._packed(window, elements, np.array(arrived, np.int64))
+                for letter, arrived in held.letters:
+                    self._invalid.inc()
+                    at = Timestamp(micros=arrived)
+                    yield TaggedOutput(INVALID, WindowedValue(letter, at, [window]))
+                yield from self._packed(held.read, window)
 
-    def _packed(self, window: Any, elements: list[Any], arrived: Array) -> Iterator[Any]:
+    def _read_all(self) -> None:
+        """Read what is held as it came."""
+        for held in self._held.values():
+            if held.elements:
+                arrived = np.array(held.arrived, np.int64)
+                for part, invalid, times in self._read(held.elements, arrived):
+                    held.read.append(part)
+                    held.letters += [(letter, int(times[i])) for i, letter in invalid]
+                held.elements, held.arrived = [], []
+        self._count += self._unread
+        self._unread = 0
+
+    def _size(self, element: Any) -> int:  # noqa: ARG002  # of a batch there are more
+        return 1
+
+    def _read(
+        self, elements: list[Any], arrived: Array
+    ) -> Iterator[tuple[Any, list[tuple[int, InvalidRecord]], Array]]:
+        """What was read, the dead letters with the place of each, and when records arrived."""
+        check_no_batch(elements[0])
         rows = self._reader.read(elements, arrived)
-        for i, letter in rows.invalid:
-            self._invalid.inc()
-            yield _invalid(letter, arrived[i], window)
-        times = arrived.tolist()
-        alike = min(times) == max(times)
+        yield (rows.keys, rows.data, arrived.tolist()), rows.invalid, arrived
+
+    def _packed(self, parts: list[Any], window: Any) -> Iterator[Any]:
+        """The blocks of what was read."""
+        first = last = parts[0][2][0]
         blocks: dict[str, tuple[list[bytes], list[int]]] = {}
-        for key, data, at in zip(rows.keys, rows.data, times, strict=True):
-            if key is None:
-                continue
-            block = blocks.get(key)
-            if block is None:
-                block = blocks[key] = [], []
-            block[0].append(data)
-            block[1].append(at)
+        for keys, records, times in parts:
+            first, last = min(first, *times), max(last, *times)
+            for key, data, at in zip(keys, records, times, strict=True):
+                if key is None:
+                    continue
+                block = blocks.get(key)
+                if block is None:
+                    block = blocks[key] = [], []
+                block[0].append(data)
+                block[1].append(at)
         for key, (records, here) in blocks.items():
-            packed = encode_key_block(records, None if alike else here)
+            packed = encode_key_block(records, None if first == last else here)
             yield WindowedValue((key, packed), Timestamp(micros=min(here)), [window])
-
-
-def _invalid(letter: InvalidRecord, arrived: int, window: Any) -> TaggedOutput:
-    return TaggedOutput(INVALID, WindowedValue(letter, Timestamp(micros=int(arrived)), [window]))
 
 
 class PackShards(PackRecords):
@@ -106,53 +146,62 @@ class PackShards(PackRecords):
         super().__init__(reader)
         self._shards = shards
 
-    def _packed(self, window: Any, elements: list[Any], arrived: Array) -> Iterator[Any]:
+    def _read(
+        self, elements: list[Any], arrived: Array
+    ) -> Iterator[tuple[Any, list[tuple[int, InvalidRecord]], Array]]:
+        check_no_batch(elements[0])
         block, invalid = self._reader.read_block(elements, arrived)
-        for i, letter in invalid:
-            self._invalid.inc()
-            yield _invalid(letter, arrived[i], window)
-        for shard, part in by_shard(block, self._shards):
-            at = Timestamp(micros=int(part.arrived.min()))
-            yield WindowedValue((str(shard), encode_block(part)), at, [window])
+        yield block, invalid, arrived
+
+    def _packed(self, parts: list[Any], window: Any) -> Iterator[Any]:
+        for shard, part in by_shard(one_after_another(parts), self._shards):
+            yield _block(shard, part, window)
 
 
-class PackBatches(beam.DoFn):
-    """Reads and checks Arrow batches; gives a block for each shard, with its rows as they came.
+class PackBatches(PackRecords):
+    """As `PackShards`, of Arrow batches: the payload of a block is its rows as they came.
 
     Args:
         reader: Makes the reader, on the worker.
         shards: How many shards there are.
     """
 
+    read_at_once = packed_at_most = ROWS_PACKED_AT_MOST
+
     def __init__(self, reader: Callable[[], BatchReader], shards: int):
-        self._make_reader = reader
+        super().__init__(reader)
         self._shards = shards
-        self._invalid = Metrics.counter("beam_rnn", "records_invalid")
 
-    def setup(self) -> None:
-        """Makes the reader."""
-        self._reader = self._make_reader()
+    def _size(self, element: Any) -> int:
+        return element.num_rows
 
-    def process(
-        self,
-        element: Any,
-        timestamp: Any = beam.DoFn.TimestampParam,
-        window: Any = beam.DoFn.WindowParam,
-    ) -> Iterator[Any]:
-        """A batch in; blocks and dead letters out."""
-        arrived = np.full(element.num_rows, int(timestamp.micros))
-        block, invalid = self._reader.read(element, arrived)
-        for i, letter in invalid:
-            self._invalid.inc()
-            yield _invalid(letter, arrived[i], window)
-        if not block.records:
-            return
-        parts = by_shard(block, self._shards)
-        sorted_by_shard = element.take(np.concatenate([part.row for _, part in parts]))
+    def _read(
+        self, elements: list[Any], arrived: Array
+    ) -> Iterator[tuple[Any, list[tuple[int, InvalidRecord]], Array]]:
         start = 0
-        for shard, part in parts:
-            n = part.records
-            payload = to_bytes(sorted_by_shard.slice(start, n))
+        for batch, n in alike_joined(elements):
+            rows = [element.num_rows for element in elements[start : start + n]]
+            times = np.repeat(arrived[start : start + n], rows)
             start += n
-            rows = np.arange(n, dtype=np.int32)
-            yield str(shard), encode_block(part._replace(payload=payload, row=rows))
+            block, invalid = self._reader.read(batch, times)
+            yield (batch, block), invalid, times
+
+    def _packed(self, parts: list[Any], window: Any) -> Iterator[Any]:
+        for batch, block in parts:
+            if not block.records:
+                continue
+            shards = by_shard(block, self._shards)
+            sorted_by_shard = batch.take(np.concatenate([part.row for _, part in shards]))
+            start = 0
+            for shard, part in shards:
+                n = part.records
+                payload = to_bytes(sorted_by_shard.slice(start, n))
+                start += n
+                rows = np.arange(n, dtype=np.int32)
+                yield _block(shard, part._replace(payload=payload, row=rows), window)
+
+
+def _block(shard: int, block: Block, window: Any) -> WindowedValue:
+    """A block on its way to its shard, at the time of its first record."""
+    at = Timestamp(micros=int(block.arrived.min()))
+    return WindowedValue((str(shard), encode_block(block)), at, [window])

@@ -127,6 +127,7 @@ class StepShards(beam.DoFn):
         """Makes the stepper: loads the model."""
         self._stepper = ShardStepper(self._source.stepper())
         self._columns = self._stepper.alone.columns
+        self._fingerprint = self._columns.fingerprint
         if self._order.by == "sequence" and self._columns.sequence is None:
             raise ConfigurationError(
                 "order='sequence' needs a model trained with Columns(sequence=...), got "
@@ -212,7 +213,7 @@ class StepShards(beam.DoFn):
         data = cells.head.read()
         if data is None:
             return self._new(cells.end), None
-        head = decode_head(data, self._columns.fingerprint, self._shards)
+        head = decode_head(data, self._fingerprint, self._shards)
         shard = REMEMBERED.take((self._id, key, cells.window), head.token)
         if shard is not None:
             shard.use(self._stepper)
@@ -254,7 +255,7 @@ class StepShards(beam.DoFn):
             armed = min(armed, cells.end // MILLISECOND * MILLISECOND)
             cells.due.set(Timestamp(micros=armed))
         head = Head(os.urandom(16), self._shards, serial + len(pieces), logged, live, armed)
-        cells.head.write(encode_head(head, self._columns.fingerprint))
+        cells.head.write(encode_head(head, self._fingerprint))
         REMEMBERED.put((self._id, key, cells.window), head.token, shard)
 
     def _emitted(self, outcome: Outcome, shard: Shard, window: Any) -> Iterable[Any]:

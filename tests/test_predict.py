@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 
 from beam_rnn import Columns, Network, Predict
 from beam_rnn.errors import ConfigurationError
+from beam_rnn.packing import PackRecords
 from beam_rnn.scaler import Scaler
 from beam_rnn.weights import load
 from tests.engines import ENGINES, Collect, Outputs, predict, run
@@ -109,7 +110,8 @@ def test_how_many_records_are_packed_changes_nothing(order, packed, monkeypatch,
         random.Random(1).shuffle(records)
     at_once = predict(Predict(weights, order=order, with_state=True), records)
 
-    monkeypatch.setattr("beam_rnn.packing.PACKED_AT_MOST", packed)
+    monkeypatch.setattr(PackRecords, "read_at_once", packed)
+    monkeypatch.setattr(PackRecords, "packed_at_most", 2 * packed)
     in_packs = predict(Predict(weights, order=order, with_state=True), records)
 
     for name in ("predictions", "ended", "invalid"):
