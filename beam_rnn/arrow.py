@@ -84,7 +84,7 @@ def prediction_schema(
 
         >>> schema = pa.schema([("id", pa.string()), ("x", pa.float64())])
         >>> prediction_schema(schema, ["x"]).names
-        ['id', 'x', 'predicted_x', 'prediction_step', 'prediction_model', 'prediction_kernel']
+        ['id', 'x', 'x_prediction', 'prediction_step', 'prediction_model', 'prediction_kernel']
 
     Args:
         schema: That of the batches before.
@@ -94,7 +94,7 @@ def prediction_schema(
     Raises:
         ConfigurationError: The batches have a column of such a name already.
     """
-    added = [pa.field(f"predicted_{name}", pa.float64()) for name in output_names]
+    added = [pa.field(f"{name}_prediction", pa.float64()) for name in output_names]
     added.append(pa.field("prediction_step", pa.int64()))
     added += [pa.field(f"prediction_{name}", _NAME) for name in ("model", "kernel")]
     if state_size:

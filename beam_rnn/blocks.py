@@ -21,7 +21,7 @@ STATES_VERSION = 0xFE  # a block of hidden states to start from
 NO_MARKS = 1  # as an encoded record has it: 1 unless a sequence begins with it, 2 if it ends one
 _ENDS = 2
 
-_HEADER = struct.Struct("<BBHIIIQ")  # 24 bytes, so that what follows is aligned
+_HEADER = struct.Struct("<BBHIIQ4x")  # 24 bytes, so that what follows is aligned
 _ALIKE, _NUMBERED, _MARKED = 1, 2, 4
 
 
@@ -90,8 +90,7 @@ def encode_block(block: Block) -> bytes:
     numbered = bool(block.sequence.any())
     marked = bool((block.marks != NO_MARKS).any())
     flags = alike * _ALIKE + numbered * _NUMBERED + marked * _MARKED
-    text = "".join(block.keys).encode()
-    lengths = np.fromiter(map(len, block.keys), "<i4", len(block.keys))
+    keys = encode_keys(block.keys)
     columns = [
         (block.arrived[:1] if alike else block.arrived, "<i8"),
         (block.time, "<i8"),
@@ -99,12 +98,11 @@ def encode_block(block: Block) -> bytes:
         (block.numbers, "<f8"),
         (block.of_key, "<i4"),
         (block.row if block.payload else (), "<i4"),
-        (lengths, "<i4"),
         (block.marks if marked else (), "u1"),
     ]
-    header = _HEADER.pack(BLOCK_VERSION, flags, numbers, n, len(block.keys), len(text), 0)
+    header = _HEADER.pack(BLOCK_VERSION, flags, numbers, n, len(keys), len(block.payload))
     pieces = [np.ascontiguousarray(values, dtype).tobytes() for values, dtype in columns]
-    return b"".join([header, *pieces, text, block.payload])
+    return b"".join([header, *pieces, keys, block.payload])
 
 
 def decode_block(data: bytes) -> Block:
@@ -118,7 +116,7 @@ def decode_block(data: bytes) -> Block:
             f"block of records has format version {data[:1].hex() or None}, this beam_rnn reads "
             f"{BLOCK_VERSION}"
         )
-    _, flags, numbers, n, keys, text, _ = _HEADER.unpack_from(data)
+    _, flags, numbers, n, keys, payload = _HEADER.unpack_from(data)
     columns = _Columns(data, _HEADER.size)
     arrived = np.broadcast_to(columns.take("<i8", 1), n) if flags & _ALIKE else None
     arrived = columns.take("<i8", n) if arrived is None else arrived
@@ -126,13 +124,11 @@ def decode_block(data: bytes) -> Block:
     sequence = columns.take("<i8", n) if flags & _NUMBERED else np.zeros(n, np.int64)
     values = columns.take("<f8", n * numbers).reshape(n, numbers)
     of_key = columns.take("<i4", n)
-    rest = len(data) - columns.at - text - 4 * keys - n * bool(flags & _MARKED)
-    row = columns.take("<i4", n) if rest > 0 else np.zeros(n, np.int32)
-    lengths = columns.take("<i4", keys)
+    row = columns.take("<i4", n) if payload else np.zeros(n, np.int32)
     marks = columns.take("u1", n) if flags & _MARKED else np.full(n, NO_MARKS, np.uint8)
-    names = split_text(data[columns.at : columns.at + text], lengths)
-    payload = data[columns.at + text :]
-    return Block(names, of_key, arrived, time, sequence, marks, values, payload, row)
+    end = columns.at + keys
+    names = decode_keys(data[columns.at : end])
+    return Block(names, of_key, arrived, time, sequence, marks, values, data[end:], row)
 
 
 class _Columns:
@@ -149,15 +145,34 @@ class _Columns:
         return values
 
 
-def split_text(text: bytes, lengths: Array) -> list[str]:
-    """Texts that stand one after another, of so many characters each.
+_SEPARATOR = "\0"
 
-    >>> split_text("ab\N{EURO SIGN}c".encode(), np.array([1, 2, 1]))
-    ['a', 'b€', 'c']
+
+def encode_keys(keys: Sequence[str]) -> bytes:
+    """Keys, of which there is at least one, one after another.
+
+    Separated by zeros. Where keys have zeros in them: a zero, how many keys there are, the length
+    of each in characters, and the keys.
     """
-    whole = text.decode()
-    ends = np.cumsum(lengths).tolist()
-    return [whole[start:end] for start, end in zip([0, *ends], ends, strict=False)]
+    text = _SEPARATOR.join(keys)
+    if text.count(_SEPARATOR) == len(keys) - 1:
+        return text.encode()
+    lengths = np.fromiter(map(len, keys), "<u4", len(keys)).tobytes()
+    return b"".join([b"\0", struct.pack("<I", len(keys)), lengths, "".join(keys).encode()])
+
+
+def decode_keys(data: bytes) -> list[str]:
+    """The inverse of `encode_keys`.
+
+    >>> decode_keys(encode_keys(["a", "b€"]))
+    ['a', 'b€']
+    """
+    if data[:1] != b"\0":
+        return data.decode().split(_SEPARATOR)
+    (count,) = struct.unpack_from("<I", data, 1)
+    ends = np.cumsum(np.frombuffer(data, "<u4", count, 5)).tolist()
+    text = data[5 + 4 * count :].decode()
+    return [text[start:end] for start, end in zip([0, *ends], ends, strict=False)]
 
 
 def encode_states_to_start_from(key: str, state: bytes) -> bytes:

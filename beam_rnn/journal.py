@@ -15,11 +15,11 @@ Pieces: version, kind, serial number, since Beam promises no order in a bag; the
 
 import struct
 from collections.abc import Iterable, Iterator
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
-from beam_rnn.blocks import decode_block, encode_block, split_text
+from beam_rnn.blocks import decode_block, decode_keys, encode_block, encode_keys
 from beam_rnn.cells import Array
 from beam_rnn.errors import StateError
 from beam_rnn.pending import different
@@ -99,7 +99,7 @@ def encode_change(change: Change, table: Table, serial: int) -> list[bytes]:
     """The pieces of a change, numbered from `serial` on."""
     bodies: list[tuple[int, bytes]] = []
     if change.removed:
-        bodies.append((_REMOVED, _keys(change.removed)))
+        bodies.append((_REMOVED, encode_keys(change.removed)))
     if len(change.taken):
         bodies.append((_TAKEN, change.taken.astype("<i8").tobytes()))
     for number in different(table.maker[change.states]).tolist():
@@ -136,7 +136,7 @@ def replay(pieces: Iterable[bytes], shard: Shard) -> int:
         if kind == _STATES:
             _decode_states(piece, shard.table)
         elif kind == _REMOVED:
-            shard.table.drop_states(shard.table.rows(_read_keys(piece, _PIECE.size)))
+            shard.table.drop_states(shard.table.rows(decode_keys(piece[_PIECE.size :])))
         elif kind == _TAKEN:
             taken.append(np.frombuffer(piece, "<i8", offset=_PIECE.size))
         else:
@@ -176,7 +176,7 @@ def _encode_states(table: Table, maker: int, rows: Array) -> Iterator[bytes]:
             (table.values[part, : made.values], "<f4"),
         ]
         arrays = [np.ascontiguousarray(values, dtype).data for values, dtype in columns]
-        yield b"".join([header, *arrays, _keys(table.names(part))])
+        yield b"".join([header, *arrays, encode_keys(table.names(part))])
 
 
 def _decode_states(piece: bytes, table: Table) -> None:
@@ -195,17 +195,6 @@ def _decode_states(piece: bytes, table: Table) -> None:
     history = take("<f8", n, replay, inputs)
     kept = take("<i4", n) if replay else np.zeros(n, np.int32)
     hidden = take("<f4", n, values)
-    rows = table.rows(_read_keys(piece, at))
+    rows = table.rows(decode_keys(piece[at:]))
     maker = table.made_by(Maker(digest.hex(), _KERNELS[kernel], values, outputs))
     table.load(rows, maker, place, hidden, last_outputs, kept, history)
-
-
-def _keys(keys: list[str]) -> bytes:
-    lengths = np.fromiter(map(len, keys), "<u4", len(keys))
-    return b"".join([struct.pack("<I", len(keys)), lengths.tobytes(), "".join(keys).encode()])
-
-
-def _read_keys(data: bytes, at: int) -> list[str]:
-    (count,) = struct.unpack_from("<I", data, at)
-    lengths: Any = np.frombuffer(data, "<u4", count, at + 4)
-    return split_text(data[at + 4 + 4 * count :], lengths)

@@ -5,6 +5,7 @@ taken by new ones.
 """
 
 from collections.abc import Sequence
+from itertools import repeat
 from typing import NamedTuple
 
 import numpy as np
@@ -13,6 +14,7 @@ from beam_rnn.cells import Array
 from beam_rnn.state import KeyState
 from beam_rnn.sweep import Standing
 
+_NO_ROW = -1
 _FIRST_ROWS = 64
 _GROWTH = 1.5
 _COLUMNS = ("keys", "has_state", "maker", "steps", "first_time", "time", "sequence", "values",
@@ -78,13 +80,10 @@ class Table:
 
     def rows(self, keys: Sequence[str]) -> Array:
         """The row of each key; those that have none are given one, without a state."""
-        found = self._rows
-        rows = list(map(found.get, keys))
-        if None in rows:
-            for i, row in enumerate(rows):
-                if row is None:
-                    rows[i] = self._add(keys[i])
-        return np.array(rows, np.int64)
+        rows = np.fromiter(map(self._rows.get, keys, repeat(_NO_ROW)), np.int64, len(keys))
+        for i in np.flatnonzero(rows == _NO_ROW).tolist():
+            rows[i] = self._add(keys[i])
+        return rows
 
     def made_by(self, maker: Maker) -> int:
         """The number of a maker; the columns are made wide enough for its states."""

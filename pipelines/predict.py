@@ -38,6 +38,9 @@ def parse(argv: Sequence[str] | None) -> tuple[argparse.Namespace, list[str]]:
     parser.add_argument("--order", choices=ORDERS, default="event_time")
     parser.add_argument("--wait", type=float, default=0.0, help="seconds beyond the watermark")
     parser.add_argument("--idle_after", type=float, help="seconds after which a sequence ends")
+    parser.add_argument(
+        "--shards", type=int, help="step so many sets of keys together; default: each key alone"
+    )
     parser.add_argument("--states", help="files of hidden states to start from")
     parser.add_argument("--export_states", help="files to write the last hidden states to")
     return parser.parse_known_args(argv)
@@ -53,6 +56,7 @@ def build(pipeline: beam.Pipeline, args: argparse.Namespace, model: Model) -> No
         wait=args.wait,
         idle_after=args.idle_after,
         with_state=args.export_states is not None,
+        shards=args.shards,
         states=states,
     )
     records = pipeline | "Records" >> ReadFiles(args.input, command.number_columns(model.columns))

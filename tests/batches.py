@@ -24,7 +24,7 @@ def predictions_in(batches, columns, outputs):
                     row[columns.key],
                     round(time * 1e6),
                     row["prediction_step"],
-                    [row[f"predicted_{name}"] for name in outputs],
+                    [row[f"{name}_prediction"] for name in outputs],
                     row["prediction_model"],
                     b"" if state is None else np.array(state, np.float32).tobytes(),
                     row[columns.sequence] if columns.sequence else 0,

@@ -230,9 +230,9 @@ def test_several_outputs_have_a_column_each(tmp_path):
     outputs = predict(Predict(saved(model, tmp_path), order="arrival"), [batch_of(RECORDS)])
 
     names = outputs.predictions[0].schema.names
-    assert [name for name in names if name.startswith("predicted_")] == [
-        "predicted_x mean",
-        "predicted_x deviation",
+    assert [name for name in names if name.endswith("_prediction")] == [
+        "x mean_prediction",
+        "x deviation_prediction",
     ]
 
 
