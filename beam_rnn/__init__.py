@@ -1,6 +1,5 @@
 """Recurrent networks as native Apache Beam transforms."""
 
-from beam_rnn.arrow import prediction_schema
 from beam_rnn.batches import Sequence
 from beam_rnn.bptt import Bptt
 from beam_rnn.columns import Columns
@@ -17,6 +16,7 @@ from beam_rnn.records import (
     SequenceGap,
 )
 from beam_rnn.schedules import Cosine, Plateau, StepDecay, Warmup
+from beam_rnn.shards.emission import prediction_schema
 from beam_rnn.transforms import (
     ExportStates,
     ImportStates,

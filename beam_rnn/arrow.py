@@ -1,10 +1,10 @@
-"""Records as Arrow batches: read and checked by the column, and given back with predictions.
+"""Records as Arrow batches: read and checked by the column.
 
-No Python object is made for a record, but for those that cannot be used or are late. A record
-that is not plain is read alone, as a dict, so that there is one place that says what one may hold.
+No Python object is made for a record, but for those that cannot be used. A record that is not
+plain is read alone, as a dict, so that there is one place that says what one may hold.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from itertools import groupby
 from typing import Any, TypeAlias
 
@@ -16,12 +16,10 @@ from apache_beam import PCollection
 from apache_beam.io.parquetio import ReadAllFromParquetBatched, ReadFromParquetBatched
 from apache_beam.utils.timestamp import Timestamp
 
-from beam_rnn.blocks import Block, empty_block, joined, marks_of
 from beam_rnn.cells import Array
 from beam_rnn.columns import Columns
 from beam_rnn.errors import ConfigurationError, RecordError
 from beam_rnn.loading import ModelLoader
-from beam_rnn.pending import different
 from beam_rnn.reading import coded, one_by_one
 from beam_rnn.records import (
     MAX_KEY_BYTES,
@@ -31,12 +29,7 @@ from beam_rnn.records import (
     key_text,
     micros,
 )
-from beam_rnn.shard import Outcome
-from beam_rnn.shard_stepping import NOBODY
-from beam_rnn.table import Table as States
-
-SHARDS = 16
-"""So many shards where the library chooses: as many workers at the most can share the keys."""
+from beam_rnn.shards.blocks import Block, empty_block, joined, marks_of
 
 Batch: TypeAlias = pa.Table | pa.RecordBatch
 
@@ -75,39 +68,6 @@ def check_no_batch(record: Any) -> None:
             f"the elements are Arrow batches (pa.{name}), but nothing said so when the pipeline "
             f"was made: give the transform before Predict .with_output_types(pa.{name})"
         )
-
-
-def prediction_schema(
-    schema: pa.Schema, output_names: Sequence[str], state_size: int = 0
-) -> pa.Schema:
-    """The schema of batches after `Predict`.
-
-        >>> schema = pa.schema([("id", pa.string()), ("x", pa.float64())])
-        >>> prediction_schema(schema, ["x"]).names
-        ['id', 'x', 'x_prediction', 'prediction_step', 'prediction_model', 'prediction_kernel']
-
-    Args:
-        schema: That of the batches before.
-        output_names: `Model.output_names`.
-        state_size: `Network.state_size`, with `Predict(with_state=True)`; else 0.
-
-    Raises:
-        ConfigurationError: The batches have a column of such a name already.
-    """
-    added = [pa.field(f"{name}_prediction", pa.float64()) for name in output_names]
-    added.append(pa.field("prediction_step", pa.int64()))
-    added += [pa.field(f"prediction_{name}", _NAME) for name in ("model", "kernel")]
-    if state_size:
-        added.append(pa.field("prediction_state", pa.list_(pa.float32(), state_size)))
-    taken = sorted({field.name for field in added} & set(schema.names))
-    if taken:
-        raise ConfigurationError(
-            f"the batches have a column {taken[0]!r} already, which Predict adds: rename it"
-        )
-    return pa.schema([*schema, *added], schema.metadata)
-
-
-_NAME = pa.dictionary(pa.int32(), pa.string())
 
 
 class BatchReader:
@@ -370,66 +330,3 @@ def to_bytes(batch: pa.Table) -> bytes:
 def from_bytes(data: bytes) -> pa.Table:
     """The inverse of `to_bytes`, without a copy."""
     return pa.ipc.open_stream(pa.py_buffer(data)).read_all()
-
-
-class EmitBatches:
-    """The rows as they came, with predictions: one batch for all that were stepped together.
-
-    Args:
-        kind: `pa.Table` or `pa.RecordBatch`.
-        in_turn: In the order in which they were stepped; else in that in which they came.
-        loader: Gives the model, whose outputs have names, on the worker.
-    """
-
-    def __init__(self, kind: type, loader: ModelLoader, *, in_turn: bool):
-        self._kind = kind
-        self._loader = loader
-        self._in_turn = in_turn
-
-    def __call__(self, outcome: Outcome, table: States) -> Iterable[tuple[Iterable[Any], Array]]:
-        """A batch, and when the last of its records was due."""
-        stepped, records = outcome.stepped, outcome.records
-        predicted = np.flatnonzero(stepped.maker != NOBODY)
-        if not len(predicted):
-            return []
-        pieces = different(records.piece[predicted])
-        came = [from_bytes(outcome.payloads[piece]) for piece in pieces.tolist()]
-        starts = np.cumsum([0, *(part.num_rows for part in came[:-1])])
-        place = starts[np.searchsorted(pieces, records.piece[predicted])] + records.at[predicted]
-        rows = came[0] if len(came) == 1 else pa.concat_tables(came)
-        if not self._in_turn:
-            order = np.argsort(place)
-            predicted, place = predicted[order], place[order]
-        if len(place) < rows.num_rows or (np.diff(place) != 1).any():
-            rows = rows.take(pa.array(place))
-        batch = self._with_predictions(rows, outcome, table, predicted)
-        due = records.due[predicted].max(keepdims=True)
-        return [([_as(self._kind, batch)], due)]
-
-    def _with_predictions(
-        self, rows: pa.Table, outcome: Outcome, table: States, predicted: Array
-    ) -> pa.Table:
-        stepped = outcome.stepped
-        names = self._loader.library().newest.output_names
-        state_size = stepped.values.shape[1] if len(stepped.values) else 0
-        schema = prediction_schema(rows.schema, names, state_size)
-        outputs = stepped.outputs[predicted]
-        maker = stepped.maker[predicted].astype(np.int32)
-        columns = [pa.array(np.ascontiguousarray(outputs[:, j])) for j in range(len(names))]
-        columns.append(pa.array(stepped.step[predicted]))
-        columns += [
-            pa.DictionaryArray.from_arrays(pa.array(maker), pa.array(texts))
-            for texts in zip(*(made[:2] for made in table.makers), strict=True)
-        ]
-        if state_size:
-            values = pa.array(stepped.values[predicted].ravel())
-            columns.append(pa.FixedSizeListArray.from_arrays(values, state_size))
-        return pa.table([*rows.columns, *columns], schema=schema)
-
-
-def _as(kind: type, table: pa.Table) -> Batch:
-    """A table as the kind of batch that came in."""
-    if kind is pa.Table:
-        return table
-    (batch,) = table.combine_chunks().to_batches() or [pa.RecordBatch.from_pylist([], table.schema)]
-    return batch

@@ -13,7 +13,6 @@ from typing import Any, NamedTuple
 import numpy as np
 from apache_beam.utils.timestamp import Timestamp
 
-from beam_rnn.blocks import Block, empty_block, ends_of, joined, marks_of, starts_of
 from beam_rnn.cells import Array
 from beam_rnn.columns import Columns
 from beam_rnn.errors import RecordError
@@ -26,6 +25,7 @@ from beam_rnn.records import (
     mark,
     micros,
 )
+from beam_rnn.shards.blocks import Block, empty_block, ends_of, joined, marks_of, starts_of
 from beam_rnn.state import decode_records, encode_records
 
 ALONE_BELOW = 8

@@ -13,11 +13,10 @@ from apache_beam.io import fileio
 from apache_beam.io.filesystems import FileSystems
 from apache_beam.transforms.window import GlobalWindows, NonMergingWindowFn
 
-from beam_rnn.arrow import SHARDS, EmitBatches, batch_type, reader_of
+from beam_rnn.arrow import batch_type, reader_of
 from beam_rnn.batches import Sequence
 from beam_rnn.checks import check_choice, check_number, check_whole
 from beam_rnn.columns import Columns
-from beam_rnn.emission import EmitRows
 from beam_rnn.errors import ConfigurationError, WeightsError
 from beam_rnn.fit import Training
 from beam_rnn.gathering import GatherSteps
@@ -40,7 +39,8 @@ from beam_rnn.records import (
     SequenceGap,
 )
 from beam_rnn.sequences import CutSequences
-from beam_rnn.sharding import StepShards
+from beam_rnn.shards.emission import EmitBatches, EmitRows
+from beam_rnn.shards.stateful import SHARDS, StepShards
 from beam_rnn.stateful import ENDED, GAPS, LATE, StepKeys
 from beam_rnn.stepping import Policy, PredictSteps
 from beam_rnn.storage import read_model

@@ -43,36 +43,37 @@ ORDER = [
     "interop.onnx",
     "interop",
     "state",
-    "table",
-    "blocks",
     "turns",
-    "pending",
+    "shards",
+    "shards.blocks",
+    "shards.table",
+    "shards.pending",
     "records",
     "reading",
     "storage",
     "sequences",
     "training",
     "loading",
+    "arrow",
+    "packing",
     "stepping",
     "gathering",
     "testing.cells",
     "testing.oracle",
     "testing",
-    "shard_stepping",
-    "shard",
-    "journal",
-    "emission",
-    "arrow",
-    "packing",
     "stateful",
-    "sharding",
+    "shards.stepping",
+    "shards.shard",
+    "shards.journal",
+    "shards.emission",
+    "shards.stateful",
     "moving",
     "transforms",
     "__init__",
 ]
 """A module imports only what stands before it."""
 BEAM_FROM = "records"
-ARROW = {"weights", "moving", "arrow"}
+ARROW = {"weights", "moving", "arrow", "shards.emission"}
 
 
 def imports(path):

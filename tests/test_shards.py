@@ -10,15 +10,17 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from beam_rnn import Predict, journal, sharding
+from beam_rnn import Predict
 from beam_rnn import weights as weights_file
-from beam_rnn.blocks import Block, by_shard, decode_block, encode_block, shards_of
 from beam_rnn.errors import ConfigurationError, StateError
-from beam_rnn.journal import Head, decode_head, encode_change, encode_head, replay
 from beam_rnn.loading import ModelLoader
-from beam_rnn.shard import Shard
-from beam_rnn.shard_stepping import ShardStepper
-from beam_rnn.sharding import Remembered
+from beam_rnn.shards import journal
+from beam_rnn.shards import stateful as sharding
+from beam_rnn.shards.blocks import Block, by_shard, decode_block, encode_block, shards_of
+from beam_rnn.shards.journal import Head, decode_head, encode_change, encode_head, replay
+from beam_rnn.shards.shard import Shard
+from beam_rnn.shards.stateful import Remembered
+from beam_rnn.shards.stepping import ShardStepper
 from beam_rnn.stepping import Policy, Stepper
 from beam_rnn.turns import Order
 from tests.engines import predict

@@ -12,8 +12,9 @@ from apache_beam.transforms.window import FixedWindows, TimestampedValue
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from beam_rnn import Columns, EndedSequence, Predict, Prediction, sharding, stateful
+from beam_rnn import Columns, EndedSequence, Predict, Prediction, stateful
 from beam_rnn import weights as weights_file
+from beam_rnn.shards import stateful as sharding
 from beam_rnn.testing import oracle
 from tests.batches import batch_of, predictions_in
 from tests.engines import ENGINES as BATCH_ENGINES

@@ -12,12 +12,12 @@ import numpy as np
 
 from beam_rnn.cells import Array
 from beam_rnn.model import Model
-from beam_rnn.pending import different
 from beam_rnn.records import Prediction
+from beam_rnn.shards.pending import different
+from beam_rnn.shards.table import Maker, Table
 from beam_rnn.state import decode_state, encode_records, encode_state
 from beam_rnn.stepping import SWEPT_AT_MOST, Step, Stepper
 from beam_rnn.sweep import Records, sweep
-from beam_rnn.table import Maker, Table
 
 NOBODY = -1
 

@@ -22,7 +22,7 @@ class Held(NamedTuple):
         number: (records,) int64, in the order in which they came.
         row: (records,) int64, the row of each one's key.
         due: (records,) int64, when each is due, in microseconds since 1970.
-        time, sequence, marks, numbers: As in `beam_rnn.blocks.Block`.
+        time, sequence, marks, numbers: As in `beam_rnn.shards.blocks.Block`.
         piece: (records,) int64, which payload each came with.
         at: (records,) int32, the row of that payload.
     """

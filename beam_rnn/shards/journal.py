@@ -19,12 +19,12 @@ from typing import NamedTuple
 
 import numpy as np
 
-from beam_rnn.blocks import decode_block, decode_keys, encode_block, encode_keys
 from beam_rnn.cells import Array
 from beam_rnn.errors import StateError
-from beam_rnn.pending import different
-from beam_rnn.shard import Change, Shard
-from beam_rnn.table import Maker, Table
+from beam_rnn.shards.blocks import decode_block, decode_keys, encode_block, encode_keys
+from beam_rnn.shards.pending import different
+from beam_rnn.shards.shard import Change, Shard
+from beam_rnn.shards.table import Maker, Table
 
 PIECE_VERSION = 1
 HEAD_VERSION = 1

@@ -8,14 +8,14 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from beam_rnn.blocks import Block, ends_of, starts_of
 from beam_rnn.cells import Array
-from beam_rnn.pending import NOW, Held, Pending, by_row, different, duplicates
 from beam_rnn.records import LateRecord, SequenceGap
-from beam_rnn.shard_stepping import ShardStepper, Stepped
+from beam_rnn.shards.blocks import Block, ends_of, starts_of
+from beam_rnn.shards.pending import NOW, Held, Pending, by_row, different, duplicates
+from beam_rnn.shards.stepping import ShardStepper, Stepped
+from beam_rnn.shards.table import Table
 from beam_rnn.state import KeyState
 from beam_rnn.sweep import Records
-from beam_rnn.table import Table
 from beam_rnn.turns import MILLISECOND, Order
 
 

@@ -25,18 +25,18 @@ from apache_beam.transforms.userstate import (
 from apache_beam.utils.timestamp import Timestamp
 from apache_beam.utils.windowed_value import WindowedValue
 
-from beam_rnn.blocks import decode_block, states_to_start_from
 from beam_rnn.cells import Array
 from beam_rnn.errors import ConfigurationError
-from beam_rnn.journal import SLACK, Head, decode_head, encode_change, encode_head, replay
-from beam_rnn.pending import NOW
 from beam_rnn.records import INVALID, EndedSequence, InvalidRecord, LateRecord, SequenceGap
-from beam_rnn.shard import Outcome, Row, Shard
-from beam_rnn.shard_stepping import ShardStepper
+from beam_rnn.shards.blocks import decode_block, states_to_start_from
+from beam_rnn.shards.journal import SLACK, Head, decode_head, encode_change, encode_head, replay
+from beam_rnn.shards.pending import NOW
+from beam_rnn.shards.shard import Outcome, Row, Shard
+from beam_rnn.shards.stepping import ShardStepper
+from beam_rnn.shards.table import Table
 from beam_rnn.state import decode_state
 from beam_rnn.stateful import ENDED, GAPS, LATE
 from beam_rnn.stepping import PredictSteps
-from beam_rnn.table import Table
 from beam_rnn.turns import MILLISECOND, Order
 
 HEAD = ReadModifyWriteStateSpec("head", BytesCoder())
@@ -44,6 +44,8 @@ LOG = BagStateSpec("log", BytesCoder())
 DUE = TimerSpec("due", TimeDomain.WATERMARK)
 END = TimerSpec("end", TimeDomain.WATERMARK)
 
+SHARDS = 16
+"""So many shards where the library chooses: as many workers at the most can share the keys."""
 FORGOTTEN_AFTER = 600.0
 """A shard that was not used for so many seconds is elsewhere, or can be read again."""
 
@@ -95,7 +97,7 @@ class StepShards(beam.DoFn):
     """Steps the keys of a shard, all that are in a block as one matrix.
 
     What `beam_rnn.stateful.StepKeys` does for a key, with the same timers and the same bits. The
-    state of a shard is a log, to which each block adds what it changed: see `beam_rnn.journal`.
+    state of a shard is a log, to which each block adds what it changed: see `beam_rnn.shards.journal`.
 
     Args:
         source: What steps.

@@ -1,0 +1,146 @@
+"""Predictions of a shard as rows, or as the Arrow batches in which the records came."""
+
+from collections.abc import Iterable, Sequence
+from itertools import repeat
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from beam_rnn.arrow import Batch, from_bytes
+from beam_rnn.cells import Array
+from beam_rnn.errors import ConfigurationError
+from beam_rnn.loading import ModelLoader
+from beam_rnn.records import Prediction
+from beam_rnn.shards.pending import different
+from beam_rnn.shards.shard import Outcome
+from beam_rnn.shards.stepping import NOBODY
+from beam_rnn.shards.table import Table
+
+
+class EmitRows:
+    """One `Prediction` for each record."""
+
+    def __call__(self, outcome: Outcome, table: Table) -> Iterable[tuple[Iterable[Any], Array]]:
+        """The rows of each model, and when each was due."""
+        makers = different(outcome.stepped.maker)
+        return [self._of(number, outcome, table) for number in makers[makers != NOBODY].tolist()]
+
+    def _of(self, number: int, outcome: Outcome, table: Table) -> tuple[Iterable[Any], Array]:
+        """The predictions of one model."""
+        maker, stepped, records = table.makers[number], outcome.stepped, outcome.records
+        here: slice | Array = slice(None)
+        if not (stepped.maker == number).all():
+            here = stepped.maker == number
+        states: Iterable[bytes] = repeat(b"")
+        if len(stepped.values):
+            states = map(np.ndarray.tobytes, stepped.values[here, : maker.values])
+        of_key = np.zeros(len(records.row), np.int64)
+        of_key[1:] = np.cumsum(records.row[1:] != records.row[:-1])
+        fields = zip(
+            outcome.keys[of_key[here]].tolist(),
+            records.time[here].tolist(),
+            stepped.step[here].tolist(),
+            map(list, zip(*stepped.outputs[here, : maker.outputs].T.tolist(), strict=True)),
+            repeat(maker.digest),
+            states,
+            records.sequence[here].tolist(),
+            repeat(maker.kernel),
+        )
+        return map(Prediction._make, fields), records.due[here]
+
+
+def prediction_schema(
+    schema: pa.Schema, output_names: Sequence[str], state_size: int = 0
+) -> pa.Schema:
+    """The schema of batches after `Predict`.
+
+        >>> schema = pa.schema([("id", pa.string()), ("x", pa.float64())])
+        >>> prediction_schema(schema, ["x"]).names
+        ['id', 'x', 'x_prediction', 'prediction_step', 'prediction_model', 'prediction_kernel']
+
+    Args:
+        schema: That of the batches before.
+        output_names: `Model.output_names`.
+        state_size: `Network.state_size`, with `Predict(with_state=True)`; else 0.
+
+    Raises:
+        ConfigurationError: The batches have a column of such a name already.
+    """
+    added = [pa.field(f"{name}_prediction", pa.float64()) for name in output_names]
+    added.append(pa.field("prediction_step", pa.int64()))
+    added += [pa.field(f"prediction_{name}", _NAME) for name in ("model", "kernel")]
+    if state_size:
+        added.append(pa.field("prediction_state", pa.list_(pa.float32(), state_size)))
+    taken = sorted({field.name for field in added} & set(schema.names))
+    if taken:
+        raise ConfigurationError(
+            f"the batches have a column {taken[0]!r} already, which Predict adds: rename it"
+        )
+    return pa.schema([*schema, *added], schema.metadata)
+
+
+_NAME = pa.dictionary(pa.int32(), pa.string())
+
+
+class EmitBatches:
+    """The rows as they came, with predictions: one batch for all that were stepped together.
+
+    Args:
+        kind: `pa.Table` or `pa.RecordBatch`.
+        in_turn: In the order in which they were stepped; else in that in which they came.
+        loader: Gives the model, whose outputs have names, on the worker.
+    """
+
+    def __init__(self, kind: type, loader: ModelLoader, *, in_turn: bool):
+        self._kind = kind
+        self._loader = loader
+        self._in_turn = in_turn
+
+    def __call__(self, outcome: Outcome, table: Table) -> Iterable[tuple[Iterable[Any], Array]]:
+        """A batch, and when the last of its records was due."""
+        stepped, records = outcome.stepped, outcome.records
+        predicted = np.flatnonzero(stepped.maker != NOBODY)
+        if not len(predicted):
+            return []
+        pieces = different(records.piece[predicted])
+        came = [from_bytes(outcome.payloads[piece]) for piece in pieces.tolist()]
+        starts = np.cumsum([0, *(part.num_rows for part in came[:-1])])
+        place = starts[np.searchsorted(pieces, records.piece[predicted])] + records.at[predicted]
+        rows = came[0] if len(came) == 1 else pa.concat_tables(came)
+        if not self._in_turn:
+            order = np.argsort(place)
+            predicted, place = predicted[order], place[order]
+        if len(place) < rows.num_rows or (np.diff(place) != 1).any():
+            rows = rows.take(pa.array(place))
+        batch = self._with_predictions(rows, outcome, table, predicted)
+        due = records.due[predicted].max(keepdims=True)
+        return [([_as(self._kind, batch)], due)]
+
+    def _with_predictions(
+        self, rows: pa.Table, outcome: Outcome, table: Table, predicted: Array
+    ) -> pa.Table:
+        stepped = outcome.stepped
+        names = self._loader.library().newest.output_names
+        state_size = stepped.values.shape[1] if len(stepped.values) else 0
+        schema = prediction_schema(rows.schema, names, state_size)
+        outputs = stepped.outputs[predicted]
+        maker = stepped.maker[predicted].astype(np.int32)
+        columns = [pa.array(np.ascontiguousarray(outputs[:, j])) for j in range(len(names))]
+        columns.append(pa.array(stepped.step[predicted]))
+        columns += [
+            pa.DictionaryArray.from_arrays(pa.array(maker), pa.array(texts))
+            for texts in zip(*(made[:2] for made in table.makers), strict=True)
+        ]
+        if state_size:
+            values = pa.array(stepped.values[predicted].ravel())
+            columns.append(pa.FixedSizeListArray.from_arrays(values, state_size))
+        return pa.table([*rows.columns, *columns], schema=schema)
+
+
+def _as(kind: type, table: pa.Table) -> Batch:
+    """A table as the kind of batch that came in."""
+    if kind is pa.Table:
+        return table
+    (batch,) = table.combine_chunks().to_batches() or [pa.RecordBatch.from_pylist([], table.schema)]
+    return batch
