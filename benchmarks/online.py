@@ -1,11 +1,22 @@
-"""A record through Beam: `Predict` beside Beam's own state and a DoFn around PyTorch's cell.
+"""A record through Beam: `Predict` beside Beam's own state and what one would do by hand.
 
-    python -m benchmarks.online [--quick] [--json FILE]
+    python -m benchmarks.online [--quick] [--json FILE] [--state-cache]
 
-One bundle on FnApiRunner, a GRU of 64 units, records of one number, one thread. `beam-noop` reads
-and writes 256 bytes of state for each record, as large as the hidden state, and computes nothing;
-`torch-dofn` steps a `torch.nn.GRUCell` in between, and is left out where PyTorch is not installed.
-The time of the same pipeline without the step, source and keys alone, is taken off all.
+One bundle on FnApiRunner, a GRU of 64 units, records of one number, one thread. `rows-by-key` steps
+each key alone, `rows` in 4 shards; `arrow` steps batches of 65,536 rows in 8 shards. The peers:
+`beam-noop` reads and writes 256 bytes of state for each record, as large as the hidden state, and
+computes nothing; `torch-dofn` steps a `torch.nn.GRUCell` in between; `runinference-32` has no state
+and runs a `torch.nn.GRU` again over the last 32 records for each record, in batches of up to 64 by
+Beam's RunInference. Those of PyTorch are left out where it is not installed.
+
+Each is given as many records as make the fixed costs of a pipeline small: the peers and
+`rows-by-key` 20,000, at 1,000,000 keys of as many different keys, since there a record of a bundle
+is seldom the second of its key. The time of the same pipeline without the step, with as many
+records of the same kind, is taken off.
+
+Beam's cache of state is off: to measure the size of each value it walks through all imported
+modules, which takes milliseconds a key where PyTorch is imported, and says nothing of the peers.
+With `--state-cache` it is on, as in a worker by default, and everything but the shards takes that.
 """
 
 import argparse
@@ -16,22 +27,25 @@ import tempfile
 for _library in ("OMP", "OPENBLAS", "MKL"):
     os.environ[f"{_library}_NUM_THREADS"] = "1"  # before numpy is imported
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import apache_beam as beam
 import numpy as np
+import pyarrow as pa
 from apache_beam.coders import BytesCoder
+from apache_beam.ml.inference.base import ModelHandler, RunInference
+from apache_beam.runners.portability.fn_api_runner import worker_handlers
 from apache_beam.transforms.userstate import ReadModifyWriteStateSpec
 
 from beam_rnn import Columns, Model, Network, Predict, weights
 from beam_rnn.scaler import Scaler
+from benchmarks.sources import Reading, make_tables, pairs, readings, tables, windows
 from benchmarks.table import Row, medians, show
 
 HIDDEN = 64
-START = 1_500_000_000
 
 
 class NoOpState(beam.DoFn):
@@ -74,39 +88,131 @@ class TorchCell(beam.DoFn):
         yield key, y
 
 
-def records(_: Any, count: int, keys: int) -> Iterator[dict[str, Any]]:
-    """`count` records, one key after the other."""
-    for i in range(count):
-        yield {"id": f"key-{i % keys}", "t": START + i // keys, "x": float(i % 7)}
+class TorchWindows(ModelHandler):
+    """Runs PyTorch's layer over whole windows."""
+
+    def __init__(self) -> None:
+        super().__init__(min_batch_size=1, max_batch_size=64)
+
+    def load_model(self) -> Any:
+        """A layer and a head."""
+        import torch
+
+        torch.set_num_threads(1)
+        layer, head = torch.nn.GRU(1, HIDDEN, batch_first=True), torch.nn.Linear(HIDDEN, 1)
+        return torch.nn.ModuleList([layer, head])  # Beam refers to it weakly
+
+    def run_inference(
+        self,
+        batch: Sequence[Any],
+        model: Any,
+        inference_args: dict[str, Any] | None = None,  # noqa: ARG002
+    ) -> Iterable[list[float]]:
+        """What the network says after each window."""
+        import torch
+
+        layer, head = model
+        with torch.inference_mode():
+            said = head(layer(torch.from_numpy(np.stack(batch)))[0][:, -1])
+        return said.tolist()
 
 
-def keyed(record: dict[str, Any]) -> tuple[str, float]:
-    """What the peer's state is for."""
-    return record["id"], record["x"]
+class Source(NamedTuple):
+    """Elements, what type they are, and how many records that is."""
+
+    elements: Callable[[Any], Iterable[Any]]
+    kind: Any
+    records: int
 
 
-def run(count: int, keys: int, step: beam.PTransform | None) -> None:
+def run(source: Source, step: beam.PTransform | None) -> None:
     """One pipeline from the records through a step."""
     with beam.Pipeline(runner="FnApiRunner") as pipeline:
-        source = (
+        records = (
             pipeline
             | beam.Create([None], reshuffle=False)
-            | "Records" >> beam.FlatMap(records, count, keys)
+            | "Records" >> beam.FlatMap(source.elements).with_output_types(source.kind)
         )
-        if isinstance(step, Predict):
-            _ = source | step
-        else:
-            pairs = source | "Key" >> beam.Map(keyed).with_output_types(tuple[str, float])
-            _ = pairs if step is None else pairs | step
+        _ = records if step is None else records | step
+
+
+class Sizes(NamedTuple):
+    """How many there are.
+
+    Attributes:
+        keys: Keys.
+        few: Records, where each key has a state of its own.
+        many: Records, in shards.
+        rows: Records, in Arrow batches.
+    """
+
+    keys: int
+    few: int
+    many: int
+    rows: int
+
+
+def microseconds(
+    steps: dict[str, tuple[Source, beam.PTransform]], repeat: int, warm: int
+) -> dict[str, float]:
+    """Of each step for a record, those of its source taken off."""
+    sources = list(dict.fromkeys(source for source, _ in steps.values()))
+    runs = [partial(run, source, None) for source in sources]
+    runs += [partial(run, source, step) for source, step in steps.values()]
+    seconds = medians(runs, repeat, warm)
+    without = dict(zip(sources, seconds, strict=False))
+    return {
+        name: (taken - without[source]) / source.records * 1e6
+        for (name, (source, _)), taken in zip(steps.items(), seconds[len(sources) :], strict=True)
+    }
+
+
+def measured(path: Path, sizes: Sizes, repeat: int, warm: int) -> list[Row]:
+    """Every case of so many keys."""
+    keys, few, many, rows = sizes
+    make_tables(rows, keys)
+    by_key = Source(partial(readings, count=few, keys=keys), Reading, few)
+    in_shards = Source(partial(readings, count=many, keys=keys), Reading, many)
+    arrow = Source(tables, pa.Table, rows)
+    keyed = Source(partial(pairs, count=few, keys=keys), tuple[str, float], few)
+    ours = {
+        "rows-by-key": (by_key, Predict(path, order="arrival")),
+        "rows": (in_shards, Predict(path, order="arrival", shards=4)),
+        "rows-by-event-time": (in_shards, Predict(path, shards=4)),
+        "arrow": (arrow, Predict(path, order="arrival", shards=8)),
+        "arrow-by-event-time": (arrow, Predict(path, shards=8)),
+    }
+    peers = {"beam-noop": (keyed, beam.ParDo(NoOpState()))}
+    if importlib.util.find_spec("torch"):
+        stateless = Source(partial(windows, count=few), Any, few)
+        peers["torch-dofn"] = (keyed, beam.ParDo(TorchCell()))
+        peers["runinference-32"] = (stateless, RunInference(TorchWindows()))
+    us = microseconds({**ours, **peers}, repeat, warm)
+    return [
+        Row(f"online/{name}/keys={keys}", us[name], peer, us[peer])
+        for name in ours
+        for peer in peers
+    ]
 
 
 def main() -> None:
     """Measure every case and show the table."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--quick", action="store_true", help="fewer records and turns")
+    parser.add_argument("--quick", action="store_true", help="fewer keys, records and turns")
     parser.add_argument("--json", help="a file for the figures")
+    parser.add_argument("--state-cache", action="store_true", help="with Beam's cache of state")
     args = parser.parse_args()
-    count, repeat = (5_000, 3) if args.quick else (20_000, 5)
+    pa.set_cpu_count(1)
+    if not args.state_cache:
+        worker_handlers.STATE_CACHE_SIZE_MB = 0
+    cases = [
+        Sizes(100, 20_000, 100_000, 1_000_000),
+        Sizes(10_000, 20_000, 100_000, 1_000_000),
+        Sizes(1_000_000, 20_000, 200_000, 4_000_000),
+    ]
+    repeat = 5
+    if args.quick:
+        cases, repeat = [Sizes(100, 3_000, 20_000, 200_000)], 3
 
     network = Network("gru", HIDDEN)
     columns = Columns(key="id", time="t", inputs=["x"])
@@ -115,23 +221,8 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "weights.arrow"
         weights.save(Model(network, parameters, columns, Scaler.identity(1, 1)), path)
-        for keys in (100,) if args.quick else (100, 10_000):
-            peers = {"beam-noop": beam.ParDo(NoOpState())}
-            if importlib.util.find_spec("torch"):
-                peers["torch-dofn"] = beam.ParDo(TorchCell())
-            ours = {"rows": Predict(path, order="arrival"), "rows-by-event-time": Predict(path)}
-            steps = [None, *peers.values(), *ours.values()]
-            base, *seconds = medians([partial(run, count, keys, step) for step in steps], repeat)
-            names = [*peers, *ours]
-            us = {
-                name: (taken - base) / count * 1e6
-                for name, taken in zip(names, seconds, strict=True)
-            }
-            rows += [
-                Row(f"online/{name}/keys={keys}", us[name], peer, us[peer])
-                for name in ours
-                for peer in peers
-            ]
+        for warm, sizes in zip((1, 0, 0), cases, strict=False):  # the later ones find all compiled
+            rows += measured(path, sizes, repeat, warm)
     show(rows, args.json)
 
 

@@ -9,12 +9,21 @@ from typing import NamedTuple
 
 
 class Row(NamedTuple):
-    """One case: microseconds a record of ours and of a peer, medians of interleaved runs."""
+    """One case: microseconds a record of ours and of a peer, of interleaved runs.
+
+    Attributes:
+        case: What was measured.
+        ours_us: Microseconds of ours.
+        peer: Beside what.
+        peer_us: Microseconds of that.
+        moved: Bytes of state that ours and the peer moved for a record, where that was counted.
+    """
 
     case: str
     ours_us: float
     peer: str
     peer_us: float
+    moved: tuple[float, float] | None = None
 
     @property
     def ratio(self) -> float:
@@ -22,26 +31,35 @@ class Row(NamedTuple):
         return self.peer_us / self.ours_us
 
 
-def medians(runs: Sequence[Callable[[], object]], repeat: int) -> list[float]:
-    """The median seconds of each run, all in turn, after one round that is not counted."""
+def medians(runs: Sequence[Callable[[], object]], repeat: int, warm: int = 1) -> list[float]:
+    """The median seconds of each run, all in turn, after a round or more that are not counted."""
     seconds: list[list[float]] = [[] for _ in runs]
-    for turn in range(repeat + 1):
+    for turn in range(-warm, repeat):
         for taken, run in zip(seconds, runs, strict=True):
             started = time.perf_counter()
             run()
-            if turn > 0:
+            if turn >= 0:
                 taken.append(time.perf_counter() - started)
     return [statistics.median(taken) for taken in seconds]
 
 
 def show(rows: Sequence[Row], json_file: str | None) -> None:
     """Print the table, and write the JSON if a file is named."""
-    print(f"{'case':<36}{'ours us':>10}  {'peer':<20}{'peer us':>10}{'peer/ours':>11}")
+    counted = any(row.moved for row in rows)
+    print(
+        f"{'case':<42}{'ours us':>10}  {'peer':<20}{'peer us':>10}{'peer/ours':>11}"
+        + f"{'ours bytes':>12}{'peer bytes':>12}" * counted
+    )
+    values = []
     for row in rows:
         print(
-            f"{row.case:<36}{row.ours_us:>10.1f}  {row.peer:<20}{row.peer_us:>10.1f}"
-            f"{row.ratio:>11.2f}"
+            f"{row.case:<42}{row.ours_us:>10.2f}  {row.peer:<20}{row.peer_us:>10.2f}"
+            f"{row.ratio:>11.2f}" + "".join(f"{moved:>12.0f}" for moved in row.moved or ())
         )
+        value = {**row._asdict(), "ratio": row.ratio}
+        moved = value.pop("moved")
+        if moved is not None:
+            value["ours_bytes"], value["peer_bytes"] = moved
+        values.append(value)
     if json_file:
-        values = [{**row._asdict(), "ratio": row.ratio} for row in rows]
         Path(json_file).write_text(json.dumps(values, indent=2) + "\n")

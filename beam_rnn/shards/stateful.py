@@ -97,7 +97,7 @@ class StepShards(beam.DoFn):
     """Steps the keys of a shard, all that are in a block as one matrix.
 
     What `beam_rnn.stateful.StepKeys` does for a key, with the same timers and the same bits. The
-    state of a shard is a log, to which each block adds what it changed: see `beam_rnn.shards.journal`.
+    state of a shard is a log, to which each block adds what it changed: `beam_rnn.shards.journal`.
 
     Args:
         source: What steps.
