@@ -250,14 +250,17 @@ class Stepper:
 
     def end(self, key: str, data: bytes | None, reason: str) -> list[Step]:
         """What comes of a key whose state is removed."""
-        return [] if data is None else self.end_state(key, decode_state(data), reason)
-
-    def end_state(self, key: str, state: KeyState, reason: str) -> list[Step]:
-        """`end`, of a state that is decoded."""
         results: list[Step] = []
-        if state.steps:
-            self._end(key, state, reason, -1, state.time, results)
+        if data is not None:
+            state = decode_state(data)
+            if state.steps:
+                self._end(key, state, reason, -1, state.time, results)
         return results
+
+    def count_ended(self, sequences: int) -> None:
+        """Count sequences that ended."""
+        if sequences:
+            self._ended.inc(sequences)
 
     def _begin(
         self, key: str, state: KeyState | None, now: int, results: list[Step]

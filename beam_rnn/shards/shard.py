@@ -173,6 +173,9 @@ class Shard:
         if late.any():
             of_late = held.pick(late)
             found = self._late(of_late, self.table.time[of_late.row])
+            if late.all():
+                self.payloads.pop(int(number[0]), None)
+                return self._nothing(found, {"records_late": len(found)})
             block, held = block.pick(~late), held.pick(~late)
         counts = {"records_late": len(found)}
         held = held._replace(due=self._due(held.time, block.arrived))
@@ -365,6 +368,7 @@ class Shard:
     def _step(self, held: Held, counts: dict[str, int], found: list[Row]) -> Outcome:
         """Step records, those of a key one after another."""
         if not len(held.time):
+            self._payloads_of(held)
             return self._nothing(found, counts)
         first = np.append(True, held.row[1:] != held.row[:-1])
         rows = held.row[first]
@@ -406,11 +410,9 @@ class Shard:
 
     def _end_rows(self, rows: Array, at: Array, reason: str, outcome: Outcome) -> None:
         """End the sequences of keys, and remove their states."""
-        for row, due in zip(rows.tolist(), at.tolist(), strict=True):
-            state = self.table.state(row)
-            assert state is not None, "only states end"
-            for step in self._stepper.alone.end_state(self.table.keys[row], state, reason):
-                outcome.rows.append(Row(step.result, due, step.time))
+        due, time = at.tolist(), self.table.time[rows].tolist()
+        ended = self._stepper.end(self.table, rows, reason)
+        outcome.rows.extend(Row(result, due[i], time[i]) for i, result in ended)
         if len(rows):
             counted = outcome.counts.get("states_evicted", 0)
             outcome.counts["states_evicted"] = counted + len(rows)

@@ -273,17 +273,18 @@ class StepShards(beam.DoFn):
             else:
                 now = len(due) and due[0] == NOW
                 emitted.append(elements if now else _at(elements, due.tolist(), window))
-        emitted.append(self._tagged(row, window) for row in outcome.rows)
+        stamps = _Stamps()
+        emitted.append(self._tagged(row, stamps, window) for row in outcome.rows)
         return chain.from_iterable(emitted)
 
-    def _tagged(self, row: Row, window: Any) -> Any:
+    def _tagged(self, row: Row, stamps: "_Stamps", window: Any) -> Any:
         """A result that is no prediction of a record."""
         tag = _TAGS.get(type(row.result))
         by_event_time = self._at_event_time and tag not in (LATE, GAPS)
         micros = row.time if by_event_time else row.due
         result = row.result
         if micros != NOW:
-            result = WindowedValue(result, Timestamp(micros=micros), (window,))
+            result = WindowedValue(result, stamps[micros], (window,))
         return result if tag is None else TaggedOutput(tag, result)
 
 

@@ -6,13 +6,14 @@ something to decide, a model that changed or numbers out of range, are left to i
 
 import time as clock
 from collections.abc import Iterator
+from itertools import repeat
 from typing import NamedTuple
 
 import numpy as np
 
 from beam_rnn.cells import Array
 from beam_rnn.model import Model
-from beam_rnn.records import Prediction
+from beam_rnn.records import EndedSequence, Prediction
 from beam_rnn.shards.pending import different
 from beam_rnn.shards.table import Maker, Table
 from beam_rnn.state import decode_state, encode_records, encode_state
@@ -92,6 +93,36 @@ class ShardStepper:
                     )
         self.alone.count(len(records.time) - alone, started)
         return stepped
+
+    def end(
+        self, table: Table, rows: Array, reason: str
+    ) -> Iterator[tuple[int, Prediction | EndedSequence]]:
+        """What comes of keys whose states are removed: the place of each among rows, and a result.
+
+        As `Stepper.end` has it for a key.
+        """
+        policy = self._policy
+        begun = np.flatnonzero(table.steps[rows] > 0)
+        self.alone.count_ended(len(begun))
+        for number in different(table.maker[rows[begun]]).tolist():
+            maker = table.makers[number]
+            places = begun[table.maker[rows[begun]] == number]
+            here = rows[places]
+            keys, steps, time = table.names(here), table.steps[here].tolist(), table.time[here]
+            outputs = table.outputs[here, : maker.outputs].tolist()
+            states: list[bytes] = [b""] * len(here)
+            if policy.with_state:
+                states = [values.tobytes() for values in table.values[here, : maker.values]]
+            digest, kernel = repeat(maker.digest), repeat(maker.kernel)
+            sequence, times = table.sequence[here].tolist(), time.tolist()
+            if policy.emit == "last":
+                last = zip(keys, times, steps, outputs, digest, states, sequence, kernel)  # noqa: B905
+                yield from zip(places.tolist(), map(Prediction._make, last), strict=True)
+            first_time, why = table.first_time[here].tolist(), repeat(reason)
+            facts = zip(
+                *(keys, steps, first_time, times, outputs, why, digest, states, sequence, kernel)
+            )
+            yield from zip(places.tolist(), map(EndedSequence._make, facts), strict=True)
 
     def _nothing(self, table: Table, records: int) -> Stepped:
         """What came of records, to be filled in."""

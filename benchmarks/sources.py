@@ -1,0 +1,58 @@
+"""Where the records of `benchmarks.online` come from; a module, so that a worker can import it."""
+
+from collections.abc import Iterator
+from typing import Any, NamedTuple
+
+import numpy as np
+import pyarrow as pa
+
+START = 1_500_000_000
+ROWS = 65_536
+"""So many rows has an Arrow batch."""
+WINDOW = 32
+"""So many records does a model without a state look at for each record."""
+
+TABLES: list[pa.Table] = []
+"""What `tables` gives: made before the clock runs."""
+
+
+class Reading(NamedTuple):
+    """A record of one number."""
+
+    id: str
+    t: float
+    x: float
+
+
+def readings(_: Any, count: int, keys: int) -> Iterator[Reading]:
+    """`count` records, one key after the other."""
+    for i in range(count):
+        yield Reading(f"key-{i % keys}", float(START + i // keys), float(i % 7))
+
+
+def pairs(_: Any, count: int, keys: int) -> Iterator[tuple[str, float]]:
+    """The same, as a key and its number."""
+    for i in range(count):
+        yield f"key-{i % keys}", float(i % 7)
+
+
+def windows(_: Any, count: int) -> Iterator[Any]:
+    """For each record the last `WINDOW` of its key, as an array."""
+    series = (np.arange(WINDOW + 7, dtype=np.float32) % 7)[:, None]
+    for i in range(count):
+        yield series[i % 7 : i % 7 + WINDOW]
+
+
+def make_tables(count: int, keys: int) -> None:
+    """Let `tables` give `count` records, one key after the other."""
+    names = pa.array([f"key-{i}" for i in range(keys)])
+    TABLES.clear()
+    for start in range(0, count, ROWS):
+        i = np.arange(start, min(start + ROWS, count))
+        ids, t, x = names.take(pa.array(i % keys)), START + i // keys, i % 7
+        TABLES.append(pa.table({"id": ids, "t": t.astype(float), "x": x.astype(float)}))
+
+
+def tables(_: Any) -> Iterator[pa.Table]:
+    """The records as Arrow batches."""
+    yield from TABLES
