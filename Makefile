@@ -9,7 +9,7 @@ demo: $(VENV)/demo.installed  ## train on the shipped series, stream them, show 
 	$(PY) -m pipelines.demo
 
 test: $(VENV)/dev.installed  ## run the tests
-	$(PY) -m pytest
+	$(PY) -m pytest -n auto
 
 test-slow: $(VENV)/dev.installed  ## run the tests that take minutes
 	$(PY) -m pytest -m slow

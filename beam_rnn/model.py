@@ -184,7 +184,11 @@ class Model:
 
     def initial_state(self, batch: int = 1) -> Array:
         """The hidden state before a sequence, as `step` takes it: (batch, state_size)."""
-        states = initial_states(self.network, self.parameters, batch)
+        return np.repeat(self._initial_state, batch, 0)
+
+    @cached_property
+    def _initial_state(self) -> Array:
+        states = initial_states(self.network, self.parameters, 1)
         return np.concatenate([array for state in states for array in state], 1)
 
     def step(self, state: Array, x: Array) -> tuple[Array, Array]:

@@ -78,24 +78,29 @@ class StepperSource(Protocol):
 class Cells:
     """The state cells of one key and window, and its timer.
 
-    What is empty is not cleared: to read a cell again costs nothing, to clear it is a request.
+    To read or clear a cell can be a request to the runner: the state is read once, and what is
+    empty is not cleared.
     """
 
     def __init__(self, cells: Sequence[Any], due: Any, window: Any, fingerprint: bytes):
         self._state, self._arrived, self._waiting, self._armed = cells
+        self._known: tuple[bytes | None] | None = None  # the state, if it was read
         self._due = due
         self._fingerprint = fingerprint
         self.end = int(window.max_timestamp().micros)
 
     def state(self) -> bytes | None:
         """The state of the key."""
-        return next(iter(self._state.read()), None)
+        if self._known is None:
+            self._known = (next(iter(self._state.read()), None),)
+        return self._known[0]
 
     def write(self, state: bytes | None) -> None:
         """Let this be the state."""
         before = self.state()
         if state == before:
             return
+        self._known = (state,)
         if before is not None:
             self._state.clear()
         if state is not None:

@@ -14,10 +14,10 @@ Each is given as many records as make the fixed costs of a pipeline small: the p
 is seldom the second of its key. The time of the same pipeline without the step, with as many
 records of the same kind, is taken off.
 
-Beam's cache of state is off, as in a worker of Beam 2.77 unless it is asked for. The local runner has
-it on: to measure the size of each value it walks through all imported modules, which takes a
-millisecond a key, more where PyTorch is imported. With `--state-cache` it is on, and what has a state
-for each key gets 2,000 records.
+Beam's cache of state is off, as in a worker of Beam 2.77 unless it is asked for. The local runner
+has it on: to measure the size of each value it walks through all imported modules, which takes a
+millisecond a key, more where PyTorch is imported. With `--state-cache` it is on, and what has a
+state for each key gets 2,000 records.
 """
 
 import argparse
@@ -208,7 +208,7 @@ def main() -> None:
         worker_handlers.STATE_CACHE_SIZE_MB = 0
     few = 2_000 if args.state_cache else 20_000
     cases = [
-        Sizes(100, 20_000, 200_000, 4_000_000),
+        Sizes(100, 20_000, 500_000, 4_000_000),
         Sizes(10_000, few, 200_000, 4_000_000),
         Sizes(1_000_000, few, 200_000, 4_000_000),
     ]

@@ -2,6 +2,7 @@
 
 import decimal
 import random
+from dataclasses import replace
 
 import apache_beam as beam
 import numpy as np
@@ -12,6 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from beam_rnn import Columns, Network, Predict, prediction_schema
+from beam_rnn import weights as weights_file
 from beam_rnn.arrow import BatchReader, from_bytes, to_bytes, to_dicts
 from beam_rnn.errors import ConfigurationError, RecordError
 from beam_rnn.records import RecordReader
@@ -20,7 +22,8 @@ from beam_rnn.testing import oracle
 from tests.batches import KINDS, batch_of, predictions_in
 from tests.engines import ENGINES, Collect, Outputs, predict, run
 from tests.models import COLUMNS, random_model, saved
-from tests.test_predict import row
+from tests.streams import predict_stream
+from tests.test_predict import START, row
 
 ALL = Columns(key="id", time="t", inputs=["x", "y"], sequence="n", start="first", end="last")
 KEYS = st.one_of(
@@ -276,17 +279,22 @@ def test_an_empty_batch_is_nothing(weights):
 
 
 def test_the_timestamp_of_a_batch_is_when_its_last_record_was_due(weights):
+    """However many are due in one turn."""
     said = Collect()
-    stamp = beam.Map(lambda batch, t=beam.DoFn.TimestampParam: (batch.num_rows, float(t)))
+
+    def stamp(batch, timestamp=beam.DoFn.TimestampParam):
+        return batch.column("t").to_pylist(), float(timestamp)
+
     run(
         lambda p: (
             (p | beam.Create([batch_of([row(3), row(7)])]) | Predict(weights, wait=2)).predictions
-            | stamp
+            | beam.Map(stamp)
             | said
         )
     )
 
-    assert said.elements == [(2, 1_500_000_000 + 7 + 2.5)]
+    assert sorted(t for times, _ in said.elements for t in times) == [START + 3, START + 7]
+    assert all(timestamp == max(times) + 2.5 for times, timestamp in said.elements)
 
 
 def test_a_payload_keeps_every_type():
@@ -299,3 +307,46 @@ def test_a_payload_keeps_every_type():
     )
 
     assert from_bytes(to_bytes(batch)).equals(batch)
+
+
+def test_models_of_other_sizes_have_nulls_where_they_have_no_number(tmp_path):
+    """A key keeps to the model that began it, another begins with the next one."""
+    small = random_model(Network("gru", 3), replace(COLUMNS, targets=["x"]))
+    large = random_model(Network("gru", 5), replace(COLUMNS, targets=["x", "y"]), seed=1)
+    path = tmp_path / "w-1.arrow"
+    weights_file.save(small, path)
+
+    class Swap(beam.DoFn):
+        def process(self, batch):
+            if batch.column("t")[0].as_py() > START + 5:
+                weights_file.save(large, tmp_path / "w-2.arrow")
+            yield batch
+
+    class Swapped(beam.PTransform):
+        def expand(self, pcoll):
+            transform = Predict(
+                tmp_path / "w-*.arrow",
+                order="arrival",
+                watch=0,
+                on_model_change="keep",
+                with_state=True,
+                shards=1,
+            )
+            return pcoll | beam.ParDo(Swap()).with_output_types(pa.Table) | transform
+
+    first, second = [row(1)], [row(7), row(7, "b")]
+    events = [batch_of(first)], 2, [batch_of(second[:1])], 8, [batch_of(second)], 9
+
+    outputs = predict_stream(
+        Swapped(), *events, time=lambda b: b.column("t")[0].as_py(), kind=pa.Table
+    )
+
+    rows = {(r["id"], r["prediction_step"]): r for b in outputs.predictions for r in b.to_pylist()}
+    of_b = next(p for p in oracle(large, second).predictions if p.key == "b")
+    assert [rows["b", 1]["x_prediction"], rows["b", 1]["y_prediction"]] == list(of_b.outputs)
+    assert len(rows["b", 1]["prediction_state"]) == 5
+    kept = rows["a", 3]
+    assert kept["prediction_model"] == small.digest
+    assert kept["x_prediction"] is not None
+    assert kept["y_prediction"] is None
+    assert kept["prediction_state"] is None

@@ -120,21 +120,30 @@ class EmitBatches:
     def _with_predictions(
         self, rows: pa.Table, outcome: Outcome, table: Table, predicted: Array
     ) -> pa.Table:
-        stepped = outcome.stepped
-        names = self._loader.library().newest.output_names
-        state_size = stepped.values.shape[1] if len(stepped.values) else 0
+        """The rows and their predictions; null where a model has no such number."""
+        stepped, model = outcome.stepped, self._loader.library().newest
+        names = model.output_names
+        state_size = model.network.state_size if len(stepped.values) else 0
         schema = prediction_schema(rows.schema, names, state_size)
-        outputs = stepped.outputs[predicted]
         maker = stepped.maker[predicted].astype(np.int32)
-        columns = [pa.array(np.ascontiguousarray(outputs[:, j])) for j in range(len(names))]
+        outputs = stepped.outputs[predicted]
+        has = np.array([made.outputs for made in table.makers])[maker]
+        columns = [
+            pa.array(
+                np.ascontiguousarray(outputs[:, j]), mask=None if (has > j).all() else has <= j
+            )
+            for j in range(len(names))
+        ]
         columns.append(pa.array(stepped.step[predicted]))
         columns += [
             pa.DictionaryArray.from_arrays(pa.array(maker), pa.array(texts))
             for texts in zip(*(made[:2] for made in table.makers), strict=True)
         ]
         if state_size:
-            values = pa.array(stepped.values[predicted].ravel())
-            columns.append(pa.FixedSizeListArray.from_arrays(values, state_size))
+            other = np.array([made.values != state_size for made in table.makers])[maker]
+            values = pa.array(stepped.values[predicted, :state_size].ravel())
+            mask = pa.array(other) if other.any() else None
+            columns.append(pa.FixedSizeListArray.from_arrays(values, state_size, mask=mask))
         return pa.table([*rows.columns, *columns], schema=schema)
 
 

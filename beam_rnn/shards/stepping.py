@@ -119,7 +119,7 @@ class ShardStepper:
                 last = zip(keys, times, steps, outputs, digest, states, sequence, kernel)  # noqa: B905
                 yield from zip(places.tolist(), map(Prediction._make, last), strict=True)
             first_time, why = table.first_time[here].tolist(), repeat(reason)
-            facts = zip(
+            facts = zip(  # noqa: B905  # all are as long as there are keys, or endless
                 *(keys, steps, first_time, times, outputs, why, digest, states, sequence, kernel)
             )
             yield from zip(places.tolist(), map(EndedSequence._make, facts), strict=True)
