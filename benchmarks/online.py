@@ -43,23 +43,17 @@ from apache_beam.transforms.userstate import ReadModifyWriteStateSpec
 
 from beam_rnn import Columns, Model, Network, Predict, weights
 from beam_rnn.scaler import Scaler
-from benchmarks.sources import Reading, make_tables, pairs, readings, tables, windows
+from benchmarks.sources import (
+    HIDDEN,
+    NoOpState,
+    Reading,
+    make_tables,
+    pairs,
+    readings,
+    tables,
+    windows,
+)
 from benchmarks.table import Row, medians, show
-
-HIDDEN = 64
-
-
-class NoOpState(beam.DoFn):
-    """Reads and writes as many bytes as the hidden state has."""
-
-    STATE = ReadModifyWriteStateSpec("state", BytesCoder())
-
-    def process(
-        self, element: tuple[str, float], state: Any = beam.DoFn.StateParam(STATE)
-    ) -> Iterator[tuple[str, float]]:
-        """The element as it came."""
-        state.write(state.read() or bytes(4 * HIDDEN))
-        yield element
 
 
 class TorchCell(beam.DoFn):

@@ -1,12 +1,16 @@
-"""Where the records of `benchmarks.online` come from; a module, so that a worker can import it."""
+"""Where records come from, and a state that does nothing; a module that workers can import."""
 
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
+import apache_beam as beam
 import numpy as np
 import pyarrow as pa
+from apache_beam.coders import BytesCoder
+from apache_beam.transforms.userstate import ReadModifyWriteStateSpec
 
 START = 1_500_000_000
+HIDDEN = 64
 ROWS = 65_536
 """So many rows has an Arrow batch."""
 WINDOW = 32
@@ -56,3 +60,16 @@ def make_tables(count: int, keys: int) -> None:
 def tables(_: Any) -> Iterator[pa.Table]:
     """The records as Arrow batches."""
     yield from TABLES
+
+
+class NoOpState(beam.DoFn):
+    """Reads and writes as many bytes as the hidden state has."""
+
+    STATE = ReadModifyWriteStateSpec("state", BytesCoder())
+
+    def process(
+        self, element: tuple[str, float], state: Any = beam.DoFn.StateParam(STATE)
+    ) -> Iterator[tuple[str, float]]:
+        """The element as it came."""
+        state.write(state.read() or bytes(4 * HIDDEN))
+        yield element

@@ -29,6 +29,18 @@ def test_a_benchmark_runs_and_writes_its_rows(name, tmp_path):
         assert row["case"] in result.stdout
 
 
+@pytest.mark.parametrize("case", ["keyed", "noop", "keys", "shards", "arrow"])
+def test_each_form_runs_on_an_engine(case, tmp_path):
+    command = [sys.executable, "-m", "benchmarks.engine", "--case", case, "--records", "320"]
+    flags = ["--keys", "7", "--weights", str(tmp_path / "w.arrow"), "--runner=FnApiRunner"]
+
+    result = subprocess.run(  # noqa: S603
+        [*command, *flags], cwd=ROOT, capture_output=True, text=True, check=True
+    )
+
+    assert result.stdout.startswith(f"{case}: 320 records of 7 keys in ")
+
+
 def test_runs_take_turns_and_the_first_turn_is_not_counted():
     turns = []
     seconds = medians([lambda: turns.append("a"), lambda: turns.append("b")], repeat=2)
