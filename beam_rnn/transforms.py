@@ -317,7 +317,10 @@ class Predict(beam.PTransform):
     """Carries each key's hidden state across its records; one prediction for each record.
 
     The same records give the same predictions, bit for bit, in a batch and in a stream, in
-    whatever order they come within `wait`.
+    whatever order they come within `wait`, key by key or in shards, as rows or as Arrow batches.
+
+    Elements are records, or whole `pa.Table`s or `pa.RecordBatch`es: these come out as they came
+    in, with the columns that `prediction_schema` says.
 
     Args:
         weights: The weights file, on any filesystem that Beam knows, or a pattern of files of
@@ -346,6 +349,9 @@ class Predict(beam.PTransform):
         kernel: What computes: "numpy", "fused" (needs the extra `fast`), or "auto", the fused one
             where it can be had. The two agree to 4e-7, not to the bit, so all workers must have
             the same: state that another kernel computed is treated as that of another model.
+        shards: The keys are hashed into so many shards, whose keys are stepped together: for many
+            keys or many records. None: each key alone; Arrow batches have 16 then. It belongs to
+            a running job: with another number its states are not found, which is an error.
         models: Paths of further weights files, as they come; the last by name counts.
         states: Hidden states to start from, from `ImportStates`; a key that has one already
             keeps it.
@@ -502,6 +508,7 @@ class Predict(beam.PTransform):
             "emit": self._policy.emit,
             "on_model_change": self._policy.on_model_change,
             "kernel": self._kernel,
+            "shards": "none" if self._shards is None else self._shards,
         }
 
     def annotations(self) -> dict[str, Any]:

@@ -318,6 +318,16 @@ def test_nothing_is_left_of_keys_that_ended(weights, monkeypatch):
     assert max(rows) < 8
 
 
+def test_nothing_is_left_of_keys_none_of_whose_records_could_be_used(weights):
+    shard = new_shard(weights, "arrival")
+
+    outcome = shard.arrive(block_of(["a", "b", "c"], [1, 2, 3], x=1e300))
+
+    assert [row.result.key for row in outcome.rows] == ["a", "b", "c"]
+    assert len(shard.table) == 0
+    assert not shard.changes().removed  # they were never logged
+
+
 @pytest.mark.parametrize("shards", [0, -1, 1.5, "8", True])
 def test_a_number_of_shards_that_cannot_be(shards):
     with pytest.raises(ConfigurationError, match=r"shards must be a whole number of at least 1"):

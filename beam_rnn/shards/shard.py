@@ -139,18 +139,14 @@ class Shard:
 
     def drop_unused_rows(self) -> None:
         """Keys that have neither a state nor a record that waits are no keys."""
-        held = self.pending.all()
-        waiting = _NO_ROWS if held is None else held.row
-        used = np.union1d(self.table.with_state(), waiting)
-        self.table.remove(np.setdiff1d(self.table.in_use(), used))
+        in_use = self.table.in_use()
+        self._forget_keys(in_use[~self.table.has_state[in_use]])
 
     def end_rows(self, rows: Array) -> None:
         """Let keys have no state, and say nothing of it."""
         self._removed += self.table.names(rows)
-        held = self.pending.all()
-        waiting = _NO_ROWS if held is None else held.row
         self.table.drop_states(rows)
-        self.table.remove(np.setdiff1d(rows, waiting))
+        self._forget_keys(rows)
 
     def start_from(self, key: str, state: KeyState) -> None:
         """Take up the state of a key, unless it has one."""
@@ -382,14 +378,24 @@ class Shard:
         )
         stepped = self._stepper.step(self.table, rows, records)
         self._touched.append(rows)
+        without = ~self.table.has_state[rows]
+        keys = self.table.keys[rows]
+        if without.any():  # no record of theirs could be used
+            self._forget_keys(rows[without])
         found += [
             Row(step.result, int(held.due[step.record]), step.time) for step in stepped.others
         ]
-        return Outcome(held, self.table.keys[rows], stepped, found, counts, self._payloads_of(held))
+        return Outcome(held, keys, stepped, found, counts, self._payloads_of(held))
 
     def _nothing(self, found: list[Row], counts: dict[str, int]) -> Outcome:
         """What came of records of which none was stepped."""
         return Outcome(_NONE, _NO_ROWS, _NOT_STEPPED, found, counts, {})
+
+    def _forget_keys(self, rows: Array) -> None:
+        """Keys without a state are no keys, unless records of theirs wait."""
+        held = self.pending.all()
+        waiting = _NO_ROWS if held is None else held.row
+        self.table.remove(np.setdiff1d(rows, waiting))
 
     def _payloads_of(self, held: Held) -> dict[int, bytes]:
         """The payloads of records; those of which no record waits are forgotten here."""
