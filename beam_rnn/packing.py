@@ -64,9 +64,7 @@ class PackRecords(beam.DoFn):
         self._count = self._unread = 0
 
     # The whole windowed value, since Beam 2.77 takes several times as long to give its parts.
-    def process(
-        self, element: Any, windowed: Any = beam.DoFn.WindowedValueParam
-    ) -> Iterable[Any] | None:
+    def process(self, element: Any, windowed: Any = beam.DoFn.WindowedValueParam) -> Iterable[Any]:
         """One record in; blocks and dead letters out, now and then."""
         if windowed.windows is not self._windows:
             self._windows = windowed.windows
@@ -75,9 +73,9 @@ class PackRecords(beam.DoFn):
         self._here.arrived.append(windowed.timestamp_micros)
         self._unread += self._size(element)
         if self._unread < self.read_at_once:
-            return None
+            return ()
         self._read_all()
-        return self.finish_bundle() if self._count >= self.packed_at_most else None
+        return self.finish_bundle() if self._count >= self.packed_at_most else ()
 
     def finish_bundle(self) -> Iterator[Any]:
         """All that is held goes on."""

@@ -24,9 +24,9 @@ from beam_rnn.shards.stepping import ShardStepper
 from beam_rnn.stepping import Policy, Stepper
 from beam_rnn.turns import Order
 from tests.engines import predict
-from tests.models import random_model, saved
+from tests.models import COLUMNS, random_model, saved
 from tests.streams import predict_stream
-from tests.test_predict import row
+from tests.test_predict import START, row
 from tests.test_streaming import tick
 
 GOLDEN = Path(__file__).parent / "golden"
@@ -367,6 +367,60 @@ def test_a_model_that_keeps_its_keys_steps_them_in_shards(tmp_path):
     assert by_key["a"] == sorted(mine.predictions)
     assert by_key["b"] == sorted(theirs.predictions)
     assert len(outputs.invalid) == 1
+
+
+@pytest.mark.parametrize("policy", ["keep", "reset", "replay"])
+@pytest.mark.parametrize("idle_after", [None, 4])
+@pytest.mark.parametrize("at_most", [4, 10_000])
+def test_sequences_that_end_when_the_model_changes(
+    policy, idle_after, at_most, tmp_path, monkeypatch
+):
+    """What was begun by a model ends with it, what begins has the newest; as key by key."""
+    from beam_rnn.shards import stepping
+
+    monkeypatch.setattr(stepping, "SWEPT_AT_MOST", at_most)
+    columns = replace(COLUMNS, start="first", end="last")
+    models = [random_model(columns=columns, seed=seed) for seed in (0, 1)]
+    chance = random.Random(0)
+    times = [t for t in range(60) if t % 9 < 6]
+    marks = [{"first": chance.random() < 0.1, "last": chance.random() < 0.1} for _ in range(3 * 60)]
+    records = [tick(t, key, **marks.pop()) for t in times for key in "abc"]
+
+    class Swap(beam.DoFn):
+        def __init__(self, folder):
+            self.folder = folder
+
+        def process(self, record):
+            if record["t"] >= START + 30:
+                (self.folder / "w-2.arrow").write_bytes(weights_file.to_bytes(models[1]))
+            yield record
+
+    class Swapped(beam.PTransform):
+        def __init__(self, shards):
+            super().__init__()
+            self.folder = tmp_path / str(shards)
+            self.folder.mkdir()
+            (self.folder / "w-1.arrow").write_bytes(weights_file.to_bytes(models[0]))
+            self.predict = Predict(
+                self.folder / "w-*.arrow",
+                order="arrival",
+                watch=0,
+                on_model_change=policy,
+                replay=3 if policy == "replay" else 0,
+                idle_after=idle_after,
+                with_state=True,
+                shards=shards,
+            )
+
+        def expand(self, pcoll):
+            return pcoll | beam.ParDo(Swap(self.folder)) | self.predict
+
+    events = [records[:60], 25, records[60:66], 31, records[66:], 70]
+    alone, together = (predict_stream(Swapped(shards), *events) for shards in (None, 2))
+
+    assert {p.model for p in together.predictions} == {model.digest for model in models}
+    assert sorted(together.predictions) == sorted(alone.predictions)
+    assert sorted(together.ended) == sorted(alone.ended)
 
 
 def test_many_records_of_one_key_among_few_of_others(model, weights):

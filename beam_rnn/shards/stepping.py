@@ -63,17 +63,7 @@ class ShardStepper:
             records: Their records, in order.
         """
         started = clock.perf_counter()
-        model = self.alone.library.newest
-        makers = {_made_by(table, model): model}
-        begun = table.steps[rows] > 0
-        own = ~begun | (table.maker[rows] == next(iter(makers)))
-        if self._policy.on_model_change == "keep":
-            for number in different(table.maker[rows[~own]]).tolist():
-                digest, kernel, *_ = table.makers[number]
-                makers[number] = self.alone.library.made_by(digest, kernel)
-            of_keys = np.where(begun, table.maker[rows], next(iter(makers)))
-        else:
-            of_keys = np.where(own, next(iter(makers)), NOBODY)
+        makers, of_keys = self._makers(table, rows, records)
         stepped = self._nothing(table, len(records.time))
         alone = 0
         for at, of_key, counts in _parts(records.counts):
@@ -93,6 +83,30 @@ class ShardStepper:
                     )
         self.alone.count(len(records.time) - alone, started)
         return stepped
+
+    def _makers(
+        self, table: Table, rows: Array, records: Records
+    ) -> tuple[dict[int, Model], Array]:
+        """The models at work, by their numbers, and that of each key; `NOBODY` for one by one."""
+        newest = self.alone.library.newest
+        number = _made_by(table, newest)
+        makers = {number: newest}
+        other = (table.steps[rows] > 0) & (table.maker[rows] != number)
+        of_keys = np.where(other, NOBODY, number)
+        # A model that is kept goes on while the sequence does; the next one has the newest.
+        if (
+            other.any()
+            and self._policy.on_model_change == "keep"
+            and self._policy.idle_after is None
+        ):
+            marked = records.starts | records.ends
+            first = np.cumsum(records.counts) - records.counts
+            kept = other & ~np.logical_or.reduceat(marked, first)
+            of_keys[kept] = table.maker[rows[kept]]
+            for maker in different(of_keys[kept]).tolist():
+                digest, kernel, *_ = table.makers[maker]
+                makers[maker] = self.alone.library.made_by(digest, kernel)
+        return makers, of_keys
 
     def end(
         self, table: Table, rows: Array, reason: str
