@@ -4,6 +4,7 @@ No Python object is made for a record, but for those that cannot be used. A reco
 plain is read alone, as a dict, so that there is one place that says what one may hold.
 """
 
+import contextlib
 from collections.abc import Callable, Iterator, Sequence
 from itertools import groupby
 from typing import Any, TypeAlias
@@ -38,6 +39,9 @@ _Column = tuple[Array, Array]
 
 _WHOLE = pa.types.is_integer
 _SECONDS = MAX_MICROS // 1_000_000
+_DAY = 86_400_000_000
+_MICROS = {"s": 1_000_000, "ms": 1000, "us": 1, "ns": 0, "date32[day]": _DAY, "date64[ms]": 1000}
+"""Microseconds in a unit of time."""
 
 
 def batch_type(records: PCollection[Any]) -> type | None:
@@ -129,7 +133,8 @@ class BatchReader:
             place = batch.schema.get_all_field_indices(name)
             values, usable = None, None
             if len(place) == 1:
-                values, usable = read(_flat(batch.column(place[0])))
+                with contextlib.suppress(pa.ArrowException):  # a type that Arrow cannot tell apart
+                    values, usable = read(_flat(batch.column(place[0])))
             if values is None or usable is None:
                 good = np.zeros(n, bool)
                 return np.zeros(n, dtype)
@@ -210,16 +215,25 @@ def _flat(column: Any) -> pa.Array:
 
 
 def to_dicts(batch: Batch) -> list[dict[str, Any]]:
-    """Rows as dicts; times in microseconds, in UTC if they have a zone."""
+    """Rows as dicts; times in UTC if they have a zone, and nanoseconds cut to microseconds."""
     columns = {}
     for field, column in zip(batch.schema, batch.columns, strict=True):
         if pa.types.is_timestamp(field.type):
-            zone = "UTC" if field.type.tz else None
-            column = column.cast(pa.timestamp("us", zone), safe=False)  # noqa: PLW2901
-        columns[field.name] = column.to_pylist()
+            unit = "us" if field.type.unit == "ns" else field.type.unit
+            kind = pa.timestamp(unit, "UTC" if field.type.tz else None)
+            column = column.cast(kind, safe=False)  # noqa: PLW2901
+        columns[field.name] = [_as_python(value) for value in column]
     return [
         dict(zip(columns, values, strict=True)) for values in zip(*columns.values(), strict=True)
     ]
+
+
+def _as_python(value: pa.Scalar) -> Any:
+    """A value as Python has it; a text that is no time if Python has no such time."""
+    try:
+        return value.as_py()
+    except (ValueError, OverflowError):
+        return f"{value.value} of {value.type}"
 
 
 def _values(array: pa.Array) -> _Column:
@@ -253,16 +267,14 @@ def _numbers(array: pa.Array) -> _Column:
 def _times(name: str, array: pa.Array) -> _Column:
     """As `beam_rnn.records.micros` reads each."""
     kind = array.type
-    if pa.types.is_date(kind):
-        array, kind = array.cast(pa.timestamp("us")), pa.timestamp("us")
-    if pa.types.is_timestamp(kind):
-        units = {"s": 1_000_000, "ms": 1000, "us": 1, "ns": 1}
-        counted, there = _values(array.view(pa.int64()))
-        if kind.unit == "ns":
-            counted = counted // 1000
-        limit = MAX_MICROS // units[kind.unit]
-        there &= (counted >= 0) & (counted <= limit)
-        return np.where(there, counted, 0) * units[kind.unit], there
+    if pa.types.is_timestamp(kind) or pa.types.is_date(kind):
+        whole = pa.int32() if kind == pa.date32() else pa.int64()
+        counted, there = _values(array.view(whole))
+        unit = _MICROS[kind.unit if pa.types.is_timestamp(kind) else str(kind)]
+        if unit == 0:  # nanoseconds
+            counted, unit = counted // 1000, 1
+        there &= (counted >= 0) & (counted <= MAX_MICROS // unit)
+        return np.where(there, counted, 0).astype(np.int64) * unit, there
     if _WHOLE(kind) or pa.types.is_floating(kind):
         seconds, there = _values(array)
         there &= (seconds >= 0) & (seconds <= _SECONDS)

@@ -40,16 +40,23 @@ KEYS = st.one_of(
         lambda values: pa.array(values, pa.string()).dictionary_encode()
     ),
     st.lists(st.sampled_from([True, None]), min_size=1, max_size=8).map(pa.array),
+    st.lists(st.sampled_from([["a"], None]), min_size=1, max_size=8).map(
+        lambda values: pa.array(values, pa.list_(pa.string()))
+    ),
 )
 TIMES = {
     pa.int64(): [0, 5, -1, 10**12, None],
     pa.uint32(): [0, 5, None],
     pa.float64(): [0.5, 5.25, -1.0, float("nan"), 1e11, None],
-    pa.timestamp("s"): [0, 5, -1, None],
+    pa.timestamp("s"): [0, 5, -1, 2**62, None],
     pa.timestamp("ms", "UTC"): [0, 1_500_000_000_123, None],
-    pa.timestamp("us"): [0, 7, -7, 10**16, None],
+    pa.timestamp("us"): [0, 7, -7, 10**16, 2**63 - 1, None],
+    pa.timestamp("us", "UTC"): [0, 2**62, None],
     pa.timestamp("ns", "Europe/Zurich"): [0, 1_000, 999_000, None],
-    pa.date32(): [0, 18000, -1, None],
+    pa.date32(): [0, 18000, -1, 2**31 - 1, None],
+    pa.date64(): [0, 86_400_000 * 18000, 2**62 // 86_400_000 * 86_400_000, None],
+    pa.duration("s"): [5, None],
+    pa.time32("s"): [5, None],
     pa.string(): ["2020-01-01", "2020-01-01T00:00:00+02:00", "soon", "12.5", "", None],
     pa.bool_(): [True, None],
 }
