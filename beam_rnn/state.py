@@ -32,7 +32,7 @@ BLOCK_VERSION = 2  # told from a record by it
 ARMED_VERSION = 1
 
 _STATE_HEADER = struct.Struct("<BB32sqqqqII")
-_KERNELS = ("none", "numpy", "fused")  # by the number that stands for them
+STORED_KERNELS = ("none", "numpy", "fused")  # by the number that stands for them
 _RECORD_HEADER = struct.Struct(">BQQB")
 _DUE = struct.Struct(">q")
 _LENGTH = struct.Struct("<I")
@@ -72,7 +72,7 @@ def encode_state(state: KeyState) -> bytes:
     """The bytes of a key's state."""
     header = _STATE_HEADER.pack(
         STATE_VERSION,
-        _KERNELS.index(state.kernel),
+        STORED_KERNELS.index(state.kernel),
         bytes.fromhex(state.digest),
         state.steps,
         state.first_time,
@@ -104,10 +104,10 @@ def decode_state(data: bytes) -> KeyState:
     _, kernel, digest, steps, first_time, time, sequence, values, outputs = (
         _STATE_HEADER.unpack_from(data)
     )
-    if kernel >= len(_KERNELS):
+    if kernel >= len(STORED_KERNELS):
         raise StateError(
             f"stored state was computed by the kernel {kernel}, this beam_rnn knows "
-            f"{len(_KERNELS)}: read it with the version that wrote it, or a newer one"
+            f"{len(STORED_KERNELS)}: read it with the version that wrote it, or a newer one"
         )
     size = _STATE_HEADER.size + 4 * values + 8 * outputs
     if len(data) < size or (len(data) - size) % 8:
@@ -118,7 +118,7 @@ def decode_state(data: bytes) -> KeyState:
     numbers = np.frombuffer(data, "<f8", offset=_STATE_HEADER.size + 4 * values)
     return KeyState(
         digest.hex(),
-        _KERNELS[kernel],
+        STORED_KERNELS[kernel],
         steps,
         first_time,
         time,

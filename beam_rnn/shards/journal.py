@@ -25,6 +25,7 @@ from beam_rnn.shards.blocks import decode_block, decode_keys, encode_block, enco
 from beam_rnn.shards.pending import different
 from beam_rnn.shards.shard import Change, Shard
 from beam_rnn.shards.table import Maker, Table
+from beam_rnn.state import STORED_KERNELS
 
 PIECE_VERSION = 1
 HEAD_VERSION = 1
@@ -37,7 +38,6 @@ _STATES, _REMOVED, _ARRIVED, _TAKEN = 1, 2, 3, 4
 _PIECE = struct.Struct("<BB6xQ")  # 16 bytes, so that what follows is aligned
 _MADE = struct.Struct("<32sB3xIIIII")
 _HEAD = struct.Struct("<B8s16sIQQQ?q")
-_KERNELS = ("none", "numpy", "fused")
 
 
 class Head(NamedTuple):
@@ -158,7 +158,7 @@ def _encode_states(table: Table, maker: int, rows: Array) -> Iterator[bytes]:
         kept = replay if table.kept[part].any() else 0
         header = _MADE.pack(
             bytes.fromhex(made.digest),
-            _KERNELS.index(made.kernel),
+            STORED_KERNELS.index(made.kernel),
             made.values,
             made.outputs,
             len(part),
@@ -196,5 +196,5 @@ def _decode_states(piece: bytes, table: Table) -> None:
     kept = take("<i4", n) if replay else np.zeros(n, np.int32)
     hidden = take("<f4", n, values)
     rows = table.rows(decode_keys(piece[at:]))
-    maker = table.made_by(Maker(digest.hex(), _KERNELS[kernel], values, outputs))
+    maker = table.made_by(Maker(digest.hex(), STORED_KERNELS[kernel], values, outputs))
     table.load(rows, maker, place, hidden, last_outputs, kept, history)

@@ -77,11 +77,6 @@ class Remembered:
             while now - next(iter(self._shards.values()))[2] > FORGOTTEN_AFTER:
                 del self._shards[next(iter(self._shards))]
 
-    def forget_all(self) -> None:
-        """As a new process would begin."""
-        with self._lock:
-            self._shards.clear()
-
 
 REMEMBERED = Remembered()
 
