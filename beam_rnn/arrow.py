@@ -21,7 +21,7 @@ from beam_rnn.cells import Array
 from beam_rnn.columns import Columns
 from beam_rnn.errors import ConfigurationError, RecordError
 from beam_rnn.loading import ModelLoader
-from beam_rnn.reading import coded, one_by_one
+from beam_rnn.reading import coded, read_or_refused, with_the_rest
 from beam_rnn.records import (
     MAX_KEY_BYTES,
     MAX_MICROS,
@@ -30,7 +30,7 @@ from beam_rnn.records import (
     key_text,
     micros,
 )
-from beam_rnn.shards.blocks import Block, empty_block, joined, marks_of
+from beam_rnn.shards.blocks import Block, empty_block, marks_of
 
 Batch: TypeAlias = pa.Table | pa.RecordBatch
 
@@ -105,23 +105,11 @@ class BatchReader:
             return plain._replace(keys=plain.keys[: int(plain.of_key.max()) + 1]), []
         bad = np.flatnonzero(~good)
         rows = to_dicts(batch.take(pa.array(bad)))
-        keys, data, places, invalid = [], [], [], []
-        for i, row in zip(bad.tolist(), rows, strict=True):
-            try:
-                record = self._reader.read(row, Timestamp(micros=int(arrived[i])))
-            except RecordError as error:
-                invalid.append((i, self._reader.invalid(row, error)))
-                continue
-            places.append(i)
-            keys.append(record.key)
-            data.append(record.data)
-        parts = [plain.pick(good)] if good.any() else []
-        if places:
-            parts.append(one_by_one(keys, data, places))
-        if not parts:
-            return empty_block(len(self._columns.inputs)), invalid
-        block = joined(parts)
-        return block._replace(arrived=arrived[block.row]), invalid
+        rest = (
+            (i, read_or_refused(self._reader, row, Timestamp(micros=int(arrived[i]))))
+            for i, row in zip(bad.tolist(), rows, strict=True)
+        )
+        return with_the_rest(plain.pick(good) if good.any() else None, rest, arrived, self._columns)
 
     def _plain(self, batch: Batch, arrived: Array) -> tuple[Block, Array]:
         """All rows as a block, and which of them hold in it: those that are plain."""

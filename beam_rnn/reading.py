@@ -123,32 +123,17 @@ class ColumnReader:
         rest: Any = range(len(records))
         if plain is not None:
             rest = np.setdiff1d(np.arange(len(records)), plain.row, assume_unique=True).tolist()
-        places, keys, alone, invalid = [], [], [], []
-        for i, read in self._read_alone(records, arrived, rest):
-            if isinstance(read, InvalidRecord):
-                invalid.append((i, read))
-            else:
-                places.append(i)
-                keys.append(read.key)
-                alone.append(read.data)
-        parts = [] if plain is None else [plain]
-        if alone:
-            parts.append(one_by_one(keys, alone, places))
-        if not parts:
-            return empty_block(len(self._columns.inputs)), invalid
-        block = joined(parts)
-        return block._replace(arrived=arrived[block.row]), invalid
+        return with_the_rest(
+            plain, self._read_alone(records, arrived, rest), arrived, self._columns
+        )
 
     def _read_alone(
         self, records: Sequence[Any], arrived: Array | None, places: Iterable[int]
     ) -> Iterator[tuple[int, Record | InvalidRecord]]:
         """Records that are read one by one: each read, or its dead letter."""
         for i in places:
-            try:
-                at = None if arrived is None else Timestamp(micros=int(arrived[i]))
-                yield i, self._reader.read(records[i], at)
-            except RecordError as error:
-                yield i, self._reader.invalid(records[i], error)
+            at = None if arrived is None else Timestamp(micros=int(arrived[i]))
+            yield i, read_or_refused(self._reader, records[i], at)
 
     def _plain(self, records: Sequence[Any]) -> Block | None:
         """The records that are plain, `row` being the place of each; None for none."""
@@ -235,6 +220,40 @@ def _usable(block: Block, good: Array) -> Block | None:
     if not good.any():
         return None
     return joined([block.pick(good)])
+
+
+def with_the_rest(
+    plain: Block | None,
+    rest: Iterable[tuple[int, Record | InvalidRecord]],
+    arrived: Array,
+    columns: Columns,
+) -> tuple[Block, list[tuple[int, InvalidRecord]]]:
+    """The records that are plain and those that were read alone, in order; and the dead letters."""
+    places, keys, data, invalid = [], [], [], []
+    for i, read in rest:
+        if isinstance(read, InvalidRecord):
+            invalid.append((i, read))
+        else:
+            places.append(i)
+            keys.append(read.key)
+            data.append(read.data)
+    parts = [] if plain is None else [plain]
+    if data:
+        parts.append(one_by_one(keys, data, places))
+    if not parts:
+        return empty_block(len(columns.inputs)), invalid
+    block = joined(parts)
+    return block._replace(arrived=arrived[block.row]), invalid
+
+
+def read_or_refused(
+    reader: RecordReader, record: Any, at: Timestamp | None
+) -> Record | InvalidRecord:
+    """A record, or its dead letter."""
+    try:
+        return reader.read(record, at)
+    except RecordError as error:
+        return reader.invalid(record, error)
 
 
 def one_by_one(keys: Sequence[str], data: Sequence[bytes], places: Sequence[int]) -> Block:

@@ -114,13 +114,12 @@ def encode_change(change: Change, table: Table, serial: int) -> list[bytes]:
     ]
 
 
-def replay(pieces: Iterable[bytes], shard: Shard) -> int:
-    """Bring a new shard to where its log ends; gives how many bytes that has.
+def replay(pieces: Iterable[bytes], shard: Shard) -> None:
+    """Bring a new shard to where its log ends.
 
     Raises:
         StateError: Another version.
     """
-    size = 0
     numbered = []
     for piece in pieces:
         if piece[:1] != bytes([PIECE_VERSION]):
@@ -128,7 +127,6 @@ def replay(pieces: Iterable[bytes], shard: Shard) -> int:
                 f"piece of a shard's log has format version {piece[:1].hex() or None}, this "
                 f"beam_rnn reads {PIECE_VERSION}"
             )
-        size += len(piece)
         _, kind, serial = _PIECE.unpack_from(piece)
         numbered.append((serial, kind, piece))
     taken = []
@@ -147,7 +145,6 @@ def replay(pieces: Iterable[bytes], shard: Shard) -> int:
     if taken:
         shard.forget(np.concatenate(taken))
     shard.drop_unused_rows()
-    return size
 
 
 def _encode_states(table: Table, maker: int, rows: Array) -> Iterator[bytes]:
