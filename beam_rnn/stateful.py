@@ -75,6 +75,18 @@ class StepperSource(Protocol):
         """A new one."""
 
 
+def check_numbered(order: Order, columns: Columns) -> None:
+    """That records have the number by which they are ordered.
+
+    Raises:
+        ConfigurationError: They have none.
+    """
+    if order.by == "sequence" and columns.sequence is None:
+        raise ConfigurationError(
+            f"order='sequence' needs a model trained with Columns(sequence=...), got {columns}"
+        )
+
+
 class Cells:
     """The state cells of one key and window, and its timer.
 
@@ -193,10 +205,7 @@ class StepKeys(beam.DoFn):
         """Makes the stepper: loads the model."""
         self._stepper = self._source.stepper()
         columns = self._stepper.columns
-        if self._order.by == "sequence" and columns.sequence is None:
-            raise ConfigurationError(
-                f"order='sequence' needs a model trained with Columns(sequence=...), got {columns}"
-            )
+        check_numbered(self._order, columns)
         self._fingerprint = columns.fingerprint
 
     def start_bundle(self) -> None:

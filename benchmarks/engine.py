@@ -21,9 +21,8 @@ import numpy as np
 import pyarrow as pa
 from apache_beam.options.pipeline_options import PipelineOptions
 
-from beam_rnn import Columns, Model, Network, Predict, weights
-from beam_rnn.scaler import Scaler
-from benchmarks.sources import START, NoOpState, Reading
+from beam_rnn import Predict
+from benchmarks.sources import START, NoOpState, Reading, write_model
 
 CASES = ("keyed", "noop", "keys", "shards", "arrow")
 PARTS = 16
@@ -72,10 +71,7 @@ def main() -> None:
     parser.add_argument("--keys", type=int, default=10_000)
     parser.add_argument("--weights", required=True, help="a file that is written, for the workers")
     args, beam_flags = parser.parse_known_args()
-    network = Network("gru", 64)
-    columns = Columns(key="id", time="t", inputs=["x"])
-    parameters = network.initialize(1, 1, seed=0, dtype=np.float32)
-    weights.save(Model(network, parameters, columns, Scaler.identity(1, 1)), args.weights)
+    write_model(args.weights)
     started = time.perf_counter()
     with beam.Pipeline(options=PipelineOptions(beam_flags)) as pipeline:
         build(pipeline, args.case, args.records, args.keys, args.weights)

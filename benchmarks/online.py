@@ -41,8 +41,7 @@ from apache_beam.ml.inference.base import ModelHandler, RunInference
 from apache_beam.runners.portability.fn_api_runner import worker_handlers
 from apache_beam.transforms.userstate import ReadModifyWriteStateSpec
 
-from beam_rnn import Columns, Model, Network, Predict, weights
-from beam_rnn.scaler import Scaler
+from beam_rnn import Predict
 from benchmarks.sources import (
     HIDDEN,
     NoOpState,
@@ -52,6 +51,7 @@ from benchmarks.sources import (
     readings,
     tables,
     windows,
+    write_model,
 )
 from benchmarks.table import Row, medians, show
 
@@ -210,13 +210,10 @@ def main() -> None:
     if args.quick:
         cases, repeat = [Sizes(100, 3_000, 20_000, 200_000)], 3
 
-    network = Network("gru", HIDDEN)
-    columns = Columns(key="id", time="t", inputs=["x"])
-    parameters = network.initialize(1, 1, seed=0, dtype=np.float32)
     rows = []
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "weights.arrow"
-        weights.save(Model(network, parameters, columns, Scaler.identity(1, 1)), path)
+        write_model(path)
         for warm, sizes in zip((1, 0, 0), cases, strict=False):  # the later ones find all compiled
             rows += measured(path, sizes, repeat, warm)
     show(rows, args.json)

@@ -1,6 +1,7 @@
 """Where records come from, and a state that does nothing; a module that workers can import."""
 
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import apache_beam as beam
@@ -8,6 +9,9 @@ import numpy as np
 import pyarrow as pa
 from apache_beam.coders import BytesCoder
 from apache_beam.transforms.userstate import ReadModifyWriteStateSpec
+
+from beam_rnn import Columns, Model, Network, weights
+from beam_rnn.scaler import Scaler
 
 START = 1_500_000_000
 HIDDEN = 64
@@ -73,3 +77,11 @@ class NoOpState(beam.DoFn):
         """The element as it came."""
         state.write(state.read() or bytes(4 * HIDDEN))
         yield element
+
+
+def write_model(path: str | Path) -> None:
+    """A GRU of random weights for these records."""
+    network = Network("gru", HIDDEN)
+    columns = Columns(key="id", time="t", inputs=["x"])
+    parameters = network.initialize(1, 1, seed=0, dtype=np.float32)
+    weights.save(Model(network, parameters, columns, Scaler.identity(1, 1)), path)

@@ -34,19 +34,17 @@ from apache_beam.transforms.window import GlobalWindow
 from apache_beam.utils.timestamp import Timestamp
 from apache_beam.utils.windowed_value import WindowedValue
 
-from beam_rnn import Columns, Model, Network, weights
 from beam_rnn.loading import ModelLoader
 from beam_rnn.packing import PackRecords, PackShards
-from beam_rnn.scaler import Scaler
 from beam_rnn.shards.emission import EmitRows
 from beam_rnn.shards.stateful import StepShards
 from beam_rnn.stateful import StepKeys
 from beam_rnn.stepping import Policy, PredictSteps
 from beam_rnn.turns import Order
-from benchmarks.sources import START, Reading
+from benchmarks.sources import HIDDEN, START, Reading, write_model
 from benchmarks.table import Row, show
 
-HIDDEN, SHARDS = 64, 4
+SHARDS = 4
 FILLED_BY = 100_000
 """So many records are in a bundle that gives keys their first state."""
 ARRIVAL = Order("arrival", 0, 500_000)
@@ -318,13 +316,10 @@ def main() -> None:
     if args.quick:
         sizes, bundles, least = [100, 10_000], [1_000], 10_000
 
-    network = Network("gru", HIDDEN)
-    columns = Columns(key="id", time="t", inputs=["x"])
-    parameters = network.initialize(1, 1, seed=0, dtype=np.float32)
     rows, us = [], {}
     with tempfile.TemporaryDirectory() as folder:
         path = f"{folder}/weights.arrow"
-        weights.save(Model(network, parameters, columns, Scaler.identity(1, 1)), path)
+        write_model(path)
         if args.memory:
             show_memory(path, 1_000_000)
             return

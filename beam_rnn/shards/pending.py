@@ -66,9 +66,6 @@ class Pending:
         self.earliest: int | None = None
         """When the first of them is due."""
 
-    def __len__(self) -> int:
-        return sum(len(part.time) for part in self._parts)
-
     def add(self, held: Held) -> None:
         """More records."""
         if len(held.time):

@@ -26,7 +26,6 @@ from apache_beam.utils.timestamp import Timestamp
 from apache_beam.utils.windowed_value import WindowedValue
 
 from beam_rnn.cells import Array
-from beam_rnn.errors import ConfigurationError
 from beam_rnn.records import INVALID, EndedSequence, InvalidRecord, LateRecord, SequenceGap
 from beam_rnn.shards.blocks import decode_block, states_to_start_from
 from beam_rnn.shards.journal import SLACK, Head, decode_head, encode_change, encode_head, replay
@@ -35,7 +34,7 @@ from beam_rnn.shards.shard import Outcome, Row, Shard
 from beam_rnn.shards.stepping import ShardStepper
 from beam_rnn.shards.table import Table
 from beam_rnn.state import decode_state
-from beam_rnn.stateful import ENDED, GAPS, LATE
+from beam_rnn.stateful import ENDED, GAPS, LATE, check_numbered
 from beam_rnn.stepping import PredictSteps
 from beam_rnn.turns import MILLISECOND, Order
 
@@ -125,11 +124,7 @@ class StepShards(beam.DoFn):
         self._stepper = ShardStepper(self._source.stepper())
         self._columns = self._stepper.alone.columns
         self._fingerprint = self._columns.fingerprint
-        if self._order.by == "sequence" and self._columns.sequence is None:
-            raise ConfigurationError(
-                "order='sequence' needs a model trained with Columns(sequence=...), got "
-                f"{self._columns}"
-            )
+        check_numbered(self._order, self._columns)
 
     def start_bundle(self) -> None:
         """Looks for a newer model, if it is time."""
