@@ -22,7 +22,7 @@ import pyarrow as pa
 
 from beam_rnn import ExportStates, ImportStates, Model, Predict, Prediction
 from beam_rnn.storage import read_model
-from beam_rnn.transforms import ORDERS
+from beam_rnn.transforms.arguments import ORDERS
 from pipelines import command
 from pipelines.files import ReadFiles, WriteAside, WriteFile
 

@@ -68,6 +68,12 @@ ORDER = [
     "shards.emission",
     "shards.stateful",
     "moving",
+    "transforms.arguments",
+    "transforms.sequences",
+    "transforms.train",
+    "transforms.models",
+    "transforms.predict",
+    "transforms.states",
     "transforms",
     "__init__",
 ]

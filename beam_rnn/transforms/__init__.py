@@ -1,0 +1,26 @@
+"""The public transforms. Wiring only: what happens is in the modules that these import."""
+
+from beam_rnn.transforms.models import ReadModel, WriteModel
+from beam_rnn.transforms.predict import Predict, PredictOutputs
+from beam_rnn.transforms.sequences import (
+    LastRecords,
+    LastRecordsOutputs,
+    Sequences,
+    SequencesOutputs,
+)
+from beam_rnn.transforms.states import ExportStates, ImportStates
+from beam_rnn.transforms.train import Train
+
+__all__ = [
+    "ExportStates",
+    "ImportStates",
+    "LastRecords",
+    "LastRecordsOutputs",
+    "Predict",
+    "PredictOutputs",
+    "ReadModel",
+    "Sequences",
+    "SequencesOutputs",
+    "Train",
+    "WriteModel",
+]

@@ -1,0 +1,80 @@
+"""What the transforms check of their arguments, before any pipeline runs."""
+
+import os
+from typing import Any
+
+from apache_beam.transforms.window import NonMergingWindowFn
+
+from beam_rnn.checks import check_choice, check_number
+from beam_rnn.errors import ConfigurationError
+from beam_rnn.turns import Order
+
+ORDERS = ("event_time", "sequence", "arrival")
+MAX_SECONDS = 1e9
+"""More than that is no time to wait, but a number in another unit."""
+
+
+def check_type(name: str, value: Any, kind: type) -> None:
+    """That an argument is of a type.
+
+    Raises:
+        ConfigurationError: It is not.
+    """
+    if not isinstance(value, kind):
+        raise ConfigurationError(
+            f"{name} must be a {kind.__name__}, got {value!r} ({type(value).__name__})"
+        )
+
+
+def order_of(order: str, wait: float, grid: float) -> Order:
+    """The rules of order that `Predict` has by these names, in seconds.
+
+    Raises:
+        ConfigurationError: A value outside its range.
+    """
+    check_choice("order", order, ORDERS)
+    check_number("wait, in seconds,", wait, below=MAX_SECONDS)
+    check_number("grid, in seconds,", grid, least=1e-3, below=MAX_SECONDS)
+    if round(grid * 1e3) != round(grid * 1e3, 6):
+        raise ConfigurationError(
+            f"grid must be a whole number of milliseconds, in seconds, got {grid!r}"
+        )
+    return Order(order, round(wait * 1e6), round(grid * 1e3) * 1000)
+
+
+def check_not_merging(windowfn: Any, name: str) -> None:
+    """That state can be kept in a window.
+
+    Raises:
+        ConfigurationError: The window merges with others.
+    """
+    if not isinstance(windowfn, NonMergingWindowFn):
+        raise ConfigurationError(
+            f"{name} cannot carry a state across {windowfn}: state does not follow windows that "
+            "merge. Use fixed, sliding or global windows here, and cut sessions with Sequences"
+        )
+
+
+def micros(name: str, seconds: float | None) -> int | None:
+    """Seconds as microseconds; None stays None.
+
+    Raises:
+        ConfigurationError: No time, or one in another unit.
+    """
+    if seconds is None:
+        return None
+    check_number(f"{name}, in seconds,", seconds, below=MAX_SECONDS)
+    return round(seconds * 1e6)
+
+
+def path_of(name: str, value: Any) -> str:
+    """The path of a file, or a pattern, as Beam's filesystems take it.
+
+    Raises:
+        ConfigurationError: It is none.
+    """
+    if not isinstance(value, (str, os.PathLike)) or not os.fspath(value):
+        raise ConfigurationError(f"{name} must be the path of a file, got {value!r}")
+    path = str(os.fspath(value))
+    # Beam 2.77 finds nothing by a pattern without a folder.
+    return f"./{path}" if any(c in path for c in "*?[") and "/" not in path else path

@@ -1,0 +1,277 @@
+"""Records of a stream into predictions."""
+
+import contextlib
+import logging
+import os
+from functools import partial
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import apache_beam as beam
+from apache_beam import PCollection
+from apache_beam.io.filesystems import FileSystems
+from apache_beam.transforms.window import GlobalWindows
+
+from beam_rnn.arrow import batch_type, reader_of
+from beam_rnn.checks import check_choice, check_number, check_whole
+from beam_rnn.errors import ConfigurationError, WeightsError
+from beam_rnn.kernels import KERNELS
+from beam_rnn.loading import ModelLoader
+from beam_rnn.moving import to_shard
+from beam_rnn.packing import PackBatches, PackRecords, PackShards
+from beam_rnn.records import (
+    INVALID,
+    EndedSequence,
+    InvalidRecord,
+    LateRecord,
+    Prediction,
+    SequenceGap,
+)
+from beam_rnn.shards.emission import EmitBatches, EmitRows
+from beam_rnn.shards.stateful import SHARDS, StepShards
+from beam_rnn.stateful import ENDED, GAPS, LATE, StepKeys
+from beam_rnn.stepping import Policy, PredictSteps
+from beam_rnn.storage import read_model
+from beam_rnn.transforms.arguments import (
+    MAX_SECONDS,
+    check_not_merging,
+    micros,
+    order_of,
+    path_of,
+)
+
+logger = logging.getLogger(__name__)
+
+MODEL_CHANGES = ("error", "keep", "reset", "replay")
+
+
+class PredictOutputs(NamedTuple):
+    """What `Predict` gives.
+
+    Attributes:
+        predictions: One for each record that could be used; with emit="last", one for each
+            sequence that ended.
+        late: Records that came after their key's hidden state had passed their place.
+        invalid: Dead letters: records that cannot be used, with the reason.
+        ended: What came of each sequence that ended, and why it ended.
+        gaps: Sequence numbers that did not come in time, with order="sequence".
+    """
+
+    predictions: PCollection[Prediction]
+    late: PCollection[LateRecord]
+    invalid: PCollection[InvalidRecord]
+    ended: PCollection[EndedSequence]
+    gaps: PCollection[SequenceGap]
+
+
+class Predict(beam.PTransform):
+    """Carries each key's hidden state across its records; one prediction for each record.
+
+    The same records give the same predictions, bit for bit, in a batch and in a stream, in
+    whatever order they come within `wait`, key by key or in shards, as rows or as Arrow batches.
+
+    Elements are records, or whole `pa.Table`s or `pa.RecordBatch`es: these come out as they came
+    in, with the columns that `prediction_schema` says.
+
+    Args:
+        weights: The weights file, on any filesystem that Beam knows, or a pattern of files of
+            which the last by name counts. It names the columns.
+        order: "event_time": records wait until the watermark has passed them, and are taken
+            in the order of their time. "sequence": they are taken in the order of the
+            columns' sequence number, at once if it is the next one; a number that is missing
+            is waited for until the watermark has passed the one after it. "arrival": each is
+            taken when it comes, for sources that are in order already.
+        wait: How many seconds longer than the watermark says a record is waited for.
+        grid: Records become due at multiples of so many seconds, to the millisecond: a
+            coarser grid means fewer timers and later predictions.
+        with_state: Put the hidden state after the step into each prediction.
+        emit: "every": a prediction for each record. "last": one for each sequence that ended,
+            that of its last record (many-to-one).
+        idle_after: A sequence ends when no record has followed its last one for so many
+            seconds of event time; its state is removed. None for never.
+        timestamps: The Beam timestamp of a prediction: "due", the time when its record had its
+            turn, which is never late; or "event", the record's own, which is behind the
+            watermark by `wait` and `grid`, for windows with an allowed lateness of as much.
+        on_model_change: What a sequence does that another model began: "error", "keep" that
+            model, "reset" (it ends, and another begins), or "replay" its last inputs through
+            the new one.
+        replay: How many of the last inputs are kept in the state, to be replayed.
+        watch: Look for a newer model every so many seconds; None for never.
+        kernel: What computes: "numpy", "fused" (needs the extra `fast`), or "auto", the fused one
+            where it can be had. The two agree to 4e-7, not to the bit, so all workers must have
+            the same: state that another kernel computed is treated as that of another model.
+        shards: The keys are hashed into so many shards, whose keys are stepped together: for many
+            keys or many records. None: each key alone; Arrow batches have 16 then. It belongs to
+            a running job: with another number its states are not found, which is an error.
+        models: Paths of further weights files, as they come; the last by name counts.
+        states: Hidden states to start from, from `ImportStates`; a key that has one already
+            keeps it.
+
+    Raises:
+        ConfigurationError: A value outside its range; at construction of the pipeline, a
+            merging window.
+    """
+
+    def __init__(
+        self,
+        weights: str | os.PathLike[str],
+        order: str = "event_time",
+        wait: float = 0.0,
+        grid: float = 0.5,
+        with_state: bool = False,
+        *,
+        emit: str = "every",
+        idle_after: float | None = None,
+        timestamps: str = "due",
+        on_model_change: str = "error",
+        replay: int = 0,
+        watch: float | None = None,
+        kernel: str = "auto",
+        shards: int | None = None,
+        models: PCollection[str] | None = None,
+        states: PCollection[tuple[str, bytes]] | None = None,
+    ):
+        super().__init__()
+        self._weights = path_of("weights", weights)
+        check_choice("emit", emit, ("every", "last"))
+        check_choice("timestamps", timestamps, ("due", "event"))
+        check_choice("on_model_change", on_model_change, MODEL_CHANGES)
+        check_choice("kernel", kernel, KERNELS)
+        if watch is not None:
+            check_number("watch, in seconds,", watch, below=MAX_SECONDS)
+        check_whole("replay", replay, least=0)
+        if (on_model_change == "replay") != (replay > 0):
+            raise ConfigurationError(
+                "on_model_change='replay' and replay=W, how many inputs are kept for it, go "
+                f"together, got on_model_change={on_model_change!r} and replay={replay!r}"
+            )
+        self._order = order_of(order, wait, grid)
+        self._timestamps = timestamps
+        self._policy = Policy(
+            emit,
+            micros("idle_after", idle_after),
+            on_model_change,
+            replay,
+            with_state,
+        )
+        self._watch = watch
+        self._kernel = kernel
+        if shards is not None:
+            check_whole("shards", shards)
+        self._shards = shards
+        self._models = models
+        if states is not None and order == "arrival":
+            raise ConfigurationError(
+                "states need order='event_time' or 'sequence': with order='arrival' a record may "
+                "be stepped before its key's state is here"
+            )
+        self._states = states
+
+    # No return annotation: Beam knows only a PCollection there.
+    def expand(self, pcoll: PCollection[Any]):  # type: ignore[no-untyped-def] # noqa: ANN201
+        """Check each record, then step its key."""
+        windowfn = pcoll.windowing.windowfn
+        check_not_merging(windowfn, "Predict")
+        for name, beside in (("states", self._states), ("models", self._models)):
+            if beside is not None and not isinstance(windowfn, GlobalWindows):
+                raise ConfigurationError(
+                    f"{name} are those of the global window, the records are in {windowfn}"
+                )
+        loader = ModelLoader(self._weights, self._watch, self._kernel)
+        kind = batch_type(pcoll)
+        shards = self._shards_for(kind)
+        checked = pcoll | "Check" >> beam.ParDo(_pack(loader, kind, shards)).with_output_types(
+            tuple[str, bytes], invalid=InvalidRecord
+        ).with_outputs(INVALID, main="checked")
+        records = checked.checked
+        states = self._states
+        if states is not None:
+            if shards is not None:
+                states = states | "ToShards" >> beam.Map(to_shard, shards).with_output_types(
+                    tuple[str, bytes]
+                )
+            records = (records, states) | "WithStates" >> beam.Flatten()
+        models = {}
+        if self._models is not None:
+            # Beam 2.77 may take the coder of the keys from the side input: it must have keys too.
+            paths = self._models | "ModelPaths" >> beam.Map(
+                lambda path: ("", path)
+            ).with_output_types(tuple[str, str])
+            models["models"] = beam.pvalue.AsList(paths)
+        step = beam.ParDo(self._step(loader, kind, shards), **models)
+        stepped = records | "Step" >> step.with_output_types(
+            kind or Prediction,
+            late=LateRecord,
+            invalid=InvalidRecord,
+            ended=EndedSequence,
+            gaps=SequenceGap,
+        ).with_outputs(LATE, INVALID, ENDED, GAPS, main="predictions")
+        invalid = (checked.invalid, stepped.invalid) | "Invalid" >> beam.Flatten()
+        return PredictOutputs(
+            stepped.predictions, stepped.late, invalid, stepped.ended, stepped.gaps
+        )
+
+    def _shards_for(self, kind: type | None) -> int | None:
+        """How many shards there are; None for none: each key alone."""
+        if kind is None:
+            return self._shards
+        for name, value in (("emit", self._policy.emit), ("timestamps", self._timestamps)):
+            if value in ("last", "event"):
+                raise ConfigurationError(
+                    f"{name}={value!r} is for rows, and the records come as Arrow batches "
+                    f"({kind.__name__}): "
+                    + (".ended has the last outputs" if value == "last" else "say 'due'")
+                )
+        if self._shards is None:
+            logger.info(
+                "Predict steps Arrow batches in %d shards, since shards= was not given: so many "
+                "workers at the most share the keys. A job that is updated keeps its number",
+                SHARDS,
+            )
+        return self._shards or SHARDS
+
+    def _step(self, loader: ModelLoader, kind: type | None, shards: int | None) -> beam.DoFn:
+        """What steps the keys, each alone or those of a shard together."""
+        steps = PredictSteps(loader, self._policy)
+        order, idle_after = self._order, self._policy.idle_after
+        at_event_time = self._timestamps == "event"
+        if shards is None:
+            return StepKeys(steps, order, idle_after, at_event_time=at_event_time)
+        emission = (
+            EmitRows() if kind is None else EmitBatches(kind, loader, in_turn=order.by != "arrival")
+        )
+        return StepShards(steps, order, idle_after, shards, emission, at_event_time=at_event_time)
+
+    def display_data(self) -> dict[str, Any]:
+        """What the monitoring page of a runner shows; of the model, if its file is here."""
+        model: dict[str, Any] = {}
+        if FileSystems.get_scheme(self._weights) is None and Path(self._weights).is_file():
+            with contextlib.suppress(WeightsError):  # the worker says what is wrong with it
+                found = read_model(self._weights)
+                sizes = ", ".join(map(str, found.network.sizes))
+                model = {"model": found.digest, "cell": found.network.cell, "hidden": sizes}
+        return {
+            **model,
+            "weights": self._weights,
+            "order": self._order.by,
+            "wait_seconds": self._order.wait / 1e6,
+            "grid_seconds": self._order.grid / 1e6,
+            "emit": self._policy.emit,
+            "on_model_change": self._policy.on_model_change,
+            "kernel": self._kernel,
+            "shards": "none" if self._shards is None else self._shards,
+        }
+
+    def annotations(self) -> dict[str, Any]:
+        """The same in the graph, where every runner and tool can read it."""
+        shown = {f"beam_rnn.{name}": str(value) for name, value in self.display_data().items()}
+        return {**super().annotations(), **shown}
+
+
+def _pack(loader: ModelLoader, kind: type | None, shards: int | None) -> beam.DoFn:
+    """What reads and checks records: rows or Arrow batches, for keys or for shards."""
+    if shards is None:
+        return PackRecords(loader.reader)
+    if kind is None:
+        return PackShards(loader.reader, shards)
+    return PackBatches(partial(reader_of, loader), shards)

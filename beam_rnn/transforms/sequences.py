@@ -1,0 +1,179 @@
+"""Records into sequences."""
+
+from functools import partial
+from typing import Any, NamedTuple
+
+import apache_beam as beam
+from apache_beam import PCollection
+
+from beam_rnn.batches import Sequence
+from beam_rnn.checks import check_number, check_whole
+from beam_rnn.columns import Columns
+from beam_rnn.errors import ConfigurationError
+from beam_rnn.gathering import GatherSteps
+from beam_rnn.packing import PackRecords
+from beam_rnn.reading import ColumnReader
+from beam_rnn.records import (
+    INVALID,
+    InvalidRecord,
+    LateRecord,
+    ReadRecords,
+    RecordReader,
+    SequenceGap,
+)
+from beam_rnn.sequences import CutSequences
+from beam_rnn.stateful import GAPS, LATE, StepKeys
+from beam_rnn.transforms.arguments import check_not_merging, check_type, micros, order_of
+
+
+class SequencesOutputs(NamedTuple):
+    """What `Sequences(...).with_exception_handling()` gives."""
+
+    sequences: PCollection[Sequence]
+    invalid: PCollection[InvalidRecord]
+
+
+class Sequences(beam.PTransform):
+    """Turns records, in any order and in any Beam window, into sequences to learn from.
+
+    The records of each key and window are sorted by event time, equal ones count once, and
+    each step gets as its target the record `columns.horizon` later.
+
+    A record that cannot be used stops the pipeline with an error that names the value. To go
+    on without it, take it as a dead letter:
+
+        sequences, invalid = records | Sequences(columns).with_exception_handling()
+
+    Args:
+        columns: Which fields of a record mean what.
+        length: Steps a sequence; all of a key's records in one if left out. The last sequence
+            of a key may be shorter.
+        stride: Steps from the start of one sequence to the start of the next; `length` if
+            left out.
+        fraction: Take this first part of each key's records, in time: 0.6 leaves the last
+            40 % for evaluation.
+        idle_after: A sequence ends where the next record is more than so many seconds later, as
+            in `Predict`; None for nowhere. It ends at the start and end marks of the columns
+            too.
+
+    Raises:
+        ConfigurationError: A number outside its range.
+    """
+
+    def __init__(
+        self,
+        columns: Columns,
+        length: int | None = None,
+        stride: int | None = None,
+        fraction: float = 1.0,
+        *,
+        idle_after: float | None = None,
+    ):
+        super().__init__()
+        check_type("columns", columns, Columns)
+        for name, value in (("length", length), ("stride", stride)):
+            if value is not None:
+                check_whole(name, value)
+        if stride is not None and length is None:
+            raise ConfigurationError(f"stride={stride!r} needs a length")
+        check_number("fraction", fraction)
+        if not 0 < fraction <= 1:
+            raise ConfigurationError(f"fraction must be in (0, 1], got {fraction!r}")
+        self._columns = columns
+        self._length = length
+        self._stride = stride
+        self._fraction = fraction
+        self._idle_after = micros("idle_after", idle_after)
+        self._dead_letters = False
+
+    def with_exception_handling(self) -> "Sequences":
+        """Give dead letters instead of an error: the result is `SequencesOutputs`."""
+        self._dead_letters = True
+        return self
+
+    def expand(self, pcoll: PCollection[Any]) -> Any:
+        """Read and check, group by key, sort and cut."""
+        reader = partial(RecordReader, self._columns, targets=True)
+        read = ReadRecords(reader, strict=not self._dead_letters)
+        checked = pcoll | "Read" >> beam.ParDo(read).with_output_types(
+            tuple[str, bytes], invalid=InvalidRecord
+        ).with_outputs(INVALID, main="checked")
+        cut = CutSequences(
+            self._columns, self._length, self._stride, self._fraction, self._idle_after
+        )
+        sequences = (
+            checked.checked
+            | "ByKey" >> beam.GroupByKey()
+            | "Cut" >> beam.ParDo(cut).with_output_types(Sequence)
+        )
+        return SequencesOutputs(sequences, checked.invalid) if self._dead_letters else sequences
+
+
+class LastRecordsOutputs(NamedTuple):
+    """What `LastRecords` gives.
+
+    Attributes:
+        sequences: One for each record that completes a step.
+        late: Records that came after later ones of their key had been taken.
+        invalid: Dead letters: records that cannot be used, with the reason.
+        gaps: Sequence numbers that did not come in time, with order="sequence".
+    """
+
+    sequences: PCollection[Sequence]
+    late: PCollection[LateRecord]
+    invalid: PCollection[InvalidRecord]
+    gaps: PCollection[SequenceGap]
+
+
+class LastRecords(beam.PTransform):
+    """The last `length` steps of a key as a sequence, at every record: in a stream, too.
+
+    For what looks at a window of records at once, such as a bidirectional network. Records are
+    checked, ordered and told apart from late ones as in `Predict`.
+
+    Args:
+        columns: Which fields of a record mean what. A step has a target: with horizon=0 that of
+            its own record, else it is complete when that many more records are there.
+        length: Steps a sequence; there are fewer until a key has had as many.
+        order: As for `Predict`.
+        wait: As for `Predict`.
+        grid: As for `Predict`.
+        idle_after: As for `Predict`.
+
+    Raises:
+        ConfigurationError: A value outside its range; at construction of the pipeline, a
+            merging window.
+    """
+
+    def __init__(
+        self,
+        columns: Columns,
+        length: int,
+        order: str = "event_time",
+        wait: float = 0.0,
+        grid: float = 0.5,
+        *,
+        idle_after: float | None = None,
+    ):
+        super().__init__()
+        check_type("columns", columns, Columns)
+        check_whole("length", length)
+        self._columns = columns
+        self._order = order_of(order, wait, grid)
+        self._idle_after = micros("idle_after", idle_after)
+        self._length = length
+
+    # No return annotation: Beam knows only a PCollection there.
+    def expand(self, pcoll: PCollection[Any]):  # type: ignore[no-untyped-def] # noqa: ANN201
+        """Check each record, then gather those of its key."""
+        check_not_merging(pcoll.windowing.windowfn, "LastRecords")
+        reader = partial(ColumnReader, self._columns, targets=True)
+        checked = pcoll | "Check" >> beam.ParDo(PackRecords(reader)).with_output_types(
+            tuple[str, bytes], invalid=InvalidRecord
+        ).with_outputs(INVALID, main="checked")
+        steps = GatherSteps(self._columns, self._length, self._idle_after)
+        fn = StepKeys(steps, self._order, self._idle_after)
+        gathered = checked.checked | "Gather" >> beam.ParDo(fn).with_output_types(
+            Sequence, late=LateRecord, gaps=SequenceGap
+        ).with_outputs(LATE, GAPS, main="sequences")
+        return LastRecordsOutputs(gathered.sequences, gathered.late, checked.invalid, gathered.gaps)
