@@ -4,7 +4,6 @@ from beam_rnn.batches import Sequence
 from beam_rnn.bptt import Bptt
 from beam_rnn.columns import Columns
 from beam_rnn.dropout import Dropout
-from beam_rnn.fit import Training
 from beam_rnn.model import Model
 from beam_rnn.network import Network
 from beam_rnn.optimizers import Adam, AdamW, RmsProp, Sgd
@@ -16,6 +15,7 @@ from beam_rnn.records import (
     SequenceGap,
 )
 from beam_rnn.schedules import Cosine, Plateau, StepDecay, Warmup
+from beam_rnn.settings import Training
 from beam_rnn.shards.emission import prediction_schema
 from beam_rnn.transforms import (
     ExportStates,

@@ -1,5 +1,6 @@
 """Sequences, and the padded batches in which a network sees them."""
 
+import hashlib
 from collections.abc import Iterator
 from collections.abc import Sequence as SequenceOf
 from typing import NamedTuple
@@ -9,6 +10,13 @@ from numpy.typing import DTypeLike
 
 from beam_rnn.cells import Array
 from beam_rnn.columns import Columns
+
+
+class Part(NamedTuple):
+    """Which part of a longer sequence a sequence is."""
+
+    sequence: int  # which one: 64 bits, the same in all its parts
+    number: int  # 0 for the first; each but the last has as many steps
 
 
 class Sequence(NamedTuple):
@@ -25,6 +33,7 @@ class Sequence(NamedTuple):
         until: The event time of the last record that went into it, inputs or targets.
         weights: (steps, horizons) float64, how much each of the targets counts; None if all
             count alike.
+        part: Which part of a longer sequence this is; None if it is a whole one.
     """
 
     columns: Columns
@@ -34,6 +43,20 @@ class Sequence(NamedTuple):
     targets: Array
     until: int
     weights: Array | None = None
+    part: Part | None = None
+
+
+def place_of(sequence: Sequence) -> int:
+    """64 bits that say which sequence this is; the same for all its parts.
+
+    Those of equal sequences are equal, whoever made them.
+    """
+    if sequence.part is not None:
+        return sequence.part.sequence
+    content = hashlib.sha256(sequence.key.encode())
+    for array in (sequence.times, sequence.inputs, sequence.targets):
+        content.update(array.tobytes())
+    return int.from_bytes(content.digest()[:8], "little")
 
 
 class Example(NamedTuple):
@@ -74,10 +97,27 @@ def batch_of(examples: SequenceOf[Example], dtype: DTypeLike = np.float32) -> Ba
     )
 
 
-def shuffled_batches(
-    examples: SequenceOf[Example], size: int, random: np.random.Generator
-) -> Iterator[Batch]:
-    """Batches of at most `size` sequences, in an order that `random` decides."""
-    order = random.permutation(len(examples))
-    for start in range(0, len(order), size):
-        yield batch_of([examples[i] for i in order[start : start + size]])
+def shuffled(
+    lengths: SequenceOf[int], size: int, random: np.random.Generator, bucket: int = 1
+) -> Iterator[list[int]]:
+    """Which sequences stand in a batch together, in an order that `random` decides.
+
+        >>> [sorted(b) for b in shuffled([9, 2, 8, 3], 2, np.random.default_rng(0), bucket=2)]
+        [[1, 3], [0, 2]]
+
+    Args:
+        lengths: The length of each sequence.
+        size: How many sequences are in a batch, at most.
+        random: Decides the order.
+        bucket: So many batches at a time are cut from sequences sorted by length, so that those
+            of a batch are about as long.
+    """
+    order = random.permutation(len(lengths))
+    for first in range(0, len(order), size * bucket):
+        together = order[first : first + size * bucket]
+        if bucket > 1:
+            together = together[np.argsort([-lengths[i] for i in together], kind="stable")]
+        batches = [together[at : at + size] for at in range(0, len(together), size)]
+        places = random.permutation(len(batches)) if bucket > 1 else range(len(batches))
+        for place in places:
+            yield [int(i) for i in batches[place]]

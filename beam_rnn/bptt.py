@@ -6,16 +6,16 @@ from typing import NamedTuple
 
 import numpy as np
 
-from beam_rnn.backprop import backward, forward, initial_states
+from beam_rnn.backprop import States, backward, forward, initial_states
 from beam_rnn.batches import Batch
 from beam_rnn.cells import Array
 from beam_rnn.checks import check_whole
 from beam_rnn.dropout import LayerMask, nothing_left_out
-from beam_rnn.errors import ConfigurationError, TrainingError
+from beam_rnn.errors import ConfigurationError, DivergenceError
 from beam_rnn.kernels import NUMPY, Kernel
 from beam_rnn.losses import Loss
 from beam_rnn.network import Network, Parameters, is_state
-from beam_rnn.optimizers import Optimizer, OptimizerState, clip_by_global_norm, clip_by_value
+from beam_rnn.optimizers import Optimizer, OptimizerState, clipped
 
 
 @dataclass(frozen=True)
@@ -133,6 +133,14 @@ def judged(
     return targets[at][np.newaxis], (weights[at] * ends_here[:, np.newaxis])[np.newaxis]
 
 
+class Learned(NamedTuple):
+    """What came of a pass over a batch."""
+
+    learner: Learner
+    losses: list[WindowLoss]
+    states: States  # after each sequence's last step, of the sequences that run to the end
+
+
 @np.errstate(over="ignore", invalid="ignore")  # numbers out of range are an error of their own
 def learn(
     network: Network,
@@ -146,7 +154,9 @@ def learn(
     clip_value: float | None = None,
     masks: Sequence[LayerMask] | None = None,
     kernel: Kernel = NUMPY,
-) -> tuple[Learner, list[WindowLoss]]:
+    states: States | None = None,
+    hand_on: bool = False,
+) -> Learned:
     """One pass of truncated BPTT over a batch of sequences.
 
     A window in which nothing counts makes no update.
@@ -162,54 +172,78 @@ def learn(
         clip_value: The greatest size of each number of a gradient; None for no limit.
         masks: What dropout leaves out of each layer for each sequence; None for nothing.
         kernel: What computes the layers.
+        states: The hidden states from which these parts of sequences go on; None for those
+            before a sequence.
+        hand_on: Whether the states after the batch are wanted, for the next parts.
 
     Raises:
-        TrainingError: The loss, or a parameter, is not finite.
+        DivergenceError: The loss, or a parameter, is not finite.
     """
     parameters, optimizer_state = learner
     masks = masks or nothing_left_out(network)
-    states = initial_states(network, parameters, len(batch.lengths))
+    begins = states is None
+    before = initial_states(network, parameters, len(batch.lengths)) if states is None else states
     losses = []
+    reached = 0  # the step at which the states stand
     for start, stop in bptt.windows(len(batch.x)):
         left = batch.lengths - start
         n = int((left > 0).sum())
         masks = [mask.rows(n) for mask in masks]
-        states = tuple(tuple(s[:n] for s in state) for state in states)
+        before = _rows(before, n)
         x = batch.x[start:stop, :n]
         counts = bptt.weights(start, stop, batch.lengths[:n])
         targets, weights = judged(network, batch, start, stop, counts)
 
         running = left[:n].clip(0, stop - start)
-        z, last, trace = forward(network, parameters, x, states, running, masks, kernel=kernel)
+        z, last, trace = forward(network, parameters, x, before, running, masks, kernel=kernel)
         value, d_z = loss(z, targets, weights)
         if not np.isfinite(value):
-            raise TrainingError(
-                f"the loss became {value} at steps {start} to {stop} of a batch: lower the "
-                "learning rate, clip the gradient, or look for huge values in the data"
-            )
+            raise _diverged(value, start, z, targets, weights)
         losses.append(WindowLoss(value, float(weights.sum())))
         if weights.any():
             gradients = backward(network, parameters, trace, d_z, kernel=kernel)
-            if start > 0:  # the carried state is no parameter
+            if start > 0 or not begins:  # the carried state is no parameter
                 gradients |= {k: np.zeros_like(g) for k, g in gradients.items() if is_state(k)}
-            if clip_value is not None:
-                gradients = clip_by_value(gradients, clip_value)
-            if clip_norm is not None:
-                gradients = clip_by_global_norm(gradients, clip_norm)
+            gradients = clipped(gradients, clip_value, clip_norm)
             parameters, optimizer_state = optimizer.update(gradients, optimizer_state, parameters)
 
         carried = bptt.stride or stop - start
         if bptt.loss == "last" or carried < stop - start:
             passed = left[:n].clip(0, carried)
-            if start == 0:
-                states = initial_states(network, parameters, n)
+            if start == 0 and begins:
+                before = initial_states(network, parameters, n)
             _, last, _ = forward(
-                network, parameters, x[:carried], states, passed, masks, kernel=kernel, keep=False
+                network, parameters, x[:carried], before, passed, masks, kernel=kernel, keep=False
             )
-        states = last
+        before, reached = last, start + carried
     if not all(np.isfinite(value).all() for value in parameters.values()):
-        raise TrainingError(
-            "the parameters left the range of numbers in an update: lower the learning rate, "
-            "clip the gradient, or look for huge values in the data"
+        raise DivergenceError("the parameters left the range of numbers in an update")
+    if hand_on and reached < len(batch.x):  # what no window, or no stride, has passed
+        left = batch.lengths - reached
+        n = int((left > 0).sum())
+        _, before, _ = forward(
+            network,
+            parameters,
+            batch.x[reached:, :n],
+            _rows(before, n),
+            left[:n],
+            [mask.rows(n) for mask in masks],
+            kernel=kernel,
+            keep=False,
         )
-    return Learner(parameters, optimizer_state), losses
+    return Learned(Learner(parameters, optimizer_state), losses, before)
+
+
+def _rows(states: States, n: int) -> States:
+    """The states of the first n sequences."""
+    return tuple(tuple(s[:n] for s in state) for state in states)
+
+
+def _diverged(loss: float, start: int, z: Array, targets: Array, weights: Array) -> DivergenceError:
+    """The error of a loss that is not finite: the first step, and its sequence, that made it so."""
+    error = np.abs(z).sum(-1) + np.abs(targets).sum(-1)
+    counts = weights.any(-1)
+    finite = np.isfinite(error)
+    worst = ~finite & counts if (~finite & counts).any() else error >= error[finite].max(initial=0)
+    step, row = (int(at[0]) for at in np.nonzero(worst))
+    return DivergenceError(f"the loss became {loss}", row, start + step)

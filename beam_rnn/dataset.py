@@ -1,45 +1,86 @@
-"""What is learned from: sequences checked, weighted, split in time and scaled."""
+"""What is learned from: sequences checked, weighted, split in time, scaled and dealt out.
 
-import hashlib
-from collections.abc import Iterable, Mapping
+Each step looks at one sequence, or at facts about many: no worker holds all of them.
+"""
+
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from beam_rnn.batches import Example, Sequence
+from beam_rnn.batches import Example, Sequence, place_of
+from beam_rnn.cells import Array
 from beam_rnn.columns import Columns
 from beam_rnn.errors import ConfigurationError, TrainingError
+from beam_rnn.examples import Examples, Place, encode_example
 from beam_rnn.losses import Loss
 from beam_rnn.network import Network
 from beam_rnn.objective import check_targets, loss_name, objective
 from beam_rnn.outputs import OUTPUTS
-from beam_rnn.scaler import Scaler
-from beam_rnn.validation import hold_back
+from beam_rnn.scaler import Scaler, Statistics
+from beam_rnn.settings import Training
+from beam_rnn.validation import Split, split_of
 
 
-class Dataset(NamedTuple):
-    """What is learned from, and what by.
+class Facts(NamedTuple):
+    """What must be known of a sequence before any can be learned from.
+
+    Attributes:
+        columns: Its columns.
+        key: Its key.
+        place: Where it stands among all.
+        until: The time of the last record that went into it.
+        steps: How many of its steps are learned from.
+        held_back: How many are judged by.
+        statistics: Those of the inputs and targets that are learned from; None if none are.
+    """
+
+    columns: Columns
+    key: str
+    place: Place
+    until: int
+    steps: int
+    held_back: int
+    statistics: tuple[Statistics, Statistics] | None
+
+
+class KeyFacts(NamedTuple):
+    """The same of all sequences of a key; places are those of sequences, each once, rising."""
+
+    columns: tuple[Columns, ...]  # each that there is
+    key: str
+    sequences: int
+    until: int
+    steps: int
+    held_back: int
+    learned_places: Array
+    held_back_places: Array
+    statistics: tuple[Statistics, Statistics] | None
+
+
+class Plan(NamedTuple):
+    """What is trained, and how what is learned from is scaled and dealt out.
 
     Attributes:
         network: The network, for the horizons of the columns.
         columns: The columns of all sequences.
-        loss: (z, targets, weights) -> (loss, gradient).
         scaler: Fitted on what is learned from.
-        learned: What is learned from.
-        held_back: What the result is judged by; empty if nothing is held back.
         sequences: How many sequences there were.
+        steps: How many steps are learned from.
         until: The time of the last record of each key that went into them, in microseconds.
+        learned_places: (sequences learned from,) uint64, rising.
+        held_back_places: (sequences judged by,) uint64, rising.
     """
 
     network: Network
     columns: Columns
-    loss: Loss
     scaler: Scaler
-    learned: list[Example]
-    held_back: list[Example]
     sequences: int
+    steps: int
     until: dict[str, int]
+    learned_places: Array
+    held_back_places: Array
 
     @property
     def inputs(self) -> int:
@@ -52,76 +93,194 @@ class Dataset(NamedTuple):
         network = self.network
         return self.columns.target_size * network.horizons * len(network.parts)
 
-    @property
-    def steps(self) -> int:
-        """How many steps are learned from."""
-        return sum(len(example.x) for example in self.learned)
+    def loss(self, name: str | None) -> Loss:
+        """(z, targets, weights) -> (loss, gradient), by the name that a `Training` has."""
+        return objective(self.network, name)
+
+
+def facts_of(sequence: Sequence, split: Split, network: Network, training: Training) -> Facts:
+    """The facts of one sequence of at least one step.
+
+    Raises:
+        TrainingError: Targets are not what the loss can compare with.
+        ConfigurationError: Network, loss and columns do not go together.
+    """
+    columns, part = sequence.columns, sequence.part
+    network = for_columns(network, columns)
+    if part is not None and (network.bidirectional or network.output_steps == "last"):
+        raise ConfigurationError(
+            f"a sequence of key {sequence.key!r} comes in parts, which a network with "
+            f"bidirectional={network.bidirectional} and output_steps={network.output_steps!r} "
+            "cannot learn from: leave out Sequences(parts_of=...)"
+        )
+    check_targets(loss_name(network, training.loss), network, sequence.key, sequence.targets)
+    learned, held_back = split.halves(sequence)
+    place = Place(place_of(sequence), 0 if part is None else part.number)
+    return Facts(
+        columns,
+        sequence.key,
+        place,
+        sequence.until,
+        0 if learned is None else len(learned.times),
+        0 if held_back is None else len(held_back.times),
+        None if learned is None else _statistics(learned, place, training),
+    )
+
+
+@np.errstate(over="ignore", invalid="ignore")  # numbers too great are an error of the scaler
+def _statistics(
+    sequence: Sequence, place: Place, training: Training
+) -> tuple[Statistics, Statistics]:
+    """Those of the inputs, and of the targets at the nearest horizon."""
+    nearest = sequence.targets[:, : sequence.columns.target_size]
+    first, sample = hash(place) % 2**64, training.scaling == "robust"
+    return (
+        Statistics.of(sequence.inputs, first, sample=sample),
+        Statistics.of(nearest, first, sample=sample),
+    )
+
+
+@np.errstate(over="ignore", invalid="ignore")  # numbers too great are an error of the scaler
+def key_facts(facts: Iterable[Facts]) -> KeyFacts:
+    """The facts of all sequences of a key, in any order."""
+    ordered = sorted(facts, key=lambda each: (each.place, each.until))
+    statistics: tuple[Statistics, Statistics] | None = None
+    for each in ordered:
+        if statistics is None or each.statistics is None:
+            statistics = statistics or each.statistics
+        else:
+            inputs, targets = each.statistics
+            statistics = statistics[0].merge(inputs), statistics[1].merge(targets)
+    return KeyFacts(
+        tuple({each.columns: None for each in ordered}),
+        ordered[0].key,
+        sum(each.place.part == 0 for each in ordered),
+        max(each.until for each in ordered),
+        sum(each.steps for each in ordered),
+        sum(each.held_back for each in ordered),
+        _places(each.place for each in ordered if each.steps),
+        _places(each.place for each in ordered if each.held_back),
+        statistics,
+    )
+
+
+def _places(places: Iterable[Place]) -> Array:
+    return np.unique(np.array([place.sequence for place in places], np.uint64))
+
+
+def plan_of(facts: Iterable[KeyFacts], network: Network, training: Training) -> Plan:
+    """What is trained, from the facts of all keys, in any order.
+
+    Raises:
+        TrainingError: There is nothing to learn from, sequences are of different columns, or
+            numbers cannot be scaled.
+    """
+    ordered = sorted(facts, key=lambda each: each.key)
+    if not ordered:
+        raise TrainingError(
+            "there is nothing to learn from: no sequence has a step. A key needs more records in "
+            "the training part than the horizon is long"
+        )
+    columns, *others = dict.fromkeys(columns for each in ordered for columns in each.columns)
+    if others:
+        raise TrainingError(f"sequences are of different columns: {columns} and {others}")
+    sequences = sum(each.sequences for each in ordered)
+    learned, held_back = (
+        np.unique(np.concatenate([getattr(each, name) for each in ordered]))
+        for name in ("learned_places", "held_back_places")
+    )
+    if training.validation and not (len(learned) and len(held_back)):
+        raise TrainingError(
+            f"validation={training.validation} leaves {len(learned)} sequences to learn from and "
+            f"{len(held_back)} to validate on, of {sequences}: give more records"
+        )
+    network = for_columns(network, columns)
+    scaler = Scaler.of_statistics(
+        {each.key: each.statistics for each in ordered if each.statistics is not None},
+        columns,
+        training.scaler,
+        training.scaling,
+        targets=OUTPUTS[network.output].scaled,
+    )
+    return Plan(
+        network,
+        columns,
+        scaler,
+        sequences,
+        sum(each.steps for each in ordered),
+        {each.key: each.until for each in ordered},
+        learned,
+        held_back,
+    )
+
+
+def examples_of(
+    sequence: Sequence, split: Split, plan: Plan, training: Training
+) -> Iterator[tuple[bool, Place, bytes]]:
+    """A sequence as the network sees it: whether it is held back, its place, and its bytes."""
+    if training.class_weights is not None:
+        sequence = class_weighted(sequence, training.class_weights)
+    place = Place(place_of(sequence), 0 if sequence.part is None else sequence.part.number)
+    for held_back, half in enumerate(split.halves(sequence)):
+        if half is not None:
+            example = scaled(half, plan.scaler)
+            yield bool(held_back), place, encode_example(place, sequence.key, example)
+
+
+def shard_of(place: Place, places: Array, shards: int) -> int:
+    """The shard of a sequence: they are dealt out in the order of their places.
+
+    Args:
+        place: That of the sequence.
+        places: Those of all, rising.
+        shards: How many shards there are.
+    """
+    return int(np.searchsorted(places, np.uint64(place.sequence))) % shards
+
+
+class Dataset(NamedTuple):
+    """What is learned from, and what by, on one machine; a shard each."""
+
+    plan: Plan
+    learned: list[Examples]
+    held_back: list[Examples]
 
 
 def prepare(
     network: Network,
     sequences: Iterable[Sequence],
-    *,
-    loss: str | None = None,
-    scaler: str = "per_key",
-    class_weights: Mapping[Any, float] | None = None,
-    validation: float = 0.0,
+    training: Training,
+    shards: int = 1,
 ) -> Dataset:
-    """The sequences, as a set, ready to be learned from; see `beam_rnn.fit.Training`.
+    """The sequences, as a set, ready to be learned from on one machine.
 
     Raises:
         TrainingError: There is nothing to learn from, the sequences are of different columns,
             or targets are not what the loss can compare with.
         ConfigurationError: Network, loss and columns do not go together.
     """
-    ordered = sorted((s for s in sequences if len(s.times)), key=_place)
-    columns = _columns_of(ordered)
-    network = _for_columns(network, columns)
-    for sequence in ordered:
-        check_targets(loss_name(network, loss), network, sequence.key, sequence.targets)
-    until = _until(ordered)
-    weighted = ordered
-    if class_weights is not None:
-        weighted = [class_weighted(sequence, class_weights) for sequence in ordered]
-    learned: list[Sequence] = weighted
-    held_back: list[Sequence] = []
-    if validation:
-        learned, held_back = hold_back(weighted, validation, network)
-        if not learned or not held_back:
-            raise TrainingError(
-                f"validation={validation} leaves {len(learned)} sequences to learn from and "
-                f"{len(held_back)} to validate on, of {len(ordered)}: give more records"
-            )
-    fitted = Scaler.fit(
-        _by_key(learned, columns), columns, scaler, targets=OUTPUTS[network.output].scaled
-    )
-    return Dataset(
-        network,
-        columns,
-        objective(network, loss),
-        fitted,
-        scaled(learned, fitted),
-        scaled(held_back, fitted),
-        len(ordered),
-        until,
-    )
+    given = [sequence for sequence in sequences if len(sequence.times)]
+    split = split_of(given, training.validation, network)
+    by_key: dict[str, list[Facts]] = {}
+    for sequence in given:
+        facts = facts_of(sequence, split, network, training)
+        by_key.setdefault(sequence.key, []).append(facts)
+    plan = plan_of(map(key_facts, by_key.values()), network, training)
+    encoded: tuple[list[list[bytes]], ...] = tuple([[] for _ in range(shards)] for _ in range(2))
+    places = plan.learned_places, plan.held_back_places
+    for sequence in given:
+        for half, place, data in examples_of(sequence, split, plan, training):
+            encoded[half][shard_of(place, places[half], shards)].append(data)
+    learned, held_back = ([Examples(each) for each in half] for half in encoded)
+    return Dataset(plan, learned, held_back)
 
 
-def _columns_of(sequences: list[Sequence]) -> Columns:
-    if not sequences:
-        raise TrainingError(
-            "there is nothing to learn from: no sequence has a step. A key needs more records in "
-            "the training part than the horizon is long"
-        )
-    columns = sequences[0].columns
-    others = {sequence.columns for sequence in sequences} - {columns}
-    if others:
-        raise TrainingError(f"sequences are of different columns: {columns} and {others}")
-    return columns
+def for_columns(network: Network, columns: Columns) -> Network:
+    """The network with as many horizons as the columns.
 
-
-def _for_columns(network: Network, columns: Columns) -> Network:
-    """The network with as many horizons as the columns."""
+    Raises:
+        ConfigurationError: They do not go together.
+    """
     horizons = len(columns.horizons)
     if network.horizons not in (1, horizons):
         raise ConfigurationError(
@@ -175,43 +334,8 @@ def class_weighted(sequence: Sequence, weights: Mapping[Any, float]) -> Sequence
     return sequence._replace(weights=each * (1 if sequence.weights is None else sequence.weights))
 
 
-def scaled(sequences: Iterable[Sequence], scaler: Scaler) -> list[Example]:
-    """Each sequence as the network sees it."""
-    examples = []
-    for sequence in sequences:
-        scaling = scaler.of(sequence.key)
-        x, targets = scaling.scale_inputs(sequence.inputs), scaling.scale_targets(sequence.targets)
-        examples.append(Example(x, targets, sequence.weights))
-    return examples
-
-
-def _place(sequence: Sequence) -> tuple[str, int, bytes]:
-    """Where a sequence stands among all; equal places mean equal sequences."""
-    content = hashlib.sha256()
-    for array in (sequence.times, sequence.inputs, sequence.targets):
-        content.update(array.tobytes())
-    return sequence.key, int(sequence.times[0]), content.digest()
-
-
-def _by_key(
-    sequences: Iterable[Sequence], columns: Columns
-) -> dict[str, tuple[np.ndarray, np.ndarray]]:
-    """The inputs of each key, and its targets at the nearest horizon."""
-    keys: dict[str, list[Sequence]] = {}
-    for sequence in sequences:
-        keys.setdefault(sequence.key, []).append(sequence)
-    return {
-        key: (
-            np.concatenate([s.inputs for s in group]),
-            np.concatenate([s.targets[:, : columns.target_size] for s in group]),
-        )
-        for key, group in keys.items()
-    }
-
-
-def _until(sequences: Iterable[Sequence]) -> dict[str, int]:
-    """The time of the last record of each key that the training has seen."""
-    until: dict[str, int] = {}
-    for sequence in sequences:
-        until[sequence.key] = max(sequence.until, until.get(sequence.key, sequence.until))
-    return until
+def scaled(sequence: Sequence, scaler: Scaler) -> Example:
+    """A sequence as the network sees it."""
+    scaling = scaler.of(sequence.key)
+    x, targets = scaling.scale_inputs(sequence.inputs), scaling.scale_targets(sequence.targets)
+    return Example(x, targets, sequence.weights)

@@ -4,6 +4,8 @@
     ├── ConfigurationError      an argument that cannot work (also a ValueError)
     ├── RecordError             a record that cannot be used (also a ValueError)
     ├── TrainingError           training that cannot go on
+    │   ├── DivergenceError         a loss, or a parameter, that is not finite
+    │   └── CheckpointError         a checkpoint that this training cannot go on from
     ├── WeightsError            a weights file that cannot be trusted
     │   ├── NotWeightsError         cut, altered, or not a weights file
     │   └── WeightsVersionError     written by a newer version of the format
@@ -59,6 +61,36 @@ class RecordError(BeamRnnError, ValueError):
 
 class TrainingError(BeamRnnError):
     """Training cannot go on: nothing to learn from, or a loss that is not finite."""
+
+
+class DivergenceError(TrainingError):
+    """The loss, or a parameter, is not finite.
+
+    Args:
+        reason: What is not.
+        row: Which sequence of the batch began it; None if that cannot be told.
+        step: At which step of the sequence.
+        place: Where in the training that is, if it is known.
+
+    Attributes:
+        model: The last good model, of the round before; None if it is not known here.
+    """
+
+    def __init__(self, reason: str, row: int | None = None, step: int = 0, place: str = ""):
+        at = place or ("" if row is None else f" at step {step} of sequence {row} of a batch")
+        super().__init__(
+            f"{reason}{at}: lower the learning rate, clip the gradient, or look for huge values "
+            "in the data"
+        )
+        self.reason, self.row, self.step, self.place = reason, row, step, place
+        self.model: object = None
+
+    def __reduce__(self) -> tuple[type["DivergenceError"], tuple[str, int | None, int, str]]:
+        return DivergenceError, (self.reason, self.row, self.step, self.place)
+
+
+class CheckpointError(TrainingError):
+    """A checkpoint cannot be gone on from: it is altered, or of another training."""
 
 
 class WeightsError(BeamRnnError):

@@ -21,10 +21,11 @@ from beam_rnn.batches import Sequence
 from beam_rnn.bptt import Bptt
 from beam_rnn.cells import Array, State
 from beam_rnn.errors import ConfigurationError
-from beam_rnn.fit import Training, fit
+from beam_rnn.fit import fit
 from beam_rnn.layers import LayerTrace
 from beam_rnn.model import Model
 from beam_rnn.network import Network
+from beam_rnn.settings import Training
 
 REACHED = 0.01
 """A gradient of less than this share of what it was is taken for gone."""

@@ -240,3 +240,12 @@ def clip_by_global_norm(gradients: Parameters, max_norm: float) -> dict[str, Arr
 def clip_by_value(gradients: Parameters, limit: float) -> dict[str, Array]:
     """Gradients with every number brought into [-limit, limit]."""
     return {k: g.clip(-limit, limit) for k, g in gradients.items()}
+
+
+def clipped(
+    gradients: dict[str, Array], limit: float | None, max_norm: float | None
+) -> dict[str, Array]:
+    """Gradients within both limits; None for no limit."""
+    if limit is not None:
+        gradients = clip_by_value(gradients, limit)
+    return gradients if max_norm is None else clip_by_global_norm(gradients, max_norm)

@@ -9,6 +9,7 @@ array([[1.]])
 array([[10.5]])
 """
 
+import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -21,8 +22,13 @@ from beam_rnn.columns import Columns
 from beam_rnn.errors import TrainingError
 
 SCALERS = ("per_key", "global", "none")
-"""per_key: each key by its own mean and standard deviation, and a key never seen by those
+"""per_key: each key by its own numbers, and a key never seen by those
 of all; global: every key by those of all; none: numbers as they are."""
+
+SCALINGS = ("standard", "min_max", "robust")
+"""standard: to mean 0 and standard deviation 1; min_max: from 0 to 1; robust: the median to 0, the
+quartiles 1 apart, which outliers do not move. Quantiles of more than `SAMPLE` values are those of a
+sample of so many."""
 
 
 class Scaling(NamedTuple):
@@ -62,29 +68,75 @@ class Scaling(NamedTuple):
         return (by_part * scale + center).reshape(outputs.shape)
 
 
-class _Sums(NamedTuple):
+SAMPLE = 4096
+"""So many values, drawn by a hash of their places, stand for all where quantiles are wanted."""
+
+
+class Statistics(NamedTuple):
+    """What a scaler needs to know of values (n, columns); float64."""
+
     n: int
     mean: Array
     squares: Array  # the sum of squared deviations from the mean
+    low: Array
+    high: Array
+    sample: Array  # (at most SAMPLE, columns)
+    places: Array  # (at most SAMPLE,) uint64, rising: those of the sample are the least of all
 
     @staticmethod
-    def of(values: Array) -> "_Sums":
-        mean = values.mean(0)
-        return _Sums(len(values), mean, ((values - mean) ** 2).sum(0))
+    def of(values: Array, place: int = 0, *, sample: bool = False) -> "Statistics":
+        """The statistics of values.
 
-    def merge(self, other: "_Sums") -> "_Sums":
-        """The sums of both sets of values together (Chan, Golub and LeVeque 1979)."""
+        Args:
+            values: (n, columns), at least one.
+            place: 64 bits that say whose they are.
+            sample: Whether quantiles are wanted.
+        """
+        mean = values.mean(0)
+        squares = ((values - mean) ** 2).sum(0)
+        places = _hashed(place, len(values)) if sample else np.zeros(0, np.uint64)
+        least = np.argsort(places, kind="stable")[:SAMPLE]
+        kept = values[least] if sample else values[:0]
+        return Statistics(
+            len(values), mean, squares, values.min(0), values.max(0), kept, places[least]
+        )
+
+    def merge(self, other: "Statistics") -> "Statistics":
+        """The statistics of both sets of values together (Chan, Golub and LeVeque 1979)."""
         n = self.n + other.n
         delta = other.mean - self.mean
-        mean = self.mean + delta * (other.n / n)
-        squares = self.squares + other.squares + delta**2 * (self.n * other.n / n)
-        return _Sums(n, mean, squares)
+        places = np.concatenate([self.places, other.places])
+        least = np.argsort(places, kind="stable")[:SAMPLE]
+        return Statistics(
+            n,
+            self.mean + delta * (other.n / n),
+            self.squares + other.squares + delta**2 * (self.n * other.n / n),
+            np.minimum(self.low, other.low),
+            np.maximum(self.high, other.high),
+            np.concatenate([self.sample, other.sample])[least],
+            places[least],
+        )
 
-    def center_and_scale(self) -> tuple[Array, Array]:
-        """Mean and standard deviation; a column that never changes has the scale 1."""
-        deviation = np.sqrt(self.squares / self.n)
-        constant = deviation <= 1e-12 * np.abs(self.mean)
-        return self.mean, np.where(constant, 1.0, deviation)
+    def standard(self) -> tuple[Array, Array]:
+        """Mean and standard deviation."""
+        return self.mean, np.sqrt(self.squares / self.n)
+
+    def min_max(self) -> tuple[Array, Array]:
+        """The least value, and how far the greatest is from it."""
+        return self.low, self.high - self.low
+
+    def robust(self) -> tuple[Array, Array]:
+        """The median and the distance of the quartiles."""
+        first, median, third = np.quantile(self.sample, [0.25, 0.5, 0.75], axis=0)
+        return median, third - first
+
+
+def _hashed(place: int, n: int) -> Array:
+    """The numbers of n values whose first is at a place, mixed up (SplitMix64, Steele 2014)."""
+    z = np.uint64(place) + np.arange(1, n + 1, dtype=np.uint64) * np.uint64(0x9E3779B97F4A7C15)
+    z = (z ^ (z >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+    z = (z ^ (z >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    return z ^ (z >> np.uint64(31))
 
 
 @dataclass(frozen=True)
@@ -110,38 +162,74 @@ class Scaler:
         return Scaler(Scaling(zero(inputs), one(inputs), zero(targets), one(targets)), {})
 
     @staticmethod
-    @np.errstate(over="ignore", invalid="ignore")  # numbers too great are an error of their own
     def fit(
         values: Mapping[str, tuple[Array, Array]],
         columns: Columns,
         kind: str = "per_key",
+        scaling: str = "standard",
         *,
         targets: bool = True,
     ) -> "Scaler":
-        """Standard scaling to mean 0 and standard deviation 1.
-
-        A target that is an input too is scaled as that input.
+        """The scaler of values.
 
         Args:
             values: For each key its inputs (n, inputs) and targets (n, targets).
             columns: Their names.
             kind: One of `SCALERS`.
+            scaling: One of `SCALINGS`.
+            targets: Whether targets are scaled too; if not, they stay as they are.
+
+        Raises:
+            TrainingError: Numbers so great that their variance is not finite.
+        """
+        sample = scaling == "robust"
+        with np.errstate(over="ignore", invalid="ignore"):  # too great is an error of its own
+            statistics = {
+                key: (
+                    Statistics.of(inputs, place_of_key(key), sample=sample),
+                    Statistics.of(of_targets, place_of_key(key), sample=sample),
+                )
+                for key, (inputs, of_targets) in values.items()
+            }
+        return Scaler.of_statistics(statistics, columns, kind, scaling, targets=targets)
+
+    @staticmethod
+    @np.errstate(over="ignore", invalid="ignore")  # numbers too great are an error of their own
+    def of_statistics(
+        statistics: Mapping[str, tuple[Statistics, Statistics]],
+        columns: Columns,
+        kind: str = "per_key",
+        scaling: str = "standard",
+        *,
+        targets: bool = True,
+    ) -> "Scaler":
+        """The scaler of values whose statistics are known.
+
+        A target that is an input too is scaled as that input.
+
+        Args:
+            statistics: For each key those of its inputs and of its targets.
+            columns: Their names.
+            kind: One of `SCALERS`.
+            scaling: One of `SCALINGS`.
             targets: Whether targets are scaled too; if not, they stay as they are.
 
         Raises:
             TrainingError: Numbers so great that their variance is not finite.
         """
         check_choice("scaler", kind, SCALERS)
+        check_choice("scaling", scaling, SCALINGS)
         if kind == "none":
             return Scaler.identity(len(columns.inputs), columns.target_size)
-        total: tuple[_Sums, _Sums] | None = None
         keys = {}
-        for key in sorted(values):
-            sums = _Sums.of(values[key][0]), _Sums.of(values[key][1])
-            keys[key] = _scaling(key, *sums, columns, targets)
-            total = sums if total is None else (total[0].merge(sums[0]), total[1].merge(sums[1]))
-        assert total is not None, "fit is called with at least one key"
-        return Scaler(_scaling("all", *total, columns, targets), keys if kind == "per_key" else {})
+        total: tuple[Statistics, Statistics] | None = None
+        for key in sorted(statistics):
+            each = statistics[key]
+            keys[key] = _scaling(key, *each, columns, scaling, targets)
+            total = each if total is None else (total[0].merge(each[0]), total[1].merge(each[1]))
+        assert total is not None, "there is at least one key"
+        default = _scaling("all", *total, columns, scaling, targets)
+        return Scaler(default, keys if kind == "per_key" else {})
 
     def to_json(self) -> dict[str, Any]:
         """The scaler as JSON values, exact."""
@@ -165,21 +253,48 @@ class Scaler:
         return Scaler(scaling(values["default"]), keys)
 
 
+def place_of_key(key: str) -> int:
+    """64 bits of a hash of a key."""
+    return int.from_bytes(hashlib.sha256(key.encode()).digest()[:8], "little")
+
+
 def _scaling(
-    key: str, inputs: _Sums, targets: _Sums, columns: Columns, scale_targets: bool
+    key: str,
+    inputs: Statistics,
+    targets: Statistics,
+    columns: Columns,
+    scaling: str,
+    scale_targets: bool,
 ) -> Scaling:
-    input_stats, target_stats = inputs.center_and_scale(), targets.center_and_scale()
-    for names, stats in ((columns.inputs, input_stats), (columns.target_names, target_stats)):
-        beyond = ~(np.isfinite(stats[0]) & np.isfinite(stats[1]))
-        if beyond.any():
-            raise TrainingError(
-                f"the numbers of {names[int(beyond.argmax())]!r} of key {key!r} are too great to "
-                "be scaled: is there a mark for missing values among them?"
-            )
+    of_inputs, of_targets = (
+        _center_and_scale(key, names, statistics, scaling)
+        for names, statistics in ((columns.inputs, inputs), (columns.target_names, targets))
+    )
     if not scale_targets:
-        return Scaling(*input_stats, *map(np.full_like, target_stats, (0.0, 1.0)))
+        return Scaling(*of_inputs, *map(np.full_like, of_targets, (0.0, 1.0)))
     for i, name in enumerate(columns.targets):
         if name in columns.inputs:
-            for of_targets, of_inputs in zip(target_stats, input_stats, strict=True):
-                of_targets[i] = of_inputs[columns.inputs.index(name)]
-    return Scaling(*input_stats, *target_stats)
+            for target, value in zip(of_targets, of_inputs, strict=True):
+                target[i] = value[columns.inputs.index(name)]
+    return Scaling(*of_inputs, *of_targets)
+
+
+def _center_and_scale(
+    key: str, names: Sequence[str], statistics: Statistics, scaling: str
+) -> tuple[Array, Array]:
+    """What is subtracted, and what is divided by: 1 for a column that never changes.
+
+    Where half of the values are one, the quartiles may be too: then the deviation is the scale.
+    """
+    center, deviation = statistics.standard()
+    beyond = ~(np.isfinite(center) & np.isfinite(deviation))
+    if beyond.any():
+        raise TrainingError(
+            f"the numbers of {names[int(beyond.argmax())]!r} of key {key!r} are too great to be "
+            "scaled: is there a mark for missing values among them?"
+        )
+    constant = deviation <= 1e-12 * np.abs(center)
+    if scaling != "standard":
+        center, scale = getattr(statistics, scaling)()
+        deviation = np.where(scale > 0, scale, deviation)
+    return np.array(center), np.where(constant, 1.0, deviation)

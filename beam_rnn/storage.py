@@ -1,16 +1,18 @@
-"""Models on any filesystem that Beam knows."""
+"""Models and checkpoints on any filesystem that Beam knows."""
 
 import uuid
+from pathlib import Path
 
 from apache_beam.io.filesystem import CompressionTypes
 from apache_beam.io.filesystems import FileSystems
 
-from beam_rnn import weights
+from beam_rnn import checkpoints, weights
+from beam_rnn.errors import NotWeightsError
 from beam_rnn.model import Model
 
 
 def read_model(path: str) -> Model:
-    """Read a weights file; a local one through a memory map.
+    """Read a weights file, a local one through a memory map; of a checkpoint, its best model.
 
     Args:
         path: A path that Beam understands: local, gs://, s3:// and so on.
@@ -19,10 +21,15 @@ def read_model(path: str) -> Model:
         WeightsError: The file is cut, altered, foreign, or of a newer version.
         OSError: There is no such file.
     """
-    if FileSystems.get_scheme(path) is None:
-        return weights.load(path)
-    with FileSystems.open(path, compression_type=CompressionTypes.UNCOMPRESSED) as file:
-        return weights.from_buffer(file.read(), path)
+    try:
+        if FileSystems.get_scheme(path) is None:
+            return weights.load(path)
+        return weights.from_buffer(read_bytes(path), path)
+    except NotWeightsError:
+        data = read_bytes(path)
+        if not checkpoints.is_checkpoint(data):
+            raise
+        return checkpoints.from_bytes(data, path).model
 
 
 def write_model(model: Model, path: str) -> None:
@@ -34,8 +41,40 @@ def write_model(model: Model, path: str) -> None:
     """
     if FileSystems.get_scheme(path) is None:
         weights.save(model, path)
-        return
+    else:
+        write_bytes(weights.to_bytes(model), path)
+
+
+def newest(pattern: str) -> str:
+    """The last by name of the files of a pattern.
+
+    Raises:
+        FileNotFoundError: There is none.
+    """
+    paths = [match.path for match in FileSystems.match([pattern])[0].metadata_list]
+    if not paths:
+        raise FileNotFoundError(f"there is no file {pattern!r}")
+    return max(paths)
+
+
+def read_bytes(path: str) -> bytes:
+    """All bytes of a file."""
+    with FileSystems.open(path, compression_type=CompressionTypes.UNCOMPRESSED) as file:
+        return file.read()
+
+
+def write_bytes(data: bytes, path: str) -> None:
+    """Write a file: to a temporary name beside it, then renamed.
+
+    Folders on this machine that are not there are made; one that is there is replaced.
+    """
+    local = FileSystems.get_scheme(path) is None
     temporary = f"{path}.{uuid.uuid4().hex}"
+    if local:
+        Path(path).parent.mkdir(parents=True, exist_ok=True)
+        Path(temporary).write_bytes(data)
+        Path(temporary).replace(path)
+        return
     with FileSystems.create(temporary, compression_type=CompressionTypes.UNCOMPRESSED) as file:
-        file.write(weights.to_bytes(model))
+        file.write(data)
     FileSystems.rename([temporary], [path])

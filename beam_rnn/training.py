@@ -1,44 +1,316 @@
-"""The Beam side of training."""
+"""The Beam side of training: what each worker does, with sequences, facts, shards and rounds.
+
+Facts about all sequences make one plan; by it each sequence is scaled and goes to its shard. The
+shards of a round learn where they are. What a runner gives a worker in one group is read one by
+one, into a file of that worker: a worker holds a batch, not its shard.
+"""
 
 import logging
 import time
 from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from typing import Any
 
 import apache_beam as beam
+from apache_beam.pvalue import TaggedOutput
 
+from beam_rnn import checkpoints
 from beam_rnn.batches import Sequence
-from beam_rnn.errors import WeightsError
-from beam_rnn.fit import Epoch, Training, fit
+from beam_rnn.dataset import (
+    Facts,
+    KeyFacts,
+    Plan,
+    examples_of,
+    facts_of,
+    key_facts,
+    plan_of,
+    shard_of,
+)
+from beam_rnn.errors import DivergenceError, WeightsError
+from beam_rnn.examples import Examples
+from beam_rnn.fit import Epoch, epoch_of, first_divergence, run_rounds, stop
 from beam_rnn.model import Model
 from beam_rnn.network import Network
-from beam_rnn.storage import write_model
+from beam_rnn.rounds import (
+    Local,
+    Standing,
+    after,
+    average,
+    begin,
+    judge,
+    learn_locally,
+    model_of,
+)
+from beam_rnn.settings import Rounds, Training
+from beam_rnn.storage import newest, read_bytes, read_model, write_bytes, write_model
+from beam_rnn.validation import NoSplit, Split, SplitByTime, split_time
 
 logger = logging.getLogger(__name__)
 
 PROGRESS_SECONDS = 2.0
-"""How long training is silent at the most, unless an epoch takes longer."""
+"""How long training is silent at the most, unless a round takes longer."""
+HELD_BACK = "held_back"
+"""The output of what is judged by."""
 
 
-class TrainModel(beam.DoFn):
-    """Trains one model on one worker, and says how far it is in the log."""
+@dataclass(frozen=True)
+class Task:
+    """What is to be trained, and how: the same for all stages.
 
-    def __init__(self, network: Network, training: Training):
-        self._network = network
-        self._training = training
+    Args:
+        network: What to train.
+        training: How.
+        rounds: In what rounds.
+        checkpoints: What the names of checkpoints begin with; None for none.
+        resume: The checkpoint to go on from, or a pattern; None for none.
+        start: The weights file to start from, or a pattern; None for none.
+    """
 
-    def process(self, element: list[Sequence]) -> Iterator[Model]:
-        """All sequences in, one model out."""
-        model = fit(self._network, element, self._training, Progress())
-        logger.info(
-            "trained %s on %d records of %d keys: loss %.4f, kernel %s, digest %s",
-            self._network.cell,
-            model.training["records"],
-            len(model.training["until"]),
-            model.training["loss_curve"][-1],
-            model.kernel,
-            model.digest[:12],
-        )
-        yield model
+    network: Network
+    training: Training
+    rounds: Rounds
+    checkpoints: str | None = None
+    resume: str | None = None
+    start: str | None = None
+
+    def begin(self, plan: Plan) -> Standing:
+        """Before the first round, or where a checkpoint stands."""
+        if self.resume is not None:
+            path = newest(self.resume)
+            checkpoint = checkpoints.from_bytes(read_bytes(path), path)
+            logger.info("resuming after round %d of %s", checkpoint.standing.rounds, path)
+            return checkpoints.check_goes_on(checkpoint, plan, self.training, self.rounds, path)
+        start = None if self.start is None else read_model(newest(self.start))
+        return begin(plan, self.training, self.rounds, start)
+
+    def path(self, round_: int) -> str:
+        """That of the checkpoint after a round."""
+        return f"{self.checkpoints}-{round_:05d}.arrow"
+
+    def keep(self, standing: Standing, plan: Plan) -> None:
+        """Write a checkpoint after a round, if that is wanted."""
+        if self.checkpoints is not None:
+            data = checkpoints.to_bytes(standing, plan, self.training, self.rounds)
+            write_bytes(data, self.path(standing.rounds))
+
+    def stop(self, standing: Standing, error: DivergenceError, plan: Plan) -> Standing:
+        """The end of a training that diverged."""
+        if self.checkpoints is not None and standing.rounds:
+            kept = f"{error.place}; the last good weights are in {self.path(standing.rounds)!r}"
+            error = DivergenceError(error.reason, error.row, error.step, kept)
+        logger.error("%s", error)
+        return stop(standing, error, plan, self.training, self.rounds)
+
+
+def split_at(pair: tuple[str, Iterable[Any]], fraction: float) -> tuple[str, int]:
+    """When the part of a key that is held back begins, from the times of its sequences."""
+    key, times = pair
+    return key, split_time(times, fraction)
+
+
+def split_from(pairs: list[tuple[str, int]]) -> Split:
+    """The split of all keys."""
+    return SplitByTime(dict(pairs))
+
+
+def no_split(_: Any) -> Split:
+    """Nothing is held back."""
+    return NoSplit()
+
+
+class Survey(beam.DoFn):
+    """The facts of each sequence."""
+
+    def __init__(self, task: Task):
+        self._task = task
+
+    def process(self, element: Sequence, split: Split) -> Iterator[tuple[str, Facts]]:
+        """A sequence in; its key and its facts out."""
+        if len(element.times):
+            yield element.key, facts_of(element, split, self._task.network, self._task.training)
+
+
+def facts_of_key(pair: tuple[str, Iterable[Facts]]) -> KeyFacts:
+    """The facts of all sequences of a key."""
+    return key_facts(pair[1])
+
+
+class MakePlan(beam.DoFn):
+    """The plan, from the facts of all keys."""
+
+    def __init__(self, task: Task):
+        self._task = task
+
+    def process(self, element: list[KeyFacts]) -> Iterator[Plan]:
+        """The facts of all keys in, the plan out."""
+        yield plan_of(element, self._task.network, self._task.training)
+
+
+class DealOut(beam.DoFn):
+    """Brings each sequence, as the network sees it, to its shard."""
+
+    def __init__(self, task: Task):
+        self._task = task
+
+    def process(self, element: Sequence, split: Split, plan: Plan) -> Iterator[Any]:
+        """A sequence in; its shard and its bytes out, held back or not."""
+        if not len(element.times):
+            return
+        shards = self._task.rounds.shards
+        for held_back, place, data in examples_of(element, split, plan, self._task.training):
+            places = plan.held_back_places if held_back else plan.learned_places
+            pair = shard_of(place, places, shards), data
+            yield TaggedOutput(HELD_BACK, pair) if held_back else pair
+
+
+class Begin(beam.DoFn):
+    """Before the first round."""
+
+    def __init__(self, task: Task):
+        self._task = task
+
+    def process(self, element: Plan) -> Iterator[Standing]:
+        """The plan in; where the training begins out."""
+        yield self._task.begin(element)
+
+
+class LearnLocally(beam.DoFn):
+    """A round of one shard."""
+
+    def __init__(self, task: Task, number: int):
+        self._task = task
+        self._number = number
+
+    def process(
+        self, element: tuple[int, Iterable[bytes]], plan: Plan, standing: Standing
+    ) -> Iterator[Local]:
+        """A shard in; what it learned out."""
+        shard, encoded = element
+        if not standing.over and standing.rounds == self._number - 1:
+            examples = Examples(encoded, on_disk=True)
+            training, rounds = self._task.training, self._task.rounds
+            yield learn_locally(standing, shard, examples, plan, training, rounds)
+
+
+class Average(beam.DoFn):
+    """The parameters after a round, from what the shards learned."""
+
+    def __init__(self, task: Task):
+        self._task = task
+
+    def process(self, element: Standing, plan: Plan, learned: Iterable[Local]) -> Iterator[Any]:
+        """Where the training stood in; where it stands out, and what to say of the round."""
+        locals_ = list(learned)
+        if not locals_:  # the round is not needed, or was done before
+            yield element, None
+            return
+        diverged = first_divergence(locals_)
+        if diverged is not None:
+            yield self._task.stop(element, diverged, plan), None
+            return
+        training, rounds = self._task.training, self._task.rounds
+        standing = average(element, locals_, rounds)
+        yield standing, epoch_of(standing, locals_, training, rounds)
+
+
+class Judge(beam.DoFn):
+    """The loss of what a shard holds back."""
+
+    def __init__(self, task: Task):
+        self._task = task
+
+    def process(
+        self, element: tuple[int, Iterable[bytes]], plan: Plan, averaged: tuple[Standing, Any]
+    ) -> Iterator[tuple[int, tuple[float, float]]]:
+        """A shard in; its number, and its loss, out."""
+        shard, encoded = element
+        standing, epoch = averaged
+        if epoch is not None:
+            examples = Examples(encoded, on_disk=True)
+            yield shard, judge(standing.parameters, examples, plan, self._task.training)
+
+
+class AfterRound(beam.DoFn):
+    """Whether a round was the best, and whether to go on; its checkpoint, and a line in the log."""
+
+    def __init__(self, task: Task):
+        self._task = task
+
+    def process(
+        self,
+        element: tuple[Standing, Epoch | None],
+        plan: Plan,
+        losses: Iterable[tuple[int, tuple[float, float]]] = (),
+    ) -> Iterator[Standing]:
+        """Where the training stands after `Average`, and after all."""
+        standing, epoch = element
+        if epoch is None:
+            yield standing
+            return
+        validation = [loss for _, loss in sorted(losses)]
+        standing = after(standing, validation or None, self._task.training, self._task.rounds)
+        self._task.keep(standing, plan)
+        last = standing.validation_curve[-1] if validation else None
+        say(epoch._replace(validation_loss=last))
+        yield standing
+
+
+class MakeModel(beam.DoFn):
+    """The model of a training that is over."""
+
+    def __init__(self, task: Task):
+        self._task = task
+
+    def process(self, element: Standing, plan: Plan) -> Iterator[Model]:
+        """Where the training ended in, the model out."""
+        yield trained(self._task, element, plan)
+
+
+class TrainAlone(beam.DoFn):
+    """All rounds on one worker, for one shard."""
+
+    def __init__(self, task: Task):
+        self._task = task
+
+    def process(
+        self,
+        element: tuple[int, Iterable[bytes]],
+        plan: Plan,
+        held_back: Iterable[tuple[int, bytes]],
+    ) -> Iterator[Model]:
+        """The one shard in, and what is held back; the model out."""
+        task = self._task
+        progress = Progress()
+
+        def done(standing: Standing, locals_: Any) -> None:
+            task.keep(standing, plan)
+            progress(epoch_of(standing, locals_, task.training, task.rounds))
+
+        learned = {0: Examples(element[1], on_disk=True)}
+        judged_by = {0: Examples((data for _, data in held_back), on_disk=True)}
+
+        def diverged(standing: Standing, error: DivergenceError) -> Standing:
+            return task.stop(standing, error, plan)
+
+        standing = task.begin(plan)
+        training, rounds = task.training, task.rounds
+        standing = run_rounds(standing, learned, judged_by, plan, training, rounds, done, diverged)
+        yield trained(task, standing, plan)
+
+
+def trained(task: Task, standing: Standing, plan: Plan) -> Model:
+    """The model, and a line in the log."""
+    model = model_of(standing, plan, task.training, task.rounds)
+    logger.info(
+        "trained %s on %d records of %d keys: loss %.4f, kernel %s, digest %s",
+        task.network.cell,
+        model.training["records"],
+        len(model.training["until"]),
+        model.training["loss_curve"][-1] if model.training["loss_curve"] else float("nan"),
+        model.kernel,
+        model.digest[:12],
+    )
+    return model
 
 
 class Progress:
@@ -53,14 +325,19 @@ class Progress:
         if now - self._said < PROGRESS_SECONDS and epoch.epoch != epoch.epochs:
             return
         self._said = now
-        logger.info(
-            "epoch %d/%d  loss %.4f%s  %s records/s",
-            epoch.epoch,
-            epoch.epochs,
-            epoch.loss,
-            "" if epoch.validation_loss is None else f"  validation {epoch.validation_loss:.4f}",
-            f"{epoch.records_per_second:,.0f}",
-        )
+        say(epoch)
+
+
+def say(epoch: Epoch) -> None:
+    """One line in the log."""
+    logger.info(
+        "epoch %d/%d  loss %.4f%s  %s records/s",
+        epoch.epoch,
+        epoch.epochs,
+        epoch.loss,
+        "" if epoch.validation_loss is None else f"  validation {epoch.validation_loss:.4f}",
+        f"{epoch.records_per_second:,.0f}",
+    )
 
 
 class WriteWeights(beam.DoFn):

@@ -157,7 +157,7 @@ def ours(model: Model, what: str, batch: int) -> Call:
 
     def call() -> object:
         nonlocal learner
-        learner, losses = learn(
+        learner, losses, _ = learn(
             model.network,
             learner,
             held,

@@ -153,7 +153,7 @@ def test_many_to_one_learns_from_the_last_step_alone():
 )
 def test_targets_that_a_loss_cannot_compare_with_are_an_error(network, sequence, message):
     with pytest.raises(TrainingError, match=message):
-        prepare(network, [sequence])
+        prepare(network, [sequence], Training())
 
 
 @pytest.mark.parametrize(
@@ -168,14 +168,14 @@ def test_targets_that_a_loss_cannot_compare_with_are_an_error(network, sequence,
 def test_a_network_that_does_not_fit_the_columns_is_an_error(network, columns, message):
     sequence = of_values(columns, [0.0], [[1.0, 0.0][: columns.target_size]])
     with pytest.raises(ConfigurationError, match=message):
-        prepare(network, [sequence])
+        prepare(network, [sequence], Training())
 
 
 def test_a_class_without_a_weight_is_an_error():
     with pytest.raises(TrainingError, match=r"say nothing of high of key 'a'"):
-        prepare(SOFTMAX, [of_values(LABELS, [0.0], [[1, 0]])], class_weights={"low": 1})
+        prepare(SOFTMAX, [of_values(LABELS, [0.0], [[1, 0]])], Training(class_weights={"low": 1}))
     with pytest.raises(TrainingError, match=r"say nothing of 0.5 of key 'a'"):
-        prepare(Network(), [of_values(FLAG, [0.0], [0.5])], class_weights={0: 1, 1: 1})
+        prepare(Network(), [of_values(FLAG, [0.0], [0.5])], Training(class_weights={0: 1, 1: 1}))
 
 
 def test_weights_of_zero_everywhere_are_an_error():

@@ -95,7 +95,7 @@ def test_the_mask_is_the_same_in_every_window_of_a_sequence():
 
     def losses(bptt):
         optimizer = Sgd(0.0)
-        _, windows = learn(
+        _, windows, _ = learn(
             network,
             Learner(parameters, optimizer.init(parameters)),
             batch,

@@ -139,7 +139,7 @@ def test_five_updates(case, run, optimizer):
     learner = Learner(case.parameters, optimizer.init(case.parameters))
     losses = []
     for _ in range(5):
-        learner, windows = learn(
+        learner, windows, _ = learn(
             case.network,
             learner,
             case.batch(ragged=True),
@@ -157,7 +157,7 @@ def test_five_updates(case, run, optimizer):
 @pytest.mark.parametrize("name", [name for name in CASES if not name.endswith("-bi")])
 def test_truncated_bptt_carries_the_state_and_cuts_its_gradient(case):
     optimizer = Sgd(0.1)
-    learner, windows = learn(
+    learner, windows, _ = learn(
         case.network,
         Learner(case.parameters, optimizer.init(case.parameters)),
         case.batch(ragged=False),

@@ -29,14 +29,18 @@ ORDER = [
     "optimizers",
     "scaler",
     "batches",
+    "examples",
     "bptt",
+    "settings",
     "validation",
     "dataset",
     "model",
+    "rounds",
     "fit",
     "horizon",
     "sweep",
     "weights",
+    "checkpoints",
     "interop.chain",
     "interop.pytorch",
     "interop.keras",
@@ -79,7 +83,7 @@ ORDER = [
 ]
 """A module imports only what stands before it."""
 BEAM_FROM = "records"
-ARROW = {"weights", "moving", "arrow", "shards.emission"}
+ARROW = {"weights", "checkpoints", "moving", "arrow", "shards.emission"}
 
 
 def imports(path):

@@ -1,44 +1,197 @@
 """Sequences into a model."""
 
+import os
+from functools import partial
+from typing import Any
+
 import apache_beam as beam
 from apache_beam import PCollection
+from apache_beam.pvalue import AsIter, AsSingleton
 from apache_beam.transforms.window import GlobalWindows
 
 from beam_rnn.batches import Sequence
-from beam_rnn.fit import Training
+from beam_rnn.dataset import Facts, KeyFacts, Plan
 from beam_rnn.model import Model
 from beam_rnn.network import Network
 from beam_rnn.objective import loss_name
-from beam_rnn.training import TrainModel
-from beam_rnn.transforms.arguments import check_type
+from beam_rnn.optimizers import Optimizer
+from beam_rnn.rounds import Local, Standing
+from beam_rnn.settings import Rounds, Training
+from beam_rnn.training import (
+    HELD_BACK,
+    AfterRound,
+    Average,
+    Begin,
+    DealOut,
+    Judge,
+    LearnLocally,
+    MakeModel,
+    MakePlan,
+    Survey,
+    Task,
+    TrainAlone,
+    facts_of_key,
+    no_split,
+    split_at,
+    split_from,
+)
+from beam_rnn.transforms.arguments import check_type, path_of
+from beam_rnn.validation import Split, end_of, split_by_end
 
 
 class Train(beam.PTransform):
     """Learns a model from sequences, by back-propagation through time.
 
-    All sequences go to one worker, which runs every epoch: exact mini-batch BPTT, for a
-    history that fits one worker. How far it is goes to the log of `beam_rnn.training`.
+    With shards=1 one worker runs every epoch: exact mini-batch BPTT. With more, the sequences are
+    dealt out to shards, which learn at the same time, each on a worker. After each round their
+    parameters are averaged, and all shards go on from there. The same sequences, seed and number of
+    shards give the same weights, bit for bit, on one worker or many, on every runner.
+
+    A worker holds one batch in memory: its sequences are in a file of its own. How far the training
+    is goes to the log of `beam_rnn.training`.
 
     Args:
         network: What to train.
         training: How to train; `Training()` if left out.
+        shards: How many workers can learn at the same time.
+        rounds: How many rounds; as many as give the epochs of `training` if left out.
+        local_epochs: How often a shard passes over its sequences in a round.
+        outer: What takes the averaged change of a round as a gradient, such as
+            `Sgd(0.7, momentum=0.9, nesterov=True)`; None for the average itself.
+        checkpoints: After each round, write all that the training needs to go on to
+            `<checkpoints>-<round>.arrow`, on any filesystem that Beam knows; None for none.
+        resume: A checkpoint to go on from, or a pattern of which the last by name counts. The
+            result has the bits of a training that was never interrupted.
+        start: A weights file whose parameters to start from, or a pattern of which the last by
+            name counts; None for parameters that the seed gives.
 
     Raises:
-        ConfigurationError: An argument of another type, or a loss that does not fit the
-            network's output function.
+        ConfigurationError: An argument of another type or outside its range, or a loss that does
+            not fit the network's output function.
     """
 
-    def __init__(self, network: Network, training: Training | None = None):
+    def __init__(
+        self,
+        network: Network,
+        training: Training | None = None,
+        *,
+        shards: int = 1,
+        rounds: int | None = None,
+        local_epochs: int = 1,
+        outer: Optimizer | None = None,
+        checkpoints: str | os.PathLike[str] | None = None,
+        resume: str | os.PathLike[str] | None = None,
+        start: str | os.PathLike[str] | None = None,
+    ):
         super().__init__()
         training = training or Training()
         check_type("network", network, Network)
         check_type("training", training, Training)
         loss_name(network, training.loss)  # that they go together
-        self._fn = TrainModel(network, training)
+        self._task = Task(
+            network,
+            training,
+            Rounds(shards, rounds, local_epochs, outer),
+            *(
+                None if path is None else path_of(name, path)
+                for name, path in (
+                    ("checkpoints", checkpoints),
+                    ("resume", resume),
+                    ("start", start),
+                )
+            ),
+        )
 
     def expand(self, pcoll: PCollection[Sequence]) -> PCollection[Model]:
-        """Bring all sequences to one worker and fit."""
-        gather = beam.CombineGlobally(beam.combiners.ToListCombineFn())
-        if not isinstance(pcoll.windowing.windowfn, GlobalWindows):
-            gather = gather.without_defaults()  # an empty window has no model
-        return pcoll | "Gather" >> gather | "Fit" >> beam.ParDo(self._fn).with_output_types(Model)
+        """Plan, deal out, and train in rounds."""
+        task = self._task
+        split = AsSingleton(self._split(pcoll))
+        facts = (
+            pcoll
+            | "Survey" >> beam.ParDo(Survey(task), split).with_output_types(tuple[str, Facts])
+            | "FactsByKey" >> beam.GroupByKey()
+            | "FactsOfKey" >> beam.Map(facts_of_key).with_output_types(KeyFacts)
+        )
+        planned = (
+            facts
+            | "GatherFacts" >> _gathered(pcoll)
+            | "Plan" >> beam.ParDo(MakePlan(task)).with_output_types(Plan)
+        )
+        plan = AsSingleton(planned)
+        dealt = pcoll | "DealOut" >> beam.ParDo(DealOut(task), split, plan).with_output_types(
+            tuple[int, bytes], **{HELD_BACK: tuple[int, bytes]}
+        ).with_outputs(HELD_BACK, main="learned")
+        learned, held_back = dealt.learned, dealt[HELD_BACK]
+        if task.rounds.shards == 1:
+            alone = beam.ParDo(TrainAlone(task), plan, AsIter(held_back))
+            return learned | "Shard" >> beam.GroupByKey() | "Fit" >> alone.with_output_types(Model)
+        standing = planned | "Begin" >> beam.ParDo(Begin(task)).with_output_types(Standing)
+        for number in range(1, task.rounds.rounds_of(task.training) + 1):
+            standing = (standing, learned, held_back, planned) | f"Round {number}" >> _Round(
+                task, number
+            )
+        model = beam.ParDo(MakeModel(task), plan)
+        return standing | "Model" >> model.with_output_types(Model)
+
+    def _split(self, pcoll: PCollection[Sequence]) -> PCollection[Split]:
+        """Where the part that is held back begins."""
+        training = self._task.training
+        if not training.validation:
+            nothing = pcoll | "None" >> beam.FlatMap(lambda _: ())
+            return nothing | "NoSplit" >> _gathered(pcoll) | "Split" >> beam.Map(no_split)
+        some = pcoll | "Steps" >> beam.Filter(lambda sequence: len(sequence.times) > 0)
+        if self._task.network.output_steps == "last":
+            split = partial(split_by_end, fraction=training.validation)
+            ends = some | "Ends" >> beam.Map(end_of)
+            return ends | "GatherEnds" >> _gathered(pcoll) | "Split" >> beam.Map(split)
+        return (
+            some
+            | "Times" >> beam.Map(lambda sequence: (sequence.key, sequence.times))
+            | "TimesByKey" >> beam.GroupByKey()
+            | "SplitTime" >> beam.Map(split_at, training.validation)
+            | "GatherTimes" >> _gathered(pcoll)
+            | "Split" >> beam.Map(split_from)
+        )
+
+
+class _Round(beam.PTransform):
+    """One round: every shard learns, then the parameters are averaged and judged."""
+
+    def __init__(self, task: Task, number: int):
+        super().__init__()
+        self._task = task
+        self._number = number
+
+    def expand(
+        self,
+        pcolls: tuple[PCollection[Any], ...],
+    ) -> PCollection[Standing]:
+        """Where the training stands, what is learned from and judged by, and the plan."""
+        task = self._task
+        standing, learned, held_back, planned = pcolls
+        plan = AsSingleton(planned)
+        learn = beam.ParDo(LearnLocally(task, self._number), plan, AsSingleton(standing))
+        locals_ = (
+            learned | "Shards" >> beam.GroupByKey() | "Learn" >> learn.with_output_types(Local)
+        )
+        average = beam.ParDo(Average(task), plan, AsIter(locals_))
+        averaged = standing | "Average" >> average.with_output_types(tuple[Standing, Any])
+        losses = []
+        if task.training.validation:
+            judge = beam.ParDo(Judge(task), plan, AsSingleton(averaged))
+            judged = (
+                held_back
+                | "HeldBack" >> beam.GroupByKey()
+                | "Judge" >> judge.with_output_types(tuple[int, Any])
+            )
+            losses = [AsIter(judged)]
+        done = beam.ParDo(AfterRound(task), plan, *losses)
+        return averaged | "After" >> done.with_output_types(Standing)
+
+
+def _gathered(pcoll: PCollection[Any]) -> beam.PTransform:
+    """All elements as one list: of a window, if there are some; of the whole, even if none are."""
+    gather = beam.CombineGlobally(beam.combiners.ToListCombineFn())
+    return (
+        gather if isinstance(pcoll.windowing.windowfn, GlobalWindows) else gather.without_defaults()
+    )

@@ -1,0 +1,141 @@
+"""Many examples, one of which is in memory at a time: in the order of their places.
+
+On their way between workers, and in the file of a worker, examples are bytes: a header, the key,
+then x and the targets as float32 and the weights as float64.
+"""
+
+import struct
+import tempfile
+from collections.abc import Iterable
+from itertools import groupby
+from typing import NamedTuple
+
+import numpy as np
+
+from beam_rnn.batches import Example
+from beam_rnn.cells import Array
+
+_HEADER = struct.Struct("<QIIIIIH")
+
+
+class Place(NamedTuple):
+    """Where an example stands among all: nothing that a runner does can change it."""
+
+    sequence: int  # 64 bits of a hash of the sequence
+    part: int  # 0 for the first part, or for a whole sequence
+
+
+class Header(NamedTuple):
+    """What is known of an example before it is read."""
+
+    place: Place
+    steps: int
+    key: str
+
+
+def encode_example(place: Place, key: str, example: Example) -> bytes:
+    """An example as bytes; numbers beyond float32 become infinite, which training refuses.
+
+    >>> example = Example(np.ones((3, 2)), np.zeros((3, 1)))
+    >>> decode_header(encode_example(Place(7, 0), "a", example))
+    Header(place=Place(sequence=7, part=0), steps=3, key='a')
+    """
+    steps, inputs = example.x.shape
+    horizons = 0 if example.weights is None else example.weights.shape[1]
+    name = key.encode()
+    header = _HEADER.pack(*place, steps, inputs, example.targets.shape[1], horizons, len(name))
+    with np.errstate(over="ignore"):
+        numbers = [example.x.astype("<f4"), example.targets.astype("<f4")]
+    if example.weights is not None:
+        numbers.append(example.weights.astype("<f8"))
+    return b"".join([header, name, *(array.tobytes() for array in numbers)])
+
+
+def decode_header(data: bytes) -> Header:
+    """What is known of an example."""
+    sequence, part, steps, _, _, _, size = _HEADER.unpack_from(data)
+    name = data[_HEADER.size : _HEADER.size + size]
+    return Header(Place(sequence, part), steps, bytes(name).decode())
+
+
+def decode_example(data: bytes) -> Example:
+    """The inverse of `encode_example`; the arrays are views of the bytes."""
+    _, _, steps, inputs, targets, horizons, size = _HEADER.unpack_from(data)
+    start = _HEADER.size + size
+    arrays: list[Array] = []
+    for width, dtype in ((inputs, "<f4"), (targets, "<f4"), (horizons, "<f8")):
+        array = np.frombuffer(data, dtype, steps * width, start)
+        arrays.append(array.reshape(steps, width))
+        start += array.nbytes
+    x, of_targets, weights = arrays
+    return Example(x, of_targets, weights if horizons else None)
+
+
+class Examples:
+    """Examples in the order of their places; the parts of a sequence together.
+
+        >>> example = Example(np.ones((3, 2)), np.zeros((3, 1)))
+        >>> examples = Examples([encode_example(Place(7, i), "a", example) for i in (1, 0)])
+        >>> len(examples), examples.parts(0), examples.lengths
+        (1, 2, [6])
+
+    Args:
+        encoded: The examples, in any order.
+        on_disk: Keep them in a file of this machine, which goes when they do, and read each when
+            it is wanted; else in memory.
+    """
+
+    def __init__(self, encoded: Iterable[bytes], *, on_disk: bool = False):
+        # Nobody else knows of the file: it goes with this object.
+        self._file = tempfile.TemporaryFile() if on_disk else None  # noqa: SIM115
+        self._kept: list[bytes] = []
+        headers = []
+        end = 0
+        for data in encoded:
+            headers.append((decode_header(data), end if on_disk else len(self._kept), len(data)))
+            end += len(data)
+            if self._file is None:
+                self._kept.append(data)
+            else:
+                self._file.write(data)
+        if self._file is not None:
+            self._file.flush()
+        headers.sort(key=lambda row: row[0].place)
+        # Equal places are equal sequences: each counts, as a sequence of its own.
+        runs = (list(run) for _, run in groupby(headers, key=lambda row: row[0].place.sequence))
+        self._sequences = [sequence for run in runs for sequence in _apart(run)]
+
+    def __len__(self) -> int:
+        return len(self._sequences)
+
+    @property
+    def lengths(self) -> list[int]:
+        """The number of steps of each sequence, its parts together."""
+        return [sum(header.steps for header, _, _ in parts) for parts in self._sequences]
+
+    @property
+    def steps(self) -> int:
+        """The number of steps of all."""
+        return sum(self.lengths)
+
+    def key(self, i: int) -> str:
+        """Whose sequence i is."""
+        return self._sequences[i][0][0].key
+
+    def parts(self, i: int) -> int:
+        """How many parts sequence i has: 1 if it is whole."""
+        return len(self._sequences[i])
+
+    def example(self, i: int, part: int = 0) -> Example:
+        """A part of sequence i."""
+        _, at, size = self._sequences[i][part]
+        if self._file is None:
+            return decode_example(self._kept[at])
+        self._file.seek(at)
+        return decode_example(self._file.read(size))
+
+
+def _apart(run: list[tuple[Header, int, int]]) -> list[list[tuple[Header, int, int]]]:
+    """The sequences among examples of one hash, in the order of their parts."""
+    copies = [list(same) for _, same in groupby(run, key=lambda row: row[0].place.part)]
+    return [[same[i] for same in copies if i < len(same)] for i in range(max(map(len, copies)))]

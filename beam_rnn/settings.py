@@ -1,0 +1,195 @@
+"""How a network is trained, and in what rounds."""
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+from beam_rnn.bptt import Bptt
+from beam_rnn.checks import check_choice, check_number, check_whole
+from beam_rnn.dropout import Dropout
+from beam_rnn.errors import ConfigurationError
+from beam_rnn.kernels import KERNELS
+from beam_rnn.network import Network
+from beam_rnn.objective import LOSS_NAMES, loss_name
+from beam_rnn.optimizers import Adam, Optimizer
+from beam_rnn.scaler import SCALERS, SCALINGS
+from beam_rnn.schedules import Plateau
+
+DIVERGENCE = ("error", "keep")
+"""What becomes of a training whose loss is no longer finite: an error, or the last good model."""
+
+
+@dataclass(frozen=True)
+class Training:
+    """How a network is trained.
+
+    Args:
+        bptt: Which steps the gradient passes through.
+        loss: "mse", "mae", "huber", "quantile", "gaussian_nll", "binary_cross_entropy" or
+            "cross_entropy", of scaled targets; None for the usual one of the network's output
+            function: "mse" for forecasts.
+        optimizer: How a gradient changes the parameters.
+        epochs: How often the training passes over all sequences.
+        batch_size: How many sequences stand side by side in a batch.
+        clip_norm: The greatest global norm of a gradient; None for no limit.
+        clip_value: The greatest size of each number of a gradient; None for no limit.
+        scaler: "per_key", "global" or "none": see `beam_rnn.scaler.SCALERS`. Targets are scaled
+            where the output function has their unit: "identity", "quantiles", "gaussian".
+        seed: Decides everything random: the same seed gives the same weights.
+        dropout: The probabilities with which units are left out.
+        class_weights: How much each class counts: of `Columns(classes=...)`, or each value of
+            the one target; None if all count alike.
+        validation: The share of the steps, the last of each key in time, that is not learned
+            from but judged by: see `beam_rnn.validation.SplitByTime`. The model with the least
+            loss on them is the result.
+        patience: Stop after so many epochs without a lower validation loss, or so many rounds
+            where there are rounds; None to run them all.
+        plateau: Lower the learning rate when the loss, that of the validation if there is one,
+            no longer falls.
+        kernel: What computes: "numpy", "fused" (needs the extra `fast`), or "auto", the fused
+            one where it can be had.
+        scaling: "standard", "min_max" or "robust": see `beam_rnn.scaler.SCALINGS`.
+        bucket: So many batches at a time are cut from sequences sorted by length, so that those
+            of a batch are about as long; 1 leaves it to chance.
+        on_divergence: "error" when the loss, or a parameter, is no longer finite; "keep" for
+            the model of the round before, or of the epoch before where there are no rounds.
+
+    Raises:
+        ConfigurationError: A value outside its range.
+    """
+
+    bptt: Bptt = field(default_factory=lambda: Bptt(steps=32))
+    loss: str | None = None
+    optimizer: Optimizer = field(default_factory=Adam)
+    epochs: int = 20
+    batch_size: int = 32
+    clip_norm: float | None = 1.0
+    clip_value: float | None = None
+    scaler: str = "per_key"
+    seed: int = 0
+    dropout: Dropout = field(default_factory=Dropout)
+    class_weights: Mapping[Any, float] | None = None
+    validation: float = 0.0
+    patience: int | None = None
+    plateau: Plateau | None = None
+    kernel: str = "auto"
+    scaling: str = "standard"
+    bucket: int = 1
+    on_divergence: str = "error"
+
+    def __post_init__(self) -> None:
+        if self.loss is not None:
+            check_choice("loss", self.loss, LOSS_NAMES)
+        choices = {
+            "scaler": SCALERS,
+            "scaling": SCALINGS,
+            "kernel": KERNELS,
+            "on_divergence": DIVERGENCE,
+        }
+        for name, of in choices.items():
+            check_choice(name, getattr(self, name), of)
+        for name, kind in (("bptt", Bptt), ("dropout", Dropout), ("plateau", Plateau)):
+            value = getattr(self, name)
+            if not isinstance(value, kind) and (name, value) != ("plateau", None):
+                raise ConfigurationError(f"{name} must be a {kind.__name__}, got {value!r}")
+        for name in ("epochs", "batch_size", "bucket"):
+            check_whole(name, getattr(self, name))
+        check_whole("seed", self.seed, least=0)
+        for name in ("clip_norm", "clip_value"):
+            limit = getattr(self, name)
+            if limit is not None and not (isinstance(limit, (int, float)) and limit > 0):
+                raise ConfigurationError(f"{name} must be above 0 or None, got {limit!r}")
+        check_optimizer("optimizer", self.optimizer)
+        for label, weight in (self.class_weights or {}).items():
+            check_number(f"class_weights[{label!r}]", weight)
+        self._check_validation()
+
+    def _check_validation(self) -> None:
+        check_number("validation", self.validation, below=1)
+        if self.patience is not None:
+            check_whole("patience", self.patience)
+        if self.patience is not None and self.validation == 0:
+            raise ConfigurationError(
+                f"patience={self.patience!r} waits for a lower validation loss: give a share to "
+                "validate on, such as validation=0.2"
+            )
+        if self.plateau is not None and not hasattr(self.optimizer, "learning_rate"):
+            raise ConfigurationError(f"plateau needs a learning_rate to lower in {self.optimizer}")
+
+    def settings(self, network: Network) -> dict[str, Any]:
+        """What trained a network, as JSON values."""
+        return {
+            **vars(self),
+            "loss": loss_name(network, self.loss),
+            "bptt": asdict(self.bptt),
+            "optimizer": repr(self.optimizer),
+            "dropout": asdict(self.dropout),
+            "class_weights": self.class_weights
+            and {str(label): weight for label, weight in self.class_weights.items()},
+            "plateau": self.plateau and asdict(self.plateau),
+        }
+
+
+def check_optimizer(name: str, optimizer: Any) -> None:
+    """That an argument is an optimiser.
+
+    Raises:
+        ConfigurationError: It is none.
+    """
+    if not all(callable(getattr(optimizer, method, None)) for method in ("init", "update")):
+        raise ConfigurationError(f"{name} must be one such as Adam(1e-3), got {optimizer!r}")
+
+
+@dataclass(frozen=True)
+class Rounds:
+    """How the work is shared out.
+
+    The sequences are dealt out to shards. In each round every shard trains from the same
+    parameters on its own sequences; then the parameters of the shards are averaged, each
+    counting as much as it learned from.
+
+        >>> Rounds(shards=8, rounds=5, local_epochs=2).epochs(Training())
+        10
+        >>> Rounds(shards=8).rounds_of(Training(epochs=20))
+        20
+
+    Args:
+        shards: How many there are.
+        rounds: How many rounds; None for as many as give the epochs of the `Training`.
+        local_epochs: How often a shard passes over its sequences in a round.
+        outer: What takes the averaged change as a gradient (the outer optimiser of DiLoCo,
+            Douillard 2023): `Sgd(0.7, momentum=0.9, nesterov=True)`; None for the average itself.
+
+    Raises:
+        ConfigurationError: A number below 1, or no optimiser.
+    """
+
+    shards: int = 1
+    rounds: int | None = None
+    local_epochs: int = 1
+    outer: Optimizer | None = None
+
+    def __post_init__(self) -> None:
+        check_whole("shards", self.shards)
+        check_whole("local_epochs", self.local_epochs)
+        if self.rounds is not None:
+            check_whole("rounds", self.rounds)
+        if self.outer is not None:
+            check_optimizer("outer", self.outer)
+
+    def rounds_of(self, training: Training) -> int:
+        """How many rounds there are."""
+        return self.rounds or max(1, training.epochs // self.local_epochs)
+
+    def epochs(self, training: Training) -> int:
+        """How often each sequence is passed over in all rounds."""
+        return self.rounds_of(training) * self.local_epochs
+
+    def settings(self, training: Training) -> dict[str, Any]:
+        """The same as JSON values."""
+        return {
+            "shards": self.shards,
+            "rounds": self.rounds_of(training),
+            "local_epochs": self.local_epochs,
+            "outer": None if self.outer is None else repr(self.outer),
+        }
