@@ -76,16 +76,17 @@ class Bptt:
             if start + steps >= length:
                 return
 
-    def weights(self, start: int, stop: int, lengths: Array) -> Array:
+    def weights(self, start: int, stop: int, lengths: Array, *, begins: bool = True) -> Array:
         """Which steps of a window have a loss: (stop - start, batch) of 0 and 1.
 
         With loss="last" that is the last step of the window for the sequences that fill it;
-        one that is shorter than `steps` as a whole has its loss on its own last step.
+        one that is shorter than `steps` as a whole has its loss on its own last step, if it
+        `begins` here and is no further part of a sequence.
         """
         time = np.arange(start, stop)[:, np.newaxis]
         if self.loss == "every":
             return (time < lengths).astype(float)
-        fills = (lengths >= stop) | (start == 0)
+        fills = (lengths >= stop) | (start == 0 and begins)
         return ((time == np.minimum(lengths, stop) - 1) & fills).astype(float)
 
 
@@ -191,7 +192,7 @@ def learn(
         masks = [mask.rows(n) for mask in masks]
         before = _rows(before, n)
         x = batch.x[start:stop, :n]
-        counts = bptt.weights(start, stop, batch.lengths[:n])
+        counts = bptt.weights(start, stop, batch.lengths[:n], begins=begins)
         targets, weights = judged(network, batch, start, stop, counts)
 
         running = left[:n].clip(0, stop - start)

@@ -63,30 +63,33 @@ class TrainingError(BeamRnnError):
     """Training cannot go on: nothing to learn from, or a loss that is not finite."""
 
 
+ADVICE = "lower the learning rate, clip the gradient, or look for huge values in the data"
+
+
 class DivergenceError(TrainingError):
     """The loss, or a parameter, is not finite.
 
     Args:
-        reason: What is not.
+        reason: What is not, and where.
         row: Which sequence of the batch began it; None if that cannot be told.
         step: At which step of the sequence.
-        place: Where in the training that is, if it is known.
 
     Attributes:
         model: The last good model, of the round before; None if it is not known here.
     """
 
-    def __init__(self, reason: str, row: int | None = None, step: int = 0, place: str = ""):
-        at = place or ("" if row is None else f" at step {step} of sequence {row} of a batch")
-        super().__init__(
-            f"{reason}{at}: lower the learning rate, clip the gradient, or look for huge values "
-            "in the data"
-        )
-        self.reason, self.row, self.step, self.place = reason, row, step, place
+    def __init__(self, reason: str, row: int | None = None, step: int = 0):
+        # Beam makes the error anew from its own message.
+        super().__init__(reason if ADVICE in reason else f"{reason}: {ADVICE}")
+        self.reason, self.row, self.step = reason, row, step
         self.model: object = None
 
-    def __reduce__(self) -> tuple[type["DivergenceError"], tuple[str, int | None, int, str]]:
-        return DivergenceError, (self.reason, self.row, self.step, self.place)
+    def __reduce__(self) -> tuple[type["DivergenceError"], tuple[str, int | None, int]]:
+        return DivergenceError, (self.reason, self.row, self.step)
+
+    def placed(self, place: str) -> "DivergenceError":
+        """The same error, that says more of where it was."""
+        return DivergenceError(self.reason + place, self.row, self.step)
 
 
 class CheckpointError(TrainingError):

@@ -129,8 +129,7 @@ def learn_locally(
         try:
             learner, loss = _epoch(standing, learner, shard, epoch, examples, plan, training)
         except DivergenceError as error:
-            at_round = f"{error.place} in epoch {epoch + 1}, round {standing.rounds + 1}"
-            diverged = DivergenceError(error.reason, error.row, error.step, at_round)
+            diverged = error.placed(f" in epoch {epoch + 1}, round {standing.rounds + 1}")
             break
         losses.append(loss)
     return Local(
@@ -227,7 +226,7 @@ def _batch(
             else:
                 key = examples.key(here[error.row])
                 place = f" at step {reached + error.step + 1} of a sequence of key {key!r}"
-            raise DivergenceError(error.reason, error.row, error.step, place) from error
+            raise error.placed(place) from error
         losses += of_part
         reached += len(batch.x)
     return learner, losses

@@ -1,13 +1,17 @@
 """Records of a key, in any Beam window, into sequences."""
 
+import hashlib
 from collections.abc import Iterable, Iterator
+from itertools import islice
+from typing import Any
 
 import apache_beam as beam
 import numpy as np
 from apache_beam.metrics import Metrics
 
-from beam_rnn.batches import Sequence
+from beam_rnn.batches import Part, Sequence
 from beam_rnn.columns import Columns
+from beam_rnn.sorting import sorted_on_disk
 from beam_rnn.state import decode_record, decode_records
 
 
@@ -43,28 +47,66 @@ def cut(
     ordered = sorted(set(records))
     ordered = ordered[: int(len(ordered) * fraction)]
     sequences: list[Sequence] = []
-    for piece in _pieces(ordered, idle_after):
-        sequences += cut_ordered(key, piece, columns, length, stride)
-    return sequences
-
-
-def _pieces(ordered: list[bytes], idle_after: int | None) -> Iterator[list[bytes]]:
-    """Records between which no sequence ends."""
     piece: list[bytes] = []
-    reached = 0
-    for data in ordered:
-        time, _, starts, ends, _ = decode_record(data)
-        idle = idle_after is not None and time - reached > idle_after
-        if piece and (starts or idle):
-            yield piece
+    for begins, data in _begins(ordered, idle_after):
+        if begins and piece:
+            sequences += cut_ordered(key, piece, columns, length, stride)
             piece = []
         piece.append(data)
-        reached = time
-        if ends:
-            yield piece
-            piece = []
-    if piece:
-        yield piece
+    return sequences + cut_ordered(key, piece, columns, length, stride)
+
+
+def cut_in_parts(
+    key: str,
+    records: Iterable[bytes],
+    columns: Columns,
+    parts_of: int,
+    fraction: float = 1.0,
+    idle_after: int | None = None,
+    window: int = 0,
+) -> Iterator[Sequence]:
+    """`cut` into whole sequences, each in parts, of which one is in memory at a time.
+
+    Args:
+        key: The key.
+        records: Its records, as for `cut`.
+        columns: What they hold.
+        parts_of: Steps a part; the last one may be shorter.
+        fraction: Take this first part of the records, in time.
+        idle_after: As for `cut`.
+        window: The end of the Beam window, which tells sequences that begin alike apart.
+    """
+    furthest = columns.horizons[-1]
+    sequence = number = 0
+    kept: list[bytes] = []  # records whose steps are in no part yet
+
+    def part(records: list[bytes]) -> Iterator[Sequence]:
+        for steps in cut_ordered(key, records, columns, None, None):
+            yield steps._replace(part=Part(sequence, number))
+
+    with sorted_on_disk(records) as (ordered, count):
+        for begins, data in _begins(islice(ordered, int(count * fraction)), idle_after):
+            if begins:
+                yield from part(kept)
+                kept, number = [], 0
+                first = hashlib.sha256(b"%s %d %s" % (key.encode(), window, data)).digest()
+                sequence = int.from_bytes(first[:8], "little")
+            kept.append(data)
+            if len(kept) == parts_of + furthest:
+                yield from part(kept)
+                kept = kept[parts_of:]
+                number += 1
+        yield from part(kept)
+
+
+def _begins(ordered: Iterable[bytes], idle_after: int | None) -> Iterator[tuple[bool, bytes]]:
+    """Each record, and whether a sequence begins with it."""
+    reached = None  # the time of the record before, if its sequence goes on
+    for data in ordered:
+        time, _, starts, ends, _ = decode_record(data)
+        idle = reached is not None and idle_after is not None and time - reached > idle_after
+        yield reached is None or starts or idle, data
+        reached = None if ends else time
 
 
 def cut_ordered(
@@ -103,7 +145,7 @@ def cut_ordered(
 
 
 class CutSequences(beam.DoFn):
-    """`cut` for each key; counts those with too few records for a step."""
+    """`cut`, or `cut_in_parts`, for each key; counts those with too few records for a step."""
 
     def __init__(
         self,
@@ -112,14 +154,28 @@ class CutSequences(beam.DoFn):
         stride: int | None,
         fraction: float,
         idle_after: int | None,
+        parts_of: int | None = None,
     ):
-        self._arguments = columns, length, stride, fraction, idle_after
+        self._columns = columns
+        self._length, self._stride, self._parts_of = length, stride, parts_of
+        self._fraction, self._idle_after = fraction, idle_after
         self._too_short = Metrics.counter("beam_rnn", "keys_too_short")
 
-    def process(self, element: tuple[str, Iterable[bytes]]) -> Iterator[Sequence]:
+    def process(
+        self, element: tuple[str, Iterable[bytes]], window: Any = beam.DoFn.WindowParam
+    ) -> Iterator[Sequence]:
         """A key and all its records in, its sequences out."""
         key, records = element
-        sequences = cut(key, records, *self._arguments)
-        if not sequences:
+        rest = self._fraction, self._idle_after
+        sequences: Iterable[Sequence]
+        if self._parts_of is None:
+            sequences = cut(key, records, self._columns, self._length, self._stride, *rest)
+        else:
+            end = int(window.max_timestamp().micros)
+            sequences = cut_in_parts(key, records, self._columns, self._parts_of, *rest, end)
+        too_short = True
+        for sequence in sequences:
+            too_short = False
+            yield sequence
+        if too_short:
             self._too_short.inc()
-        yield from sequences

@@ -51,6 +51,8 @@ PROGRESS_SECONDS = 2.0
 """How long training is silent at the most, unless a round takes longer."""
 HELD_BACK = "held_back"
 """The output of what is judged by."""
+LEARNED, JUDGED_BY = b"\0", b"\1"
+"""The marks of examples where one worker has both."""
 
 
 @dataclass(frozen=True)
@@ -96,8 +98,8 @@ class Task:
     def stop(self, standing: Standing, error: DivergenceError, plan: Plan) -> Standing:
         """The end of a training that diverged."""
         if self.checkpoints is not None and standing.rounds:
-            kept = f"{error.place}; the last good weights are in {self.path(standing.rounds)!r}"
-            error = DivergenceError(error.reason, error.row, error.step, kept)
+            kept = self.path(standing.rounds)
+            error = error.placed(f"; the last good weights are in {kept!r}")
         logger.error("%s", error)
         return stop(standing, error, plan, self.training, self.rounds)
 
@@ -266,28 +268,29 @@ class MakeModel(beam.DoFn):
         yield trained(self._task, element, plan)
 
 
+def marked(pair: tuple[int, bytes], mark: bytes) -> tuple[int, bytes]:
+    """A shard and the bytes of an example, marked as learned from or held back."""
+    return pair[0], mark + pair[1]
+
+
 class TrainAlone(beam.DoFn):
     """All rounds on one worker, for one shard."""
 
     def __init__(self, task: Task):
         self._task = task
 
-    def process(
-        self,
-        element: tuple[int, Iterable[bytes]],
-        plan: Plan,
-        held_back: Iterable[tuple[int, bytes]],
-    ) -> Iterator[Model]:
-        """The one shard in, and what is held back; the model out."""
-        task = self._task
+    def process(self, element: tuple[int, Iterable[bytes]], plan: Plan) -> Iterator[Model]:
+        """The one shard in, what is held back marked as such; the model out."""
+        task, data = self._task, element[1]
         progress = Progress()
+        learned, judged_by = (
+            {0: Examples((each[1:] for each in data if each[:1] == mark), on_disk=True)}
+            for mark in (LEARNED, JUDGED_BY)
+        )
 
         def done(standing: Standing, locals_: Any) -> None:
             task.keep(standing, plan)
             progress(epoch_of(standing, locals_, task.training, task.rounds))
-
-        learned = {0: Examples(element[1], on_disk=True)}
-        judged_by = {0: Examples((data for _, data in held_back), on_disk=True)}
 
         def diverged(standing: Standing, error: DivergenceError) -> Standing:
             return task.stop(standing, error, plan)

@@ -200,7 +200,7 @@ def validation_loss(
             targets, weights = judged(network, batch, 0, len(batch.x), counts)
             total += loss(z, targets, weights)[0] * weights.sum()
             weight += weights.sum()
-    return total, weight
+    return float(total), float(weight)
 
 
 def _counts(batch: Batch) -> Array:

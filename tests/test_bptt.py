@@ -201,7 +201,5 @@ def test_a_loss_that_is_not_finite_stops_with_the_place():
     pairs = sequences(4)
     pairs[0][1][2] = 1e200
 
-    with pytest.raises(
-        TrainingError, match="the loss became inf at step 2 of sequence 0 of a batch"
-    ):
+    with pytest.raises(TrainingError, match="the loss became inf: lower the learning rate"):
         trained(Network("gru", HIDDEN), pairs, Bptt(), Sgd(0.1))

@@ -55,6 +55,7 @@ ORDER = [
     "records",
     "reading",
     "storage",
+    "sorting",
     "sequences",
     "training",
     "loading",

@@ -1,12 +1,20 @@
+import random
+
 import apache_beam as beam
 import numpy as np
 import pytest
-from apache_beam.transforms.window import FixedWindows, Sessions, TimestampedValue
+from apache_beam.transforms.window import (
+    FixedWindows,
+    Sessions,
+    SlidingWindows,
+    TimestampedValue,
+)
 
 from beam_rnn import Columns, Sequences
 from beam_rnn.errors import ConfigurationError
 from beam_rnn.records import RecordReader
-from beam_rnn.sequences import cut
+from beam_rnn.sequences import cut, cut_in_parts
+from beam_rnn.sorting import sorted_on_disk
 from tests.engines import ENGINES, Collect, elements, run
 
 COLUMNS = Columns(key="id", time="t", inputs=["x"], targets=["y"])
@@ -181,3 +189,59 @@ def test_or_becomes_a_dead_letter(engine):
 def test_arguments_that_cannot_work_are_refused(arguments, message):
     with pytest.raises(ConfigurationError, match=message):
         Sequences(**{"columns": COLUMNS} | arguments)
+
+
+@pytest.mark.parametrize("horizon", [0, 2, (1, 4)])
+@pytest.mark.parametrize("parts_of", [1, 3, 10, 1000])
+def test_a_sequence_in_parts_has_the_steps_of_the_whole(horizon, parts_of):
+    """Of pieces that end where nothing came, too; in any order, and twice."""
+    columns = Columns(key="id", time="t", inputs=["x"], targets=["y"], horizon=horizon)
+    records = encoded([*range(17), *range(100, 122), 500], columns)
+    random.Random(0).shuffle(records)
+    records += records[:9]
+    idle = 50_000_000
+    whole = cut("a", records, columns, fraction=0.9, idle_after=idle)
+
+    parts = list(cut_in_parts("a", records, columns, parts_of, 0.9, idle))
+
+    assert len({part.part.sequence for part in parts}) == len(whole) >= 2
+    for sequence in whole:
+        of_it = [p for p in parts if sequence.times[0] <= p.times[0] <= sequence.times[-1]]
+        assert [p.part.number for p in of_it] == list(range(len(of_it)))
+        assert {len(p.times) for p in of_it[:-1]} <= {parts_of}
+        for name in ("times", "inputs", "targets"):
+            together = np.concatenate([getattr(p, name) for p in of_it])
+            np.testing.assert_array_equal(together, getattr(sequence, name))
+        assert of_it[-1].until == sequence.until
+
+
+def test_parts_of_sequences_that_begin_alike_in_two_windows_are_apart():
+    columns = Columns(key="id", time="t", inputs=["x"], targets=["y"])
+    records = [row(t) for t in range(8)]
+
+    collect = Collect()
+    run(
+        lambda p: (
+            p
+            | beam.Create(records)
+            | beam.Map(lambda r: TimestampedValue(r, r["t"] + 12))
+            | beam.WindowInto(SlidingWindows(20, 10))
+            | Sequences(columns, parts_of=4)
+            | collect
+        )
+    )
+
+    parts = collect.elements
+    assert len({part.part.sequence for part in parts}) == 2
+    assert sorted(part.part.number for part in parts) == [0, 0, 1, 1]
+
+
+def test_sorting_on_disk_is_sorting():
+    values = [bytes(random.Random(i).choices(range(4), k=i % 5)) for i in range(500)]
+    for size in (1, 7, 500, 10_000):
+        with sorted_on_disk(iter(values), size) as (ordered, count):
+            found = list(ordered)
+        assert found == sorted(set(values))
+        assert count == len(found)
+    with sorted_on_disk([]) as (ordered, count):
+        assert (list(ordered), count) == ([], 0)

@@ -55,6 +55,9 @@ class Sequences(beam.PTransform):
         idle_after: A sequence ends where the next record is more than so many seconds later, as
             in `Predict`; None for nowhere. It ends at the start and end marks of the columns
             too.
+        parts_of: Give each whole sequence in parts of so many steps, between which training
+            carries the hidden state: for sequences longer than memory. Best a multiple of k,
+            since no gradient passes from part to part.
 
     Raises:
         ConfigurationError: A number outside its range.
@@ -68,14 +71,19 @@ class Sequences(beam.PTransform):
         fraction: float = 1.0,
         *,
         idle_after: float | None = None,
+        parts_of: int | None = None,
     ):
         super().__init__()
         check_type("columns", columns, Columns)
-        for name, value in (("length", length), ("stride", stride)):
+        for name, value in (("length", length), ("stride", stride), ("parts_of", parts_of)):
             if value is not None:
                 check_whole(name, value)
         if stride is not None and length is None:
             raise ConfigurationError(f"stride={stride!r} needs a length")
+        if parts_of is not None and length is not None:
+            raise ConfigurationError(
+                f"parts_of={parts_of!r} is for whole sequences, got length={length!r}"
+            )
         check_number("fraction", fraction)
         if not 0 < fraction <= 1:
             raise ConfigurationError(f"fraction must be in (0, 1], got {fraction!r}")
@@ -84,6 +92,7 @@ class Sequences(beam.PTransform):
         self._stride = stride
         self._fraction = fraction
         self._idle_after = micros("idle_after", idle_after)
+        self._parts_of = parts_of
         self._dead_letters = False
 
     def with_exception_handling(self) -> "Sequences":
@@ -99,7 +108,12 @@ class Sequences(beam.PTransform):
             tuple[str, bytes], invalid=InvalidRecord
         ).with_outputs(INVALID, main="checked")
         cut = CutSequences(
-            self._columns, self._length, self._stride, self._fraction, self._idle_after
+            self._columns,
+            self._length,
+            self._stride,
+            self._fraction,
+            self._idle_after,
+            self._parts_of,
         )
         sequences = (
             checked.checked

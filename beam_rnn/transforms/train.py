@@ -19,6 +19,8 @@ from beam_rnn.rounds import Local, Standing
 from beam_rnn.settings import Rounds, Training
 from beam_rnn.training import (
     HELD_BACK,
+    JUDGED_BY,
+    LEARNED,
     AfterRound,
     Average,
     Begin,
@@ -31,6 +33,7 @@ from beam_rnn.training import (
     Task,
     TrainAlone,
     facts_of_key,
+    marked,
     no_split,
     split_at,
     split_from,
@@ -123,8 +126,16 @@ class Train(beam.PTransform):
         ).with_outputs(HELD_BACK, main="learned")
         learned, held_back = dealt.learned, dealt[HELD_BACK]
         if task.rounds.shards == 1:
-            alone = beam.ParDo(TrainAlone(task), plan, AsIter(held_back))
-            return learned | "Shard" >> beam.GroupByKey() | "Fit" >> alone.with_output_types(Model)
+            both = (
+                learned | "MarkLearned" >> beam.Map(marked, LEARNED),
+                held_back | "MarkHeldBack" >> beam.Map(marked, JUDGED_BY),
+            )
+            return (
+                both
+                | "Both" >> beam.Flatten()
+                | "Shard" >> beam.GroupByKey()
+                | "Fit" >> beam.ParDo(TrainAlone(task), plan).with_output_types(Model)
+            )
         standing = planned | "Begin" >> beam.ParDo(Begin(task)).with_output_types(Standing)
         for number in range(1, task.rounds.rounds_of(task.training) + 1):
             standing = (standing, learned, held_back, planned) | f"Round {number}" >> _Round(
@@ -162,10 +173,8 @@ class _Round(beam.PTransform):
         self._task = task
         self._number = number
 
-    def expand(
-        self,
-        pcolls: tuple[PCollection[Any], ...],
-    ) -> PCollection[Standing]:
+    # No annotation: Beam takes that of several collections for none.
+    def expand(self, pcolls):  # type: ignore[no-untyped-def] # noqa: ANN001, ANN202
         """Where the training stands, what is learned from and judged by, and the plan."""
         task = self._task
         standing, learned, held_back, planned = pcolls

@@ -1,0 +1,61 @@
+"""Sorting more than memory holds: sorted runs in files, then one merge of them."""
+
+import contextlib
+import heapq
+import struct
+import tempfile
+from collections.abc import Iterable, Iterator
+from contextlib import ExitStack
+from itertools import islice
+from typing import IO
+
+RUN = 500_000
+"""So many texts are sorted in memory at a time."""
+
+_SIZE = struct.Struct("<I")
+
+
+@contextlib.contextmanager
+def sorted_on_disk(texts: Iterable[bytes], run: int = RUN) -> Iterator[tuple[Iterator[bytes], int]]:
+    """Each distinct text once, in order, and how many there are.
+
+        >>> with sorted_on_disk([b"b", b"c", b"a", b"b"], run=2) as (ordered, count):
+        ...     print(count, *ordered)
+        3 b'a' b'b' b'c'
+
+    Args:
+        texts: The texts.
+        run: How many are in memory at a time.
+    """
+    texts = iter(texts)
+    with ExitStack() as files:
+        runs = []
+        while some := set(islice(texts, run)):
+            file = files.enter_context(tempfile.TemporaryFile())
+            _write(file, sorted(some))
+            runs.append(file)
+        merged = files.enter_context(tempfile.TemporaryFile())
+        count = _write(merged, _distinct(heapq.merge(*map(_read, runs))))
+        yield _read(merged), count
+
+
+def _write(file: IO[bytes], texts: Iterable[bytes]) -> int:
+    count = 0
+    for text in texts:
+        file.write(_SIZE.pack(len(text)) + text)
+        count += 1
+    return count
+
+
+def _read(file: IO[bytes]) -> Iterator[bytes]:
+    file.seek(0)
+    while size := file.read(_SIZE.size):
+        yield file.read(*_SIZE.unpack(size))
+
+
+def _distinct(ordered: Iterable[bytes]) -> Iterator[bytes]:
+    before = None
+    for text in ordered:
+        if text != before:
+            yield text
+        before = text
