@@ -1,0 +1,211 @@
+"""Training in a pipeline beside a plain loop, on more workers, and in more shards.
+
+    python -m benchmarks.training [--quick] [--json FILE]
+    python -m benchmarks.training --shards ../shared/data [--json FILE]
+
+Without `--shards`: microseconds a record and epoch. First, the same training by `Train` and by a
+plain loop over the same batches in one process, whole runs in turn. Then eight shards with two
+worker processes beside one, by what further rounds cost, so that starting up is not in it. All on
+made waves of one thread each, a GRU of 64 units, BPTT(32).
+
+With `--shards` and a folder that holds `ETTh1.csv` and `jsb-chorales-quarter.json`: the loss on
+what is held back, after the same passes over the data, by the number of shards. The sequences of a
+batch are shared out, 16 in all, so that there are as many updates; a shard's batch has one at the
+least. With the outer optimiser and without.
+"""
+
+import argparse
+import csv
+import json
+import os
+import tempfile
+import time
+
+for _library in ("OMP", "OPENBLAS", "MKL"):
+    os.environ[f"{_library}_NUM_THREADS"] = "1"  # before numpy is imported
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import apache_beam as beam
+import numpy as np
+from apache_beam.options.pipeline_options import PipelineOptions
+
+from beam_rnn import (
+    Adam,
+    Bptt,
+    Columns,
+    Network,
+    Sgd,
+    Train,
+    Training,
+    WriteModel,
+)
+from beam_rnn import Sequence as Steps
+from beam_rnn.batches import batch_of, shuffled
+from beam_rnn.bptt import Learner, learn
+from beam_rnn.dataset import prepare
+from beam_rnn.fit import fit
+from beam_rnn.kernels import kernel_name, kernel_of
+from beam_rnn.settings import Rounds
+from benchmarks.table import Row, medians, show
+
+STEPS = 256
+NETWORK = Network("gru", hidden=64)
+TRAINING = Training(bptt=Bptt(steps=32), batch_size=16, epochs=10)
+COLUMNS = Columns(key="id", time="t", inputs=["x", "y"])
+TOGETHER = 16
+"""So many sequences are in the batches of all shards together."""
+OUTER = Sgd(1.0, momentum=0.5, nesterov=True)
+PROCESSES = "--direct_running_mode=multi_processing"
+
+
+def waves(_: Any, count: int) -> Iterator[Steps]:
+    """Made sequences of two waves each."""
+    for i in range(count):
+        t = np.arange(STEPS + 1)
+        values = np.stack([np.sin(t / (3 + i % 7)), np.cos(t / (2 + i % 5))], 1)
+        times = t[:-1] * 1_000_000
+        yield Steps(COLUMNS, f"key-{i}", times, values[:-1], values[1:], STEPS * 1_000_000)
+
+
+def plain_loop(count: int, training: Training) -> None:
+    """What anybody would write for the same training."""
+    plan, (examples,), _ = prepare(NETWORK, waves(None, count), training)
+    parameters = NETWORK.initialize(plan.inputs, plan.outputs, training.seed)
+    learner = Learner(parameters, training.optimizer.init(parameters))
+    kernel = kernel_of(kernel_name(NETWORK, np.float32, training.kernel))
+    loss = plan.loss(training.loss)
+    for epoch in range(training.epochs):
+        order = np.random.default_rng([training.seed, 1, 0, epoch])
+        for rows in shuffled(examples.lengths, training.batch_size, order):
+            learner, _, _ = learn(
+                NETWORK,
+                learner,
+                batch_of([examples.example(i) for i in rows]),
+                bptt=training.bptt,
+                loss=loss,
+                optimizer=training.optimizer,
+                clip_norm=training.clip_norm,
+                kernel=kernel,
+            )
+
+
+def in_a_pipeline(count: int, training: Training, shards: int = 1, workers: int = 0) -> None:
+    """The same by `Train`, which writes its model; in so many processes, or in this one."""
+    flags = [f"--direct_num_workers={workers}", PROCESSES] if workers else []
+    options = PipelineOptions(["--runner=FnApiRunner", *flags])
+    with tempfile.TemporaryDirectory() as folder, beam.Pipeline(options=options) as pipeline:
+        _ = (
+            pipeline
+            | beam.Create([None], reshuffle=False)
+            | beam.FlatMap(waves, count)
+            | Train(NETWORK, training, shards=shards)
+            | WriteModel(f"{folder}/weights.arrow")
+        )
+
+
+def overhead(count: int, epochs: int, turns: int) -> Row:
+    """A whole training by `Train` beside the plain loop."""
+    training = replace(TRAINING, epochs=epochs)
+    ours, plain = medians(
+        [partial(in_a_pipeline, count, training), partial(plain_loop, count, training)], turns
+    )
+    records = count * STEPS * epochs / 1e6
+    return Row(f"Train, {count * STEPS:,} records", ours / records, "loop", plain / records)
+
+
+def workers(count: int, rounds: tuple[int, int], turns: int) -> Row:
+    """A round of eight shards by two processes beside one."""
+    runs: list[Callable[[], object]] = [
+        partial(in_a_pipeline, count, replace(TRAINING, epochs=epochs), 8, processes)
+        for processes in (2, 1)
+        for epochs in rounds
+    ]
+    two_few, two_many, one_few, one_many = medians(runs, turns, warm=0)
+    records = count * STEPS * (rounds[1] - rounds[0]) / 1e6
+    two, one = (two_many - two_few) / records, (one_many - one_few) / records
+    return Row("8 shards, 2 worker processes", two, "1 worker process", one)
+
+
+def etth1(folder: Path) -> tuple[list[Steps], Network, Training]:
+    """The next hour of the seven columns: the first twelve months, a fifth of them held back."""
+    with (folder / "ETTh1.csv").open() as file:
+        names, *rows = csv.reader(file)
+    values = np.array([[float(x) for x in row[1:]] for row in rows[:8640]])
+    columns = Columns(key="id", time="t", inputs=names[1:])
+    times = np.arange(len(values)) * 3_600_000_000
+    sequences = []
+    for start in range(0, len(values) - 1, 96):
+        stop = min(start + 96, len(values) - 1)
+        ahead = values[start + 1 : stop + 1]
+        part = times[start:stop], values[start:stop], ahead, int(times[stop])
+        sequences.append(Steps(columns, "ETTh1", *part))
+    training = Training(bptt=Bptt(steps=32), optimizer=Adam(2e-3), validation=0.2, epochs=30)
+    return sequences, Network("gru", hidden=32), training
+
+
+def chorales(folder: Path) -> tuple[list[Steps], Network, Training]:
+    """The next chord of Bach's chorales; the last fifth of each held back."""
+    pieces = json.loads((folder / "jsb-chorales-quarter.json").read_text())
+    columns = Columns(key="id", time="t", inputs=[f"n{note}" for note in range(21, 109)])
+    sequences = []
+    for i, piece in enumerate(pieces["train"]):
+        roll = np.zeros((len(piece), 88))
+        for at, chord in enumerate(piece):
+            roll[at, [note - 21 for note in chord]] = 1
+        times = np.arange(len(piece)) * 1_000_000
+        part = times[:-1], roll[:-1], roll[1:], int(times[-1])
+        sequences.append(Steps(columns, f"chorale-{i}", *part))
+    training = Training(bptt=Bptt(), optimizer=Adam(2e-3), validation=0.2, scaler="none", epochs=30)
+    return sequences, Network("gru", hidden=64, output="sigmoid"), training
+
+
+def by_shards(folder: Path, numbers: Sequence[int], json_file: str | None) -> None:
+    """Print the least loss on what is held back, by the number of shards."""
+    print(f"{'data':<12}{'shards':>8}{'batch':>7}  {'outer':<10}{'loss':>9}{'of one':>9}{'s':>8}")
+    values = []
+    for name, data in (("ETTh1", etth1), ("chorales", chorales)):
+        sequences, network, training = data(folder)
+        alone = 0.0
+        for shards in numbers:
+            batch = max(TOGETHER // shards, 1)
+            for outer in (None,) if shards == 1 else (None, OUTER):
+                started = time.perf_counter()
+                sized = replace(training, batch_size=batch)
+                model = fit(network, sequences, sized, rounds=Rounds(shards, outer=outer))
+                loss = min(model.training["validation_curve"])
+                alone = alone or loss
+                called = "average" if outer is None else "nesterov"
+                seconds = time.perf_counter() - started
+                row = f"{name:<12}{shards:>8}{batch:>7}  {called:<10}{loss:>9.4f}"
+                print(f"{row}{loss / alone:>9.3f}{seconds:>8.1f}", flush=True)
+                facts = {"data": name, "shards": shards, "batch_size": batch, "outer": called}
+                values.append({**facts, "loss": loss, "of_one": loss / alone})
+    if json_file:
+        Path(json_file).write_text(json.dumps(values, indent=2) + "\n")
+
+
+def main() -> None:
+    """Measure and print."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--quick", action="store_true", help="less data, once")
+    parser.add_argument("--shards", help="the folder of ETTh1.csv and jsb-chorales-quarter.json")
+    parser.add_argument("--json", help="write the figures to this file")
+    args = parser.parse_args()
+    if args.shards:
+        numbers = (1, 8) if args.quick else (1, 2, 4, 8, 16, 32, 64)
+        by_shards(Path(args.shards), numbers, args.json)
+        return
+    rows = [
+        overhead(64, 2, 1) if args.quick else overhead(256, 40, 5),
+        workers(64, (1, 3), 1) if args.quick else workers(1024, (2, 12), 3),
+    ]
+    show(rows, args.json)
+
+
+if __name__ == "__main__":
+    main()
