@@ -19,6 +19,7 @@ from apache_beam.utils.timestamp import Timestamp
 
 from beam_rnn.cells import Array
 from beam_rnn.columns import Columns
+from beam_rnn.cycles import cycle_numbers
 from beam_rnn.errors import ConfigurationError, RecordError
 from beam_rnn.loading import ModelLoader
 from beam_rnn.reading import coded, read_or_refused, with_the_rest
@@ -99,7 +100,7 @@ class BatchReader:
             arrived: (rows,), the Beam timestamp of each in microseconds.
         """
         if not batch.num_rows:
-            return empty_block(len(self._columns.inputs)), []
+            return empty_block(self._columns.input_size), []
         plain, good = self._plain(batch, arrived)
         if good.all():
             return plain._replace(keys=plain.keys[: int(plain.of_key.max()) + 1]), []
@@ -150,9 +151,12 @@ class BatchReader:
             np.zeros(n, bool) if name is None else column(name, _marks, bool)
             for name in (columns.start, columns.end)
         ]
-        numbers = np.empty((n, len(columns.inputs)))
-        for j, name in enumerate(columns.inputs):
+        numbers = np.empty((n, columns.input_size))
+        for j, name in enumerate(columns.fields):
             numbers[:, j] = column(name, _numbers, np.float64)
+        if columns.calendar:
+            usable = np.where(good, time, 0)
+            numbers[:, len(columns.fields) :] = cycle_numbers(columns.calendar, usable)
         row = np.arange(n, dtype=np.int32)
         return Block(
             names, of_key, arrived, time, sequence, marks_of(*marks), numbers, b"", row

@@ -6,7 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from typing import Any
 
-from beam_rnn.checks import check_whole
+from beam_rnn.checks import check_choice, check_whole
+from beam_rnn.cycles import CYCLES, cycle_names
 from beam_rnn.errors import ConfigurationError
 
 
@@ -37,10 +38,14 @@ class Columns:
         start: A field that is true on the record with which a sequence begins, whatever came
             before it; None if there is none.
         end: A field that is true on the last record of a sequence; None if there is none.
+        static: Further fields that the network sees: numbers that say what a key is, such as a
+            size or a place, the same in all its records. They are scaled as those of all keys.
+        calendar: What the network sees of the event time: names in `beam_rnn.cycles.CYCLES`,
+            "hour" for the place in the hour, "day", "week", "year". Each is two inputs.
 
     Raises:
         ConfigurationError: A name that is no text, no inputs, a horizon below 0, classes that
-            cannot be told apart.
+            cannot be told apart, a cycle that does not exist.
     """
 
     key: str
@@ -53,6 +58,8 @@ class Columns:
     weight: str | None = None
     start: str | None = None
     end: str | None = None
+    static: Sequence[str] = ()
+    calendar: Sequence[str] = ()
 
     def __post_init__(self) -> None:
         self._check_names()
@@ -70,7 +77,7 @@ class Columns:
         self._check_classes()
 
     def _check_names(self) -> None:
-        for name in ("inputs", "targets"):
+        for name in ("inputs", "targets", "static", "calendar"):
             value = getattr(self, name)
             if isinstance(value, str) or not all(isinstance(v, str) and v for v in value):
                 raise ConfigurationError(f"{name} must be a list of names, got {value!r}")
@@ -79,6 +86,11 @@ class Columns:
             object.__setattr__(self, name, tuple(value))
         if not self.inputs:
             raise ConfigurationError("inputs must name at least one column, got none")
+        for cycle in self.calendar:
+            check_choice("calendar", cycle, CYCLES)
+        twice = set(self.inputs) & set(self.static)
+        if twice:
+            raise ConfigurationError(f"inputs and static both name {', '.join(sorted(twice))}")
         for name in ("key", "time", "sequence", "weight", "start", "end"):
             value = getattr(self, name)
             optional = name != "key" and value is None
@@ -107,6 +119,21 @@ class Columns:
             )
 
     @property
+    def fields(self) -> tuple[str, ...]:
+        """The fields of a record that the network sees."""
+        return (*self.inputs, *self.static)
+
+    @property
+    def input_names(self) -> tuple[str, ...]:
+        """What the numbers of x are called: the inputs, what is static, and the calendar."""
+        return (*self.fields, *cycle_names(self.calendar))
+
+    @property
+    def input_size(self) -> int:
+        """How many numbers x has."""
+        return len(self.fields) + 2 * len(self.calendar)
+
+    @property
     def horizons(self) -> tuple[int, ...]:
         """How many records ahead the targets lie, each of them."""
         return self.horizon if isinstance(self.horizon, tuple) else (self.horizon,)
@@ -124,7 +151,10 @@ class Columns:
     @property
     def fingerprint(self) -> bytes:
         """Eight bytes that differ where a record would be read otherwise for a prediction."""
+        read: tuple[Any, ...]
         read = (self.key, self.time, self.inputs, self.sequence, self.start, self.end)
+        if self.static or self.calendar:
+            read = (*read, self.static, self.calendar)
         return hashlib.sha256(json.dumps(read).encode()).digest()[:8]
 
     def check_residual(self) -> None:

@@ -85,7 +85,7 @@ class Plan(NamedTuple):
     @property
     def inputs(self) -> int:
         """The size of x."""
-        return len(self.columns.inputs)
+        return self.columns.input_size
 
     @property
     def outputs(self) -> int:

@@ -79,7 +79,7 @@ class Model:
         object.__setattr__(self, "kernel", kernel_name(self.network, self.dtype, self.kernel))
 
     def _check_columns(self, columns: Columns, inputs: int, targets: int) -> None:
-        sizes = len(columns.inputs), columns.target_size
+        sizes = columns.input_size, columns.target_size
         if sizes != (inputs, targets):
             raise ConfigurationError(
                 f"the parameters are for {inputs} inputs and {targets} targets, but columns name "

@@ -15,6 +15,7 @@ from apache_beam.utils.timestamp import Timestamp
 
 from beam_rnn.cells import Array
 from beam_rnn.columns import Columns
+from beam_rnn.cycles import cycle_numbers
 from beam_rnn.errors import RecordError
 from beam_rnn.records import (
     MAX_MICROS,
@@ -70,7 +71,7 @@ class ColumnReader:
         self._alone = targets or columns.time is None
         self._keys: dict[Any, str | None] = {}
         names = [columns.key, columns.time, columns.sequence, columns.start, columns.end]
-        self._names = list(dict.fromkeys(n for n in (*names, *columns.inputs) if n is not None))
+        self._names = list(dict.fromkeys(n for n in (*names, *columns.fields) if n is not None))
         # operator.attrgetter takes a dot for a path, and gives a single field bare.
         self._alone |= len(self._names) < 2 or any("." in name for name in self._names)
 
@@ -159,10 +160,13 @@ class ColumnReader:
             marked, of_marks = _marks(name, fields[name])
             marks.append(marked)
             good &= of_marks
-        numbers = np.empty((len(places), len(columns.inputs)))
-        for j, name in enumerate(columns.inputs):
+        numbers = np.empty((len(places), columns.input_size))
+        for j, name in enumerate(columns.fields):
             numbers[:, j], of_numbers = _numbers(fields[name])
             good &= of_numbers
+        if columns.calendar:
+            usable = np.where(good, time, 0)
+            numbers[:, len(columns.fields) :] = cycle_numbers(columns.calendar, usable)
         row = np.array(places, np.int32)
         arrived = np.zeros(len(places), np.int64)
         block = Block(names, of_key, arrived, time, sequence, marks_of(*marks), numbers, b"", row)
@@ -241,7 +245,7 @@ def with_the_rest(
     if data:
         parts.append(one_by_one(keys, data, places))
     if not parts:
-        return empty_block(len(columns.inputs)), invalid
+        return empty_block(columns.input_size), invalid
     block = joined(parts)
     return block._replace(arrived=arrived[block.row]), invalid
 

@@ -22,6 +22,7 @@ from apache_beam.utils.timestamp import Timestamp
 
 from beam_rnn.cells import Array
 from beam_rnn.columns import Columns
+from beam_rnn.cycles import cycle_numbers
 from beam_rnn.errors import RecordError, shown
 from beam_rnn.state import encode_record
 
@@ -203,7 +204,9 @@ class RecordReader:
         sequence = 0
         if columns.sequence is not None:
             sequence = whole(columns.sequence, field(record, columns.sequence))
-        values = [number(name, field(record, name)) for name in columns.inputs]
+        values = [number(name, field(record, name)) for name in columns.fields]
+        if columns.calendar:
+            values += cycle_numbers(columns.calendar, np.array([time]))[0].tolist()
         if self._targets:
             values += self._read_targets(record)
         starts, ends = (

@@ -220,7 +220,7 @@ class Scaler:
         check_choice("scaler", kind, SCALERS)
         check_choice("scaling", scaling, SCALINGS)
         if kind == "none":
-            return Scaler.identity(len(columns.inputs), columns.target_size)
+            return Scaler.identity(columns.input_size, columns.target_size)
         keys = {}
         total: tuple[Statistics, Statistics] | None = None
         for key in sorted(statistics):
@@ -229,6 +229,10 @@ class Scaler:
             total = each if total is None else (total[0].merge(each[0]), total[1].merge(each[1]))
         assert total is not None, "there is at least one key"
         default = _scaling("all", *total, columns, scaling, targets)
+        of_keys = len(columns.inputs)
+        for own in keys.values():  # what is static, or of the calendar, is no key's own
+            own.inputs_center[of_keys:] = default.inputs_center[of_keys:]
+            own.inputs_scale[of_keys:] = default.inputs_scale[of_keys:]
         return Scaler(default, keys if kind == "per_key" else {})
 
     def to_json(self) -> dict[str, Any]:
@@ -268,8 +272,10 @@ def _scaling(
 ) -> Scaling:
     of_inputs, of_targets = (
         _center_and_scale(key, names, statistics, scaling)
-        for names, statistics in ((columns.inputs, inputs), (columns.target_names, targets))
+        for names, statistics in ((columns.input_names, inputs), (columns.target_names, targets))
     )
+    fields = len(columns.fields)
+    of_inputs[0][fields:], of_inputs[1][fields:] = 0.0, 1.0  # points on a circle
     if not scale_targets:
         return Scaling(*of_inputs, *map(np.full_like, of_targets, (0.0, 1.0)))
     for i, name in enumerate(columns.targets):

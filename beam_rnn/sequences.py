@@ -118,7 +118,7 @@ def cut_ordered(
     if steps < 1:
         return []
     times, *_, numbers = decode_records(ordered)
-    ends = np.cumsum([len(columns.inputs), columns.target_size])
+    ends = np.cumsum([columns.input_size, columns.target_size])
     inputs, of_records, weight = np.split(numbers, ends, axis=1)
     targets, weights = (
         np.concatenate([values[h : steps + h] for h in columns.horizons], 1)

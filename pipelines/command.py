@@ -68,7 +68,7 @@ def number_columns(columns: Columns) -> list[str]:
     Not that of the time: 20140701 is a day, and 1404172800 are seconds since 1970.
     """
     more = [name for name in (columns.sequence, columns.weight) if name is not None]
-    return [*columns.inputs, *columns.targets, *more]
+    return [*columns.fields, *columns.targets, *more]
 
 
 def run(main: Callable[[], None]) -> None:

@@ -7,8 +7,9 @@ PACKAGE = Path(__file__).parent.parent / "beam_rnn"
 ORDER = [
     "errors",
     "checks",
-    "columns",
     "cells",
+    "cycles",
+    "columns",
     "outputs",
     "network",
     "dropout",
