@@ -166,9 +166,7 @@ def check_goes_on(
                     f"{name!r} is of a training on other records: its scaler differs. Resume on "
                     "the same records, or start from its weights with Train(start=...)"
                 )
-            raise CheckpointError(
-                f"{name!r} is of another training: its {what} is {was}, here it is {now}"
-            )
+            raise CheckpointError(f"{name!r} is of another training, of {what} {was}, not {now}")
     standing = checkpoint.standing
     if standing.over == "rounds" and standing.rounds < rounds.rounds_of(training):
         return standing._replace(over="")

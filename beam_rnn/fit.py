@@ -128,11 +128,11 @@ def epoch_of(
     standing: Standing, locals_: Sequence[Local], training: Training, rounds: Rounds
 ) -> Epoch:
     """What to say of a round."""
-    seconds = max(local.seconds for local in locals_)
+    seconds = max(local.ended for local in locals_) - min(local.begun for local in locals_)
     return Epoch(
         len(standing.loss_curve),
         rounds.epochs(training),
         standing.loss_curve[-1],
         standing.validation_curve[-1] if standing.validation_curve else None,
-        sum(local.steps for local in locals_) / seconds,
+        sum(local.steps for local in locals_) / max(seconds, 1e-6),
     )

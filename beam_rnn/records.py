@@ -147,7 +147,23 @@ class InvalidRecord(NamedTuple):
     record: str
 
 
-for _row in (Prediction, LateRecord, EndedSequence, SequenceGap, InvalidRecord):
+class EpochLoss(NamedTuple):
+    """How far a training was after an epoch.
+
+    Attributes:
+        model: The digest of the model that came of it.
+        epoch: Which epoch: 1 for the first.
+        loss: The mean loss over the epoch, of scaled targets.
+        validation_loss: That of what is held back, where it was asked after this epoch.
+    """
+
+    model: str
+    epoch: int
+    loss: float
+    validation_loss: float | None
+
+
+for _row in (Prediction, LateRecord, EndedSequence, SequenceGap, InvalidRecord, EpochLoss):
     registry.register_row(_row)
 
 

@@ -66,7 +66,8 @@ class Local(NamedTuple):
         optimizer_state: The state of its optimiser.
         losses: For each of its epochs the mean loss, and the sum of the weights.
         steps: How many steps it took.
-        seconds: How long that took.
+        begun: When it began, in seconds since 1970.
+        ended: When it ended.
         diverged: Where the loss was no longer finite; None if it was.
     """
 
@@ -75,7 +76,8 @@ class Local(NamedTuple):
     optimizer_state: OptimizerState
     losses: tuple[WindowLoss, ...]
     steps: int
-    seconds: float
+    begun: float
+    ended: float
     diverged: DivergenceError | None = None
 
 
@@ -120,7 +122,7 @@ def learn_locally(
     rounds: Rounds,
 ) -> Local:
     """One round of one shard: so many epochs over its sequences."""
-    started = time.perf_counter()
+    begun = time.time()
     learner = Learner(standing.parameters, standing.optimizer_state)
     losses: list[WindowLoss] = []
     diverged = None
@@ -138,7 +140,8 @@ def learn_locally(
         learner.optimizer_state,
         tuple(losses),
         examples.steps * rounds.local_epochs,
-        time.perf_counter() - started,
+        begun,
+        time.time(),
         diverged,
     )
 

@@ -31,6 +31,7 @@ from beam_rnn.examples import Examples
 from beam_rnn.fit import Epoch, epoch_of, first_divergence, run_rounds, stop
 from beam_rnn.model import Model
 from beam_rnn.network import Network
+from beam_rnn.records import EpochLoss
 from beam_rnn.rounds import (
     Local,
     Standing,
@@ -341,6 +342,16 @@ def say(epoch: Epoch) -> None:
         "" if epoch.validation_loss is None else f"  validation {epoch.validation_loss:.4f}",
         f"{epoch.records_per_second:,.0f}",
     )
+
+
+def losses_of(model: Model) -> Iterator[EpochLoss]:
+    """The losses of each epoch of a model's training."""
+    curve = model.training.get("loss_curve", [])
+    after_round = model.training.get("validation_curve", [])
+    epochs = model.training.get("rounds", {}).get("local_epochs", 1)
+    for i, loss in enumerate(curve):
+        asked = (i + 1) % epochs == 0 and i // epochs < len(after_round)
+        yield EpochLoss(model.digest, i + 1, loss, after_round[i // epochs] if asked else None)
 
 
 class WriteWeights(beam.DoFn):

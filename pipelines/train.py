@@ -13,12 +13,16 @@ from collections.abc import Sequence
 
 import apache_beam as beam
 
-from beam_rnn import Adam, Bptt, Columns, Network, Sequences, Train, Training, WriteModel
+from beam_rnn import Adam, Bptt, Columns, Network, Sequences, Sgd, Train, Training, WriteModel
 from beam_rnn.cells import CELLS
+from beam_rnn.cycles import CYCLES
 from beam_rnn.losses import LOSSES
-from beam_rnn.scaler import SCALERS
+from beam_rnn.scaler import SCALERS, SCALINGS
 from pipelines import command
 from pipelines.files import ReadFiles, WriteAside
+
+OUTER = Sgd(1.0, momentum=0.5, nesterov=True)
+"""Takes the averaged change of a round of several shards: see docs/training.md."""
 
 
 def parse(argv: Sequence[str] | None) -> tuple[argparse.Namespace, list[str]]:
@@ -31,6 +35,15 @@ def parse(argv: Sequence[str] | None) -> tuple[argparse.Namespace, list[str]]:
     parser.add_argument("--sequence", help="column of a number that orders records of one time")
     parser.add_argument("--inputs", required=True, type=command.names, help="columns: A,B")
     parser.add_argument("--targets", type=command.names, help="columns: A,B; default: --inputs")
+    parser.add_argument(
+        "--static", type=command.names, default=[], help="columns that say what a key is: A,B"
+    )
+    parser.add_argument(
+        "--calendar",
+        type=command.names,
+        default=[],
+        help=f"what the network sees of the time, of {','.join(CYCLES)}: day,week",
+    )
     parser.add_argument(
         "--horizon",
         type=command.horizons,
@@ -52,7 +65,20 @@ def parse(argv: Sequence[str] | None) -> tuple[argparse.Namespace, list[str]]:
     parser.add_argument("--epochs", type=int, default=60)
     parser.add_argument("--batch_size", type=int, default=32, help="sequences a batch")
     parser.add_argument("--scaler", choices=SCALERS, default="per_key")
-    parser.add_argument("--shards", type=int, choices=[1], default=1, help="workers that learn")
+    parser.add_argument("--scaling", choices=SCALINGS, default="standard")
+    parser.add_argument(
+        "--validation", type=float, default=0.0, help="share of the steps to judge the model by"
+    )
+    parser.add_argument(
+        "--patience", type=int, help="stop after so many epochs without a lower validation loss"
+    )
+    parser.add_argument("--shards", type=int, default=1, help="workers that learn at the same time")
+    parser.add_argument(
+        "--local_epochs", type=int, default=1, help="epochs of a shard between two averages"
+    )
+    parser.add_argument("--checkpoints", help="what the names of checkpoint files begin with")
+    parser.add_argument("--resume", help="the checkpoint file to go on from, or a pattern")
+    parser.add_argument("--start", help="the weights file to start from, or a pattern")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--train_fraction", type=float, default=0.6)
     return parser.parse_known_args(argv)
@@ -67,6 +93,8 @@ def build(pipeline: beam.Pipeline, args: argparse.Namespace) -> None:
         inputs=args.inputs,
         targets=args.targets or (),
         horizon=args.horizon,
+        static=args.static,
+        calendar=args.calendar,
     )
     residual = args.residual
     if residual is None:
@@ -79,7 +107,20 @@ def build(pipeline: beam.Pipeline, args: argparse.Namespace) -> None:
         epochs=args.epochs,
         batch_size=args.batch_size,
         scaler=args.scaler,
+        scaling=args.scaling,
         seed=args.seed,
+        validation=args.validation,
+        patience=args.patience,
+    )
+    train = Train(
+        network,
+        training,
+        shards=args.shards,
+        local_epochs=args.local_epochs,
+        outer=OUTER if args.shards > 1 else None,
+        checkpoints=args.checkpoints,
+        resume=args.resume,
+        start=args.start,
     )
     sequences, invalid = (
         pipeline
@@ -88,7 +129,7 @@ def build(pipeline: beam.Pipeline, args: argparse.Namespace) -> None:
             columns, length=args.sequence_length, fraction=args.train_fraction
         ).with_exception_handling()
     )
-    _ = sequences | Train(network, training) | WriteModel(args.output)
+    _ = sequences | train | WriteModel(args.output)
     _ = invalid | "Invalid" >> WriteAside(f"{args.output}.invalid.jsonl")
 
 

@@ -8,7 +8,18 @@ import numpy as np
 import pytest
 from apache_beam.transforms.window import FixedWindows
 
-from beam_rnn import Adam, Bptt, Network, Plateau, Sequences, Sgd, Train, Training, checkpoints
+from beam_rnn import (
+    Adam,
+    Bptt,
+    LossCurve,
+    Network,
+    Plateau,
+    Sequences,
+    Sgd,
+    Train,
+    Training,
+    checkpoints,
+)
 from beam_rnn.batches import Part
 from beam_rnn.dataset import prepare
 from beam_rnn.dropout import Dropout
@@ -102,7 +113,9 @@ def test_the_average_weighs_each_shard_by_what_it_learned_from():
 
     def local(shard, value, weight):
         parameters = {k: np.full_like(w, value) for k, w in standing.parameters.items()}
-        return Local(shard, parameters, training.optimizer.init(parameters), ((2.0, weight),), 1, 1)
+        return Local(
+            shard, parameters, training.optimizer.init(parameters), ((2.0, weight),), 1, 0, 1
+        )
 
     local_of = [local(0, 1.0, 30.0), local(1, 5.0, 10.0)]
     local_of = [each._replace(losses=tuple(map(_loss, each.losses))) for each in local_of]
@@ -116,12 +129,6 @@ def test_the_average_weighs_each_shard_by_what_it_learned_from():
     plain = average(begin(plan, training, with_step), local_of, with_step)
     for name, value in plain.parameters.items():
         np.testing.assert_allclose(value, averaged.parameters[name], rtol=1e-6)
-
-
-def _loss(pair):
-    from beam_rnn.bptt import WindowLoss
-
-    return WindowLoss(*pair)
 
 
 def in_parts(sequence, steps):
@@ -206,8 +213,8 @@ def test_a_checkpoint_is_a_model_too(tmp_path):
 @pytest.mark.parametrize(
     ("network", "training", "sequences", "message"),
     [
-        (Network("lstm", 6), TRAINING, WAVES, r"its network is {'cell': 'gru'.*'lstm'"),
-        (NETWORK, replace(TRAINING, seed=5), WAVES, r"its settings is {'seed': 0}, here .* 5"),
+        (Network("lstm", 6), TRAINING, WAVES, r"of network {'cell': 'gru'.*not .*'lstm'"),
+        (NETWORK, replace(TRAINING, seed=5), WAVES, r"of settings {'seed': 0}, not {'seed': 5}"),
         (NETWORK, replace(TRAINING, optimizer=Sgd(0.1)), WAVES, r"'optimizer': .Adam\("),
         (NETWORK, TRAINING, WAVES[1:], "training on other records: its scaler differs"),
     ],
@@ -418,3 +425,26 @@ def test_the_data_of_a_shard_are_read_one_by_one():
 def test_arguments_that_cannot_work_are_refused(arguments, message):
     with pytest.raises(ConfigurationError, match=message):
         Train(NETWORK, TRAINING, **arguments)
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_the_loss_curve_is_rows(engine):
+    training = replace(TRAINING, validation=0.25)
+    curve = Collect()
+    run(
+        lambda p: (
+            p
+            | beam.Create(WAVES)
+            | Train(NETWORK, training, shards=2, rounds=2, local_epochs=2)
+            | LossCurve()
+            | curve
+        ),
+        engine,
+    )
+
+    model = fit(NETWORK, WAVES, training, rounds=Rounds(2, rounds=2, local_epochs=2))
+    rows = sorted(curve.elements, key=lambda row: row.epoch)
+    assert [row.loss for row in rows] == model.training["loss_curve"]
+    first, last = model.training["validation_curve"]
+    assert [row.validation_loss for row in rows] == [None, first, None, last]
+    assert {row.model for row in rows} == {model.digest}

@@ -1,6 +1,6 @@
 """The public transforms. Wiring only: what happens is in the modules that these import."""
 
-from beam_rnn.transforms.models import ReadModel, WriteModel
+from beam_rnn.transforms.models import LossCurve, ReadModel, WriteModel
 from beam_rnn.transforms.predict import Predict, PredictOutputs
 from beam_rnn.transforms.sequences import (
     LastRecords,
@@ -16,6 +16,7 @@ __all__ = [
     "ImportStates",
     "LastRecords",
     "LastRecordsOutputs",
+    "LossCurve",
     "Predict",
     "PredictOutputs",
     "ReadModel",

@@ -10,8 +10,9 @@ from apache_beam.transforms.window import GlobalWindows
 
 from beam_rnn.errors import ConfigurationError
 from beam_rnn.model import Model
+from beam_rnn.records import EpochLoss
 from beam_rnn.storage import read_model
-from beam_rnn.training import WriteWeights
+from beam_rnn.training import WriteWeights, losses_of
 from beam_rnn.transforms.arguments import path_of
 
 
@@ -68,3 +69,11 @@ class ReadModel(beam.PTransform):
             | "Match" >> fileio.MatchFiles(self._pattern, fileio.EmptyMatchTreatment.DISALLOW)
             | "Read" >> beam.Map(lambda file: read_model(file.path)).with_output_types(Model)
         )
+
+
+class LossCurve(beam.PTransform):
+    """The losses of each epoch of the trainings that models came of, as rows."""
+
+    def expand(self, pcoll: PCollection[Model]) -> PCollection[EpochLoss]:
+        """One row an epoch."""
+        return pcoll | "Losses" >> beam.FlatMap(losses_of).with_output_types(EpochLoss)
