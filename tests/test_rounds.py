@@ -118,7 +118,6 @@ def test_the_average_weighs_each_shard_by_what_it_learned_from():
         )
 
     local_of = [local(0, 1.0, 30.0), local(1, 5.0, 10.0)]
-    local_of = [each._replace(losses=tuple(map(_loss, each.losses))) for each in local_of]
 
     averaged = average(standing, local_of[::-1], rounds)
 
