@@ -44,7 +44,7 @@ from beam_rnn.rounds import (
 )
 from beam_rnn.settings import Rounds, Training
 from beam_rnn.storage import newest, read_bytes, read_model, write_bytes, write_model
-from beam_rnn.validation import NoSplit, Split, SplitByTime, split_time
+from beam_rnn.validation import Split, SplitByTime, split_time
 
 logger = logging.getLogger(__name__)
 
@@ -114,11 +114,6 @@ def split_at(pair: tuple[str, Iterable[Any]], fraction: float) -> tuple[str, int
 def split_from(pairs: list[tuple[str, int]]) -> Split:
     """The split of all keys."""
     return SplitByTime(dict(pairs))
-
-
-def no_split(_: Any) -> Split:
-    """Nothing is held back."""
-    return NoSplit()
 
 
 class Survey(beam.DoFn):
@@ -352,6 +347,23 @@ def losses_of(model: Model) -> Iterator[EpochLoss]:
     for i, loss in enumerate(curve):
         asked = (i + 1) % epochs == 0 and i // epochs < len(after_round)
         yield EpochLoss(model.digest, i + 1, loss, after_round[i // epochs] if asked else None)
+
+
+class NameModel(beam.DoFn):
+    """The path of each model, where "{end}" stands for the end of its window."""
+
+    def __init__(self, path: str):
+        self._path = path
+
+    def process(
+        self, element: Model, window: Any = beam.DoFn.WindowParam
+    ) -> Iterator[tuple[str, Model]]:
+        """A model in, its path and itself out."""
+        path = self._path
+        if "{end}" in path:
+            end = window.max_timestamp().to_utc_datetime()
+            path = path.replace("{end}", end.strftime("%Y%m%dT%H%M%SZ"))
+        yield path, element
 
 
 class WriteWeights(beam.DoFn):

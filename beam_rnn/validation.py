@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Mapping
 from collections.abc import Sequence as SequenceOf
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 
@@ -20,6 +20,7 @@ Halves = tuple[Sequence | None, Sequence | None]
 """What of a sequence is trained on, and what is validated on."""
 
 
+@runtime_checkable  # Beam asks whether what a DoFn is given is one
 class Split(Protocol):
     """Where the part that is held back begins."""
 

@@ -335,9 +335,10 @@ class Rising:
 
 
 @pytest.mark.parametrize("shards", [1, 2])
-def test_a_windowed_collection_gives_a_model_a_window(shards):
+@pytest.mark.parametrize("validation", [0.0, 0.2])
+def test_a_windowed_collection_gives_a_model_a_window(shards, validation):
     records = [{"id": f"k{i}", "t": t, "x": np.sin(t)} for i in range(3) for t in range(60)]
-    training = replace(TRAINING, epochs=2, validation=0.2)
+    training = replace(TRAINING, epochs=2, validation=validation)
 
     def windowed(records, windows=True):
         collect = Collect()

@@ -12,7 +12,7 @@ from beam_rnn.errors import ConfigurationError
 from beam_rnn.model import Model
 from beam_rnn.records import EpochLoss
 from beam_rnn.storage import read_model
-from beam_rnn.training import WriteWeights, losses_of
+from beam_rnn.training import NameModel, WriteWeights, losses_of
 from beam_rnn.transforms.arguments import path_of
 
 
@@ -24,6 +24,8 @@ class WriteModel(beam.PTransform):
 
     Args:
         path: The file, on any filesystem that Beam knows. Folders that are not there are made.
+            For models of several windows it holds "{end}", for which the end of the window
+            stands, as 20240131T235959Z: names in the order of time.
 
     Raises:
         ConfigurationError: At construction of the pipeline: models of several windows, which
@@ -36,15 +38,16 @@ class WriteModel(beam.PTransform):
 
     def expand(self, pcoll: PCollection[Model]) -> PCollection[str]:
         """Gather the models of a path, which must be one, and write it."""
-        if not isinstance(pcoll.windowing.windowfn, GlobalWindows):
+        windowed = not isinstance(pcoll.windowing.windowfn, GlobalWindows)
+        if windowed and "{end}" not in self._path:
             raise ConfigurationError(
                 f"the models of all windows of {pcoll.windowing.windowfn} would overwrite each "
-                f"other in {self._path!r}: put them into the global window, or train on it"
+                f"other in {self._path!r}: put them into the global window, or write to a path "
+                "with '{end}' in it"
             )
-        path = self._path
         return (
             pcoll
-            | "ToPath" >> beam.Map(lambda model: (path, model))
+            | "ToPath" >> beam.ParDo(NameModel(self._path))
             | "ByPath" >> beam.GroupByKey()
             | "Write" >> beam.ParDo(WriteWeights()).with_output_types(str)
         )

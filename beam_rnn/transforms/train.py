@@ -34,12 +34,11 @@ from beam_rnn.training import (
     TrainAlone,
     facts_of_key,
     marked,
-    no_split,
     split_at,
     split_from,
 )
 from beam_rnn.transforms.arguments import check_type, path_of
-from beam_rnn.validation import Split, end_of, split_by_end
+from beam_rnn.validation import NoSplit, end_of, split_by_end
 
 
 class Train(beam.PTransform):
@@ -108,7 +107,7 @@ class Train(beam.PTransform):
     def expand(self, pcoll: PCollection[Sequence]) -> PCollection[Model]:
         """Plan, deal out, and train in rounds."""
         task = self._task
-        split = AsSingleton(self._split(pcoll))
+        split = self._split(pcoll)
         facts = (
             pcoll
             | "Survey" >> beam.ParDo(Survey(task), split).with_output_types(tuple[str, Facts])
@@ -144,18 +143,17 @@ class Train(beam.PTransform):
         model = beam.ParDo(MakeModel(task), plan)
         return standing | "Model" >> model.with_output_types(Model)
 
-    def _split(self, pcoll: PCollection[Sequence]) -> PCollection[Split]:
-        """Where the part that is held back begins."""
+    def _split(self, pcoll: PCollection[Sequence]) -> Any:
+        """Where the part that is held back begins: as a side input, if there is one."""
         training = self._task.training
         if not training.validation:
-            nothing = pcoll | "None" >> beam.FlatMap(lambda _: ())
-            return nothing | "NoSplit" >> _gathered(pcoll) | "Split" >> beam.Map(no_split)
+            return NoSplit()
         some = pcoll | "Steps" >> beam.Filter(lambda sequence: len(sequence.times) > 0)
         if self._task.network.output_steps == "last":
             split = partial(split_by_end, fraction=training.validation)
             ends = some | "Ends" >> beam.Map(end_of)
-            return ends | "GatherEnds" >> _gathered(pcoll) | "Split" >> beam.Map(split)
-        return (
+            return AsSingleton(ends | "GatherEnds" >> _gathered(pcoll) | "Split" >> beam.Map(split))
+        return AsSingleton(
             some
             | "Times" >> beam.Map(lambda sequence: (sequence.key, sequence.times))
             | "TimesByKey" >> beam.GroupByKey()
