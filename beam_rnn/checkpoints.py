@@ -211,7 +211,9 @@ def _checkpoint(facts: dict[str, Any], rows: list[dict[str, Any]]) -> Checkpoint
             branch = branch.setdefault(name, {})
         branch[last] = leaf
     best, epochs_ago, factor = there["rate"]
+    network = Network(**facts["network"])
     standing = Standing(
+        network,
         there["rounds"],
         trees["parameters"],
         trees["optimizer_state"],
@@ -225,7 +227,7 @@ def _checkpoint(facts: dict[str, Any], rows: list[dict[str, Any]]) -> Checkpoint
     )
     columns = facts["columns"]
     model = Model(
-        Network(**facts["network"]),
+        network,
         standing.best_parameters,
         columns and Columns(**columns),
         facts["scaler"] and Scaler.from_json(facts["scaler"]),

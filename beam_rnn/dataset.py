@@ -14,9 +14,8 @@ from beam_rnn.cells import Array
 from beam_rnn.columns import Columns
 from beam_rnn.errors import ConfigurationError, TrainingError
 from beam_rnn.examples import Examples, Place, encode_example
-from beam_rnn.losses import Loss
 from beam_rnn.network import Network
-from beam_rnn.objective import check_targets, loss_name, objective
+from beam_rnn.objective import check_targets, loss_name
 from beam_rnn.outputs import OUTPUTS
 from beam_rnn.scaler import Scaler, Statistics
 from beam_rnn.settings import Training
@@ -92,10 +91,6 @@ class Plan(NamedTuple):
         """The size of y."""
         network = self.network
         return self.columns.target_size * network.horizons * len(network.parts)
-
-    def loss(self, name: str | None) -> Loss:
-        """(z, targets, weights) -> (loss, gradient), by the name that a `Training` has."""
-        return objective(self.network, name)
 
 
 def facts_of(sequence: Sequence, split: Split, network: Network, training: Training) -> Facts:

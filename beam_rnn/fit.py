@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 from beam_rnn.batches import Sequence as RecordSequence
-from beam_rnn.dataset import Plan, prepare
+from beam_rnn.dataset import prepare
 from beam_rnn.errors import DivergenceError
 from beam_rnn.examples import Examples
 from beam_rnn.model import Model
@@ -55,10 +55,13 @@ def fit(
         progress(epoch_of(standing, locals_, training, rounds))
 
     def diverged(standing: Standing, error: DivergenceError) -> Standing:
-        return stop(standing, error, plan, training, rounds)
+        if training.on_divergence == "keep":
+            return standing._replace(over=str(error))
+        error.model = model_of(standing, plan, training, rounds)
+        raise error
 
     shards = dict(enumerate(learned)), dict(enumerate(held_back))
-    standing = run_rounds(standing, *shards, plan, training, rounds, done, diverged)
+    standing = run_rounds(standing, *shards, training, rounds, done, diverged)
     return model_of(standing, plan, training, rounds)
 
 
@@ -66,7 +69,6 @@ def run_rounds(
     standing: Standing,
     learned: Mapping[int, Examples],
     held_back: Mapping[int, Examples],
-    plan: Plan,
     training: Training,
     rounds: Rounds,
     done: Callable[[Standing, Sequence[Local]], None],
@@ -78,15 +80,14 @@ def run_rounds(
         standing: Where to go on.
         learned: What each shard learns from.
         held_back: What each shard is judged by.
-        plan: What is trained.
-        training: How.
+        training: How the network is trained.
         rounds: In what rounds.
         done: Called after each.
         diverged: Called when the loss is no longer finite; gives where the training ends.
     """
     while not standing.over:
         locals_ = [
-            learn_locally(standing, shard, examples, plan, training, rounds)
+            learn_locally(standing, shard, examples, training, rounds)
             for shard, examples in learned.items()
             if len(examples)
         ]
@@ -95,7 +96,7 @@ def run_rounds(
             return diverged(standing, error)
         standing = average(standing, locals_, rounds)
         validation = [
-            judge(standing.parameters, examples, plan, training)
+            judge(standing, examples, training)
             for _, examples in sorted(held_back.items())
             if len(examples)
         ]
@@ -108,20 +109,6 @@ def first_divergence(locals_: Iterable[Local]) -> DivergenceError | None:
     """That of the first shard that has one."""
     ordered = sorted(locals_, key=lambda local: local.shard)
     return next((local.diverged for local in ordered if local.diverged is not None), None)
-
-
-def stop(
-    standing: Standing, error: DivergenceError, plan: Plan, training: Training, rounds: Rounds
-) -> Standing:
-    """The end of a training that diverged.
-
-    Raises:
-        DivergenceError: `training` has no use for the model.
-    """
-    if training.on_divergence == "keep":
-        return standing._replace(over=str(error))
-    error.model = model_of(standing, plan, training, rounds)
-    raise error
 
 
 def epoch_of(

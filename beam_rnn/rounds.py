@@ -19,7 +19,8 @@ from beam_rnn.errors import DivergenceError, TrainingError
 from beam_rnn.examples import Examples
 from beam_rnn.kernels import Kernel, kernel_name, kernel_of
 from beam_rnn.model import Model
-from beam_rnn.network import Parameters
+from beam_rnn.network import Network, Parameters
+from beam_rnn.objective import objective
 from beam_rnn.optimizers import Optimizer, OptimizerState, lowered
 from beam_rnn.schedules import Best, Plateau, PlateauState
 from beam_rnn.settings import Rounds, Training
@@ -33,6 +34,7 @@ class Standing(NamedTuple):
     """How far a training is: all that decides what comes next.
 
     Attributes:
+        network: What is trained.
         rounds: How many are done.
         parameters: Those after them.
         optimizer_state: The state of the optimiser, averaged over the shards.
@@ -45,6 +47,7 @@ class Standing(NamedTuple):
         over: Why there are no further rounds; empty if there are.
     """
 
+    network: Network
     rounds: int
     parameters: Parameters
     optimizer_state: OptimizerState
@@ -103,6 +106,7 @@ def begin(plan: Plan, training: Training, rounds: Rounds, start: Model | None = 
             )
         parameters = dict(start.parameters)
     return Standing(
+        network,
         0,
         parameters,
         training.optimizer.init(parameters),
@@ -117,7 +121,6 @@ def learn_locally(
     standing: Standing,
     shard: int,
     examples: Examples,
-    plan: Plan,
     training: Training,
     rounds: Rounds,
 ) -> Local:
@@ -129,7 +132,7 @@ def learn_locally(
     for local_epoch in range(rounds.local_epochs):
         epoch = standing.rounds * rounds.local_epochs + local_epoch
         try:
-            learner, loss = _epoch(standing, learner, shard, epoch, examples, plan, training)
+            learner, loss = _epoch(standing, learner, shard, epoch, examples, training)
         except DivergenceError as error:
             diverged = error.placed(f" in epoch {epoch + 1}, round {standing.rounds + 1}")
             break
@@ -152,13 +155,12 @@ def _epoch(
     shard: int,
     epoch: int,
     examples: Examples,
-    plan: Plan,
     training: Training,
 ) -> tuple[Learner, WindowLoss]:
     """One pass over the sequences of a shard, and the mean loss over all steps that have one."""
     factor = standing.rate.factor
     optimizer = training.optimizer if factor == 1 else lowered(training.optimizer, factor)
-    kernel = kernel_for(plan, training)
+    kernel = kernel_for(standing.network, training)
     order, left_out = (
         np.random.default_rng([training.seed, stream, shard, epoch]) for stream in (ORDER, LEFT_OUT)
     )
@@ -167,7 +169,14 @@ def _epoch(
     for rows in shuffled(lengths, training.batch_size, order, training.bucket):
         longest_first = sorted(rows, key=lambda i: -lengths[i])
         learner, losses = _batch(
-            learner, longest_first, examples, plan, training, optimizer, kernel, left_out
+            standing.network,
+            learner,
+            longest_first,
+            examples,
+            training,
+            optimizer,
+            kernel,
+            left_out,
         )
         total += sum(window.loss * window.weight for window in losses)
         weight += sum(window.weight for window in losses)
@@ -175,10 +184,10 @@ def _epoch(
 
 
 def _batch(
+    network: Network,
     learner: Learner,
     rows: Sequence[int],
     examples: Examples,
-    plan: Plan,
     training: Training,
     optimizer: Optimizer,
     kernel: Kernel,
@@ -187,17 +196,18 @@ def _batch(
     """BPTT over a batch of sequences, part by part, the hidden states handed on.
 
     Args:
+        network: What is trained.
         learner: What to go on from.
         rows: Which sequences, longest first.
         examples: All of the shard.
-        plan: What is trained.
         training: How.
         optimizer: How a gradient changes the parameters, at the rate of this epoch.
         kernel: What computes.
         left_out: Decides what dropout leaves out.
     """
     dtype = learner.parameters["layers.0.W_x"].dtype
-    masks = draw(training.dropout, plan.network, plan.inputs, len(rows), left_out, dtype)
+    inputs, _ = network.inputs_and_outputs(learner.parameters)
+    masks = draw(training.dropout, network, inputs, len(rows), left_out, dtype)
     parts = max(map(examples.parts, rows))
     states = None
     losses: list[WindowLoss] = []
@@ -207,11 +217,11 @@ def _batch(
         batch = batch_of([examples.example(i, part) for i in here], dtype)
         try:
             learner, of_part, states = learn(
-                plan.network,
+                network,
                 learner,
                 batch,
                 bptt=training.bptt,
-                loss=plan.loss(training.loss),
+                loss=objective(network, training.loss),
                 optimizer=optimizer,
                 clip_norm=training.clip_norm,
                 clip_value=training.clip_value,
@@ -235,18 +245,22 @@ def _batch(
     return learner, losses
 
 
-def kernel_for(plan: Plan, training: Training) -> Kernel:
+def kernel_for(network: Network, training: Training) -> Kernel:
     """What computes on this machine."""
-    return kernel_of(kernel_name(plan.network, np.float32, training.kernel))
+    return kernel_of(kernel_name(network, np.float32, training.kernel))
 
 
-def judge(
-    parameters: Parameters, examples: Examples, plan: Plan, training: Training
-) -> tuple[float, float]:
+def judge(standing: Standing, examples: Examples, training: Training) -> tuple[float, float]:
     """The loss of what a shard holds back, summed, and the sum of the weights."""
-    kernel = kernel_for(plan, training)
-    loss = plan.loss(training.loss)
-    return validation_loss(plan.network, parameters, examples, loss, training.batch_size, kernel)
+    network = standing.network
+    return validation_loss(
+        network,
+        standing.parameters,
+        examples,
+        objective(network, training.loss),
+        training.batch_size,
+        kernel_for(network, training),
+    )
 
 
 def average(standing: Standing, locals_: Sequence[Local], rounds: Rounds) -> Standing:
@@ -346,7 +360,7 @@ def model_of(standing: Standing, plan: Plan, training: Training, rounds: Rounds)
         "sequences": plan.sequences,
         "records": plan.steps,
         "loss_curve": list(standing.loss_curve),
-        "kernel": kernel_for(plan, training).name,
+        "kernel": kernel_for(plan.network, training).name,
         "until": plan.until,
     }
     if standing.validation_curve:

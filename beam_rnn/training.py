@@ -28,7 +28,7 @@ from beam_rnn.dataset import (
 )
 from beam_rnn.errors import DivergenceError, WeightsError
 from beam_rnn.examples import Examples
-from beam_rnn.fit import Epoch, epoch_of, first_divergence, run_rounds, stop
+from beam_rnn.fit import Epoch, epoch_of, first_divergence, run_rounds
 from beam_rnn.model import Model
 from beam_rnn.network import Network
 from beam_rnn.records import EpochLoss
@@ -96,13 +96,15 @@ class Task:
             data = checkpoints.to_bytes(standing, plan, self.training, self.rounds)
             write_bytes(data, self.path(standing.rounds))
 
-    def stop(self, standing: Standing, error: DivergenceError, plan: Plan) -> Standing:
+    def stop(self, standing: Standing, error: DivergenceError) -> Standing:
         """The end of a training that diverged."""
         if self.checkpoints is not None and standing.rounds:
             kept = self.path(standing.rounds)
             error = error.placed(f"; the last good weights are in {kept!r}")
         logger.error("%s", error)
-        return stop(standing, error, plan, self.training, self.rounds)
+        if self.training.on_divergence == "error":
+            raise error
+        return standing._replace(over=str(error))
 
 
 def split_at(pair: tuple[str, Iterable[Any]], fraction: float) -> tuple[str, int]:
@@ -179,15 +181,13 @@ class LearnLocally(beam.DoFn):
         self._task = task
         self._number = number
 
-    def process(
-        self, element: tuple[int, Iterable[bytes]], plan: Plan, standing: Standing
-    ) -> Iterator[Local]:
+    def process(self, element: tuple[int, Iterable[bytes]], standing: Standing) -> Iterator[Local]:
         """A shard in; what it learned out."""
         shard, encoded = element
         if not standing.over and standing.rounds == self._number - 1:
             examples = Examples(encoded, on_disk=True)
             training, rounds = self._task.training, self._task.rounds
-            yield learn_locally(standing, shard, examples, plan, training, rounds)
+            yield learn_locally(standing, shard, examples, training, rounds)
 
 
 class Average(beam.DoFn):
@@ -196,7 +196,7 @@ class Average(beam.DoFn):
     def __init__(self, task: Task):
         self._task = task
 
-    def process(self, element: Standing, plan: Plan, learned: Iterable[Local]) -> Iterator[Any]:
+    def process(self, element: Standing, learned: Iterable[Local]) -> Iterator[Any]:
         """Where the training stood in; where it stands out, and what to say of the round."""
         locals_ = list(learned)
         if not locals_:  # the round is not needed, or was done before
@@ -204,7 +204,7 @@ class Average(beam.DoFn):
             return
         diverged = first_divergence(locals_)
         if diverged is not None:
-            yield self._task.stop(element, diverged, plan), None
+            yield self._task.stop(element, diverged), None
             return
         training, rounds = self._task.training, self._task.rounds
         standing = average(element, locals_, rounds)
@@ -218,14 +218,14 @@ class Judge(beam.DoFn):
         self._task = task
 
     def process(
-        self, element: tuple[int, Iterable[bytes]], plan: Plan, averaged: tuple[Standing, Any]
+        self, element: tuple[int, Iterable[bytes]], averaged: tuple[Standing, Any]
     ) -> Iterator[tuple[int, tuple[float, float]]]:
         """A shard in; its number, and its loss, out."""
         shard, encoded = element
         standing, epoch = averaged
         if epoch is not None:
             examples = Examples(encoded, on_disk=True)
-            yield shard, judge(standing.parameters, examples, plan, self._task.training)
+            yield shard, judge(standing, examples, self._task.training)
 
 
 class AfterRound(beam.DoFn):
@@ -237,8 +237,8 @@ class AfterRound(beam.DoFn):
     def process(
         self,
         element: tuple[Standing, Epoch | None],
-        plan: Plan,
-        losses: Iterable[tuple[int, tuple[float, float]]] = (),
+        losses: Iterable[tuple[int, tuple[float, float]]],
+        plan: Plan | None,
     ) -> Iterator[Standing]:
         """Where the training stands after `Average`, and after all."""
         standing, epoch = element
@@ -247,7 +247,8 @@ class AfterRound(beam.DoFn):
             return
         validation = [loss for _, loss in sorted(losses)]
         standing = after(standing, validation or None, self._task.training, self._task.rounds)
-        self._task.keep(standing, plan)
+        if plan is not None:
+            self._task.keep(standing, plan)
         last = standing.validation_curve[-1] if validation else None
         say(epoch._replace(validation_loss=last))
         yield standing
@@ -289,11 +290,11 @@ class TrainAlone(beam.DoFn):
             progress(epoch_of(standing, locals_, task.training, task.rounds))
 
         def diverged(standing: Standing, error: DivergenceError) -> Standing:
-            return task.stop(standing, error, plan)
+            return task.stop(standing, error)
 
         standing = task.begin(plan)
         training, rounds = task.training, task.rounds
-        standing = run_rounds(standing, learned, judged_by, plan, training, rounds, done, diverged)
+        standing = run_rounds(standing, learned, judged_by, training, rounds, done, diverged)
         yield trained(task, standing, plan)
 
 

@@ -50,6 +50,7 @@ from beam_rnn.bptt import Learner, learn
 from beam_rnn.dataset import prepare
 from beam_rnn.fit import fit
 from beam_rnn.kernels import kernel_name, kernel_of
+from beam_rnn.objective import objective
 from beam_rnn.settings import Rounds
 from benchmarks.table import Row, medians, show
 
@@ -78,7 +79,7 @@ def plain_loop(count: int, training: Training) -> None:
     parameters = NETWORK.initialize(plan.inputs, plan.outputs, training.seed)
     learner = Learner(parameters, training.optimizer.init(parameters))
     kernel = kernel_of(kernel_name(NETWORK, np.float32, training.kernel))
-    loss = plan.loss(training.loss)
+    loss = objective(NETWORK, training.loss)
     for epoch in range(training.epochs):
         order = np.random.default_rng([training.seed, 1, 0, epoch])
         for rows in shuffled(examples.lengths, training.batch_size, order):

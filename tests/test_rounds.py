@@ -21,6 +21,7 @@ from beam_rnn import (
     checkpoints,
 )
 from beam_rnn.batches import Part
+from beam_rnn.bptt import WindowLoss
 from beam_rnn.dataset import prepare
 from beam_rnn.dropout import Dropout
 from beam_rnn.errors import CheckpointError, ConfigurationError, DivergenceError, TrainingError
@@ -114,7 +115,13 @@ def test_the_average_weighs_each_shard_by_what_it_learned_from():
     def local(shard, value, weight):
         parameters = {k: np.full_like(w, value) for k, w in standing.parameters.items()}
         return Local(
-            shard, parameters, training.optimizer.init(parameters), ((2.0, weight),), 1, 0, 1
+            shard,
+            parameters,
+            training.optimizer.init(parameters),
+            (WindowLoss(2.0, weight),),
+            1,
+            0,
+            1,
         )
 
     local_of = [local(0, 1.0, 30.0), local(1, 5.0, 10.0)]
@@ -408,7 +415,7 @@ def test_the_data_of_a_shard_are_read_one_by_one():
 
     assert len(examples) == 50
     assert most <= 3
-    assert learn_locally(standing, 0, examples, plan, TRAINING, Rounds()).steps == 200
+    assert learn_locally(standing, 0, examples, TRAINING, Rounds()).steps == 200
 
 
 @pytest.mark.parametrize(

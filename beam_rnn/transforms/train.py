@@ -176,23 +176,23 @@ class _Round(beam.PTransform):
         """Where the training stands, what is learned from and judged by, and the plan."""
         task = self._task
         standing, learned, held_back, planned = pcolls
-        plan = AsSingleton(planned)
-        learn = beam.ParDo(LearnLocally(task, self._number), plan, AsSingleton(standing))
+        learn = beam.ParDo(LearnLocally(task, self._number), AsSingleton(standing))
         locals_ = (
             learned | "Shards" >> beam.GroupByKey() | "Learn" >> learn.with_output_types(Local)
         )
-        average = beam.ParDo(Average(task), plan, AsIter(locals_))
+        average = beam.ParDo(Average(task), AsIter(locals_))
         averaged = standing | "Average" >> average.with_output_types(tuple[Standing, Any])
-        losses = []
+        losses: Any = ()
         if task.training.validation:
-            judge = beam.ParDo(Judge(task), plan, AsSingleton(averaged))
+            judge = beam.ParDo(Judge(task), AsSingleton(averaged))
             judged = (
                 held_back
                 | "HeldBack" >> beam.GroupByKey()
                 | "Judge" >> judge.with_output_types(tuple[int, Any])
             )
-            losses = [AsIter(judged)]
-        done = beam.ParDo(AfterRound(task), plan, *losses)
+            losses = AsIter(judged)
+        plan = None if task.checkpoints is None else AsSingleton(planned)
+        done = beam.ParDo(AfterRound(task), losses, plan)
         return averaged | "After" >> done.with_output_types(Standing)
 
 
