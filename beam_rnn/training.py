@@ -52,6 +52,8 @@ PROGRESS_SECONDS = 2.0
 """How long training is silent at the most, unless a round takes longer."""
 HELD_BACK = "held_back"
 """The output of what is judged by."""
+PASSED_ON = "passed_on"
+"""The output of a shard on its way to the next round."""
 LEARNED, JUDGED_BY = b"\0", b"\1"
 """The marks of examples where one worker has both."""
 
@@ -85,6 +87,13 @@ class Task:
             return checkpoints.check_goes_on(checkpoint, plan, self.training, self.rounds, path)
         start = None if self.start is None else read_model(newest(self.start))
         return begin(plan, self.training, self.rounds, start)
+
+    def passed_on(
+        self, shard: tuple[int, Iterable[bytes]], standing: Standing, number: int
+    ) -> Iterator[TaggedOutput]:
+        """The examples of a shard on their way to the next round, if there is one."""
+        if not standing.over and number < self.rounds.rounds_of(self.training):
+            yield from (TaggedOutput(PASSED_ON, (shard[0], data)) for data in shard[1])
 
     def path(self, round_: int) -> str:
         """That of the checkpoint after a round."""
@@ -175,19 +184,23 @@ class Begin(beam.DoFn):
 
 
 class LearnLocally(beam.DoFn):
-    """A round of one shard."""
+    """A round of one shard.
+
+    The shard goes on to the next round from here, so that a runner keeps it once, not once for each
+    round that there will be.
+    """
 
     def __init__(self, task: Task, number: int):
         self._task = task
         self._number = number
 
-    def process(self, element: tuple[int, Iterable[bytes]], standing: Standing) -> Iterator[Local]:
-        """A shard in; what it learned out."""
+    def process(self, element: tuple[int, Iterable[bytes]], standing: Standing) -> Iterator[Any]:
+        """A shard in; what it learned out, and the shard."""
         shard, encoded = element
         if not standing.over and standing.rounds == self._number - 1:
             examples = Examples(encoded, on_disk=True)
-            training, rounds = self._task.training, self._task.rounds
-            yield learn_locally(standing, shard, examples, training, rounds)
+            yield learn_locally(standing, shard, examples, self._task.training, self._task.rounds)
+        yield from self._task.passed_on(element, standing, self._number)
 
 
 class Average(beam.DoFn):
@@ -212,20 +225,22 @@ class Average(beam.DoFn):
 
 
 class Judge(beam.DoFn):
-    """The loss of what a shard holds back."""
+    """The loss of what a shard holds back; that goes on, too."""
 
-    def __init__(self, task: Task):
+    def __init__(self, task: Task, number: int):
         self._task = task
+        self._number = number
 
     def process(
         self, element: tuple[int, Iterable[bytes]], averaged: tuple[Standing, Any]
-    ) -> Iterator[tuple[int, tuple[float, float]]]:
-        """A shard in; its number, and its loss, out."""
+    ) -> Iterator[Any]:
+        """A shard in; its number and its loss out, and the shard."""
         shard, encoded = element
         standing, epoch = averaged
         if epoch is not None:
             examples = Examples(encoded, on_disk=True)
             yield shard, judge(standing, examples, self._task.training)
+        yield from self._task.passed_on(element, standing, self._number)
 
 
 class AfterRound(beam.DoFn):

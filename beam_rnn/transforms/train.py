@@ -21,6 +21,7 @@ from beam_rnn.training import (
     HELD_BACK,
     JUDGED_BY,
     LEARNED,
+    PASSED_ON,
     AfterRound,
     Average,
     Begin,
@@ -137,9 +138,12 @@ class Train(beam.PTransform):
             )
         standing = planned | "Begin" >> beam.ParDo(Begin(task)).with_output_types(Standing)
         for number in range(1, task.rounds.rounds_of(task.training) + 1):
-            standing = (standing, learned, held_back, planned) | f"Round {number}" >> _Round(
-                task, number
-            )
+            standing, learned, held_back = (
+                standing,
+                learned,
+                held_back,
+                planned,
+            ) | f"Round {number}" >> _Round(task, number)
         model = beam.ParDo(MakeModel(task), plan)
         return standing | "Model" >> model.with_output_types(Model)
 
@@ -177,23 +181,29 @@ class _Round(beam.PTransform):
         task = self._task
         standing, learned, held_back, planned = pcolls
         learn = beam.ParDo(LearnLocally(task, self._number), AsSingleton(standing))
-        locals_ = (
-            learned | "Shards" >> beam.GroupByKey() | "Learn" >> learn.with_output_types(Local)
-        )
-        average = beam.ParDo(Average(task), AsIter(locals_))
+        learned = learned | "Shards" >> beam.GroupByKey() | "Learn" >> _passing_on(learn, Local)
+        average = beam.ParDo(Average(task), AsIter(learned.done))
         averaged = standing | "Average" >> average.with_output_types(tuple[Standing, Any])
         losses: Any = ()
         if task.training.validation:
-            judge = beam.ParDo(Judge(task), AsSingleton(averaged))
-            judged = (
+            judge = beam.ParDo(Judge(task, self._number), AsSingleton(averaged))
+            held_back = (
                 held_back
                 | "HeldBack" >> beam.GroupByKey()
-                | "Judge" >> judge.with_output_types(tuple[int, Any])
+                | "Judge" >> _passing_on(judge, tuple[int, Any])
             )
-            losses = AsIter(judged)
+            losses = AsIter(held_back.done)
+            held_back = held_back[PASSED_ON]
         plan = None if task.checkpoints is None else AsSingleton(planned)
         done = beam.ParDo(AfterRound(task), losses, plan)
-        return averaged | "After" >> done.with_output_types(Standing)
+        standing = averaged | "After" >> done.with_output_types(Standing)
+        return standing, learned[PASSED_ON], held_back
+
+
+def _passing_on(step: Any, kind: Any) -> Any:
+    """What a shard is for in a round, with its results as `done` and itself as another output."""
+    typed = step.with_output_types(kind, **{PASSED_ON: tuple[int, bytes]})
+    return typed.with_outputs(PASSED_ON, main="done")
 
 
 def _gathered(pcoll: PCollection[Any]) -> beam.PTransform:
