@@ -1,6 +1,7 @@
 """The arrows between modules point one way, and Beam stays where it belongs."""
 
 import ast
+from functools import cache
 from pathlib import Path
 
 PACKAGE = Path(__file__).parent.parent / "beam_rnn"
@@ -107,6 +108,7 @@ def imports(path):
             yield from (f"{node.module}.{alias.name}" for alias in node.names)
 
 
+@cache
 def modules():
     return {name_of(path): set(imports(path)) for path in PACKAGE.rglob("*.py")}
 

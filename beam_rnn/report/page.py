@@ -16,6 +16,7 @@ from beam_rnn.report.words import text
 def report(model: Model, sequences: Iterable[Sequence], command: str = "") -> str:
     """The report of a training as an HTML page.
 
+        >>> import numpy as np
         >>> from beam_rnn.columns import Columns
         >>> from beam_rnn.fit import fit
         >>> from beam_rnn.network import Network
