@@ -393,6 +393,17 @@ def test_the_reach_of_the_gradient_stands_beside_k():
     assert "It was not cut" in Page(report(full, sequences)).text
 
 
+def test_a_line_is_broken_where_no_records_came():
+    whole = wave(200)
+    times = whole.times.copy()
+    times[180:] += 3_000_000_000
+    whole = whole._replace(times=times, until=int(times[-1]) + 1_000_000)
+    model = trained(sequences=[whole])
+    trace = excerpt(model, [whole]).whole["truth"]
+    assert np.isnan(trace.y).sum() == 1
+    assert len(re.findall("<polyline", report(model, [whole]))) == 2 * (2 + 2 * 2)
+
+
 # The picture module.
 
 

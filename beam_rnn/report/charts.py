@@ -5,6 +5,7 @@ class that each mark has: `STYLE` has some that colour-blind people can tell apa
 and dark ones.
 """
 
+import math
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from html import escape
@@ -33,7 +34,7 @@ svg.chart text { font: 11.5px system-ui, sans-serif; fill: var(--soft); }
 svg.chart text.name { fill: var(--ink); }
 svg.chart .grid { stroke: var(--faint); stroke-width: 1; }
 svg.chart .axis { stroke: var(--soft); stroke-width: 1; }
-svg.chart .line { fill: none; stroke-width: 2; stroke-linejoin: round; }
+svg.chart .line { fill: none; stroke-width: 2; stroke-linejoin: round; stroke-linecap: round; }
 svg.chart .truth { stroke: var(--ink); stroke-width: 0.9; }
 svg.chart .first { stroke: var(--first); }
 svg.chart .second { stroke: var(--second); }
@@ -52,7 +53,7 @@ class Trace(NamedTuple):
     """The points of a line."""
 
     x: Array  # (points,) float64, rising
-    y: Array  # (points,) float64
+    y: Array  # (points,) float64; NaN between two stretches of the line
 
 
 class Line(NamedTuple):
@@ -138,7 +139,7 @@ class Chart:
         check_choice("y_axis", self.y_axis, Y_AXES)
 
 
-def thinned(x: Array, y: Array, points: int = POINTS) -> Trace:
+def thinned(x: Array, y: Array, points: int = POINTS, gap: float = math.inf) -> Trace:
     """The points of a line, at the most so many; of each stretch the least and the greatest stay.
 
         >>> y = np.zeros(10_000)
@@ -146,22 +147,32 @@ def thinned(x: Array, y: Array, points: int = POINTS) -> Trace:
         >>> trace = thinned(np.arange(10_000.0), y, points=100)
         >>> len(trace.y) <= 100, float(trace.y.max())
         (True, 9.0)
+        >>> thinned(np.array([1, 2, 90]), np.ones(3), gap=10).y
+        array([ 1.,  1., nan,  1.])
 
     Args:
         x: (n,), rising.
         y: (n,); values that are not finite are left out.
         points: How many points stay, at the most; at least 4.
+        gap: Where x rises by more, the line is broken.
     """
     finite = np.flatnonzero(np.isfinite(y))
     x, y = x[finite].astype(float), y[finite].clip(-GREATEST, GREATEST).astype(float)
+    stretch = np.concatenate([[0], np.cumsum(np.diff(x) > gap)])[: len(x)]
     if len(y) > points:
-        edges = np.linspace(0, len(y), points // 2).astype(int)  # one fewer than points / 2
-        kept = {0, len(y) - 1}
-        for start, stop in pairwise(edges):
-            kept |= {start + int(y[start:stop].argmin()), start + int(y[start:stop].argmax())}
-        places = sorted(kept)
-        x, y = x[places], y[places]
-    return Trace(x, y)
+        kept = _extremes(y, points)
+        x, y, stretch = x[kept], y[kept], stretch[kept]
+    breaks = np.flatnonzero(np.diff(stretch)) + 1
+    return Trace(np.insert(x, breaks, x[breaks]), np.insert(y, breaks, np.nan))
+
+
+def _extremes(y: Array, points: int) -> list[int]:
+    """The places of the first and the last value, and of the extremes of each stretch."""
+    edges = np.linspace(0, len(y), points // 2).astype(int)  # one stretch fewer than points / 2
+    kept = {0, len(y) - 1}
+    for start, stop in pairwise(edges):
+        kept |= {start + int(y[start:stop].argmin()), start + int(y[start:stop].argmax())}
+    return sorted(kept)
 
 
 class Frame(NamedTuple):
@@ -206,7 +217,7 @@ def svg(chart: Chart, width: int, height: int) -> str:
 def _frame(chart: Chart, width: int, height: int, legend: float) -> Frame:
     """The axes and where they stand, with room for what is written beside them."""
     xs, ys = _extent(chart)
-    top, bottom = legend + LINE_HEIGHT + 7, height - 2 * LINE_HEIGHT - 4
+    top, bottom = legend + LINE_HEIGHT + 12, height - 2 * LINE_HEIGHT - 4
     if chart.y_axis == "log":
         y = log_axis(*ys, most=max(2, int(bottom - top) // 24), margin=0.05)
     else:
@@ -238,7 +249,7 @@ def _extent(chart: Chart) -> tuple[tuple[float, float], tuple[float, float]]:
             for trace in traces:
                 if len(trace.x):
                     xs += [trace.x.min(), trace.x.max()]
-                    ys += [trace.y.min(), trace.y.max()]
+                    ys += [np.nanmin(trace.y), np.nanmax(trace.y)]
     if chart.least is not None:
         ys = [max(y, chart.least) for y in ys]
     return (
@@ -287,7 +298,7 @@ def _rule_style(rule: Rule) -> str:
 
 def _grid(chart: Chart, frame: Frame, width: int) -> Iterator[str]:
     """Ticks, lines at those of the y axis, and what the axes are."""
-    yield f'<text x="2" y="{frame.top - 8:.1f}">{escape(chart.y_name)}</text>'
+    yield f'<text x="2" y="{frame.top - 12:.1f}">{escape(chart.y_name)}</text>'
     for tick in frame.y.ticks:
         y = float(frame.at_y(tick.value))
         yield _straight("grid", frame.left, y, frame.right, y)
@@ -316,17 +327,17 @@ def _x_name(name: str, frame: Frame, y: float) -> str:
     for anchor, start in (("end", frame.right - wide), ("start", 2.0)):
         if all(x + half < start or x - half > start + wide for x, half in taken):
             return _text(frame.right if anchor == "end" else 2.0, y, name, anchor)
-    return _text(frame.right, frame.top - 8, name, "end")
+    return _text(frame.right, frame.top - 12, name, "end")
 
 
 def _drawn(mark: Mark, frame: Frame) -> str:
     """A mark in its place."""
     if isinstance(mark, Line):
-        return f'<polyline class="line {mark.style}" points="{_points(mark.trace, frame)}"/>'
+        style = f"line {mark.style}"
+        pieces = (_points(piece, frame) for piece in _pieces(mark.trace))
+        return "".join(f'<polyline class="{style}" points="{points}"/>' for points in pieces)
     if isinstance(mark, Band):
-        back = Trace(mark.high.x[::-1], mark.high.y[::-1])
-        points = f"{_points(mark.low, frame)} {_points(back, frame)}"
-        return f'<polygon class="band" points="{points}"/>'
+        return "".join(_drawn_band(mark, frame))
     if isinstance(mark, Dot):
         x, y = float(frame.at_x(mark.x)), float(frame.at_y(mark.y))
         return f'<circle class="dot {mark.style}" cx="{x:.1f}" cy="{y:.1f}" r="4.5"/>'
@@ -340,6 +351,23 @@ def _drawn(mark: Mark, frame: Frame) -> str:
     assert mark.y is not None, "a rule is upright or level"
     y = float(frame.at_y(mark.y))
     return _straight(_rule_style(mark), frame.left, y, frame.right, y)
+
+
+def _drawn_band(band: Band, frame: Frame) -> Iterator[str]:
+    for low, high in zip(_pieces(band.low), _pieces(band.high), strict=False):
+        back = Trace(high.x[::-1], high.y[::-1])
+        points = f"{_points(low, frame)} {_points(back, frame)}"
+        yield f'<polygon class="band" points="{points}"/>'
+
+
+def _pieces(trace: Trace) -> Iterator[Trace]:
+    """The stretches of a line; a point alone becomes a dot, which a line of no length is."""
+    breaks = np.flatnonzero(np.isnan(trace.y))
+    for x, y in zip(np.split(trace.x, breaks), np.split(trace.y, breaks), strict=True):
+        drawn = ~np.isnan(y)
+        if drawn.any():
+            twice = 2 if drawn.sum() == 1 else 1
+            yield Trace(np.repeat(x[drawn], twice), np.repeat(y[drawn], twice))
 
 
 def _points(trace: Trace, frame: Frame) -> str:

@@ -22,6 +22,8 @@ TRAINED_ON = 0.2
 """The share of a key's steps, its last ones, that is looked at if all were trained on."""
 CLOSE = 150
 """So many of a key's last records are shown one by one."""
+GAP = 20.0
+"""A line is broken where no record came for so many times the usual interval."""
 RECENT = 512
 """So many of a key's last inputs are kept to measure gradients on."""
 
@@ -151,13 +153,17 @@ def excerpt(model: Model, sequences: Iterable[Sequence]) -> Excerpt:
     lines = {"truth": judged.truth, "forecast": point_forecast(model, judged.outputs)}
     if nominal(model):
         lines["low"], lines["high"] = band(model, judged.outputs)
-    whole = {name: thinned(judged.times, line[:, 0]) for name, line in lines.items()}
-    close = {}
-    if len(judged.times) > CLOSE:
-        close = {
-            name: thinned(judged.times[-CLOSE:], line[-CLOSE:, 0]) for name, line in lines.items()
+    intervals = np.diff(judged.times)
+    gap = GAP * float(np.median(intervals)) if len(intervals) else math.inf
+
+    def last(steps: int) -> dict[str, Trace]:
+        return {
+            name: thinned(judged.times[-steps:], line[-steps:, 0], gap=gap or math.inf)
+            for name, line in lines.items()
         }
-    return Excerpt(longest.key, whole, close, recent)
+
+    steps = len(judged.times)
+    return Excerpt(longest.key, last(steps), last(CLOSE) if steps > CLOSE else {}, recent)
 
 
 def in_order(sequences: Iterable[Sequence]) -> list[Sequence]:

@@ -62,13 +62,13 @@ def loss_curve(model: Model) -> Iterator[str]:
     values = np.concatenate([curve, validation])
     values = values[np.isfinite(values)]
     log = len(values) > 0 and values.min() > 0 and values.max() / values.min() >= LOG_FROM
-    name = loss_name(training)
+    name = loss_name(model)
     words = f"{name} by epoch, from {number(curve[0])} to {number(curve[-1])}"
     yield from figure(
         Chart(
             [mark for mark in marks if not isinstance(mark, Dot) or math.isfinite(mark.y)],
             "epoch",
-            f"{name}, of scaled targets" + (", logarithmic" if log else ""),
+            name + (", logarithmic" if log else ""),
             words,
             y_axis="log" if log else "number",
         ),

@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 
 from beam_rnn.model import Model
+from beam_rnn.outputs import OUTPUTS
 from beam_rnn.report.axes import date, utc
 from beam_rnn.report.words import ahead, counted, names, number, percent, text
 
@@ -63,7 +64,7 @@ def facts(model: Model) -> Iterator[tuple[str, str]]:
         )
     if settings:
         yield from _how(settings, training)
-    yield from _losses(training)
+    yield from _losses(model)
     yield "digest", f"<code>{text(model.digest)}</code>"
 
 
@@ -114,8 +115,8 @@ def _loss_of(loss: str) -> str:
     return "last step" if loss == "last" else "outputs of all steps"
 
 
-def loss_name(training: Mapping[str, Any]) -> str:
-    """What the loss is called."""
+def loss_name(model: Model) -> str:
+    """What the loss is called, and whether it is of scaled targets."""
     known = {
         "mse": "mean squared error",
         "mae": "mean absolute error",
@@ -125,12 +126,15 @@ def loss_name(training: Mapping[str, Any]) -> str:
         "binary_cross_entropy": "binary cross-entropy",
         "cross_entropy": "cross-entropy",
     }
-    loss = training.get("settings", {}).get("loss", "loss")
-    return known.get(loss, loss)
+    settings = model.training.get("settings", {})
+    loss = settings.get("loss", "loss")
+    scaled = OUTPUTS[model.network.output].scaled and settings.get("scaler") != "none"
+    return known.get(loss, loss) + (", of scaled targets" if scaled else "")
 
 
-def _losses(training: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+def _losses(model: Model) -> Iterator[tuple[str, str]]:
     """The last losses, and those of the weights that are kept."""
+    training = model.training
     curve = training.get("loss_curve") or []
     if not curve:
         return
@@ -139,7 +143,7 @@ def _losses(training: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     if validation:
         best = best_of(validation)
         line += f"; validation {number(validation[-1])}, least {number(validation[best])}"
-    yield "loss", text(f"{loss_name(training)}, of scaled targets: {line}")
+    yield "loss", text(f"{loss_name(model)}: {line}")
 
 
 def bptt_steps(model: Model) -> int | None:

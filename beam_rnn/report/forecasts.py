@@ -109,7 +109,7 @@ def _of_key(model: Model, what: str, of: Score, shown: Excerpt) -> Iterator[str]
     columns = model.columns
     target = "target" if columns is None else columns.target_names[0]
     for lines in filter(None, (shown.whole, shown.close)):
-        marks = list(_lines(lines))
+        marks = list(_lines(lines, nominal(model)))
         if lines is shown.close:
             name = f"{target}: the last {CLOSE} records"
         elif of.steps > POINTS:
@@ -125,10 +125,10 @@ def _of_key(model: Model, what: str, of: Score, shown: Excerpt) -> Iterator[str]
         )
 
 
-def _lines(lines: Mapping[str, Trace]) -> Iterator[Mark]:
+def _lines(lines: Mapping[str, Trace], share: float) -> Iterator[Mark]:
     """Band, truth and forecast of a key."""
     if "low" in lines:
-        yield Band(lines["low"], lines["high"], "band")
+        yield Band(lines["low"], lines["high"], f"band of {share:.0%}")
     yield Line(lines["forecast"], "forecast", "second")
     yield Line(lines["truth"], "truth", "truth")
 

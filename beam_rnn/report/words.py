@@ -64,7 +64,7 @@ def ahead(horizons: tuple[int, ...]) -> str:
     ('1 record ahead', '1 to 3 records ahead', '1 and 24 records ahead')
     """
     if horizons == (0,):
-        return "in the record itself"
+        return "of the same record"
     ends = counted(horizons[-1], "record")
     if len(horizons) == 1:
         return f"{ends} ahead"
