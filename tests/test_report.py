@@ -286,6 +286,35 @@ def test_classes_have_an_accuracy():
     assert float(recall.split()[0]) == pytest.approx(100 * right[of_it].mean(), abs=0.06)
 
 
+def test_labels_have_an_accuracy_each():
+    columns = Columns(key="id", time="t", inputs=["x"], targets=["wet", "cold"], horizon=0)
+    whole = labelled()
+    whole = whole._replace(columns=columns, targets=np.roll(whole.targets, 3, 0) * [[1, 0]])
+    model = trained(Network("gru", hidden=4, output="sigmoid"), [whole])
+    page = Page(report(model, [whole]))
+    y = model.forward(model.scaled("a", whole.inputs[40:])[np.newaxis])[0]
+    right = (y >= 0.5) == (whole.targets[40:] == 1)
+    assert float(page.rows("key")["a"][0].split()[0]) == pytest.approx(100 * right.mean(), abs=0.06)
+    assert page.rows("class")["cold"][2] == "0"
+
+
+def test_several_targets_are_one_error():
+    columns = Columns(key="id", time="t", inputs=["x", "y"])
+    two = [
+        each._replace(
+            columns=columns,
+            inputs=np.repeat(each.inputs, 2, 1) * [1, 50],
+            targets=np.repeat(each.targets, 2, 1) * [1, 50],
+        )
+        for each in series()
+    ]
+    page = Page(report(trained(sequences=two), two))
+    assert "Errors are the mean of 2 targets, pictures show the first" in page.text
+    first = two[0].targets[41:, 0]
+    last = np.abs(two[0].inputs[41:, 0] - first).mean() / two[0].targets[:41, 0].std()
+    assert float(page.rows("key")["a"][1]) == pytest.approx(last, abs=6e-4)
+
+
 def test_a_network_of_both_directions_has_no_forecast():
     page = Page(report(trained(Network("gru", hidden=4, bidirectional=True)), series()))
     assert "It cannot forecast in a stream" in page.text

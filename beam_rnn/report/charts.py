@@ -221,7 +221,7 @@ def _frame(chart: Chart, width: int, height: int, legend: float) -> Frame:
     if chart.y_axis == "log":
         y = log_axis(*ys, most=max(2, int(bottom - top) // 24), margin=0.05)
     else:
-        y = number_axis(*ys, most=max(2, int(bottom - top) // 32), margin=0.05)
+        y = number_axis(*ys, most=max(2, int(bottom - top) // 24), margin=0.05)
     left = 10 + LETTER * max((len(tick.label) for tick in y.ticks), default=1)
     right = width - 12.0
     room = right - left

@@ -57,8 +57,9 @@ class _Judged(NamedTuple):
 
 
 def tells_classes(model: Model) -> bool:
-    """Whether the outputs are the probabilities of classes."""
-    return model.network.output == "softmax"
+    """Whether the outputs are the probabilities of classes, or of labels that are 0 or 1."""
+    loss = model.training.get("settings", {}).get("loss")
+    return model.network.output == "softmax" or loss == "binary_cross_entropy"
 
 
 def sees_ahead(model: Model) -> bool:
@@ -99,7 +100,7 @@ def score(model: Model, sequences: Iterable[Sequence]) -> Score | None:
         return None
     key, steps = ordered[0].key, len(judged.truth)
     if tells_classes(model):
-        return _score_classes(key, judged)
+        return _score_classes(key, judged, exclusive=model.network.output == "softmax")
     scale = _deviation(judged)
     with np.errstate(over="ignore", invalid="ignore"):
         error = float((np.abs(point_forecast(model, judged.outputs) - judged.truth) / scale).mean())
@@ -119,20 +120,33 @@ def score(model: Model, sequences: Iterable[Sequence]) -> Score | None:
     )
 
 
-def _score_classes(key: str, judged: _Judged) -> Score:
-    truth, said = judged.truth.argmax(1), judged.outputs[:, :, 0].argmax(1)
+def _score_classes(key: str, judged: _Judged, *, exclusive: bool) -> Score:
+    """The score of classes, one of which is the right one, or of labels that stand for themselves.
+
+    Args:
+        key: The key.
+        judged: Its steps.
+        exclusive: Whether just one of the classes is the right one.
+    """
+
+    def told(probabilities: Array) -> Array:
+        if not exclusive:
+            return probabilities >= 0.5
+        return np.eye(probabilities.shape[1], dtype=bool)[probabilities.argmax(1)]
+
+    def wrong(told: Array, truth: Array) -> float:
+        different = told != truth
+        return float((different.any(1) if exclusive else different).mean())
+
+    truth, said = told(judged.truth), told(judged.outputs[:, :, 0])
     known = ~np.isnan(judged.last).any(1)
-    wrong = truth[known] != judged.last[known].argmax(1)
-    classes = tuple(
-        (int((truth == i).sum()), int((said == i).sum()), int(((truth == i) & (said == i)).sum()))
-        for i in range(judged.truth.shape[1])
-    )
+    columns = truth.sum(0), said.sum(0), (truth & said).sum(0)
     return Score(
         key,
-        float((truth != said).mean()),
-        float(wrong.mean()) if known.any() else None,
+        wrong(said, truth),
+        wrong(told(judged.last[known]), truth[known]) if known.any() else None,
         len(truth),
-        classes=classes,
+        classes=tuple((int(a), int(b), int(c)) for a, b, c in zip(*columns, strict=True)),
         trained_on=judged.trained_on,
     )
 

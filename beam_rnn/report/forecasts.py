@@ -1,8 +1,7 @@
 """Forecasts beside what came; of classes, how many were told right."""
 
 from collections.abc import Iterator, Mapping
-
-import numpy as np
+from collections.abc import Sequence as SequenceOf
 
 from beam_rnn.model import Model
 from beam_rnn.report.charts import POINTS, Band, Chart, Line, Mark, Shade, Trace
@@ -88,6 +87,9 @@ def _judged_by(model: Model, summary: Summary) -> Iterator[str]:
     horizons = (1,) if model.columns is None else model.columns.horizons
     if len(horizons) > 1:
         yield f"Of the nearest horizon, {ahead(horizons[:1])}."
+    several = 0 if model.columns is None else len(model.columns.targets)
+    if several > 1 and not tells_classes(model):
+        yield f"Errors are the mean of {several} targets, pictures show the first."
     if summary.covered is not None:
         yield (
             f"The band should hold {percent(nominal(model))} of the records, and holds "
@@ -104,31 +106,28 @@ def _of_key(model: Model, what: str, of: Score, shown: Excerpt) -> Iterator[str]
         f"<h3>{what.capitalize()} key: <bdi>{text(of.key)}</bdi> "
         f'<span class="note">error {number(of.error)}{beside}</span></h3>'
     )
-    if not len(shown.whole.get("truth", Trace(np.zeros(0), np.zeros(0))).x):
-        return
-    columns = model.columns
-    target = "target" if columns is None else columns.target_names[0]
-    for lines in filter(None, (shown.whole, shown.close)):
-        marks = list(_lines(lines, nominal(model)))
-        if lines is shown.close:
-            name = f"{target}: the last {CLOSE} records"
-        elif of.steps > POINTS:
-            name = f"{target}, thinned: the extremes of each stretch are kept"
-        else:
-            name = target
-        if lines is shown.whole and shown.close and len(shown.close["truth"].x):
-            times = shown.close["truth"].x
-            marks.insert(0, Shade(float(times[0]), float(times[-1]), "shown below"))
-        words = f"{name}, of {of.key}: truth and forecast by time"
-        yield from figure(
-            Chart(marks, "time, UTC", printable(name), printable(words), x_axis="time"), height=210
-        )
+    target = "target" if model.columns is None else model.columns.target_names[0]
+    thin = ", thinned: the extremes of each stretch are kept" if of.steps > POINTS else ""
+    marks = list(_marks(shown.whole, nominal(model)))
+    if shown.close:
+        times = shown.close["truth"].x
+        marks.insert(0, Shade(float(times[0]), float(times[-1]), "shown below"))
+    yield from _picture(marks, f"{target}{thin}", of.key)
+    if shown.close:
+        close = list(_marks(shown.close, nominal(model)))
+        yield from _picture(close, f"{target}: the last {CLOSE} records", of.key)
 
 
-def _lines(lines: Mapping[str, Trace], share: float) -> Iterator[Mark]:
+def _picture(marks: SequenceOf[Mark], name: str, key: str) -> Iterator[str]:
+    words = f"{name}, of {key}: truth and forecast by time"
+    chart = Chart(marks, "time, UTC", printable(name), printable(words), x_axis="time")
+    yield from figure(chart, height=210)
+
+
+def _marks(lines: Mapping[str, Trace], share: float) -> Iterator[Mark]:
     """Band, truth and forecast of a key."""
     if "low" in lines:
-        yield Band(lines["low"], lines["high"], f"band of {share:.0%}")
+        yield Band(lines["low"], lines["high"], f"band of {100 * share:.0f} %")
     yield Line(lines["forecast"], "forecast", "second")
     yield Line(lines["truth"], "truth", "truth")
 

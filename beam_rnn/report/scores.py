@@ -15,7 +15,8 @@ class Score(NamedTuple):
     Attributes:
         key: The key.
         error: Of numbers the mean absolute error in standard deviations; of classes the share of
-            steps whose class was not the likeliest one. Infinite if an output is not finite.
+            steps whose class was not the likeliest one; of labels that of those told wrong.
+            Infinite if an output is not finite.
         last_value: The same of the forecast that the target stays what it was; None if what it
             was is not known.
         steps: How many steps were judged.
