@@ -120,7 +120,6 @@ class Chart:
         description: The chart in words, for those who cannot see it.
         x_axis: "whole" numbers, or "time" in microseconds since 1970.
         y_axis: "number" or "log".
-        least: The least value that is drawn; None for all.
 
     Raises:
         ConfigurationError: Another kind of axis.
@@ -132,7 +131,6 @@ class Chart:
     description: str
     x_axis: str = "whole"
     y_axis: str = "number"
-    least: float | None = None
 
     def __post_init__(self) -> None:
         check_choice("x_axis", self.x_axis, X_AXES)
@@ -250,8 +248,6 @@ def _extent(chart: Chart) -> tuple[tuple[float, float], tuple[float, float]]:
                 if len(trace.x):
                     xs += [trace.x.min(), trace.x.max()]
                     ys += [np.nanmin(trace.y), np.nanmax(trace.y)]
-    if chart.least is not None:
-        ys = [max(y, chart.least) for y in ys]
     return (
         (float(min(xs, default=0)), float(max(xs, default=1))),
         (float(min(ys, default=0)), float(max(ys, default=1))),

@@ -8,7 +8,7 @@ import numpy as np
 from beam_rnn.cells import Array
 from beam_rnn.horizon import REACHED, GradientHorizon, gradient_horizon
 from beam_rnn.model import Model
-from beam_rnn.report.charts import Chart, Dot, Line, Mark, Rule, Trace, svg, thinned
+from beam_rnn.report.charts import Chart, Dot, Line, Mark, Rule, svg, thinned
 from beam_rnn.report.comparison import Excerpt
 from beam_rnn.report.facts import best_of, bptt_steps, loss_name
 from beam_rnn.report.scores import Summary
@@ -21,7 +21,7 @@ LOG_FROM = 10.0
 LOOK_BACK, MOST_STEPS = 128, 256
 """How many steps back the gradient is looked at: at least, and at the most."""
 LEAST_NORM = 1e-6
-"""Gradients below this are drawn as if they were this."""
+"""Gradients below this are not drawn."""
 
 
 def figure(chart: Chart, height: int) -> Iterator[str]:
@@ -32,48 +32,47 @@ def figure(chart: Chart, height: int) -> Iterator[str]:
 
 def loss_curve(model: Model) -> Iterator[str]:
     """The loss curve."""
-    training = model.training
-    curve = np.array(training.get("loss_curve") or [], float)
+    curve, validation = (
+        np.array(model.training.get(name) or [], float)
+        for name in ("loss_curve", "validation_curve")
+    )
     yield "<h2>Loss</h2>"
     if not len(curve):
         yield "<p>There is no loss curve: no epoch was trained, or not here.</p>"
         return
-    validation = np.array(training.get("validation_curve") or [], float)
-    every = (training.get("rounds") or {}).get("local_epochs", 1)
-    epochs = np.arange(1, len(curve) + 1)
+    every = (model.training.get("rounds") or {}).get("local_epochs", 1)
+    epochs, judged = (
+        step * np.arange(1, len(y) + 1) for step, y in ((1, curve), (every, validation))
+    )
     marks: list[Mark] = [Line(thinned(epochs, curve), "training", "first")]
-    kept = len(curve)
     if len(validation):
-        judged = every * np.arange(1, len(validation) + 1)
         marks.append(Line(thinned(judged, validation), "validation", "second"))
-        best = best_of(list(validation))
-        kept = int(judged[best])
-        name = f"least: epoch {kept}"
-        marks.append(Dot(kept, float(validation[best]), name, "second"))
-        yield f"<p>The weights are those of epoch {kept:,}, of the least validation loss.</p>"
+        best = _least(judged, validation, "second")
+        yield f"<p>The weights are those of epoch {best.x:,.0f}, of the least validation loss.</p>"
     else:
-        best = best_of(list(curve))
-        name = f"least: epoch {best + 1}"
-        marks.append(Dot(best + 1, float(curve[best]), name, "first"))
+        best = _least(epochs, curve, "first")
         yield (
-            f"<p>The weights are those of the last epoch, {kept:,}. Nothing was held back to "
+            f"<p>The weights are those of the last epoch, {len(curve):,}. Nothing was held back to "
             "choose another by.</p>"
         )
-    values = np.concatenate([curve, validation])
-    values = values[np.isfinite(values)]
-    log = len(values) > 0 and values.min() > 0 and values.max() / values.min() >= LOG_FROM
-    name = loss_name(model)
+    marks += [best] if math.isfinite(best.y) else []
+    log = _falls_far(np.concatenate([curve, validation]))
+    name, scale = loss_name(model), "log" if log else "number"
     words = f"{name} by epoch, from {number(curve[0])} to {number(curve[-1])}"
-    yield from figure(
-        Chart(
-            [mark for mark in marks if not isinstance(mark, Dot) or math.isfinite(mark.y)],
-            "epoch",
-            name + (", logarithmic" if log else ""),
-            words,
-            y_axis="log" if log else "number",
-        ),
-        height=260,
-    )
+    y_name = name + (", logarithmic" if log else "")
+    yield from figure(Chart(marks, "epoch", y_name, words, y_axis=scale), height=260)
+
+
+def _least(epochs: Array, curve: Array, style: str) -> Dot:
+    """The mark of the least loss."""
+    best = best_of(list(curve))
+    return Dot(float(epochs[best]), float(curve[best]), f"least: epoch {epochs[best]}", style)
+
+
+def _falls_far(losses: Array) -> bool:
+    """Whether losses want a logarithmic axis, and can have one."""
+    losses = losses[np.isfinite(losses)]
+    return len(losses) > 0 and losses.min() > 0 and losses.max() / losses.min() >= LOG_FROM
 
 
 def reach(model: Model, recent: Array) -> GradientHorizon | None:
@@ -107,18 +106,19 @@ def gradient_reach(
         key = middle.key
         measured = reach(model, excerpts[key].recent) if key in excerpts else None
     if measured is None or not np.isfinite(measured.norms).all():
-        yield "<p>Not measured: there is no sequence that is long enough.</p>"
+        yield "<p>Not measured: no sequence is long enough, or a gradient is not finite.</p>"
         return
     norms, k = measured.norms, bptt_steps(model)
     far = len(norms) - 1
     gone = measured.recommended_steps if (norms < REACHED).any() else None
-    yield f"<p>{_verdict(norms, gone, k)}</p>"
+    yield f"<p>{_reaches(norms, gone)}{_verdict(norms, gone, k) if model.training else '.'}</p>"
     steps = np.arange(len(norms))
     marks: list[Mark] = [Rule("1 % is left", "limit", y=REACHED)]
     if k is not None and k <= far:
         marks.append(Rule(f"k = {k} of BPTT", "second", x=k))
-    marks.append(Line(Trace(steps.astype(float), norms), "gradient", "first"))
-    if gone is not None:
+    drawn = np.where(norms >= LEAST_NORM, norms, np.nan)
+    marks.append(Line(thinned(steps, drawn), "gradient", "first"))
+    if gone is not None and norms[gone] >= LEAST_NORM:
         marks.append(Dot(gone, float(norms[gone]), f"below 1 %: {gone} steps back", "first"))
     yield from figure(
         Chart(
@@ -127,7 +127,6 @@ def gradient_reach(
             "share of the gradient that is left, logarithmic",
             f"The gradient by steps back, from 1 to {norms[-1]:.2g} after {far}",
             y_axis="log",
-            least=LEAST_NORM,
         ),
         height=240,
     )
@@ -137,20 +136,21 @@ def gradient_reach(
     )
 
 
-def _verdict(norms: Array, gone: int | None, k: int | None) -> str:
-    """What follows from how far the gradient reaches."""
-    far = len(norms) - 1
+def _reaches(norms: Array, gone: int | None) -> str:
     if gone is None:
-        reaches = f"After {far} steps {percent(norms[-1])} of the gradient is left"
-    else:
-        reaches = f"Less than 1 % of the gradient is left after {counted(gone, 'step')}"
+        return f"After {len(norms) - 1} steps {percent(norms[-1])} of the gradient is left"
+    return f"Less than 1 % of the gradient is left after {counted(gone, 'step')}"
+
+
+def _verdict(norms: Array, gone: int | None, k: int | None) -> str:
+    """What that says of the k that was trained with."""
     if k is None:
-        return f"{reaches}. It was not cut: training went back through whole sequences."
+        return ". It was not cut: training went back through whole sequences."
     if gone is not None and k >= gone:
-        return f"{reaches}: k = {k} cuts off nothing that could be learned from."
-    if k > far:
-        return f"{reaches}; training cut it at k = {k}."
+        return f": k = {k} cuts off nothing that could be learned from."
+    if k >= len(norms):
+        return f"; training cut it at k = {k}."
     return (
-        f"{reaches}, and training cut it at k = {k}, where {percent(norms[k])} was: a greater k "
-        "could learn from further back."
+        f", and training cut it at k = {k}, where {percent(norms[k])} was: a greater k could learn "
+        "from further back."
     )

@@ -84,35 +84,40 @@ def _output(model: Model) -> str:
 
 def _how(settings: Mapping[str, Any], training: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     """How it was trained."""
-    bptt = settings["bptt"]
-    every = f", an update every {bptt['stride']}" if bptt["stride"] else ""
-    steps = "whole sequences" if bptt["steps"] is None else f"k = {bptt['steps']} steps{every}"
-    yield "back-propagation", text(f"through {steps}, the loss from the {_loss_of(bptt['loss'])}")
+    yield "back-propagation", text(_bptt(settings["bptt"]))
     yield "optimiser", f"<code>{text(settings['optimizer'])}</code>"
-    epochs = counted(len(training.get("loss_curve", ())), "epoch")
-    rounds = training.get("rounds")
-    how = f"{epochs} of batches of {settings['batch_size']}"
-    if rounds:
-        shards, local = rounds["shards"], rounds["local_epochs"]
-        how += (
-            f"; {counted(shards, 'shard')}, averaged after every "
-            f"{'epoch' if local == 1 else counted(local, 'epoch')}"
-        )
-        how += f" by {rounds['outer']}" if rounds["outer"] else ""
-    yield "rounds", text(f"{how}; seed {settings['seed']}, kernel {training.get('kernel', '-')}")
-    if settings["validation"]:
-        patience = f", patience {settings['patience']}" if settings["patience"] else ""
+    kernel = f"seed {settings['seed']}, kernel {training.get('kernel', '-')}"
+    yield "rounds", text(f"{_rounds(settings, training)}; {kernel}")
+    if settings.get("validation"):
+        patience = f", patience {settings['patience']}" if settings.get("patience") else ""
         share = f"the last {percent(settings['validation'])} of each key's steps{patience}"
         yield "held back", text(share)
     scaled = "numbers as they are"
     if settings["scaler"] != "none":
         by = "each key" if settings["scaler"] == "per_key" else "all keys together"
-        scaled = f"{settings['scaling'].replace('_', ' ')}, by {by}"
+        scaled = f"{settings.get('scaling', 'standard').replace('_', ' ')}, by {by}"
     yield "scaling", text(scaled)
 
 
-def _loss_of(loss: str) -> str:
-    return "last step" if loss == "last" else "outputs of all steps"
+def _bptt(bptt: Mapping[str, Any]) -> str:
+    """Through which steps the gradient passes."""
+    every = f", an update every {bptt['stride']}" if bptt["stride"] else ""
+    steps = "whole sequences" if bptt["steps"] is None else f"k = {bptt['steps']} steps{every}"
+    judged = "last step" if bptt["loss"] == "last" else "outputs of all steps"
+    return f"through {steps}, the loss from the {judged}"
+
+
+def _rounds(settings: Mapping[str, Any], training: Mapping[str, Any]) -> str:
+    """How many epochs there were, and between what shards."""
+    epochs = counted(len(training.get("loss_curve", ())), "epoch")
+    how = f"{epochs} of batches of {settings['batch_size']}"
+    rounds = training.get("rounds")
+    if not rounds:
+        return how
+    local = rounds["local_epochs"]
+    every = "epoch" if local == 1 else counted(local, "epoch")
+    outer = f" by {rounds['outer']}" if rounds["outer"] else ""
+    return f"{how}; {counted(rounds['shards'], 'shard')}, averaged after every {every}{outer}"
 
 
 def loss_name(model: Model) -> str:

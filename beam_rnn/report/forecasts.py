@@ -35,7 +35,8 @@ def main_figure(model: Model, summary: Summary) -> Iterator[str]:
         )
         beside = "" if last is None else f"That of the last value is {number(last)}"
     if beside:
-        yield f"{beside}; the model is better on {better} of {counted(of, 'key')}."
+        where = f" on {better} of {counted(of, 'key')}" if of > 1 else ""
+        yield f"{beside}; the model is {'better' if where or better else 'not better'}{where}."
 
 
 def forecasts(
