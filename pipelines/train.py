@@ -5,10 +5,13 @@ r"""Learn from files of records, and write the weights.
 
 Learns from the first --train_fraction of each key's records, in time. Files are CSV, Parquet,
 Arrow or JSON lines, by their suffix. Records that cannot be used go to a file of their own,
-`<output>.invalid.jsonl`, if there are any. Beam's own flags, such as --runner, pass through.
+`<output>.invalid.jsonl`, if there are any. With --report a page shows the loss curve, and forecasts
+beside what came. Beam's own flags, such as --runner, pass through.
 """
 
 import argparse
+import shlex
+import sys
 from collections.abc import Sequence
 
 import apache_beam as beam
@@ -20,6 +23,7 @@ from beam_rnn.losses import LOSSES
 from beam_rnn.scaler import SCALERS, SCALINGS
 from pipelines import command
 from pipelines.files import ReadFiles, WriteAside
+from pipelines.report import WriteReport
 
 OUTER = Sgd(1.0, momentum=0.5, nesterov=True)
 """Takes the averaged change of a round of several shards: see docs/training.md."""
@@ -81,6 +85,9 @@ def parse(argv: Sequence[str] | None) -> tuple[argparse.Namespace, list[str]]:
     parser.add_argument("--start", help="the weights file to start from, or a pattern")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--train_fraction", type=float, default=0.6)
+    parser.add_argument("--report", help="a page of HTML that shows the training, to write")
+    flags = sys.argv[1:] if argv is None else argv
+    parser.set_defaults(command=shlex.join(["python", "-m", "pipelines.train", *flags]))
     return parser.parse_known_args(argv)
 
 
@@ -122,14 +129,16 @@ def build(pipeline: beam.Pipeline, args: argparse.Namespace) -> None:
         resume=args.resume,
         start=args.start,
     )
+    records = pipeline | "Records" >> ReadFiles(args.input, command.number_columns(columns))
     sequences, invalid = (
-        pipeline
-        | "Records" >> ReadFiles(args.input, command.number_columns(columns))
+        records
         | Sequences(
             columns, length=args.sequence_length, fraction=args.train_fraction
         ).with_exception_handling()
     )
-    _ = sequences | train | WriteModel(args.output)
+    written = sequences | train | WriteModel(args.output)
+    if args.report:
+        _ = records | "Report" >> WriteReport(args.report, columns, written, args.command)
     _ = invalid | "Invalid" >> WriteAside(f"{args.output}.invalid.jsonl")
 
 

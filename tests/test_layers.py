@@ -1,6 +1,7 @@
 """The arrows between modules point one way, and Beam stays where it belongs."""
 
 import ast
+from functools import cache
 from pathlib import Path
 
 PACKAGE = Path(__file__).parent.parent / "beam_rnn"
@@ -40,6 +41,16 @@ ORDER = [
     "fit",
     "horizon",
     "sweep",
+    "report.axes",
+    "report.charts",
+    "report.scores",
+    "report.comparison",
+    "report.words",
+    "report.facts",
+    "report.curves",
+    "report.forecasts",
+    "report.page",
+    "report",
     "weights",
     "checkpoints",
     "interop.chain",
@@ -98,6 +109,7 @@ def imports(path):
             yield from (f"{node.module}.{alias.name}" for alias in node.names)
 
 
+@cache
 def modules():
     return {name_of(path): set(imports(path)) for path in PACKAGE.rglob("*.py")}
 

@@ -1,5 +1,7 @@
 import csv
 import json
+import re
+import shlex
 import subprocess
 import sys
 from datetime import datetime, timezone
@@ -10,8 +12,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from beam_rnn import Columns
 from beam_rnn import weights as weights_file
 from beam_rnn.errors import ConfigurationError
+from beam_rnn.records import RecordReader
+from beam_rnn.report import report
+from beam_rnn.sequences import cut
 from pipelines import command, demo, evaluate, predict, train
 
 ROOT = Path(__file__).parent.parent
@@ -124,6 +130,43 @@ def test_training_sees_the_first_part_of_each_key_alone(weights, data, tmp_path)
     assert weights_file.load(other).digest == weights_file.load(weights).digest
     until = weights_file.load(weights).training["until"]
     assert until == dict.fromkeys(("Bern", "Köln"), (START + 71 * EVERY) * 1_000_000)
+
+
+def whole(records):
+    """All records of each key as the sequence that `Sequences` makes of them."""
+    columns = Columns(key="city", time="at", inputs=["load", "heat"], targets=["load"])
+    reader = RecordReader(columns, targets=True)
+    by_key = {}
+    for record in records:
+        key, data = reader.read(record)
+        by_key.setdefault(key, []).append(data)
+    return [sequence for key, data in by_key.items() for sequence in cut(key, data, columns)]
+
+
+@pytest.mark.parametrize("fraction", [0.6, 1.0])
+def test_a_report_of_the_training_is_written(fraction, tmp_path):
+    records = [{**row, "city": {"Bern": "<b>ern"}.get(row["city"], "Köln")} for row in rows()]
+    source = write(tmp_path / "data.jsonl", [*records, {"city": "Bern", "load": "no number"}])
+    path, output = tmp_path / "sub" / "report.html", tmp_path / "weights.arrow"
+    flags = [f"--train_fraction={fraction}", f"--output={output}", f"--report={path}"]
+    train.main([f"--input={source}", *COLUMNS, *QUICK, *flags])
+
+    html = path.read_text()
+    model = weights_file.load(output)
+    given = [f"--input={source}", *COLUMNS, *QUICK, *flags]
+    command_line = shlex.join(["python", "-m", "pipelines.train", *given])
+    assert html == report(model, whole(records), command_line)
+    assert model.digest in html
+    assert ("were trained on" in html) == (fraction == 1.0)
+    assert "<b>ern" not in html
+    assert sorted(each.name for each in path.parent.iterdir()) == ["report.html"]
+    if fraction == 0.6:
+        figures = tmp_path / "metrics.json"
+        evaluate.main([f"--input={source}", f"--weights={output}", f"--output={figures}"])
+        mean = json.loads(figures.read_text())["mean"]
+        shown = re.search(r"Mean absolute error (\S+) .* That of the last value is (\S+);", html)
+        assert float(shown[1]) == pytest.approx(mean["model_mae"], rel=0.02)
+        assert float(shown[2]) == pytest.approx(mean["last_value_mae"], rel=0.02)
 
 
 def test_evaluate_writes_the_figures(weights, data, tmp_path):

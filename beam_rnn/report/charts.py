@@ -1,0 +1,379 @@
+"""Charts as SVG that stands in a page: lines, bands, rules and dots between two axes.
+
+A chart says what is drawn; `svg` draws it for one width. Colours are left to the page, by the
+class that each mark has: `STYLE` has some that colour-blind people can tell apart, for light pages
+and dark ones.
+"""
+
+import math
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from html import escape
+from itertools import pairwise
+from typing import NamedTuple
+
+import numpy as np
+
+from beam_rnn.cells import Array
+from beam_rnn.checks import check_choice
+from beam_rnn.report.axes import Axis, log_axis, number_axis, time_axis, whole_axis
+
+POINTS = 500
+"""How many points a line has at the most."""
+
+GREATEST = 1e300
+"""What is greater is drawn as if it were this."""
+
+STYLE = """
+:root { --ink: #1c2430; --soft: #59636f; --faint: #dfe3e8; --first: #0072b2; --second: #d55e00; }
+@media (prefers-color-scheme: dark) {
+  :root { --ink: #e6e9ed; --soft: #a3acb8; --faint: #343b45; --first: #56b4e9; --second: #f0a030; }
+}
+svg.chart { display: block; width: 100%; height: auto; margin: 6px 0 10px; }
+svg.chart text { font: 11.5px system-ui, sans-serif; fill: var(--soft); }
+svg.chart text.name { fill: var(--ink); }
+svg.chart .grid { stroke: var(--faint); stroke-width: 1; }
+svg.chart .axis { stroke: var(--soft); stroke-width: 1; }
+svg.chart .line { fill: none; stroke-width: 2; stroke-linejoin: round; stroke-linecap: round; }
+svg.chart .truth { stroke: var(--ink); stroke-width: 0.9; }
+svg.chart .first { stroke: var(--first); }
+svg.chart .second { stroke: var(--second); }
+svg.chart .band { fill: var(--second); fill-opacity: 0.22; stroke: none; }
+svg.chart .shade { fill: var(--soft); fill-opacity: 0.14; stroke: none; }
+svg.chart .rule { stroke-width: 1.4; stroke-dasharray: 5 4; }
+svg.chart .limit { stroke: var(--soft); stroke-width: 1.2; stroke-dasharray: 1.5 3; }
+svg.chart .dot { stroke: none; }
+svg.chart .dot.first { fill: var(--first); }
+svg.chart .dot.second { fill: var(--second); }
+""".strip()
+"""The CSS of charts. Classes of marks: truth, first, second, limit, shade."""
+
+
+class Trace(NamedTuple):
+    """The points of a line."""
+
+    x: Array  # (points,) float64, rising
+    y: Array  # (points,) float64; NaN between two stretches of the line
+
+
+class Line(NamedTuple):
+    """A line through points."""
+
+    trace: Trace
+    name: str
+    style: str = "first"
+
+
+class Band(NamedTuple):
+    """What lies between two lines."""
+
+    low: Trace
+    high: Trace
+    name: str
+
+
+class Rule(NamedTuple):
+    """A straight line across the chart: upright at x, or level at y."""
+
+    name: str
+    style: str
+    x: float | None = None
+    y: float | None = None
+
+
+class Shade(NamedTuple):
+    """A part of the x axis that is marked."""
+
+    low: float
+    high: float
+    name: str
+
+
+class Dot(NamedTuple):
+    """A point that is marked."""
+
+    x: float
+    y: float
+    name: str
+    style: str = "first"
+
+
+Mark = Line | Band | Rule | Shade | Dot
+
+X_AXES = ("whole", "time")
+Y_AXES = ("number", "log")
+
+
+@dataclass(frozen=True)
+class Chart:
+    """What is drawn.
+
+        >>> line = Line(Trace(np.arange(3.0), np.ones(3)), "loss")
+        >>> picture = svg(Chart([line], "epoch", "loss", "A constant loss."), width=360, height=200)
+        >>> picture.startswith('<svg class="chart" viewBox="0 0 360 200"')
+        True
+
+    Args:
+        marks: From the lowest layer to the uppermost.
+        x_name: What the x axis is.
+        y_name: What the y axis is, with its unit.
+        description: The chart in words, for those who cannot see it.
+        x_axis: "whole" numbers, or "time" in microseconds since 1970.
+        y_axis: "number" or "log".
+
+    Raises:
+        ConfigurationError: Another kind of axis.
+    """
+
+    marks: Sequence[Mark]
+    x_name: str
+    y_name: str
+    description: str
+    x_axis: str = "whole"
+    y_axis: str = "number"
+
+    def __post_init__(self) -> None:
+        check_choice("x_axis", self.x_axis, X_AXES)
+        check_choice("y_axis", self.y_axis, Y_AXES)
+
+
+def thinned(x: Array, y: Array, points: int = POINTS, gap: float = math.inf) -> Trace:
+    """The points of a line, at the most so many; of each stretch the least and the greatest stay.
+
+        >>> y = np.zeros(10_000)
+        >>> y[1234] = 9
+        >>> trace = thinned(np.arange(10_000.0), y, points=100)
+        >>> len(trace.y) <= 100, float(trace.y.max())
+        (True, 9.0)
+        >>> thinned(np.array([1, 2, 90]), np.ones(3), gap=10).y
+        array([ 1.,  1., nan,  1.])
+
+    Args:
+        x: (n,), rising.
+        y: (n,); values that are not finite are left out.
+        points: How many points stay, at the most; at least 4.
+        gap: Where x rises by more, the line is broken.
+    """
+    finite = np.flatnonzero(np.isfinite(y))
+    x, y = x[finite].astype(float), y[finite].clip(-GREATEST, GREATEST).astype(float)
+    stretch = np.concatenate([[0], np.cumsum(np.diff(x) > gap)])[: len(x)]
+    if len(y) > points:
+        kept = _extremes(y, points)
+        x, y, stretch = x[kept], y[kept], stretch[kept]
+    breaks = np.flatnonzero(np.diff(stretch)) + 1
+    return Trace(np.insert(x, breaks, x[breaks]), np.insert(y, breaks, np.nan))
+
+
+def _extremes(y: Array, points: int) -> list[int]:
+    """The places of the first and the last value, and of the extremes of each stretch."""
+    edges = np.linspace(0, len(y), points // 2).astype(int)  # one stretch fewer than points / 2
+    kept = {0, len(y) - 1}
+    for start, stop in pairwise(edges):
+        kept |= {start + int(y[start:stop].argmin()), start + int(y[start:stop].argmax())}
+    return sorted(kept)
+
+
+class Frame(NamedTuple):
+    """Where the axes stand in a picture, in pixels."""
+
+    x: Axis
+    y: Axis
+    left: float
+    right: float
+    top: float
+    bottom: float
+
+    def at_x(self, values: Array | float) -> Array:
+        """Where values of the x axis stand."""
+        return self.left + self.x.place(values) * (self.right - self.left)
+
+    def at_y(self, values: Array | float) -> Array:
+        """Where values of the y axis stand."""
+        return self.bottom - self.y.place(values) * (self.bottom - self.top)
+
+
+LETTER = 6.4
+"""About how wide a letter is, in pixels."""
+LINE_HEIGHT = 17
+
+
+def svg(chart: Chart, width: int, height: int) -> str:
+    """A chart as an SVG element of so many pixels; it grows and shrinks with the page."""
+    rows = list(_legend_rows([mark for mark in chart.marks if mark.name], width))
+    frame = _frame(chart, width, height, legend=LINE_HEIGHT * len(rows))
+    size = f'viewBox="0 0 {width} {height}"'
+    parts = [
+        f'<svg class="chart" {size} role="img" aria-label="{escape(chart.description)}">',
+        *_legend(rows),
+        *_grid(chart, frame, width),
+        *(_drawn(mark, frame) for mark in chart.marks),
+        "</svg>",
+    ]
+    return "\n".join(parts)
+
+
+def _frame(chart: Chart, width: int, height: int, legend: float) -> Frame:
+    """The axes and where they stand, with room for what is written beside them."""
+    xs, ys = _extent(chart)
+    top, bottom = legend + LINE_HEIGHT + 12, height - 2 * LINE_HEIGHT - 4
+    if chart.y_axis == "log":
+        y = log_axis(*ys, most=max(2, int(bottom - top) // 24), margin=0.05)
+    else:
+        y = number_axis(*ys, most=max(2, int(bottom - top) // 24), margin=0.05)
+    left = 10 + LETTER * max((len(tick.label) for tick in y.ticks), default=1)
+    right = width - 12.0
+    room = right - left
+    x = (
+        time_axis(*xs, most=max(2, int(room) // 84))
+        if chart.x_axis == "time"
+        else whole_axis(int(xs[0]), int(xs[1]), most=max(2, int(room) // 50))
+    )
+    return Frame(x, y, left, right, top, bottom)
+
+
+def _extent(chart: Chart) -> tuple[tuple[float, float], tuple[float, float]]:
+    """The least and the greatest x and y of all that is drawn; (0, 1) of nothing."""
+    xs: list[float] = []
+    ys: list[float] = []
+    for mark in chart.marks:
+        if isinstance(mark, Rule):
+            xs += [] if mark.x is None else [mark.x]
+            ys += [] if mark.y is None else [mark.y]
+        elif isinstance(mark, Dot):
+            xs.append(mark.x)
+            ys.append(mark.y)
+        elif not isinstance(mark, Shade):
+            traces = (mark.trace,) if isinstance(mark, Line) else (mark.low, mark.high)
+            for trace in traces:
+                if len(trace.x):
+                    xs += [trace.x.min(), trace.x.max()]
+                    ys += [np.nanmin(trace.y), np.nanmax(trace.y)]
+    return (
+        (float(min(xs, default=0)), float(max(xs, default=1))),
+        (float(min(ys, default=0)), float(max(ys, default=1))),
+    )
+
+
+def _legend_rows(marks: Sequence[Mark], width: int) -> Iterator[list[tuple[float, Mark]]]:
+    """The names of marks, in rows that are not wider than the picture; each with its place."""
+    row: list[tuple[float, Mark]] = []
+    x = 2.0
+    for mark in marks:
+        wide = 28 + LETTER * len(mark.name) + 16
+        if row and x + wide - 16 > width:
+            yield row
+            row, x = [], 2.0
+        row.append((x, mark))
+        x += wide
+    if row:
+        yield row
+
+
+def _legend(rows: Iterable[list[tuple[float, Mark]]]) -> Iterator[str]:
+    for i, row in enumerate(rows):
+        y = 12 + LINE_HEIGHT * i
+        for x, mark in row:
+            yield _sample(mark, x, y - 4)
+            yield f'<text class="name" x="{x + 28:.1f}" y="{y}">{escape(mark.name)}</text>'
+
+
+def _sample(mark: Mark, x: float, y: float) -> str:
+    """What a mark looks like, beside its name."""
+    if isinstance(mark, (Band, Shade)):
+        style = "band" if isinstance(mark, Band) else "shade"
+        return f'<rect class="{style}" x="{x:.1f}" y="{y - 6:.1f}" width="22" height="12"/>'
+    if isinstance(mark, Dot):
+        return f'<circle class="dot {mark.style}" cx="{x + 11:.1f}" cy="{y:.1f}" r="4.5"/>'
+    style = f"line {mark.style}" if isinstance(mark, Line) else _rule_style(mark)
+    return f'<line class="{style}" x1="{x:.1f}" y1="{y:.1f}" x2="{x + 22:.1f}" y2="{y:.1f}"/>'
+
+
+def _rule_style(rule: Rule) -> str:
+    return "limit" if rule.style == "limit" else f"rule {rule.style}"
+
+
+def _grid(chart: Chart, frame: Frame, width: int) -> Iterator[str]:
+    """Ticks, lines at those of the y axis, and what the axes are."""
+    yield f'<text x="2" y="{frame.top - 12:.1f}">{escape(chart.y_name)}</text>'
+    for tick in frame.y.ticks:
+        y = float(frame.at_y(tick.value))
+        yield _straight("grid", frame.left, y, frame.right, y)
+        yield _text(frame.left - 6, y + 4, tick.label, "end")
+    yield _straight("axis", frame.left, frame.bottom, frame.right, frame.bottom)
+    below = frame.bottom + LINE_HEIGHT
+    for tick in frame.x.ticks:
+        x = float(frame.at_x(tick.value))
+        yield _straight("axis", x, frame.bottom, x, frame.bottom + 4)
+        for line, label in enumerate((tick.label, tick.within)):
+            half = LETTER * len(label) / 2
+            inside = min(max(x, half), width - half)
+            if label:
+                yield _text(inside, below + LINE_HEIGHT * line, label, "middle")
+    yield _x_name(chart.x_name, frame, below + LINE_HEIGHT)
+
+
+def _x_name(name: str, frame: Frame, y: float) -> str:
+    """What the x axis is: at its end, or where no second line of a tick stands in the way."""
+    wide = LETTER * len(name)
+    taken = [
+        (float(frame.at_x(tick.value)), LETTER * len(tick.within) / 2 + 12)
+        for tick in frame.x.ticks
+        if tick.within
+    ]
+    for anchor, start in (("end", frame.right - wide), ("start", 2.0)):
+        if all(x + half < start or x - half > start + wide for x, half in taken):
+            return _text(frame.right if anchor == "end" else 2.0, y, name, anchor)
+    return _text(frame.right, frame.top - 12, name, "end")
+
+
+def _drawn(mark: Mark, frame: Frame) -> str:
+    """A mark in its place."""
+    if isinstance(mark, Line):
+        style = f"line {mark.style}"
+        pieces = (_points(piece, frame) for piece in _pieces(mark.trace))
+        return "".join(f'<polyline class="{style}" points="{points}"/>' for points in pieces)
+    if isinstance(mark, Band):
+        return "".join(_drawn_band(mark, frame))
+    if isinstance(mark, Dot):
+        x, y = float(frame.at_x(mark.x)), float(frame.at_y(mark.y))
+        return f'<circle class="dot {mark.style}" cx="{x:.1f}" cy="{y:.1f}" r="4.5"/>'
+    if isinstance(mark, Shade):
+        x, end = float(frame.at_x(mark.low)), float(frame.at_x(mark.high))
+        size = f'width="{end - x:.1f}" height="{frame.bottom - frame.top:.1f}"'
+        return f'<rect class="shade" x="{x:.1f}" y="{frame.top:.1f}" {size}/>'
+    if mark.x is not None:
+        x = float(frame.at_x(mark.x))
+        return _straight(_rule_style(mark), x, frame.top, x, frame.bottom)
+    assert mark.y is not None, "a rule is upright or level"
+    y = float(frame.at_y(mark.y))
+    return _straight(_rule_style(mark), frame.left, y, frame.right, y)
+
+
+def _drawn_band(band: Band, frame: Frame) -> Iterator[str]:
+    for low, high in zip(_pieces(band.low), _pieces(band.high), strict=False):
+        back = Trace(high.x[::-1], high.y[::-1])
+        points = f"{_points(low, frame)} {_points(back, frame)}"
+        yield f'<polygon class="band" points="{points}"/>'
+
+
+def _pieces(trace: Trace) -> Iterator[Trace]:
+    """The stretches of a line; a point alone becomes a dot, which a line of no length is."""
+    breaks = np.flatnonzero(np.isnan(trace.y))
+    for x, y in zip(np.split(trace.x, breaks), np.split(trace.y, breaks), strict=True):
+        drawn = ~np.isnan(y)
+        if drawn.any():
+            twice = 2 if drawn.sum() == 1 else 1
+            yield Trace(np.repeat(x[drawn], twice), np.repeat(y[drawn], twice))
+
+
+def _points(trace: Trace, frame: Frame) -> str:
+    places = zip(frame.at_x(trace.x), frame.at_y(trace.y), strict=True)
+    return " ".join(f"{x:.1f},{y:.1f}" for x, y in places)
+
+
+def _straight(style: str, x1: float, y1: float, x2: float, y2: float) -> str:
+    return f'<line class="{style}" x1="{x1:.1f}" y1="{y1:.1f}" x2="{x2:.1f}" y2="{y2:.1f}"/>'
+
+
+def _text(x: float, y: float, text: str, anchor: str) -> str:
+    return f'<text x="{x:.1f}" y="{y:.1f}" text-anchor="{anchor}">{escape(text)}</text>'

@@ -1,0 +1,156 @@
+"""The loss curve, and how far back the gradient reaches."""
+
+import math
+from collections.abc import Iterator, Mapping
+
+import numpy as np
+
+from beam_rnn.cells import Array
+from beam_rnn.horizon import REACHED, GradientHorizon, gradient_horizon
+from beam_rnn.model import Model
+from beam_rnn.report.charts import Chart, Dot, Line, Mark, Rule, svg, thinned
+from beam_rnn.report.comparison import Excerpt
+from beam_rnn.report.facts import best_of, bptt_steps, loss_name
+from beam_rnn.report.scores import Summary
+from beam_rnn.report.words import counted, number, percent, text
+
+WIDE, NARROW = 880, 372
+"""How wide the two forms of a chart are, in pixels."""
+LOG_FROM = 10.0
+"""Losses of which the greatest is so many times the least have a logarithmic axis."""
+LOOK_BACK, MOST_STEPS = 128, 256
+"""How many steps back the gradient is looked at: at least, and at the most."""
+LEAST_NORM = 1e-6
+"""Gradients below this are not drawn."""
+
+
+def figure(chart: Chart, height: int) -> Iterator[str]:
+    """A chart in its two forms."""
+    yield f'<div class="wide">{svg(chart, WIDE, height)}</div>'
+    yield f'<div class="narrow">{svg(chart, NARROW, min(height + 20, 260))}</div>'
+
+
+def loss_curve(model: Model) -> Iterator[str]:
+    """The loss curve."""
+    curve, validation = (
+        np.array(model.training.get(name) or [], float)
+        for name in ("loss_curve", "validation_curve")
+    )
+    yield "<h2>Loss</h2>"
+    if not len(curve):
+        yield "<p>There is no loss curve: no epoch was trained, or not here.</p>"
+        return
+    every = (model.training.get("rounds") or {}).get("local_epochs", 1)
+    epochs, judged = (
+        step * np.arange(1, len(y) + 1) for step, y in ((1, curve), (every, validation))
+    )
+    marks: list[Mark] = [Line(thinned(epochs, curve), "training", "first")]
+    if len(validation):
+        marks.append(Line(thinned(judged, validation), "validation", "second"))
+        best = _least(judged, validation, "second")
+        yield f"<p>The weights are those of epoch {best.x:,.0f}, of the least validation loss.</p>"
+    else:
+        best = _least(epochs, curve, "first")
+        yield (
+            f"<p>The weights are those of the last epoch, {len(curve):,}. Nothing was held back to "
+            "choose another by.</p>"
+        )
+    marks += [best] if math.isfinite(best.y) else []
+    log = _falls_far(np.concatenate([curve, validation]))
+    name, scale = loss_name(model), "log" if log else "number"
+    words = f"{name} by epoch, from {number(curve[0])} to {number(curve[-1])}"
+    y_name = name + (", logarithmic" if log else "")
+    yield from figure(Chart(marks, "epoch", y_name, words, y_axis=scale), height=260)
+
+
+def _least(epochs: Array, curve: Array, style: str) -> Dot:
+    """The mark of the least loss."""
+    best = best_of(list(curve))
+    return Dot(float(epochs[best]), float(curve[best]), f"least: epoch {epochs[best]}", style)
+
+
+def _falls_far(losses: Array) -> bool:
+    """Whether losses want a logarithmic axis, and can have one."""
+    losses = losses[np.isfinite(losses)]
+    return len(losses) > 0 and losses.min() > 0 and losses.max() / losses.min() >= LOG_FROM
+
+
+def reach(model: Model, recent: Array) -> GradientHorizon | None:
+    """How far back gradients reach on the last inputs of a key; None if that cannot be measured.
+
+    Args:
+        model: The model.
+        recent: (steps, inputs), scaled.
+    """
+    k = bptt_steps(model) or 0
+    steps = min(max(LOOK_BACK, 2 * k), MOST_STEPS, len(recent) - 1)
+    if model.network.bidirectional or steps < 2:
+        return None
+    return gradient_horizon(model, recent[np.newaxis], steps=steps, places=16)
+
+
+def gradient_reach(
+    model: Model, summary: Summary | None, excerpts: Mapping[str, Excerpt]
+) -> Iterator[str]:
+    """How far back the gradient reaches, beside the k of BPTT."""
+    yield "<h2>How far back the gradient reaches</h2>"
+    if model.network.bidirectional:
+        yield (
+            "<p>Not measured: this network reads each sequence in both directions, and the measure "
+            "is that of one.</p>"
+        )
+        return
+    key, measured = None, None
+    if summary is not None:
+        _, middle = summary.shown[len(summary.shown) // 2]
+        key = middle.key
+        measured = reach(model, excerpts[key].recent) if key in excerpts else None
+    if measured is None or not np.isfinite(measured.norms).all():
+        yield "<p>Not measured: no sequence is long enough, or a gradient is not finite.</p>"
+        return
+    norms, k = measured.norms, bptt_steps(model)
+    far = len(norms) - 1
+    gone = measured.recommended_steps if (norms < REACHED).any() else None
+    yield f"<p>{_reaches(norms, gone)}{_verdict(norms, gone, k) if model.training else '.'}</p>"
+    steps = np.arange(len(norms))
+    marks: list[Mark] = [Rule("1 % is left", "limit", y=REACHED)]
+    if k is not None and k <= far:
+        marks.append(Rule(f"k = {k} of BPTT", "second", x=k))
+    drawn = np.where(norms >= LEAST_NORM, norms, np.nan)
+    marks.append(Line(thinned(steps, drawn), "gradient", "first"))
+    if gone is not None and norms[gone] >= LEAST_NORM:
+        marks.append(Dot(gone, float(norms[gone]), f"below 1 %: {gone} steps back", "first"))
+    yield from figure(
+        Chart(
+            marks,
+            "steps back",
+            "share of the gradient that is left, logarithmic",
+            f"The gradient by steps back, from 1 to {norms[-1]:.2g} after {far}",
+            y_axis="log",
+        ),
+        height=240,
+    )
+    yield (
+        '<p class="note">The norm of dh(t) / ds(t - k), the root mean square over places of the '
+        f"last records of <bdi>{text(key)}</bdi>.</p>"
+    )
+
+
+def _reaches(norms: Array, gone: int | None) -> str:
+    if gone is None:
+        return f"After {len(norms) - 1} steps {percent(norms[-1])} of the gradient is left"
+    return f"Less than 1 % of the gradient is left after {counted(gone, 'step')}"
+
+
+def _verdict(norms: Array, gone: int | None, k: int | None) -> str:
+    """What that says of the k that was trained with."""
+    if k is None:
+        return ". It was not cut: training went back through whole sequences."
+    if gone is not None and k >= gone:
+        return f": k = {k} cuts off nothing that could be learned from."
+    if k >= len(norms):
+        return f"; training cut it at k = {k}."
+    return (
+        f", and training cut it at k = {k}, where {percent(norms[k])} was: a greater k could learn "
+        "from further back."
+    )

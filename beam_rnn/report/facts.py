@@ -1,0 +1,162 @@
+"""What was trained, on what and how, as a table."""
+
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
+
+import numpy as np
+
+from beam_rnn.model import Model
+from beam_rnn.outputs import OUTPUTS
+from beam_rnn.report.axes import date, utc
+from beam_rnn.report.words import ahead, counted, names, number, percent, text
+
+
+def cell(model: Model) -> str:
+    """What the cell is called."""
+    known = {"rnn": "Elman network", "gru": "GRU", "lstm": "LSTM"}
+    return known.get(model.network.cell, model.network.cell)
+
+
+def targets(model: Model) -> str:
+    """What is predicted."""
+    columns = model.columns
+    return f"{model.outputs} numbers" if columns is None else names(columns.targets)
+
+
+def title(model: Model) -> str:
+    """What the page is called."""
+    horizon = "" if model.columns is None else f", {ahead(model.columns.horizons)}"
+    return f"{cell(model)}: {targets(model)}{horizon}"
+
+
+def table(rows: Iterable[tuple[str, str]]) -> str:
+    """Names and values, as HTML, side by side."""
+    lines = (f"<tr><th>{name}</th><td>{value}</td></tr>" for name, value in rows)
+    return "\n".join(['<table class="facts">', *lines, "</table>"])
+
+
+def facts(model: Model) -> Iterator[tuple[str, str]]:
+    """What was trained, on what and how: names and values, as HTML."""
+    network, columns, training = model.network, model.columns, model.training
+    settings: Mapping[str, Any] = training.get("settings", {})
+    count = sum(value.size for value in model.parameters.values())
+    sizes = " + ".join(map(str, network.sizes))
+    parts = [f"{cell(model)}, {counted(network.layers, 'layer')} of {sizes} units"]
+    parts += ["bidirectional"] if network.bidirectional else []
+    parts += ["residual: it predicts the change from the last value"] if network.residual else []
+    yield "network", text(f"{'; '.join(parts)}; {counted(count, 'parameter')}, {model.dtype}")
+    yield "output", text(_output(model))
+    if columns is not None:
+        yield "inputs", text(names(columns.input_names))
+        yield "targets", text(f"{targets(model)}, {ahead(columns.horizons)}")
+        time = "" if columns.time is None else f"; time: {columns.time}"
+        yield "records", text(f"key: {columns.key}{time}")
+    if "records" in training:
+        until = training.get("until", {})
+        sequences = counted(training.get("sequences", 0), "sequence")
+        ends = f", the last of {date(utc(max(until.values())))}" if until else ""
+        yield (
+            "trained on",
+            text(
+                f"{counted(training['records'], 'record')} of {counted(len(until), 'key')}"
+                f" in {sequences}{ends}"
+            ),
+        )
+    if settings:
+        yield from _how(settings, training)
+    yield from _losses(model)
+    yield "digest", f"<code>{text(model.digest)}</code>"
+
+
+def _output(model: Model) -> str:
+    network = model.network
+    what = {
+        "identity": "a number",
+        "gaussian": "mean and standard deviation",
+        "quantiles": f"quantiles {names(f'{q:g}' for q in network.quantiles)}",
+        "softmax": "the probability of each class",
+        "sigmoid": "a probability, or a number from 0 to 1",
+    }.get(network.output, f"a number ({network.output})")
+    if model.columns is not None and model.columns.classes:
+        what += f": {names(model.columns.classes)}"
+    return f"{what}, after each sequence's last record" if network.output_steps == "last" else what
+
+
+def _how(settings: Mapping[str, Any], training: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    """How it was trained."""
+    yield "back-propagation", text(_bptt(settings["bptt"]))
+    yield "optimiser", f"<code>{text(settings['optimizer'])}</code>"
+    kernel = f"seed {settings['seed']}, kernel {training.get('kernel', '-')}"
+    yield "rounds", text(f"{_rounds(settings, training)}; {kernel}")
+    if settings.get("validation"):
+        patience = f", patience {settings['patience']}" if settings.get("patience") else ""
+        share = f"the last {percent(settings['validation'])} of each key's steps{patience}"
+        yield "held back", text(share)
+    scaled = "numbers as they are"
+    if settings["scaler"] != "none":
+        by = "each key" if settings["scaler"] == "per_key" else "all keys together"
+        scaled = f"{settings.get('scaling', 'standard').replace('_', ' ')}, by {by}"
+    yield "scaling", text(scaled)
+
+
+def _bptt(bptt: Mapping[str, Any]) -> str:
+    """Through which steps the gradient passes."""
+    every = f", an update every {bptt['stride']}" if bptt["stride"] else ""
+    steps = "whole sequences" if bptt["steps"] is None else f"k = {bptt['steps']} steps{every}"
+    judged = "last step" if bptt["loss"] == "last" else "outputs of all steps"
+    return f"through {steps}, the loss from the {judged}"
+
+
+def _rounds(settings: Mapping[str, Any], training: Mapping[str, Any]) -> str:
+    """How many epochs there were, and between what shards."""
+    epochs = counted(len(training.get("loss_curve", ())), "epoch")
+    how = f"{epochs} of batches of {settings['batch_size']}"
+    rounds = training.get("rounds")
+    if not rounds:
+        return how
+    local = rounds["local_epochs"]
+    every = "epoch" if local == 1 else counted(local, "epoch")
+    outer = f" by {rounds['outer']}" if rounds["outer"] else ""
+    return f"{how}; {counted(rounds['shards'], 'shard')}, averaged after every {every}{outer}"
+
+
+def loss_name(model: Model) -> str:
+    """What the loss is called, and whether it is of scaled targets."""
+    known = {
+        "mse": "mean squared error",
+        "mae": "mean absolute error",
+        "huber": "Huber loss",
+        "quantile": "pinball loss",
+        "gaussian_nll": "negative log-likelihood",
+        "binary_cross_entropy": "binary cross-entropy",
+        "cross_entropy": "cross-entropy",
+    }
+    settings = model.training.get("settings", {})
+    loss = settings.get("loss", "loss")
+    scaled = OUTPUTS[model.network.output].scaled and settings.get("scaler") != "none"
+    return known.get(loss, loss) + (", of scaled targets" if scaled else "")
+
+
+def _losses(model: Model) -> Iterator[tuple[str, str]]:
+    """The last losses, and those of the weights that are kept."""
+    training = model.training
+    curve = training.get("loss_curve") or []
+    if not curve:
+        return
+    validation = training.get("validation_curve") or []
+    line = f"{number(curve[-1])} in the last epoch"
+    if validation:
+        best = best_of(validation)
+        line += f"; validation {number(validation[-1])}, least {number(validation[best])}"
+    yield "loss", text(f"{loss_name(model)}: {line}")
+
+
+def bptt_steps(model: Model) -> int | None:
+    """The k of BPTT; None for whole sequences, or where it is not known."""
+    steps: int | None = model.training.get("settings", {}).get("bptt", {}).get("steps")
+    return steps
+
+
+def best_of(curve: list[float]) -> int:
+    """Where the least loss is; not a number counts as none."""
+    return int(np.argmin(np.nan_to_num(curve, nan=np.inf)))

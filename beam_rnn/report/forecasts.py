@@ -1,0 +1,182 @@
+"""Forecasts beside what came; of classes, how many were told right."""
+
+from collections.abc import Iterator, Mapping
+from collections.abc import Sequence as SequenceOf
+
+from beam_rnn.model import Model
+from beam_rnn.report.charts import POINTS, Band, Chart, Line, Mark, Shade, Trace
+from beam_rnn.report.comparison import (
+    CLOSE,
+    Excerpt,
+    nominal,
+    sees_ahead,
+    tells_classes,
+)
+from beam_rnn.report.curves import figure
+from beam_rnn.report.scores import Score, Summary
+from beam_rnn.report.words import ahead, counted, number, percent, printable, text
+
+CLASSES = 30
+"""So many classes have a line of their own."""
+
+
+def main_figure(model: Model, summary: Summary) -> Iterator[str]:
+    """How well it does, beside a forecast that needs no model."""
+    better, of = summary.better
+    error, last = summary.error, summary.last_value
+    on = "that it was trained on" if summary.trained_on else "that it was not trained on"
+    keys = counted(summary.keys, "key")
+    if tells_classes(model):
+        yield f"Accuracy {percent(1 - error)} over {keys}, on records {on}."
+        beside = "" if last is None else f"The class before is right for {percent(1 - last)}"
+    else:
+        yield (
+            f"Mean absolute error {number(error)} standard deviations over {keys}, on records {on}."
+        )
+        beside = "" if last is None else f"That of the last value is {number(last)}"
+    if beside:
+        where = f" on {better} of {counted(of, 'key')}" if of > 1 else ""
+        yield f"{beside}; the model is {'better' if where or better else 'not better'}{where}."
+
+
+def forecasts(
+    model: Model, summary: Summary | None, excerpts: Mapping[str, Excerpt]
+) -> Iterator[str]:
+    """Forecasts, or classes, beside what came."""
+    classes = tells_classes(model)
+    yield f"<h2>{'Classes told' if classes else 'Forecast and truth'}</h2>"
+    if sees_ahead(model):
+        yield (
+            "<p>Not shown: this network reads each sequence in both directions, so that every "
+            "output has seen what came after it. It cannot forecast in a stream.</p>"
+        )
+        return
+    if summary is None:
+        yield "<p>Not shown: no key has a record to judge by.</p>"
+        return
+    yield f"<p>{' '.join(_judged_by(model, summary))}</p>"
+    if not classes:
+        for what, each in summary.shown:
+            yield from _of_key(model, what, each, excerpts[each.key])
+    yield from _figures(summary, classes=classes)
+    if classes:
+        yield from _by_class(model, summary)
+
+
+def _judged_by(model: Model, summary: Summary) -> Iterator[str]:
+    """On what records, and how."""
+    steps = f"{counted(summary.steps, 'record')} of {counted(summary.keys, 'key')}"
+    if summary.trained_on:
+        yield (
+            f"<strong>These records were trained on</strong>: the training took all there were. "
+            f"What is shown are the last of each key, {steps}."
+        )
+    elif model.training.get("until"):
+        yield (
+            f"On the records after the training part of each key, {steps}, with which the hidden "
+            "state begins."
+        )
+    else:
+        yield f"On all records that were given, {steps}."
+    if summary.left_out:
+        yield f"{counted(summary.left_out, 'key')} had none to be judged by."
+    if model.network.bidirectional:
+        yield (
+            "The network reads each sequence in both directions: these are its outputs for whole "
+            "sequences, not those of a stream."
+        )
+    horizons = (1,) if model.columns is None else model.columns.horizons
+    if len(horizons) > 1:
+        yield f"Of the nearest horizon, {ahead(horizons[:1])}."
+    several = 0 if model.columns is None else len(model.columns.targets)
+    if several > 1 and not tells_classes(model):
+        yield f"Errors are the mean of {several} targets, pictures show the first."
+    if summary.covered is not None:
+        yield (
+            f"The band should hold {percent(nominal(model))} of the records, and holds "
+            f"{percent(summary.covered)}."
+        )
+    if not tells_classes(model):
+        yield "Errors are mean absolute errors, in units of each key's standard deviation."
+
+
+def _of_key(model: Model, what: str, of: Score, shown: Excerpt) -> Iterator[str]:
+    """The pictures of one key."""
+    beside = "" if of.last_value is None else f", last value {number(of.last_value)}"
+    yield (
+        f"<h3>{what.capitalize()} key: <bdi>{text(of.key)}</bdi> "
+        f'<span class="note">error {number(of.error)}{beside}</span></h3>'
+    )
+    target = "target" if model.columns is None else model.columns.target_names[0]
+    thin = ", thinned: the extremes of each stretch are kept" if of.steps > POINTS else ""
+    marks = list(_marks(shown.whole, nominal(model)))
+    if shown.close:
+        times = shown.close["truth"].x
+        marks.insert(0, Shade(float(times[0]), float(times[-1]), "shown below"))
+    yield from _picture(marks, f"{target}{thin}", of.key)
+    if shown.close:
+        close = list(_marks(shown.close, nominal(model)))
+        yield from _picture(close, f"{target}: the last {CLOSE} records", of.key)
+
+
+def _picture(marks: SequenceOf[Mark], name: str, key: str) -> Iterator[str]:
+    words = f"{name}, of {key}: truth and forecast by time"
+    chart = Chart(marks, "time, UTC", printable(name), printable(words), x_axis="time")
+    yield from figure(chart, height=210)
+
+
+def _marks(lines: Mapping[str, Trace], share: float) -> Iterator[Mark]:
+    """Band, truth and forecast of a key."""
+    if "low" in lines:
+        yield Band(lines["low"], lines["high"], f"band of {100 * share:.0f} %")
+    yield Line(lines["forecast"], "forecast", "second")
+    yield Line(lines["truth"], "truth", "truth")
+
+
+def _figures(summary: Summary, *, classes: bool) -> Iterator[str]:
+    """A table of the scores of all keys, or of those that are shown."""
+    ranks = {each.key: what for what, each in summary.shown}
+    rows = summary.few or tuple(each for _, each in summary.shown)
+    names = ("accuracy", "class before") if classes else ("error", "last value")
+    yield f"<h3>{'All keys' if summary.few else 'Best, median and worst key'}</h3>"
+    yield '<table class="figures">'
+    yield f"<tr><th>key</th><th>{names[0]}</th><th>{names[1]}</th><th>records</th></tr>"
+
+    def figure(value: float | None) -> str:
+        return percent(1 - value) if classes and value is not None else number(value)
+
+    for each in rows:
+        rank = f' <span class="note">{ranks[each.key]}</span>' if each.key in ranks else ""
+        better = each.last_value is not None and each.error < each.last_value
+        own = figure(each.error)
+        yield (
+            f"<tr><td><bdi>{text(each.key)}</bdi>{rank}</td>"
+            f"<td>{f'<strong>{own}</strong>' if better else own}</td>"
+            f"<td>{figure(each.last_value)}</td><td>{each.steps:,}</td></tr>"
+        )
+    if summary.keys > 1:
+        yield (
+            f"<tr><td>mean of {counted(summary.keys, 'key')}</td><td>{figure(summary.error)}</td>"
+            f"<td>{figure(summary.last_value)}</td><td>{summary.steps:,}</td></tr>"
+        )
+    yield "</table>"
+
+
+def _by_class(model: Model, summary: Summary) -> Iterator[str]:
+    """For each class how many of it were found, and how often it was right to say it."""
+    names = (
+        [str(i) for i in range(len(summary.classes))]
+        if model.columns is None
+        else model.columns.target_names
+    )
+    yield "<h3>Classes</h3>"
+    yield '<table class="figures">'
+    yield "<tr><th>class</th><th>recall</th><th>precision</th><th>records</th></tr>"
+    for name, (of_it, said, both) in list(zip(names, summary.classes, strict=True))[:CLASSES]:
+        recall = percent(both / of_it) if of_it else "-"
+        precision = percent(both / said) if said else "-"
+        yield (
+            f"<tr><td><bdi>{text(name)}</bdi></td><td>{recall}</td><td>{precision}</td>"
+            f"<td>{of_it:,}</td></tr>"
+        )
+    yield "</table>"

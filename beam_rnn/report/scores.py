@@ -1,0 +1,118 @@
+"""The score of a key, and the summary of many."""
+
+import math
+from collections.abc import Iterable
+from collections.abc import Sequence as SequenceOf
+from typing import NamedTuple
+
+FEW = 20
+"""So many keys are listed, each with its score."""
+
+
+class Score(NamedTuple):
+    """How well a model does on a key.
+
+    Attributes:
+        key: The key.
+        error: Of numbers the mean absolute error in standard deviations; of classes the share of
+            steps whose class was not the likeliest one; of labels that of those told wrong.
+            Infinite if an output is not finite.
+        last_value: The same of the forecast that the target stays what it was; None if what it
+            was is not known.
+        steps: How many steps were judged.
+        covered: How many targets lay within the band; None if the outputs have none.
+        classes: For each class how many steps were of it, were said to be of it, and both.
+        trained_on: Whether these steps were trained on.
+    """
+
+    key: str
+    error: float
+    last_value: float | None
+    steps: int
+    covered: int | None = None
+    classes: tuple[tuple[int, int, int], ...] = ()
+    trained_on: bool = False
+
+
+class Summary(NamedTuple):
+    """How well a model does on all keys.
+
+    Attributes:
+        shown: The scores of the best, the median and the worst key, by what they are.
+        few: The scores of all keys, by key; empty if there are more than `FEW`.
+        keys: How many keys were judged.
+        steps: How many steps.
+        error: The mean error over the keys.
+        last_value: The same of the last value's forecast, over the keys that have it.
+        better: On how many keys the model does better than the last value, and of how many.
+        covered: The share of the targets within the band; None if there is none.
+        classes: As for `Score`, of all keys.
+        left_out: How many keys have nothing to be judged by.
+        trained_on: Whether what was judged was trained on.
+    """
+
+    shown: tuple[tuple[str, Score], ...]
+    few: tuple[Score, ...]
+    keys: int
+    steps: int
+    error: float
+    last_value: float | None
+    better: tuple[int, int]
+    covered: float | None
+    classes: tuple[tuple[int, int, int], ...]
+    left_out: int
+    trained_on: bool
+
+
+def summarize(scores: Iterable[Score | None]) -> Summary | None:
+    """The summary of the scores of all keys, in any order; None if none could be judged.
+
+    Keys of which all was trained on are left out where others have more.
+
+    >>> scores = [Score("a", 0.3, 0.5, 9), Score("b", 0.1, 0.2, 9), Score("c", 0.9, 0.5, 9), None]
+    >>> summary = summarize(scores)
+    >>> [(what, each.key) for what, each in summary.shown]
+    [('best', 'b'), ('median', 'a'), ('worst', 'c')]
+    >>> summary.better, summary.left_out
+    ((2, 3), 1)
+    """
+    given = list(scores)
+    judged = [each for each in given if each is not None]
+    unseen = [each for each in judged if not each.trained_on]
+    by_key = sorted(unseen or judged)
+    if not by_key:
+        return None
+    comparable = [each for each in by_key if each.last_value is not None]
+    covered = [each.covered for each in by_key if each.covered is not None]
+    steps = sum(each.steps for each in by_key)
+    return Summary(
+        _shown(by_key),
+        tuple(by_key) if len(by_key) <= FEW else (),
+        len(by_key),
+        steps,
+        _mean(each.error for each in by_key),
+        _mean(each.last_value or 0.0 for each in comparable) if comparable else None,
+        (sum(each.error < (each.last_value or 0.0) for each in comparable), len(comparable)),
+        sum(covered) / steps if covered else None,
+        tuple(
+            tuple(map(sum, zip(*of_class, strict=True)))  # type: ignore[misc]
+            for of_class in zip(*(each.classes for each in by_key), strict=True)
+        ),
+        len(given) - len(by_key),
+        not unseen,
+    )
+
+
+def _shown(scores: SequenceOf[Score]) -> tuple[tuple[str, Score], ...]:
+    ranked = sorted(scores, key=lambda each: (each.error, each.key))
+    if len(ranked) == 1:
+        return (("only", ranked[0]),)
+    ends = ("best", ranked[0]), ("worst", ranked[-1])
+    if len(ranked) == 2:
+        return ends
+    return ends[0], ("median", ranked[(len(ranked) - 1) // 2]), ends[1]
+
+
+def _mean(values: Iterable[float]) -> float:
+    numbers = list(values)
+    return math.fsum(numbers) / len(numbers) if all(map(math.isfinite, numbers)) else math.inf

@@ -1,0 +1,107 @@
+"""The report of a training, as a stage of the pipeline that trains.
+
+The records of each key are judged where they are. What comes together are a score of each key, and
+what is shown of three of them.
+"""
+
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+import apache_beam as beam
+from apache_beam.pvalue import AsIter, AsSingleton
+
+from beam_rnn import Columns, Model, Sequence, Sequences
+from beam_rnn.report import page
+from beam_rnn.report.comparison import Excerpt, excerpt, score
+from beam_rnn.report.scores import Score, Summary, summarize
+from beam_rnn.storage import read_model, write_bytes
+
+
+class WriteReport(beam.PTransform):
+    """Records, those that were trained on and those that came after, into a page of HTML.
+
+    Records that cannot be used are left out: `Sequences` has them as dead letters in training.
+
+    Args:
+        path: The page to write, on any filesystem that Beam knows.
+        columns: Which fields of a record mean what.
+        weights: The path of the weights file, once it is written.
+        command: The command line, for the page.
+    """
+
+    def __init__(
+        self, path: str, columns: Columns, weights: beam.PCollection[str], command: str = ""
+    ):
+        super().__init__()
+        self._path, self._columns = path, columns
+        self._weights, self._command = weights, command
+
+    def expand(self, pcoll: beam.PCollection[Any]) -> Any:
+        """Judge each key, take three, write."""
+        weights = AsSingleton(self._weights)
+        sequences, _ = pcoll | "Whole" >> Sequences(self._columns).with_exception_handling()
+        by_key = (
+            sequences
+            | "KeyOf" >> beam.Map(lambda sequence: (sequence.key, sequence))
+            | "ByKey" >> beam.GroupByKey()
+        )
+        summary = (
+            by_key
+            | "Score" >> beam.ParDo(ScoreKey(), weights)
+            | "Gather" >> beam.CombineGlobally(beam.combiners.ToListCombineFn())
+            | "Summarize" >> beam.Map(summarize)
+        )
+        excerpts = by_key | "Excerpt" >> beam.ParDo(ShowKey(), weights, AsSingleton(summary))
+        write = beam.ParDo(WritePage(self._path, self._command), weights, AsIter(excerpts))
+        return summary | "Write" >> write
+
+
+class WithModel(beam.DoFn):
+    """Has the model of a weights file at hand."""
+
+    def setup(self) -> None:
+        """Nothing is loaded yet."""
+        self._loaded: tuple[str, Model] | None = None
+
+    def model(self, path: str) -> Model:
+        """The model, loaded once."""
+        if self._loaded is None or self._loaded[0] != path:
+            self._loaded = path, read_model(path)
+        return self._loaded[1]
+
+
+class ScoreKey(WithModel):
+    """How well the model does on a key."""
+
+    def process(
+        self, element: tuple[str, Iterable[Sequence]], weights: str
+    ) -> Iterator[Score | None]:
+        """A key and its sequences in, its score out."""
+        yield score(self.model(weights), element[1])
+
+
+class ShowKey(WithModel):
+    """What is shown of a key, if it is one of those."""
+
+    def process(
+        self, element: tuple[str, Iterable[Sequence]], weights: str, summary: Summary | None
+    ) -> Iterator[Excerpt]:
+        """A key and its sequences in; what is shown of it, or nothing, out."""
+        key, sequences = element
+        if summary is not None and key in {each.key for _, each in summary.shown}:
+            yield excerpt(self.model(weights), sequences)
+
+
+class WritePage(WithModel):
+    """Writes the page."""
+
+    def __init__(self, path: str, command: str):
+        self._path, self._command = path, command
+
+    def process(
+        self, element: Summary | None, weights: str, excerpts: Iterable[Excerpt]
+    ) -> Iterator[str]:
+        """The summary in, the path of the page out."""
+        html = page(self.model(weights), element, excerpts, self._command)
+        write_bytes(html.encode(), self._path)
+        yield self._path
