@@ -5,6 +5,7 @@ from beam_rnn.bptt import Bptt
 from beam_rnn.columns import Columns
 from beam_rnn.dropout import Dropout
 from beam_rnn.fit import Training
+from beam_rnn.learning import Gate, Learning, Untrained
 from beam_rnn.model import Model
 from beam_rnn.network import Network
 from beam_rnn.optimizers import Adam, AdamW, RmsProp, Sgd
@@ -15,6 +16,7 @@ from beam_rnn.records import (
     Prediction,
     SequenceGap,
 )
+from beam_rnn.running import Running
 from beam_rnn.schedules import Cosine, Plateau, StepDecay, Warmup
 from beam_rnn.shards.emission import prediction_schema
 from beam_rnn.transforms import (
@@ -22,6 +24,7 @@ from beam_rnn.transforms import (
     ImportStates,
     LastRecords,
     Predict,
+    PredictAndLearn,
     ReadModel,
     Sequences,
     Train,
@@ -39,17 +42,21 @@ __all__ = [
     "Dropout",
     "EndedSequence",
     "ExportStates",
+    "Gate",
     "ImportStates",
     "InvalidRecord",
     "LastRecords",
     "LateRecord",
+    "Learning",
     "Model",
     "Network",
     "Plateau",
     "Predict",
+    "PredictAndLearn",
     "Prediction",
     "ReadModel",
     "RmsProp",
+    "Running",
     "Sequence",
     "SequenceGap",
     "Sequences",
@@ -57,6 +64,7 @@ __all__ = [
     "StepDecay",
     "Train",
     "Training",
+    "Untrained",
     "Warmup",
     "WriteModel",
     "prediction_schema",

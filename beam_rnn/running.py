@@ -62,6 +62,18 @@ class Running:
         """Whether mean and deviation say all, as in a `beam_rnn.scaler.Scaler`."""
         return not self.log and self.difference is None
 
+    def check_can_be_stored(self) -> None:
+        """That a weights file can hold the scaling.
+
+        Raises:
+            ConfigurationError: It is one of logarithms or differences.
+        """
+        if not self.plain:
+            raise ConfigurationError(
+                f"checkpoint_every needs a scaling that a weights file can hold, got {self}: "
+                "leave out log and difference, or checkpoint_every"
+            )
+
     def steps_back(self, horizon: int) -> int:
         """How many steps before a target the value is from which it is taken as a change."""
         assert self.difference is not None, "asked of differences alone"

@@ -1,5 +1,6 @@
 """The public transforms. Wiring only: what happens is in the modules that these import."""
 
+from beam_rnn.transforms.learn import PredictAndLearn, PredictAndLearnOutputs
 from beam_rnn.transforms.models import ReadModel, WriteModel
 from beam_rnn.transforms.predict import Predict, PredictOutputs
 from beam_rnn.transforms.sequences import (
@@ -17,6 +18,8 @@ __all__ = [
     "LastRecords",
     "LastRecordsOutputs",
     "Predict",
+    "PredictAndLearn",
+    "PredictAndLearnOutputs",
     "PredictOutputs",
     "ReadModel",
     "Sequences",
