@@ -1,4 +1,4 @@
-"""`PredictAndLearn` in pipelines: the same bits however records arrive; ends, models, dead letters."""
+"""`PredictAndLearn` in pipelines: the same bits however records arrive; ends, models, metrics."""
 
 import random
 from dataclasses import replace
@@ -219,8 +219,10 @@ def test_what_cannot_be_used_is_a_dead_letter_and_changes_nothing_for_the_others
 
     assert sorted(outputs.predictions) == sorted(expected(BASE.model(), learning, good))
     assert sorted(letter.reason for letter in outputs.invalid) == [
-        "targets must be above 0 for Running(log=True)", "the record has no field 't'", "x must be a number",
-    ]  # fmt: skip
+        "targets must be above 0 for Running(log=True)",
+        "the record has no field 't'",
+        "x must be a number",
+    ]
 
 
 def test_metrics_count_what_happened():

@@ -38,8 +38,11 @@ def forecaster(learning, horizon=1, **network):
 
 
 @pytest.mark.parametrize("bptt", WINDOWS, ids=str)
-@pytest.mark.parametrize("network", [Network("lstm", hidden=3, initial_state="learned"),
-                                     Network("gru", hidden=(4, 3))], ids=["lstm", "gru"])  # fmt: skip
+@pytest.mark.parametrize(
+    "network",
+    [Network("lstm", hidden=3, initial_state="learned"), Network("gru", hidden=(4, 3))],
+    ids=["lstm", "gru"],
+)
 def test_learns_what_training_learns_from_the_sequence_so_far(network, bptt):
     """After every record the parameters are those of one pass over the steps that are complete."""
     base = random_model(network)
