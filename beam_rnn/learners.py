@@ -43,6 +43,11 @@ class Base:
             return self.source.model(self.kernel)
         return self.source.library().newest
 
+    def report(self) -> None:
+        """Count the load of a weights file."""
+        if isinstance(self.source, ModelLoader):
+            self.source.start_bundle()
+
     def columns(self) -> Columns:
         """Its columns."""
         columns = self.model().columns
@@ -74,6 +79,7 @@ class LearningStepper:
         checkpoint_every: int | None,
     ):
         model = base.model()
+        self._base = base
         self.columns = base.columns()
         self._prequential = Prequential(model, learning)
         self._new = self._prequential.begin()
@@ -90,7 +96,8 @@ class LearningStepper:
         self._restarts = Metrics.counter("beam_rnn", "model_restarts")
 
     def refresh(self) -> None:
-        """The base model stays what it is."""
+        """The base model stays what it is; that it was loaded is counted."""
+        self._base.report()
 
     def use(self, models: Iterable[str]) -> None:
         """The base model stays what it is."""

@@ -260,7 +260,7 @@ class Prequential:
         targets, weights = self._targets_of(state, start, stop)
         if learning.bptt.loss == "last":
             weights[:-1] = 0
-        states = self._states_at(state, state.learner)
+        states = self._states_before(state)
         z, last, trace = forward(
             network, state.learner.parameters, x, states, _length(x), kernel=self.kernel
         )
@@ -282,19 +282,12 @@ class Prequential:
                 learner, updates = _as_stored(following, learner), updates + 1
             else:
                 refused += 1
-        if learning.bptt.loss == "last" or self.stride < len(x):
-            states = self._states_at(state, learner)
-            passed = x[: self.stride]
-            _, last, _ = forward(
-                network,
-                learner.parameters,
-                passed,
-                states,
-                _length(passed),
-                kernel=self.kernel,
-                keep=False,
-            )
         carry = _packed(last)
+        if learning.bptt.loss == "last" or self.stride < len(x):
+            begin = self._initial(learner.parameters) if start == 0 else state.carry
+            advance = self.kernel.advance(network, learner.parameters)
+            passed = x[: self.stride, 0]
+            carry = advance(begin[np.newaxis], passed, np.ones(len(passed), np.int64), False)[1][0]
         return state._replace(
             learner=learner,
             updates=updates,
@@ -303,10 +296,10 @@ class Prequential:
             carry=carry if np.isfinite(carry).all() else self._initial(learner.parameters),
         )
 
-    def _states_at(self, state: Learned, learner: Learner) -> States:
+    def _states_before(self, state: Learned) -> States:
         """The hidden state before the window, as the layers take it."""
         if state.start == 0:
-            return initial_states(self.network, learner.parameters, 1)
+            return initial_states(self.network, state.learner.parameters, 1)
         carry = state.carry[np.newaxis]
         return tuple(
             tuple(carry[:, place] for place in layer) for layer in self.network.state_places

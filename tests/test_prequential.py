@@ -43,9 +43,10 @@ def forecaster(learning, horizon=1, **network):
     [Network("lstm", hidden=3, initial_state="learned"), Network("gru", hidden=(4, 3))],
     ids=["lstm", "gru"],
 )
-def test_learns_what_training_learns_from_the_sequence_so_far(network, bptt):
+@pytest.mark.parametrize("kernel", ["numpy", "fused"])
+def test_learns_what_training_learns_from_the_sequence_so_far(network, bptt, kernel):
     """After every record the parameters are those of one pass over the steps that are complete."""
-    base = random_model(network)
+    base = random_model(network).with_kernel(kernel)
     optimizer = Adam(0.01)
     learning = Learning(bptt, optimizer=optimizer, gate=None)
     prequential = Prequential(base, learning)
@@ -71,7 +72,7 @@ def test_learns_what_training_learns_from_the_sequence_so_far(network, bptt):
                 loss=objective(base.network),
                 optimizer=optimizer,
                 clip_norm=1.0,
-                kernel=kernel_of(base.kernel),
+                kernel=kernel_of(kernel),
             )
         for name, value in learner.parameters.items():
             np.testing.assert_array_equal(state.learner.parameters[name], value)
