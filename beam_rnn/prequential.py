@@ -5,6 +5,7 @@ A step is learned from when the record that completes its targets is there: BPTT
 k complete steps, from the hidden state that was carried to the first of them.
 """
 
+from collections.abc import Iterator
 from functools import cached_property
 from typing import Any
 
@@ -14,7 +15,7 @@ from beam_rnn.backprop import States, backward, forward, initial_states
 from beam_rnn.bptt import Learner, updated
 from beam_rnn.cells import Array
 from beam_rnn.errors import ConfigurationError
-from beam_rnn.kernels import Kernel, kernel_of
+from beam_rnn.kernels import Advance, Kernel, kernel_of
 from beam_rnn.learned import Judged, Learned, Recent
 from beam_rnn.learning import Learning
 from beam_rnn.losses import Loss
@@ -54,6 +55,7 @@ class Prequential:
         self.horizons = np.array(base.columns.horizons)
         self.steps = learning.bptt.steps or 0
         self.stride = learning.bptt.stride or self.steps
+        self._last_advance: tuple[Parameters, Advance] | None = None
         self.rescaling = Rescaling(base, learning.scaler)
         self._targets = self.columns.target_size
         running = self.rescaling.running
@@ -76,8 +78,14 @@ class Prequential:
         return kernel_of(self.base.kernel)
 
     @cached_property
-    def _advance_base(self) -> Any:
+    def _advance_base(self) -> Advance:
         return self.kernel.advance(self.network, self.base.parameters)
+
+    def _advance_of(self, parameters: Parameters) -> Advance:
+        """What steps with these parameters; that of the last ones is kept."""
+        if self._last_advance is None or self._last_advance[0] is not parameters:
+            self._last_advance = parameters, self.kernel.advance(self.network, parameters)
+        return self._last_advance[1]
 
     def begin(self) -> Learned:
         """The state of a key before its first record."""
@@ -155,7 +163,7 @@ class Prequential:
 
     def _stepped(self, state: Learned, scaled: Scaled) -> Learned | None:
         x = scaled.x[np.newaxis]
-        advance = self.kernel.advance(self.network, state.learner.parameters)
+        advance = self._advance_of(state.learner.parameters)
         z, h = advance(state.h[np.newaxis], x, _ONE, False)
         base_z, base_h = np.zeros((1, 0), np.float32), state.base_h[np.newaxis]
         said, made_by = z, state.updates
@@ -285,7 +293,7 @@ class Prequential:
         carry = _packed(last)
         if learning.bptt.loss == "last" or self.stride < len(x):
             begin = self._initial(learner.parameters) if start == 0 else state.carry
-            advance = self.kernel.advance(network, learner.parameters)
+            advance = self._advance_of(learner.parameters)
             passed = x[: self.stride, 0]
             carry = advance(begin[np.newaxis], passed, np.ones(len(passed), np.int64), False)[1][0]
         return state._replace(
@@ -345,9 +353,18 @@ def _packed(states: States) -> Array:
 
 
 def _finite(tree: Any) -> bool:
+    return bool(np.isfinite(np.concatenate(list(_flat(tree)))).all())
+
+
+def _flat(tree: Any) -> Iterator[Array]:
+    """Every number of a tree of tuples and dicts."""
     if isinstance(tree, dict):
-        return all(map(_finite, tree.values()))
-    return all(map(_finite, tree)) if isinstance(tree, tuple) else bool(np.isfinite(tree).all())
+        tree = tuple(tree.values())
+    if isinstance(tree, tuple):
+        for part in tree:
+            yield from _flat(part)
+    else:
+        yield np.ravel(tree)
 
 
 def _as_stored(tree: Any, like: Any) -> Any:
