@@ -158,7 +158,10 @@ def measured(series: Series, copies: int, repeat: int) -> list[dict[str, Any]]:
     ours = error_of(series, predictions)
     learned = sum("+" in model for *_, model in predictions) / len(predictions)
     values, season = series.values, series.season or 1
-    print(f"\n{series.name}: {ours:.3f}, {1e6 / ours_us:,.0f} records/s, of which", end=" ")
+    print(
+        f"\nprequential/{series.name}: {ours:.3f}, {1e6 / ours_us:,.0f} records/s, of which",
+        end=" ",
+    )
     print(f"{learned:.0%} were predicted by what was learned, the others by the untrained model")
     naive = {"last-value": smape(values, lambda t, _: values[t - 1])}
     naive["untrained"] = error_of(series, predicted(series, steps=NEVER))
