@@ -4,6 +4,7 @@ from beam_rnn.batches import Sequence
 from beam_rnn.bptt import Bptt
 from beam_rnn.columns import Columns
 from beam_rnn.dropout import Dropout
+from beam_rnn.learning import Gate, Learning, Untrained
 from beam_rnn.model import Model
 from beam_rnn.network import Network
 from beam_rnn.optimizers import Adam, AdamW, RmsProp, Sgd
@@ -15,6 +16,7 @@ from beam_rnn.records import (
     Prediction,
     SequenceGap,
 )
+from beam_rnn.running import Running
 from beam_rnn.schedules import Cosine, Plateau, StepDecay, Warmup
 from beam_rnn.settings import Training
 from beam_rnn.shards.emission import prediction_schema
@@ -24,6 +26,7 @@ from beam_rnn.transforms import (
     LastRecords,
     LossCurve,
     Predict,
+    PredictAndLearn,
     ReadModel,
     Sequences,
     Train,
@@ -42,18 +45,22 @@ __all__ = [
     "EndedSequence",
     "EpochLoss",
     "ExportStates",
+    "Gate",
     "ImportStates",
     "InvalidRecord",
     "LastRecords",
     "LateRecord",
+    "Learning",
     "LossCurve",
     "Model",
     "Network",
     "Plateau",
     "Predict",
+    "PredictAndLearn",
     "Prediction",
     "ReadModel",
     "RmsProp",
+    "Running",
     "Sequence",
     "SequenceGap",
     "Sequences",
@@ -61,6 +68,7 @@ __all__ = [
     "StepDecay",
     "Train",
     "Training",
+    "Untrained",
     "Warmup",
     "WriteModel",
     "prediction_schema",

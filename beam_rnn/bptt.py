@@ -142,6 +142,34 @@ class Learned(NamedTuple):
     states: States  # after each sequence's last step, of the sequences that run to the end
 
 
+def updated(
+    network: Network,
+    learner: Learner,
+    gradients: Parameters,
+    *,
+    begins: bool,
+    optimizer: Optimizer,
+    clip_norm: float | None,
+    clip_value: float | None,
+) -> Learner:
+    """What the gradient of one window makes of a learner.
+
+    Args:
+        network: The network.
+        learner: Before the update.
+        gradients: Of the window.
+        begins: Whether the window begins the sequence: else the state before it was carried
+            there, and is no parameter.
+        optimizer: How a gradient changes the parameters.
+        clip_norm: The greatest global norm of a gradient; None for no limit.
+        clip_value: The greatest size of each number of a gradient; None for no limit.
+    """
+    if not begins and network.initial_state == "learned":
+        gradients = {k: np.zeros_like(g) if is_state(k) else g for k, g in gradients.items()}
+    gradients = clipped(gradients, clip_value, clip_norm)
+    return Learner(*optimizer.update(gradients, learner.optimizer_state, learner.parameters))
+
+
 @np.errstate(over="ignore", invalid="ignore")  # numbers out of range are an error of their own
 def learn(
     network: Network,
@@ -202,11 +230,15 @@ def learn(
             raise _diverged(value, start, z, targets, weights)
         losses.append(WindowLoss(value, float(weights.sum())))
         if weights.any():
-            gradients = backward(network, parameters, trace, d_z, kernel=kernel)
-            if start > 0 or not begins:  # the carried state is no parameter
-                gradients |= {k: np.zeros_like(g) for k, g in gradients.items() if is_state(k)}
-            gradients = clipped(gradients, clip_value, clip_norm)
-            parameters, optimizer_state = optimizer.update(gradients, optimizer_state, parameters)
+            parameters, optimizer_state = updated(
+                network,
+                Learner(parameters, optimizer_state),
+                backward(network, parameters, trace, d_z, kernel=kernel),
+                begins=begins and start == 0,
+                optimizer=optimizer,
+                clip_norm=clip_norm,
+                clip_value=clip_value,
+            )
 
         carried = bptt.stride or stop - start
         if bptt.loss == "last" or carried < stop - start:

@@ -242,9 +242,7 @@ def clip_by_value(gradients: Parameters, limit: float) -> dict[str, Array]:
     return {k: g.clip(-limit, limit) for k, g in gradients.items()}
 
 
-def clipped(
-    gradients: dict[str, Array], limit: float | None, max_norm: float | None
-) -> dict[str, Array]:
+def clipped(gradients: Parameters, limit: float | None, max_norm: float | None) -> Parameters:
     """Gradients within both limits; None for no limit."""
     if limit is not None:
         gradients = clip_by_value(gradients, limit)

@@ -45,7 +45,8 @@ class Prediction(NamedTuple):
         step: Which step of its sequence it was: 1 for the first.
         outputs: One number for each target, in the target's unit, for the record `horizon`
             records later; or what `Model.output_names` lists.
-        model: The digest of the model that made it.
+        model: The digest of the model that made it; of what `PredictAndLearn` learned that of the
+            base model, "+", and how many updates its key has had.
         state: The hidden state after the step, raw little-endian float32; empty unless
             `Predict(with_state=True)`.
         sequence: The record's sequence number; 0 if there is none.

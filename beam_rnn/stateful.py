@@ -37,7 +37,7 @@ from beam_rnn.state import (
 from beam_rnn.stepping import Step
 from beam_rnn.turns import MILLISECOND, Order, Waiting
 
-LATE, ENDED, GAPS = "late", "ended", "gaps"
+LATE, ENDED, GAPS, MODELS = "late", "ended", "gaps", "models"
 """The outputs beside predictions and `INVALID`."""
 
 STATE = BagStateSpec("state", BytesCoder())  # of one; a first value needs no clearing
@@ -459,7 +459,7 @@ class StepKeys(beam.DoFn):
         return TaggedOutput(LATE, _at(row, due_at))
 
 
-_TAGS = {InvalidRecord: INVALID, EndedSequence: ENDED}
+_TAGS = {InvalidRecord: INVALID, EndedSequence: ENDED, tuple: MODELS}  # a key and its model
 
 
 def _at(row: Any, micros: int | None) -> Any:

@@ -10,7 +10,7 @@ from benchmarks.table import Row, medians
 ROOT = Path(__file__).parent.parent
 
 
-@pytest.mark.parametrize("name", ["kernels", "online", "state"])
+@pytest.mark.parametrize("name", ["kernels", "online", "prequential", "state"])
 def test_a_benchmark_runs_and_writes_its_rows(name, tmp_path):
     output = tmp_path / "rows.json"
     result = subprocess.run(  # noqa: S603
@@ -51,3 +51,20 @@ def test_runs_take_turns_and_the_first_turn_is_not_counted():
 
 def test_a_ratio_above_one_is_faster_than_the_peer():
     assert Row("case", ours_us=2.0, peer="peer", peer_us=5.0).ratio == 2.5
+
+
+def test_the_protocol_of_learning_in_the_stream_gives_the_known_errors():
+    """Of forecasts that need no model, as others computed them."""
+    program = (
+        "from benchmarks.prequential import both_series, smape\n"
+        "airline, approval = (series.values for series in both_series())\n"
+        "print(smape(airline, lambda t, h: airline[t - 1]))\n"
+        "print(smape(airline, lambda t, h: airline[t + h - 12]))\n"
+        "print(smape(approval, lambda t, h: approval[t - 1]))\n"
+    )
+    result = subprocess.run(  # noqa: S603
+        [sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=True
+    )
+
+    errors = [float(line) for line in result.stdout.split()]
+    assert errors == pytest.approx([17.02, 12.24, 0.749], abs=6e-3)

@@ -11,10 +11,11 @@ import apache_beam as beam
 import pyarrow as pa
 import pytest
 
-from beam_rnn import Predict
-from tests.models import random_model, saved
+from beam_rnn import Network, Predict, PredictAndLearn, Untrained
+from tests.models import COLUMNS, random_model, saved
 
 GOLDEN = Path(__file__).parent / "golden" / "graph.json"
+LEARNING = GOLDEN.with_name("graph-learning.json")
 IN_SHARDS = GOLDEN.with_name("graph-shards.json")
 
 
@@ -30,10 +31,11 @@ def graph(transform, records=({},)):
     for name, output in outputs._asdict().items():
         _ = output | f"Use-{name}" >> beam.Map(lambda row: row)
     proto = pipeline.to_runner_api()
+    root = f"{type(transform).__name__}/"
     found = {}
     for step in proto.components.transforms.values():
         label = step.unique_name
-        if step.spec.urn != "beam:transform:pardo:v1" or not label.startswith("Predict/"):
+        if step.spec.urn != "beam:transform:pardo:v1" or not label.startswith(root):
             continue
         payload = beam.portability.api.beam_runner_api_pb2.ParDoPayload.FromString(
             step.spec.payload
@@ -95,3 +97,13 @@ def test_those_of_jobs_with_arrow_batches(tmp_path):
     expected = json.loads(IN_SHARDS.read_text())[label]
     for part in ("state", "timers", "input"):
         assert found[label][part] == expected[part]
+
+
+@pytest.mark.parametrize(
+    "settings", [{}, {"order": "sequence", "wait": 60, "idle_after": 60, "checkpoint_every": 9}],
+    ids=str,
+)  # fmt: skip
+def test_those_of_jobs_that_learn(settings):
+    transform = PredictAndLearn(Untrained(Network("gru", hidden=3), COLUMNS), **settings)
+
+    assert graph(transform) == json.loads(LEARNING.read_text())

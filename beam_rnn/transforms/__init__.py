@@ -1,5 +1,6 @@
 """The public transforms. Wiring only: what happens is in the modules that these import."""
 
+from beam_rnn.transforms.learn import PredictAndLearn, PredictAndLearnOutputs
 from beam_rnn.transforms.models import LossCurve, ReadModel, WriteModel
 from beam_rnn.transforms.predict import Predict, PredictOutputs
 from beam_rnn.transforms.sequences import (
@@ -18,6 +19,8 @@ __all__ = [
     "LastRecordsOutputs",
     "LossCurve",
     "Predict",
+    "PredictAndLearn",
+    "PredictAndLearnOutputs",
     "PredictOutputs",
     "ReadModel",
     "Sequences",

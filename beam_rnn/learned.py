@@ -1,0 +1,229 @@
+"""What is learned for a key, and its bytes; the only module that knows that format.
+
+Version, kernel, digest of the base model, steps, times of the first and the last step and the last
+sequence number, as in `beam_rnn.state`, so that the place of a key is read in the same way; then
+the settings' fingerprint, how many steps and records are kept, and every number of a `Learned`:
+whole numbers as int64, others as they are, little-endian.
+"""
+
+import hashlib
+import json
+import struct
+from collections.abc import Iterator
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from beam_rnn.bptt import Learner
+from beam_rnn.cells import Array
+from beam_rnn.errors import StateError
+from beam_rnn.learning import Learning, settings_of
+from beam_rnn.running import Running, Statistics
+from beam_rnn.state import STORED_KERNELS
+
+LEARNED_VERSION = 0x81  # told from a state of `Predict` by it
+_HEADER = struct.Struct("<BB32sqqqqII8sII")
+
+
+class Judged(NamedTuple):
+    """The losses that a gate follows."""
+
+    learned: float  # the decayed mean of what was learned
+    base: float  # of the base model
+    worse: int  # for how many steps in a row the first has been the greater
+
+
+class Recent(NamedTuple):
+    """The last steps of a sequence: those from which is still to be learned."""
+
+    x: Array  # (steps, inputs) float32, scaled
+    offset: Array  # (steps, horizons * targets) float64: a target is offset + scale * z
+    scale: Array  # (steps, horizons * targets) float64
+    known: Array  # (steps,) float64: 1 if there was a deviation to scale by, else 0
+    z: Array  # (steps, outputs) float32, what was learned says
+    base_z: Array  # (steps, outputs) float32, the base model says; (steps, 0) without a gate
+    values: Array  # (records, targets) float64, their targets, logarithms if asked for; weights
+
+
+class Learned(NamedTuple):
+    """The state of a key.
+
+    Attributes:
+        learner: The parameters, and the optimiser's state.
+        updates: How many updates the key has had.
+        refused: How many updates were refused, since they left the range of numbers.
+        restarts: How often it began anew from the base model.
+        statistics: What is known of inputs and targets; of no columns if the base model scales.
+        judged: The losses that the gate follows.
+        steps: How many steps the sequence has had.
+        start: The first step of the next window to learn from.
+        carry: (state_size,) float32, the hidden state before that step.
+        h: (state_size,) float32, the hidden state after the last step.
+        base_h: The same of the base model; (0,) without a gate.
+        recent: The last steps.
+        outputs: (outputs,) float64, of the last step, in the targets' units.
+        made_by: The updates of the parameters that made them; 0 for the base model.
+    """
+
+    learner: Learner
+    updates: int
+    refused: int
+    restarts: int
+    statistics: Statistics
+    judged: Judged
+    steps: int
+    start: int
+    carry: Array
+    h: Array
+    base_h: Array
+    recent: Recent
+    outputs: Array
+    made_by: int
+
+
+def name_of(digest: str, updates: int) -> str:
+    """What a prediction calls its model: the base's digest, and how many updates of it.
+
+    >>> name_of("3f", 0), name_of("3f", 12)
+    ('3f', '3f+12')
+    """
+    return f"{digest}+{updates}" if updates else digest
+
+
+class Place(NamedTuple):
+    """Where a key is, beside what it learned.
+
+    Attributes:
+        digest: The base model.
+        kernel: What computed it: "numpy" or "fused".
+        fingerprint: Of the settings that the bytes depend on: see `fingerprint_of`.
+        first_time: The event time of the sequence's first step, in microseconds since 1970.
+        time: The event time of the last step.
+        sequence: Its sequence number.
+    """
+
+    digest: str
+    kernel: str
+    fingerprint: bytes
+    first_time: int
+    time: int
+    sequence: int
+
+
+def fingerprint_of(learning: Learning, running: Running | None) -> bytes:
+    """Eight bytes that differ where stored state would mean another thing."""
+    settings = json.dumps(settings_of(learning, running))
+    return hashlib.sha256(settings.encode()).digest()[:8]
+
+
+def encode_learned(place: Place, learned: Learned) -> bytes:
+    """The bytes of a key's place and of what it learned."""
+    header = _HEADER.pack(
+        LEARNED_VERSION,
+        STORED_KERNELS.index(place.kernel),
+        bytes.fromhex(place.digest),
+        learned.steps,
+        place.first_time,
+        place.time,
+        place.sequence,
+        len(learned.h),
+        len(learned.outputs),
+        place.fingerprint,
+        len(learned.recent.x),
+        len(learned.recent.values),
+    )
+    return b"".join([header, *_pieces(learned)])
+
+
+def _pieces(tree: Any) -> Iterator[bytes]:
+    """Every number of a tree of tuples and dicts, in its order."""
+    if isinstance(tree, dict):
+        tree = tuple(tree.values())
+    if isinstance(tree, tuple):
+        for part in tree:
+            yield from _pieces(part)
+    elif isinstance(tree, int):
+        yield struct.pack("<q", tree)
+    elif isinstance(tree, float):
+        yield struct.pack("<d", tree)
+    else:
+        yield tree.astype(tree.dtype.newbyteorder("<"), copy=False).tobytes()
+
+
+def decode_learned(data: bytes, like: Learned, here: Place) -> tuple[Place, Learned]:
+    """The inverse of `encode_learned`.
+
+    Args:
+        data: The bytes.
+        like: The state of a key that has learned nothing, for the types and the shapes.
+        here: The model, the kernel and the settings that are to go on.
+
+    Raises:
+        StateError: Another version, the wrong length, or made by another model, kernel or settings.
+    """
+    version = data[:1].hex() or None
+    if version != f"{LEARNED_VERSION:02x}":
+        raise StateError(
+            f"stored state of what was learned has format version {version}, this beam_rnn reads "
+            f"{LEARNED_VERSION:02x}"
+        )
+    if len(data) < _HEADER.size:
+        raise StateError(
+            f"stored state of what was learned has {len(data)} bytes, its header alone has "
+            f"{_HEADER.size}"
+        )
+    _, kernel, digest, _, first_time, time, sequence, *_, fingerprint, steps, records = (
+        _HEADER.unpack_from(data)
+    )
+    name = STORED_KERNELS[kernel] if kernel < len(STORED_KERNELS) else str(kernel)
+    place = Place(digest.hex(), name, fingerprint, first_time, time, sequence)
+    if place[:3] != here[:3]:
+        raise StateError(
+            f"stored state was learned from the model {place.digest} with the kernel {name} and "
+            f"settings of fingerprint {fingerprint.hex()}, here are {here.digest}, {here.kernel} "
+            f"and {here.fingerprint.hex()}: go on with the old weights, kernel and settings, or "
+            "start the job without its old state"
+        )
+    rows = [steps] * (len(like.recent) - 1) + [records]
+    recent = Recent._make(
+        np.empty((n, *part.shape[1:]), part.dtype)
+        for n, part in zip(rows, like.recent, strict=True)
+    )
+    like = like._replace(recent=recent)
+    size = _HEADER.size + _size(like)
+    if len(data) != size:
+        raise StateError(
+            f"stored state of what was learned has {len(data)} bytes, one of {steps} steps and "
+            f"{records} records has {size}"
+        )
+    return place, _Reader(data).read(like)
+
+
+def _size(tree: Any) -> int:
+    return sum(map(len, _pieces(tree)))
+
+
+class _Reader:
+    """Reads numbers in the order of `_pieces`."""
+
+    def __init__(self, data: bytes):
+        self._data = data
+        self._at = _HEADER.size
+
+    def read(self, like: Any) -> Any:
+        """The next numbers, in the form of this tree."""
+        if isinstance(like, dict):
+            return {name: self.read(value) for name, value in like.items()}
+        if isinstance(like, tuple):
+            parts = [self.read(value) for value in like]
+            return type(like)(*parts) if hasattr(like, "_fields") else tuple(parts)
+        if isinstance(like, np.ndarray):
+            stored = like.dtype.newbyteorder("<")
+            values = np.frombuffer(self._data, stored, like.size, self._at)
+            self._at += like.nbytes
+            return values.reshape(like.shape).astype(like.dtype)  # a copy, aligned
+        (number,) = struct.unpack_from(
+            "<q" if isinstance(like, int) else "<d", self._data, self._at
+        )
+        self._at += 8
+        return number

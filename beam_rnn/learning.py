@@ -1,0 +1,149 @@
+"""How a stream is learned from, and what it may begin with."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import numpy as np
+
+from beam_rnn.bptt import Bptt
+from beam_rnn.checks import check_choice, check_number, check_whole
+from beam_rnn.columns import Columns
+from beam_rnn.errors import ConfigurationError
+from beam_rnn.model import Model
+from beam_rnn.network import Network
+from beam_rnn.objective import LOSS_NAMES
+from beam_rnn.optimizers import Adam, Optimizer
+from beam_rnn.running import Running
+
+
+@dataclass(frozen=True)
+class Gate:
+    """Predict with what was learned only while it is better than the base model.
+
+    The losses of both, of the same steps, are followed as exponentially decayed means.
+
+    Args:
+        decay: How much the loss so far counts when the next one comes.
+        patience: Begin anew from the base model when what was learned has been worse for so many
+            steps in a row; None for never.
+
+    Raises:
+        ConfigurationError: A number outside its range.
+    """
+
+    decay: float = 0.95
+    patience: int | None = 200
+
+    def __post_init__(self) -> None:
+        check_number("decay", self.decay, below=1)
+        if self.patience is not None:
+            check_whole("patience", self.patience)
+
+
+@dataclass(frozen=True)
+class Learning:
+    """How a stream is learned from.
+
+        >>> Learning(bptt=Bptt(steps=24, stride=1, loss="last")).bptt.steps
+        24
+
+    Args:
+        bptt: Which steps the gradient passes through; it needs `steps`, since a stream has no
+            end. What is left of a window when its sequence ends is learned from then.
+        loss: As in `Training`.
+        optimizer: How a gradient changes the parameters.
+        clip_norm: The greatest global norm of a gradient; None for no limit.
+        clip_value: The greatest size of each number of a gradient; None for no limit.
+        scaler: Scale by running statistics, in place of the base model's scaler; None for that
+            scaler, and for `Running()` where the base model has none.
+        gate: When to trust what was learned; None for always.
+
+    Raises:
+        ConfigurationError: A value outside its range.
+    """
+
+    bptt: Bptt = field(default_factory=lambda: Bptt(steps=32))
+    loss: str | None = None
+    optimizer: Optimizer = field(default_factory=Adam)
+    clip_norm: float | None = 1.0
+    clip_value: float | None = None
+    scaler: Running | None = None
+    gate: Gate | None = field(default_factory=Gate)
+
+    def __post_init__(self) -> None:
+        for name, kind in (("bptt", Bptt), ("scaler", Running), ("gate", Gate)):
+            value = getattr(self, name)
+            if not isinstance(value, kind) and (value is not None or name == "bptt"):
+                raise ConfigurationError(f"{name} must be a {kind.__name__}, got {value!r}")
+        if self.bptt.steps is None:
+            raise ConfigurationError(
+                "Bptt(steps=None) goes back to the begin of the sequence, and a stream has no "
+                "end: give a number of steps, such as Bptt(steps=32)"
+            )
+        if self.loss is not None:
+            check_choice("loss", self.loss, LOSS_NAMES)
+        for name in ("clip_norm", "clip_value"):
+            limit = getattr(self, name)
+            if limit is not None and not (isinstance(limit, (int, float)) and limit > 0):
+                raise ConfigurationError(f"{name} must be above 0 or None, got {limit!r}")
+        if not all(callable(getattr(self.optimizer, name, None)) for name in ("init", "update")):
+            raise ConfigurationError(
+                f"optimizer must be one such as Adam(1e-3), got {self.optimizer!r}"
+            )
+
+
+@dataclass(frozen=True)
+class Untrained:
+    """A base model that has learned nothing yet.
+
+    Its head is zero: of scaled numbers, its forecast is the mean that is known, or, with
+    `Network(residual=True)`, the last value.
+
+        >>> Untrained(Network("gru", hidden=4), Columns(key="id", inputs=["x"])).model().outputs
+        1
+
+    Args:
+        network: The network; its horizons are taken from the columns.
+        columns: Which fields of a record mean what.
+        seed: The same seed gives the same parameters.
+
+    Raises:
+        ConfigurationError: Network and columns do not go together.
+    """
+
+    network: Network
+    columns: Columns
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        for name, kind in (("network", Network), ("columns", Columns)):
+            if not isinstance(getattr(self, name), kind):
+                raise ConfigurationError(
+                    f"{name} must be a {kind.__name__}, got {getattr(self, name)!r}"
+                )
+        check_whole("seed", self.seed, least=0)
+        self.model()
+
+    def model(self, kernel: str = "auto") -> Model:
+        """The model: the same one each time."""
+        network = replace(self.network, horizons=len(self.columns.horizons))
+        outputs = network.horizons * self.columns.target_size * len(network.parts)
+        parameters = network.initialize(len(self.columns.inputs), outputs, self.seed)
+        parameters |= {
+            name: np.zeros_like(value)
+            for name, value in parameters.items()
+            if name.startswith("head.")
+        }
+        return Model(network, parameters, self.columns, kernel=kernel)
+
+
+def settings_of(learning: Learning, running: Running | None) -> Sequence[Any]:
+    """What stored state depends on: with other settings it cannot be read, or means another thing.
+
+    The rates of an optimiser, the loss and the clipping may change while a stream goes on.
+    """
+    bptt = learning.bptt
+    gated = learning.gate is not None
+    kind = type(learning.optimizer).__name__
+    return (bptt.steps, bptt.stride, bptt.loss, kind, gated, running and vars(running))

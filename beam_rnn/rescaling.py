@@ -1,0 +1,210 @@
+"""A record of a stream as the network sees it, and its outputs in the targets' own units."""
+
+from typing import NamedTuple
+
+import numpy as np
+
+from beam_rnn.cells import Array
+from beam_rnn.errors import ConfigurationError
+from beam_rnn.model import Model
+from beam_rnn.outputs import OUTPUTS
+from beam_rnn.running import Running, Statistics, center_and_scale, no_statistics, observed
+from beam_rnn.scaler import Scaler, Scaling
+
+
+class Scaled(NamedTuple):
+    """A record as the network sees it, and how its targets are scaled.
+
+    Attributes:
+        statistics: What is known with it.
+        x: (inputs,) float32.
+        offset: (horizons * targets,) float64: a target is offset + scale * z.
+        scale: (horizons * targets,) float64.
+        known: 1 if there is a deviation to scale by, and all that targets are changes from; else 0.
+        value: (targets + weight,) float64, its own targets, logarithms if asked for.
+    """
+
+    statistics: Statistics
+    x: Array
+    offset: Array
+    scale: Array
+    known: float
+    value: Array
+
+
+class Rescaling:
+    """Scales by running statistics, or by the scaler that the base model has.
+
+    Args:
+        base: The base model.
+        running: How statistics are followed; None for the scaler of the base model, and for
+            `Running()` where it has none.
+
+    Raises:
+        ConfigurationError: They do not go together.
+    """
+
+    def __init__(self, base: Model, running: Running | None):
+        assert base.columns is not None, "a model without columns is refused when it is loaded"
+        columns = base.columns
+        self.running = Running() if running is None and base.scaler is None else running
+        self._scaler = base.scaler
+        self._horizons = columns.horizons
+        self._inputs = len(columns.inputs)
+        self._targets = columns.target_size
+        self._scales_targets = OUTPUTS[base.network.output].scaled
+        self._parts = base.network.parts
+        self._check(base)
+        self._as_input = [
+            (columns.inputs.index(name), self._inputs + i)
+            for i, name in enumerate(columns.targets)
+            if name in columns.inputs and self._scales_targets
+        ]
+
+    def _check(self, base: Model) -> None:
+        running = self.running
+        if running is None or running.plain:
+            return
+        if not self._scales_targets:
+            raise ConfigurationError(
+                f"{running} is for targets that are numbers, got a network with "
+                f"output={base.network.output!r}"
+            )
+        if running.log and "deviation" in self._parts:
+            raise ConfigurationError(
+                "Running(log=True) has no deviation in the unit of the targets: take "
+                "output='quantiles' instead of 'gaussian'"
+            )
+        if running.difference and self._horizons[0] == 0:
+            raise ConfigurationError(
+                f"{running} predicts from what was known before: it needs horizons of at least 1, "
+                "got 0"
+            )
+
+    def nothing_known(self) -> Statistics:
+        """The statistics before the first record."""
+        return no_statistics(0 if self.running is None else self._inputs + self._targets)
+
+    def scaled(self, statistics: Statistics, before: Array, key: str, numbers: Array) -> Scaled:
+        """A record, scaled.
+
+        Args:
+            statistics: What is known before it.
+            before: (records, targets + weight), the values of those before it.
+            key: Whose it is.
+            numbers: Its inputs, targets and weight, as recorded.
+        """
+        inputs, value = numbers[: self._inputs], numbers[self._inputs :].copy()
+        if self.running is None:
+            return self._by_base(statistics, key, inputs, value)
+        targets = value[: self._targets]  # a view
+        if self.running.log:
+            targets[:] = np.log(targets)
+        now = np.concatenate([inputs, self._change(before, targets)])
+        for of_input, of_target in self._as_input:
+            now[of_input] = now[of_target]
+        after = observed(statistics, now, self.running.decay)
+        center, scale, varies = center_and_scale(after)
+        x = (now[: self._inputs] - center[: self._inputs]) / scale[: self._inputs]
+        x = np.where(np.isnan(now[: self._inputs]), 0.0, x)
+        if self._horizons[0] == 0:  # the record's own targets are not known yet
+            center, scale, varies = center_and_scale(statistics)
+        center, scale, varies = (part[self._inputs :] for part in (center, scale, varies))
+        if not self._scales_targets:
+            return self._scaled(after, x, np.zeros_like(center), np.ones_like(scale), 1, value)
+        if self.running.difference is None:
+            return self._scaled(after, x, center, scale, varies.all(), value)
+        offset, there = self._from_before(before, targets, center)
+        return self._scaled(after, x, offset, scale, there and varies.all(), value)
+
+    def _by_base(self, statistics: Statistics, key: str, inputs: Array, value: Array) -> Scaled:
+        """The record as the base model scales it."""
+        assert self._scaler is not None, "without one the statistics are running"
+        scaling = self._scaler.of(key)
+        x = scaling.scale_inputs(inputs)
+        return self._scaled(statistics, x, scaling.targets_center, scaling.targets_scale, 1, value)
+
+    def _scaled(
+        self,
+        statistics: Statistics,
+        x: Array,
+        offset: Array,
+        scale: Array,
+        known: object,
+        value: Array,
+    ) -> Scaled:
+        """The parts, with offset and scale for each horizon."""
+        n = len(self._horizons) * self._targets
+        return Scaled(
+            statistics,
+            x.astype(np.float32),
+            np.resize(offset, n),
+            np.resize(scale, n),
+            float(bool(known)),
+            value,
+        )
+
+    def _change(self, before: Array, targets: Array) -> Array:
+        """The targets of a record as the statistics follow them; NaN where none is known."""
+        assert self.running is not None, "of running statistics"
+        back = self.running.difference
+        if back is None:
+            return targets
+        if len(before) < back:
+            return np.full(len(targets), np.nan)
+        return targets - before[-back, : len(targets)]
+
+    def _from_before(self, before: Array, targets: Array, center: Array) -> tuple[Array, bool]:
+        """What each target is a change from, with the mean change; whether all is known."""
+        assert self.running is not None, "of running statistics"
+        assert self.running.difference is not None, "of differences"
+        values = np.concatenate([before[:, : len(targets)], targets[np.newaxis]])
+        offsets = []
+        for horizon in self._horizons:
+            back = self.running.steps_back(horizon)
+            at = len(values) - 1 + horizon - back
+            if at < 0:
+                return np.tile(targets, len(self._horizons)), False
+            offsets.append(values[at] + center * (back // self.running.difference))
+        return np.concatenate(offsets), True
+
+    def restored(self, y: Array, scaled: Scaled) -> Array:
+        """Outputs (outputs,) in the targets' own units: float64."""
+        centered = np.array([part != "deviation" for part in self._parts])
+        by_part = y.astype(np.float64).reshape(-1, len(self._parts))
+        restored = by_part * scaled.scale[:, np.newaxis] + scaled.offset[:, np.newaxis] * centered
+        if self.running is not None and self.running.log:
+            restored = np.exp(restored)
+        return restored.reshape(-1)
+
+    def scaler(self, statistics: Statistics) -> Scaler | None:
+        """What is known as the scaler of a model.
+
+        Raises:
+            ConfigurationError: As `check_can_be_stored`.
+        """
+        self.check_can_be_stored()
+        if self.running is None:
+            return self._scaler
+        center, scale, _ = center_and_scale(statistics)
+        n, targets = self._inputs, self._targets
+        of_targets = center[n:], scale[n:]
+        if not self._scales_targets:
+            of_targets = np.zeros(targets), np.ones(targets)
+        return Scaler(Scaling(center[:n], scale[:n], *of_targets), {})
+
+    def check_can_be_stored(self) -> None:
+        """That a weights file can hold what is known.
+
+        Raises:
+            ConfigurationError: It is known of logarithms or differences.
+        """
+        if self.running is not None:
+            self.running.check_can_be_stored()
+
+    def problem(self, numbers: Array) -> str | None:
+        """Why a record cannot be scaled; None if nothing is known against it."""
+        targets = numbers[self._inputs : self._inputs + self._targets]
+        if self.running is not None and self.running.log and not (targets > 0).all():
+            return "targets must be above 0 for Running(log=True)"
+        return None
