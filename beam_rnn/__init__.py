@@ -5,6 +5,7 @@ from beam_rnn.bptt import Bptt
 from beam_rnn.columns import Columns
 from beam_rnn.dropout import Dropout
 from beam_rnn.fit import Training
+from beam_rnn.keyed import KeyedModels
 from beam_rnn.model import Model
 from beam_rnn.network import Network
 from beam_rnn.optimizers import Adam, AdamW, RmsProp, Sgd
@@ -41,6 +42,7 @@ __all__ = [
     "ExportStates",
     "ImportStates",
     "InvalidRecord",
+    "KeyedModels",
     "LastRecords",
     "LateRecord",
     "Model",

@@ -1,16 +1,17 @@
 """Models on any filesystem that Beam knows."""
 
 import uuid
+from typing import Any
 
 from apache_beam.io.filesystem import CompressionTypes
 from apache_beam.io.filesystems import FileSystems
 
 from beam_rnn import weights
-from beam_rnn.model import Model
+from beam_rnn.keyed import Models
 
 
-def read_model(path: str) -> Model:
-    """Read a weights file; a local one through a memory map.
+def read_model(path: str) -> Any:
+    """Read a weights file, a `Model` or `KeyedModels`; a local one through a memory map.
 
     Args:
         path: A path that Beam understands: local, gs://, s3:// and so on.
@@ -25,11 +26,11 @@ def read_model(path: str) -> Model:
         return weights.from_buffer(file.read(), path)
 
 
-def write_model(model: Model, path: str) -> None:
+def write_model(model: Models, path: str) -> None:
     """Write a weights file: to a temporary name beside it, then renamed.
 
     Args:
-        model: The model.
+        model: The model, or the models of keys.
         path: A path that Beam understands.
     """
     if FileSystems.get_scheme(path) is None:

@@ -9,6 +9,7 @@ import apache_beam as beam
 from beam_rnn.batches import Sequence
 from beam_rnn.errors import WeightsError
 from beam_rnn.fit import Epoch, Training, fit
+from beam_rnn.keyed import Models
 from beam_rnn.model import Model
 from beam_rnn.network import Network
 from beam_rnn.storage import write_model
@@ -66,7 +67,7 @@ class Progress:
 class WriteWeights(beam.DoFn):
     """Writes the one model of a window to its path."""
 
-    def process(self, element: tuple[str, Iterable[Model]]) -> Iterator[str]:
+    def process(self, element: tuple[str, Iterable[Models]]) -> Iterator[str]:
         """A path and its model in, the path out."""
         path, models = element[0], list(element[1])
         if len(models) > 1:

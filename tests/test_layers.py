@@ -33,9 +33,11 @@ ORDER = [
     "validation",
     "dataset",
     "model",
+    "keyed",
     "fit",
     "horizon",
     "sweep",
+    "keyed_weights",
     "weights",
     "interop.chain",
     "interop.pytorch",
@@ -53,6 +55,7 @@ ORDER = [
     "storage",
     "sequences",
     "training",
+    "per_key",
     "loading",
     "arrow",
     "packing",
@@ -70,6 +73,7 @@ ORDER = [
     "moving",
     "transforms.arguments",
     "transforms.sequences",
+    "transforms.per_key",
     "transforms.train",
     "transforms.models",
     "transforms.predict",
@@ -79,7 +83,7 @@ ORDER = [
 ]
 """A module imports only what stands before it."""
 BEAM_FROM = "records"
-ARROW = {"weights", "moving", "arrow", "shards.emission"}
+ARROW = {"keyed_weights", "weights", "moving", "arrow", "shards.emission"}
 
 
 def imports(path):
