@@ -21,9 +21,9 @@ REASONS_LOGGED = 20
 
 
 class FitKey(beam.DoFn):
-    """Trains the model of a key on its sequences alone; gives its row, or the row that says why not.
+    """Trains the model of a key on its sequences alone.
 
-    Rows are bytes, which Beam carries as they are.
+    Gives its row, or the row that says why there is none: bytes, which Beam carries as they are.
     """
 
     def __init__(self, network: Network, training: Training):

@@ -279,9 +279,9 @@ class Stepper:
                 here = f"the model here is {newest.digest} with {newest.kernel}"
             raise StateError(
                 f"stored state was made by the model {state.digest} with the kernel "
-                f"{state.kernel}, {here}: go on with the old weights and Predict(kernel=...), start "
-                "the job without its old state, or say Predict(on_model_change='keep'), 'reset' or "
-                "'replay'"
+                f"{state.kernel}, {here}: go on with the old weights and Predict(kernel=...), "
+                "start the job without its old state, or say Predict(on_model_change='keep'), "
+                "'reset' or 'replay'"
             )
         if policy == "keep":
             return self.library.made_by(state.digest, state.kernel), state

@@ -94,7 +94,7 @@ def load(path: str | os.PathLike[str]) -> Any:
 
 
 def to_bytes(model: Models) -> bytes:
-    """A model, or the models of keys, as the bytes of a weights file; the same model gives the same bytes.
+    """A model, or the models of keys, as a weights file; the same model gives the same bytes.
 
     Raises:
         WeightsError: The parameters are not float32.

@@ -107,13 +107,13 @@ def encode_change(change: Change, table: Table, serial: int) -> list[bytes]:
         bodies.append((_REMOVED, encode_keys(change.removed)))
     if len(change.taken):
         bodies.append((_TAKEN, change.taken.astype("<i8").tobytes()))
-    alike: dict[Maker, list[tuple[int, Array]]] = {}  # by all but the digest
-    for number, places in grouped(table.maker[change.states]):
-        alike.setdefault(table.makers[number]._replace(digest=_MIXED), []).append((number, places))
+    alike: dict[Maker, list[tuple[Maker, Array]]] = {}  # by all but the digest
+    for maker, places in grouped(table.maker[change.states]):
+        made = table.makers[maker]
+        alike.setdefault(made._replace(digest=_MIXED), []).append((made, change.states[places]))
     for parts in alike.values():
         kind = _STATES if len(parts) == 1 else _MIXED_STATES
-        rows = change.states[np.concatenate([places for _, places in parts])]
-        made = table.makers[parts[0][0]]
+        made, rows = parts[0][0], np.concatenate([rows for _, rows in parts])
         bodies += [(kind, body) for body in _encode_states(table, made, rows, kind)]
     for block, number, due in change.arrived:
         columns = number.astype("<i8").tobytes() + due.astype("<i8").tobytes()

@@ -5,8 +5,8 @@ from apache_beam import PCollection
 from apache_beam.transforms.window import GlobalWindows
 
 from beam_rnn.batches import Sequence
-from beam_rnn.fit import Training
 from beam_rnn.errors import ConfigurationError
+from beam_rnn.fit import Training
 from beam_rnn.model import Model
 from beam_rnn.network import Network
 from beam_rnn.objective import loss_name
