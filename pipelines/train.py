@@ -5,7 +5,9 @@ r"""Learn from files of records, and write the weights.
 
 Learns from the first --train_fraction of each key's records, in time. Files are CSV, Parquet,
 Arrow or JSON lines, by their suffix. Records that cannot be used go to a file of their own,
-`<output>.invalid.jsonl`, if there are any. Beam's own flags, such as --runner, pass through.
+`<output>.invalid.jsonl`, if there are any. With --per_key the file holds a model for each key, and
+one of all keys for those that have none of their own. Beam's own flags, such as --runner, pass
+through.
 """
 
 import argparse
@@ -53,6 +55,9 @@ def parse(argv: Sequence[str] | None) -> tuple[argparse.Namespace, list[str]]:
     parser.add_argument("--batch_size", type=int, default=32, help="sequences a batch")
     parser.add_argument("--scaler", choices=SCALERS, default="per_key")
     parser.add_argument("--shards", type=int, choices=[1], default=1, help="workers that learn")
+    parser.add_argument(
+        "--per_key", action="store_true", help="a model for each key, and one for all others"
+    )
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--train_fraction", type=float, default=0.6)
     return parser.parse_known_args(argv)
@@ -88,7 +93,7 @@ def build(pipeline: beam.Pipeline, args: argparse.Namespace) -> None:
             columns, length=args.sequence_length, fraction=args.train_fraction
         ).with_exception_handling()
     )
-    _ = sequences | Train(network, training) | WriteModel(args.output)
+    _ = sequences | Train(network, training, per_key=args.per_key) | WriteModel(args.output)
     _ = invalid | "Invalid" >> WriteAside(f"{args.output}.invalid.jsonl")
 
 

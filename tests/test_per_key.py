@@ -118,6 +118,11 @@ def test_a_key_that_cannot_be_learned_from_has_no_model_and_a_reason(bad, reason
     assert said[0].startswith("1 keys have no model of their own, 'bad': ")
 
 
+def test_what_the_fallback_cannot_learn_from_is_an_error_that_names_the_key():
+    with pytest.raises(Exception, match="the numbers of 'x' of key 'bad' are too great to be"):
+        train_each([wave(key="good"), spoilt("bad", inputs=HUGE)])
+
+
 def test_a_key_whose_training_diverges_is_kept_with_its_reason(tmp_path):
     """And is served by the fallback."""
     training = Training(epochs=50, optimizer=Sgd(0.05), clip_norm=None, scaler="none")
