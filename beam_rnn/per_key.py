@@ -1,6 +1,7 @@
 """The Beam side of training a model for each key."""
 
 import logging
+import time
 from collections.abc import Iterable, Iterator, Mapping
 
 import apache_beam as beam
@@ -16,6 +17,8 @@ from beam_rnn.network import Network
 
 logger = logging.getLogger(__name__)
 
+PROGRESS_SECONDS = 10.0
+"""How long a worker is silent at the most, unless a key takes longer."""
 REASONS_LOGGED = 20
 """So many reasons go to the log; all of them are in `KeyedModels.reasons`."""
 
@@ -32,9 +35,14 @@ class FitKey(beam.DoFn):
         self._with_model = Metrics.counter("beam_rnn", "keys_with_model")
         self._without_model = Metrics.counter("beam_rnn", "keys_without_model")
 
+    def setup(self) -> None:
+        """Nothing is trained yet."""
+        self._keys, self._said = 0, time.monotonic()
+
     def process(self, element: tuple[str, Iterable[Sequence]]) -> Iterator[bytes]:
         """A key and all its sequences in, its row out."""
         key, sequences = element
+        self._say_progress()
         try:
             model = fit(self._network, sequences, self._training)
         except TrainingError as error:
@@ -43,6 +51,13 @@ class FitKey(beam.DoFn):
             return
         self._with_model.inc()
         yield keyed_weights.encode_model(key, model)
+
+    def _say_progress(self) -> None:
+        """One line every few seconds."""
+        if time.monotonic() - self._said >= PROGRESS_SECONDS:
+            logger.info("%d keys trained by this worker", self._keys)
+            self._said = time.monotonic()
+        self._keys += 1
 
 
 def fallback_row(model: Model) -> bytes:
