@@ -25,6 +25,7 @@ from beam_rnn import weights as weights_file
 from beam_rnn.errors import ConfigurationError
 from beam_rnn.fit import fit
 from beam_rnn.storage import write_model
+from beam_rnn.transforms.per_key import check_trained_where_it_lands
 from tests.engines import ENGINES, Collect, run
 from tests.sequences import wave
 from tests.test_training import COLUMNS, NETWORK, QUICK, train, waves
@@ -257,6 +258,18 @@ def test_each_window_has_its_models():
 def test_a_fallback_goes_with_per_key():
     with pytest.raises(ConfigurationError, match=r"fallback=False .* goes with per_key=True"):
         Train(NETWORK, fallback=False)
+
+
+@pytest.mark.parametrize("given", [{"shards": 2}, {"checkpoints": "c"}, {"resume": "c-*.arrow"}])
+def test_what_is_for_one_model_trained_in_rounds_is_refused(given):
+    """`Train` gives all its other arguments."""
+    left_out = {"shards": 1, "rounds": None, "checkpoints": None, "resume": None}
+    check_trained_where_it_lands(**left_out)
+    (name,) = given
+    with pytest.raises(
+        ConfigurationError, match=rf"{name}=.* with per_key=True .* leave out {name}"
+    ):
+        check_trained_where_it_lands(**(left_out | given))
 
 
 def test_validation_is_that_of_each_key():

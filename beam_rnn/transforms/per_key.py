@@ -1,15 +1,35 @@
 """Sequences into a model for each key."""
 
+from typing import Any
+
 import apache_beam as beam
 from apache_beam import PCollection
 from apache_beam.transforms.window import GlobalWindows
 
 from beam_rnn.batches import Sequence
+from beam_rnn.errors import ConfigurationError
 from beam_rnn.fit import Training
 from beam_rnn.keyed import KeyedModels
 from beam_rnn.model import Model
 from beam_rnn.network import Network
 from beam_rnn.per_key import FitKey, JoinModels, fallback_row
+
+
+def check_trained_where_it_lands(**settings: Any) -> None:
+    """That per_key=True comes with nothing that is for one model which many workers train.
+
+    Args:
+        settings: The other arguments of `Train`, by name; left out they are None or 1.
+
+    Raises:
+        ConfigurationError: One of them is given.
+    """
+    for name, value in settings.items():
+        if value is not None and value != 1:
+            raise ConfigurationError(
+                f"{name}={value!r} is for one model that is trained in rounds; with per_key=True "
+                f"each key's model is trained at once, where its group lands: leave out {name}"
+            )
 
 
 class TrainEachKey(beam.PTransform):
