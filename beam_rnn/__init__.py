@@ -4,6 +4,7 @@ from beam_rnn.batches import Sequence
 from beam_rnn.bptt import Bptt
 from beam_rnn.columns import Columns
 from beam_rnn.dropout import Dropout
+from beam_rnn.keyed import KeyedModels
 from beam_rnn.learning import Gate, Learning, Untrained
 from beam_rnn.model import Model
 from beam_rnn.network import Network
@@ -48,6 +49,7 @@ __all__ = [
     "Gate",
     "ImportStates",
     "InvalidRecord",
+    "KeyedModels",
     "LastRecords",
     "LateRecord",
     "Learning",

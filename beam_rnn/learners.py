@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from apache_beam.metrics import Metrics
 
 from beam_rnn.columns import Columns
+from beam_rnn.errors import WeightsError
 from beam_rnn.learned import (
     Learned,
     Place,
@@ -38,10 +39,20 @@ class Base:
     kernel: str
 
     def model(self) -> Model:
-        """The base model."""
+        """The base model.
+
+        Raises:
+            WeightsError: The file holds models of keys.
+        """
         if isinstance(self.source, Untrained):
             return self.source.model(self.kernel)
-        return self.source.library().newest
+        newest = self.source.library().newest
+        if not isinstance(newest, Model):
+            raise WeightsError(
+                f"{self.source.pattern!r} holds models of {len(newest.models)} keys, what is "
+                "learned in the stream begins from one model: give the file of one"
+            )
+        return newest
 
     def report(self) -> None:
         """Count the load of a weights file."""

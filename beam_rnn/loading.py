@@ -12,6 +12,7 @@ from apache_beam.metrics import Metrics
 from apache_beam.utils.shared import Shared
 
 from beam_rnn.errors import ConfigurationError, StateError, WeightsError
+from beam_rnn.keyed import KeyedModels, Models
 from beam_rnn.model import Model
 from beam_rnn.reading import ColumnReader
 from beam_rnn.storage import read_model
@@ -29,13 +30,13 @@ class Library:
         self._pattern = pattern
         self._kernel = kernel
         self._lock = threading.Lock()
-        self._models: dict[str, Model] = {}  # by digest
+        self._models: dict[str, Models] = {}  # by digest
         self._by_other_kernels: dict[tuple[str, str], Model] = {}  # for states they computed
         self._tried: dict[Version, str | None] = {}  # the digest, or None for a broken file
         self._looked = float("-inf")
         self._milliseconds: list[int] = []  # of the loads that no metric has counted yet
         self._broken = 0
-        self.newest: Model = self._look(required=True)
+        self.newest: Models = self._look(required=True)
 
     def refresh(self, seconds: float | None) -> None:
         """Look for a newer model, if the last look was at least so many seconds ago."""
@@ -64,17 +65,18 @@ class Library:
         Raises:
             StateError: No file that can be read has it, or the kernel cannot be had.
         """
-        if digest not in self._models:
+        model = self._found(digest)
+        if model is None:
             with self._lock:
                 for version in self._matched():
                     self._try(version)
-        if digest not in self._models:
+            model = self._found(digest)
+        if model is None:
             raise StateError(
                 f"stored state was made by the model {digest}, which none of the files of "
                 f"{self._pattern!r} holds: keep its file, start the job without its old state, or "
                 "say Predict(on_model_change='reset') or 'replay'"
             )
-        model = self._models[digest]
         if model.kernel == kernel:
             return model
         if (digest, kernel) not in self._by_other_kernels:
@@ -84,11 +86,16 @@ class Library:
                 raise StateError(f"stored state cannot be gone on with: {error}") from error
         return self._by_other_kernels[digest, kernel]
 
+    def _found(self, digest: str) -> Model | None:
+        """The model with that digest, of those that were loaded."""
+        found = (models.with_digest(digest) for models in [*self._models.values()])
+        return next((model for model in found if model is not None), None)
+
     def report(self) -> None:
         """Count what was loaded; in a bundle, since Beam takes no metrics in `setup`."""
         if self._milliseconds:
             loaded, self._milliseconds = self._milliseconds, []
-            size = sum(value.nbytes for value in self.newest.parameters.values())
+            size = self.newest.nbytes
             for milliseconds in loaded:
                 Metrics.distribution("beam_rnn", "load_model_latency_milli_secs").update(
                     milliseconds
@@ -104,7 +111,7 @@ class Library:
         versions = [(m.path, m.size_in_bytes, m.last_updated_in_seconds) for m in matches]
         return sorted(versions, reverse=True)
 
-    def _look(self, *, required: bool) -> Model:
+    def _look(self, *, required: bool) -> Models:
         """Take the newest file that can be read; if none can, raise the newest one's error."""
         self._looked = time.monotonic()
         versions = self._matched()
@@ -129,11 +136,11 @@ class Library:
         path = version[0]
         started = time.monotonic()
         try:
-            model = read_model(path).with_kernel(self._kernel)
+            model: Models = read_model(path).with_kernel(self._kernel)
             check_streams(model, path)
             if hasattr(self, "newest"):
                 check_same_records(self.newest, model, path)
-            _warm_up(model)
+            _warm_up(model.any if isinstance(model, KeyedModels) else model)
         except (WeightsError, ConfigurationError, OSError) as error:
             self._tried[version] = None
             self._broken += 1
@@ -158,7 +165,7 @@ def _warm_up(model: Model) -> None:
         model.step(model.initial_state(), np.zeros((1, model.inputs), model.dtype))
 
 
-def check_streams(model: Model, path: str) -> None:
+def check_streams(model: Models, path: str) -> None:
     """That a model can step the records of a stream.
 
     Raises:
@@ -176,7 +183,7 @@ def check_streams(model: Model, path: str) -> None:
         )
 
 
-def check_same_records(before: Model, model: Model, path: str) -> None:
+def check_same_records(before: Models, model: Models, path: str) -> None:
     """That a model reads the same records as the one before it.
 
     Raises:

@@ -103,6 +103,19 @@ class Model:
         """The size of y."""
         return self.network.inputs_and_outputs(self.parameters)[1]
 
+    @cached_property
+    def nbytes(self) -> int:
+        """How many bytes the parameters have."""
+        return sum(value.nbytes for value in self.parameters.values())
+
+    def of(self, key: str) -> "Model":  # noqa: ARG002  # those of `KeyedModels` have a key
+        """The model of a key: this one."""
+        return self
+
+    def with_digest(self, digest: str) -> "Model | None":
+        """The model with that digest: this one, or none."""
+        return self if self.digest == digest else None
+
     @property
     def dtype(self) -> np.dtype:
         """float32 or float64: the type of the parameters and of every number computed."""

@@ -432,5 +432,5 @@ def _length(value: Any) -> int:
 
 
 def poisoned(key: str, inputs: Array, reason: str) -> InvalidRecord:
-    """The dead letter for a record whose step left the range of numbers."""
+    """The dead letter for a record that could be read, but not be stepped."""
     return InvalidRecord(key, reason, shown(inputs.tolist()), "")

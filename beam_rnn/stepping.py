@@ -138,7 +138,10 @@ class Stepper:
                 if reason is not None:
                     state = self._end(key, state, reason, i, record.time, results)
             if state is None or not state.steps:
-                model = self.library.newest
+                model = self.library.newest.of(key)
+            if model is None:
+                results.append(self._nobody_s(key, i, record))
+                continue
             before = state
             state = self._step(key, model, state, i, record, results)
             steps += state is not before
@@ -150,8 +153,8 @@ class Stepper:
         self, key: str, state: KeyState | None, records: Sequence[bytes]
     ) -> tuple[KeyState | None, list[Step], int] | None:
         """`_one_by_one`, all at once; None for a key that needs that."""
-        model = self.library.newest
-        if state is not None and state.steps and not made_by(state, model):
+        model = self.library.newest.of(key)
+        if model is None or (state is not None and state.steps and not made_by(state, model)):
             return None
         rows = records_of(records)
         before = standing(state, model)
@@ -264,23 +267,26 @@ class Stepper:
 
     def _begin(
         self, key: str, state: KeyState | None, now: int, results: list[Step]
-    ) -> tuple[Model, KeyState | None]:
-        """The model that goes on, and the state from which it does."""
-        newest = self.library.newest
-        if state is None or made_by(state, newest) or not state.steps:
+    ) -> tuple[Model | None, KeyState | None]:
+        """The model that goes on, None for no one's, and the state from which it does."""
+        newest = self.library.newest.of(key)
+        if state is None or not state.steps or (newest is not None and made_by(state, newest)):
             return newest, state
         policy = self.policy.on_model_change
         if policy == "error":
+            here = "none here is the key's"
+            if newest is not None:
+                here = f"the model here is {newest.digest} with {newest.kernel}"
             raise StateError(
                 f"stored state was made by the model {state.digest} with the kernel "
-                f"{state.kernel}, the model here is {newest.digest} with {newest.kernel}: go on "
-                "with the old weights and Predict(kernel=...), start the job without its old "
-                "state, or say Predict(on_model_change='keep'), 'reset' or 'replay'"
+                f"{state.kernel}, {here}: go on with the old weights and Predict(kernel=...), "
+                "start the job without its old state, or say Predict(on_model_change='keep'), "
+                "'reset' or 'replay'"
             )
         if policy == "keep":
             return self.library.made_by(state.digest, state.kernel), state
         self._model_changes.inc()
-        if policy == "reset":
+        if policy == "reset" or newest is None:
             return newest, self._end(key, state, "model", 0, now, results)
         return newest, self._replayed(key, newest, state)
 
@@ -361,6 +367,12 @@ class Stepper:
             outputs,
             history,
         )
+
+    def _nobody_s(self, key: str, place: int, record: BufferedRecord) -> Step:
+        """The dead letter of a record whose key has no model."""
+        self._invalid.inc()
+        letter = poisoned(key, record.numbers, "the key has no model, and there is no fallback")
+        return Step(place, record.time, letter)
 
     def _shown_each(self, swept: Swept) -> Iterable[bytes]:
         """The hidden state after each record as a result shows it."""

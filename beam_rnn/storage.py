@@ -2,17 +2,20 @@
 
 import uuid
 from pathlib import Path
+from typing import Any
 
 from apache_beam.io.filesystem import CompressionTypes
 from apache_beam.io.filesystems import FileSystems
 
 from beam_rnn import checkpoints, weights
 from beam_rnn.errors import NotWeightsError
-from beam_rnn.model import Model
+from beam_rnn.keyed import Models
 
 
-def read_model(path: str) -> Model:
-    """Read a weights file, a local one through a memory map; of a checkpoint, its best model.
+def read_model(path: str) -> Any:
+    """Read a weights file: a `Model` or `KeyedModels`, or of a checkpoint its best model.
+
+    A local file is read through a memory map.
 
     Args:
         path: A path that Beam understands: local, gs://, s3:// and so on.
@@ -32,11 +35,11 @@ def read_model(path: str) -> Model:
         return checkpoints.from_bytes(data, path).model
 
 
-def write_model(model: Model, path: str) -> None:
+def write_model(model: Models, path: str) -> None:
     """Write a weights file: to a temporary name beside it, then renamed.
 
     Args:
-        model: The model.
+        model: The model, or the models of keys.
         path: A path that Beam understands.
     """
     if FileSystems.get_scheme(path) is None:

@@ -29,6 +29,7 @@ from beam_rnn.dataset import (
 from beam_rnn.errors import DivergenceError, WeightsError
 from beam_rnn.examples import Examples
 from beam_rnn.fit import Epoch, epoch_of, first_divergence, run_rounds
+from beam_rnn.keyed import Models
 from beam_rnn.model import Model
 from beam_rnn.network import Network
 from beam_rnn.records import EpochLoss
@@ -372,8 +373,8 @@ class NameModel(beam.DoFn):
         self._path = path
 
     def process(
-        self, element: Model, window: Any = beam.DoFn.WindowParam
-    ) -> Iterator[tuple[str, Model]]:
+        self, element: Models, window: Any = beam.DoFn.WindowParam
+    ) -> Iterator[tuple[str, Models]]:
         """A model in, its path and itself out."""
         path = self._path
         if "{end}" in path:
@@ -385,7 +386,7 @@ class NameModel(beam.DoFn):
 class WriteWeights(beam.DoFn):
     """Writes the one model of a window to its path."""
 
-    def process(self, element: tuple[str, Iterable[Model]]) -> Iterator[str]:
+    def process(self, element: tuple[str, Iterable[Models]]) -> Iterator[str]:
         """A path and its model in, the path out."""
         path, models = element[0], list(element[1])
         if len(models) > 1:

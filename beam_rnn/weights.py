@@ -1,4 +1,4 @@
-"""Model <-> Arrow file; the only module that knows this format.
+"""Models <-> Arrow file; the only module that knows the format of one model.
 
 Version 1 is an Arrow IPC file with one row a parameter, each in a record batch of its own:
 
@@ -12,6 +12,8 @@ The schema's metadata holds, as JSON: `beam_rnn.format_version`, `beam_rnn.netwo
 `beam_rnn.columns`, `beam_rnn.scaler`, `beam_rnn.training`, and as text `beam_rnn.digest`
 (the model's) and `beam_rnn.training_sha256`. Any Arrow library can read it; this one reads
 it through a memory map without a copy. There is no pickle in it.
+
+Version 2 holds the models of many keys, one row a key: `beam_rnn.keyed_weights`.
 """
 
 import hashlib
@@ -22,19 +24,15 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pyarrow as pa
 
-from beam_rnn.cells import CELLS, Array
+from beam_rnn import keyed_weights
+from beam_rnn.cells import Array
 from beam_rnn.columns import Columns
-from beam_rnn.errors import (
-    ConfigurationError,
-    NotWeightsError,
-    WeightsError,
-    WeightsVersionError,
-)
+from beam_rnn.errors import ConfigurationError, NotWeightsError, WeightsVersionError
+from beam_rnn.keyed import KeyedModels, Models
+from beam_rnn.keyed_weights import KEYED_VERSION, check_float32, network_of
 from beam_rnn.model import Model
-from beam_rnn.network import Network
 from beam_rnn.scaler import Scaler
 
 FORMAT_VERSION = 1
@@ -48,11 +46,11 @@ _FIELDS = (
 _PADDING_KEY = "padding"
 
 
-def save(model: Model, path: str | os.PathLike[str]) -> None:
+def save(model: Models, path: str | os.PathLike[str]) -> None:
     """Write a model to a local file: to a temporary name beside it, then renamed.
 
     Args:
-        model: The model, its parameters float32.
+        model: The model, or the models of keys; parameters are float32.
         path: The file; one that is there is replaced in one move. Folders that are not there
             are made.
 
@@ -69,9 +67,10 @@ def save(model: Model, path: str | os.PathLike[str]) -> None:
         temporary.unlink(missing_ok=True)
 
 
-def load(path: str | os.PathLike[str]) -> Model:
-    """Read a model from a local file, its parameters views of a memory map.
+def load(path: str | os.PathLike[str]) -> Any:
+    """Read a `Model`, or `KeyedModels`, from a local file, parameters views of a memory map.
 
+        >>> from beam_rnn.network import Network
         >>> network = Network("gru", hidden=4)
         >>> model = Model(network, network.initialize(inputs=2, outputs=1, seed=0))
         >>> import tempfile
@@ -94,17 +93,15 @@ def load(path: str | os.PathLike[str]) -> Model:
         return from_buffer(source.read_buffer(), os.fspath(path))
 
 
-def to_bytes(model: Model) -> bytes:
-    """A model as the bytes of a weights file; the same model gives the same bytes.
+def to_bytes(model: Models) -> bytes:
+    """A model, or the models of keys, as a weights file; the same model gives the same bytes.
 
     Raises:
         WeightsError: The parameters are not float32.
     """
-    if model.dtype != np.float32:
-        raise WeightsError(
-            f"a weights file holds float32, the parameters are {model.dtype}: write "
-            "model.astype('float32')"
-        )
+    if isinstance(model, KeyedModels):
+        return keyed_weights.to_bytes(model)
+    check_float32(model)
     training = json.dumps(dict(model.training), sort_keys=True)
     metadata = {
         "beam_rnn.format_version": str(FORMAT_VERSION),
@@ -122,8 +119,8 @@ def to_bytes(model: Model) -> bytes:
     return _write(model.parameters, schema, paddings).to_pybytes()
 
 
-def from_buffer(data: pa.Buffer | bytes, name: str = "<buffer>") -> Model:
-    """A model from the bytes of a weights file, its parameters views of them.
+def from_buffer(data: pa.Buffer | bytes, name: str = "<buffer>") -> Any:
+    """A `Model`, or `KeyedModels`, from the bytes of a weights file, parameters views of them.
 
     Args:
         data: The bytes.
@@ -136,10 +133,10 @@ def from_buffer(data: pa.Buffer | bytes, name: str = "<buffer>") -> Model:
     try:
         with pa.ipc.open_file(pa.py_buffer(data)) as reader:
             version = _version(reader.schema, name)
-            if version > FORMAT_VERSION:
+            if version > KEYED_VERSION:
                 raise WeightsVersionError(
                     f"{name!r} has weights format version {version}, this beam_rnn reads up to "
-                    f"{FORMAT_VERSION}: install a newer beam_rnn"
+                    f"{KEYED_VERSION}: install a newer beam_rnn"
                 )
             table = reader.read_all()
     except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
@@ -148,7 +145,9 @@ def from_buffer(data: pa.Buffer | bytes, name: str = "<buffer>") -> Model:
             f"format: {error}"
         ) from error
     try:
-        model = _model(table)
+        model: Models = (
+            _model(table) if version == FORMAT_VERSION else keyed_weights.from_buffer(data, name)
+        )
         recorded = table.schema.metadata[b"beam_rnn.digest"].decode()
     except (pa.ArrowException, ConfigurationError, ValueError, TypeError, KeyError) as error:
         raise NotWeightsError(f"{name!r} is altered, it does not fit together: {error}") from error
@@ -214,14 +213,8 @@ def _model(table: pa.Table) -> Model:
             flat = values.values.to_numpy(zero_copy_only=True)
             parameters[name.as_py()] = flat.reshape(shape.as_py())
     columns, scaler = facts["columns"], facts["scaler"]
-    cell = facts["network"]["cell"]
-    if cell not in CELLS:
-        raise WeightsError(
-            f"the network has the cell {cell!r}, beam_rnn.cells.CELLS holds {', '.join(CELLS)}: "
-            "import the module that puts it there"
-        )
     return Model(
-        Network(**facts["network"]),
+        network_of(facts["network"]),
         parameters,
         columns and Columns(**columns),
         scaler and Scaler.from_json(scaler),

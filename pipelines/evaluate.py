@@ -22,9 +22,10 @@ from typing import Any, NamedTuple
 import apache_beam as beam
 import numpy as np
 
-from beam_rnn import Model, Predict, Prediction
+from beam_rnn import Columns, Model, Predict, Prediction
 from beam_rnn.cells import Array
 from beam_rnn.errors import ConfigurationError, RecordError
+from beam_rnn.keyed import Models
 from beam_rnn.records import INVALID, ReadRecords, RecordReader
 from beam_rnn.state import decode_records, first_numbers, record_time
 from beam_rnn.storage import read_model
@@ -63,7 +64,7 @@ def parse(argv: Sequence[str] | None) -> tuple[argparse.Namespace, list[str]]:
     return parser.parse_known_args(argv)
 
 
-def build(pipeline: beam.Pipeline, args: argparse.Namespace, model: Model) -> None:
+def build(pipeline: beam.Pipeline, args: argparse.Namespace, model: Models) -> None:
     """Read -> leave out what training saw -> predict -> score each key -> write."""
     started = time.time()
     columns = model.columns
@@ -71,7 +72,7 @@ def build(pipeline: beam.Pipeline, args: argparse.Namespace, model: Model) -> No
     records = pipeline | "Records" >> ReadFiles(args.input, command.number_columns(columns))
     arriving = (
         records
-        | "Unseen" >> beam.ParDo(Unseen(model))
+        | "Unseen" >> beam.ParDo(Unseen(args.weights, columns))
         | "ByKey" >> beam.GroupByKey()
         | "Arrive" >> beam.FlatMap(arrive, args.shuffle_within)
     )
@@ -102,10 +103,13 @@ def build(pipeline: beam.Pipeline, args: argparse.Namespace, model: Model) -> No
 class Unseen(beam.DoFn):
     """Records after their key's split time, by key; one that cannot be measured is left out."""
 
-    def __init__(self, model: Model):
-        assert model.columns is not None, "pipelines train models with columns"
-        self._reader = RecordReader(model.columns, targets=True)
-        self._until = dict(model.training.get("until", {}))
+    def __init__(self, weights: str, columns: Columns):
+        self._weights = weights
+        self._reader = RecordReader(columns, targets=True)
+
+    def setup(self) -> None:
+        """Loads the model, which says where its training ended."""
+        self._model: Models = read_model(self._weights)
 
     def process(self, element: Mapping[str, Any]) -> Iterator[tuple[str, tuple[int, Any]]]:
         """A record in; its key, its time and itself out."""
@@ -113,8 +117,13 @@ class Unseen(beam.DoFn):
             key, data = self._reader.read(element)
         except RecordError:
             return
-        if record_time(data) > self._until.get(key, -1):
+        if record_time(data) > until(self._model.of(key), key):
             yield key, (record_time(data), element)
+
+
+def until(model: Model | None, key: str) -> int:
+    """The time of the last record of a key that its model has seen; -1 if there is none."""
+    return -1 if model is None else model.training.get("until", {}).get(key, -1)
 
 
 def arrive(group: tuple[str, Iterable[tuple[int, Any]]], shuffle_within: float) -> Iterator[Any]:
@@ -134,12 +143,16 @@ class ScoreKey(beam.DoFn):
 
     def setup(self) -> None:
         """Loads the model."""
-        self._model = read_model(self._weights)
+        self._model: Models = read_model(self._weights)
 
     def process(self, element: tuple[str, Mapping[str, Iterable[Any]]]) -> Iterator[Score]:
         """A key, its checked records and its predictions in; its score out."""
         key, group = element
-        yield score(self._model, key, group["records"], group["predictions"])
+        model = self._model.of(key)
+        if model is None:  # its records are dead letters
+            yield Score(key, None, None, None, True, 0)
+        else:
+            yield score(model, key, group["records"], group["predictions"])
 
 
 def score(
@@ -160,7 +173,7 @@ def score(
     times, *_, numbers = decode_records(list(distinct.values()))
     ends = np.cumsum([columns.input_size, columns.target_size])
     inputs, targets, _ = np.split(numbers, ends, axis=1)
-    first = int(np.searchsorted(times, model.training.get("until", {}).get(key, -1), "right"))
+    first = int(np.searchsorted(times, until(model, key), "right"))
     streamed = sorted(predictions, key=lambda row: row.step)
     if not streamed:
         return Score(key, None, None, None, True, 0)

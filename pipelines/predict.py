@@ -20,7 +20,8 @@ from typing import Any
 import apache_beam as beam
 import pyarrow as pa
 
-from beam_rnn import ExportStates, ImportStates, Model, Predict, Prediction
+from beam_rnn import ExportStates, ImportStates, Predict, Prediction
+from beam_rnn.keyed import Models
 from beam_rnn.storage import read_model
 from beam_rnn.transforms.arguments import ORDERS
 from pipelines import command
@@ -46,7 +47,7 @@ def parse(argv: Sequence[str] | None) -> tuple[argparse.Namespace, list[str]]:
     return parser.parse_known_args(argv)
 
 
-def build(pipeline: beam.Pipeline, args: argparse.Namespace, model: Model) -> None:
+def build(pipeline: beam.Pipeline, args: argparse.Namespace, model: Models) -> None:
     """Read -> predict -> write."""
     assert model.columns is not None, "ReadModel gives models with columns"
     states = None if args.states is None else pipeline | ImportStates(args.states)

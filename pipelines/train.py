@@ -5,8 +5,9 @@ r"""Learn from files of records, and write the weights.
 
 Learns from the first --train_fraction of each key's records, in time. Files are CSV, Parquet,
 Arrow or JSON lines, by their suffix. Records that cannot be used go to a file of their own,
-`<output>.invalid.jsonl`, if there are any. With --report a page shows the loss curve, and forecasts
-beside what came. Beam's own flags, such as --runner, pass through.
+`<output>.invalid.jsonl`, if there are any. With --per_key the file holds a model for each key, and
+one of all keys for those that have none of their own. With --report a page shows the loss curve,
+and forecasts beside what came. Beam's own flags, such as --runner, pass through.
 """
 
 import argparse
@@ -19,6 +20,7 @@ import apache_beam as beam
 from beam_rnn import Adam, Bptt, Columns, Network, Sequences, Sgd, Train, Training, WriteModel
 from beam_rnn.cells import CELLS
 from beam_rnn.cycles import CYCLES
+from beam_rnn.errors import ConfigurationError
 from beam_rnn.losses import LOSSES
 from beam_rnn.scaler import SCALERS, SCALINGS
 from pipelines import command
@@ -83,6 +85,9 @@ def parse(argv: Sequence[str] | None) -> tuple[argparse.Namespace, list[str]]:
     parser.add_argument("--checkpoints", help="what the names of checkpoint files begin with")
     parser.add_argument("--resume", help="the checkpoint file to go on from, or a pattern")
     parser.add_argument("--start", help="the weights file to start from, or a pattern")
+    parser.add_argument(
+        "--per_key", action="store_true", help="a model for each key, and one for all others"
+    )
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--train_fraction", type=float, default=0.6)
     parser.add_argument("--report", help="a page of HTML that shows the training, to write")
@@ -128,6 +133,7 @@ def build(pipeline: beam.Pipeline, args: argparse.Namespace) -> None:
         checkpoints=args.checkpoints,
         resume=args.resume,
         start=args.start,
+        per_key=args.per_key,
     )
     records = pipeline | "Records" >> ReadFiles(args.input, command.number_columns(columns))
     sequences, invalid = (
@@ -145,6 +151,8 @@ def build(pipeline: beam.Pipeline, args: argparse.Namespace) -> None:
 def main(argv: Sequence[str] | None = None) -> None:
     """Run the pipeline."""
     args, beam_flags = parse(argv)
+    if args.report and args.per_key:
+        raise ConfigurationError("--report shows one model, --per_key trains many: leave out one")
     with beam.Pipeline(options=command.beam_options(beam_flags)) as pipeline:
         build(pipeline, args)
 

@@ -4,6 +4,7 @@ import numpy as np
 
 from beam_rnn import weights
 from beam_rnn.columns import Columns
+from beam_rnn.keyed import KeyedModels
 from beam_rnn.model import Model
 from beam_rnn.network import Network
 from beam_rnn.scaler import Scaler
@@ -25,6 +26,14 @@ def random_model(network=None, columns=COLUMNS, seed=0):
         for i, key in enumerate("abc")
     }
     return Model(network, parameters, columns, Scaler.fit(values, columns))
+
+
+def keyed_models(keys="ab", *, fallback=True, columns=COLUMNS, seed=10):
+    """A random model for each key, and for all others."""
+    models = {key: random_model(columns=columns, seed=seed + i) for i, key in enumerate(keys)}
+    return KeyedModels.gathered(
+        models, random_model(columns=columns, seed=seed + 99) if fallback else None
+    )
 
 
 def saved(model, tmp_path):

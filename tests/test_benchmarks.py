@@ -10,7 +10,9 @@ from benchmarks.table import Row, medians
 ROOT = Path(__file__).parent.parent
 
 
-@pytest.mark.parametrize("name", ["kernels", "online", "prequential", "state"])
+@pytest.mark.parametrize(
+    "name", ["kernels", "online", "per_key", "prequential", "state", "training"]
+)
 def test_a_benchmark_runs_and_writes_its_rows(name, tmp_path):
     output = tmp_path / "rows.json"
     result = subprocess.run(  # noqa: S603

@@ -38,6 +38,7 @@ ORDER = [
     "validation",
     "dataset",
     "model",
+    "keyed",
     "rounds",
     "learning",
     "rescaling",
@@ -54,6 +55,7 @@ ORDER = [
     "report.forecasts",
     "report.page",
     "report",
+    "keyed_weights",
     "weights",
     "checkpoints",
     "interop.chain",
@@ -75,6 +77,7 @@ ORDER = [
     "sorting",
     "sequences",
     "training",
+    "per_key",
     "loading",
     "arrow",
     "packing",
@@ -93,6 +96,7 @@ ORDER = [
     "moving",
     "transforms.arguments",
     "transforms.sequences",
+    "transforms.per_key",
     "transforms.train",
     "transforms.models",
     "transforms.predict",
@@ -103,7 +107,7 @@ ORDER = [
 ]
 """A module imports only what stands before it."""
 BEAM_FROM = "records"
-ARROW = {"weights", "checkpoints", "moving", "arrow", "shards.emission"}
+ARROW = {"keyed_weights", "weights", "checkpoints", "moving", "arrow", "shards.emission"}
 
 
 def imports(path):

@@ -97,6 +97,23 @@ def weights(folder, data):
     return path
 
 
+def test_a_model_for_each_key_is_trained_streamed_and_measured(weights, data, tmp_path):
+    models, figures, predictions = (tmp_path / name for name in ("m.arrow", "m.json", "p.jsonl"))
+
+    train.main([f"--input={data}", *COLUMNS, *QUICK, "--per_key", f"--output={models}"])
+    predict.main([f"--input={data}", f"--weights={models}", f"--output={predictions}"])
+    evaluate.main([f"--input={data}", f"--weights={models}", f"--output={figures}"])
+
+    trained = weights_file.load(models)
+    assert list(trained.models) == ["Bern", "Köln"]
+    assert trained.fallback == weights_file.load(weights)
+    assert {r["key"]: r["model"] for r in in_order(read(predictions))} == dict(trained.digests)
+    said = json.loads(figures.read_text())
+    assert said["bit_equal"] is True
+    assert said["records"] == 2 * 48
+    assert all(errors["model_mae"] > 0 for errors in said["series"].values())
+
+
 @pytest.mark.parametrize("suffix", [".csv", ".parquet", ".arrow", ".jsonl"])
 def test_every_format_gives_the_same_weights_and_the_same_predictions(
     suffix, weights, data, tmp_path

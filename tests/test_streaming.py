@@ -19,7 +19,7 @@ from beam_rnn.testing import oracle
 from tests.batches import batch_of, predictions_in
 from tests.engines import ENGINES as BATCH_ENGINES
 from tests.engines import Collect, Outputs, predict, run
-from tests.models import COLUMNS, random_model, saved
+from tests.models import COLUMNS, keyed_models, random_model, saved
 from tests.streams import ENGINES, START, predict_stream
 from tests.test_predict import BAD, row
 
@@ -37,6 +37,13 @@ def model():
 @pytest.fixture(scope="module")
 def weights(model, tmp_path_factory):
     return saved(model, tmp_path_factory.mktemp("weights"))
+
+
+@pytest.fixture(scope="module")
+def either(model, weights, tmp_path_factory):
+    """One model, or one for "a", one for "b" and another for the rest; and their files."""
+    keyed = keyed_models("ab")
+    return [(model, weights), (keyed, saved(keyed, tmp_path_factory.mktemp("keyed")))]
 
 
 def at(rows):
@@ -75,15 +82,15 @@ QUIET = [HealthCheck.function_scoped_fixture]
 
 @settings(deadline=None, max_examples=200, suppress_health_check=QUIET)
 @given(data=st.data())
-def test_the_same_records_give_the_same_bits_however_they_arrive(data, model, weights):
-    check_bits(data, model, weights)
+def test_the_same_records_give_the_same_bits_however_they_arrive(data, either):
+    check_bits(data, either)
 
 
 @pytest.mark.slow
 @settings(deadline=None, max_examples=5000, suppress_health_check=QUIET)
 @given(data=st.data())
-def test_5000_times_the_same_bits_however_they_arrive(data, model, weights):
-    check_bits(data, model, weights)
+def test_5000_times_the_same_bits_however_they_arrive(data, either):
+    check_bits(data, either)
 
 
 class Forgetful(sharding.Remembered):
@@ -101,11 +108,13 @@ BATCH_SCHEMA = pa.schema(
 )  # fmt: skip
 
 
-def check_bits(data, model, weights):
+def check_bits(data, either):
     """Random keys, ties, duplicates, bad records, bundles; some records later than the wait.
 
-    As rows or as Arrow batches, key by key or in shards that are remembered or read again.
+    As rows or as Arrow batches, key by key or in shards that are remembered or read again; by one
+    model, or by one for each key.
     """
+    model, weights = data.draw(st.sampled_from(either))
     kind = data.draw(st.sampled_from([None, None, pa.Table, pa.RecordBatch]))
     shards = data.draw(st.sampled_from([None, 1, 3] if kind is None else [1, 3]))
     remembered = data.draw(st.sampled_from([sharding.Remembered, Forgetful]))

@@ -177,9 +177,9 @@ def test_an_arrow_file_of_something_else_is_an_error_with_its_columns():
 
 
 def test_a_newer_version_is_an_error_that_names_both():
-    data = altered(weights.to_bytes(model()), format_version="2", network='{"cell": "new"}')
+    data = altered(weights.to_bytes(model()), format_version="3", network='{"cell": "new"}')
 
-    with pytest.raises(WeightsVersionError, match="version 2, this beam_rnn reads up to 1"):
+    with pytest.raises(WeightsVersionError, match="version 3, this beam_rnn reads up to 2"):
         weights.from_buffer(data)
 
 

@@ -12,7 +12,7 @@ from beam_rnn.cells import Array
 from beam_rnn.errors import ConfigurationError
 from beam_rnn.loading import ModelLoader
 from beam_rnn.records import Prediction
-from beam_rnn.shards.pending import different
+from beam_rnn.shards.pending import different, grouped
 from beam_rnn.shards.shard import Outcome
 from beam_rnn.shards.stepping import NOBODY
 from beam_rnn.shards.table import Table
@@ -23,20 +23,24 @@ class EmitRows:
 
     def __call__(self, outcome: Outcome, table: Table) -> Iterable[tuple[Iterable[Any], Array]]:
         """The rows of each model, and when each was due."""
-        makers = different(outcome.stepped.maker)
-        return [self._of(number, outcome, table) for number in makers[makers != NOBODY].tolist()]
+        records = outcome.records
+        of_key = np.zeros(len(records.row), np.int64)
+        of_key[1:] = np.cumsum(records.row[1:] != records.row[:-1])
+        return [
+            self._of(number, here, of_key, outcome, table)
+            for number, here in grouped(outcome.stepped.maker)
+            if number != NOBODY
+        ]
 
-    def _of(self, number: int, outcome: Outcome, table: Table) -> tuple[Iterable[Any], Array]:
-        """The predictions of one model."""
+    def _of(
+        self, number: int, places: Array, of_key: Array, outcome: Outcome, table: Table
+    ) -> tuple[Iterable[Any], Array]:
+        """The predictions of one model, whose records are at these places."""
         maker, stepped, records = table.makers[number], outcome.stepped, outcome.records
-        here: slice | Array = slice(None)
-        if not (stepped.maker == number).all():
-            here = stepped.maker == number
+        here = slice(None) if len(places) == len(of_key) else places
         states: Iterable[bytes] = repeat(b"")
         if len(stepped.values):
             states = map(np.ndarray.tobytes, stepped.values[here, : maker.values])
-        of_key = np.zeros(len(records.row), np.int64)
-        of_key[1:] = np.cumsum(records.row[1:] != records.row[:-1])
         fields = zip(
             outcome.keys[of_key[here]].tolist(),
             records.time[here].tolist(),
@@ -125,9 +129,10 @@ class EmitBatches:
         names = model.output_names
         state_size = model.network.state_size if len(stepped.values) else 0
         schema = prediction_schema(rows.schema, names, state_size)
-        maker = stepped.maker[predicted].astype(np.int32)
+        used, maker = np.unique(stepped.maker[predicted], return_inverse=True)
+        makers, maker = [table.makers[number] for number in used.tolist()], maker.astype(np.int32)
         outputs = stepped.outputs[predicted]
-        has = np.array([made.outputs for made in table.makers])[maker]
+        has = np.array([made.outputs for made in makers])[maker]
         columns = [
             pa.array(
                 np.ascontiguousarray(outputs[:, j]), mask=None if (has > j).all() else has <= j
@@ -137,10 +142,10 @@ class EmitBatches:
         columns.append(pa.array(stepped.step[predicted]))
         columns += [
             pa.DictionaryArray.from_arrays(pa.array(maker), pa.array(texts))
-            for texts in zip(*(made[:2] for made in table.makers), strict=True)
+            for texts in zip(*(made[:2] for made in makers), strict=True)
         ]
         if state_size:
-            other = np.array([made.values != state_size for made in table.makers])[maker]
+            other = np.array([made.values != state_size for made in makers])[maker]
             values = pa.array(stepped.values[predicted, :state_size].ravel())
             mask = pa.array(other) if other.any() else None
             columns.append(pa.FixedSizeListArray.from_arrays(values, state_size, mask=mask))

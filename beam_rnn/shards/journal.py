@@ -8,6 +8,7 @@ a process tells whether the shard that it has in memory is the one that was logg
 Pieces: version, kind, serial number, since Beam promises no order in a bag; then
 
 - states: what made them, how many, the columns of the table, the keys;
+- states of several models of one size (version 2): the same, and the digest of each;
 - removed keys;
 - records that wait: the number of each, when it is due, and their block;
 - the numbers of records that wait no more.
@@ -22,22 +23,26 @@ import numpy as np
 from beam_rnn.cells import Array
 from beam_rnn.errors import StateError
 from beam_rnn.shards.blocks import decode_block, decode_keys, encode_block, encode_keys
-from beam_rnn.shards.pending import different
+from beam_rnn.shards.pending import grouped
 from beam_rnn.shards.shard import Change, Shard
 from beam_rnn.shards.table import Maker, Table
 from beam_rnn.state import STORED_KERNELS
 
 PIECE_VERSION = 1
+MIXED_PIECE_VERSION = 2
 HEAD_VERSION = 1
 ROWS_IN_A_PIECE = 4096
 """So many states are in a piece at the most, so that no message of a runner grows too large."""
 SLACK = 1 << 20
 """A log of so many bytes is not worth being written anew."""
 
-_STATES, _REMOVED, _ARRIVED, _TAKEN = 1, 2, 3, 4
+_STATES, _REMOVED, _ARRIVED, _TAKEN, _MIXED_STATES = 1, 2, 3, 4, 5
 _PIECE = struct.Struct("<BB6xQ")  # 16 bytes, so that what follows is aligned
 _MADE = struct.Struct("<32sB3xIIIII")
 _HEAD = struct.Struct("<B8s16sIQQQ?q")
+_VERSIONS = {_MIXED_STATES: MIXED_PIECE_VERSION}
+_MIXED = "0" * 64
+"""Stands for the digest where each state has its own."""
 
 
 class Head(NamedTuple):
@@ -102,15 +107,21 @@ def encode_change(change: Change, table: Table, serial: int) -> list[bytes]:
         bodies.append((_REMOVED, encode_keys(change.removed)))
     if len(change.taken):
         bodies.append((_TAKEN, change.taken.astype("<i8").tobytes()))
-    for number in different(table.maker[change.states]).tolist():
-        rows = change.states[table.maker[change.states] == number]
-        bodies += [(_STATES, body) for body in _encode_states(table, number, rows)]
+    alike: dict[Maker, list[tuple[Maker, Array]]] = {}  # by all but the digest
+    for maker, places in grouped(table.maker[change.states]):
+        made = table.makers[maker]
+        alike.setdefault(made._replace(digest=_MIXED), []).append((made, change.states[places]))
+    for parts in alike.values():
+        kind = _STATES if len(parts) == 1 else _MIXED_STATES
+        made, rows = parts[0][0], np.concatenate([rows for _, rows in parts])
+        bodies += [(kind, body) for body in _encode_states(table, made, rows, kind)]
     for block, number, due in change.arrived:
         columns = number.astype("<i8").tobytes() + due.astype("<i8").tobytes()
         header = struct.pack("<Q", len(number))
         bodies.append((_ARRIVED, b"".join([header, columns, encode_block(block)])))
     return [
-        _PIECE.pack(PIECE_VERSION, kind, serial + i) + body for i, (kind, body) in enumerate(bodies)
+        _PIECE.pack(_VERSIONS.get(kind, PIECE_VERSION), kind, serial + i) + body
+        for i, (kind, body) in enumerate(bodies)
     ]
 
 
@@ -122,17 +133,17 @@ def replay(pieces: Iterable[bytes], shard: Shard) -> None:
     """
     numbered = []
     for piece in pieces:
-        if piece[:1] != bytes([PIECE_VERSION]):
+        if piece[:1] not in (bytes([PIECE_VERSION]), bytes([MIXED_PIECE_VERSION])):
             raise StateError(
                 f"piece of a shard's log has format version {piece[:1].hex() or None}, this "
-                f"beam_rnn reads {PIECE_VERSION}"
+                f"beam_rnn reads up to {MIXED_PIECE_VERSION}"
             )
         _, kind, serial = _PIECE.unpack_from(piece)
         numbered.append((serial, kind, piece))
     taken = []
     for _, kind, piece in sorted(numbered, key=lambda entry: entry[0]):
-        if kind == _STATES:
-            _decode_states(piece, shard.table)
+        if kind in (_STATES, _MIXED_STATES):
+            _decode_states(piece, shard.table, kind)
         elif kind == _REMOVED:
             shard.table.drop_states(shard.table.rows(decode_keys(piece[_PIECE.size :])))
         elif kind == _TAKEN:
@@ -147,14 +158,13 @@ def replay(pieces: Iterable[bytes], shard: Shard) -> None:
     shard.drop_unused_rows()
 
 
-def _encode_states(table: Table, maker: int, rows: Array) -> Iterator[bytes]:
-    made = table.makers[maker]
+def _encode_states(table: Table, made: Maker, rows: Array, kind: int) -> Iterator[bytes]:
     replay = table.history.shape[1]
     for start in range(0, len(rows), ROWS_IN_A_PIECE):
         part = rows[start : start + ROWS_IN_A_PIECE]
         kept = replay if table.kept[part].any() else 0
         header = _MADE.pack(
-            bytes.fromhex(made.digest),
+            bytes.fromhex(made.digest if kind == _STATES else _MIXED),
             STORED_KERNELS.index(made.kernel),
             made.values,
             made.outputs,
@@ -173,10 +183,13 @@ def _encode_states(table: Table, maker: int, rows: Array) -> Iterator[bytes]:
             (table.values[part, : made.values], "<f4"),
         ]
         arrays = [np.ascontiguousarray(values, dtype).data for values, dtype in columns]
+        if kind == _MIXED_STATES:
+            of_rows = (table.makers[number].digest for number in table.maker[part].tolist())
+            arrays.append(memoryview(bytes.fromhex("".join(of_rows))))
         yield b"".join([header, *arrays, encode_keys(table.names(part))])
 
 
-def _decode_states(piece: bytes, table: Table) -> None:
+def _decode_states(piece: bytes, table: Table, kind: int) -> None:
     digest, kernel, values, outputs, n, replay, inputs = _MADE.unpack_from(piece, _PIECE.size)
     at = _PIECE.size + _MADE.size
 
@@ -192,6 +205,11 @@ def _decode_states(piece: bytes, table: Table) -> None:
     history = take("<f8", n, replay, inputs)
     kept = take("<i4", n) if replay else np.zeros(n, np.int32)
     hidden = take("<f4", n, values)
+    made = Maker(digest.hex(), STORED_KERNELS[kernel], values, outputs)
+    if kind == _STATES:
+        maker: int | Array = table.made_by(made)
+    else:
+        digests = [row.tobytes().hex() for row in take("u1", n, len(digest))]
+        maker = np.array([table.made_by(made._replace(digest=each)) for each in digests])
     rows = table.rows(decode_keys(piece[at:]))
-    maker = table.made_by(Maker(digest.hex(), STORED_KERNELS[kernel], values, outputs))
     table.load(rows, maker, place, hidden, last_outputs, kept, history)

@@ -3,7 +3,7 @@
 What `beam_rnn.turns.Waiting` does for one key, by the column.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -175,6 +175,24 @@ def duplicates(held: Held) -> Array:
         & (held.numbers[1:] == held.numbers[:-1]).all(1)
     )
     return same
+
+
+def grouped(values: Array) -> Iterator[tuple[int, Array]]:
+    """Each value that there is, rising, and its places, rising; mostly it is one.
+
+    >>> [(value, places.tolist()) for value, places in grouped(np.array([7, 5, 7]))]
+    [(5, [1]), (7, [0, 2])]
+    """
+    if not len(values):
+        return
+    if (values == values[0]).all():
+        yield int(values[0]), np.arange(len(values))
+        return
+    order = np.argsort(values, kind="stable")
+    ordered = values[order]
+    starts = np.flatnonzero(np.append(True, ordered[1:] != ordered[:-1]))
+    for start, end in zip(starts.tolist(), [*starts[1:].tolist(), len(order)], strict=True):
+        yield int(ordered[start]), order[start:end]
 
 
 def different(values: Array) -> Array:

@@ -439,5 +439,5 @@ _NONE = Held(
     at=_NO_ROWS,
 )
 _NOT_STEPPED = Stepped(
-    np.zeros(0, np.int16), _NO_ROWS, np.zeros((0, 1)), np.zeros((0, 0), np.float32), []
+    np.zeros(0, np.int32), _NO_ROWS, np.zeros((0, 1)), np.zeros((0, 0), np.float32), []
 )

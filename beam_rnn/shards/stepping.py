@@ -12,9 +12,10 @@ from typing import NamedTuple
 import numpy as np
 
 from beam_rnn.cells import Array
+from beam_rnn.keyed import KeyedModels
 from beam_rnn.model import Model
 from beam_rnn.records import EndedSequence, Prediction
-from beam_rnn.shards.pending import different
+from beam_rnn.shards.pending import grouped
 from beam_rnn.shards.table import Maker, Table
 from beam_rnn.state import decode_state, encode_records, encode_state
 from beam_rnn.stepping import SWEPT_AT_MOST, Step, Stepper
@@ -27,7 +28,7 @@ class Stepped(NamedTuple):
     """What came of records.
 
     Attributes:
-        maker: (records,) int16, which of the table's makers made each prediction; `NOBODY` where
+        maker: (records,) int32, which of the table's makers made each prediction; `NOBODY` where
             there is none.
         step: (records,), which step of its sequence each was.
         outputs: (records, outputs) float64; as many as the maker has.
@@ -67,13 +68,16 @@ class ShardStepper:
         stepped = self._nothing(table, len(records.time))
         alone = 0
         for at, of_key, counts in _parts(records.counts):
-            for number in different(of_keys[of_key]).tolist():
-                here = of_keys[of_key] == number
-                if here.all():
-                    part = at, of_key, counts
-                else:
-                    places = np.arange(len(records.time))[at]
-                    part = places[np.repeat(here, counts)], of_key[here], counts[here]
+            places, ends = np.arange(len(records.time))[at], np.cumsum(counts)
+            for number, here in grouped(of_keys[of_key]):
+                part = at, of_key, counts
+                if len(here) == 1:
+                    end = int(ends[here[0]])
+                    part = places[end - counts[here[0]] : end], of_key[here], counts[here]
+                elif len(here) < len(of_key):
+                    chosen = np.zeros(len(of_key), bool)
+                    chosen[here] = True
+                    part = places[np.repeat(chosen, counts)], of_key[here], counts[here]
                 if number == NOBODY:
                     alone += int(part[2].sum())
                     self._step_alone(table, rows, records, *part, stepped)
@@ -89,10 +93,20 @@ class ShardStepper:
     ) -> tuple[dict[int, Model], Array]:
         """The models at work, by their numbers, and that of each key; `NOBODY` for one by one."""
         newest = self.alone.library.newest
-        number = _made_by(table, newest)
-        makers = {number: newest}
-        other = (table.steps[rows] > 0) & (table.maker[rows] != number)
-        of_keys = np.where(other, NOBODY, number)
+        makers: dict[int, Model] = {}
+        if isinstance(newest, KeyedModels):
+            numbers = np.full(len(rows), NOBODY)
+            for i, key in enumerate(table.names(rows)):
+                model = newest.of(key)
+                if model is not None:
+                    numbers[i] = _made_by(table, model)
+                    makers[int(numbers[i])] = model
+        else:
+            number = _made_by(table, newest)
+            numbers = np.full(len(rows), number)
+            makers[number] = newest
+        other = (table.steps[rows] > 0) & (table.maker[rows] != numbers)
+        of_keys = np.where(other, NOBODY, numbers)
         # A model that is kept goes on while the sequence does; the next one has the newest.
         if (
             other.any()
@@ -103,7 +117,7 @@ class ShardStepper:
             first = np.cumsum(records.counts) - records.counts
             kept = other & ~np.logical_or.reduceat(marked, first)
             of_keys[kept] = table.maker[rows[kept]]
-            for maker in different(of_keys[kept]).tolist():
+            for maker, _ in grouped(of_keys[kept]):
                 digest, kernel, *_ = table.makers[maker]
                 makers[maker] = self.alone.library.made_by(digest, kernel)
         return makers, of_keys
@@ -118,9 +132,8 @@ class ShardStepper:
         policy = self._policy
         begun = np.flatnonzero(table.steps[rows] > 0)
         self.alone.count_ended(len(begun))
-        for number in different(table.maker[rows[begun]]).tolist():
-            maker = table.makers[number]
-            places = begun[table.maker[rows[begun]] == number]
+        for number, of_maker in grouped(table.maker[rows[begun]]):
+            maker, places = table.makers[number], begun[of_maker]
             here = rows[places]
             keys, steps, time = table.names(here), table.steps[here].tolist(), table.time[here]
             outputs = table.outputs[here, : maker.outputs].tolist()
@@ -142,7 +155,7 @@ class ShardStepper:
         """What came of records, to be filled in."""
         with_state = self._policy.with_state
         return Stepped(
-            np.full(records, NOBODY, np.int16),
+            np.full(records, NOBODY, np.int32),
             np.zeros(records, np.int64),
             np.zeros((records, table.outputs.shape[1])),
             np.zeros((records * with_state, table.values.shape[1]), np.float32),
@@ -240,7 +253,8 @@ def _made_by(table: Table, model: Model) -> int:
 
 def _fill(table: Table, stepped: Stepped, place: int, row: Prediction) -> None:
     """A prediction of a key that was stepped alone."""
-    made = next(i for i, m in enumerate(table.makers) if m[:2] == (row.model, row.kernel) and m[3])
+    made = table.maker_of(row.model, row.kernel)
+    assert made is not None, "the state of its key was set, unless its sequence ended with it"
     stepped.maker[place] = made
     stepped.step[place] = row.step
     stepped.outputs[place, : len(row.outputs)] = row.outputs

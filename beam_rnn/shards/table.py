@@ -56,12 +56,14 @@ class Table:
 
     def __init__(self, inputs: int, replay: int):
         self.makers: list[Maker] = []
+        self._numbers: dict[Maker, int] = {}
+        self._with_outputs: dict[tuple[str, str], int] = {}  # by digest and kernel
         self.keys = np.zeros(0, object)
         self._used = 0
         self._rows: dict[str, int] = {}
         self._free: list[int] = []
         self.has_state = np.zeros(0, bool)
-        self.maker = np.zeros(0, np.int16)
+        self.maker = np.zeros(0, np.int32)
         self.steps = np.zeros(0, np.int64)
         self.first_time = np.zeros(0, np.int64)
         self.time = np.zeros(0, np.int64)
@@ -87,12 +89,19 @@ class Table:
 
     def made_by(self, maker: Maker) -> int:
         """The number of a maker; the columns are made wide enough for its states."""
-        if maker not in self.makers:
+        number = self._numbers.get(maker)
+        if number is None:
+            number = self._numbers[maker] = len(self.makers)
             self.makers.append(maker)
-            wide = [max(sizes) for sizes in zip(*(made[2:] for made in self.makers), strict=True)]
-            self.values = _widened(self.values, wide[0])
-            self.outputs = _widened(self.outputs, wide[1])
-        return self.makers.index(maker)
+            if maker.outputs:
+                self._with_outputs[maker.digest, maker.kernel] = number
+            self.values = _widened(self.values, maker.values)
+            self.outputs = _widened(self.outputs, maker.outputs)
+        return number
+
+    def maker_of(self, digest: str, kernel: str) -> int | None:
+        """The number of what makes predictions by that name; None if nothing did yet."""
+        return self._with_outputs.get((digest, kernel))
 
     def standing(self, rows: Array, maker: Maker) -> Standing:
         """Where keys are, as a sweep takes it."""
@@ -105,7 +114,7 @@ class Table:
             self.outputs[:, : maker.outputs][rows],
         )
 
-    def put(self, rows: Array, maker: int, after: Standing) -> None:
+    def put(self, rows: Array, maker: int | Array, after: Standing) -> None:
         """Where keys are now."""
         self.has_state[rows] = True
         self.maker[rows] = maker
@@ -119,7 +128,7 @@ class Table:
     def load(
         self,
         rows: Array,
-        maker: int,
+        maker: int | Array,
         place: Sequence[Array],
         values: Array,
         outputs: Array,
@@ -179,10 +188,11 @@ class Table:
         if state is None:
             self.drop_states(np.array([row]))
             return
-        maker = Maker(state.digest, state.kernel, len(state.values), len(state.outputs))
-        if not state.steps:  # nothing of it but its place
-            maker = next((made for made in self.makers if made[:2] == maker[:2]), maker)
-        self.maker[row] = self.made_by(maker)
+        number = self.maker_of(state.digest, state.kernel)
+        if state.steps or number is None:  # else there is nothing of it but its place
+            maker = Maker(state.digest, state.kernel, len(state.values), len(state.outputs))
+            number = self.made_by(maker)
+        self.maker[row] = number
         self.has_state[row] = True
         self.steps[row], self.first_time[row] = state.steps, state.first_time
         self.time[row], self.sequence[row] = state.time, state.sequence

@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from beam_rnn.errors import RecordError
+from beam_rnn.keyed import Models
 from beam_rnn.model import Model
 from beam_rnn.records import EndedSequence, Prediction, RecordReader
 from beam_rnn.state import BufferedRecord, decode_record
@@ -26,7 +27,7 @@ class Expected(NamedTuple):
 
 
 def oracle(
-    model: Model,
+    model: Models,
     records: Iterable[Any],
     *,
     order: str = "event_time",
@@ -45,7 +46,7 @@ def oracle(
         ([(1, 1000000), (2, 2000000)], 1)
 
     Args:
-        model: The model; its kernel must be the one that `Predict` uses.
+        model: The model, or the models of keys; its kernel must be the one that `Predict` uses.
         records: The records, in any order; equal ones count once.
         order: By what they are sorted: "event_time" or "sequence". For "arrival", give them in
             the order of their time.
@@ -69,7 +70,11 @@ def oracle(
         rows = [decode_record(data) for data in sorted(keys[key])]
         if order == "sequence":
             rows.sort(key=lambda row: row.sequence)
-        invalid += _loop(model, key, rows, idle_after, with_state, predictions, ended)
+        own = model.of(key)
+        if own is None:
+            invalid += len(rows)
+        else:
+            invalid += _loop(own, key, rows, idle_after, with_state, predictions, ended)
     return Expected(predictions, ended, invalid)
 
 

@@ -9,6 +9,7 @@ from apache_beam.io import fileio
 from apache_beam.transforms.window import GlobalWindows
 
 from beam_rnn.errors import ConfigurationError
+from beam_rnn.keyed import Models
 from beam_rnn.model import Model
 from beam_rnn.records import EpochLoss
 from beam_rnn.storage import read_model
@@ -17,7 +18,7 @@ from beam_rnn.transforms.arguments import path_of
 
 
 class WriteModel(beam.PTransform):
-    """Writes a model to an Arrow file, and gives the path.
+    """Writes a model, or the `KeyedModels` of all keys, to an Arrow file, and gives the path.
 
     The file is written under a temporary name and renamed, so that a reader sees the old one
     or the new one and never a part.
@@ -36,7 +37,7 @@ class WriteModel(beam.PTransform):
         super().__init__()
         self._path = path_of("path", path)
 
-    def expand(self, pcoll: PCollection[Model]) -> PCollection[str]:
+    def expand(self, pcoll: PCollection[Models]) -> PCollection[str]:
         """Gather the models of a path, which must be one, and write it."""
         windowed = not isinstance(pcoll.windowing.windowfn, GlobalWindows)
         if windowed and "{end}" not in self._path:
@@ -54,7 +55,7 @@ class WriteModel(beam.PTransform):
 
 
 class ReadModel(beam.PTransform):
-    """Reads models from Arrow files.
+    """Reads models from Arrow files: a `Model` or `KeyedModels` of each.
 
     Args:
         pattern: A file or a pattern of files, on any filesystem that Beam knows. That none is
@@ -65,12 +66,12 @@ class ReadModel(beam.PTransform):
         super().__init__()
         self._pattern = path_of("pattern", pattern)
 
-    def expand(self, pbegin: Any) -> PCollection[Model]:
+    def expand(self, pbegin: Any) -> PCollection[Models]:
         """Match the files and read each."""
         return (
             pbegin
             | "Match" >> fileio.MatchFiles(self._pattern, fileio.EmptyMatchTreatment.DISALLOW)
-            | "Read" >> beam.Map(lambda file: read_model(file.path)).with_output_types(Model)
+            | "Read" >> beam.Map(lambda file: read_model(file.path)).with_output_types(Models)
         )
 
 

@@ -16,6 +16,7 @@ from beam_rnn.arrow import batch_type, reader_of
 from beam_rnn.checks import check_choice, check_number, check_whole
 from beam_rnn.errors import ConfigurationError, WeightsError
 from beam_rnn.kernels import KERNELS
+from beam_rnn.keyed import KeyedModels
 from beam_rnn.loading import ModelLoader
 from beam_rnn.moving import to_shard
 from beam_rnn.packing import PackBatches, PackRecords, PackShards
@@ -75,7 +76,9 @@ class Predict(beam.PTransform):
 
     Args:
         weights: The weights file, on any filesystem that Beam knows, or a pattern of files of
-            which the last by name counts. It names the columns.
+            which the last by name counts. It names the columns. Of a file with a model for each
+            key, each key has its own, another key the fallback; if there is none, the records
+            of such a key are dead letters.
         order: "event_time": records wait until the watermark has passed them, and are taken
             in the order of their time. "sequence": they are taken in the order of the
             columns' sequence number, at once if it is the next one; a number that is missing
@@ -250,6 +253,8 @@ class Predict(beam.PTransform):
                 found = read_model(self._weights)
                 sizes = ", ".join(map(str, found.network.sizes))
                 model = {"model": found.digest, "cell": found.network.cell, "hidden": sizes}
+                if isinstance(found, KeyedModels):
+                    model["keys"] = len(found.models)
         return {
             **model,
             "weights": self._weights,

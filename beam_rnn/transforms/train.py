@@ -11,6 +11,7 @@ from apache_beam.transforms.window import GlobalWindows
 
 from beam_rnn.batches import Sequence
 from beam_rnn.dataset import Facts, KeyFacts, Plan
+from beam_rnn.errors import ConfigurationError
 from beam_rnn.model import Model
 from beam_rnn.network import Network
 from beam_rnn.objective import loss_name
@@ -39,6 +40,7 @@ from beam_rnn.training import (
     split_from,
 )
 from beam_rnn.transforms.arguments import check_type, path_of
+from beam_rnn.transforms.per_key import TrainEachKey, check_trained_where_it_lands
 from beam_rnn.validation import NoSplit, end_of, split_by_end
 
 
@@ -53,9 +55,16 @@ class Train(beam.PTransform):
     A worker holds one batch in memory: its sequences are in a file of its own. How far the training
     is goes to the log of `beam_rnn.training`.
 
+    With per_key=True each key gets a model of its own, trained on its sequences alone on whatever
+    worker its group lands, with the bits of `beam_rnn.fit.fit`. The result is one `KeyedModels`.
+    A key that cannot be learned from has no model: it is counted, and the log and
+    `KeyedModels.reasons` say why.
+
     Args:
         network: What to train.
         training: How to train; `Training()` if left out.
+        per_key: Train a model for each key; the result is `KeyedModels`.
+        fallback: With per_key, train one on all keys too, for those that have none of their own.
         shards: How many workers can learn at the same time.
         rounds: How many rounds; as many as give the epochs of `training` if left out.
         local_epochs: How often a shard passes over its sequences in a round.
@@ -78,6 +87,8 @@ class Train(beam.PTransform):
         network: Network,
         training: Training | None = None,
         *,
+        per_key: bool = False,
+        fallback: bool = True,
         shards: int = 1,
         rounds: int | None = None,
         local_epochs: int = 1,
@@ -91,6 +102,24 @@ class Train(beam.PTransform):
         check_type("network", network, Network)
         check_type("training", training, Training)
         loss_name(network, training.loss)  # that they go together
+        if not fallback and not per_key:
+            raise ConfigurationError(
+                "fallback=False says that keys without a model of their own have none: it goes "
+                "with per_key=True"
+            )
+        self._each_key: TrainEachKey | None = None
+        if per_key:
+            check_trained_where_it_lands(
+                shards=shards,
+                rounds=rounds,
+                local_epochs=local_epochs,
+                outer=outer,
+                checkpoints=checkpoints,
+                resume=resume,
+                start=start,
+            )
+            shared = Train(network, training) if fallback else None
+            self._each_key = TrainEachKey(network, training, shared)
         self._task = Task(
             network,
             training,
@@ -105,8 +134,11 @@ class Train(beam.PTransform):
             ),
         )
 
-    def expand(self, pcoll: PCollection[Sequence]) -> PCollection[Model]:
-        """Plan, deal out, and train in rounds."""
+    # No return annotation: Beam takes one for all, and there are two types.
+    def expand(self, pcoll: PCollection[Sequence]):  # type: ignore[no-untyped-def] # noqa: ANN201
+        """Plan, deal out, and train in rounds; or train each key's model where its group lands."""
+        if self._each_key is not None:
+            return pcoll | "EachKey" >> self._each_key
         task = self._task
         split = self._split(pcoll)
         facts = (
@@ -182,7 +214,7 @@ class _Round(beam.PTransform):
         standing, learned, held_back, planned = pcolls
         learn = beam.ParDo(LearnLocally(task, self._number), AsSingleton(standing))
         learned = learned | "Shards" >> beam.GroupByKey() | "Learn" >> _passing_on(learn, Local)
-        average = beam.ParDo(Average(task), AsIter(learned.done))
+        average = beam.ParDo(Average(task), _as_iter(learned.done, "Learned"))
         averaged = standing | "Average" >> average.with_output_types(tuple[Standing, Any])
         losses: Any = ()
         if task.training.validation:
@@ -192,7 +224,7 @@ class _Round(beam.PTransform):
                 | "HeldBack" >> beam.GroupByKey()
                 | "Judge" >> _passing_on(judge, tuple[int, Any])
             )
-            losses = AsIter(held_back.done)
+            losses = _as_iter(held_back.done, "Judged")
             held_back = held_back[PASSED_ON]
         plan = None if task.checkpoints is None else AsSingleton(planned)
         done = beam.ParDo(AfterRound(task), losses, plan)
@@ -204,6 +236,14 @@ def _passing_on(step: Any, kind: Any) -> Any:
     """What a shard is for in a round, with its results as `done` and itself as another output."""
     typed = step.with_output_types(kind, **{PASSED_ON: tuple[int, bytes]})
     return typed.with_outputs(PASSED_ON, main="done")
+
+
+def _as_iter(done: PCollection[Any], label: str) -> AsIter:
+    """What a step gives beside another output, as a side input.
+
+    The BundleBasedDirectRunner of Beam 2.77 takes it for empty where it is such an output itself.
+    """
+    return AsIter(done | label >> beam.Map(lambda result: result))
 
 
 def _gathered(pcoll: PCollection[Any]) -> beam.PTransform:

@@ -1,0 +1,320 @@
+"""Models of many keys <-> Arrow file; the only module that knows this format.
+
+It is version 2 of a weights file: an Arrow IPC file with one row a key, in the order of the keys:
+
+| column | type | |
+|---|---|---|
+| key | string | null in the first row, if there is a fallback: its row |
+| digest | string | that of the key's model |
+| values | list<float32> | the parameters, one after another, each row by row |
+| scaler | string | JSON, as version 1 has it in its metadata |
+| training | string | JSON: the facts about the training that differ from key to key |
+| reason | string | why the key has no model; then there is nothing else in its row |
+
+The schema's metadata holds, as JSON: `beam_rnn.format_version`, `beam_rnn.network`,
+`beam_rnn.columns`, `beam_rnn.shapes` (name and shape of each parameter, in the order of the
+values), `beam_rnn.training` (the facts that all have in common), and as text `beam_rnn.digest`
+(that of the set) and `beam_rnn.content_sha256` (of all rows, shapes and facts).
+
+A row begins where the one before it ends, at a multiple of 4 bytes: a model is a view of the file
+all the same, and sixty bytes a key are saved.
+"""
+
+import hashlib
+import json
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from beam_rnn.cells import CELLS, Array
+from beam_rnn.columns import Columns
+from beam_rnn.errors import NotWeightsError, TrainingError, WeightsError
+from beam_rnn.keyed import KeyedModels
+from beam_rnn.model import Model
+from beam_rnn.network import Network
+from beam_rnn.scaler import Scaler
+
+KEYED_VERSION = 2
+ROWS_IN_A_BATCH = 65_536
+
+_ROWS = pa.schema(
+    [
+        pa.field("key", pa.string()),
+        pa.field("digest", pa.string()),
+        pa.field("values", pa.list_(pa.float32())),
+        pa.field("scaler", pa.string()),
+        pa.field("training", pa.string()),
+        pa.field("reason", pa.string()),
+    ]
+)
+_DESCRIBED = ("network", "columns", "shapes")
+
+
+def check_float32(model: Model) -> None:
+    """That a file can hold the parameters.
+
+    Raises:
+        WeightsError: They are not float32.
+    """
+    if model.dtype != np.float32:
+        raise WeightsError(
+            f"a weights file holds float32, the parameters are {model.dtype}: write "
+            "model.astype('float32')"
+        )
+
+
+def network_of(values: Mapping[str, Any]) -> Network:
+    """The network of a file, of either version, from its JSON values.
+
+    Raises:
+        WeightsError: It has a cell that is not there.
+    """
+    if values["cell"] not in CELLS:
+        raise WeightsError(
+            f"the network has the cell {values['cell']!r}, beam_rnn.cells.CELLS holds "
+            f"{', '.join(CELLS)}: import the module that puts it there"
+        )
+    return Network(**values)
+
+
+def encode_model(key: str | None, model: Model) -> bytes:
+    """The row of a key, on its way to the file; None for the fallback."""
+    check_float32(model)
+    values = model.to_json()
+    row = {
+        "key": key,
+        "digest": model.digest,
+        "values": np.concatenate([value.reshape(-1) for value in model.parameters.values()]),
+        "scaler": _json(values["scaler"]),
+        "training": _json(dict(model.training)),
+    }
+    shapes = [[name, value.shape] for name, value in model.parameters.items()]
+    described = {"network": values["network"], "columns": values["columns"], "shapes": shapes}
+    return _encode_row(row, {name: _json(value) for name, value in described.items()})
+
+
+def encode_reason(key: str, reason: str) -> bytes:
+    """The row of a key that has no model, and why."""
+    return _encode_row({"key": key, "reason": reason}, {})
+
+
+def _encode_row(row: Mapping[str, Any], described: Mapping[str, str]) -> bytes:
+    schema = _ROWS.with_metadata(dict(described))
+    batch = pa.record_batch([pa.array([row.get(f.name)], f.type) for f in _ROWS], schema)
+    sink = pa.BufferOutputStream()
+    with pa.ipc.new_stream(sink, schema) as writer:
+        writer.write_batch(batch)
+    return sink.getvalue().to_pybytes()
+
+
+def joined(rows: Iterable[bytes]) -> bytes:
+    """The file of rows from `encode_model` and `encode_reason`, in any order.
+
+    Raises:
+        TrainingError: No row has a model, or their columns differ.
+    """
+    parts = [pa.ipc.open_stream(row).read_all() for row in rows]
+    reasons = [part.column("reason")[0].as_py() for part in parts]
+    described = {_described(part) for part in parts if part.schema.metadata}
+    if not described:
+        raise TrainingError(
+            "there is no model: no key could be learned from, and there is no fallback. "
+            + (f"The first of {len(reasons)} reasons: {reasons[0]}" if reasons else "No key came")
+        )
+    if len(described) > 1:
+        raise TrainingError(f"sequences are of different columns: {sorted(described)}")
+    table = pa.concat_tables([part.replace_schema_metadata(None) for part in parts])
+    keys = table.column("key").to_pylist()
+    order = sorted(range(len(keys)), key=lambda i: (keys[i] is not None, keys[i]))
+    return _file(table.take(order).combine_chunks(), dict(zip(_DESCRIBED, *described, strict=True)))
+
+
+def _described(part: pa.Table) -> tuple[str, ...]:
+    return tuple(part.schema.metadata[name.encode()].decode() for name in _DESCRIBED)
+
+
+def _file(table: pa.Table, described: Mapping[str, str]) -> bytes:
+    """The file of sorted rows."""
+    shared, table = _with_shared_facts(table)
+    batches = table.to_batches(ROWS_IN_A_BATCH)
+    read = StoredModels(pa.py_buffer(b""), "<rows>", table, {**described, "training": shared})
+    metadata = {
+        "format_version": str(KEYED_VERSION),
+        **described,
+        "training": shared,
+        "digest": read.models().digest,
+        "content_sha256": _content_sha256(described["shapes"], shared, batches),
+    }
+    schema = _ROWS.with_metadata({f"beam_rnn.{name}": text for name, text in metadata.items()})
+    sink = pa.BufferOutputStream()
+    with pa.ipc.new_file(sink, schema) as writer:
+        for batch in batches:
+            writer.write_batch(batch)
+    return sink.getvalue().to_pybytes()
+
+
+def _with_shared_facts(table: pa.Table) -> tuple[str, pa.Table]:
+    """The facts that all models have in common, and the rows with the rest of them."""
+    texts = table.column("training").to_pylist()
+    facts = [None if text is None else json.loads(text) for text in texts]
+    known = [each for each in facts if each is not None]
+    nothing = object()
+    shared = {
+        name: value
+        for name, value in known[0].items()
+        if all(each.get(name, nothing) == value for each in known)
+    }
+    rest = [
+        None if each is None else _json({k: v for k, v in each.items() if k not in shared})
+        for each in facts
+    ]
+    at = table.schema.get_field_index("training")
+    return _json(shared), table.set_column(at, _ROWS.field("training"), pa.array(rest, pa.string()))
+
+
+def to_bytes(models: KeyedModels) -> bytes:
+    """Models of keys as the bytes of a weights file; the same models give the same bytes.
+
+    Raises:
+        WeightsError: Parameters are not float32.
+    """
+    stored = models.models
+    if isinstance(stored, StoredModels) and stored.is_all_of(models):
+        return stored.data.to_pybytes()
+    rows = [encode_model(key, model) for key, model in models.models.items()]
+    rows += [encode_reason(key, reason) for key, reason in models.reasons.items()]
+    if models.fallback is not None:
+        rows.append(encode_model(None, models.fallback))
+    return joined(rows)
+
+
+def from_buffer(data: pa.Buffer | bytes, name: str) -> KeyedModels:
+    """The models of a file; each is made, a view of the bytes, when it is asked for.
+
+    Args:
+        data: The bytes.
+        name: What to call them in an error.
+
+    Raises:
+        ValueError, KeyError, TypeError: The bytes do not fit together.
+    """
+    data = pa.py_buffer(data)
+    with pa.ipc.open_file(data) as reader:
+        table = reader.read_all()
+    if [(f.name, f.type) for f in table.schema] != [(f.name, f.type) for f in _ROWS]:
+        raise ValueError(f"its columns are {table.schema}")
+    table.validate(full=True)
+    text = {
+        k.decode().removeprefix("beam_rnn."): v.decode() for k, v in table.schema.metadata.items()
+    }
+    found = _content_sha256(text["shapes"], text["training"], table.to_batches())
+    if found != text["content_sha256"]:
+        raise ValueError(f"the rows have the digest {found}")
+    return StoredModels(data, name, table, text).models()
+
+
+class StoredModels(Mapping[str, Model]):
+    """The models of a file by key, each made when it is asked for.
+
+    Args:
+        data: The bytes of the file.
+        name: What to call it in an error.
+        table: Its rows.
+        text: Its metadata.
+    """
+
+    def __init__(self, data: pa.Buffer, name: str, table: pa.Table, text: Mapping[str, str]):
+        self.data = data
+        self._name = name
+        self._table = table
+        facts = {k: json.loads(text[k]) for k in (*_DESCRIBED, "training")}
+        self._network, self._columns = network_of(facts["network"]), Columns(**facts["columns"])
+        self._training = facts["training"]
+        self._shapes = {name: tuple(shape) for name, shape in facts["shapes"]}
+        self._ends = np.cumsum([int(np.prod(shape)) for shape in self._shapes.values()])
+        keys, digests = (table.column(i).to_pylist() for i in (0, 1))
+        if len(set(keys)) != len(keys):
+            raise ValueError("a key has two rows")
+        self._rows = {key: i for i, key in enumerate(keys) if digests[i] is not None}
+        self._fallback = self._rows.pop(None, None)
+        self.digests = {key: digests[i] for key, i in self._rows.items()}
+
+    def models(self) -> KeyedModels:
+        """All that the file holds."""
+        fallback = None if self._fallback is None else self._model(self._fallback)
+        keys, reasons = self._table.column("key"), self._table.column("reason")
+        without = pc.indices_nonzero(reasons.is_valid()).to_pylist()
+        why = {keys[i].as_py(): reasons[i].as_py() for i in without}
+        return KeyedModels(self._network, self._columns, self, self.digests, fallback, why)
+
+    def is_all_of(self, models: KeyedModels) -> bool:
+        """Whether the file is that of these models."""
+        here = self.models()
+        return (models.digest, models.reasons) == (here.digest, here.reasons)
+
+    def __getitem__(self, key: str) -> Model:
+        return self._model(self._rows[key])
+
+    def __contains__(self, key: object) -> bool:
+        return key in self._rows
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._rows)
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _stored, (self.data.to_pybytes(), self._name)
+
+    def _model(self, row: int) -> Model:
+        _, digest, values, scaler, training, _ = (column[row] for column in self._table.columns)
+        numbers = values.values.to_numpy(zero_copy_only=True)
+        if len(numbers) != self._ends[-1]:
+            raise NotWeightsError(
+                f"{self._name!r} is altered: row {row} has {len(numbers)} parameters, the network "
+                f"has {self._ends[-1]}"
+            )
+        parts: list[Array] = np.split(numbers, self._ends[:-1])
+        scaling = json.loads(scaler.as_py())
+        model = Model(
+            self._network,
+            {n: v.reshape(s) for (n, s), v in zip(self._shapes.items(), parts, strict=True)},
+            self._columns,
+            scaling and Scaler.from_json(scaling),
+            {**self._training, **json.loads(training.as_py())},
+        )
+        if model.digest != digest.as_py():
+            raise NotWeightsError(
+                f"{self._name!r} is altered: the parameters in row {row} have the digest "
+                f"{model.digest}, they were written with {digest}"
+            )
+        return model
+
+
+def _stored(data: bytes, name: str) -> Mapping[str, Model]:
+    return from_buffer(data, name).models
+
+
+def _json(value: Any) -> str:
+    return json.dumps(value, sort_keys=True)
+
+
+def _content_sha256(shapes: str, training: str, batches: Iterable[pa.RecordBatch]) -> str:
+    """Of all that is in the rows: what is null, how long each value is, the values."""
+    sha = hashlib.sha256(f"{shapes}\0{training}\0".encode())
+    for batch in batches:
+        for column in batch.columns:
+            sha.update(column.is_valid().to_numpy(zero_copy_only=False).tobytes())
+            offsets = np.frombuffer(column.buffers()[1], np.int32)
+            offsets = offsets[column.offset : column.offset + len(column) + 1]
+            sha.update(np.diff(offsets).tobytes())
+            if pa.types.is_list(column.type):
+                sha.update(column.values.to_numpy()[offsets[0] : offsets[-1]].tobytes())
+            else:
+                text = column.buffers()[2] or pa.py_buffer(b"")
+                sha.update(memoryview(text)[offsets[0] : offsets[-1]])
+    return sha.hexdigest()

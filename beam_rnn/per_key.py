@@ -1,0 +1,101 @@
+"""The Beam side of training a model for each key."""
+
+import logging
+import time
+from collections.abc import Iterable, Iterator, Mapping
+
+import apache_beam as beam
+from apache_beam.metrics import Metrics
+
+from beam_rnn import keyed_weights, weights
+from beam_rnn.batches import Sequence
+from beam_rnn.errors import TrainingError
+from beam_rnn.fit import fit
+from beam_rnn.keyed import KeyedModels
+from beam_rnn.model import Model
+from beam_rnn.network import Network
+from beam_rnn.settings import Training
+
+logger = logging.getLogger(__name__)
+
+PROGRESS_SECONDS = 10.0
+"""How long a worker is silent at the most, unless a key takes longer."""
+REASONS_LOGGED = 20
+"""So many reasons go to the log; all of them are in `KeyedModels.reasons`."""
+
+
+class FitKey(beam.DoFn):
+    """Trains the model of a key on its sequences alone.
+
+    Gives its row, or the row that says why there is none: bytes, which Beam carries as they are.
+    """
+
+    def __init__(self, network: Network, training: Training):
+        self._network = network
+        self._training = training
+        self._with_model = Metrics.counter("beam_rnn", "keys_with_model")
+        self._without_model = Metrics.counter("beam_rnn", "keys_without_model")
+
+    def setup(self) -> None:
+        """Nothing is trained yet."""
+        self._keys, self._said = 0, time.monotonic()
+
+    def process(self, element: tuple[str, Iterable[Sequence]]) -> Iterator[bytes]:
+        """A key and all its sequences in, its row out."""
+        key, sequences = element
+        self._say_progress()
+        try:
+            model = fit(self._network, sequences, self._training)
+        except TrainingError as error:
+            self._without_model.inc()
+            yield keyed_weights.encode_reason(key, str(error))
+            return
+        self._with_model.inc()
+        yield keyed_weights.encode_model(key, model)
+
+    def _say_progress(self) -> None:
+        """One line every few seconds."""
+        if time.monotonic() - self._said >= PROGRESS_SECONDS:
+            logger.info("%d keys trained by this worker", self._keys)
+            self._said = time.monotonic()
+        self._keys += 1
+
+
+def fallback_row(model: Model) -> bytes:
+    """The row of the model of every other key."""
+    return keyed_weights.encode_model(None, model)
+
+
+class JoinModels(beam.DoFn):
+    """Makes one `KeyedModels` of the rows of all keys, in any order."""
+
+    def process(self, element: Iterable[bytes]) -> Iterator[KeyedModels]:
+        """All rows in, the models out."""
+        models: KeyedModels = weights.from_buffer(keyed_weights.joined(element))
+        logger.info(
+            "trained %s for %d keys, %s: digest %s",
+            models.network.cell,
+            len(models.models),
+            "without a fallback" if models.fallback is None else "and a fallback",
+            models.digest[:12],
+        )
+        _log_reasons(models.reasons)
+        yield models
+
+
+def _log_reasons(reasons: Mapping[str, str]) -> None:
+    """Each reason once, with the keys that have it."""
+    keys: dict[str, list[str]] = {}
+    for key in sorted(reasons):
+        keys.setdefault(reasons[key], []).append(key)
+    for reason, those in list(keys.items())[:REASONS_LOGGED]:
+        logger.warning(
+            "%d keys have no model of their own, %r%s: %s",
+            len(those),
+            those[0],
+            " and others" if len(those) > 1 else "",
+            reason,
+        )
+    if len(keys) > REASONS_LOGGED:
+        rest = len(keys) - REASONS_LOGGED
+        logger.warning("%d more reasons are in KeyedModels.reasons", rest)

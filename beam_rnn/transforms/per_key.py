@@ -1,0 +1,69 @@
+"""Sequences into a model for each key."""
+
+from typing import Any
+
+import apache_beam as beam
+from apache_beam import PCollection
+from apache_beam.transforms.window import GlobalWindows
+
+from beam_rnn.batches import Sequence
+from beam_rnn.errors import ConfigurationError
+from beam_rnn.keyed import KeyedModels
+from beam_rnn.model import Model
+from beam_rnn.network import Network
+from beam_rnn.per_key import FitKey, JoinModels, fallback_row
+from beam_rnn.settings import Training
+
+
+def check_trained_where_it_lands(**settings: Any) -> None:
+    """That per_key=True comes with nothing that is for one model which many workers train.
+
+    Args:
+        settings: The other arguments of `Train`, by name; left out they are None or 1.
+
+    Raises:
+        ConfigurationError: One of them is given.
+    """
+    for name, value in settings.items():
+        if value is not None and value != 1:
+            raise ConfigurationError(
+                f"{name}={value!r} is for one model that is trained in rounds; with per_key=True "
+                f"each key's model is trained at once, where its group lands: leave out {name}"
+            )
+
+
+class TrainEachKey(beam.PTransform):
+    """What `Train(per_key=True)` does: each key's model where its group lands, then one object.
+
+    Args:
+        network: What to train.
+        training: How to train.
+        fallback: Trains the model of every other key on all sequences; None for none.
+    """
+
+    def __init__(self, network: Network, training: Training, fallback: beam.PTransform | None):
+        super().__init__()
+        self._fn = FitKey(network, training)
+        self._fallback = fallback
+
+    def expand(self, pcoll: PCollection[Sequence]) -> PCollection[KeyedModels]:
+        """Group by key, fit, and join the rows."""
+        keyed = pcoll | "KeyOf" >> beam.Map(_keyed).with_output_types(tuple[str, Sequence])
+        rows = (
+            keyed
+            | "ByKey" >> beam.GroupByKey()
+            | "FitKey" >> beam.ParDo(self._fn).with_output_types(bytes)
+        )
+        if self._fallback is not None:
+            model: PCollection[Model] = pcoll | "Fallback" >> self._fallback
+            fallback = model | "FallbackRow" >> beam.Map(fallback_row).with_output_types(bytes)
+            rows = (rows, fallback) | "WithFallback" >> beam.Flatten()
+        gather = beam.CombineGlobally(beam.combiners.ToListCombineFn())
+        if not isinstance(pcoll.windowing.windowfn, GlobalWindows):
+            gather = gather.without_defaults()  # an empty window has no models
+        join = beam.ParDo(JoinModels()).with_output_types(KeyedModels)
+        return rows | "GatherRows" >> gather | "Join" >> join
+
+
+def _keyed(sequence: Sequence) -> tuple[str, Sequence]:
+    return sequence.key, sequence
