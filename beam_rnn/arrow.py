@@ -100,7 +100,7 @@ class BatchReader:
             arrived: (rows,), the Beam timestamp of each in microseconds.
         """
         if not batch.num_rows:
-            return empty_block(self._columns.input_size), []
+            return empty_block(self._columns.number_size), []
         plain, good = self._plain(batch, arrived)
         if good.all():
             return plain._replace(keys=plain.keys[: int(plain.of_key.max()) + 1]), []
@@ -151,9 +151,10 @@ class BatchReader:
             np.zeros(n, bool) if name is None else column(name, _marks, bool)
             for name in (columns.start, columns.end)
         ]
-        numbers = np.empty((n, columns.input_size))
+        numbers = np.empty((n, columns.number_size))
+        read = _numbers_or_missing if columns.carried_size else _numbers
         for j, name in enumerate(columns.fields):
-            numbers[:, j] = column(name, _numbers, np.float64)
+            numbers[:, j] = column(name, read, np.float64)
         if columns.calendar:
             usable = np.where(good, time, 0)
             numbers[:, len(columns.fields) :] = cycle_numbers(columns.calendar, usable)
@@ -254,6 +255,15 @@ def _numbers(array: pa.Array) -> _Column:
     if not finite.all():
         there, values = there & finite, np.where(finite, values, 0.0)
     return values + 0.0, there  # -0 is 0
+
+
+def _numbers_or_missing(array: pa.Array) -> _Column:
+    """As `beam_rnn.records.number_or_missing` reads each."""
+    if pa.types.is_null(array.type):
+        return np.full(len(array), np.nan), np.ones(len(array), bool)
+    values, usable = _numbers(array)
+    missing = array.is_null(nan_is_null=True).to_numpy(zero_copy_only=False)
+    return np.where(missing, np.nan, values), usable | missing
 
 
 def _times(name: str, array: pa.Array) -> _Column:

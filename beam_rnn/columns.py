@@ -10,6 +10,9 @@ from beam_rnn.checks import check_choice, check_whole
 from beam_rnn.cycles import CYCLES, cycle_names
 from beam_rnn.errors import ConfigurationError
 
+MISSING = ("refuse", "carry")
+"""What becomes of a record in which a field is missing."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Columns:
@@ -42,6 +45,10 @@ class Columns:
             size or a place, the same in all its records. They are scaled as those of all keys.
         calendar: What the network sees of the event time: names in `beam_rnn.cycles.CYCLES`,
             "hour" for the place in the hour, "day", "week", "year". Each is two inputs.
+        missing: What becomes of a record where a field that the network sees is None or NaN.
+            "refuse": it cannot be used. "carry": the key's last value stands for it, 0 after
+            scaling where there was none yet, and for each field the network sees whether it was
+            there. A target that is missing then counts for nothing in training.
 
     Raises:
         ConfigurationError: A name that is no text, no inputs, a horizon below 0, classes that
@@ -60,6 +67,7 @@ class Columns:
     end: str | None = None
     static: Sequence[str] = ()
     calendar: Sequence[str] = ()
+    missing: str = "refuse"
 
     def __post_init__(self) -> None:
         self._check_names()
@@ -86,6 +94,7 @@ class Columns:
             object.__setattr__(self, name, tuple(value))
         if not self.inputs:
             raise ConfigurationError("inputs must name at least one column, got none")
+        check_choice("missing", self.missing, MISSING)
         for cycle in self.calendar:
             check_choice("calendar", cycle, CYCLES)
         twice = set(self.inputs) & set(self.static)
@@ -124,14 +133,30 @@ class Columns:
         return (*self.inputs, *self.static)
 
     @property
-    def input_names(self) -> tuple[str, ...]:
-        """What the numbers of x are called: the inputs, what is static, and the calendar."""
+    def number_names(self) -> tuple[str, ...]:
+        """What the numbers of a record are called: the inputs, what is static, the calendar."""
         return (*self.fields, *cycle_names(self.calendar))
+
+    @property
+    def number_size(self) -> int:
+        """How many numbers of a record the network sees."""
+        return len(self.fields) + 2 * len(self.calendar)
+
+    @property
+    def carried_size(self) -> int:
+        """How many of them are carried forward where they are missing: the first."""
+        return len(self.fields) if self.missing == "carry" else 0
+
+    @property
+    def input_names(self) -> tuple[str, ...]:
+        """What the numbers of x are called: those of a record, and whether each is there."""
+        there = self.fields[: self.carried_size]
+        return (*self.number_names, *(f"{name} there" for name in there))
 
     @property
     def input_size(self) -> int:
         """How many numbers x has."""
-        return len(self.fields) + 2 * len(self.calendar)
+        return self.number_size + self.carried_size
 
     @property
     def horizons(self) -> tuple[int, ...]:
@@ -155,6 +180,8 @@ class Columns:
         read = (self.key, self.time, self.inputs, self.sequence, self.start, self.end)
         if self.static or self.calendar:
             read = (*read, self.static, self.calendar)
+        if self.carried_size:
+            read = (*read, self.missing)
         return hashlib.sha256(json.dumps(read).encode()).digest()[:8]
 
     def check_residual(self) -> None:

@@ -14,6 +14,7 @@ from beam_rnn.cells import Array
 from beam_rnn.columns import Columns
 from beam_rnn.errors import ConfigurationError, TrainingError
 from beam_rnn.examples import Examples, Place, encode_example
+from beam_rnn.missing import carry_through
 from beam_rnn.network import Network
 from beam_rnn.objective import check_targets, loss_name
 from beam_rnn.outputs import OUTPUTS
@@ -333,4 +334,7 @@ def scaled(sequence: Sequence, scaler: Scaler) -> Example:
     """A sequence as the network sees it."""
     scaling = scaler.of(sequence.key)
     x, targets = scaling.scale_inputs(sequence.inputs), scaling.scale_targets(sequence.targets)
+    carried = sequence.columns.carried_size
+    if carried:  # a target that is missing has the weight 0
+        x, targets = carry_through(x, carried), np.nan_to_num(targets, nan=0.0)
     return Example(x, targets, sequence.weights)

@@ -76,7 +76,7 @@ def _state(records: list[bytes], steps: int, time: int, number: int) -> KeyState
 def _records(state: KeyState, columns: Columns) -> list[bytes]:
     """The inverse of `_state`."""
     weight = columns.weight is not None
-    width = 2 + columns.input_size + columns.target_size + weight
+    width = 2 + columns.number_size + columns.target_size + weight
     rows = state.history.reshape(-1, width)
     places = rows[:, :2].copy().view(np.int64).tolist()
     return [

@@ -163,6 +163,11 @@ class KeyedModels:
         return self.any.outputs
 
     @property
+    def state_size(self) -> int:
+        """How many numbers the hidden state of a key has."""
+        return self.any.state_size
+
+    @property
     def output_names(self) -> tuple[str, ...]:
         """What each number of y is: see `Model.output_names`."""
         return self.any.output_names

@@ -162,7 +162,7 @@ class Library:
 def _warm_up(model: Model) -> None:
     """One step, so that what is compiled is compiled before the first record."""
     with np.errstate(all="ignore"):
-        model.step(model.initial_state(), np.zeros((1, model.inputs), model.dtype))
+        model.step(model.initial_state(), np.zeros((1, model.inputs - model.carried), model.dtype))
 
 
 def check_streams(model: Models, path: str) -> None:

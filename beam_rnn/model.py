@@ -15,6 +15,7 @@ from beam_rnn.cells import Array
 from beam_rnn.columns import Columns
 from beam_rnn.errors import ConfigurationError
 from beam_rnn.kernels import Advance, kernel_name, kernel_of
+from beam_rnn.missing import carry_forward
 from beam_rnn.network import Network, Parameters
 from beam_rnn.packed import last_rows, rows_of, running_at
 from beam_rnn.scaler import Scaler
@@ -66,7 +67,7 @@ class Model:
         if self.scaler is not None:
             scaling = self.scaler.default
             sizes = len(scaling.inputs_center), len(scaling.targets_center)
-            if sizes != (inputs, outputs // each):
+            if sizes != (inputs - self.carried, outputs // each):
                 raise ConfigurationError(
                     f"the parameters are for {inputs} inputs and {outputs // each} targets, but "
                     f"the scaler is for {sizes[0]} and {sizes[1]}"
@@ -115,6 +116,16 @@ class Model:
     def with_digest(self, digest: str) -> "Model | None":
         """The model with that digest: this one, or none."""
         return self if self.digest == digest else None
+
+    @property
+    def carried(self) -> int:
+        """How many numbers of a record are carried forward where they are missing."""
+        return 0 if self.columns is None else self.columns.carried_size
+
+    @property
+    def state_size(self) -> int:
+        """How many numbers the hidden state has, with those that are carried forward."""
+        return self.network.state_size + self.carried
 
     @property
     def dtype(self) -> np.dtype:
@@ -202,7 +213,8 @@ class Model:
     @cached_property
     def _initial_state(self) -> Array:
         states = initial_states(self.network, self.parameters, 1)
-        return np.concatenate([array for state in states for array in state], 1)
+        carried = np.zeros((1, self.carried), self.dtype)
+        return np.concatenate([*(array for state in states for array in state), carried], 1)
 
     def step(self, state: Array, x: Array) -> tuple[Array, Array]:
         """One step of a batch of sequences, each at its own place in time.
@@ -240,8 +252,16 @@ class Model:
         Raises:
             ConfigurationError: The network is bidirectional.
         """
-        z, states = self._advance(state, x, running, every)
-        return self.network.output_of(z), states
+        if not self.carried:
+            z, states = self._advance(state, x, running, every)
+            return self.network.output_of(z), states
+        own = self.network.state_size
+        x, carried = carry_forward(state[:, own:], x, running)
+        z, states = self._advance(np.ascontiguousarray(state[:, :own]), x, running, every)
+        if not every:
+            lengths = np.searchsorted(-running, -np.arange(len(state)), "left")
+            carried = carried[last_rows(lengths, running)]
+        return self.network.output_of(z), np.concatenate([states, carried], 1)
 
     @cached_property
     def _advance(self) -> Advance:
@@ -283,9 +303,10 @@ class Model:
     ) -> tuple[Array, Array]:
         """`forward`, and the state after each sequence's last step (batch, state_size)."""
         x = np.asarray(x, self.dtype)
-        if x.ndim != 3 or x.shape[2] != self.inputs:
+        numbers = self.inputs - self.carried
+        if x.ndim != 3 or x.shape[2] != numbers:
             raise ConfigurationError(
-                f"x must have the shape (batch, time, {self.inputs}), got {x.shape}"
+                f"x must have the shape (batch, time, {numbers}), got {x.shape}"
             )
         batch, time, _ = x.shape
         state = self._state_before(batch, initial_state)
@@ -305,10 +326,9 @@ class Model:
         if initial_state is None:
             return self.initial_state(batch)
         state = np.asarray(initial_state, self.dtype)
-        if state.shape != (batch, self.network.state_size):
+        if state.shape != (batch, self.state_size):
             raise ConfigurationError(
-                f"initial_state must have the shape ({batch}, {self.network.state_size}), "
-                f"got {state.shape}"
+                f"initial_state must have the shape ({batch}, {self.state_size}), got {state.shape}"
             )
         return state
 

@@ -160,9 +160,10 @@ class ColumnReader:
             marked, of_marks = _marks(name, fields[name])
             marks.append(marked)
             good &= of_marks
-        numbers = np.empty((len(places), columns.input_size))
+        numbers = np.empty((len(places), columns.number_size))
+        read = _numbers_or_missing if columns.carried_size else _numbers
         for j, name in enumerate(columns.fields):
-            numbers[:, j], of_numbers = _numbers(fields[name])
+            numbers[:, j], of_numbers = read(fields[name])
             good &= of_numbers
         if columns.calendar:
             usable = np.where(good, time, 0)
@@ -245,7 +246,7 @@ def with_the_rest(
     if data:
         parts.append(one_by_one(keys, data, places))
     if not parts:
-        return empty_block(columns.input_size), invalid
+        return empty_block(columns.number_size), invalid
     block = joined(parts)
     return block._replace(arrived=arrived[block.row]), invalid
 
@@ -307,6 +308,15 @@ def _numbers(column: Sequence[Any]) -> Column:
         return np.zeros(len(column)), np.zeros(len(column), bool)
     good = np.isfinite(values)
     return np.where(good, values, 0.0) + 0.0, good  # -0 is 0
+
+
+def _numbers_or_missing(column: Sequence[Any]) -> Column:
+    """As `beam_rnn.records.number_or_missing` reads each."""
+    missing = np.array([v is None or (isinstance(v, float) and v != v) for v in column])  # noqa: PLR0124
+    if not missing.any():
+        return _numbers(column)
+    values, good = _numbers([0.0 if gone else v for v, gone in zip(column, missing, strict=True)])
+    return np.where(missing, np.nan, values), good
 
 
 def _times(name: str, column: Sequence[Any]) -> Column:

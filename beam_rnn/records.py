@@ -221,7 +221,8 @@ class RecordReader:
         sequence = 0
         if columns.sequence is not None:
             sequence = whole(columns.sequence, field(record, columns.sequence))
-        values = [number(name, field(record, name)) for name in columns.fields]
+        read = number_or_missing if columns.carried_size else number
+        values = [read(name, field(record, name)) for name in columns.fields]
         if columns.calendar:
             values += cycle_numbers(columns.calendar, np.array([time]))[0].tolist()
         if self._targets:
@@ -240,7 +241,8 @@ class RecordReader:
             (name,) = columns.targets
             values = one_of(name, field(record, name), self._classes)
         else:
-            values = [number(name, field(record, name)) for name in columns.targets]
+            read = number_or_missing if columns.carried_size else number
+            values = [read(name, field(record, name)) for name in columns.targets]
         if columns.weight is not None:
             weight = number(columns.weight, field(record, columns.weight))
             if weight < 0:
@@ -410,6 +412,13 @@ def number(name: str, value: Any) -> float:
     if not math.isfinite(value):
         raise RecordError(f"{name} must be finite", value)
     return value + 0.0
+
+
+def number_or_missing(name: str, value: Any) -> float:
+    """As `number`, and NaN for None and for NaN."""
+    if value is None or (isinstance(value, (float, np.floating)) and math.isnan(value)):
+        return math.nan
+    return number(name, value)
 
 
 def one_of(name: str, value: Any, classes: Mapping[str, int]) -> list[float]:

@@ -73,9 +73,9 @@ SAMPLE = 4096
 
 
 class Statistics(NamedTuple):
-    """What a scaler needs to know of values (n, columns); float64."""
+    """What a scaler needs to know of values (n, columns), of those that are there; float64."""
 
-    n: int
+    n: Array  # of each column
     mean: Array
     squares: Array  # the sum of squared deviations from the mean
     low: Array
@@ -88,27 +88,28 @@ class Statistics(NamedTuple):
         """The statistics of values.
 
         Args:
-            values: (n, columns), at least one.
+            values: (n, columns), at least one; NaN where one is missing.
             place: 64 bits that say whose they are.
             sample: Whether quantiles are wanted.
         """
-        mean = values.mean(0)
-        squares = ((values - mean) ** 2).sum(0)
+        there = ~np.isnan(values)
+        n = there.sum(0)
+        mean = np.where(there, values, 0).sum(0) / n.clip(1)
+        squares = np.where(there, (values - mean) ** 2, 0).sum(0)
         places = _hashed(place, len(values)) if sample else np.zeros(0, np.uint64)
         least = np.argsort(places, kind="stable")[:SAMPLE]
         kept = values[least] if sample else values[:0]
-        return Statistics(
-            len(values), mean, squares, values.min(0), values.max(0), kept, places[least]
-        )
+        low, high = np.where(there, values, np.inf).min(0), np.where(there, values, -np.inf).max(0)
+        return Statistics(n, mean, squares, low, high, kept, places[least])
 
     def merge(self, other: "Statistics") -> "Statistics":
         """The statistics of both sets of values together (Chan, Golub and LeVeque 1979)."""
-        n = self.n + other.n
-        delta = other.mean - self.mean
+        n = (self.n + other.n).clip(1)
+        delta = np.where(other.n > 0, other.mean - self.mean, 0)
         places = np.concatenate([self.places, other.places])
         least = np.argsort(places, kind="stable")[:SAMPLE]
         return Statistics(
-            n,
+            self.n + other.n,
             self.mean + delta * (other.n / n),
             self.squares + other.squares + delta**2 * (self.n * other.n / n),
             np.minimum(self.low, other.low),
@@ -119,7 +120,7 @@ class Statistics(NamedTuple):
 
     def standard(self) -> tuple[Array, Array]:
         """Mean and standard deviation."""
-        return self.mean, np.sqrt(self.squares / self.n)
+        return self.mean, np.sqrt(self.squares / self.n.clip(1))
 
     def min_max(self) -> tuple[Array, Array]:
         """The least value, and how far the greatest is from it."""
@@ -127,7 +128,8 @@ class Statistics(NamedTuple):
 
     def robust(self) -> tuple[Array, Array]:
         """The median and the distance of the quartiles."""
-        first, median, third = np.quantile(self.sample, [0.25, 0.5, 0.75], axis=0)
+        rows = np.where(self.n > 0, self.sample, 0)
+        first, median, third = np.nanquantile(rows, [0.25, 0.5, 0.75], axis=0)
         return median, third - first
 
 
@@ -215,12 +217,13 @@ class Scaler:
             targets: Whether targets are scaled too; if not, they stay as they are.
 
         Raises:
-            TrainingError: Numbers so great that their variance is not finite.
+            TrainingError: Numbers so great that their variance is not finite, or a column of which
+                every value is missing.
         """
         check_choice("scaler", kind, SCALERS)
         check_choice("scaling", scaling, SCALINGS)
         if kind == "none":
-            return Scaler.identity(columns.input_size, columns.target_size)
+            return Scaler.identity(columns.number_size, columns.target_size)
         keys = {}
         total: tuple[Statistics, Statistics] | None = None
         for key in sorted(statistics):
@@ -228,11 +231,20 @@ class Scaler:
             keys[key] = _scaling(key, *each, columns, scaling, targets)
             total = each if total is None else (total[0].merge(each[0]), total[1].merge(each[1]))
         assert total is not None, "there is at least one key"
+        for names, values in zip((columns.number_names, columns.target_names), total, strict=True):
+            if not values.n.all():
+                name = names[int(values.n.argmin())]
+                raise TrainingError(
+                    f"every value of {name!r} is missing: there is nothing to learn from it"
+                )
         default = _scaling("all", *total, columns, scaling, targets)
         of_keys = len(columns.inputs)
-        for own in keys.values():  # what is static, or of the calendar, is no key's own
-            own.inputs_center[of_keys:] = default.inputs_center[of_keys:]
-            own.inputs_scale[of_keys:] = default.inputs_scale[of_keys:]
+        for key, own in keys.items():
+            inputs, of_targets = (each.n == 0 for each in statistics[key])
+            inputs[of_keys:] = True  # what is static, or of the calendar, is no key's own
+            unknown = inputs, inputs, of_targets, of_targets
+            for where, mine, of_all in zip(unknown, own, default, strict=True):
+                mine[where] = of_all[where]
         return Scaler(default, keys if kind == "per_key" else {})
 
     def to_json(self) -> dict[str, Any]:
@@ -272,7 +284,7 @@ def _scaling(
 ) -> Scaling:
     of_inputs, of_targets = (
         _center_and_scale(key, names, statistics, scaling)
-        for names, statistics in ((columns.input_names, inputs), (columns.target_names, targets))
+        for names, statistics in ((columns.number_names, inputs), (columns.target_names, targets))
     )
     fields = len(columns.fields)
     of_inputs[0][fields:], of_inputs[1][fields:] = 0.0, 1.0  # points on a circle

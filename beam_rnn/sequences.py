@@ -118,12 +118,18 @@ def cut_ordered(
     if steps < 1:
         return []
     times, *_, numbers = decode_records(ordered)
-    ends = np.cumsum([columns.input_size, columns.target_size])
+    ends = np.cumsum([columns.number_size, columns.target_size])
     inputs, of_records, weight = np.split(numbers, ends, axis=1)
     targets, weights = (
         np.concatenate([values[h : steps + h] for h in columns.horizons], 1)
         for values in (of_records, weight)
     )
+    if columns.weight is None:
+        weights = np.ones((steps, len(columns.horizons)))
+    weighted = columns.weight is not None or columns.carried_size > 0
+    if columns.carried_size:  # of a horizon whose targets are not all there nothing is learned
+        each = targets.reshape(steps, len(columns.horizons), -1)
+        weights = weights * ~np.isnan(each).any(2)
     length = min(length or steps, steps)
     sequences = []
     for start in range(0, steps, stride or length):
@@ -136,7 +142,7 @@ def cut_ordered(
                 inputs[start:stop],
                 targets[start:stop],
                 int(times[stop - 1 + furthest]),
-                weights[start:stop] if columns.weight is not None else None,
+                weights[start:stop] if weighted else None,
             )
         )
         if stop == steps:

@@ -292,7 +292,7 @@ class Stepper:
 
     def _replayed(self, key: str, model: Model, state: KeyState) -> KeyState:
         """The state in which a model is after the inputs that were kept."""
-        inputs = state.history.reshape(-1, model.inputs)
+        inputs = state.history.reshape(-1, model.inputs - model.carried)
         values = model.initial_state()
         y = np.zeros((1, model.outputs), np.float32)
         for x in model.scaled(key, inputs).astype(np.float32):
@@ -341,7 +341,7 @@ class Stepper:
             x = model.scaled(key, record.numbers)[np.newaxis].astype(np.float32)
             after, y = model.step(values[np.newaxis], x)
             outputs = model.restored(key, y[0])
-        if not all(np.isfinite(numbers).all() for numbers in (x, after, outputs)):
+        if np.isinf(x).any() or not (np.isfinite(after).all() and np.isfinite(outputs).all()):
             self._invalid.inc()
             reason = "the step left the range of numbers; the state before it was kept"
             results.append(Step(place, record.time, poisoned(key, record.numbers, reason)))
@@ -391,7 +391,7 @@ def standing(state: KeyState | None, model: Model) -> Standing:
         state = KeyState("", "", 0, 0, 0, 0, _NO_VALUES, _NO_NUMBERS, _NO_NUMBERS)
     values, outputs = state.values, state.outputs
     if not state.steps:
-        values, outputs = np.zeros(model.network.state_size, np.float32), np.zeros(model.outputs)
+        values, outputs = np.zeros(model.state_size, np.float32), np.zeros(model.outputs)
     return Standing(
         steps=np.array([state.steps]),
         first_time=np.array([state.first_time]),

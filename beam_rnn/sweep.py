@@ -150,8 +150,9 @@ def sweep(
     if scaling is not None:
         outputs = scaling.restore_targets(outputs, model.network.parts)
     left = np.zeros(0, np.int64)
-    if not all(_all_finite(numbers) for numbers in (x, packed, outputs)):
-        usable = np.asarray(np.isfinite(x).all(1) & np.isfinite(outputs).all(1))
+    fits = not np.isinf(x).any() if model.carried else _all_finite(x)
+    if not (fits and _all_finite(packed) and _all_finite(outputs)):
+        usable = np.asarray(~np.isinf(x).any(1) & np.isfinite(outputs).all(1))
         usable[at] &= np.isfinite(packed).all(1)
         left = np.unique(key[~usable])
 

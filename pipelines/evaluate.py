@@ -169,9 +169,9 @@ def score(
     columns = model.columns
     assert columns is not None, "pipelines train models with columns"
     # Records that differ in their targets alone are one to `Predict`: it sees the inputs.
-    distinct = {first_numbers(record, columns.input_size): record for record in sorted(records)}
+    distinct = {first_numbers(record, columns.number_size): record for record in sorted(records)}
     times, *_, numbers = decode_records(list(distinct.values()))
-    ends = np.cumsum([columns.input_size, columns.target_size])
+    ends = np.cumsum([columns.number_size, columns.target_size])
     inputs, targets, _ = np.split(numbers, ends, axis=1)
     first = int(np.searchsorted(times, until(model, key), "right"))
     streamed = sorted(predictions, key=lambda row: row.step)

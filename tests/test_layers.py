@@ -15,6 +15,7 @@ ORDER = [
     "network",
     "dropout",
     "packed",
+    "missing",
     "layers",
     "fused",
     "fused.compiling",

@@ -66,7 +66,7 @@ def prediction_schema(
     Args:
         schema: That of the batches before.
         output_names: `Model.output_names`.
-        state_size: `Network.state_size`, with `Predict(with_state=True)`; else 0.
+        state_size: `Model.state_size`, with `Predict(with_state=True)`; else 0.
 
     Raises:
         ConfigurationError: The batches have a column of such a name already.
@@ -127,7 +127,7 @@ class EmitBatches:
         """The rows and their predictions; null where a model has no such number."""
         stepped, model = outcome.stepped, self._loader.library().newest
         names = model.output_names
-        state_size = model.network.state_size if len(stepped.values) else 0
+        state_size = model.state_size if len(stepped.values) else 0
         schema = prediction_schema(rows.schema, names, state_size)
         used, maker = np.unique(stepped.maker[predicted], return_inverse=True)
         makers, maker = [table.makers[number] for number in used.tolist()], maker.astype(np.int32)

@@ -215,7 +215,7 @@ class StepShards(beam.DoFn):
         return shard, head
 
     def _new(self, end: int) -> Shard:
-        inputs = self._columns.input_size
+        inputs = self._columns.number_size
         return Shard(self._stepper, self._order, self._idle_after, end, inputs)
 
     def _close(

@@ -247,7 +247,7 @@ class ShardStepper:
 
 
 def _made_by(table: Table, model: Model) -> int:
-    size = model.network.state_size
+    size = model.state_size
     return table.made_by(Maker(model.digest, model.kernel, size, model.outputs))
 
 

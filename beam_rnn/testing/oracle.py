@@ -112,7 +112,7 @@ def _loop(
             x = model.scaled(key, row.numbers)[np.newaxis].astype(np.float32)
             after, y = model.step(state, x)
             outputs = model.restored(key, y[0])
-        if not all(np.isfinite(numbers).all() for numbers in (x, after, outputs)):
+        if np.isinf(x).any() or not (np.isfinite(after).all() and np.isfinite(outputs).all()):
             poisoned += 1
             continue
         state = after
