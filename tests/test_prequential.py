@@ -64,7 +64,7 @@ def test_learns_what_training_learns_from_the_sequence_so_far(network, bptt, ker
         learner = Learner(base.parameters, optimizer.init(base.parameters))
         if whole:
             batch = Batch(x[:whole, None], targets[1 : whole + 1, None], np.array([whole]))
-            learner, _ = learn(
+            learner, *_ = learn(
                 base.network,
                 learner,
                 batch,
