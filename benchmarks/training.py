@@ -201,10 +201,9 @@ def main() -> None:
         numbers = (1, 8) if args.quick else (1, 2, 4, 8, 16, 32, 64)
         by_shards(Path(args.shards), numbers, args.json)
         return
-    if args.quick:
-        rows = [overhead(64, 2, 1)]
-    else:
-        rows = [overhead(256, 40, 5), workers(1024, (2, 12), 3)]
+    rows = [overhead(64, 2, 1) if args.quick else overhead(256, 40, 5)]
+    if not args.quick:
+        rows.append(workers(1024, (2, 12), 3))
     show(rows, args.json)
 
 
