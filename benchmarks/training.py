@@ -2,6 +2,7 @@
 
     python -m benchmarks.training [--quick] [--json FILE]
     python -m benchmarks.training --shards ../shared/data [--json FILE]
+    python -m benchmarks.training --long 100000,1000000,10000000
 
 Without `--shards`: microseconds a record and epoch. First, the same training by `Train` and by a
 plain loop over the same batches in one process, whole runs in turn. Then eight shards with two
@@ -12,12 +13,19 @@ With `--shards` and a folder that holds `ETTh1.csv` and `jsb-chorales-quarter.js
 what is held back, after the same passes over the data, by the number of shards. The sequences of a
 batch are shared out, 16 in all, so that there are as many updates; a shard's batch has one at the
 least. With the outer optimiser and without.
+
+`--long`: the memory that one sequence of so many steps takes, each in a process of its own: sorted,
+cut into parts of 8,192 steps, scaled and learned from once, by the functions that the stages of
+`Sequences` and `Train` call, without a runner, which holds what it groups.
 """
 
 import argparse
 import csv
 import json
 import os
+import resource
+import subprocess
+import sys
 import tempfile
 import time
 
@@ -47,14 +55,22 @@ from beam_rnn import (
 from beam_rnn import Sequence as Steps
 from beam_rnn.batches import batch_of, shuffled
 from beam_rnn.bptt import Learner, learn
-from beam_rnn.dataset import prepare
+from beam_rnn.dataset import examples_of, facts_of, key_facts, plan_of, prepare
+from beam_rnn.examples import Examples
 from beam_rnn.fit import fit
 from beam_rnn.kernels import kernel_name, kernel_of
 from beam_rnn.objective import objective
+from beam_rnn.rounds import begin, learn_locally
+from beam_rnn.sequences import cut_in_parts
 from beam_rnn.settings import Rounds
+from beam_rnn.state import encode_records
+from beam_rnn.validation import NoSplit
 from benchmarks.table import Row, medians, show
 
 STEPS = 256
+BLOCK = 65_536
+"""So many records are made at a time; an even number."""
+PART = 8192
 NETWORK = Network("gru", hidden=64)
 TRAINING = Training(bptt=Bptt(steps=32), batch_size=16, epochs=10)
 COLUMNS = Columns(key="id", time="t", inputs=["x", "y"])
@@ -132,6 +148,46 @@ def workers(count: int, rounds: tuple[int, int], turns: int) -> Row:
     return Row("8 shards, 2 worker processes", two, "1 worker process", one)
 
 
+class Readings:
+    """The records of one key, made when they are asked for, the later of each two first."""
+
+    def __init__(self, steps: int):
+        self._steps = steps
+
+    def __iter__(self) -> Iterator[bytes]:
+        for start in range(0, self._steps, BLOCK):
+            t = np.arange(start, min(start + BLOCK, self._steps)) ^ 1
+            numbers = np.sin(t / 7)[:, np.newaxis].repeat(2, 1)  # the input, and the target
+            none, unmarked = np.zeros(len(t), np.int64), np.zeros(len(t), bool)
+            times = t * 1_000_000
+            yield from encode_records(times, none, numbers, starts=unmarked, ends=unmarked)
+
+
+def long(steps: int) -> None:
+    """Learn from a sequence of so many steps once, and print what memory that took."""
+    columns = Columns(key="id", time="t", inputs=["x"])
+    training = replace(TRAINING, epochs=1)
+    network = Network("gru", hidden=16)
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+
+    def parts() -> Iterator[Steps]:
+        return cut_in_parts("key", Readings(steps), columns, PART)
+
+    plan = plan_of(
+        [key_facts(facts_of(part, NoSplit(), network, training) for part in parts())],
+        network,
+        training,
+    )
+    encoded = (
+        data for part in parts() for _, _, data in examples_of(part, NoSplit(), plan, training)
+    )
+    examples = Examples(encoded, on_disk=True)
+    learned = learn_locally(begin(plan, training, Rounds()), 0, examples, training, Rounds())
+    after = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    loss = learned.losses[0].loss
+    print(f"{learned.steps:>12,} steps{(after - before) / 1024:>8.0f} MB  loss {loss:.4f}")
+
+
 def etth1(folder: Path) -> tuple[list[Steps], Network, Training]:
     """The next hour of the seven columns: the first twelve months, a fifth of them held back."""
     with (folder / "ETTh1.csv").open() as file:
@@ -196,7 +252,16 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true", help="less data, once, in one process")
     parser.add_argument("--shards", help="the folder of ETTh1.csv and jsb-chorales-quarter.json")
     parser.add_argument("--json", help="write the figures to this file")
+    parser.add_argument("--long", help="so many steps in one sequence; several: 1000,1000000")
     args = parser.parse_args()
+    if args.long and "," in args.long:
+        for steps in args.long.split(","):
+            command = [sys.executable, "-m", "benchmarks.training", "--long", steps]
+            subprocess.run(command, check=True)  # noqa: S603
+        return
+    if args.long:
+        long(int(args.long))
+        return
     if args.shards:
         numbers = (1, 8) if args.quick else (1, 2, 4, 8, 16, 32, 64)
         by_shards(Path(args.shards), numbers, args.json)
