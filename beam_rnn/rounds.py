@@ -168,7 +168,7 @@ def _epoch(
     lengths = examples.lengths
     for rows in shuffled(lengths, training.batch_size, order, training.bucket):
         longest_first = sorted(rows, key=lambda i: -lengths[i])
-        learner, losses = _batch(
+        learner, of_batch, weight_of_batch = _batch(
             standing.network,
             learner,
             longest_first,
@@ -178,8 +178,8 @@ def _epoch(
             kernel,
             left_out,
         )
-        total += sum(window.loss * window.weight for window in losses)
-        weight += sum(window.weight for window in losses)
+        total += of_batch
+        weight += weight_of_batch
     return learner, WindowLoss(total / weight if weight else 0.0, weight)
 
 
@@ -192,8 +192,10 @@ def _batch(
     optimizer: Optimizer,
     kernel: Kernel,
     left_out: np.random.Generator,
-) -> tuple[Learner, list[WindowLoss]]:
+) -> tuple[Learner, float, float]:
     """BPTT over a batch of sequences, part by part, the hidden states handed on.
+
+    Gives the sum of the losses, and that of their weights, too.
 
     Args:
         network: What is trained.
@@ -210,13 +212,13 @@ def _batch(
     masks = draw(training.dropout, network, inputs, len(rows), left_out, dtype)
     parts = max(map(examples.parts, rows))
     states = None
-    losses: list[WindowLoss] = []
+    total = weight = 0.0
     reached = 0
     for part in range(parts):
         here = [i for i in rows if examples.parts(i) > part]
         batch = batch_of([examples.example(i, part) for i in here], dtype)
         try:
-            learner, of_part, states = learn(
+            learner, losses, states = learn(
                 network,
                 learner,
                 batch,
@@ -240,9 +242,10 @@ def _batch(
                 key = examples.key(here[error.row])
                 place = f" at step {reached + error.step + 1} of a sequence of key {key!r}"
             raise error.placed(place) from error
-        losses += of_part
+        total += sum(window.loss * window.weight for window in losses)
+        weight += sum(window.weight for window in losses)
         reached += len(batch.x)
-    return learner, losses
+    return learner, total, weight
 
 
 def kernel_for(network: Network, training: Training) -> Kernel:

@@ -1,7 +1,6 @@
-"""The Beam side of training: what each worker does, with sequences, facts, shards and rounds.
+"""The Beam side of training: rounds of shards, which learn where they are.
 
-Facts about all sequences make one plan; by it each sequence is scaled and goes to its shard. The
-shards of a round learn where they are. What a runner gives a worker in one group is read one by
+What a runner gives a worker in one group is read one by
 one, into a file of that worker: a worker holds a batch, not its shard.
 """
 
@@ -15,24 +14,12 @@ import apache_beam as beam
 from apache_beam.pvalue import TaggedOutput
 
 from beam_rnn import checkpoints
-from beam_rnn.batches import Sequence
-from beam_rnn.dataset import (
-    Facts,
-    KeyFacts,
-    Plan,
-    examples_of,
-    facts_of,
-    key_facts,
-    plan_of,
-    shard_of,
-)
-from beam_rnn.errors import DivergenceError, WeightsError
+from beam_rnn.dataset import Plan
+from beam_rnn.errors import DivergenceError
 from beam_rnn.examples import Examples
 from beam_rnn.fit import Epoch, epoch_of, first_divergence, run_rounds
-from beam_rnn.keyed import Models
 from beam_rnn.model import Model
 from beam_rnn.network import Network
-from beam_rnn.records import EpochLoss
 from beam_rnn.rounds import (
     Local,
     Standing,
@@ -44,15 +31,12 @@ from beam_rnn.rounds import (
     model_of,
 )
 from beam_rnn.settings import Rounds, Training
-from beam_rnn.storage import newest, read_bytes, read_model, write_bytes, write_model
-from beam_rnn.validation import Split, SplitByTime, split_time
+from beam_rnn.storage import newest, read_bytes, read_model, write_bytes
 
 logger = logging.getLogger(__name__)
 
 PROGRESS_SECONDS = 2.0
 """How long training is silent at the most, unless a round takes longer."""
-HELD_BACK = "held_back"
-"""The output of what is judged by."""
 PASSED_ON = "passed_on"
 """The output of a shard on its way to the next round."""
 LEARNED, JUDGED_BY = b"\0", b"\1"
@@ -115,62 +99,6 @@ class Task:
         if self.training.on_divergence == "error":
             raise error
         return standing._replace(over=str(error))
-
-
-def split_at(pair: tuple[str, Iterable[Any]], fraction: float) -> tuple[str, int]:
-    """When the part of a key that is held back begins, from the times of its sequences."""
-    key, times = pair
-    return key, split_time(times, fraction)
-
-
-def split_from(pairs: list[tuple[str, int]]) -> Split:
-    """The split of all keys."""
-    return SplitByTime(dict(pairs))
-
-
-class Survey(beam.DoFn):
-    """The facts of each sequence."""
-
-    def __init__(self, task: Task):
-        self._task = task
-
-    def process(self, element: Sequence, split: Split) -> Iterator[tuple[str, Facts]]:
-        """A sequence in; its key and its facts out."""
-        if len(element.times):
-            yield element.key, facts_of(element, split, self._task.network, self._task.training)
-
-
-def facts_of_key(pair: tuple[str, Iterable[Facts]]) -> KeyFacts:
-    """The facts of all sequences of a key."""
-    return key_facts(pair[1])
-
-
-class MakePlan(beam.DoFn):
-    """The plan, from the facts of all keys."""
-
-    def __init__(self, task: Task):
-        self._task = task
-
-    def process(self, element: list[KeyFacts]) -> Iterator[Plan]:
-        """The facts of all keys in, the plan out."""
-        yield plan_of(element, self._task.network, self._task.training)
-
-
-class DealOut(beam.DoFn):
-    """Brings each sequence, as the network sees it, to its shard."""
-
-    def __init__(self, task: Task):
-        self._task = task
-
-    def process(self, element: Sequence, split: Split, plan: Plan) -> Iterator[Any]:
-        """A sequence in; its shard and its bytes out, held back or not."""
-        if not len(element.times):
-            return
-        shards = self._task.rounds.shards
-        for held_back, place, data in examples_of(element, split, plan, self._task.training):
-            places = plan.held_back_places if held_back else plan.learned_places
-            pair = shard_of(place, places, shards), data
-            yield TaggedOutput(HELD_BACK, pair) if held_back else pair
 
 
 class Begin(beam.DoFn):
@@ -354,47 +282,3 @@ def say(epoch: Epoch) -> None:
         "" if epoch.validation_loss is None else f"  validation {epoch.validation_loss:.4f}",
         f"{epoch.records_per_second:,.0f}",
     )
-
-
-def losses_of(model: Model) -> Iterator[EpochLoss]:
-    """The losses of each epoch of a model's training."""
-    curve = model.training.get("loss_curve", [])
-    after_round = model.training.get("validation_curve", [])
-    epochs = model.training.get("rounds", {}).get("local_epochs", 1)
-    for i, loss in enumerate(curve):
-        asked = (i + 1) % epochs == 0 and i // epochs < len(after_round)
-        yield EpochLoss(model.digest, i + 1, loss, after_round[i // epochs] if asked else None)
-
-
-class NameModel(beam.DoFn):
-    """The path of each model, where "{end}" stands for the end of its window."""
-
-    def __init__(self, path: str):
-        self._path = path
-
-    def process(
-        self, element: Models, window: Any = beam.DoFn.WindowParam
-    ) -> Iterator[tuple[str, Models]]:
-        """A model in, its path and itself out."""
-        path = self._path
-        if "{end}" in path:
-            end = window.max_timestamp().to_utc_datetime()
-            path = path.replace("{end}", end.strftime("%Y%m%dT%H%M%SZ"))
-        yield path, element
-
-
-class WriteWeights(beam.DoFn):
-    """Writes the one model of a window to its path."""
-
-    def process(self, element: tuple[str, Iterable[Models]]) -> Iterator[str]:
-        """A path and its model in, the path out."""
-        path, models = element[0], list(element[1])
-        if len(models) > 1:
-            digests = ", ".join(sorted(model.digest[:12] for model in models))
-            raise WeightsError(
-                f"{len(models)} models ({digests}) would overwrite each other in {path!r}: "
-                "write each to a path of its own"
-            )
-        write_model(models[0], path)
-        logger.info("wrote %s", path)
-        yield path

@@ -266,9 +266,9 @@ def main() -> None:
         numbers = (1, 8) if args.quick else (1, 2, 4, 8, 16, 32, 64)
         by_shards(Path(args.shards), numbers, args.json)
         return
-    rows = [overhead(64, 2, 1) if args.quick else overhead(256, 40, 5)]
+    rows = [overhead(64, 2, 1) if args.quick else overhead(256, 120, 3)]
     if not args.quick:
-        rows.append(workers(1024, (2, 12), 3))
+        rows.append(workers(1024, (2, 22), 3))
     show(rows, args.json)
 
 

@@ -13,8 +13,8 @@ from beam_rnn.keyed import Models
 from beam_rnn.model import Model
 from beam_rnn.records import EpochLoss
 from beam_rnn.storage import read_model
-from beam_rnn.training import NameModel, WriteWeights, losses_of
 from beam_rnn.transforms.arguments import path_of
+from beam_rnn.writing import NameModel, WriteWeights, losses_of
 
 
 class WriteModel(beam.PTransform):

@@ -16,28 +16,30 @@ from beam_rnn.model import Model
 from beam_rnn.network import Network
 from beam_rnn.objective import loss_name
 from beam_rnn.optimizers import Optimizer
+from beam_rnn.planning import (
+    HELD_BACK,
+    DealOut,
+    MakePlan,
+    Survey,
+    facts_of_key,
+    split_at,
+    split_from,
+)
 from beam_rnn.rounds import Local, Standing
 from beam_rnn.settings import Rounds, Training
 from beam_rnn.training import (
-    HELD_BACK,
     JUDGED_BY,
     LEARNED,
     PASSED_ON,
     AfterRound,
     Average,
     Begin,
-    DealOut,
     Judge,
     LearnLocally,
     MakeModel,
-    MakePlan,
-    Survey,
     Task,
     TrainAlone,
-    facts_of_key,
     marked,
-    split_at,
-    split_from,
 )
 from beam_rnn.transforms.arguments import check_type, path_of
 from beam_rnn.transforms.per_key import TrainEachKey, check_trained_where_it_lands
@@ -143,19 +145,24 @@ class Train(beam.PTransform):
         split = self._split(pcoll)
         facts = (
             pcoll
-            | "Survey" >> beam.ParDo(Survey(task), split).with_output_types(tuple[str, Facts])
+            | "Survey"
+            >> beam.ParDo(Survey(task.network, task.training), split).with_output_types(
+                tuple[str, Facts]
+            )
             | "FactsByKey" >> beam.GroupByKey()
             | "FactsOfKey" >> beam.Map(facts_of_key).with_output_types(KeyFacts)
         )
         planned = (
             facts
             | "GatherFacts" >> _gathered(pcoll)
-            | "Plan" >> beam.ParDo(MakePlan(task)).with_output_types(Plan)
+            | "Plan" >> beam.ParDo(MakePlan(task.network, task.training)).with_output_types(Plan)
         )
         plan = AsSingleton(planned)
-        dealt = pcoll | "DealOut" >> beam.ParDo(DealOut(task), split, plan).with_output_types(
-            tuple[int, bytes], **{HELD_BACK: tuple[int, bytes]}
-        ).with_outputs(HELD_BACK, main="learned")
+        dealt = pcoll | "DealOut" >> beam.ParDo(
+            DealOut(task.training, task.rounds.shards), split, plan
+        ).with_output_types(tuple[int, bytes], **{HELD_BACK: tuple[int, bytes]}).with_outputs(
+            HELD_BACK, main="learned"
+        )
         learned, held_back = dealt.learned, dealt[HELD_BACK]
         if task.rounds.shards == 1:
             both = (

@@ -1,0 +1,83 @@
+"""The Beam side of the plan: facts about sequences come together, then each goes to its shard."""
+
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+import apache_beam as beam
+from apache_beam.pvalue import TaggedOutput
+
+from beam_rnn.batches import Sequence
+from beam_rnn.dataset import (
+    Facts,
+    KeyFacts,
+    Plan,
+    examples_of,
+    facts_of,
+    key_facts,
+    plan_of,
+    shard_of,
+)
+from beam_rnn.network import Network
+from beam_rnn.settings import Training
+from beam_rnn.validation import Split, SplitByTime, split_time
+
+HELD_BACK = "held_back"
+"""The output of what is judged by."""
+
+
+def split_at(pair: tuple[str, Iterable[Any]], fraction: float) -> tuple[str, int]:
+    """When the part of a key that is held back begins, from the times of its sequences."""
+    key, times = pair
+    return key, split_time(times, fraction)
+
+
+def split_from(pairs: list[tuple[str, int]]) -> Split:
+    """The split of all keys."""
+    return SplitByTime(dict(pairs))
+
+
+class Survey(beam.DoFn):
+    """The facts of each sequence."""
+
+    def __init__(self, network: Network, training: Training):
+        self._network = network
+        self._training = training
+
+    def process(self, element: Sequence, split: Split) -> Iterator[tuple[str, Facts]]:
+        """A sequence in; its key and its facts out."""
+        if len(element.times):
+            yield element.key, facts_of(element, split, self._network, self._training)
+
+
+def facts_of_key(pair: tuple[str, Iterable[Facts]]) -> KeyFacts:
+    """The facts of all sequences of a key."""
+    return key_facts(pair[1])
+
+
+class MakePlan(beam.DoFn):
+    """The plan, from the facts of all keys."""
+
+    def __init__(self, network: Network, training: Training):
+        self._network = network
+        self._training = training
+
+    def process(self, element: list[KeyFacts]) -> Iterator[Plan]:
+        """The facts of all keys in, the plan out."""
+        yield plan_of(element, self._network, self._training)
+
+
+class DealOut(beam.DoFn):
+    """Brings each sequence, as the network sees it, to its shard."""
+
+    def __init__(self, training: Training, shards: int):
+        self._training = training
+        self._shards = shards
+
+    def process(self, element: Sequence, split: Split, plan: Plan) -> Iterator[Any]:
+        """A sequence in; its shard and its bytes out, held back or not."""
+        if not len(element.times):
+            return
+        for held_back, place, data in examples_of(element, split, plan, self._training):
+            places = plan.held_back_places if held_back else plan.learned_places
+            pair = shard_of(place, places, self._shards), data
+            yield TaggedOutput(HELD_BACK, pair) if held_back else pair
