@@ -478,6 +478,28 @@ def test_flags_reach_the_network_the_training_and_beam(data, tmp_path):
     assert model.training["until"]["Bern"] == (START + 59 * EVERY) * 1_000_000
 
 
+def test_a_training_in_shards_is_resumed(data, tmp_path):
+    """With the calendar, and a validation, from the command line: the same file."""
+    flags = "--shards=3 --calendar=day,week --scaling=robust --validation=0.2 --sequence_length=20"
+    common = [f"--input={data}", *COLUMNS, *flags.split(), f"--checkpoints={tmp_path / 'c'}"]
+    train.main([*common, "--epochs=4", f"--output={tmp_path / 'whole.arrow'}"])
+    train.main(
+        [
+            *common,
+            "--epochs=4",
+            f"--resume={tmp_path / 'c-00002.arrow'}",
+            f"--output={tmp_path / 'resumed.arrow'}",
+        ]
+    )
+
+    model = weights_file.load(tmp_path / "whole.arrow")
+    assert (tmp_path / "resumed.arrow").read_bytes() == (tmp_path / "whole.arrow").read_bytes()
+    assert model.columns.calendar == ("day", "week")
+    assert model.training["rounds"]["shards"] == 3
+    assert model.training["settings"]["scaling"] == "robust"
+    assert len(model.training["validation_curve"]) == 4
+
+
 @pytest.mark.parametrize(
     ("main", "flags", "message"),
     [

@@ -141,49 +141,56 @@ class Train(beam.PTransform):
         """Plan, deal out, and train in rounds; or train each key's model where its group lands."""
         if self._each_key is not None:
             return pcoll | "EachKey" >> self._each_key
-        task = self._task
         split = self._split(pcoll)
-        facts = (
+        planned = self._plan(pcoll, split)
+        task, plan = self._task, AsSingleton(planned)
+        deal_out = beam.ParDo(DealOut(task.training, task.rounds.shards), split, plan)
+        of_shards = tuple[int, bytes]
+        typed = deal_out.with_output_types(of_shards, **{HELD_BACK: of_shards})
+        dealt = pcoll | "DealOut" >> typed.with_outputs(HELD_BACK, main="learned")
+        if task.rounds.shards == 1:
+            return self._alone(dealt.learned, dealt[HELD_BACK], plan)
+        return self._in_rounds(dealt.learned, dealt[HELD_BACK], planned)
+
+    def _plan(self, pcoll: PCollection[Sequence], split: Any) -> PCollection[Plan]:
+        """What is trained, and how what is learned from is scaled and dealt out."""
+        task = self._task
+        survey = beam.ParDo(Survey(task.network, task.training), split)
+        plan = beam.ParDo(MakePlan(task.network, task.training))
+        return (
             pcoll
-            | "Survey"
-            >> beam.ParDo(Survey(task.network, task.training), split).with_output_types(
-                tuple[str, Facts]
-            )
+            | "Survey" >> survey.with_output_types(tuple[str, Facts])
             | "FactsByKey" >> beam.GroupByKey()
             | "FactsOfKey" >> beam.Map(facts_of_key).with_output_types(KeyFacts)
-        )
-        planned = (
-            facts
             | "GatherFacts" >> _gathered(pcoll)
-            | "Plan" >> beam.ParDo(MakePlan(task.network, task.training)).with_output_types(Plan)
+            | "Plan" >> plan.with_output_types(Plan)
         )
-        plan = AsSingleton(planned)
-        dealt = pcoll | "DealOut" >> beam.ParDo(
-            DealOut(task.training, task.rounds.shards), split, plan
-        ).with_output_types(tuple[int, bytes], **{HELD_BACK: tuple[int, bytes]}).with_outputs(
-            HELD_BACK, main="learned"
+
+    def _alone(
+        self, learned: PCollection[Any], held_back: PCollection[Any], plan: AsSingleton
+    ) -> PCollection[Model]:
+        """One worker runs every epoch."""
+        both = (
+            learned | "MarkLearned" >> beam.Map(marked, LEARNED),
+            held_back | "MarkHeldBack" >> beam.Map(marked, JUDGED_BY),
         )
-        learned, held_back = dealt.learned, dealt[HELD_BACK]
-        if task.rounds.shards == 1:
-            both = (
-                learned | "MarkLearned" >> beam.Map(marked, LEARNED),
-                held_back | "MarkHeldBack" >> beam.Map(marked, JUDGED_BY),
-            )
-            return (
-                both
-                | "Both" >> beam.Flatten()
-                | "Shard" >> beam.GroupByKey()
-                | "Fit" >> beam.ParDo(TrainAlone(task), plan).with_output_types(Model)
-            )
+        return (
+            both
+            | "Both" >> beam.Flatten()
+            | "Shard" >> beam.GroupByKey()
+            | "Fit" >> beam.ParDo(TrainAlone(self._task), plan).with_output_types(Model)
+        )
+
+    def _in_rounds(
+        self, learned: PCollection[Any], held_back: PCollection[Any], planned: PCollection[Plan]
+    ) -> PCollection[Model]:
+        """The shards learn apart, and meet after each round."""
+        task = self._task
         standing = planned | "Begin" >> beam.ParDo(Begin(task)).with_output_types(Standing)
         for number in range(1, task.rounds.rounds_of(task.training) + 1):
-            standing, learned, held_back = (
-                standing,
-                learned,
-                held_back,
-                planned,
-            ) | f"Round {number}" >> _Round(task, number)
-        model = beam.ParDo(MakeModel(task), plan)
+            before = standing, learned, held_back, planned
+            standing, learned, held_back = before | f"Round {number}" >> _Round(task, number)
+        model = beam.ParDo(MakeModel(task), AsSingleton(planned))
         return standing | "Model" >> model.with_output_types(Model)
 
     def _split(self, pcoll: PCollection[Sequence]) -> Any:
