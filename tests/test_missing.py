@@ -232,3 +232,11 @@ def test_a_column_of_nulls_alone_is_missing(path):
     model = weights_file.load(path)
     found = predictions_in(outputs.predictions, COLUMNS, model.output_names)
     assert [r.outputs for r in found] == [list(r.outputs) for r in oracle(model, rows).predictions]
+
+
+def test_what_learns_in_the_stream_needs_every_value():
+    from beam_rnn import Learning, PredictAndLearn, Untrained
+
+    transform = PredictAndLearn(Untrained(Network("gru", 3), COLUMNS), Learning())
+    with pytest.raises(Exception, match="missing='carry' is for training and `Predict`"):
+        run(lambda p: p | beam.Create(records(1, 9)) | transform)
