@@ -184,6 +184,18 @@ class Columns:
             read = (*read, self.missing)
         return hashlib.sha256(json.dumps(read).encode()).digest()[:8]
 
+    def check_nothing_missing(self, what: str) -> None:
+        """That every value is there.
+
+        Raises:
+            ConfigurationError: One may be missing, which `what` cannot do with.
+        """
+        if self.missing != "refuse":
+            raise ConfigurationError(
+                f"missing={self.missing!r} is for Train and Predict: {what} needs every value, "
+                "take columns with missing='refuse'"
+            )
+
     def check_residual(self) -> None:
         """That a network with residual=True can add each target's last value.
 

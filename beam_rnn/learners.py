@@ -63,11 +63,7 @@ class Base:
         """Its columns."""
         columns = self.model().columns
         assert columns is not None, "a model without columns is refused when it is loaded"
-        if columns.carried_size:
-            raise WeightsError(
-                f"missing={columns.missing!r} is for training and `Predict`; what is learned in the "
-                "stream needs every value: take columns with missing='refuse'"
-            )
+        columns.check_nothing_missing("what is learned in the stream")
         return columns
 
     def reader(self) -> ColumnReader:

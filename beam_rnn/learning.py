@@ -123,13 +123,14 @@ class Untrained:
                     f"{name} must be a {kind.__name__}, got {getattr(self, name)!r}"
                 )
         check_whole("seed", self.seed, least=0)
+        self.columns.check_nothing_missing("what is learned in the stream")
         self.model()
 
     def model(self, kernel: str = "auto") -> Model:
         """The model: the same one each time."""
         network = replace(self.network, horizons=len(self.columns.horizons))
         outputs = network.horizons * self.columns.target_size * len(network.parts)
-        parameters = network.initialize(len(self.columns.inputs), outputs, self.seed)
+        parameters = network.initialize(self.columns.input_size, outputs, self.seed)
         parameters |= {
             name: np.zeros_like(value)
             for name, value in parameters.items()

@@ -234,9 +234,11 @@ def test_a_column_of_nulls_alone_is_missing(path):
     assert [r.outputs for r in found] == [list(r.outputs) for r in oracle(model, rows).predictions]
 
 
-def test_what_learns_in_the_stream_needs_every_value():
-    from beam_rnn import Learning, PredictAndLearn, Untrained
+def test_what_learns_in_the_stream_needs_every_value(path):
+    from beam_rnn import PredictAndLearn, Untrained
 
-    transform = PredictAndLearn(Untrained(Network("gru", 3), COLUMNS), Learning())
-    with pytest.raises(Exception, match="missing='carry' is for training and `Predict`"):
-        run(lambda p: p | beam.Create(records(1, 9)) | transform)
+    refused = "missing='carry' is for Train and Predict: what is learned in the stream needs"
+    with pytest.raises(ConfigurationError, match=refused):
+        Untrained(Network("gru", 3), COLUMNS)
+    with pytest.raises(Exception, match=refused):
+        run(lambda p: p | beam.Create(records(1, 9)) | PredictAndLearn(path))
