@@ -10,7 +10,7 @@ from beam_rnn.checks import check_choice, check_whole
 from beam_rnn.cycles import CYCLES, cycle_names
 from beam_rnn.errors import ConfigurationError
 
-MISSING = ("refuse", "carry")
+MISSING = ("refuse", "drop", "carry")
 """What becomes of a record in which a field is missing."""
 
 
@@ -46,9 +46,10 @@ class Columns:
         calendar: What the network sees of the event time: names in `beam_rnn.cycles.CYCLES`,
             "hour" for the place in the hour, "day", "week", "year". Each is two inputs.
         missing: What becomes of a record where a field that the network sees is None or NaN.
-            "refuse": it cannot be used. "carry": the key's last value stands for it, 0 after
-            scaling where there was none yet, and for each field the network sees whether it was
-            there. A target that is missing then counts for nothing in training.
+            "refuse": it cannot be used. "drop": the same, but `Sequences` goes on without it. "carry":
+            the key's last value stands for it, 0 after scaling where there was none yet, and for
+            each field the network sees whether it was there. A target that is missing then counts
+            for nothing in training.
 
     Raises:
         ConfigurationError: A name that is no text, no inputs, a horizon below 0, classes that
@@ -190,7 +191,7 @@ class Columns:
         Raises:
             ConfigurationError: One may be missing, which `what` cannot do with.
         """
-        if self.missing != "refuse":
+        if self.missing == "carry":
             raise ConfigurationError(
                 f"missing={self.missing!r} is for Train and Predict: {what} needs every value, "
                 "take columns with missing='refuse'"

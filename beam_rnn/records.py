@@ -250,6 +250,10 @@ class RecordReader:
             values.append(weight)
         return values
 
+    def drops(self, error: RecordError) -> bool:
+        """Whether a record that `read` refused is one to go on without."""
+        return self._columns.missing == "drop" and is_missing(error.value)
+
     def invalid(self, record: Any, error: RecordError) -> InvalidRecord:
         """The dead letter for a record that `read` refused."""
         try:
@@ -281,7 +285,7 @@ class ReadRecords(beam.DoFn):
         try:
             yield tuple(self._reader.read(element, timestamp))
         except RecordError as error:
-            if self._strict:
+            if self._strict and not self._reader.drops(error):
                 raise
             self._invalid.inc()
             yield TaggedOutput(INVALID, self._reader.invalid(element, error))
@@ -415,10 +419,13 @@ def number(name: str, value: Any) -> float:
 
 
 def number_or_missing(name: str, value: Any) -> float:
-    """As `number`, and NaN for None and for NaN."""
-    if value is None or (isinstance(value, (float, np.floating)) and math.isnan(value)):
-        return math.nan
-    return number(name, value)
+    """As `number`, and NaN for what is missing."""
+    return math.nan if is_missing(value) else number(name, value)
+
+
+def is_missing(value: Any) -> bool:
+    """Whether a value is None or NaN."""
+    return value is None or (isinstance(value, (float, np.floating)) and math.isnan(value))
 
 
 def one_of(name: str, value: Any, classes: Mapping[str, int]) -> list[float]:

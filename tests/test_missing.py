@@ -217,9 +217,9 @@ def test_without_it_a_missing_value_is_refused():
         with pytest.raises(ValueError, match=r"x must be (a number|finite)"):
             reader.read({"id": "a", "t": 1, "x": value})
     with pytest.raises(
-        ConfigurationError, match="missing must be one of refuse, carry, got 'drop'"
+        ConfigurationError, match="missing must be one of refuse, drop, carry, got 'skip'"
     ):
-        Columns(key="id", inputs=["x"], missing="drop")
+        Columns(key="id", inputs=["x"], missing="skip")
 
 
 def test_a_column_of_nulls_alone_is_missing(path):
@@ -242,3 +242,32 @@ def test_what_learns_in_the_stream_needs_every_value(path):
         Untrained(Network("gru", 3), COLUMNS)
     with pytest.raises(Exception, match=refused):
         run(lambda p: p | beam.Create(records(1, 9)) | PredictAndLearn(path))
+
+
+def test_records_with_a_missing_value_can_be_dropped():
+    """`Sequences` goes on without them, and with nothing else that cannot be used."""
+    columns = Columns(key="id", time="t", inputs=["x"], missing="drop")
+    rows = [{"id": "a", "t": t, "x": None if t in (2, 5) else float(t)} for t in range(9)]
+    collect, dead = Collect(), Collect()
+
+    def build(p):
+        sequences = p | beam.Create(rows) | Sequences(columns)
+        _ = sequences | collect
+        good, bad = (
+            p
+            | "Again" >> beam.Create(rows)
+            | "Other" >> (Sequences(columns).with_exception_handling())
+        )
+        _ = bad | "Dead" >> dead
+        _ = good | "Good" >> Collect()
+
+    run(build)
+    (sequence,) = collect.elements
+    assert sequence.inputs[:, 0].tolist() == [0, 1, 3, 4, 6, 7]
+    assert [letter.value for letter in dead.elements] == ["None", "None"]
+    with pytest.raises(Exception, match="x must be a number, got 'n/a'"):
+        run(
+            lambda p: (
+                p | beam.Create([*rows, {"id": "a", "t": 99, "x": "n/a"}]) | Sequences(columns)
+            )
+        )
