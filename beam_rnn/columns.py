@@ -46,10 +46,10 @@ class Columns:
         calendar: What the network sees of the event time: names in `beam_rnn.cycles.CYCLES`,
             "hour" for the place in the hour, "day", "week", "year". Each is two inputs.
         missing: What becomes of a record where a field that the network sees is None or NaN.
-            "refuse": it cannot be used. "drop": the same, but `Sequences` goes on without it. "carry":
-            the key's last value stands for it, 0 after scaling where there was none yet, and for
-            each field the network sees whether it was there. A target that is missing then counts
-            for nothing in training.
+            "refuse": it cannot be used. "drop": the same, but `Sequences` goes on without it.
+            "carry": the key's last value stands for it, 0 after scaling where there was none yet,
+            and for each field the network sees whether it was there. A target that is missing then
+            counts for nothing in training.
 
     Raises:
         ConfigurationError: A name that is no text, no inputs, a horizon below 0, classes that
