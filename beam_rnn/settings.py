@@ -158,7 +158,7 @@ class Rounds:
         rounds: How many rounds; None for as many as give the epochs of the `Training`.
         local_epochs: How often a shard passes over its sequences in a round.
         outer: What takes the averaged change as a gradient (the outer optimiser of DiLoCo,
-            Douillard 2023): `Sgd(0.7, momentum=0.9, nesterov=True)`; None for the average itself.
+            Douillard 2023): `Sgd(1.0, momentum=0.5, nesterov=True)`; None for the average itself.
 
     Raises:
         ConfigurationError: A number below 1, or no optimiser.

@@ -71,7 +71,7 @@ class Train(beam.PTransform):
         rounds: How many rounds; as many as give the epochs of `training` if left out.
         local_epochs: How often a shard passes over its sequences in a round.
         outer: What takes the averaged change of a round as a gradient, such as
-            `Sgd(0.7, momentum=0.9, nesterov=True)`; None for the average itself.
+            `Sgd(1.0, momentum=0.5, nesterov=True)`; None for the average itself.
         checkpoints: After each round, write all that the training needs to go on to
             `<checkpoints>-<round>.arrow`, on any filesystem that Beam knows; None for none.
         resume: A checkpoint to go on from, or a pattern of which the last by name counts. The
