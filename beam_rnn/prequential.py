@@ -15,8 +15,9 @@ from beam_rnn.backprop import States, backward, forward, initial_states
 from beam_rnn.bptt import Learner, updated
 from beam_rnn.cells import Array
 from beam_rnn.errors import ConfigurationError
+from beam_rnn.gating import NO_EVIDENCE, following
 from beam_rnn.kernels import Advance, Kernel, kernel_of
-from beam_rnn.learned import Judged, Learned, Recent
+from beam_rnn.learned import Learned, Recent
 from beam_rnn.learning import Learning
 from beam_rnn.losses import Loss
 from beam_rnn.model import Model
@@ -97,7 +98,7 @@ class Prequential:
             refused=0,
             restarts=0,
             statistics=self.rescaling.nothing_known(),
-            judged=Judged(0.0, 0.0, 0),
+            evidence=NO_EVIDENCE,
             steps=0,
             start=0,
             carry=_NONE,
@@ -169,7 +170,7 @@ class Prequential:
         said, made_by = z, state.updates
         if self.learning.gate is not None:
             base_z, base_h = self._advance_base(base_h, x, _ONE, False)
-            if not state.judged.learned < state.judged.base:
+            if not state.evidence.trusted:
                 said, made_by = base_z, 0
         outputs = self.rescaling.restored(self.network.output_of(said)[0], scaled)
         if not all(np.isfinite(part).all() for part in (z, h, base_z, base_h, outputs)):
@@ -208,7 +209,7 @@ class Prequential:
 
     @np.errstate(over="ignore", invalid="ignore")
     def _judged(self, state: Learned) -> Learned:
-        """The state with the losses of the step that is complete now."""
+        """The state with the evidence of the step that is complete now."""
         gate, at = self.learning.gate, self._complete(state) - 1
         if gate is None or at < 0:
             return state
@@ -222,12 +223,9 @@ class Prequential:
         )
         if not np.isfinite(of_base):
             return state
-        before = state.judged
-        learned = gate.decay * before.learned + (1 - gate.decay) * of_learned
-        base = gate.decay * before.base + (1 - gate.decay) * of_base
-        worse = 0 if learned <= base else before.worse + 1
-        judged = state._replace(judged=Judged(learned, base, worse))
-        if not np.isfinite(of_learned) or worse == gate.patience:
+        evidence = following(gate, state.evidence, of_base - of_learned, int(self.horizons[-1]))
+        judged = state._replace(evidence=evidence)
+        if evidence.worse == gate.patience or not np.isfinite(evidence.squares):
             return self.restarted(judged)
         return judged
 
@@ -239,7 +237,7 @@ class Prequential:
         return state._replace(
             learner=self.begin().learner,
             restarts=state.restarts + 1,
-            judged=Judged(0.0, 0.0, 0),
+            evidence=NO_EVIDENCE,
             start=state.steps,
             carry=h,
             h=h,

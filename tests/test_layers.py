@@ -40,6 +40,7 @@ ORDER = [
     "model",
     "keyed",
     "rounds",
+    "gating",
     "learning",
     "rescaling",
     "fit",

@@ -30,7 +30,8 @@ from beam_rnn import (
 )
 from beam_rnn.bptt import Learner
 from beam_rnn.errors import ConfigurationError
-from beam_rnn.learned import Judged, Learned, Place, Recent, decode_learned, encode_learned, name_of
+from beam_rnn.gating import Evidence
+from beam_rnn.learned import Learned, Place, Recent, decode_learned, encode_learned, name_of
 from beam_rnn.learners import Base, LearnSteps
 from beam_rnn.prequential import Prequential
 from beam_rnn.running import Statistics
@@ -41,7 +42,7 @@ from tests.models import COLUMNS, random_model, saved
 from tests.streams import ENGINES, START, predict_stream
 from tests.test_predict import row
 
-GOLDEN = Path(__file__).parent / "golden" / "learned-v81.hex"
+GOLDEN = Path(__file__).parent / "golden" / "learned-v82.hex"
 SECOND = 1_000_000
 LEARNING = Learning(Bptt(steps=3, stride=2), optimizer=Adam(0.05))
 BASE = Untrained(Network("gru", hidden=3, residual=True), COLUMNS, seed=4)
@@ -143,7 +144,7 @@ def test_stored_bytes_stay_readable():
     single, double = np.array([[1.5, -2.0]], np.float32), np.array([0.25])
     learner = Learner({"w": single}, {"updates": 3, "mean": {"w": single / 2}})
     recent = Recent(single, double[None], double[None] / 2, double, single, single, double[None])
-    learned = Learned(learner, 3, 1, 2, Statistics(double, double, double), Judged(0.5, 0.75, 4),
+    learned = Learned(learner, 3, 1, 2, Statistics(double, double, double), Evidence(9.5, -0.75, 4.25, 4, 1),
                       9, 8, single[0], single[0], single[0], recent, double, 2)  # fmt: skip
     data = bytes.fromhex(GOLDEN.read_text())
 

@@ -1,5 +1,7 @@
 """Test, then train: against a loop that is written out, and the rules of gate and scaling."""
 
+from statistics import NormalDist
+
 import numpy as np
 import pytest
 
@@ -8,6 +10,7 @@ from beam_rnn.backprop import initial_states
 from beam_rnn.batches import Batch
 from beam_rnn.bptt import Learner, learn
 from beam_rnn.errors import ConfigurationError, StateError
+from beam_rnn.gating import NO_EVIDENCE, following
 from beam_rnn.kernels import kernel_of
 from beam_rnn.learned import Place, decode_learned, encode_learned, name_of
 from beam_rnn.objective import objective
@@ -64,7 +67,7 @@ def test_learns_what_training_learns_from_the_sequence_so_far(network, bptt, ker
         learner = Learner(base.parameters, optimizer.init(base.parameters))
         if whole:
             batch = Batch(x[:whole, None], targets[1 : whole + 1, None], np.array([whole]))
-            learner, _ = learn(
+            learner, *_ = learn(
                 base.network,
                 learner,
                 batch,
@@ -146,7 +149,7 @@ def test_the_bytes_hold_all(optimizer):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (lambda data: b"\x01" + data[1:], "has format version 01, this beam_rnn reads 81"),
+        (lambda data: b"\x01" + data[1:], "has format version 01, this beam_rnn reads 82"),
         (lambda data: data[:20], "has 20 bytes, its header alone has 90"),
         (lambda data: data[:-1], r"has \d+ bytes, one of 3 steps and 3 records has \d+"),
         (lambda data: data[:2] + b"x" * 32 + data[34:], "was learned from the model 7878.*go on"),
@@ -205,8 +208,51 @@ def test_what_was_learned_is_trusted_while_it_is_better():
 
     assert not any(state.made_by for state in states[:5])
     assert states[-1].made_by == states[-1].updates == 29
-    assert states[-1].judged.learned < states[-1].judged.base / 10
+    assert states[-1].evidence.mean > 0
     assert abs(states[-1].outputs[0] - 1) < 0.2
+
+
+def evidence_of(gate, differences, horizon=1):
+    """The evidence after each difference."""
+    evidence = [NO_EVIDENCE]
+    for d in differences:
+        evidence.append(following(gate, evidence[-1], d, horizon))
+    return evidence[1:]
+
+
+def test_evidence_is_the_mean_in_standard_errors():
+    """Without decay, as a t-test has it: p of t = 2.5 with 9 degrees of freedom is 0.0170."""
+    d = np.random.default_rng(0).standard_normal(10)
+    d += 2.5 * d.std() / 3 - d.mean()
+    one_sided = NormalDist().inv_cdf(1 - 0.0170)
+
+    for standard_errors, trusted in ((one_sided - 0.01, 1), (one_sided + 0.01, 0)):
+        gate = Gate(decay=1 - 1e-12, standard_errors=standard_errors)
+        assert evidence_of(gate, d)[-1].trusted == trusted
+        assert bool(evidence_of(gate, -d)[-1].worse) == trusted
+
+
+@pytest.mark.parametrize("horizon", [1, 4])
+def test_noise_seldom_opens_a_gate(horizon):
+    """Losses of forecasts that reach some steps ahead have as many changes in common."""
+    random = np.random.default_rng(0)
+    opened = []
+    for _ in range(200):
+        shocks = random.standard_normal(100 + horizon - 1)
+        d = np.convolve(shocks, np.ones(horizon), "valid")
+        opened.append(evidence_of(Gate(), d, horizon)[-1].trusted)
+
+    assert np.mean(opened) < 0.2
+
+
+def test_a_gate_is_open_until_the_base_is_better():
+    noise = np.random.default_rng(0).standard_normal(300) / 10
+    better, worse = noise[:100] + 1, noise[100:200] - 1
+    before, after = np.split(np.array(evidence_of(Gate(), [*better, *worse])), 2)
+
+    assert before[20:, -1].all()
+    assert (after[:, -1] == (after[:, 1] > 0)).all()
+    assert not after[-1, -1]
 
 
 def test_what_is_worse_for_long_begins_anew():
@@ -315,6 +361,7 @@ def test_classes_are_learned_without_scaling_them():
         (lambda: Learning(optimizer="adam"), "optimizer must be one such as"),
         (lambda: Learning(loss="mean"), "loss must be one of"),
         (lambda: Gate(1.0), "decay must be in"),
+        (lambda: Gate(standard_errors=-1), "standard_errors must be in"),
         (lambda: Gate(patience=0), "patience must be a whole number of at least 1, got 0"),
         (lambda: Running(0.0), r"decay must be in \(0, 1\], got 0.0"),
         (lambda: Running(difference=0), "difference must be a whole number"),
