@@ -144,7 +144,8 @@ def test_stored_bytes_stay_readable():
     single, double = np.array([[1.5, -2.0]], np.float32), np.array([0.25])
     learner = Learner({"w": single}, {"updates": 3, "mean": {"w": single / 2}})
     recent = Recent(single, double[None], double[None] / 2, double, single, single, double[None])
-    learned = Learned(learner, 3, 1, 2, Statistics(double, double, double), Evidence(9.5, -0.75, 4.25, 4, 1),
+    evidence = Evidence(9.5, -0.75, 4.25, 4, 1)
+    learned = Learned(learner, 3, 1, 2, Statistics(double, double, double), evidence,
                       9, 8, single[0], single[0], single[0], recent, double, 2)  # fmt: skip
     data = bytes.fromhex(GOLDEN.read_text())
 
