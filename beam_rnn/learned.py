@@ -35,6 +35,7 @@ class Recent(NamedTuple):
     known: Array  # (steps,) float64: 1 if there was a deviation to scale by, else 0
     z: Array  # (steps, outputs) float32, what was learned says
     base_z: Array  # (steps, outputs) float32, the base model says; (steps, 0) without a gate
+    chosen: Array  # (steps,) float64: 1 if what was learned was the gate's choice, else 0
     values: Array  # (records, targets) float64, their targets, logarithms if asked for; weights
 
 

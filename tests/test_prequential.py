@@ -78,7 +78,7 @@ def test_learns_what_training_learns_from_the_sequence_so_far(network, bptt, ker
                 kernel=kernel_of(kernel),
             )
         for name, value in learner.parameters.items():
-            np.testing.assert_array_equal(state.learner.parameters[name], value)
+            np.testing.assert_array_equal(prequential.parameters(state)[name], value)
 
 
 def whole_windows(bptt, steps):
@@ -104,7 +104,7 @@ def test_predicts_with_what_was_learned_before_the_record(kernel):
         model = type(base)(base.network, parameters, base.columns, base.scaler, {}, kernel)
         h, y = model.step(h, base.scaled("a", row[None, :2]).astype(np.float32))
         np.testing.assert_array_equal(state.outputs, base.restored("a", y[0]))
-        parameters = state.learner.parameters
+        parameters = prequential.parameters(state)
     assert states[-1].updates == 3
     assert [s.made_by for s in states] == [0, 0, 0, 0, 1, 1, 1, 2, 2, 2, 3, 3]
 
@@ -208,15 +208,16 @@ def test_what_was_learned_is_trusted_while_it_is_better():
 
     assert not any(state.made_by for state in states[:5])
     assert states[-1].made_by == states[-1].updates == 29
-    assert states[-1].evidence.mean > 0
+    assert states[-1].evidence.trusts
     assert abs(states[-1].outputs[0] - 1) < 0.2
 
 
-def evidence_of(gate, differences, horizon=1):
+def evidence_of(gate, differences, horizon=1, chosen=None):
     """The evidence after each difference."""
     evidence = [NO_EVIDENCE]
     for d in differences:
-        evidence.append(following(gate, evidence[-1], d, horizon))
+        choice = evidence[-1].chooses if chosen is None else chosen
+        evidence.append(following(gate, evidence[-1], d, choice, horizon))
     return evidence[1:]
 
 
@@ -226,11 +227,11 @@ def test_evidence_is_the_mean_in_standard_errors():
     d += 2.5 * d.std() / 3 - d.mean()
     one_sided = NormalDist().inv_cdf(1 - 0.0170)
 
-    for standard_errors, trusted in ((one_sided - 0.01, 1), (one_sided + 0.01, 0)):
-        gate = Gate(decay=1 - 1e-12, standard_errors=standard_errors)
-        so_far = evidence_of(gate, d[:-1])[-1]._replace(trusted=0)
-        assert following(gate, so_far, d[-1]).trusted == trusted
-        assert bool(evidence_of(gate, -d)[-1].worse) == trusted
+    for standard_errors, enough in ((one_sided - 0.01, True), (one_sided + 0.01, False)):
+        gate = Gate(1 - 1e-12, 1 - 1e-12, standard_errors)
+        so_far = evidence_of(gate, d[:-1], chosen=True)[-1]._replace(proven=0)
+        assert following(gate, so_far, d[-1], True).trusts == enough
+        assert bool(evidence_of(gate, -d)[-1].worse) == enough
 
 
 @pytest.mark.parametrize("horizon", [1, 4])
@@ -238,22 +239,30 @@ def test_noise_seldom_opens_a_gate(horizon):
     """Losses of forecasts that reach some steps ahead have as many changes in common."""
     random = np.random.default_rng(0)
     opened = []
-    for _ in range(200):
-        shocks = random.standard_normal(100 + horizon - 1)
+    for _ in range(100):
+        shocks = random.standard_normal(150 + horizon - 1)
         d = np.convolve(shocks, np.ones(horizon), "valid")
-        opened.append(evidence_of(Gate(), d, horizon)[-1].trusted)
+        opened.append(evidence_of(Gate(), d, horizon, chosen=True)[-1].proven)
 
     assert np.mean(opened) < 0.2
 
 
-def test_a_gate_is_open_until_the_base_is_better():
+def test_a_gate_is_open_while_its_choice_is_better():
     noise = np.random.default_rng(0).standard_normal(300) / 10
     better, worse = noise[:100] + 1, noise[100:200] - 1
-    before, after = np.split(np.array(evidence_of(Gate(), [*better, *worse])), 2)
+    evidence = evidence_of(Gate(), [*better, *worse])
 
-    assert before[20:, -1].all()
-    assert (after[:, -1] == (after[:, 1] > 0)).all()
-    assert not after[-1, -1]
+    assert all(e.trusts for e in evidence[20:100])
+    assert not any(e.trusts for e in evidence[120:])
+    assert all(e.proven for e in evidence[120:])  # the choice of the base model was right
+
+
+def test_a_choice_that_comes_too_late_is_not_acted_on():
+    """What was learned is better once in a while, and the choice when that is over."""
+    evidence = evidence_of(Gate(), np.tile([10.0] + [-0.6] * 20, 10))
+
+    assert any(e.chooses for e in evidence)
+    assert not any(e.trusts for e in evidence)
 
 
 def test_what_is_worse_for_long_begins_anew():
@@ -267,7 +276,7 @@ def test_what_is_worse_for_long_begins_anew():
     assert states[-1].restarts > 1
     anew = [n for n in range(1, 60) if states[n].restarts > states[n - 1].restarts]
     for n in anew:
-        for name, value in states[n].learner.parameters.items():
+        for name, value in prequential.parameters(states[n]).items():
             np.testing.assert_array_equal(value, begin[name])
         np.testing.assert_array_equal(states[n].h, states[n].base_h)
     assert states[-1].updates > max(states[n].updates for n in anew[:1])  # the count goes on
@@ -287,7 +296,7 @@ def test_an_update_out_of_range_is_refused(gate):
 
     assert states[-1].refused + states[-1].restarts > 0
     for state in states:
-        assert all(np.isfinite(v).all() for v in state.learner.parameters.values())
+        assert all(np.isfinite(v).all() for v in prequential.parameters(state).values())
         assert np.isfinite(state.outputs).all()
         assert np.isfinite(state.h).all()
 
