@@ -65,6 +65,7 @@ class Prequential:
         self._last: _Using | None = None
         self.rescaling = Rescaling(base, learning.scaler)
         self._targets = self.columns.target_size
+        self._each_horizon = np.ones(len(self.horizons))
         running = self.rescaling.running
         self._values_kept = (running.difference if running else None) or 0
         if self.network.bidirectional or self.network.output_steps == "last":
@@ -203,12 +204,12 @@ class Prequential:
     def _targets_of(self, state: Learned, start: int, stop: int) -> tuple[Array, Array]:
         """Scaled targets (steps, horizons * targets) and weights (steps, horizons)."""
         recent, targets = state.recent, self._targets
-        at = np.arange(start, stop)
-        rows = at - (state.steps - len(recent.x))
-        places = at[:, np.newaxis] + self.horizons - (state.steps - len(recent.values))
-        values = recent.values[places]
+        first = state.steps - len(recent.x)
+        rows = slice(start - first, stop - first)
+        at = np.arange(start, stop) - (state.steps - len(recent.values))
+        values = recent.values[at[:, np.newaxis] + self.horizons]
         unscaled = values[..., :targets].reshape(len(at), -1)
-        weights = np.repeat(recent.known[rows, np.newaxis], len(self.horizons), 1)
+        weights = recent.known[rows, np.newaxis] * self._each_horizon
         if self.columns.weight is not None:
             weights = weights * values[..., targets]
         return (unscaled - recent.offset[rows]) / recent.scale[rows], weights
@@ -237,14 +238,19 @@ class Prequential:
         return judged
 
     def restarted(self, state: Learned) -> Learned:
-        """The state with the base model in place of what was learned; the sequence goes on."""
+        """The state with the base model in place of what was learned; the sequence goes on.
+
+        What choices of the gate saved so far is not forgotten.
+        """
+        choice = state.evidence.choice
+        kept = {"choice": choice, "proven": state.evidence.proven}
         gated = self.learning.gate is not None
         h = state.base_h if gated else self._initial(self.base.parameters)
         z = state.recent.base_z if gated else state.recent.z
         return state._replace(
             learner=self.begin().learner,
             restarts=state.restarts + 1,
-            evidence=NO_EVIDENCE,
+            evidence=NO_EVIDENCE._replace(**kept) if finite(choice) else NO_EVIDENCE,
             start=state.steps,
             carry=h,
             h=h,

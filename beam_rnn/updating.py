@@ -4,11 +4,12 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from beam_rnn.backprop import States, backward, forward
+from beam_rnn.backprop import States
 from beam_rnn.bptt import Learner
 from beam_rnn.cells import Array
 from beam_rnn.flat import Layout
 from beam_rnn.kernels import Kernel
+from beam_rnn.layers import LayerTrace
 from beam_rnn.learning import Learning
 from beam_rnn.losses import Loss
 from beam_rnn.network import Network, Parameters
@@ -78,13 +79,13 @@ class Updates:
             leave the range of numbers; and the hidden state after the window.
         """
         network, learning, kernel = self._network, self._learning, self._kernel
-        x, length = window.x[:, np.newaxis], np.array([len(window.x)])
-        z, last, trace = forward(network, parameters, x, states, length, kernel=kernel)
+        x = window.x[:, np.newaxis]
+        z, last, traces = _forward(network, parameters, x, states, kernel)
         if not window.weights.any():
             return learner, last
         targets = window.targets[:, np.newaxis].astype(np.float32)
         value, d_z = self._loss(z, targets, window.weights[:, np.newaxis])
-        gradients = backward(network, parameters, trace, d_z, kernel=kernel)
+        gradients = _backward(network, parameters, traces, d_z, kernel)
         gradient = self.layout.joined(gradients)
         if not window.begins:
             gradient = self.layout.of_carried_state(gradient)
@@ -96,6 +97,48 @@ class Updates:
         if not np.isfinite(value) or not finite(following):
             return None, last
         return _as_stored(following, learner), last
+
+
+def _forward(
+    network: Network, parameters: Parameters, x: Array, states: States, kernel: Kernel
+) -> tuple[Array, States, list[LayerTrace]]:
+    """As `beam_rnn.backprop.forward`, of one sequence (steps, 1, inputs) in one direction."""
+    running = np.ones(len(x), np.int64)
+    traces, last = [], []
+    h = x
+    for i, begin in enumerate(states):
+        (p,) = network.layer(parameters, i)
+        h, end, trace = kernel.layer_forward(network.step_cell, p, h, begin, running)
+        traces.append(trace)
+        last.append(end)
+    z = network.read_out(parameters, h[:, 0], x[:, 0], linear=kernel.linear)
+    return z[:, np.newaxis], tuple(last), traces
+
+
+def _backward(
+    network: Network,
+    parameters: Parameters,
+    traces: list[LayerTrace],
+    d_z: Array,
+    kernel: Kernel,
+) -> dict[str, Array]:
+    """The gradient of `_forward`, as `beam_rnn.backprop.backward`."""
+    running = np.ones(len(d_z), np.int64)
+    gradients: dict[str, Array] = {}
+    d_h = d_z
+    if network.head == "linear":
+        rows = d_z[:, 0]
+        gradients["head.W_y"] = traces[-1].h[:, 0].T @ rows
+        gradients["head.b_y"] = rows.sum(0)
+        d_h = (rows @ parameters["head.W_y"].T)[:, np.newaxis]
+    for i in reversed(range(network.layers)):
+        (p,) = network.layer(parameters, i)
+        d_last = network.step_cell.initial_state(1, network.sizes[i], d_h.dtype)
+        of_layer, d_h, d_begin = kernel.layer_backward(
+            network.step_cell, p, traces[i], d_h, d_last, running
+        )
+        gradients |= network.named(i, [of_layer]) | network.initial_gradient(i, d_begin)
+    return gradients
 
 
 def finite(*tree: Any) -> bool:
