@@ -194,7 +194,12 @@ def decode_learned(data: bytes, like: Learned, here: Place) -> tuple[Place, Lear
 
 
 def _size(tree: Any) -> int:
-    return sum(map(len, _pieces(tree)))
+    """How many bytes `_pieces` makes."""
+    if isinstance(tree, np.ndarray):
+        return tree.nbytes
+    if isinstance(tree, dict):
+        tree = tree.values()
+    return 8 if isinstance(tree, (int, float)) else sum(map(_size, tree))
 
 
 class _Reader:

@@ -21,7 +21,7 @@ from beam_rnn.model import Model
 from beam_rnn.network import Parameters
 from beam_rnn.objective import objective
 from beam_rnn.rescaling import Rescaling, Scaled
-from beam_rnn.updating import ALL, Updates, Window, finite
+from beam_rnn.updating import ALL, Updates, Window, all_finite
 
 
 class _Using(NamedTuple):
@@ -162,7 +162,7 @@ class Prequential:
     def step(self, state: Learned, key: str, numbers: Array) -> Learned | None:
         """The state after the prediction, before anything is learned; None if out of range."""
         scaled = self.rescaling.scaled(state.statistics, state.recent.values, key, numbers)
-        if not finite(*scaled):
+        if not all_finite(*scaled.statistics, *scaled[1:4], scaled.value):
             return None
         after = self._stepped(state, scaled)
         if after is None and state.updates:
@@ -179,7 +179,7 @@ class Prequential:
             if not state.evidence.trusts:
                 said, made_by = base_z, 0
         outputs = self.rescaling.restored(self.network.output_of(said)[0], scaled)
-        if not finite(z, h, base_z, base_h, outputs):
+        if not all_finite(z[0], h[0], base_z[0], base_h[0], outputs):
             return None
         known, chosen = np.array(scaled.known), np.array(float(state.evidence.chooses))
         rows = (x, scaled.offset, scaled.scale, known, z, base_z, chosen, scaled.value)
@@ -242,15 +242,17 @@ class Prequential:
 
         What choices of the gate saved so far is not forgotten.
         """
-        choice = state.evidence.choice
-        kept = {"choice": choice, "proven": state.evidence.proven}
+        _, choice, _, proven = state.evidence
+        evidence = NO_EVIDENCE
+        if np.isfinite(choice.squares):
+            evidence = NO_EVIDENCE._replace(choice=choice, proven=proven)
         gated = self.learning.gate is not None
         h = state.base_h if gated else self._initial(self.base.parameters)
         z = state.recent.base_z if gated else state.recent.z
         return state._replace(
             learner=self.begin().learner,
             restarts=state.restarts + 1,
-            evidence=NO_EVIDENCE._replace(**kept) if finite(choice) else NO_EVIDENCE,
+            evidence=evidence,
             start=state.steps,
             carry=h,
             h=h,
@@ -295,7 +297,7 @@ class Prequential:
             carry = self._passed(after, x[: self.stride], begins=start == 0)
         else:
             carry = _packed(last)
-        return after._replace(carry=carry if finite(carry) else self._initial_of(after))
+        return after._replace(carry=carry if all_finite(carry) else self._initial_of(after))
 
     def _passed(self, state: Learned, x: Array, *, begins: bool) -> Array:
         """The hidden state carried through the first steps of a window."""

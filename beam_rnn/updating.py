@@ -94,7 +94,7 @@ class Updates:
             {ALL: gradient}, learner.optimizer_state, learner.parameters
         )
         following = Learner(vector, state)
-        if not np.isfinite(value) or not finite(following):
+        if not np.isfinite(value) or not all_finite(*_numbers(following)):
             return None, last
         return _as_stored(following, learner), last
 
@@ -141,12 +141,13 @@ def _backward(
     return gradients
 
 
-def finite(*tree: Any) -> bool:
-    """Whether every number of a tree of tuples and dicts is."""
-    return bool(np.isfinite(np.concatenate(_numbers(tree))).all())
+def all_finite(*rows: Array) -> bool:
+    """Whether every number of some rows is."""
+    return bool(np.isfinite(np.concatenate(rows)).all())
 
 
 def _numbers(tree: Any) -> list[Array]:
+    """Every number of a tree of tuples and dicts, in rows."""
     if isinstance(tree, np.ndarray):
         return [tree.ravel()]
     if isinstance(tree, dict):
