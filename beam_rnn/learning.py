@@ -29,7 +29,7 @@ class Learning:
         bptt: Which steps the gradient passes through; it needs `steps`, since a stream has no
             end. What is left of a window when its sequence ends is learned from then.
         loss: As in `Training`.
-        optimizer: How a gradient changes the parameters.
+        optimizer: How a gradient changes the parameters; it sees them as one vector, "all".
         clip_norm: The greatest global norm of a gradient; None for no limit.
         clip_value: The greatest size of each number of a gradient; None for no limit.
         scaler: Scale by running statistics, in place of the base model's scaler; None for that

@@ -10,10 +10,12 @@ from beam_rnn.backprop import initial_states
 from beam_rnn.batches import Batch
 from beam_rnn.bptt import Learner, learn
 from beam_rnn.errors import ConfigurationError, StateError
+from beam_rnn.flat import Layout
 from beam_rnn.gating import NO_EVIDENCE, following
 from beam_rnn.kernels import kernel_of
 from beam_rnn.learned import Place, decode_learned, encode_learned, name_of
 from beam_rnn.objective import objective
+from beam_rnn.optimizers import clipped
 from beam_rnn.prequential import Prequential
 from tests.models import COLUMNS, random_model
 
@@ -212,6 +214,20 @@ def test_what_was_learned_is_trusted_while_it_is_better():
     assert abs(states[-1].outputs[0] - 1) < 0.2
 
 
+@pytest.mark.parametrize(("limit", "max_norm"), [(None, None), (0.5, None), (None, 1), (0.5, 1)])
+def test_a_vector_of_gradients_is_clipped_to_the_same_bits(limit, max_norm):
+    like = Network("lstm", hidden=5, initial_state="learned").initialize(3, 2, seed=0)
+    random = np.random.default_rng(0)
+    gradients = {k: random.standard_normal(v.shape, np.float32) for k, v in like.items()}
+    layout = Layout(like)
+
+    parts = layout.parts(layout.clipped(layout.joined(gradients), limit, max_norm))
+
+    assert list(parts) == list(like)
+    for name, value in clipped(gradients, limit, max_norm).items():
+        np.testing.assert_array_equal(parts[name], value)
+
+
 def evidence_of(gate, differences, horizon=1, chosen=None):
     """The evidence after each difference."""
     evidence = [NO_EVIDENCE]
@@ -279,6 +295,9 @@ def test_what_is_worse_for_long_begins_anew():
         for name, value in prequential.parameters(states[n]).items():
             np.testing.assert_array_equal(value, begin[name])
         np.testing.assert_array_equal(states[n].h, states[n].base_h)
+        kept = states[n].evidence
+        assert kept.learned.weight == kept.worse == 0
+        assert kept.choice.weight > states[n - 1].evidence.choice.weight
     assert states[-1].updates > max(states[n].updates for n in anew[:1])  # the count goes on
 
 
