@@ -4,8 +4,9 @@ from beam_rnn.batches import Sequence
 from beam_rnn.bptt import Bptt
 from beam_rnn.columns import Columns
 from beam_rnn.dropout import Dropout
+from beam_rnn.gating import Gate
 from beam_rnn.keyed import KeyedModels
-from beam_rnn.learning import Gate, Learning, Untrained
+from beam_rnn.learning import Learning, Untrained
 from beam_rnn.model import Model
 from beam_rnn.network import Network
 from beam_rnn.optimizers import Adam, AdamW, RmsProp, Sgd

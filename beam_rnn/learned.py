@@ -17,20 +17,13 @@ import numpy as np
 from beam_rnn.bptt import Learner
 from beam_rnn.cells import Array
 from beam_rnn.errors import StateError
+from beam_rnn.gating import Evidence
 from beam_rnn.learning import Learning, settings_of
 from beam_rnn.running import Running, Statistics
 from beam_rnn.state import STORED_KERNELS
 
-LEARNED_VERSION = 0x81  # told from a state of `Predict` by it
+LEARNED_VERSION = 0x82  # told from a state of `Predict` by it
 _HEADER = struct.Struct("<BB32sqqqqII8sII")
-
-
-class Judged(NamedTuple):
-    """The losses that a gate follows."""
-
-    learned: float  # the decayed mean of what was learned
-    base: float  # of the base model
-    worse: int  # for how many steps in a row the first has been the greater
 
 
 class Recent(NamedTuple):
@@ -42,6 +35,7 @@ class Recent(NamedTuple):
     known: Array  # (steps,) float64: 1 if there was a deviation to scale by, else 0
     z: Array  # (steps, outputs) float32, what was learned says
     base_z: Array  # (steps, outputs) float32, the base model says; (steps, 0) without a gate
+    chosen: Array  # (steps,) float64: 1 if what was learned was the gate's choice, else 0
     values: Array  # (records, targets) float64, their targets, logarithms if asked for; weights
 
 
@@ -54,7 +48,7 @@ class Learned(NamedTuple):
         refused: How many updates were refused, since they left the range of numbers.
         restarts: How often it began anew from the base model.
         statistics: What is known of inputs and targets; of no columns if the base model scales.
-        judged: The losses that the gate follows.
+        evidence: What the gate goes by.
         steps: How many steps the sequence has had.
         start: The first step of the next window to learn from.
         carry: (state_size,) float32, the hidden state before that step.
@@ -70,7 +64,7 @@ class Learned(NamedTuple):
     refused: int
     restarts: int
     statistics: Statistics
-    judged: Judged
+    evidence: Evidence
     steps: int
     start: int
     carry: Array
@@ -200,7 +194,12 @@ def decode_learned(data: bytes, like: Learned, here: Place) -> tuple[Place, Lear
 
 
 def _size(tree: Any) -> int:
-    return sum(map(len, _pieces(tree)))
+    """How many bytes `_pieces` makes."""
+    if isinstance(tree, np.ndarray):
+        return tree.nbytes
+    if isinstance(tree, dict):
+        tree = tree.values()
+    return 8 if isinstance(tree, (int, float)) else sum(map(_size, tree))
 
 
 class _Reader:

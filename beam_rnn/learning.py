@@ -7,38 +7,15 @@ from typing import Any
 import numpy as np
 
 from beam_rnn.bptt import Bptt
-from beam_rnn.checks import check_choice, check_number, check_whole
+from beam_rnn.checks import check_choice, check_whole
 from beam_rnn.columns import Columns
 from beam_rnn.errors import ConfigurationError
+from beam_rnn.gating import Gate
 from beam_rnn.model import Model
 from beam_rnn.network import Network
 from beam_rnn.objective import LOSS_NAMES
 from beam_rnn.optimizers import Adam, Optimizer
 from beam_rnn.running import Running
-
-
-@dataclass(frozen=True)
-class Gate:
-    """Predict with what was learned only while it is better than the base model.
-
-    The losses of both, of the same steps, are followed as exponentially decayed means.
-
-    Args:
-        decay: How much the loss so far counts when the next one comes.
-        patience: Begin anew from the base model when what was learned has been worse for so many
-            steps in a row; None for never.
-
-    Raises:
-        ConfigurationError: A number outside its range.
-    """
-
-    decay: float = 0.95
-    patience: int | None = 200
-
-    def __post_init__(self) -> None:
-        check_number("decay", self.decay, below=1)
-        if self.patience is not None:
-            check_whole("patience", self.patience)
 
 
 @dataclass(frozen=True)
@@ -52,7 +29,7 @@ class Learning:
         bptt: Which steps the gradient passes through; it needs `steps`, since a stream has no
             end. What is left of a window when its sequence ends is learned from then.
         loss: As in `Training`.
-        optimizer: How a gradient changes the parameters.
+        optimizer: How a gradient changes the parameters; it sees them as one vector, "all".
         clip_norm: The greatest global norm of a gradient; None for no limit.
         clip_value: The greatest size of each number of a gradient; None for no limit.
         scaler: Scale by running statistics, in place of the base model's scaler; None for that

@@ -365,7 +365,7 @@ class Network:
             values[
                 :, [i for i in range(values.shape[1]) if self.parts[i % each] == "deviation"]
             ] = 0
-        return np.tile(values, self.horizons) if self.horizons > 1 else values
+        return np.concatenate([values] * self.horizons, 1) if self.horizons > 1 else values
 
     def output_of(self, z: Array) -> Array:
         """The output function, y = g(z), for z of shape (..., outputs)."""

@@ -5,24 +5,31 @@ A step is learned from when the record that completes its targets is there: BPTT
 k complete steps, from the hidden state that was carried to the first of them.
 """
 
-from collections.abc import Iterator
 from functools import cached_property
-from typing import Any
+from typing import NamedTuple
 
 import numpy as np
 
-from beam_rnn.backprop import States, backward, forward, initial_states
-from beam_rnn.bptt import Learner, updated
+from beam_rnn.backprop import States, initial_states
 from beam_rnn.cells import Array
 from beam_rnn.errors import ConfigurationError
-from beam_rnn.kernels import Advance, Kernel, kernel_of
-from beam_rnn.learned import Judged, Learned, Recent
+from beam_rnn.gating import NO_EVIDENCE, following
+from beam_rnn.kernels import Advance, kernel_of
+from beam_rnn.learned import Learned, Recent
 from beam_rnn.learning import Learning
-from beam_rnn.losses import Loss
 from beam_rnn.model import Model
 from beam_rnn.network import Parameters
 from beam_rnn.objective import objective
 from beam_rnn.rescaling import Rescaling, Scaled
+from beam_rnn.updating import ALL, Updates, Window, all_finite
+
+
+class _Using(NamedTuple):
+    """Parameters, ready to step."""
+
+    vector: Array
+    parameters: Parameters
+    advance: Advance
 
 
 class Prequential:
@@ -55,9 +62,10 @@ class Prequential:
         self.horizons = np.array(base.columns.horizons)
         self.steps = learning.bptt.steps or 0
         self.stride = learning.bptt.stride or self.steps
-        self._last_advance: tuple[Parameters, Advance] | None = None
+        self._last: _Using | None = None
         self.rescaling = Rescaling(base, learning.scaler)
         self._targets = self.columns.target_size
+        self._each_horizon = np.ones(len(self.horizons))
         running = self.rescaling.running
         self._values_kept = (running.difference if running else None) or 0
         if self.network.bidirectional or self.network.output_steps == "last":
@@ -65,39 +73,35 @@ class Prequential:
                 "a stream is learned from step by step: it needs a network with "
                 f"bidirectional=False and output_steps='every', got {self.network}"
             )
-        _ = self.loss  # that it fits the output function
-
-    @cached_property
-    def loss(self) -> Loss:
-        """Of z, targets and weights."""
-        return objective(self.network, self.learning.loss)
-
-    @cached_property
-    def kernel(self) -> Kernel:
-        """What computes: that of the base model."""
-        return kernel_of(self.base.kernel)
+        self.loss = objective(self.network, learning.loss)
+        self.kernel = kernel_of(base.kernel)
+        self._updates = Updates(self.network, base.parameters, learning, self.loss, self.kernel)
 
     @cached_property
     def _advance_base(self) -> Advance:
         return self.kernel.advance(self.network, self.base.parameters)
 
-    def _advance_of(self, parameters: Parameters) -> Advance:
-        """What steps with these parameters; that of the last ones is kept."""
-        if self._last_advance is None or self._last_advance[0] is not parameters:
-            self._last_advance = parameters, self.kernel.advance(self.network, parameters)
-        return self._last_advance[1]
+    def _using(self, state: Learned) -> _Using:
+        """The parameters of a state, ready to step; those of the last one are kept."""
+        vector = state.learner.parameters[ALL]
+        if self._last is None or self._last.vector is not vector:
+            parameters = self._updates.parameters(state.learner)
+            self._last = _Using(vector, parameters, self.kernel.advance(self.network, parameters))
+        return self._last
+
+    def parameters(self, state: Learned) -> Parameters:
+        """What was learned, by name."""
+        return self._using(state).parameters
 
     def begin(self) -> Learned:
         """The state of a key before its first record."""
-        parameters = dict(self.base.parameters)
-        learner = Learner(parameters, self.learning.optimizer.init(parameters))
         empty = Learned(
-            learner=learner,
+            learner=self._updates.learner(self.base.parameters),
             updates=0,
             refused=0,
             restarts=0,
             statistics=self.rescaling.nothing_known(),
-            judged=Judged(0.0, 0.0, 0),
+            evidence=NO_EVIDENCE,
             steps=0,
             start=0,
             carry=_NONE,
@@ -111,7 +115,7 @@ class Prequential:
 
     def new_sequence(self, state: Learned) -> Learned:
         """The state before the first step of another sequence: what was learned stays."""
-        initial = self._initial(state.learner.parameters)
+        initial = self._initial_of(state)
         gated = self.learning.gate is not None
         outputs = self.base.outputs
         targets = len(self.horizons) * self._targets
@@ -129,9 +133,13 @@ class Prequential:
                 np.zeros(0, double),
                 np.zeros((0, outputs), single),
                 np.zeros((0, outputs * gated), single),
+                np.zeros(0, double),
                 np.zeros((0, self._targets + (self.columns.weight is not None)), double),
             ),
         )
+
+    def _initial_of(self, state: Learned) -> Array:
+        return self._initial(self.parameters(state))
 
     def _initial(self, parameters: Parameters) -> Array:
         return _packed(initial_states(self.network, parameters, 1))
@@ -154,7 +162,7 @@ class Prequential:
     def step(self, state: Learned, key: str, numbers: Array) -> Learned | None:
         """The state after the prediction, before anything is learned; None if out of range."""
         scaled = self.rescaling.scaled(state.statistics, state.recent.values, key, numbers)
-        if not all(np.isfinite(part).all() for part in scaled):
+        if not all_finite(*scaled.statistics, *scaled[1:4], scaled.value):
             return None
         after = self._stepped(state, scaled)
         if after is None and state.updates:
@@ -163,18 +171,18 @@ class Prequential:
 
     def _stepped(self, state: Learned, scaled: Scaled) -> Learned | None:
         x = scaled.x[np.newaxis]
-        advance = self._advance_of(state.learner.parameters)
-        z, h = advance(state.h[np.newaxis], x, _ONE, False)
+        z, h = self._using(state).advance(state.h[np.newaxis], x, _ONE, False)
         base_z, base_h = np.zeros((1, 0), np.float32), state.base_h[np.newaxis]
         said, made_by = z, state.updates
         if self.learning.gate is not None:
             base_z, base_h = self._advance_base(base_h, x, _ONE, False)
-            if not state.judged.learned < state.judged.base:
+            if not state.evidence.trusts:
                 said, made_by = base_z, 0
         outputs = self.rescaling.restored(self.network.output_of(said)[0], scaled)
-        if not all(np.isfinite(part).all() for part in (z, h, base_z, base_h, outputs)):
+        if not all_finite(z[0], h[0], base_z[0], base_h[0], outputs):
             return None
-        rows = (x, scaled.offset, scaled.scale, np.array(scaled.known), z, base_z, scaled.value)
+        known, chosen = np.array(scaled.known), np.array(float(state.evidence.chooses))
+        rows = (x, scaled.offset, scaled.scale, known, z, base_z, chosen, scaled.value)
         recent = Recent._make(
             np.concatenate([before, row.reshape(1, *before.shape[1:])])
             for before, row in zip(state.recent, rows, strict=True)
@@ -196,19 +204,19 @@ class Prequential:
     def _targets_of(self, state: Learned, start: int, stop: int) -> tuple[Array, Array]:
         """Scaled targets (steps, horizons * targets) and weights (steps, horizons)."""
         recent, targets = state.recent, self._targets
-        at = np.arange(start, stop)
-        rows = at - (state.steps - len(recent.x))
-        places = at[:, np.newaxis] + self.horizons - (state.steps - len(recent.values))
-        values = recent.values[places]
+        first = state.steps - len(recent.x)
+        rows = slice(start - first, stop - first)
+        at = np.arange(start, stop) - (state.steps - len(recent.values))
+        values = recent.values[at[:, np.newaxis] + self.horizons]
         unscaled = values[..., :targets].reshape(len(at), -1)
-        weights = np.repeat(recent.known[rows, np.newaxis], len(self.horizons), 1)
+        weights = recent.known[rows, np.newaxis] * self._each_horizon
         if self.columns.weight is not None:
             weights = weights * values[..., targets]
         return (unscaled - recent.offset[rows]) / recent.scale[rows], weights
 
     @np.errstate(over="ignore", invalid="ignore")
     def _judged(self, state: Learned) -> Learned:
-        """The state with the losses of the step that is complete now."""
+        """The state with the evidence of the step that is complete now."""
         gate, at = self.learning.gate, self._complete(state) - 1
         if gate is None or at < 0:
             return state
@@ -222,24 +230,29 @@ class Prequential:
         )
         if not np.isfinite(of_base):
             return state
-        before = state.judged
-        learned = gate.decay * before.learned + (1 - gate.decay) * of_learned
-        base = gate.decay * before.base + (1 - gate.decay) * of_base
-        worse = 0 if learned <= base else before.worse + 1
-        judged = state._replace(judged=Judged(learned, base, worse))
-        if not np.isfinite(of_learned) or worse == gate.patience:
+        chosen, horizon = state.recent.chosen[row], int(self.horizons[-1])
+        evidence = following(gate, state.evidence, of_base - of_learned, chosen, horizon)
+        judged = state._replace(evidence=evidence)
+        if evidence.worse == gate.patience or not np.isfinite(evidence.learned.squares):
             return self.restarted(judged)
         return judged
 
     def restarted(self, state: Learned) -> Learned:
-        """The state with the base model in place of what was learned; the sequence goes on."""
+        """The state with the base model in place of what was learned; the sequence goes on.
+
+        What choices of the gate saved so far is not forgotten.
+        """
+        _, choice, _, proven = state.evidence
+        evidence = NO_EVIDENCE
+        if np.isfinite(choice.squares):
+            evidence = NO_EVIDENCE._replace(choice=choice, proven=proven)
         gated = self.learning.gate is not None
         h = state.base_h if gated else self._initial(self.base.parameters)
         z = state.recent.base_z if gated else state.recent.z
         return state._replace(
             learner=self.begin().learner,
             restarts=state.restarts + 1,
-            judged=Judged(0.0, 0.0, 0),
+            evidence=evidence,
             start=state.steps,
             carry=h,
             h=h,
@@ -262,52 +275,40 @@ class Prequential:
     @np.errstate(over="ignore", invalid="ignore")
     def _learned(self, state: Learned, stop: int) -> Learned:
         """The state after learning from the steps up to `stop`; moved on to the next window."""
-        start, learning, network = state.start, self.learning, self.network
+        start = state.start
         at = start - (state.steps - len(state.recent.x))
-        x = state.recent.x[at : at + stop - start, np.newaxis]
+        x = state.recent.x[at : at + stop - start]
         targets, weights = self._targets_of(state, start, stop)
-        if learning.bptt.loss == "last":
+        of_last = self.learning.bptt.loss == "last"
+        if of_last:
             weights[:-1] = 0
-        states = self._states_before(state)
-        z, last, trace = forward(
-            network, state.learner.parameters, x, states, _length(x), kernel=self.kernel
-        )
-        learner, updates, refused = state.learner, state.updates, state.refused
-        if weights.any():
-            scaled = targets[:, np.newaxis].astype(np.float32)
-            value, d_z = self.loss(z, scaled, weights[:, np.newaxis])
-            gradients = backward(network, learner.parameters, trace, d_z, kernel=self.kernel)
-            following = updated(
-                network,
-                learner,
-                gradients,
-                begins=start == 0,
-                optimizer=learning.optimizer,
-                clip_norm=learning.clip_norm,
-                clip_value=learning.clip_value,
-            )
-            if np.isfinite(value) and _finite(following):
-                learner, updates = _as_stored(following, learner), updates + 1
-            else:
-                refused += 1
-        carry = _packed(last)
-        if learning.bptt.loss == "last" or self.stride < len(x):
-            begin = self._initial(learner.parameters) if start == 0 else state.carry
-            advance = self._advance_of(learner.parameters)
-            passed = x[: self.stride, 0]
-            carry = advance(begin[np.newaxis], passed, np.ones(len(passed), np.int64), False)[1][0]
-        return state._replace(
-            learner=learner,
-            updates=updates,
-            refused=refused,
+        window = Window(x, targets, weights, start == 0)
+        parameters = self.parameters(state)
+        states = self._states_before(state, parameters)
+        learner, last = self._updates.after(state.learner, parameters, window, states)
+        refused = learner is None
+        after = state._replace(
+            learner=learner or state.learner,
+            updates=state.updates + (not refused and learner is not state.learner),
+            refused=state.refused + refused,
             start=start + self.stride,
-            carry=carry if np.isfinite(carry).all() else self._initial(learner.parameters),
         )
+        if of_last or self.stride < len(x):
+            carry = self._passed(after, x[: self.stride], begins=start == 0)
+        else:
+            carry = _packed(last)
+        return after._replace(carry=carry if all_finite(carry) else self._initial_of(after))
 
-    def _states_before(self, state: Learned) -> States:
+    def _passed(self, state: Learned, x: Array, *, begins: bool) -> Array:
+        """The hidden state carried through the first steps of a window."""
+        begin = self._initial_of(state) if begins else state.carry
+        advance = self._using(state).advance
+        return advance(begin[np.newaxis], x, np.ones(len(x), np.int64), False)[1][0]
+
+    def _states_before(self, state: Learned, parameters: Parameters) -> States:
         """The hidden state before the window, as the layers take it."""
         if state.start == 0:
-            return initial_states(self.network, state.learner.parameters, 1)
+            return initial_states(self.network, parameters, 1)
         carry = state.carry[np.newaxis]
         return tuple(
             tuple(carry[:, place] for place in layer) for layer in self.network.state_places
@@ -331,7 +332,7 @@ class Prequential:
         """
         return Model(
             self.network,
-            state.learner.parameters,
+            self.parameters(state),
             self.columns,
             self.rescaling.scaler(state.statistics),
             {"learned_from": self.base.digest, "updates": state.updates},
@@ -343,36 +344,6 @@ _NONE = np.zeros(0, np.float32)
 _ONE = np.ones(1, np.int64)
 
 
-def _length(x: Array) -> Array:
-    return np.array([len(x)])
-
-
 def _packed(states: States) -> Array:
     """The state of each layer as one row (state_size,)."""
     return np.concatenate([part for layer in states for part in layer], 1)[0]
-
-
-def _finite(tree: Any) -> bool:
-    return bool(np.isfinite(np.concatenate(list(_flat(tree)))).all())
-
-
-def _flat(tree: Any) -> Iterator[Array]:
-    """Every number of a tree of tuples and dicts."""
-    if isinstance(tree, dict):
-        tree = tuple(tree.values())
-    if isinstance(tree, tuple):
-        for part in tree:
-            yield from _flat(part)
-    else:
-        yield np.ravel(tree)
-
-
-def _as_stored(tree: Any, like: Any) -> Any:
-    """A tree with the types and the memory order that it has when it is read from its bytes."""
-    if isinstance(like, dict):
-        return {name: _as_stored(tree[name], value) for name, value in like.items()}
-    if isinstance(like, tuple):
-        return type(like)(*map(_as_stored, tree, like))
-    if isinstance(like, np.ndarray):
-        return np.ascontiguousarray(tree, like.dtype)
-    return type(like)(tree)

@@ -138,8 +138,8 @@ class Rescaling:
         return Scaled(
             statistics,
             x.astype(np.float32),
-            np.resize(offset, n),
-            np.resize(scale, n),
+            _repeated(offset, n),
+            _repeated(scale, n),
             float(bool(known)),
             value,
         )
@@ -208,3 +208,8 @@ class Rescaling:
         if self.running is not None and self.running.log and not (targets > 0).all():
             return "targets must be above 0 for Running(log=True)"
         return None
+
+
+def _repeated(values: Array, n: int) -> Array:
+    """The values over and over, n in all."""
+    return values if len(values) == n else np.concatenate([values] * (n // len(values)))

@@ -31,6 +31,16 @@ def test_a_benchmark_runs_and_writes_its_rows(name, tmp_path):
         assert row["case"] in result.stdout
 
 
+def test_the_gate_is_measured_on_every_series(tmp_path):
+    output = tmp_path / "rows.json"
+    command = [sys.executable, "-m", "benchmarks.gate", "--quick", "--json", str(output)]
+    subprocess.run(command, cwd=ROOT, capture_output=True, check=True)  # noqa: S603
+
+    rows = json.loads(output.read_text())
+    assert len(rows) == 2 * len(list((ROOT / "pipelines" / "data" / "nab").glob("*.csv")))
+    assert all(row["gated"] > 0 and row["learned"] > 0 for row in rows)
+
+
 @pytest.mark.parametrize("case", ["keyed", "noop", "keys", "shards", "arrow"])
 def test_each_form_runs_on_an_engine(case, tmp_path):
     command = [sys.executable, "-m", "benchmarks.engine", "--case", case, "--records", "320"]

@@ -30,7 +30,8 @@ from beam_rnn import (
 )
 from beam_rnn.bptt import Learner
 from beam_rnn.errors import ConfigurationError
-from beam_rnn.learned import Judged, Learned, Place, Recent, decode_learned, encode_learned, name_of
+from beam_rnn.gating import Evidence, Mean
+from beam_rnn.learned import Learned, Place, Recent, decode_learned, encode_learned, name_of
 from beam_rnn.learners import Base, LearnSteps
 from beam_rnn.prequential import Prequential
 from beam_rnn.running import Statistics
@@ -41,7 +42,7 @@ from tests.models import COLUMNS, random_model, saved
 from tests.streams import ENGINES, START, predict_stream
 from tests.test_predict import row
 
-GOLDEN = Path(__file__).parent / "golden" / "learned-v81.hex"
+GOLDEN = Path(__file__).parent / "golden" / "learned-v82.hex"
 SECOND = 1_000_000
 LEARNING = Learning(Bptt(steps=3, stride=2), optimizer=Adam(0.05))
 BASE = Untrained(Network("gru", hidden=3, residual=True), COLUMNS, seed=4)
@@ -142,8 +143,11 @@ def test_stored_bytes_stay_readable():
     place = Place("ab" * 32, "fused", b"settings", 1_404_172_800_000_000, 1_404_172_800_000_001, -3)
     single, double = np.array([[1.5, -2.0]], np.float32), np.array([0.25])
     learner = Learner({"w": single}, {"updates": 3, "mean": {"w": single / 2}})
-    recent = Recent(single, double[None], double[None] / 2, double, single, single, double[None])
-    learned = Learned(learner, 3, 1, 2, Statistics(double, double, double), Judged(0.5, 0.75, 4),
+    recent = Recent(
+        single, double[None], double[None] / 2, double, single, single, double, double[None]
+    )
+    evidence = Evidence(Mean(9.5, -0.75, 4.25), Mean(2.5, 0.75, 0.25), 4, 1)
+    learned = Learned(learner, 3, 1, 2, Statistics(double, double, double), evidence,
                       9, 8, single[0], single[0], single[0], recent, double, 2)  # fmt: skip
     data = bytes.fromhex(GOLDEN.read_text())
 

@@ -1,5 +1,7 @@
 """Test, then train: against a loop that is written out, and the rules of gate and scaling."""
 
+from statistics import NormalDist
+
 import numpy as np
 import pytest
 
@@ -8,9 +10,12 @@ from beam_rnn.backprop import initial_states
 from beam_rnn.batches import Batch
 from beam_rnn.bptt import Learner, learn
 from beam_rnn.errors import ConfigurationError, StateError
+from beam_rnn.flat import Layout
+from beam_rnn.gating import NO_EVIDENCE, following
 from beam_rnn.kernels import kernel_of
 from beam_rnn.learned import Place, decode_learned, encode_learned, name_of
 from beam_rnn.objective import objective
+from beam_rnn.optimizers import clipped
 from beam_rnn.prequential import Prequential
 from tests.models import COLUMNS, random_model
 
@@ -75,7 +80,7 @@ def test_learns_what_training_learns_from_the_sequence_so_far(network, bptt, ker
                 kernel=kernel_of(kernel),
             )
         for name, value in learner.parameters.items():
-            np.testing.assert_array_equal(state.learner.parameters[name], value)
+            np.testing.assert_array_equal(prequential.parameters(state)[name], value)
 
 
 def whole_windows(bptt, steps):
@@ -101,7 +106,7 @@ def test_predicts_with_what_was_learned_before_the_record(kernel):
         model = type(base)(base.network, parameters, base.columns, base.scaler, {}, kernel)
         h, y = model.step(h, base.scaled("a", row[None, :2]).astype(np.float32))
         np.testing.assert_array_equal(state.outputs, base.restored("a", y[0]))
-        parameters = state.learner.parameters
+        parameters = prequential.parameters(state)
     assert states[-1].updates == 3
     assert [s.made_by for s in states] == [0, 0, 0, 0, 1, 1, 1, 2, 2, 2, 3, 3]
 
@@ -146,7 +151,7 @@ def test_the_bytes_hold_all(optimizer):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (lambda data: b"\x01" + data[1:], "has format version 01, this beam_rnn reads 81"),
+        (lambda data: b"\x01" + data[1:], "has format version 01, this beam_rnn reads 82"),
         (lambda data: data[:20], "has 20 bytes, its header alone has 90"),
         (lambda data: data[:-1], r"has \d+ bytes, one of 3 steps and 3 records has \d+"),
         (lambda data: data[:2] + b"x" * 32 + data[34:], "was learned from the model 7878.*go on"),
@@ -205,8 +210,75 @@ def test_what_was_learned_is_trusted_while_it_is_better():
 
     assert not any(state.made_by for state in states[:5])
     assert states[-1].made_by == states[-1].updates == 29
-    assert states[-1].judged.learned < states[-1].judged.base / 10
+    assert states[-1].evidence.trusts
     assert abs(states[-1].outputs[0] - 1) < 0.2
+
+
+@pytest.mark.parametrize(("limit", "max_norm"), [(None, None), (0.5, None), (None, 1), (0.5, 1)])
+def test_a_vector_of_gradients_is_clipped_to_the_same_bits(limit, max_norm):
+    like = Network("lstm", hidden=5, initial_state="learned").initialize(3, 2, seed=0)
+    random = np.random.default_rng(0)
+    gradients = {k: random.standard_normal(v.shape, np.float32) for k, v in like.items()}
+    layout = Layout(like)
+
+    parts = layout.parts(layout.clipped(layout.joined(gradients), limit, max_norm))
+
+    assert list(parts) == list(like)
+    for name, value in clipped(gradients, limit, max_norm).items():
+        np.testing.assert_array_equal(parts[name], value)
+
+
+def evidence_of(gate, differences, horizon=1, chosen=None):
+    """The evidence after each difference."""
+    evidence = [NO_EVIDENCE]
+    for d in differences:
+        choice = evidence[-1].chooses if chosen is None else chosen
+        evidence.append(following(gate, evidence[-1], d, choice, horizon))
+    return evidence[1:]
+
+
+def test_evidence_is_the_mean_in_standard_errors():
+    """Without decay, as a t-test has it: p of t = 2.5 with 9 degrees of freedom is 0.0170."""
+    d = np.random.default_rng(0).standard_normal(10)
+    d += 2.5 * d.std() / 3 - d.mean()
+    one_sided = NormalDist().inv_cdf(1 - 0.0170)
+
+    for standard_errors, enough in ((one_sided - 0.01, True), (one_sided + 0.01, False)):
+        gate = Gate(1 - 1e-12, 1 - 1e-12, standard_errors)
+        so_far = evidence_of(gate, d[:-1], chosen=True)[-1]._replace(proven=0)
+        assert following(gate, so_far, d[-1], True).trusts == enough
+        assert bool(evidence_of(gate, -d)[-1].worse) == enough
+
+
+@pytest.mark.parametrize("horizon", [1, 4])
+def test_noise_seldom_opens_a_gate(horizon):
+    """Losses of forecasts that reach some steps ahead have as many changes in common."""
+    random = np.random.default_rng(0)
+    opened = []
+    for _ in range(100):
+        shocks = random.standard_normal(150 + horizon - 1)
+        d = np.convolve(shocks, np.ones(horizon), "valid")
+        opened.append(evidence_of(Gate(), d, horizon, chosen=True)[-1].proven)
+
+    assert np.mean(opened) < 0.2
+
+
+def test_a_gate_is_open_while_its_choice_is_better():
+    noise = np.random.default_rng(0).standard_normal(300) / 10
+    better, worse = noise[:100] + 1, noise[100:200] - 1
+    evidence = evidence_of(Gate(), [*better, *worse])
+
+    assert all(e.trusts for e in evidence[20:100])
+    assert not any(e.trusts for e in evidence[120:])
+    assert all(e.proven for e in evidence[120:])  # the choice of the base model was right
+
+
+def test_a_choice_that_comes_too_late_is_not_acted_on():
+    """What was learned is better once in a while, and the choice when that is over."""
+    evidence = evidence_of(Gate(), np.tile([10.0] + [-0.6] * 20, 10))
+
+    assert any(e.chooses for e in evidence)
+    assert not any(e.trusts for e in evidence)
 
 
 def test_what_is_worse_for_long_begins_anew():
@@ -220,9 +292,12 @@ def test_what_is_worse_for_long_begins_anew():
     assert states[-1].restarts > 1
     anew = [n for n in range(1, 60) if states[n].restarts > states[n - 1].restarts]
     for n in anew:
-        for name, value in states[n].learner.parameters.items():
+        for name, value in prequential.parameters(states[n]).items():
             np.testing.assert_array_equal(value, begin[name])
         np.testing.assert_array_equal(states[n].h, states[n].base_h)
+        kept = states[n].evidence
+        assert kept.learned.weight == kept.worse == 0
+        assert kept.choice.weight > states[n - 1].evidence.choice.weight
     assert states[-1].updates > max(states[n].updates for n in anew[:1])  # the count goes on
 
 
@@ -240,7 +315,7 @@ def test_an_update_out_of_range_is_refused(gate):
 
     assert states[-1].refused + states[-1].restarts > 0
     for state in states:
-        assert all(np.isfinite(v).all() for v in state.learner.parameters.values())
+        assert all(np.isfinite(v).all() for v in prequential.parameters(state).values())
         assert np.isfinite(state.outputs).all()
         assert np.isfinite(state.h).all()
 
@@ -315,6 +390,7 @@ def test_classes_are_learned_without_scaling_them():
         (lambda: Learning(optimizer="adam"), "optimizer must be one such as"),
         (lambda: Learning(loss="mean"), "loss must be one of"),
         (lambda: Gate(1.0), "decay must be in"),
+        (lambda: Gate(standard_errors=-1), "standard_errors must be in"),
         (lambda: Gate(patience=0), "patience must be a whole number of at least 1, got 0"),
         (lambda: Running(0.0), r"decay must be in \(0, 1\], got 0.0"),
         (lambda: Running(difference=0), "difference must be a whole number"),

@@ -94,10 +94,25 @@ class _Packing:
     """Padded sequences, (time, batch, features), without their padding, and back."""
 
     def __init__(self, running: Array, time: int, batch: int):
-        self.running = running[running > 0].astype(np.int64)
-        self.offsets = offsets_of(self.running)
         self._shape = time, batch
-        self._at = None if (running == batch).all() else rows_of(self.running)
+        self._at = None
+        if batch == 1:
+            self.running = np.ones(int(running.sum()), np.int64)
+            self.offsets = np.arange(len(self.running))
+            whole = len(self.running) == time
+        else:
+            self.running = running[running > 0].astype(np.int64)
+            self.offsets = offsets_of(self.running)
+            whole = bool((running == batch).all())
+        if not whole:
+            self._at = rows_of(self.running)
+
+    def last_rows(self) -> Array:
+        """The row of each sequence's last step."""
+        if self._shape[1] == 1:
+            return self.offsets[-1:]
+        lengths = (self.running[:, np.newaxis] > np.arange(self.running[0])).sum(0)
+        return last_rows(lengths, self.running)
 
     def pack(self, x: Array) -> Array:
         """(rows, features)."""
@@ -127,8 +142,7 @@ def layer_forward(
     begin = tuple(np.ascontiguousarray(s) for s in state)
     packed = places.pack(x)
     steps = forward(layer_panels(cell, p), packed, places.offsets, places.running, begin, keep=keep)
-    lengths = (places.running[:, np.newaxis] > np.arange(places.running[0])).sum(0)
-    ends = last_rows(lengths, places.running)
+    ends = places.last_rows()
     for kept, rows in zip(last, (steps.h, steps.c), strict=False):
         kept[: len(ends)] = rows[ends]
     h = places.pad(steps.h)
@@ -153,7 +167,7 @@ def layer_backward(
     steps = Steps(*steps)
     kind, m, columns = KINDS[cell], *p.W_h.shape
     places = _Packing(running, time, batch)
-    d_state = [np.pad(d, ((0, 0), (0, padded(m) - m))) for d in d_last]
+    d_state = [_wide_rows(d) for d in d_last]
     wide = steps.gates.shape[1]
     d_u_rows = {cells.GRU: len(x), cells.GRU_RESET_BEFORE: batch}.get(kind, 0)
     d_u = np.zeros((d_u_rows, wide if kind == cells.GRU else padded(m)), np.float32)
@@ -193,6 +207,12 @@ def linear(x: Array, weights: Array, bias: Array) -> Array:
 def _wide(bias: Array) -> Array:
     wide = np.zeros(padded(len(bias)), np.float32)
     wide[: len(bias)] = bias
+    return wide
+
+
+def _wide_rows(x: Array) -> Array:
+    wide = np.zeros((len(x), padded(x.shape[1])), np.float32)
+    wide[:, : x.shape[1]] = x
     return wide
 
 

@@ -201,6 +201,7 @@ def padded(columns: int) -> int:
 def in_panels(weights: Array) -> Array:
     """Weights (k, columns) as `add_product` reads them: (panels, k, PANEL), zero at the end."""
     k, columns = weights.shape
-    wide = np.zeros((k, padded(columns)), np.float32)
-    wide[:, :columns] = weights
-    return np.ascontiguousarray(wide.reshape(k, wide.shape[1] // PANEL, PANEL).swapaxes(0, 1))
+    panels = np.zeros((padded(columns) // PANEL, k, PANEL), np.float32)
+    for panel, start in zip(panels, range(0, columns, PANEL), strict=True):
+        panel[:, : columns - start] = weights[:, start : start + PANEL]
+    return panels
