@@ -211,7 +211,7 @@ class LearningStepper:
         reason = self._prequential.rescaling.problem(record.numbers) or (
             "the step left the range of numbers; the state before it was kept"
         )
-        inputs = record.numbers[: len(self.columns.inputs)]
+        inputs = record.numbers[: self.columns.number_size]
         return poisoned(key, inputs, reason)
 
     def _count(self, before: Learned, after: Learned) -> None:

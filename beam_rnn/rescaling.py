@@ -50,7 +50,7 @@ class Rescaling:
         self.running = Running() if running is None and base.scaler is None else running
         self._scaler = base.scaler
         self._horizons = columns.horizons
-        self._inputs = len(columns.inputs)
+        self._inputs = columns.number_size
         self._targets = columns.target_size
         self._scales_targets = OUTPUTS[base.network.output].scaled
         self._parts = base.network.parts

@@ -287,3 +287,23 @@ def test_windows_that_merge_are_refused():
     records = pipeline | beam.Create([{}]) | beam.WindowInto(Sessions(10))
     with pytest.raises(ConfigurationError, match="PredictAndLearn cannot carry a state across"):
         _ = records | PredictAndLearn(Untrained(Network("gru"), columns))
+
+
+def test_what_is_static_and_the_calendar_are_learned_from_too():
+    columns = Columns(
+        key="id", time="t", inputs=["x"], static=["size"], calendar=["day"], horizon=1
+    )
+    rows = [
+        {"id": key, "t": 3600 * t, "x": size * (t % 4), "size": size}
+        for t in range(60)
+        for key, size in (("a", 1.0), ("b", 10.0))
+    ]
+    base = Untrained(Network("gru", hidden=4, residual=True), columns)
+    learning = Learning(Bptt(steps=4), optimizer=Adam(0.01), gate=None)
+
+    outputs = predict(PredictAndLearn(base, learning), rows)
+
+    assert not outputs.invalid
+    assert len(outputs.predictions) == len(rows)
+    assert all(np.isfinite(row.outputs).all() for row in outputs.predictions)
+    assert any("+" in row.model for row in outputs.predictions)
