@@ -200,7 +200,8 @@ def score(
 
     def mae(forecast: Array, where: Array) -> float | None:
         errors = np.abs(forecast - truth) / scale
-        return float(errors[where].mean()) if where.any() else None
+        known = where & np.isfinite(errors).all(-1)  # not where a value is missing
+        return float(errors[known].mean()) if known.any() else None
 
     everywhere = np.ones(ahead.shape, bool)
     return Score(
@@ -228,6 +229,7 @@ def forward_pass(model: Model, key: str, inputs: Array) -> tuple[Array, Array]:
 
 def _deviation(model: Model, key: str, seen: Array) -> Array:
     """The standard deviation of each target in training; 1 for one that never changed."""
+    seen = seen[np.isfinite(seen).all(1)]
     if len(seen):
         deviation = seen.std(0)
         return np.where(deviation > 1e-12 * np.abs(seen.mean(0)), deviation, 1.0)
