@@ -2,6 +2,7 @@
 
 import math
 import random
+from dataclasses import replace
 
 import apache_beam as beam
 import numpy as np
@@ -271,3 +272,25 @@ def test_records_with_a_missing_value_can_be_dropped():
                 p | beam.Create([*rows, {"id": "a", "t": 99, "x": "n/a"}]) | Sequences(columns)
             )
         )
+
+
+def test_the_report_and_the_figures_leave_out_what_is_missing(path):
+    from beam_rnn.report import report
+    from pipelines.evaluate import score
+
+    model = weights_file.load(path)
+    reader = RecordReader(COLUMNS, targets=True)
+    by_key = {}
+    for row in records():
+        by_key.setdefault(row["id"], []).append(reader.read(row).data)
+    sequences = [s for key, data in by_key.items() for s in cut(key, data, COLUMNS)]
+
+    page = report(model, sequences)
+    assert page.count("<svg") > 2
+    assert "nan" not in page.lower()
+    own = [row for row in records() if row["id"] == "k0"]
+    unseen = replace(model, training={})  # as if training had seen none of these records
+    found = score(unseen, "k0", by_key["k0"], oracle(model, own, with_state=True).predictions)
+    assert found.bit_equal
+    assert 0 < found.model_mae < 10
+    assert 0 < found.last_value_mae < 10

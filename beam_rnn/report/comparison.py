@@ -14,6 +14,7 @@ import numpy as np
 
 from beam_rnn.batches import Sequence, place_of
 from beam_rnn.cells import Array
+from beam_rnn.missing import carry_through
 from beam_rnn.model import Model
 from beam_rnn.report.charts import Trace, thinned
 from beam_rnn.report.scores import Score
@@ -160,7 +161,10 @@ def excerpt(model: Model, sequences: Iterable[Sequence]) -> Excerpt:
     """
     ordered = in_order(sequences)
     longest = max(ordered, key=lambda sequence: len(sequence.times))
-    recent = model.scaled(longest.key, longest.inputs)[-RECENT:]
+    recent = model.scaled(longest.key, longest.inputs)
+    if model.carried:
+        recent = carry_through(recent, model.carried)
+    recent = recent[-RECENT:]
     judged = None if tells_classes(model) else _judged(model, ordered)
     if judged is None:
         return Excerpt(longest.key, {}, {}, recent)
@@ -297,6 +301,7 @@ def _deviation(judged: _Judged) -> Array:
 
     Of a key that training never saw, that of what is judged.
     """
-    values = judged.seen if len(judged.seen) else judged.truth
+    seen = judged.seen[~np.isnan(judged.seen).any(1)]
+    values = seen if len(seen) else judged.truth
     deviation = values.std(0)
     return np.where(deviation > 1e-12 * np.abs(values.mean(0)), deviation, 1.0)
