@@ -61,6 +61,11 @@ def unmerge(how: str, outputs: Sequence[Array], d_merged: Array) -> Sequence[Arr
     return share, share
 
 
+def first_rows(states: States, n: int) -> States:
+    """The states of the first n sequences of a batch."""
+    return tuple(tuple(s[:n] for s in state) for state in states)
+
+
 def initial_states(network: Network, parameters: Parameters, batch: int) -> States:
     """The state of every layer before a sequence."""
     return tuple(network.before_first_step(parameters, i, batch) for i in range(network.layers))

@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from beam_rnn.backprop import States, backward, forward, initial_states
+from beam_rnn.backprop import States, backward, first_rows, forward, initial_states
 from beam_rnn.batches import Batch
 from beam_rnn.cells import Array
 from beam_rnn.checks import check_whole
@@ -218,7 +218,7 @@ def learn(
         left = batch.lengths - start
         n = int((left > 0).sum())
         masks = [mask.rows(n) for mask in masks]
-        before = _rows(before, n)
+        before = first_rows(before, n)
         x = batch.x[start:stop, :n]
         counts = bptt.weights(start, stop, batch.lengths[:n], begins=begins)
         targets, weights = judged(network, batch, start, stop, counts)
@@ -258,18 +258,13 @@ def learn(
             network,
             parameters,
             batch.x[reached:, :n],
-            _rows(before, n),
+            first_rows(before, n),
             left[:n],
             [mask.rows(n) for mask in masks],
             kernel=kernel,
             keep=False,
         )
     return Learned(Learner(parameters, optimizer_state), losses, before)
-
-
-def _rows(states: States, n: int) -> States:
-    """The states of the first n sequences."""
-    return tuple(tuple(s[:n] for s in state) for state in states)
 
 
 def _diverged(loss: float, start: int, z: Array, targets: Array, weights: Array) -> DivergenceError:

@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from beam_rnn.backprop import first_rows
 from beam_rnn.batches import batch_of, shuffled
 from beam_rnn.bptt import Learner, WindowLoss, learn
 from beam_rnn.dataset import Plan
@@ -229,9 +230,7 @@ def _batch(
                 clip_value=training.clip_value,
                 masks=[mask.rows(len(here)) for mask in masks],
                 kernel=kernel,
-                states=None
-                if states is None
-                else tuple(tuple(s[: len(here)] for s in state) for state in states),
+                states=None if states is None else first_rows(states, len(here)),
                 hand_on=part + 1 < parts,
             )
         except DivergenceError as error:

@@ -7,7 +7,7 @@ from typing import Protocol, runtime_checkable
 
 import numpy as np
 
-from beam_rnn.backprop import forward, initial_states
+from beam_rnn.backprop import first_rows, forward, initial_states
 from beam_rnn.batches import Batch, Sequence, batch_of, place_of
 from beam_rnn.bptt import judged
 from beam_rnn.cells import Array
@@ -193,7 +193,7 @@ def validation_loss(
         for part in range(max(map(examples.parts, rows))):
             here = [i for i in rows if examples.parts(i) > part]
             batch = batch_of([examples.example(i, part) for i in here], dtype)
-            states = tuple(tuple(s[: len(here)] for s in state) for state in states)
+            states = first_rows(states, len(here))
             z, states, _ = forward(
                 network, parameters, batch.x, states, batch.lengths, kernel=kernel, keep=False
             )

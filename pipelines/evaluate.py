@@ -27,6 +27,7 @@ from beam_rnn.cells import Array
 from beam_rnn.errors import ConfigurationError, RecordError
 from beam_rnn.keyed import Models
 from beam_rnn.records import INVALID, ReadRecords, RecordReader
+from beam_rnn.report.comparison import point_forecast
 from beam_rnn.state import decode_records, first_numbers, record_time
 from beam_rnn.storage import read_model
 from pipelines import command
@@ -193,7 +194,7 @@ def score(
     at = np.arange(first, n)[:, np.newaxis]  # the records whose targets are all known
     ahead = at + np.array(columns.horizons)  # (steps, horizons)
     truth = targets[ahead]  # (steps, horizons, targets)
-    forecast = point_forecast(model, stream_outputs[: len(at)]).reshape(truth.shape)
+    forecast = point_forecast(model, stream_outputs[: len(at)].reshape(*truth.shape, -1))
     yesterday = np.searchsorted(times, times[ahead] - DAY, "right") - 1
     known = (yesterday >= 0) & (yesterday <= at)
     scale = _deviation(model, key, targets[:first])
@@ -212,13 +213,6 @@ def score(
         bit_equal,
         len(streamed),
     )
-
-
-def point_forecast(model: Model, outputs: Array) -> Array:
-    """One number a target and horizon: of a distribution its mean, or the middle quantile."""
-    parts = model.network.parts
-    middle = 0 if "mean" in parts else len(parts) // 2
-    return outputs[..., middle :: len(parts)]
 
 
 def forward_pass(model: Model, key: str, inputs: Array) -> tuple[Array, Array]:

@@ -101,6 +101,7 @@ ORDER = [
     "shards.stateful",
     "moving",
     "transforms.arguments",
+    "transforms.together",
     "transforms.sequences",
     "transforms.per_key",
     "transforms.train",

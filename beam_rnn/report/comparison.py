@@ -195,7 +195,7 @@ def point_forecast(model: Model, outputs: Array) -> Array:
 
     Args:
         model: The model.
-        outputs: (steps, targets, parts).
+        outputs: (..., targets, parts).
     """
     parts = model.network.parts
     return outputs[..., 0 if "mean" in parts else len(parts) // 2]

@@ -4,7 +4,6 @@ from typing import Any
 
 import apache_beam as beam
 from apache_beam import PCollection
-from apache_beam.transforms.window import GlobalWindows
 
 from beam_rnn.batches import Sequence
 from beam_rnn.errors import ConfigurationError
@@ -13,6 +12,7 @@ from beam_rnn.model import Model
 from beam_rnn.network import Network
 from beam_rnn.per_key import FitKey, JoinModels, fallback_row
 from beam_rnn.settings import Training
+from beam_rnn.transforms.together import gathered
 
 
 def check_trained_where_it_lands(**settings: Any) -> None:
@@ -58,11 +58,8 @@ class TrainEachKey(beam.PTransform):
             model: PCollection[Model] = pcoll | "Fallback" >> self._fallback
             fallback = model | "FallbackRow" >> beam.Map(fallback_row).with_output_types(bytes)
             rows = (rows, fallback) | "WithFallback" >> beam.Flatten()
-        gather = beam.CombineGlobally(beam.combiners.ToListCombineFn())
-        if not isinstance(pcoll.windowing.windowfn, GlobalWindows):
-            gather = gather.without_defaults()  # an empty window has no models
         join = beam.ParDo(JoinModels()).with_output_types(KeyedModels)
-        return rows | "GatherRows" >> gather | "Join" >> join
+        return rows | "GatherRows" >> gathered(pcoll) | "Join" >> join
 
 
 def _keyed(sequence: Sequence) -> tuple[str, Sequence]:

@@ -7,7 +7,6 @@ from typing import Any
 import apache_beam as beam
 from apache_beam import PCollection
 from apache_beam.pvalue import AsIter, AsSingleton
-from apache_beam.transforms.window import GlobalWindows
 
 from beam_rnn.batches import Sequence
 from beam_rnn.dataset import Facts, KeyFacts, Plan
@@ -43,6 +42,7 @@ from beam_rnn.training import (
 )
 from beam_rnn.transforms.arguments import check_type, path_of
 from beam_rnn.transforms.per_key import TrainEachKey, check_trained_where_it_lands
+from beam_rnn.transforms.together import gathered
 from beam_rnn.validation import NoSplit, end_of, split_by_end
 
 
@@ -162,7 +162,7 @@ class Train(beam.PTransform):
             | "Survey" >> survey.with_output_types(tuple[str, Facts])
             | "FactsByKey" >> beam.GroupByKey()
             | "FactsOfKey" >> beam.Map(facts_of_key).with_output_types(KeyFacts)
-            | "GatherFacts" >> _gathered(pcoll)
+            | "GatherFacts" >> gathered(pcoll)
             | "Plan" >> plan.with_output_types(Plan)
         )
 
@@ -202,13 +202,13 @@ class Train(beam.PTransform):
         if self._task.network.output_steps == "last":
             split = partial(split_by_end, fraction=training.validation)
             ends = some | "Ends" >> beam.Map(end_of)
-            return AsSingleton(ends | "GatherEnds" >> _gathered(pcoll) | "Split" >> beam.Map(split))
+            return AsSingleton(ends | "GatherEnds" >> gathered(pcoll) | "Split" >> beam.Map(split))
         return AsSingleton(
             some
             | "Times" >> beam.Map(lambda sequence: (sequence.key, sequence.times))
             | "TimesByKey" >> beam.GroupByKey()
             | "SplitTime" >> beam.Map(split_at, training.validation)
-            | "GatherTimes" >> _gathered(pcoll)
+            | "GatherTimes" >> gathered(pcoll)
             | "Split" >> beam.Map(split_from)
         )
 
@@ -258,11 +258,3 @@ def _as_iter(done: PCollection[Any], label: str) -> AsIter:
     The BundleBasedDirectRunner of Beam 2.77 takes it for empty where it is such an output itself.
     """
     return AsIter(done | label >> beam.Map(lambda result: result))
-
-
-def _gathered(pcoll: PCollection[Any]) -> beam.PTransform:
-    """All elements as one list: of a window, if there are some; of the whole, even if none are."""
-    gather = beam.CombineGlobally(beam.combiners.ToListCombineFn())
-    return (
-        gather if isinstance(pcoll.windowing.windowfn, GlobalWindows) else gather.without_defaults()
-    )
