@@ -5,12 +5,14 @@ Each function is a pair: `merge` with `unmerge`, `forward` with `backward`. Arra
 """
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import NamedTuple
 
 import numpy as np
 
 from beam_rnn.cells import Array, State
 from beam_rnn.dropout import LayerMask, drop_state, nothing_left_out
+from beam_rnn.embedding import embed, embed_backward
 from beam_rnn.kernels import NUMPY, Kernel
 from beam_rnn.layers import LayerTrace
 from beam_rnn.network import Network, Parameters
@@ -23,6 +25,7 @@ States = tuple[State, ...]
 class Trace(NamedTuple):
     """What a forward pass keeps for the backward pass."""
 
+    x: Array  # (time, batch, inputs)
     layers: list[tuple[LayerTrace, ...]]  # one for each direction of each layer
     last: States  # after each sequence's last step
     h: Array  # (time, batch, output_size), or of time 1 for the last step: what the head saw
@@ -93,7 +96,8 @@ def forward(
     Args:
         network: The network.
         parameters: Its parameters.
-        x: (time, batch, inputs), longest sequence first, zero after a sequence's end.
+        x: (time, batch, inputs), longest sequence first, zero after a sequence's end; a symbol is
+            its index.
         states: The state of every layer before the first step; of a reverse direction, before
             the last one.
         lengths: (batch,), falling.
@@ -106,11 +110,14 @@ def forward(
         ended, or of the last step alone (1, batch, outputs); the states after each sequence's
         last step; the trace for `backward`.
     """
+    if not network.carry:
+        return _each_alone(network, parameters, x, lengths, masks, kernel=kernel, keep=keep)
     steps = len(x)
     masks = masks or nothing_left_out(network)
     running = running_at(lengths, steps)
     layers, last = [], []
-    h = x
+    seen_by_all = x
+    h = embed(network, parameters, x)
     for i, state in enumerate(states):
         mask = masks[i]
         h = h if mask.inputs is None else h * mask.inputs
@@ -136,7 +143,35 @@ def forward(
     rows = h.reshape(-1, h.shape[2]), x.reshape(-1, x.shape[2])
     z = network.read_out(parameters, *rows, linear=kernel.linear)
     z = np.where(ended[..., np.newaxis], 0, z.reshape(*ended.shape, z.shape[1]))
-    return z, tuple(last), Trace(layers, tuple(last), h, lengths, masks)
+    return z, tuple(last), Trace(seen_by_all, layers, tuple(last), h, lengths, masks)
+
+
+def _each_alone(
+    network: Network,
+    parameters: Parameters,
+    x: Array,
+    lengths: Array,
+    masks: Sequence[LayerMask] | None,
+    *,
+    kernel: Kernel,
+    keep: bool,
+) -> tuple[Array, States, Trace]:
+    """`forward` where nothing is carried: each step is a sequence of its own."""
+    steps, batch, inputs = x.shape
+    alone = replace(network, carry=True)
+    z, _, trace = forward(
+        alone,
+        parameters,
+        x.reshape(1, steps * batch, inputs),
+        initial_states(network, parameters, steps * batch),
+        np.ones(steps * batch, int),
+        None if masks is None else [mask.repeated(steps) for mask in masks],
+        kernel=kernel,
+        keep=keep,
+    )
+    ended = np.arange(steps)[:, np.newaxis] >= lengths
+    z = np.where(ended[..., np.newaxis], 0, z.reshape(steps, batch, -1))
+    return z, initial_states(network, parameters, batch), trace
 
 
 def _last_h(network: Network, state: State) -> list[Array]:
@@ -160,7 +195,8 @@ def backward(
     pass began with: it counts only for a pass that began at the initial state.
     """
     batch = len(trace.lengths)
-    steps = len(trace.layers[0][0].h)
+    steps = len(trace.x)
+    d_z = d_z.reshape(*trace.h.shape[:2], -1)  # of steps that were alone
     running = running_at(trace.lengths, steps)
     gradients: dict[str, Array] = {}
     d_h = d_z
@@ -200,4 +236,5 @@ def backward(
         gradients |= network.named(i, of_layer) | network.initial_gradient(i, d_begin)
         d_h = sum(d_inputs[1:], d_inputs[0])
         d_h = d_h if mask.inputs is None else d_h * mask.inputs
+    gradients |= embed_backward(network, parameters, trace.x, d_h)
     return {name: gradients[name] for name in parameters}

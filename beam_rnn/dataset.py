@@ -3,6 +3,7 @@
 Each step looks at one sequence, or at facts about many: no worker holds all of them.
 """
 
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 from typing import Any, NamedTuple
@@ -21,6 +22,7 @@ from beam_rnn.outputs import OUTPUTS
 from beam_rnn.scaler import Scaler, Statistics
 from beam_rnn.settings import Training
 from beam_rnn.validation import Split, split_of
+from beam_rnn.vocabularies import indices
 
 
 class Facts(NamedTuple):
@@ -34,6 +36,8 @@ class Facts(NamedTuple):
         steps: How many of its steps are learned from.
         held_back: How many are judged by.
         statistics: Those of the inputs and targets that are learned from; None if none are.
+        symbols: How often each symbol stands in what is learned from, for each field whose
+            vocabulary is not known yet.
     """
 
     columns: Columns
@@ -43,6 +47,7 @@ class Facts(NamedTuple):
     steps: int
     held_back: int
     statistics: tuple[Statistics, Statistics] | None
+    symbols: tuple[Counter[str], ...]
 
 
 class KeyFacts(NamedTuple):
@@ -57,6 +62,7 @@ class KeyFacts(NamedTuple):
     learned_places: Array
     held_back_places: Array
     statistics: tuple[Statistics, Statistics] | None
+    symbols: tuple[Counter[str], ...]
 
 
 class Plan(NamedTuple):
@@ -64,7 +70,7 @@ class Plan(NamedTuple):
 
     Attributes:
         network: The network, for the horizons of the columns.
-        columns: The columns of all sequences.
+        columns: The columns of all sequences, with the vocabularies of their symbols.
         scaler: Fitted on what is learned from.
         sequences: How many sequences there were.
         steps: How many steps are learned from.
@@ -120,6 +126,7 @@ def facts_of(sequence: Sequence, split: Split, network: Network, training: Train
         0 if learned is None else len(learned.times),
         0 if held_back is None else len(held_back.times),
         None if learned is None else _statistics(learned, place, training),
+        tuple(map(Counter, () if learned is None else learned.symbols)),
     )
 
 
@@ -157,7 +164,18 @@ def key_facts(facts: Iterable[Facts]) -> KeyFacts:
         _places(each.place for each in ordered if each.steps),
         _places(each.place for each in ordered if each.held_back),
         statistics,
+        _together(each.symbols for each in ordered),
     )
+
+
+def _together(counts: Iterable[tuple[Counter[str], ...]]) -> tuple[Counter[str], ...]:
+    """Counts of the same fields, added up."""
+    totals: list[Counter[str]] = []
+    for of_fields in counts:
+        totals += [Counter[str]() for _ in of_fields[len(totals) :]]
+        for total, of_field in zip(totals, of_fields, strict=False):
+            total.update(of_field)
+    return tuple(totals)
 
 
 def _places(places: Iterable[Place]) -> Array:
@@ -198,6 +216,10 @@ def plan_of(facts: Iterable[KeyFacts], network: Network, training: Training) -> 
         training.scaling,
         targets=OUTPUTS[network.output].scaled,
     )
+    if not columns.has_vocabularies:
+        counts = _together(each.symbols for each in ordered)
+        columns = columns.with_vocabularies(_vocabularies(columns, counts, training))
+        scaler = scaler.with_indices(len(columns.symbols))
     return Plan(
         network,
         columns,
@@ -210,6 +232,23 @@ def plan_of(facts: Iterable[KeyFacts], network: Network, training: Training) -> 
     )
 
 
+def _vocabularies(
+    columns: Columns, counts: tuple[Counter[str], ...], training: Training
+) -> dict[str, tuple[str, ...]]:
+    """The symbols that get an index, for each field whose vocabulary is not known yet."""
+    found = {}
+    for name, of_field in zip(columns.symbols, counts, strict=True):
+        if columns.vocabulary(name):
+            continue
+        found[name] = training.vocabulary.of(of_field)
+        if not found[name]:
+            raise TrainingError(
+                f"no symbol of {name!r} is in {training.vocabulary}: the most frequent one is seen "
+                f"{max(of_field.values(), default=0)} times"
+            )
+    return found
+
+
 def examples_of(
     sequence: Sequence, split: Split, plan: Plan, training: Training
 ) -> Iterator[tuple[bool, Place, bytes]]:
@@ -219,7 +258,7 @@ def examples_of(
     place = Place(place_of(sequence), 0 if sequence.part is None else sequence.part.number)
     for held_back, half in enumerate(split.halves(sequence)):
         if half is not None:
-            example = scaled(half, plan.scaler)
+            example = scaled(with_indices(half, plan.columns), plan.scaler)
             yield bool(held_back), place, encode_example(place, sequence.key, example)
 
 
@@ -296,7 +335,22 @@ def for_columns(network: Network, columns: Columns) -> Network:
             f"{columns.targets[0]!r}: name its classes in Columns(classes=...), or take "
             "output='sigmoid'"
         )
-    return replace(network, horizons=horizons)
+    return replace(network, horizons=horizons, embedding=_embedding(network, columns))
+
+
+def _embedding(network: Network, columns: Columns) -> tuple[int, ...]:
+    """The sizes of the vectors of a network's symbols, one for each field."""
+    sizes, fields = network.embedding, len(columns.symbols)
+    assert isinstance(sizes, tuple), "a network has it as a tuple"
+    if len(sizes) == 1 and fields:
+        return sizes * fields
+    if len(sizes) != fields:
+        raise ConfigurationError(
+            f"the columns have symbols={list(columns.symbols)}, the network has "
+            f"embedding={sizes}: give the size of the vector that stands for a symbol, such as "
+            f"Network(embedding=16), or one for each"
+        )
+    return sizes
 
 
 def class_weighted(sequence: Sequence, weights: Mapping[Any, float]) -> Sequence:
@@ -328,6 +382,18 @@ def class_weighted(sequence: Sequence, weights: Mapping[Any, float]) -> Sequence
         )
     each = np.array([of_value[name] for name in names], float)[values]
     return sequence._replace(weights=each * (1 if sequence.weights is None else sequence.weights))
+
+
+def with_indices(sequence: Sequence, columns: Columns) -> Sequence:
+    """A sequence whose symbols are inputs: their indices in the vocabularies of these columns."""
+    if sequence.columns.has_vocabularies:
+        return sequence
+    found = [
+        indices(symbols, columns.vocabulary(name))
+        for name, symbols in zip(columns.symbols, sequence.symbols, strict=True)
+    ]
+    inputs = np.concatenate([sequence.inputs, np.array(found, float).T], 1)
+    return sequence._replace(columns=columns, inputs=inputs, symbols=())
 
 
 def scaled(sequence: Sequence, scaler: Scaler) -> Example:

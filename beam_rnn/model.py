@@ -13,6 +13,7 @@ from numpy.typing import ArrayLike, DTypeLike
 from beam_rnn.backprop import States, forward, initial_states
 from beam_rnn.cells import Array
 from beam_rnn.columns import Columns
+from beam_rnn.embedding import embed
 from beam_rnn.errors import ConfigurationError
 from beam_rnn.kernels import Advance, kernel_name, kernel_of
 from beam_rnn.missing import carry_forward
@@ -85,6 +86,13 @@ class Model:
             raise ConfigurationError(
                 f"the parameters are for {inputs} inputs and {targets} targets, but columns name "
                 f"{sizes[0]} inputs and {sizes[1]} targets: {columns}"
+            )
+        fields = self.network.embedding_names
+        rows = tuple(len(self.parameters[name]) for name in fields)
+        if rows != columns.vocabulary_sizes or not columns.has_vocabularies:
+            raise ConfigurationError(
+                f"the parameters are for {rows} symbols, with the unknown one, but columns name "
+                f"{columns.vocabulary_sizes} for symbols={list(columns.symbols)}"
             )
         if len(columns.horizons) != self.network.horizons:
             raise ConfigurationError(
@@ -253,15 +261,26 @@ class Model:
             ConfigurationError: The network is bidirectional.
         """
         if not self.carried:
-            z, states = self._advance(state, x, running, every)
+            z, states = self._embed_and_advance(state, x, running, every)
             return self.network.output_of(z), states
         own = self.network.state_size
         x, carried = carry_forward(state[:, own:], x, running)
-        z, states = self._advance(np.ascontiguousarray(state[:, :own]), x, running, every)
+        z, states = self._embed_and_advance(np.ascontiguousarray(state[:, :own]), x, running, every)
         if not every:
-            lengths = np.searchsorted(-running, -np.arange(len(state)), "left")
-            carried = carried[last_rows(lengths, running)]
+            carried = carried[_last_of_each(running, len(state))]
         return self.network.output_of(z), np.concatenate([states, carried], 1)
+
+    def _embed_and_advance(
+        self, state: Array, x: Array, running: Array, every: bool
+    ) -> tuple[Array, Array]:
+        """The steps of packed sequences; each alone where nothing is carried."""
+        x = embed(self.network, self.parameters, x)
+        if self.network.carry:
+            return self._advance(state, x, running, every)
+        own = self.network.state_size
+        before = np.repeat(self._initial_state[:, :own], len(x), 0)
+        z, states = self._advance(before, x, np.array([len(x)]), True)
+        return z, states if every else states[_last_of_each(running, len(state))]
 
     @cached_property
     def _advance(self) -> Advance:
@@ -387,3 +406,9 @@ class Model:
         return tuple(
             tuple(state[:, place] for place in layer) for layer in self.network.state_places
         )
+
+
+def _last_of_each(running: Array, batch: int) -> Array:
+    """The row of the last step of each of packed sequences, which run at least one."""
+    lengths = np.searchsorted(-running, -np.arange(batch), "left")
+    return last_rows(lengths, running)

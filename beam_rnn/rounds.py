@@ -98,7 +98,8 @@ def begin(plan: Plan, training: Training, rounds: Rounds, start: Model | None = 
         TrainingError: The model is of another network or other columns.
     """
     network = plan.network
-    parameters = network.initialize(plan.inputs, plan.outputs, training.seed, np.float32)
+    symbols = plan.columns.vocabulary_sizes
+    parameters = network.initialize(plan.inputs, plan.outputs, training.seed, np.float32, symbols)
     if start is not None:
         if (start.network, start.columns) != (network, plan.columns):
             raise TrainingError(
@@ -209,7 +210,7 @@ def _batch(
         left_out: Decides what dropout leaves out.
     """
     dtype = learner.parameters["layers.0.W_x"].dtype
-    inputs, _ = network.inputs_and_outputs(learner.parameters)
+    inputs = len(learner.parameters["layers.0.W_x"])
     masks = draw(training.dropout, network, inputs, len(rows), left_out, dtype)
     parts = max(map(examples.parts, rows))
     states = None

@@ -261,6 +261,35 @@ def decode_block(data: bytes, arrived: int) -> tuple[list[bytes], list[int]]:
     return records, np.frombuffer(data, "<i8", count, end).tolist()
 
 
+def with_texts(record: bytes, texts: Sequence[str]) -> bytes:
+    """An encoded record with texts behind it, on its way to where a vocabulary is made of them.
+
+    >>> without_texts(with_texts(b"record", ["a", "word"]))
+    (b'record', ['a', 'word'])
+    """
+    encoded = [text.encode() for text in texts]
+    behind = b"".join(_LENGTH.pack(len(text)) + text for text in encoded)
+    return record + behind + _LENGTH.pack(len(behind))
+
+
+def without_texts(data: bytes) -> tuple[bytes, list[str]]:
+    """The inverse of `with_texts`."""
+    (size,) = _LENGTH.unpack_from(data, len(data) - _LENGTH.size)
+    at = end = len(data) - _LENGTH.size - size
+    texts = []
+    while at < len(data) - _LENGTH.size:
+        (length,) = _LENGTH.unpack_from(data, at)
+        at += _LENGTH.size + length
+        texts.append(data[at - length : at].decode())
+    return data[:end], texts
+
+
+def record_marks(data: bytes) -> tuple[bool, bool]:
+    """Whether a sequence begins with an encoded record, and whether one ends with it."""
+    marks = _RECORD_HEADER.unpack_from(data)[3]
+    return not marks & 1, marks >= 2
+
+
 def record_time(data: bytes) -> int:
     """The event time of an encoded record, without decoding the rest."""
     return int(_RECORD_HEADER.unpack_from(data)[1])
