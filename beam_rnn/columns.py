@@ -4,7 +4,7 @@ import hashlib
 import json
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, field, fields, replace
 from itertools import combinations
 from typing import Any
 
@@ -79,7 +79,9 @@ class Columns:
     calendar: Sequence[str] = ()
     missing: str = "refuse"
     symbols: Sequence[str] = ()
-    vocabularies: Mapping[str, Sequence[str | int]] | Sequence[tuple[str, Sequence[str]]] = ()
+    vocabularies: Mapping[str, Sequence[str | int]] | Sequence[tuple[str, Sequence[str]]] = field(
+        default=(), repr=False
+    )
     vectors: Mapping[str, int] | Sequence[tuple[str, int]] = ()
 
     def __post_init__(self) -> None:
@@ -162,7 +164,7 @@ class Columns:
             if name not in self.symbols:
                 raise ConfigurationError(f"vocabularies name {name!r}, which symbols do not")
         return tuple(
-            (name, _checked_vocabulary(name, given[name])) for name in self.symbols if name in given
+            (name, checked_vocabulary(name, given[name])) for name in self.symbols if name in given
         )
 
     def _checked_vectors(self) -> tuple[tuple[str, int], ...]:
@@ -331,9 +333,9 @@ class Columns:
         """
         always = {"key": self.key, "inputs": list(self.inputs), "targets": list(self.targets)}
         return always | {
-            field.name: _as_json(field.name, value)
-            for field in fields(self)
-            if field.name not in always and (value := getattr(self, field.name)) != field.default
+            each.name: _as_json(each.name, value)
+            for each in fields(self)
+            if each.name not in always and (value := getattr(self, each.name)) != each.default
         }
 
 
@@ -345,7 +347,12 @@ def _pairs(name: str, given: Any) -> dict[str, Any]:
         raise ConfigurationError(f"{name} must be a mapping from fields, got {given!r}") from error
 
 
-def _checked_vocabulary(name: str, symbols: Any) -> tuple[str, ...]:
+def checked_vocabulary(name: str, symbols: Any) -> tuple[str, ...]:
+    """The symbols of a vocabulary as texts; of a text, its characters.
+
+    Raises:
+        ConfigurationError: It is none: empty, something twice, or something that is no symbol.
+    """
     if not isinstance(symbols, Sequence) or not symbols:
         raise ConfigurationError(
             f"the vocabulary of {name!r} must be a list of symbols, got {symbols!r}"
@@ -364,7 +371,7 @@ def _checked_vocabulary(name: str, symbols: Any) -> tuple[str, ...]:
 
 def _as_json(name: str, value: Any) -> Any:
     if name == "vocabularies":
-        return {field: list(symbols) for field, symbols in value}
+        return {name: list(symbols) for name, symbols in value}
     if name == "vectors":
         return dict(value)
     return list(value) if isinstance(value, tuple) else value

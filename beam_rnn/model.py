@@ -22,6 +22,40 @@ from beam_rnn.packed import last_rows, rows_of, running_at
 from beam_rnn.scaler import Scaler
 
 
+def check_types(parameters: Parameters) -> None:
+    """That parameters are all of one type.
+
+    Raises:
+        ConfigurationError: They are neither all float32 nor all float64.
+    """
+    types = {str(value.dtype) for value in parameters.values()}
+    if types not in ({"float32"}, {"float64"}):
+        raise ConfigurationError(
+            f"parameters must be all float32 or all float64, got {sorted(types)}"
+        )
+
+
+def frozen(parameters: Parameters) -> dict[str, Array]:
+    """The parameters as arrays that cannot be written to."""
+    views = {name: np.ascontiguousarray(value).view() for name, value in parameters.items()}
+    for view in views.values():
+        view.flags.writeable = False
+    return views
+
+
+def digest_of(facts: Mapping[str, Any], parameters: Parameters) -> str:
+    """SHA-256, in hexadecimal.
+
+    Of network, columns and scaler as JSON, then of name, type, shape and little-endian bytes of
+    each parameter.
+    """
+    sha = hashlib.sha256(json.dumps(facts, sort_keys=True).encode())
+    for name, value in parameters.items():
+        sha.update(f"\0{name}\0{value.dtype.name}\0{value.shape}\0".encode())
+        sha.update(value.astype(value.dtype.newbyteorder("<"), copy=False).tobytes())
+    return sha.hexdigest()
+
+
 @dataclass(frozen=True, eq=False)
 class Model:
     """A network, its parameters, and what its numbers mean.
@@ -57,11 +91,7 @@ class Model:
 
     def __post_init__(self) -> None:
         inputs, outputs = self.network.inputs_and_outputs(self.parameters)
-        types = {str(value.dtype) for value in self.parameters.values()}
-        if types not in ({"float32"}, {"float64"}):
-            raise ConfigurationError(
-                f"parameters must be all float32 or all float64, got {sorted(types)}"
-            )
+        check_types(self.parameters)
         each = self.network.horizons * len(self.network.parts)
         if self.columns is not None:
             self._check_columns(self.columns, inputs, outputs // each)
@@ -73,11 +103,7 @@ class Model:
                     f"the parameters are for {inputs} inputs and {outputs // each} targets, but "
                     f"the scaler is for {sizes[0]} and {sizes[1]}"
                 )
-        frozen = {}
-        for name, value in self.parameters.items():
-            frozen[name] = np.ascontiguousarray(value).view()
-            frozen[name].flags.writeable = False
-        object.__setattr__(self, "parameters", frozen)
+        object.__setattr__(self, "parameters", frozen(self.parameters))
         object.__setattr__(self, "kernel", kernel_name(self.network, self.dtype, self.kernel))
 
     def _check_columns(self, columns: Columns, inputs: int, targets: int) -> None:
@@ -142,16 +168,8 @@ class Model:
 
     @cached_property
     def digest(self) -> str:
-        """SHA-256 of all that decides a prediction, in hexadecimal.
-
-        Network, columns and scaler as JSON, then name, type, shape and little-endian bytes
-        of each parameter.
-        """
-        sha = hashlib.sha256(json.dumps(self.to_json(), sort_keys=True).encode())
-        for name, value in self.parameters.items():
-            sha.update(f"\0{name}\0{value.dtype.name}\0{value.shape}\0".encode())
-            sha.update(value.astype(value.dtype.newbyteorder("<"), copy=False).tobytes())
-        return sha.hexdigest()
+        """SHA-256 of all that decides a prediction, in hexadecimal."""
+        return digest_of(self.to_json(), self.parameters)
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Model) and self.digest == other.digest

@@ -281,7 +281,7 @@ class Network:
         self,
         inputs: int,
         outputs: int,
-        seed: int,
+        seed: int | Sequence[int],
         dtype: DTypeLike = np.float32,
         symbols: Sequence[int] = (),
     ) -> dict[str, Array]:

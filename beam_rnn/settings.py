@@ -7,6 +7,7 @@ from typing import Any
 from beam_rnn.bptt import Bptt
 from beam_rnn.checks import check_choice, check_number, check_whole
 from beam_rnn.dropout import Dropout
+from beam_rnn.encoder_decoder import EncoderDecoder
 from beam_rnn.errors import ConfigurationError
 from beam_rnn.kernels import KERNELS
 from beam_rnn.network import Network
@@ -125,7 +126,7 @@ class Training:
         if self.plateau is not None and not hasattr(self.optimizer, "learning_rate"):
             raise ConfigurationError(f"plateau needs a learning_rate to lower in {self.optimizer}")
 
-    def settings(self, network: Network) -> dict[str, Any]:
+    def settings(self, network: Network | EncoderDecoder) -> dict[str, Any]:
         """What trained a network, as JSON values."""
         return {
             **vars(self),
