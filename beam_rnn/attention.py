@@ -21,13 +21,14 @@ class AttentionTrace(NamedTuple):
 
     queries: Array  # (time, batch, m)
     keys: Array  # (S, batch, read)
-    fits: list[Array]  # S of (time, batch, m): tanh(W_q q + W_k k)
+    fits: Array  # (S, time, batch, m): tanh(W_q q + W_k k)
     shares: Array  # (S, time, batch)
     seen: Array  # (time, batch, m + read): query and context side by side
     features: Array  # (time, batch, m)
 
 
 Linear = Callable[[Array, Array, Array], Array]
+"""Computes x W + b for rows x, each with the same bits in every batch."""
 
 
 def attend(
@@ -47,18 +48,18 @@ def attend(
     Returns:
         Features (time, batch, m), and the trace.
     """
-    m = queries.shape[2]
-    none = np.zeros(m, queries.dtype)
-    q = _rows(linear, queries, p["W_q"], none)
-    fits = [np.tanh(q + linear(k, p["W_k"], none)) for k in keys]
-    scores = np.stack([_rows(linear, fit, p["v"], none[:1])[..., 0] for fit in fits])
+    none = np.zeros(queries.shape[2], queries.dtype)
+    of_query = _product(linear, queries, p["W_q"], none)
+    of_key = _product(linear, keys, p["W_k"], none)
+    fits = np.tanh(of_query + of_key[:, np.newaxis])
+    scores = _product(linear, fits, p["v"], none[:1])[..., 0]
     there = (np.arange(len(keys))[:, np.newaxis] < lengths)[:, np.newaxis]
     scores = np.where(there, scores, -np.inf)
     weights = np.exp(scores - scores.max(0))
     shares = weights / _sum(weights)
     context = _sum(share[..., np.newaxis] * k for share, k in zip(shares, keys, strict=True))
     seen = np.concatenate([queries, context], 2)
-    features = np.tanh(_rows(linear, seen, p["W_c"], p["b_c"]))
+    features = np.tanh(_product(linear, seen, p["W_c"], p["b_c"]))
     return features, AttentionTrace(queries, keys, fits, shares, seen, features)
 
 
@@ -69,33 +70,30 @@ def attend_backward(
     queries, keys, fits, shares, seen, features = trace
     m = queries.shape[2]
     d_a = d_features * (1 - features * features)
-    gradients = {"W_c": _flat(seen).T @ _flat(d_a), "b_c": _flat(d_a).sum(0)}
     d_seen = d_a @ p["W_c"].T
-    d_queries, d_context = d_seen[..., :m].copy(), d_seen[..., m:]
+    d_queries, d_context = d_seen[..., :m], d_seen[..., m:]
     d_shares = np.stack([(d_context * k).sum(2) for k in keys])
-    d_scores = shares * (d_shares - (shares * d_shares).sum(0))
-    d_keys = (shares[..., np.newaxis] * d_context[np.newaxis]).sum(1)
-    d_W_q = np.zeros_like(p["W_q"])
-    d_W_k, d_v = np.zeros_like(p["W_k"]), np.zeros_like(p["v"])
-    for s, (fit, k) in enumerate(zip(fits, keys, strict=True)):
-        d_score = d_scores[s][..., np.newaxis]
-        d_v += _flat(fit).T @ _flat(d_score)
-        d_fit = d_score * p["v"][:, 0] * (1 - fit * fit)
-        d_W_q += _flat(queries).T @ _flat(d_fit)
-        d_queries += d_fit @ p["W_q"].T
-        of_key = d_fit.sum(0)
-        d_W_k += k.T @ of_key
-        d_keys[s] += of_key @ p["W_k"].T
-    return gradients | {"W_q": d_W_q, "W_k": d_W_k, "v": d_v}, d_queries, d_keys
+    d_scores = (shares * (d_shares - (shares * d_shares).sum(0)))[..., np.newaxis]
+    d_fits = d_scores * p["v"][:, 0] * (1 - fits * fits)
+    d_of_query, d_of_key = d_fits.sum(0), d_fits.sum(1)
+    gradients = {
+        "W_q": _rows(queries).T @ _rows(d_of_query),
+        "W_k": _rows(keys).T @ _rows(d_of_key),
+        "v": _rows(fits).T @ _rows(d_scores),
+        "W_c": _rows(seen).T @ _rows(d_a),
+        "b_c": _rows(d_a).sum(0),
+    }
+    d_keys = np.stack([(share[..., np.newaxis] * d_context).sum(0) for share in shares])
+    return gradients, d_queries + d_of_query @ p["W_q"].T, d_keys + d_of_key @ p["W_k"].T
 
 
-def _flat(x: Array) -> Array:
-    """(time, batch, features) as rows."""
+def _rows(x: Array) -> Array:
+    """(..., features) as rows."""
     return x.reshape(-1, x.shape[-1])
 
 
-def _rows(linear: Linear, x: Array, weights: Array, bias: Array) -> Array:
-    return linear(_flat(x), weights, bias).reshape(*x.shape[:-1], weights.shape[1])
+def _product(linear: Linear, x: Array, weights: Array, bias: Array) -> Array:
+    return linear(_rows(x), weights, bias).reshape(*x.shape[:-1], weights.shape[1])
 
 
 def _sum(terms: Iterable[Array]) -> Array:

@@ -90,8 +90,10 @@ ORDER = [
     "shards.table",
     "shards.pending",
     "records",
+    "pair_records",
     "reading",
     "storage",
+    "transducing",
     "sorting",
     "sequences",
     "planning",
@@ -123,6 +125,7 @@ ORDER = [
     "transforms.predict",
     "transforms.learn",
     "transforms.states",
+    "transforms.transduce",
     "transforms",
     "__init__",
 ]

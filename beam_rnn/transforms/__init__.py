@@ -11,6 +11,7 @@ from beam_rnn.transforms.sequences import (
 )
 from beam_rnn.transforms.states import ExportStates, ImportStates
 from beam_rnn.transforms.train import Train
+from beam_rnn.transforms.transduce import Pairs, PairsOutputs, Transduce, TransduceOutputs
 
 __all__ = [
     "ExportStates",
@@ -18,6 +19,8 @@ __all__ = [
     "LastRecords",
     "LastRecordsOutputs",
     "LossCurve",
+    "Pairs",
+    "PairsOutputs",
     "Predict",
     "PredictAndLearn",
     "PredictAndLearnOutputs",
@@ -26,5 +29,7 @@ __all__ = [
     "Sequences",
     "SequencesOutputs",
     "Train",
+    "Transduce",
+    "TransduceOutputs",
     "WriteModel",
 ]
