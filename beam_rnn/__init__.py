@@ -31,6 +31,7 @@ from beam_rnn.transforms import (
     PredictAndLearn,
     ReadModel,
     Sequences,
+    Smooth,
     Train,
     WriteModel,
 )
@@ -68,6 +69,7 @@ __all__ = [
     "SequenceGap",
     "Sequences",
     "Sgd",
+    "Smooth",
     "StepDecay",
     "Train",
     "Training",

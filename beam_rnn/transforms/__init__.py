@@ -9,6 +9,7 @@ from beam_rnn.transforms.sequences import (
     Sequences,
     SequencesOutputs,
 )
+from beam_rnn.transforms.smooth import Smooth
 from beam_rnn.transforms.states import ExportStates, ImportStates
 from beam_rnn.transforms.train import Train
 
@@ -25,6 +26,7 @@ __all__ = [
     "ReadModel",
     "Sequences",
     "SequencesOutputs",
+    "Smooth",
     "Train",
     "WriteModel",
 ]
