@@ -9,7 +9,7 @@ blocks of one step.
 Sequences are packed: see `beam_rnn.packed`.
 """
 
-from functools import cached_property
+from functools import cached_property, lru_cache
 from typing import NamedTuple
 
 import numpy as np
@@ -91,7 +91,7 @@ class BothDirections:
         """
         batch = int(running[0])
         before = np.repeat(self.initial_state[np.newaxis], batch, 0) if state is None else state
-        steps, sequences = rows_of(running)
+        _, sequences = rows_of(running)
         lengths = np.bincount(sequences)
         turned = _turned(running, lengths)
         *parts, carried = self._parted(before)
@@ -154,7 +154,7 @@ class BothDirections:
         """A layer's backward direction: (rows, hidden), and whether each row is finite."""
         begin = np.repeat(layer.backward_begin, running[0], 0)
         outputs, states = layer.backward(begin, h[turned], running, True)
-        good: Array = np.isfinite(states).all(1)
+        good: Array = np.asarray(np.isfinite(states).all(1))
         return outputs[turned], good[turned]
 
     def _merged(self, forwards: Array, backwards: Array) -> Array:
@@ -177,6 +177,16 @@ class BothDirections:
         """(batch, state_size) as the state of each layer, and what is carried."""
         ends = np.cumsum([layer.forward_begin.shape[1] for layer in self._layers])
         return [np.ascontiguousarray(part) for part in np.split(state, ends, axis=1)]
+
+
+def both_directions(model: Model) -> BothDirections:
+    """What runs a model: made once, or again where the models of keys are very many."""
+    return _both_directions(model, model.kernel)  # models of two kernels are equal
+
+
+@lru_cache(256)
+def _both_directions(model: Model, kernel: str) -> BothDirections:  # noqa: ARG001
+    return BothDirections(model)
 
 
 def _layer(model: Model, i: int) -> Layer:

@@ -3,7 +3,6 @@
 import time as clock
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
 
 import numpy as np
 from apache_beam.metrics import Metrics
@@ -11,7 +10,7 @@ from apache_beam.metrics import Metrics
 from beam_rnn.cells import Array
 from beam_rnn.errors import StateError
 from beam_rnn.loading import ModelLoader
-from beam_rnn.lookahead import BothDirections
+from beam_rnn.lookahead import both_directions
 from beam_rnn.model import Model
 from beam_rnn.records import EndedSequence, Prediction, poisoned
 from beam_rnn.state import (
@@ -28,10 +27,10 @@ from beam_rnn.stepping import Step, made_by
 
 ROWS_AT_ONCE = 65_536
 """So many steps of windows are one batch."""
+POISON = "the step left the range of numbers; the state before it was kept"
+NOBODY_S = "the key has no model, and there is no fallback"
+"""Why a record that could be read cannot be stepped."""
 _NO_VALUES, _NO_NUMBERS = np.zeros(0, np.float32), np.zeros(0)
-
-both_directions = lru_cache(256)(BothDirections)
-"""What runs a model; those of keys are many, and are made again."""
 
 
 class Smoother:
@@ -79,7 +78,7 @@ class Smoother:
         model = self._model_of(key, state)
         rows = decode_records(records)
         if model is None:
-            return data, [self._refused(key, i, rows, _NOBODY_S) for i in range(len(records))]
+            return data, [self._refused(key, i, rows, NOBODY_S) for i in range(len(records))]
         state, results, steps = self._smooth(key, model, state, rows)
         if steps:
             self._inferences.inc(steps)
@@ -140,7 +139,7 @@ class Smoother:
                 alone = stop  # one of them is to blame: each by itself
                 continue
             else:
-                results.append(self._refused(key, start, rows, _POISON))
+                results.append(self._refused(key, start, rows, POISON))
             start = stop
         return state, results, steps
 
@@ -243,10 +242,6 @@ class Smoother:
         """The dead letter of a record."""
         self._invalid.inc()
         return Step(place, int(rows.time[place]), poisoned(key, rows.numbers[place], reason))
-
-
-_POISON = "the step left the range of numbers; the state before it was kept"
-_NOBODY_S = "the key has no model, and there is no fallback"
 
 
 @dataclass(frozen=True)

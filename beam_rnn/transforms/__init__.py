@@ -12,6 +12,7 @@ from beam_rnn.transforms.sequences import (
 from beam_rnn.transforms.smooth import Smooth
 from beam_rnn.transforms.states import ExportStates, ImportStates
 from beam_rnn.transforms.train import Train
+from beam_rnn.transforms.whole import PredictSequences, PredictSequencesOutputs
 
 __all__ = [
     "ExportStates",
@@ -23,6 +24,8 @@ __all__ = [
     "PredictAndLearn",
     "PredictAndLearnOutputs",
     "PredictOutputs",
+    "PredictSequences",
+    "PredictSequencesOutputs",
     "ReadModel",
     "Sequences",
     "SequencesOutputs",
