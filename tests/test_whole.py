@@ -15,7 +15,7 @@ from beam_rnn import Network, Predict, PredictSequences, whole
 from beam_rnn.errors import ConfigurationError
 from beam_rnn.kernels import fused_is_installed
 from beam_rnn.whole import outputs_of, usable_steps
-from tests.engines import ENGINES, Collect, Outputs, predict, run
+from tests.engines import ENGINES, Outputs, predict, run
 from tests.models import COLUMNS, keyed_models, random_model, saved
 from tests.streams import START, predict_stream
 from tests.test_predict import BAD, row
@@ -25,7 +25,6 @@ from tests.test_smoothing import (
     NETWORKS,
     ONE_LAYER,
     carrying,
-    encoded,
     model_of,
     poisoned_model,
 )
