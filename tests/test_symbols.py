@@ -392,7 +392,7 @@ def test_a_vector_is_forecast_as_a_vector():
     np.testing.assert_array_equal(outputs[0].argmax(1), [1, 2, 0])
 
 
-def spoken(n, key="a"):
+def talk(n, key="a"):
     """Records with random words."""
     random = np.random.default_rng(n)
     return [
@@ -409,7 +409,7 @@ def test_whole_sequences_of_symbols_have_the_bits_of_the_forward_pass(output_ste
     model = Model(network, parameters, MIXED, kernel="numpy")
     path = tmp_path / "w.arrow"
     save(model, path)
-    records = {key: spoken(n, key) for key, n in (("a", 9), ("b", 2), ("c", 5))}
+    records = {key: talk(n, key) for key, n in (("a", 9), ("b", 2), ("c", 5))}
     shuffled = [record for i in range(9) for rows in records.values() for record in rows[8 - i :]]
 
     outputs = predict(PredictSequences(path, kernel="numpy"), shuffled)
