@@ -2,11 +2,11 @@
 
     python -m benchmarks.accuracy [--only temporal-order,adding,...] [--data FOLDER] [--json FILE]
 
-A row is a task; its protocol stands in its module in `benchmarks/tasks`. Every figure is of data that
-had no part in training nor in the choice of settings; the seeds are fixed. A row whose goal is
-not reached stays in the table. `--data` is the folder of `ETTh1.csv` and
-`jsb-chorales-quarter.json`, which do not ship with the project. `--quick` trains on next to nothing:
-it shows that a row runs.
+A row is a task; its protocol stands in its module in `benchmarks/tasks`. Every figure is of data
+that had no part in training or in the choice of settings; the seeds are fixed. A row whose goal
+is not reached stays in the table. `--data` is the folder of `ETTh1.csv` and
+`jsb-chorales-quarter.json`, which do not ship with the project. `--quick` trains on next to
+nothing: it shows that a row runs.
 """
 
 import argparse

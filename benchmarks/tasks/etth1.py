@@ -1,22 +1,22 @@
 """ETTh1, seven hourly series of an electricity transformer: the next 24 or 96 hours of each.
 
-The protocol is Informer's (Zhou 2021), multivariate: twelve months of 30 days to learn from, four to
-validate on, four to test on; each series less its mean over its standard deviation, both of the first
-twelve months. A window for each hour of the test part from which all of its next hours are in it:
-2,857 of 24 hours, 2,785 of 96. The figure is the mean squared error of the scaled values over windows,
-series and hours.
+The protocol is Informer's (Zhou 2021), multivariate: twelve months of 30 days to learn from, four
+to validate on, four to test on; each series less its mean, over its standard deviation, both of
+the first twelve months. There is a window for each hour of the test part from which on all hours
+ahead are in it: 2,857 for 24 hours, 2,785 for 96. The figure is the mean squared error of the
+scaled values, over windows, series and hours.
 
 Beside it stand forecasts that need no network, under the same protocol: the last value, the value
 at the same hour of the last day, and ridge regression on the last 96 or 336 values less the last
-one (NLinear, Zeng 2023, with a penalty of 100; a matrix for each series). Published figures
-at 96 hours are those of SegRNN's paper (Lin 2023), with 720 hours to look back on.
+one (NLinear, Zeng 2023, with a penalty of 100; one for each series). Published figures at 96
+hours are those in SegRNN's paper (Lin 2023), which looks back on 720 hours.
 
-What is learned from SegRNN: a step is a segment of a day, and all hours ahead are given at
-once, as changes from the last value. A record is a day that ends at some hour, so each series has 24
-sequences of days, a key for each hour at which a day may end; one GRU is for all of them. It
-sees the day's values less the last one, the change of the last value in a day, and the day's
-mean. In training the sequences have 90 days; in the test the hidden state is carried through all
-the days there are, so that it looks back on everything before.
+From SegRNN comes this: a step is a segment of a day, and all hours ahead are given at once, as
+changes from the last value. A record is a day, which may end at any hour: each series has 24
+sequences of days, a key for each hour at which they end, and one GRU is for all of them. It sees
+the day's values less the last one, the change of the last value since the day before, and the day's
+mean. In training a sequence has 90 days; in the test the hidden state is carried through all the
+days there are, so that it looks back on everything before.
 """
 
 import csv

@@ -60,7 +60,7 @@ def temporal_order(random: np.random.Generator) -> Drawn:
 
 
 def adding(random: np.random.Generator) -> Drawn:
-    """A sequence of numbers two of which are marked, and half of one plus a quarter of their sum."""
+    """A sequence of numbers, two of them marked, and a half plus a quarter of their sum."""
     x = np.zeros((random.integers(T, T + T // 10 + 1), 2))
     x[:, 0] = random.uniform(-1, 1, len(x))
     one = random.integers(0, 10)
