@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 
 from beam_rnn import Model, Network
+from beam_rnn.validation import hold_back
 from benchmarks.accuracy import ROWS
-from benchmarks.tasks import etth1, long_lags
+from benchmarks.tasks import chorales, etth1, long_lags
 from benchmarks.tasks.long_lags import ADDING, JUDGED, LEARNED, SYMBOLS, TEMPORAL_ORDER
 
 ROOT = Path(__file__).parent.parent
@@ -199,8 +200,84 @@ def test_forecasts_of_etth1_that_need_no_network_have_the_known_errors(
     assert np.abs(error).mean() == pytest.approx(absolute, abs=6e-4)
 
 
+PIECES = {
+    "train": [[[60, 64], [60], []], [[62], [62, 65]]],
+    "valid": [[[59], [60], [61]]],
+    "test": [[[60], [64], [60]]],
+}
+
+
+def test_a_chord_is_the_keys_that_sound():
+    keys = chorales.roll([[21, 108], [], [60]])
+
+    assert [list(np.flatnonzero(step)) for step in keys] == [[0, 87], [], [39]]
+    higher = chorales.roll([[60]], semitones=3)
+    assert list(np.flatnonzero(higher)) == [42]
+
+
+def test_just_the_validation_pieces_are_held_back(monkeypatch):
+    monkeypatch.setattr(chorales, "fit", lambda *arguments: arguments)
+    _, sequences, training = chorales.learned(PIECES, seed=0, epochs=1)
+    learned, held_back = hold_back(sequences, training.validation, Network("gru", 1))
+
+    of_training, of_validation = (
+        {each.inputs.tobytes() for each in s} for s in (learned, held_back)
+    )
+    assert of_training == {
+        chorales.roll(piece, semitones)[:-1].tobytes()
+        for piece in PIECES["train"]
+        for semitones in range(-5, 7)
+    }
+    assert of_validation == {chorales.roll(piece)[:-1].tobytes() for piece in PIECES["valid"]}
+    assert all(each.weights.all() for each in held_back)
+
+
+def test_each_chord_but_the_first_is_predicted_from_those_before():
+    network = Network("gru", 4, output="sigmoid")
+    model = Model(network, network.initialize(88, 88, seed=0))
+    pieces = [chorales.roll(piece) for piece in PIECES["train"]]
+
+    said = chorales.predicted(model, pieces)
+
+    assert said.shape == (3, 88)
+    for step, keys in enumerate((pieces[0][:1], pieces[0][:2], pieces[1][:1])):
+        alone = model.forward(keys[np.newaxis])[0, -1]
+        np.testing.assert_allclose(said[step], alone, rtol=1e-5)
+
+
+def test_the_likelihood_is_summed_over_keys_and_its_mean_taken_over_steps():
+    keys = chorales.roll([[60], [60, 64]])
+    p = np.full(keys.shape, 0.25)
+
+    expected = -(3 * np.log(0.25) + (2 * 88 - 3) * np.log(0.75)) / 2
+    assert chorales.negative_log_likelihood(p, keys) == pytest.approx(expected)
+
+
+@needs("jsb-chorales-quarter.json")
+def test_the_chorales_have_the_known_pieces_and_floors():
+    pieces = chorales.read(DATA)
+    rolls = {part: [chorales.roll(piece) for piece in some] for part, some in pieces.items()}
+
+    assert {part: len(some) for part, some in pieces.items()} == {
+        "train": 229,
+        "valid": 76,
+        "test": 77,
+    }
+    floors = chorales.naive(rolls["train"], rolls["test"])
+    assert floors["marginal"] == pytest.approx(11.09, abs=6e-3)
+    assert floors["previous value"] == pytest.approx(10.49, abs=6e-3)
+
+
+ROW_OF = {
+    "adding": None,
+    "chorales": "jsb-chorales-quarter.json",
+    "etth1-24": "ETTh1.csv",
+}
+"""A row of each module, and the file that it needs."""
+
+
 @pytest.mark.parametrize(
-    "row", ["adding", *(pytest.param(r, marks=needs("ETTh1.csv")) for r in ["etth1-24"])]
+    "row", [pytest.param(row, marks=[needs(name)] if name else []) for row, name in ROW_OF.items()]
 )
 def test_a_row_runs_alone_and_writes_its_figures(row, tmp_path):
     output = tmp_path / "rows.json"
@@ -226,3 +303,19 @@ def test_a_row_that_does_not_exist_is_refused():
 
     assert result.returncode == 2
     assert f"no row is called subtracting: take of {', '.join(ROWS)}" in result.stderr
+
+
+def test_a_row_whose_data_are_not_there_is_left_out(tmp_path):
+    output = tmp_path / "rows.json"
+    command = [sys.executable, "-m", "benchmarks.accuracy", "--only", "etth1-24"]
+    result = subprocess.run(  # noqa: S603
+        [*command, "--data", str(tmp_path), "--json", str(output)],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+
+    assert "left out: there is no " in result.stdout
+    assert "ETTh1.csv" in result.stdout
+    assert json.loads(output.read_text()) == []
