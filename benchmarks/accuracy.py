@@ -14,10 +14,11 @@ import json
 import os
 import time
 
-for _library in ("OMP", "OPENBLAS", "MKL", "NUMBA"):
-    os.environ[f"{_library}_NUM_THREADS"] = "1"  # before numpy is imported
+if __name__ == "__main__":
+    for _library in ("OMP", "OPENBLAS", "MKL", "NUMBA"):
+        os.environ[f"{_library}_NUM_THREADS"] = "1"  # before numpy is imported
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -66,14 +67,14 @@ def chosen(names: str) -> list[str]:
     return wanted
 
 
-def main() -> None:
+def main(argv: Sequence[str] | None = None) -> None:
     """Run the rows and show the table."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--only", type=chosen, default=list(ROWS), help="rows, with commas")
     parser.add_argument("--data", type=Path, default=Path("../shared/data"), help="their folder")
     parser.add_argument("--quick", action="store_true", help="train on next to nothing")
     parser.add_argument("--json", type=Path, help="write the figures to this file")
-    args = parser.parse_args()
+    args = parser.parse_args(argv)
     values = []
     for name in args.only:
         started = time.perf_counter()

@@ -1,8 +1,6 @@
 """The protocols of the tasks in `benchmarks/tasks`: what is asked, and that it is asked fairly."""
 
 import json
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +8,7 @@ import pytest
 
 from beam_rnn import Model, Network
 from beam_rnn.validation import hold_back
-from benchmarks.accuracy import ROWS
+from benchmarks import accuracy
 from benchmarks.tasks import chorales, etth1, long_lags
 from benchmarks.tasks.long_lags import ADDING, JUDGED, LEARNED, SYMBOLS, TEMPORAL_ORDER
 
@@ -279,43 +277,29 @@ ROW_OF = {
 @pytest.mark.parametrize(
     "row", [pytest.param(row, marks=[needs(name)] if name else []) for row, name in ROW_OF.items()]
 )
-def test_a_row_runs_alone_and_writes_its_figures(row, tmp_path):
+def test_a_row_runs_alone_and_writes_its_figures(row, tmp_path, capsys):
     output = tmp_path / "rows.json"
-    command = [sys.executable, "-m", "benchmarks.accuracy", "--quick", "--only", row]
-    result = subprocess.run(  # noqa: S603
-        [*command, "--data", str(DATA), "--json", str(output)],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        check=True,
-    )
+    accuracy.main(["--quick", "--only", row, "--data", str(DATA), "--json", str(output)])
 
     (value,) = json.loads(output.read_text())
     assert value["row"] == row
     assert value["ours"] == value["figures"][0]
     assert value["reached"] == (value["ours"] <= value["beside"][value["goal"]])
-    assert all(name in result.stdout for name in (row, *value["beside"]))
+    printed = capsys.readouterr().out
+    assert all(name in printed for name in (row, *value["beside"]))
 
 
-def test_a_row_that_does_not_exist_is_refused():
-    command = [sys.executable, "-m", "benchmarks.accuracy", "--only", "subtracting"]
-    result = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)  # noqa: PLW1510, S603
+def test_a_row_that_does_not_exist_is_refused(capsys):
+    with pytest.raises(SystemExit):
+        accuracy.main(["--only", "adding,subtracting"])
 
-    assert result.returncode == 2
-    assert f"no row is called subtracting: take of {', '.join(ROWS)}" in result.stderr
+    error = capsys.readouterr().err
+    assert f"no row is called subtracting: take of {', '.join(accuracy.ROWS)}" in error
 
 
-def test_a_row_whose_data_are_not_there_is_left_out(tmp_path):
+def test_a_row_whose_data_are_not_there_is_left_out(tmp_path, capsys):
     output = tmp_path / "rows.json"
-    command = [sys.executable, "-m", "benchmarks.accuracy", "--only", "etth1-24"]
-    result = subprocess.run(  # noqa: S603
-        [*command, "--data", str(tmp_path), "--json", str(output)],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        check=True,
-    )
+    accuracy.main(["--only", "etth1-24", "--data", str(tmp_path), "--json", str(output)])
 
-    assert "left out: there is no " in result.stdout
-    assert "ETTh1.csv" in result.stdout
+    assert f"left out: there is no {tmp_path / 'ETTh1.csv'}" in capsys.readouterr().out
     assert json.loads(output.read_text()) == []
