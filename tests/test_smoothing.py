@@ -40,6 +40,7 @@ NETWORKS = [
     Network("lstm", 6, bidirectional=True, merge="ave", activation="tanh"),
 ]
 ONE_LAYER, STACK = NETWORKS[0], NETWORKS[1]
+QUIET = [HealthCheck.function_scoped_fixture]
 KERNELS = ["numpy", *(["fused"] if fused_is_installed() else [])]
 
 
@@ -179,9 +180,7 @@ def poisoned_model(columns=MARKED):
     return Model(HUGE, parameters, columns, Scaler.identity(2, 1), kernel="numpy")
 
 
-@settings(
-    deadline=None, max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture]
-)
+@settings(deadline=None, max_examples=40, suppress_health_check=QUIET)
 @given(data=st.data())
 def test_restarts_anywhere_change_nothing(data, tmp_path):
     """Each part of the records meets a new process, and the bytes that the one before left.
@@ -244,11 +243,20 @@ def test_shuffled_records_on_every_engine(engine, model, weights):
     assert not outputs.late
 
 
-@settings(
-    deadline=None, max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture]
-)
+@settings(deadline=None, max_examples=12, suppress_health_check=QUIET)
 @given(data=st.data())
 def test_the_same_records_give_the_same_bits_however_they_arrive(data, model, weights):
+    check_bits(data, model, weights)
+
+
+@pytest.mark.slow
+@settings(deadline=None, max_examples=500, suppress_health_check=QUIET)
+@given(data=st.data())
+def test_500_times_the_same_bits_however_they_arrive(data, model, weights):
+    check_bits(data, model, weights)
+
+
+def check_bits(data, model, weights):
     """Some later than is waited for; in as many bundles as the watermark makes of them."""
     lag, wait = data.draw(st.sampled_from([0, 2, 50])), data.draw(st.sampled_from([0, 4]))
     places = st.tuples(st.sampled_from("ab"), st.integers(0, 20))
