@@ -11,7 +11,7 @@ from apache_beam.transforms.window import FixedWindows, Sessions, TimestampedVal
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from beam_rnn import Columns, Model, Network, Predict, Smooth
+from beam_rnn import Columns, Model, Network, Predict, Smooth, smoothing
 from beam_rnn.errors import ConfigurationError, StateError
 from beam_rnn.kernels import fused_is_installed
 from beam_rnn.loading import ModelLoader, check_smooths
@@ -355,6 +355,23 @@ def test_a_window_after_it_loses_nothing(engine, order, weights):
     assert sum(counts.elements) == 120
 
 
+def test_two_lags_side_by_side_lose_nothing(weights):
+    """On FnApiRunner, behind a `Reshuffle` each."""
+    records, counts = [row(t, key) for t in range(30) for key in "ab"], [Collect(), Collect()]
+
+    def build(p):
+        source = p | beam.Create(records)
+        for lag, count in zip((0, 8), counts, strict=True):
+            smoothed = (
+                source | f"Part{lag}" >> beam.Reshuffle() | f"Lag{lag}" >> Smooth(weights, lag)
+            )
+            _ = smoothed.predictions | f"ByWindow{lag}" >> by_window() | f"Count{lag}" >> count
+
+    run(build)
+
+    assert [sum(count.elements) for count in counts] == [60, 60]
+
+
 def test_each_window_has_sequences_of_its_own(model, weights):
     said = Collect()
     records = [row(t) for t in range(20)]
@@ -424,15 +441,33 @@ def test_stored_bytes_stay_readable(tmp_path):
     ]
 
 
-def test_the_lag_may_change_from_job_to_job(model, weights):
-    rows = encoded(model, [row(t) for t in range(20)])
-    state, before = smoother(weights, 6).step("a", None, rows[:10])
+@pytest.mark.parametrize("lag", [2, 8])
+def test_the_lag_may_change_from_job_to_job(lag, tmp_path):
+    model = model_of(ONE_LAYER)
+    path, rows = saved(model, tmp_path), encoded(model, [row(t) for t in range(20)])
+    state, before = smoother(path, 6).step("a", None, rows[:10])
 
-    for lag in (2, 8):
-        steps = smoother(weights, lag)
-        after, here = steps.step("a", state, rows[10:])
-        found = [s.result for s in (*before, *here, *steps.end("a", after, "window"))]
-        assert [r.step for r in found[:-1]] == list(range(1, 21))
+    changed = smoother(path, lag)
+    after, here = changed.step("a", state, rows[10:12])
+    after, there = changed.step("a", after, rows[12:])
+    found = [*before, *here, *there, *changed.end("a", after, "window")[:-1]]
+
+    numbers = np.array([[row(t)[name] for name in "xy"] for t in range(20)])
+    x = model.scaled("a", numbers).astype(np.float32)[np.newaxis]
+    for t, step in enumerate(found):
+        y = model.forward(x[:, : t + (6 if t < 4 else lag) + 1])[0, t]
+        assert (step.result.step, step.result.outputs) == (t + 1, model.restored("a", y).tolist())
+    assert [step.record for step in here] == ([0, 0, 0, 0, 0, 1] if lag == 2 else [])
+
+
+@pytest.mark.parametrize("rows_at_once", [1, 7, 50])
+def test_how_many_windows_are_one_batch_changes_nothing(rows_at_once, model, weights, monkeypatch):
+    rows = encoded(model, [row(t) for t in range(40)])
+    at_once = smoother(weights, 3).step("a", None, rows)
+
+    monkeypatch.setattr(smoothing, "ROWS_AT_ONCE", rows_at_once)
+
+    assert smoother(weights, 3).step("a", None, rows) == at_once
 
 
 def test_state_of_another_model_is_refused(weights, model, tmp_path):
@@ -445,11 +480,16 @@ def test_state_of_another_model_is_refused(weights, model, tmp_path):
     with pytest.raises(StateError, match="start the job without its old state"):
         other.end("a", state, "window")
     with pytest.raises(StateError, match="no records of 2 inputs"):
-        smoother(weights, 1).step("a", broken(state), rows[2:])
+        smoother(weights, 1).step("a", state[:-8], rows[2:])
 
 
-def broken(state):
-    return state[:-8]
+@pytest.mark.skipif(not fused_is_installed(), reason="there is one kernel")
+def test_state_of_another_kernel_is_refused(weights, model):
+    rows = encoded(model, [row(t) for t in range(3)])
+    state, _ = smoother(weights, 1).step("a", None, rows[:2])
+
+    with pytest.raises(StateError, match=r"with the kernel numpy.*Smooth\(kernel=...\)"):
+        smoother(weights, 1, kernel="fused").step("a", state, rows[2:])
 
 
 def test_a_new_model_begins_the_next_sequence(tmp_path):
