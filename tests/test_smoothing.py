@@ -355,6 +355,23 @@ def test_a_window_after_it_loses_nothing(engine, order, weights):
     assert sum(counts.elements) == 120
 
 
+@pytest.mark.parametrize("engine", [e for e in STREAM_ENGINES if e != "bundle_based"])
+@pytest.mark.parametrize("order", ["event_time", "arrival"])
+def test_a_window_after_a_jump_of_the_watermark_loses_nothing(engine, order, weights):
+    """Not on BundleBasedDirectRunner, which holds no watermark for timers."""
+    counts = Collect()
+    ticks = [row(t, key) | {"at": START + t} for t in range(60) for key in "ab"]
+
+    predict_stream(
+        Smooth(weights, lag=7, order=order, wait=30),
+        *(ticks[:40], 5, ticks[40:], 500),
+        engine=engine,
+        then=by_window() | counts,
+    )
+
+    assert sum(counts.elements) == 120
+
+
 def test_two_lags_side_by_side_lose_nothing(weights):
     """On FnApiRunner, behind a `Reshuffle` each."""
     records, counts = [row(t, key) for t in range(30) for key in "ab"], [Collect(), Collect()]
