@@ -122,14 +122,14 @@ class BothDirections:
         Args:
             state: (state_size,), that after the last step whose output was given.
             x: (steps, inputs), scaled: of all steps since then.
-            waiting: How many of these are not new, at most `lag`.
+            waiting: How many of these are not new; those beyond `lag` count as new.
             lag: How many further steps an output waits for.
         """
         given = max(len(x) - lag, 0)
         *parts, carried = self._parted(state[np.newaxis])
         chain = np.ones(len(x), np.int64)
         x, carries = self._filled(carried, x, chain)
-        start, running, row, turned = _windows(waiting, len(x), lag)
+        start, running, row, turned = _windows(min(waiting, lag), len(x), lag)
         finite = [np.isfinite(x).all()]
         seen = self._embedded(x)
         h, after = seen[row], []

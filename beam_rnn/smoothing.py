@@ -182,9 +182,10 @@ class Smoother:
             outputs = model.restored(key, y)
         if not finite or not np.isfinite(outputs).all():
             return None
-        first = part.start + self._lag - waiting  # the record that completes the first window
         made = self._predictions(key, model, kept, outputs[:given], state.steps - waiting)
-        results += [Step(first + i, row.time, row) for i, row in enumerate(made)]
+        for i, row in enumerate(made):
+            completes = max(i + self._lag - waiting, 0)  # below 0 where the lag was longer before
+            results.append(Step(part.start + completes, row.time, row))
         all_given = given == len(kept.time)
         return state._replace(
             steps=state.steps + len(new.time),

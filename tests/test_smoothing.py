@@ -11,7 +11,7 @@ from apache_beam.transforms.window import FixedWindows, Sessions, TimestampedVal
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from beam_rnn import Columns, Model, Network, Predict, Smooth
+from beam_rnn import Columns, Model, Network, Predict, Smooth, smoothing
 from beam_rnn.errors import ConfigurationError, StateError
 from beam_rnn.kernels import fused_is_installed
 from beam_rnn.loading import ModelLoader, check_smooths
@@ -40,6 +40,7 @@ NETWORKS = [
     Network("lstm", 6, bidirectional=True, merge="ave", activation="tanh"),
 ]
 ONE_LAYER, STACK = NETWORKS[0], NETWORKS[1]
+QUIET = [HealthCheck.function_scoped_fixture]
 KERNELS = ["numpy", *(["fused"] if fused_is_installed() else [])]
 
 
@@ -179,9 +180,7 @@ def poisoned_model(columns=MARKED):
     return Model(HUGE, parameters, columns, Scaler.identity(2, 1), kernel="numpy")
 
 
-@settings(
-    deadline=None, max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture]
-)
+@settings(deadline=None, max_examples=40, suppress_health_check=QUIET)
 @given(data=st.data())
 def test_restarts_anywhere_change_nothing(data, tmp_path):
     """Each part of the records meets a new process, and the bytes that the one before left.
@@ -244,11 +243,20 @@ def test_shuffled_records_on_every_engine(engine, model, weights):
     assert not outputs.late
 
 
-@settings(
-    deadline=None, max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture]
-)
+@settings(deadline=None, max_examples=12, suppress_health_check=QUIET)
 @given(data=st.data())
 def test_the_same_records_give_the_same_bits_however_they_arrive(data, model, weights):
+    check_bits(data, model, weights)
+
+
+@pytest.mark.slow
+@settings(deadline=None, max_examples=500, suppress_health_check=QUIET)
+@given(data=st.data())
+def test_500_times_the_same_bits_however_they_arrive(data, model, weights):
+    check_bits(data, model, weights)
+
+
+def check_bits(data, model, weights):
     """Some later than is waited for; in as many bundles as the watermark makes of them."""
     lag, wait = data.draw(st.sampled_from([0, 2, 50])), data.draw(st.sampled_from([0, 4]))
     places = st.tuples(st.sampled_from("ab"), st.integers(0, 20))
@@ -347,6 +355,40 @@ def test_a_window_after_it_loses_nothing(engine, order, weights):
     assert sum(counts.elements) == 120
 
 
+@pytest.mark.parametrize("engine", [e for e in STREAM_ENGINES if e != "bundle_based"])
+@pytest.mark.parametrize("order", ["event_time", "arrival"])
+def test_a_window_after_a_jump_of_the_watermark_loses_nothing(engine, order, weights):
+    """Not on BundleBasedDirectRunner, which holds no watermark for timers."""
+    counts = Collect()
+    ticks = [row(t, key) | {"at": START + t} for t in range(60) for key in "ab"]
+
+    predict_stream(
+        Smooth(weights, lag=7, order=order, wait=30),
+        *(ticks[:40], 5, ticks[40:], 500),
+        engine=engine,
+        then=by_window() | counts,
+    )
+
+    assert sum(counts.elements) == 120
+
+
+def test_two_lags_side_by_side_lose_nothing(weights):
+    """On FnApiRunner, behind a `Reshuffle` each."""
+    records, counts = [row(t, key) for t in range(30) for key in "ab"], [Collect(), Collect()]
+
+    def build(p):
+        source = p | beam.Create(records)
+        for lag, count in zip((0, 8), counts, strict=True):
+            smoothed = (
+                source | f"Part{lag}" >> beam.Reshuffle() | f"Lag{lag}" >> Smooth(weights, lag)
+            )
+            _ = smoothed.predictions | f"ByWindow{lag}" >> by_window() | f"Count{lag}" >> count
+
+    run(build)
+
+    assert [sum(count.elements) for count in counts] == [60, 60]
+
+
 def test_each_window_has_sequences_of_its_own(model, weights):
     said = Collect()
     records = [row(t) for t in range(20)]
@@ -416,15 +458,33 @@ def test_stored_bytes_stay_readable(tmp_path):
     ]
 
 
-def test_the_lag_may_change_from_job_to_job(model, weights):
-    rows = encoded(model, [row(t) for t in range(20)])
-    state, before = smoother(weights, 6).step("a", None, rows[:10])
+@pytest.mark.parametrize("lag", [2, 8])
+def test_the_lag_may_change_from_job_to_job(lag, tmp_path):
+    model = model_of(ONE_LAYER)
+    path, rows = saved(model, tmp_path), encoded(model, [row(t) for t in range(20)])
+    state, before = smoother(path, 6).step("a", None, rows[:10])
 
-    for lag in (2, 8):
-        steps = smoother(weights, lag)
-        after, here = steps.step("a", state, rows[10:])
-        found = [s.result for s in (*before, *here, *steps.end("a", after, "window"))]
-        assert [r.step for r in found[:-1]] == list(range(1, 21))
+    changed = smoother(path, lag)
+    after, here = changed.step("a", state, rows[10:12])
+    after, there = changed.step("a", after, rows[12:])
+    found = [*before, *here, *there, *changed.end("a", after, "window")[:-1]]
+
+    numbers = np.array([[row(t)[name] for name in "xy"] for t in range(20)])
+    x = model.scaled("a", numbers).astype(np.float32)[np.newaxis]
+    for t, step in enumerate(found):
+        y = model.forward(x[:, : t + (6 if t < 4 else lag) + 1])[0, t]
+        assert (step.result.step, step.result.outputs) == (t + 1, model.restored("a", y).tolist())
+    assert [step.record for step in here] == ([0, 0, 0, 0, 0, 1] if lag == 2 else [])
+
+
+@pytest.mark.parametrize("rows_at_once", [1, 7, 50])
+def test_how_many_windows_are_one_batch_changes_nothing(rows_at_once, model, weights, monkeypatch):
+    rows = encoded(model, [row(t) for t in range(40)])
+    at_once = smoother(weights, 3).step("a", None, rows)
+
+    monkeypatch.setattr(smoothing, "ROWS_AT_ONCE", rows_at_once)
+
+    assert smoother(weights, 3).step("a", None, rows) == at_once
 
 
 def test_state_of_another_model_is_refused(weights, model, tmp_path):
@@ -437,11 +497,16 @@ def test_state_of_another_model_is_refused(weights, model, tmp_path):
     with pytest.raises(StateError, match="start the job without its old state"):
         other.end("a", state, "window")
     with pytest.raises(StateError, match="no records of 2 inputs"):
-        smoother(weights, 1).step("a", broken(state), rows[2:])
+        smoother(weights, 1).step("a", state[:-8], rows[2:])
 
 
-def broken(state):
-    return state[:-8]
+@pytest.mark.skipif(not fused_is_installed(), reason="there is one kernel")
+def test_state_of_another_kernel_is_refused(weights, model):
+    rows = encoded(model, [row(t) for t in range(3)])
+    state, _ = smoother(weights, 1).step("a", None, rows[:2])
+
+    with pytest.raises(StateError, match=r"with the kernel numpy.*Smooth\(kernel=...\)"):
+        smoother(weights, 1, kernel="fused").step("a", state, rows[2:])
 
 
 def test_a_new_model_begins_the_next_sequence(tmp_path):

@@ -17,6 +17,7 @@ from beam_rnn.kernels import fused_is_installed
 from beam_rnn.whole import outputs_of, usable_steps
 from tests.engines import ENGINES, Outputs, predict, run
 from tests.models import COLUMNS, keyed_models, random_model, saved
+from tests.streams import ENGINES as STREAM_ENGINES
 from tests.streams import START, predict_stream
 from tests.test_predict import BAD, row
 from tests.test_smoothing import (
@@ -171,12 +172,14 @@ def test_a_session_is_a_sequence(engine, tmp_path):
     assert [r.reason for r in outputs.ended] == ["window"] * 3
 
 
-def test_in_a_live_stream_when_the_watermark_has_passed_the_window(tmp_path):
+@pytest.mark.parametrize("engine", STREAM_ENGINES)
+@pytest.mark.parametrize("windowfn", [FixedWindows(10), Sessions(7)], ids=["fixed", "sessions"])
+def test_in_a_live_stream_when_the_watermark_has_passed_the_window(windowfn, engine, tmp_path):
     model = model_of(ONE_LAYER)
     transform = PredictSequences(saved(model, tmp_path), kernel="numpy")
     events = [row(3), row(1)], 5, [row(2), row(12)], 25, [row(31)]
 
-    outputs = predict_stream(in_windows(FixedWindows(10), transform), *events)
+    outputs = predict_stream(in_windows(windowfn, transform), *events, engine=engine)
 
     assert [p.outputs for p, _ in sorted(outputs.predictions)] == [
         y
