@@ -10,7 +10,17 @@ from beam_rnn.errors import DivergenceError
 from beam_rnn.examples import Examples
 from beam_rnn.network import Network
 from beam_rnn.pairs import Pair
-from beam_rnn.rounds import Local, Standing, after, average, begin, judge, learn_locally, model_of
+from beam_rnn.rounds import (
+    Local,
+    Standing,
+    Trained,
+    after,
+    average,
+    begin,
+    judge,
+    learn_locally,
+    model_of,
+)
 from beam_rnn.settings import Rounds, Training
 
 
@@ -30,7 +40,7 @@ def fit(
     training: Training,
     progress: Callable[[Epoch], None] = lambda _: None,
     rounds: Rounds = Rounds(),  # noqa: B008  # frozen
-    start: Any = None,
+    start: Trained | None = None,
 ) -> Any:
     """A model trained on sequences; of an encoder-decoder and pairs, a `Transducer`.
 
