@@ -9,11 +9,13 @@ r"""Learn from sentences whether what they say is meant well, and tell of others
 
 Sentences come one a line, in a file for each class, or from the column --text of CSV, Parquet,
 Arrow or JSON lines, with their class in the column --label. A bidirectional network learns from
-most of them, word by word; --test_fraction of them is kept from it, told by it, and compared: the
-accuracy is printed. With --weights a model that is there tells of all, and nothing is trained.
+most of them to tell the class of a sentence at each of its words, having read all of it in both
+directions; --test_fraction of them is kept from it, told by it, and compared: the accuracy is
+printed. With --weights a model that is there tells of all, and nothing is trained.
 
 The output has a row for each sentence that was told: its text, its label if there is one, the class
-that is the likeliest, the probability of each class, and the model. What cannot be used goes to
+that is the likeliest, the probability of each class, and the model. The probability of a sentence is
+the mean of those at its words. What cannot be used goes to
 `<output>.invalid.jsonl`. Beam's own flags, such as --runner, pass through.
 """
 
@@ -75,7 +77,6 @@ def parse(argv: Sequence[str] | None) -> tuple[argparse.Namespace, list[str]]:
     parser.add_argument("--at_least", type=int, default=2, help="a rarer word is an unknown one")
     parser.add_argument("--learning_rate", type=float, default=2e-3, help="of AdamW")
     parser.add_argument("--epochs", type=int, default=10)
-    parser.add_argument("--validation", type=float, default=0.1, help="share to judge epochs by")
     parser.add_argument("--seed", type=int, default=0)
     return parser.parse_known_args(argv)
 
@@ -136,7 +137,7 @@ def columns_of(classes: Sequence[str]) -> Columns:
 
 
 def records_of(sentence: Mapping[str, Any], key: str) -> Iterator[dict[str, Any]]:
-    """The words of a sentence as records, all of one time: which are held back chance decides."""
+    """The words of a sentence as records, all of one time and in their order."""
     for place, word in enumerate(words_of(sentence["text"])):
         record = {"sentence": key, "at": 0, "place": place, "word": word}
         yield record | {"label": sentence["label"]}
@@ -212,7 +213,6 @@ def train(pipeline: beam.Pipeline, args: argparse.Namespace, weights: str) -> No
         bidirectional=True,
         embedding=args.embedding,
         output="softmax",
-        output_steps="last",
     )
     training = Training(
         bptt=Bptt(),
@@ -224,8 +224,6 @@ def train(pipeline: beam.Pipeline, args: argparse.Namespace, weights: str) -> No
         seed=args.seed,
         dropout=Dropout(inputs=0.3, recurrent=0.2, symbols=0.3),
         vocabulary=Vocabulary(at_least=args.at_least),
-        validation=args.validation,
-        patience=3 if args.validation else None,
     )
     fraction = args.test_fraction
     _ = (
@@ -271,6 +269,11 @@ def tell(
     _ = dead | "Invalid" >> WriteAside(f"{args.output}.invalid.jsonl")
 
 
+def mean_of(said: Sequence[Prediction]) -> list[float]:
+    """The mean of what was told at each word, in their order."""
+    return [sum(each) / len(said) for each in zip(*(row.outputs for row in said), strict=True)]
+
+
 class Rows(beam.DoFn):
     """What was told of a sentence, beside it; counts those told, and those told rightly."""
 
@@ -282,18 +285,21 @@ class Rows(beam.DoFn):
     def process(self, element: tuple[str, Mapping[str, Iterable[Any]]]) -> Iterator[dict[str, Any]]:
         """Equal sentences, and what was told of them, in; a row for each out."""
         _, group = element
-        for said in group["told"]:
+        said = sorted(group["told"], key=lambda prediction: prediction.step)
+        if said:
+            outputs = mean_of(said)
             for sentence in group["sentences"]:
-                yield self._row(sentence, said)
+                yield self._row(sentence, outputs, said[0].model)
 
-    def _row(self, sentence: Mapping[str, Any], said: Prediction) -> dict[str, Any]:
-        outputs = list(said.outputs)
+    def _row(
+        self, sentence: Mapping[str, Any], outputs: Sequence[float], model: str
+    ) -> dict[str, Any]:
         told = self._classes[outputs.index(max(outputs))]
         if sentence["label"] is not None:
             self._judged.inc()
             self._right.inc(int(told == sentence["label"]))
         scores = dict(zip(self._classes, outputs, strict=True))
-        return {**sentence, "told": told, **scores, "model": said.model}
+        return {**sentence, "told": told, **scores, "model": model}
 
 
 def say(result: Any, output: str) -> None:
