@@ -14,9 +14,9 @@ directions; --test_fraction of them is kept from it, told by it, and compared: t
 printed. With --weights a model that is there tells of all, and nothing is trained.
 
 The output has a row for each sentence that was told: its text, its label if there is one, the class
-that is the likeliest, the probability of each class, and the model. The probability of a sentence is
-the mean of those at its words. What cannot be used goes to
-`<output>.invalid.jsonl`. Beam's own flags, such as --runner, pass through.
+that is the likeliest, the probability of each class (the mean of those at its words), and the model.
+What cannot be used goes to `<output>.invalid.jsonl`. Beam's own flags, such as --runner, pass
+through.
 """
 
 import argparse

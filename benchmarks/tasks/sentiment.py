@@ -11,9 +11,11 @@ and once more (Laplace).
 Each word becomes an index, or the unknown one if the nine folds that are learned from have it less
 than twice. A bidirectional GRU reads the vectors of the whole sentence, and tells at each word the
 probability of both kinds; the mean over the words is that of the sentence. In training a word of a
-sentence is an unknown one with the probability of `Dropout(symbols=...)`. The settings, and for how
-many epochs to train, were chosen by one sentence in eight of the last nine folds, kept from those
-trainings: the first fold had no part in it. The figure is that of the mean of the probabilities of several seeds.
+sentence is an unknown one with the probability of `Dropout(symbols=...)`. The figure is that of the
+mean of the probabilities of several seeds.
+
+The settings, and for how many epochs to train, were chosen by one sentence in eight of the last nine
+folds, kept from those trainings. The first fold had no part in it.
 """
 
 from collections import Counter
