@@ -13,8 +13,8 @@ most of them to tell the class of a sentence at each of its words, having read a
 directions; --test_fraction of them is kept from it, told by it, and compared: the accuracy is
 printed. With --weights a model that is there tells of all, and nothing is trained.
 
-The output has a row for each sentence that was told: its text, its label if there is one, the class
-that is the likeliest, the probability of each class (the mean of those at its words), and the model.
+The output has a row for each sentence that was told: its text, its label if there is one, the
+likeliest class, the probability of each class (the mean of those at its words), and the model.
 What cannot be used goes to `<output>.invalid.jsonl`. Beam's own flags, such as --runner, pass
 through.
 """
