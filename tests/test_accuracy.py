@@ -119,29 +119,39 @@ HOURS = np.arange(etth1.TEST, dtype=float)[:, np.newaxis] + 1e5 * np.arange(7)
 """Each value says which hour of which series it is."""
 
 
-def silent(horizon):
+SETTINGS = [etth1.DAY_AHEAD, etth1.FOUR_DAYS_AHEAD]
+
+
+def silent(setting):
     """A model that says that nothing changes."""
     network = Network("gru", 1)
-    parameters = network.initialize(len(etth1.SEEN), horizon, seed=0)
+    parameters = network.initialize(setting.columns.input_size, setting.horizon, seed=0)
     return Model(network, {**parameters, "head.W_y": 0 * parameters["head.W_y"]})
 
 
-def test_what_is_learned_of_etth1_ends_with_its_part():
-    learned = list(etth1.sequences(HOURS[: etth1.TRAIN], 96))
+@pytest.mark.parametrize("setting", SETTINGS)
+def test_what_is_learned_of_etth1_ends_with_its_part(setting):
+    horizon = setting.horizon
+    learned = list(etth1.sequences(HOURS[: etth1.TRAIN], setting))
 
     assert max(each.until for each in learned) == etth1.TRAIN - 1
     ends = np.sort(np.concatenate([each.times for each in learned]))
-    every = np.arange(23, etth1.TRAIN - 96)  # each hour that has a day before and 96 hours after
+    every = np.arange(23, etth1.TRAIN - horizon)  # each that has a day before and the hours after
     np.testing.assert_array_equal(ends, np.repeat(every, 7))
     for each in learned:
         days, steps = each.inputs[:, :24], each.times
         np.testing.assert_array_equal(days, np.tile(np.arange(-23, 1), (len(steps), 1)))
-        np.testing.assert_array_equal(each.targets, np.tile(np.arange(1, 97), (len(steps), 1)))
+        np.testing.assert_array_equal(
+            each.targets, np.tile(np.arange(1, horizon + 1), (len(steps), 1))
+        )
         assert (np.diff(steps) == 24).all()
 
 
-@pytest.mark.parametrize(("horizon", "windows"), [(24, 2857), (96, 2785)])
-def test_a_window_of_etth1_for_each_hour_of_the_test_part(horizon, windows):
+@pytest.mark.parametrize(
+    ("setting", "windows"), list(zip(SETTINGS, (2857, 2785), strict=True)), ids=["24", "96"]
+)
+def test_a_window_of_etth1_for_each_hour_of_the_test_part(setting, windows):
+    horizon = setting.horizon
     origins = etth1.windows(etth1.VALIDATION, etth1.TEST, horizon)
     true = etth1.truth(HOURS, origins, horizon)
 
@@ -153,13 +163,14 @@ def test_a_window_of_etth1_for_each_hour_of_the_test_part(horizon, windows):
     yesterday = etth1.same_hour(HOURS, origins, horizon)
     assert (yesterday < true[:, :, :1]).all()
     assert ((true - yesterday) % 24 == 0).all()
-    said = etth1.forecasts(silent(horizon), HOURS, origins, horizon)
+    said = etth1.forecasts(silent(setting), HOURS, origins, setting)
     np.testing.assert_array_equal(said, last)
 
 
 def test_a_forecast_of_etth1_does_not_see_what_it_forecasts():
     network = Network("gru", 4)
-    model = Model(network, network.initialize(len(etth1.SEEN), 24, seed=0))
+    setting = etth1.DAY_AHEAD
+    model = Model(network, network.initialize(setting.columns.input_size, 24, seed=0))
     random = np.random.default_rng(0)
     scaled = random.normal(size=(240, 7))
     origins = etth1.windows(120, 240, 24)
@@ -167,7 +178,7 @@ def test_a_forecast_of_etth1_does_not_see_what_it_forecasts():
     changed[151:] = 0
 
     said, said_of_changed = (
-        etth1.forecasts(model, values, origins, 24) for values in (scaled, changed)
+        etth1.forecasts(model, values, origins, setting) for values in (scaled, changed)
     )
 
     before = origins <= 150
