@@ -10,7 +10,17 @@ from beam_rnn.errors import DivergenceError
 from beam_rnn.examples import Examples
 from beam_rnn.network import Network
 from beam_rnn.pairs import Pair
-from beam_rnn.rounds import Local, Standing, after, average, begin, judge, learn_locally, model_of
+from beam_rnn.rounds import (
+    Local,
+    Standing,
+    Trained,
+    after,
+    average,
+    begin,
+    judge,
+    learn_locally,
+    model_of,
+)
 from beam_rnn.settings import Rounds, Training
 
 
@@ -30,6 +40,7 @@ def fit(
     training: Training,
     progress: Callable[[Epoch], None] = lambda _: None,
     rounds: Rounds = Rounds(),  # noqa: B008  # frozen
+    start: Trained | None = None,
 ) -> Any:
     """A model trained on sequences; of an encoder-decoder and pairs, a `Transducer`.
 
@@ -42,15 +53,17 @@ def fit(
         progress: Called after each round: an epoch, unless a round has several.
         rounds: Between how many shards the sequences are dealt out, and when these meet. The
             weights are those that `Train` gives, whose shards may be on many machines.
+        start: A model whose parameters to start from; None for those that the seed gives.
 
     Raises:
         DivergenceError: The loss is no longer finite. Its `model` is the last good one.
-        TrainingError: There is nothing to learn from, the sequences are of different columns, or
-            targets are not what the loss can compare with.
+        TrainingError: There is nothing to learn from, the sequences are of different columns,
+            targets are not what the loss can compare with, or the model to start from is of
+            another network or other columns.
         ConfigurationError: Network, training and columns do not go together.
     """
     plan, learned, held_back = prepare(network, sequences, training, rounds.shards)
-    standing = begin(plan, training, rounds)
+    standing = begin(plan, training, rounds, start)
 
     def done(standing: Standing, locals_: Sequence[Local]) -> None:
         progress(epoch_of(standing, locals_, training, rounds))

@@ -54,8 +54,8 @@ class Settings(NamedTuple):
 
 SETTINGS = {
     ("additions", 2): Settings(5_000, 40, 64),
-    ("additions", 3): Settings(50_000, 15, 128),
-    ("dates", 2): Settings(20_000, 10, 64),
+    ("additions", 3): Settings(50_000, 12, 128),
+    ("dates", 2): Settings(10_000, 5, 64),
 }
 """By task and digits."""
 

@@ -1,0 +1,1 @@
+"""The tasks of `benchmarks.accuracy`: one a module."""
