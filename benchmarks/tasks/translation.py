@@ -10,8 +10,8 @@ Dates. Days of 1900 to 2099, drawn alike, in one of five forms in which people w
 "1999-12-31". Learned from 10,000 texts, judged by 2,000 others, none of which was learned from.
 
 The same network for all: a GRU of 128 in both directions, attention, the rate falling from 3e-3.
-Settings were chosen with seeds that are none of these. The naive row is the share of targets that are
-the commonest one among those that are learned from.
+Settings were chosen with seeds that are none of these. The naive row is the share of targets that
+are the commonest one among those that are learned from.
 """
 
 from collections import Counter
