@@ -4,12 +4,15 @@ from beam_rnn.batches import Sequence
 from beam_rnn.bptt import Bptt
 from beam_rnn.columns import Columns
 from beam_rnn.dropout import Dropout
+from beam_rnn.encoder_decoder import EncoderDecoder
 from beam_rnn.gating import Gate
 from beam_rnn.keyed import KeyedModels
 from beam_rnn.learning import Learning, Untrained
 from beam_rnn.model import Model
 from beam_rnn.network import Network
 from beam_rnn.optimizers import Adam, AdamW, RmsProp, Sgd
+from beam_rnn.pair_records import Transduced
+from beam_rnn.pairs import Pair, PairColumns
 from beam_rnn.records import (
     EndedSequence,
     EpochLoss,
@@ -22,11 +25,13 @@ from beam_rnn.running import Running
 from beam_rnn.schedules import Cosine, Plateau, StepDecay, Warmup
 from beam_rnn.settings import Training
 from beam_rnn.shards.emission import prediction_schema
+from beam_rnn.transducer import Transducer
 from beam_rnn.transforms import (
     ExportStates,
     ImportStates,
     LastRecords,
     LossCurve,
+    Pairs,
     Predict,
     PredictAndLearn,
     PredictSequences,
@@ -34,8 +39,10 @@ from beam_rnn.transforms import (
     Sequences,
     Smooth,
     Train,
+    Transduce,
     WriteModel,
 )
+from beam_rnn.vocabularies import Vocabulary
 
 __version__ = "0.1.0.dev0"
 
@@ -46,6 +53,7 @@ __all__ = [
     "Columns",
     "Cosine",
     "Dropout",
+    "EncoderDecoder",
     "EndedSequence",
     "EpochLoss",
     "ExportStates",
@@ -59,6 +67,9 @@ __all__ = [
     "LossCurve",
     "Model",
     "Network",
+    "Pair",
+    "PairColumns",
+    "Pairs",
     "Plateau",
     "Predict",
     "PredictAndLearn",
@@ -75,7 +86,11 @@ __all__ = [
     "StepDecay",
     "Train",
     "Training",
+    "Transduce",
+    "Transduced",
+    "Transducer",
     "Untrained",
+    "Vocabulary",
     "Warmup",
     "WriteModel",
     "prediction_schema",

@@ -5,7 +5,8 @@ plain is read alone, as a dict, so that there is one place that says what one ma
 """
 
 import contextlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
 from itertools import groupby
 from typing import Any, TypeAlias
 
@@ -30,8 +31,10 @@ from beam_rnn.records import (
     RecordReader,
     key_text,
     micros,
+    symbol,
 )
 from beam_rnn.shards.blocks import Block, empty_block, marks_of
+from beam_rnn.vocabularies import UNKNOWN, places_of
 
 Batch: TypeAlias = pa.Table | pa.RecordBatch
 
@@ -91,6 +94,8 @@ class BatchReader:
     def __init__(self, columns: Columns):
         self._columns = columns
         self._reader = RecordReader(columns)
+        self._sizes = dict(columns.vectors)
+        self._vocabularies = [places_of(columns.vocabulary(name)) for name in columns.symbols]
 
     def read(self, batch: Batch, arrived: Array) -> tuple[Block, list[tuple[int, InvalidRecord]]]:
         """The records, checked, `row` being the row of each; and the dead letters.
@@ -153,11 +158,21 @@ class BatchReader:
         ]
         numbers = np.empty((n, columns.number_size))
         read = _numbers_or_missing if columns.carried_size else _numbers
-        for j, name in enumerate(columns.fields):
-            numbers[:, j] = column(name, read, np.float64)
+        at = 0
+        for name in columns.fields:
+            size = self._sizes.get(name)
+            of_field = read if size is None else partial(_vectors, size=size, read=read)
+            values = column(name, of_field, np.float64)
+            end = at + (size or 1)
+            numbers[:, at:end] = values if values.ndim == 2 else values[:, np.newaxis]
+            at = end
         if columns.calendar:
-            usable = np.where(good, time, 0)
-            numbers[:, len(columns.fields) :] = cycle_numbers(columns.calendar, usable)
+            cycles = cycle_numbers(columns.calendar, np.where(good, time, 0))
+            numbers[:, at : at + cycles.shape[1]] = cycles
+            at += cycles.shape[1]
+        for name, places in zip(columns.symbols, self._vocabularies, strict=True):
+            numbers[:, at] = column(name, partial(_symbols, name=name, places=places), np.float64)
+            at += 1
         row = np.arange(n, dtype=np.int32)
         return Block(
             names, of_key, arrived, time, sequence, marks_of(*marks), numbers, b"", row
@@ -264,6 +279,36 @@ def _numbers_or_missing(array: pa.Array) -> _Column:
     values, usable = _numbers(array)
     missing = array.is_null(nan_is_null=True).to_numpy(zero_copy_only=False)
     return np.where(missing, np.nan, values), usable | missing
+
+
+def _vectors(array: pa.Array, size: int, read: Callable[[pa.Array], _Column]) -> _Column:
+    """As `beam_rnn.records.vector` reads each: (rows, size)."""
+    kind, n = array.type, len(array)
+    lists = pa.types.is_list(kind) or pa.types.is_large_list(kind)
+    good = np.zeros(n, bool)
+    if lists or pa.types.is_fixed_size_list(kind):
+        sizes = pc.list_value_length(array).fill_null(-1).to_numpy(zero_copy_only=False)
+        good = sizes == size
+    if not good.any():
+        return np.zeros((n, size)), good
+    numbers, usable = np.zeros((n, size)), good.copy()
+    of_lists = array.filter(pa.array(good)).flatten()
+    values, there = read(of_lists)
+    numbers[good] = values.reshape(-1, size)
+    usable[good] = there.reshape(-1, size).all(1)
+    return numbers, usable
+
+
+def _symbols(array: pa.Array, name: str, places: Mapping[str, int]) -> _Column:
+    """As `beam_rnn.records.symbol` reads each: its index."""
+    codes = array if pa.types.is_dictionary(array.type) else array.dictionary_encode()
+    index = np.zeros(len(codes.dictionary) + 1)
+    there = np.zeros(len(index), bool)
+    for i, value in enumerate(codes.dictionary.to_pylist()):
+        with contextlib.suppress(RecordError):
+            index[i], there[i] = places.get(symbol(name, value), UNKNOWN), True
+    at = codes.indices.fill_null(len(index) - 1).to_numpy(zero_copy_only=False)
+    return index[at], there[at]
 
 
 def _times(name: str, array: pa.Array) -> _Column:

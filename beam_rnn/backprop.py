@@ -1,16 +1,19 @@
 """Sequences forward through a network, and gradients back through time.
 
-Each function is a pair: `merge` with `unmerge`, `forward` with `backward`. Arrays are as in
-`beam_rnn.layers`: (time, batch, features), longest sequence first.
+Each function is a pair: `merge` with `unmerge`, `forward_layers` with `backward_layers`, and
+`forward` with `backward`, which have the head, too. Arrays are as in `beam_rnn.layers`: (time,
+batch, features), longest sequence first.
 """
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import NamedTuple
 
 import numpy as np
 
 from beam_rnn.cells import Array, State
 from beam_rnn.dropout import LayerMask, drop_state, nothing_left_out
+from beam_rnn.embedding import embed, embed_backward
 from beam_rnn.kernels import NUMPY, Kernel
 from beam_rnn.layers import LayerTrace
 from beam_rnn.network import Network, Parameters
@@ -23,9 +26,10 @@ States = tuple[State, ...]
 class Trace(NamedTuple):
     """What a forward pass keeps for the backward pass."""
 
+    x: Array  # (time, batch, inputs)
     layers: list[tuple[LayerTrace, ...]]  # one for each direction of each layer
     last: States  # after each sequence's last step
-    h: Array  # (time, batch, output_size), or of time 1 for the last step: what the head saw
+    h: Array  # (time, batch, output_size): the output of the last layer, as the head saw it
     lengths: Array  # (batch,)
     masks: Sequence[LayerMask]
 
@@ -77,7 +81,7 @@ def _by_direction(network: Network, state: State) -> list[State]:
     return [state[i : i + each] for i in range(0, len(state), each)]
 
 
-def forward(
+def forward_layers(
     network: Network,
     parameters: Parameters,
     x: Array,
@@ -88,12 +92,13 @@ def forward(
     kernel: Kernel = NUMPY,
     keep: bool = True,
 ) -> tuple[Array, States, Trace]:
-    """A batch of sequences through all layers and the head.
+    """A batch of sequences through the embedding and all layers.
 
     Args:
         network: The network.
         parameters: Its parameters.
-        x: (time, batch, inputs), longest sequence first, zero after a sequence's end.
+        x: (time, batch, inputs), longest sequence first, zero after a sequence's end; a symbol is
+            its index.
         states: The state of every layer before the first step; of a reverse direction, before
             the last one.
         lengths: (batch,), falling.
@@ -102,15 +107,13 @@ def forward(
         keep: Keep what the backward pass needs.
 
     Returns:
-        z, what the head gives, of every step (time, batch, outputs), zero where a sequence has
-        ended, or of the last step alone (1, batch, outputs); the states after each sequence's
-        last step; the trace for `backward`.
+        The output of the last layer (time, batch, output_size), zero where a sequence has ended;
+        the states after each sequence's last step; the trace for `backward_layers`.
     """
-    steps = len(x)
     masks = masks or nothing_left_out(network)
-    running = running_at(lengths, steps)
+    running = running_at(lengths, len(x))
     layers, last = [], []
-    h = x
+    h = embed(network, parameters, x)
     for i, state in enumerate(states):
         mask = masks[i]
         h = h if mask.inputs is None else h * mask.inputs
@@ -127,7 +130,101 @@ def forward(
         h = merge(network.merge, outputs)
         layers.append(tuple(traces))
         last.append(tuple(ends))
-    ended = np.arange(steps)[:, np.newaxis] >= lengths
+    return h, tuple(last), Trace(x, layers, tuple(last), h, lengths, masks)
+
+
+def backward_layers(
+    network: Network,
+    parameters: Parameters,
+    trace: Trace,
+    d_h: Array | None,
+    d_last: States,
+    *,
+    kernel: Kernel = NUMPY,
+) -> tuple[dict[str, Array], States]:
+    """The gradient of `forward_layers`.
+
+    Args:
+        network: The network.
+        parameters: Its parameters.
+        trace: From `forward_layers`.
+        d_h: The gradient with respect to the output of the last layer, of the same shape; None for
+            zero.
+        d_last: The gradient with respect to the states after each sequence's last step.
+        kernel: That of the forward pass.
+
+    Returns:
+        The gradients with respect to the parameters of embedding and layers, by name, and to the
+        states before the first step.
+    """
+    running = running_at(trace.lengths, len(trace.x))
+    gradients: dict[str, Array] = {}
+    d_begin: list[State] = []
+    for i in reversed(range(network.layers)):
+        traces, mask = trace.layers[i], trace.masks[i]
+        if d_h is None:
+            d_outputs: Sequence[Array] = [np.zeros_like(t.h) for t in traces]
+        else:
+            outputs = [reverse(t.h, trace.lengths) if d else t.h for d, t in enumerate(traces)]
+            d_outputs = unmerge(network.merge, outputs, d_h)
+        d_inputs, of_layer = [], []
+        d_states: list[Array] = []
+        d_ends = _by_direction(network, d_last[i])
+        for backwards, p in enumerate(network.layer(parameters, i)):
+            d_output = d_outputs[backwards]
+            gradient, d_input, d_state = kernel.layer_backward(
+                drop_state(network.step_cell, mask.recurrent[backwards]),
+                p,
+                traces[backwards],
+                reverse(d_output, trace.lengths) if backwards else d_output,
+                d_ends[backwards],
+                running,
+            )
+            d_inputs.append(reverse(d_input, trace.lengths) if backwards else d_input)
+            of_layer.append(gradient)
+            d_states.extend(d_state)
+        gradients |= network.named(i, of_layer) | network.initial_gradient(i, d_states)
+        d_begin.insert(0, tuple(d_states))
+        d_h = sum(d_inputs[1:], d_inputs[0])
+        d_h = d_h if mask.inputs is None else d_h * mask.inputs
+    assert d_h is not None, "there is a layer"
+    return gradients | embed_backward(network, parameters, trace.x, d_h), tuple(d_begin)
+
+
+def forward(
+    network: Network,
+    parameters: Parameters,
+    x: Array,
+    states: States,
+    lengths: Array,
+    masks: Sequence[LayerMask] | None = None,
+    *,
+    kernel: Kernel = NUMPY,
+    keep: bool = True,
+) -> tuple[Array, States, Trace]:
+    """A batch of sequences through all layers and the head.
+
+    Args:
+        network: The network.
+        parameters: Its parameters.
+        x: As for `forward_layers`.
+        states: The same.
+        lengths: The same.
+        masks: The same.
+        kernel: The same.
+        keep: The same.
+
+    Returns:
+        z, what the head gives, of every step (time, batch, outputs), zero where a sequence has
+        ended, or of the last step alone (1, batch, outputs); the states after each sequence's
+        last step; the trace for `backward`.
+    """
+    if not network.carry:
+        return _each_alone(network, parameters, x, lengths, masks, kernel=kernel, keep=keep)
+    h, last, trace = forward_layers(
+        network, parameters, x, states, lengths, masks, kernel=kernel, keep=keep
+    )
+    ended = np.arange(len(x))[:, np.newaxis] >= lengths
     if network.output_steps == "last":
         h = merge(network.merge, _last_h(network, last[-1]))
         none = np.zeros((1, *x.shape[1:]), x.dtype)
@@ -136,7 +233,35 @@ def forward(
     rows = h.reshape(-1, h.shape[2]), x.reshape(-1, x.shape[2])
     z = network.read_out(parameters, *rows, linear=kernel.linear)
     z = np.where(ended[..., np.newaxis], 0, z.reshape(*ended.shape, z.shape[1]))
-    return z, tuple(last), Trace(layers, tuple(last), h, lengths, masks)
+    return z, last, trace._replace(h=h)
+
+
+def _each_alone(
+    network: Network,
+    parameters: Parameters,
+    x: Array,
+    lengths: Array,
+    masks: Sequence[LayerMask] | None,
+    *,
+    kernel: Kernel,
+    keep: bool,
+) -> tuple[Array, States, Trace]:
+    """`forward` where nothing is carried: each step is a sequence of its own."""
+    steps, batch, inputs = x.shape
+    alone = replace(network, carry=True)
+    z, _, trace = forward(
+        alone,
+        parameters,
+        x.reshape(1, steps * batch, inputs),
+        initial_states(network, parameters, steps * batch),
+        np.ones(steps * batch, int),
+        None if masks is None else [mask.repeated(steps) for mask in masks],
+        kernel=kernel,
+        keep=keep,
+    )
+    ended = np.arange(steps)[:, np.newaxis] >= lengths
+    z = np.where(ended[..., np.newaxis], 0, z.reshape(steps, batch, -1))
+    return z, initial_states(network, parameters, batch), trace
 
 
 def _last_h(network: Network, state: State) -> list[Array]:
@@ -160,44 +285,26 @@ def backward(
     pass began with: it counts only for a pass that began at the initial state.
     """
     batch = len(trace.lengths)
-    steps = len(trace.layers[0][0].h)
-    running = running_at(trace.lengths, steps)
+    d_z = d_z.reshape(*trace.h.shape[:2], -1)  # of steps that were alone
     gradients: dict[str, Array] = {}
-    d_h = d_z
+    d_h: Array | None = d_z
     if network.head == "linear":
         rows = d_z.reshape(-1, d_z.shape[2])
         gradients["head.W_y"] = trace.h.reshape(-1, trace.h.shape[2]).T @ rows
         gradients["head.b_y"] = rows.sum(0)
         d_h = (rows @ parameters["head.W_y"].T).reshape(trace.h.shape)
-    for i in reversed(range(network.layers)):
-        traces, mask = trace.layers[i], trace.masks[i]
-        d_last = [
-            network.step_cell.initial_state(batch, network.sizes[i], d_h.dtype) for _ in traces
-        ]
-        if i == network.layers - 1 and network.output_steps == "last":
-            d_ends = unmerge(network.merge, _last_h(network, trace.last[i]), d_h)
-            for state, d_end in zip(d_last, d_ends, strict=True):
-                state[0][:] = d_end[0]
-            d_outputs: Sequence[Array] = [np.zeros_like(t.h) for t in traces]
-        else:
-            outputs = [reverse(t.h, trace.lengths) if d else t.h for d, t in enumerate(traces)]
-            d_outputs = unmerge(network.merge, outputs, d_h)
-        d_inputs, of_layer = [], []
-        d_begin: list[Array] = []
-        for backwards, p in enumerate(network.layer(parameters, i)):
-            d_output = d_outputs[backwards]
-            gradient, d_input, d_state = kernel.layer_backward(
-                drop_state(network.step_cell, mask.recurrent[backwards]),
-                p,
-                traces[backwards],
-                reverse(d_output, trace.lengths) if backwards else d_output,
-                d_last[backwards],
-                running,
-            )
-            d_inputs.append(reverse(d_input, trace.lengths) if backwards else d_input)
-            of_layer.append(gradient)
-            d_begin.extend(d_state)
-        gradients |= network.named(i, of_layer) | network.initial_gradient(i, d_begin)
-        d_h = sum(d_inputs[1:], d_inputs[0])
-        d_h = d_h if mask.inputs is None else d_h * mask.inputs
+    assert d_h is not None, "it is the gradient of what the head saw"
+    cell, directions = network.step_cell, range(network.directions)
+    d_last = [
+        tuple(d for _ in directions for d in cell.initial_state(batch, size, d_h.dtype))
+        for size in network.sizes
+    ]
+    if network.output_steps == "last":
+        d_ends = unmerge(network.merge, _last_h(network, trace.last[-1]), d_h)
+        of_directions = _by_direction(network, d_last[-1])
+        for (of_h, *_), d_end in zip(of_directions, d_ends, strict=True):
+            of_h[:] = d_end[0]
+        d_h = None
+    below, _ = backward_layers(network, parameters, trace, d_h, tuple(d_last), kernel=kernel)
+    gradients |= below
     return {name: gradients[name] for name in parameters}

@@ -34,6 +34,8 @@ class Sequence(NamedTuple):
         weights: (steps, horizons) float64, how much each of the targets counts; None if all
             count alike.
         part: Which part of a longer sequence this is; None if it is a whole one.
+        symbols: For each field of `columns.symbols` the text of each step, where their
+            vocabularies are not known yet; where they are, the indices are inputs.
     """
 
     columns: Columns
@@ -44,6 +46,7 @@ class Sequence(NamedTuple):
     until: int
     weights: Array | None = None
     part: Part | None = None
+    symbols: tuple[tuple[str, ...], ...] = ()
 
 
 def place_of(sequence: Sequence) -> int:
@@ -56,6 +59,8 @@ def place_of(sequence: Sequence) -> int:
     content = hashlib.sha256(sequence.key.encode())
     for array in (sequence.times, sequence.inputs, sequence.targets):
         content.update(array.tobytes())
+    for symbols in sequence.symbols:
+        content.update("\0".join(symbols).encode())
     return int.from_bytes(content.digest()[:8], "little")
 
 

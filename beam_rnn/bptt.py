@@ -164,7 +164,7 @@ def updated(
         clip_norm: The greatest global norm of a gradient; None for no limit.
         clip_value: The greatest size of each number of a gradient; None for no limit.
     """
-    if not begins and network.initial_state == "learned":
+    if not begins and network.carry and network.initial_state == "learned":
         gradients = {k: np.zeros_like(g) if is_state(k) else g for k, g in gradients.items()}
     gradients = clipped(gradients, clip_value, clip_norm)
     return Learner(*optimizer.update(gradients, learner.optimizer_state, learner.parameters))

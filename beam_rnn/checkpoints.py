@@ -23,13 +23,11 @@ import numpy as np
 import pyarrow as pa
 
 from beam_rnn.cells import Array
-from beam_rnn.columns import Columns
-from beam_rnn.dataset import Plan
+from beam_rnn.described import model_of as described
+from beam_rnn.described import network_of
 from beam_rnn.errors import CheckpointError
-from beam_rnn.model import Model
-from beam_rnn.network import Network
-from beam_rnn.rounds import Standing, model_of
-from beam_rnn.scaler import Scaler
+from beam_rnn.plan import Plan
+from beam_rnn.rounds import Standing, Trained, model_of
 from beam_rnn.schedules import Best, PlateauState
 from beam_rnn.settings import Rounds, Training
 
@@ -54,7 +52,7 @@ class Checkpoint(NamedTuple):
 
     standing: Standing
     facts: Mapping[str, Any]  # network, columns, scaler and settings, as JSON values
-    model: Model  # the best so far
+    model: Trained  # the best so far
 
 
 def is_checkpoint(data: bytes) -> bool:
@@ -151,7 +149,7 @@ def check_goes_on(
     here = {
         "network": plan.network.to_json(),
         "columns": plan.columns.to_json(),
-        "scaler": plan.scaler.to_json(),
+        "scaler": plan.scaler and plan.scaler.to_json(),
         "settings": _settings(plan, training, rounds),
     }
     there = {**checkpoint.facts, "settings": dict(checkpoint.facts["settings"])}
@@ -211,9 +209,8 @@ def _checkpoint(facts: dict[str, Any], rows: list[dict[str, Any]]) -> Checkpoint
             branch = branch.setdefault(name, {})
         branch[last] = leaf
     best, epochs_ago, factor = there["rate"]
-    network = Network(**facts["network"])
     standing = Standing(
-        network,
+        network_of(facts["network"]),
         there["rounds"],
         trees["parameters"],
         trees["optimizer_state"],
@@ -225,12 +222,4 @@ def _checkpoint(facts: dict[str, Any], rows: list[dict[str, Any]]) -> Checkpoint
         tuple(there["validation_curve"]),
         there["over"],
     )
-    columns = facts["columns"]
-    model = Model(
-        network,
-        standing.best_parameters,
-        columns and Columns(**columns),
-        facts["scaler"] and Scaler.from_json(facts["scaler"]),
-        facts["facts"],
-    )
-    return Checkpoint(standing, facts, model)
+    return Checkpoint(standing, facts, described(facts, standing.best_parameters, facts["facts"]))

@@ -2,8 +2,10 @@
 
 import hashlib
 import json
-from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, fields, replace
+from itertools import combinations
 from typing import Any
 
 from beam_rnn.checks import check_choice, check_whole
@@ -30,6 +32,13 @@ class Columns:
             timestamp.
         inputs: The fields that the network sees: numbers.
         targets: The fields that it predicts: numbers; the inputs themselves if left out.
+        symbols: Further fields that the network sees: words, characters, names of things: texts or
+            whole numbers. Each becomes an index, and the network learns a vector for it:
+            `Network(embedding=...)`.
+        vocabularies: The symbols that there are, for each such field; for a field that is left
+            out, `Train` takes those that it sees. Any other symbol counts as unknown.
+        vectors: How many numbers a field holds, for those inputs, targets and static fields that
+            are lists of numbers: {"notes": 88}.
         sequence: A field with a whole number that orders records of the same time; None if
             there is none.
         horizon: How many records ahead the targets lie: 1 for the next one, 0 for targets
@@ -52,13 +61,13 @@ class Columns:
             counts for nothing in training.
 
     Raises:
-        ConfigurationError: A name that is no text, no inputs, a horizon below 0, classes that
-            cannot be told apart, a cycle that does not exist.
+        ConfigurationError: A name that is no text, neither inputs nor symbols, a horizon below 0,
+            classes that cannot be told apart, a cycle that does not exist.
     """
 
     key: str
     time: str | None = None
-    inputs: Sequence[str]
+    inputs: Sequence[str] = ()
     targets: Sequence[str] = ()
     sequence: str | None = None
     horizon: int | Sequence[int] = 1
@@ -69,6 +78,11 @@ class Columns:
     static: Sequence[str] = ()
     calendar: Sequence[str] = ()
     missing: str = "refuse"
+    symbols: Sequence[str] = ()
+    vocabularies: Mapping[str, Sequence[str | int]] | Sequence[tuple[str, Sequence[str]]] = field(
+        default=(), repr=False
+    )
+    vectors: Mapping[str, int] | Sequence[tuple[str, int]] = ()
 
     def __post_init__(self) -> None:
         self._check_names()
@@ -84,28 +98,44 @@ class Columns:
         several = tuple(horizons) if len(horizons) > 1 else horizons[0]
         object.__setattr__(self, "horizon", several)
         self._check_classes()
+        object.__setattr__(self, "vocabularies", self._checked_vocabularies())
+        object.__setattr__(self, "vectors", self._checked_vectors())
 
     def _check_names(self) -> None:
-        for name in ("inputs", "targets", "static", "calendar"):
+        for name in ("inputs", "targets", "static", "calendar", "symbols"):
             value = getattr(self, name)
             if isinstance(value, str) or not all(isinstance(v, str) and v for v in value):
                 raise ConfigurationError(f"{name} must be a list of names, got {value!r}")
             if len(set(value)) != len(value):
                 raise ConfigurationError(f"{name} names a column twice: {value!r}")
             object.__setattr__(self, name, tuple(value))
-        if not self.inputs:
-            raise ConfigurationError("inputs must name at least one column, got none")
-        check_choice("missing", self.missing, MISSING)
-        for cycle in self.calendar:
-            check_choice("calendar", cycle, CYCLES)
-        twice = set(self.inputs) & set(self.static)
-        if twice:
-            raise ConfigurationError(f"inputs and static both name {', '.join(sorted(twice))}")
+        self._check_what_is_seen()
         for name in ("key", "time", "sequence", "weight", "start", "end"):
             value = getattr(self, name)
             optional = name != "key" and value is None
             if not optional and not (isinstance(value, str) and value):
                 raise ConfigurationError(f"{name} must be the name of a column, got {value!r}")
+
+    def _check_what_is_seen(self) -> None:
+        if not self.inputs and not self.symbols:
+            raise ConfigurationError("inputs must name at least one column, got none")
+        if not self.inputs and not self.targets:
+            raise ConfigurationError(
+                f"symbols={list(self.symbols)} alone say nothing of what is predicted: name targets"
+            )
+        check_choice("missing", self.missing, MISSING)
+        for cycle in self.calendar:
+            check_choice("calendar", cycle, CYCLES)
+        seen = ("inputs", self.inputs), ("static", self.static), ("symbols", self.symbols)
+        for (one, names), (other, others) in combinations(seen, 2):
+            twice = set(names) & set(others)
+            if twice:
+                raise ConfigurationError(f"{one} and {other} both name {', '.join(sorted(twice))}")
+        if self.symbols and self.missing == "carry":
+            raise ConfigurationError(
+                f"missing='carry' is for numbers, got symbols={list(self.symbols)}: take "
+                "missing='drop', or a symbol that says that there is none"
+            )
 
     def _check_classes(self) -> None:
         if isinstance(self.classes, str):
@@ -128,30 +158,92 @@ class Columns:
                 f"classes are those of one target, got targets={list(self.targets)}"
             )
 
+    def _checked_vocabularies(self) -> tuple[tuple[str, tuple[str, ...]], ...]:
+        given = _pairs("vocabularies", self.vocabularies)
+        for name in given:
+            if name not in self.symbols:
+                raise ConfigurationError(f"vocabularies name {name!r}, which symbols do not")
+        return tuple(
+            (name, checked_vocabulary(name, given[name])) for name in self.symbols if name in given
+        )
+
+    def _checked_vectors(self) -> tuple[tuple[str, int], ...]:
+        given = _pairs("vectors", self.vectors)
+        for name, size in given.items():
+            if name not in (*self.inputs, *self.static, *self.targets) or self.classes:
+                raise ConfigurationError(
+                    f"vectors name {name!r}, which is no input, target or static field that is a "
+                    "list of numbers"
+                )
+            check_whole(f"the size of the vector {name!r}", size)
+        return tuple(given.items())
+
+    def vocabulary(self, name: str) -> tuple[str, ...]:
+        """The symbols that a field can hold; empty where they are not known yet."""
+        return tuple(_pairs("vocabularies", self.vocabularies).get(name, ()))
+
+    @property
+    def vocabulary_sizes(self) -> tuple[int, ...]:
+        """How many symbols there are in each vocabulary, with the unknown one."""
+        return tuple(len(self.vocabulary(name)) + 1 for name in self.symbols)
+
+    @property
+    def has_vocabularies(self) -> bool:
+        """Whether the vocabulary of every symbol is known."""
+        return len(self.vocabularies) == len(self.symbols)
+
+    def with_vocabularies(self, found: Mapping[str, Sequence[str]]) -> "Columns":
+        """The same columns, those vocabularies that are not known being these."""
+        return replace(self, vocabularies={**found, **dict(self.vocabularies)})
+
+    def size_of(self, name: str) -> int:
+        """How many numbers a field holds: 1, or what `vectors` says."""
+        return int(_pairs("vectors", self.vectors).get(name, 1))
+
+    def _expanded(self, names: Iterable[str]) -> tuple[str, ...]:
+        """A name for each number of these fields."""
+        sizes = dict(self.vectors)
+        return tuple(
+            each
+            for name in names
+            for each in ([f"{name}[{i}]" for i in range(sizes[name])] if name in sizes else [name])
+        )
+
     @property
     def fields(self) -> tuple[str, ...]:
-        """The fields of a record that the network sees."""
+        """The fields of a record with the numbers that the network sees."""
         return (*self.inputs, *self.static)
 
     @property
+    def scaled_names(self) -> tuple[str, ...]:
+        """What the numbers of these fields are called."""
+        return self._expanded(self.fields)
+
+    @property
+    def own_size(self) -> int:
+        """How many of them are no static ones: the first."""
+        return len(self._expanded(self.inputs))
+
+    @property
     def number_names(self) -> tuple[str, ...]:
-        """What the numbers of a record are called: the inputs, what is static, the calendar."""
-        return (*self.fields, *cycle_names(self.calendar))
+        """What the numbers of a record are called: fields, the calendar, indices of symbols."""
+        symbols = self.symbols if self.has_vocabularies else ()
+        return (*self.scaled_names, *cycle_names(self.calendar), *symbols)
 
     @property
     def number_size(self) -> int:
         """How many numbers of a record the network sees."""
-        return len(self.fields) + 2 * len(self.calendar)
+        return len(self.number_names)
 
     @property
     def carried_size(self) -> int:
         """How many of them are carried forward where they are missing: the first."""
-        return len(self.fields) if self.missing == "carry" else 0
+        return len(self.scaled_names) if self.missing == "carry" else 0
 
     @property
     def input_names(self) -> tuple[str, ...]:
         """What the numbers of x are called: those of a record, and whether each is there."""
-        there = self.fields[: self.carried_size]
+        there = self.scaled_names[: self.carried_size]
         return (*self.number_names, *(f"{name} there" for name in there))
 
     @property
@@ -167,12 +259,12 @@ class Columns:
     @property
     def target_names(self) -> tuple[str, ...]:
         """What the numbers of a target are called: the targets, or the classes of the one."""
-        return tuple(str(label) for label in self.classes) or tuple(self.targets)
+        return tuple(str(label) for label in self.classes) or self._expanded(self.targets)
 
     @property
     def target_size(self) -> int:
         """How many numbers the targets of one horizon are."""
-        return len(self.classes) or len(self.targets)
+        return len(self.target_names)
 
     @property
     def fingerprint(self) -> bytes:
@@ -183,7 +275,32 @@ class Columns:
             read = (*read, self.static, self.calendar)
         if self.carried_size:
             read = (*read, self.missing)
+        if self.symbols or self.vectors:
+            read = (*read, self.symbols, self.vocabularies, self.vectors)
         return hashlib.sha256(json.dumps(read).encode()).digest()[:8]
+
+    def targets_in_inputs(self) -> list[tuple[int, int]]:
+        """The place of each number of a target that is one of an input, and the place there.
+
+        >>> Columns(key="id", inputs=["x", "y"], targets=["y", "z"]).targets_in_inputs()
+        [(0, 1)]
+        """
+        if self.classes:
+            return []
+        places = {name: i for i, name in enumerate(self.scaled_names[: self.own_size])}
+        return [(i, places[name]) for i, name in enumerate(self.target_names) if name in places]
+
+    def check_numbers_alone(self, what: str) -> None:
+        """That what the network sees is numbers, a field each.
+
+        Raises:
+            ConfigurationError: There are symbols or vectors, which `what` cannot do with.
+        """
+        if self.symbols or self.vectors:
+            raise ConfigurationError(
+                f"{what} is for fields of one number, got symbols={list(self.symbols)} and "
+                f"vectors={dict(self.vectors)}"
+            )
 
     def check_nothing_missing(self, what: str) -> None:
         """That every value is there.
@@ -216,7 +333,45 @@ class Columns:
         """
         always = {"key": self.key, "inputs": list(self.inputs), "targets": list(self.targets)}
         return always | {
-            field.name: list(value) if isinstance(value, tuple) else value
-            for field in fields(self)
-            if field.name not in always and (value := getattr(self, field.name)) != field.default
+            each.name: _as_json(each.name, value)
+            for each in fields(self)
+            if each.name not in always and (value := getattr(self, each.name)) != each.default
         }
+
+
+def _pairs(name: str, given: Any) -> dict[str, Any]:
+    """A mapping, from one or from its pairs."""
+    try:
+        return dict(given)
+    except (TypeError, ValueError) as error:
+        raise ConfigurationError(f"{name} must be a mapping from fields, got {given!r}") from error
+
+
+def checked_vocabulary(name: str, symbols: Any) -> tuple[str, ...]:
+    """The symbols of a vocabulary as texts; of a text, its characters.
+
+    Raises:
+        ConfigurationError: It is none: empty, something twice, or something that is no symbol.
+    """
+    if not isinstance(symbols, Sequence) or not symbols:
+        raise ConfigurationError(
+            f"the vocabulary of {name!r} must be a list of symbols, got {symbols!r}"
+        )
+    for symbol in symbols:
+        if not isinstance(symbol, (str, int)) or isinstance(symbol, bool):
+            raise ConfigurationError(
+                f"a symbol must be text or a whole number, got {symbol!r} for {name!r}"
+            )
+    texts = tuple(map(str, symbols))
+    if len(set(texts)) != len(texts):
+        ((twice, _),) = Counter(texts).most_common(1)
+        raise ConfigurationError(f"the vocabulary of {name!r} has {twice!r} twice")
+    return texts
+
+
+def _as_json(name: str, value: Any) -> Any:
+    if name == "vocabularies":
+        return {name: list(symbols) for name, symbols in value}
+    if name == "vectors":
+        return dict(value)
+    return list(value) if isinstance(value, tuple) else value

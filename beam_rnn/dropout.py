@@ -55,6 +55,13 @@ class LayerMask(NamedTuple):
             tuple(None if mask is None else mask[:n] for mask in self.recurrent),
         )
 
+    def repeated(self, steps: int) -> "LayerMask":
+        """The mask of each step of each sequence, as if it were one: (steps * batch, ...)."""
+        return LayerMask(
+            None if self.inputs is None else np.tile(self.inputs, (steps, 1)),
+            tuple(None if m is None else np.tile(m, (steps, 1)) for m in self.recurrent),
+        )
+
 
 def nothing_left_out(network: Network) -> list[LayerMask]:
     """The masks of a network in use, a layer each."""
@@ -74,7 +81,7 @@ def draw(
     Args:
         dropout: The probabilities.
         network: The network.
-        inputs: The size of x.
+        inputs: The size of what the first layer sees: x, each symbol being its vector.
         batch: How many sequences.
         random: Decides what is left out.
         dtype: The type of the parameters.

@@ -1,7 +1,8 @@
 """Many examples, one of which is in memory at a time: in the order of their places.
 
 On their way between workers, and in the file of a worker, examples are bytes: a header, the key,
-then x and the targets as float32 and the weights as float64.
+then x and the targets as float32 and the weights as float64. Targets have as many steps as x, but
+those of a pair of sequences.
 """
 
 import struct
@@ -15,7 +16,7 @@ import numpy as np
 from beam_rnn.batches import Example
 from beam_rnn.cells import Array
 
-_HEADER = struct.Struct("<QIIIIIH")
+_HEADER = struct.Struct("<QIIIIIIH")
 
 
 class Place(NamedTuple):
@@ -43,7 +44,7 @@ def encode_example(place: Place, key: str, example: Example) -> bytes:
     steps, inputs = example.x.shape
     horizons = 0 if example.weights is None else example.weights.shape[1]
     name = key.encode()
-    header = _HEADER.pack(*place, steps, inputs, example.targets.shape[1], horizons, len(name))
+    header = _HEADER.pack(*place, steps, inputs, *example.targets.shape, horizons, len(name))
     with np.errstate(over="ignore"):
         numbers = [example.x.astype("<f4"), example.targets.astype("<f4")]
     if example.weights is not None:
@@ -53,19 +54,20 @@ def encode_example(place: Place, key: str, example: Example) -> bytes:
 
 def decode_header(data: bytes) -> Header:
     """What is known of an example."""
-    sequence, part, steps, _, _, _, size = _HEADER.unpack_from(data)
+    sequence, part, steps, *_, size = _HEADER.unpack_from(data)
     name = data[_HEADER.size : _HEADER.size + size]
     return Header(Place(sequence, part), steps, bytes(name).decode())
 
 
 def decode_example(data: bytes) -> Example:
     """The inverse of `encode_example`; the arrays are views of the bytes."""
-    _, _, steps, inputs, targets, horizons, size = _HEADER.unpack_from(data)
+    _, _, steps, inputs, written, targets, horizons, size = _HEADER.unpack_from(data)
     start = _HEADER.size + size
     arrays: list[Array] = []
-    for width, dtype in ((inputs, "<f4"), (targets, "<f4"), (horizons, "<f8")):
-        array = np.frombuffer(data, dtype, steps * width, start)
-        arrays.append(array.reshape(steps, width))
+    shapes = ((steps, inputs, "<f4"), (written, targets, "<f4"), (steps, horizons, "<f8"))
+    for length, width, dtype in shapes:
+        array = np.frombuffer(data, dtype, length * width, start)
+        arrays.append(array.reshape(length, width))
         start += array.nbytes
     x, of_targets, weights = arrays
     return Example(x, of_targets, weights if horizons else None)

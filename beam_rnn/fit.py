@@ -1,14 +1,15 @@
 """Training on one machine: the rounds as a loop."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from beam_rnn.batches import Sequence as RecordSequence
 from beam_rnn.dataset import prepare
+from beam_rnn.encoder_decoder import EncoderDecoder
 from beam_rnn.errors import DivergenceError
 from beam_rnn.examples import Examples
-from beam_rnn.model import Model
 from beam_rnn.network import Network
+from beam_rnn.pairs import Pair
 from beam_rnn.rounds import Local, Standing, after, average, begin, judge, learn_locally, model_of
 from beam_rnn.settings import Rounds, Training
 
@@ -24,13 +25,13 @@ class Epoch(NamedTuple):
 
 
 def fit(
-    network: Network,
-    sequences: Iterable[RecordSequence],
+    network: Network | EncoderDecoder,
+    sequences: Iterable[RecordSequence | Pair],
     training: Training,
     progress: Callable[[Epoch], None] = lambda _: None,
     rounds: Rounds = Rounds(),  # noqa: B008  # frozen
-) -> Model:
-    """A model trained on sequences.
+) -> Any:
+    """A model trained on sequences; of an encoder-decoder and pairs, a `Transducer`.
 
     The result depends on the sequences as a set, not on the order in which they come.
 

@@ -29,13 +29,14 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from beam_rnn.cells import CELLS, Array
+from beam_rnn.cells import Array
 from beam_rnn.columns import Columns
+from beam_rnn.described import network_of
 from beam_rnn.errors import NotWeightsError, TrainingError, WeightsError
 from beam_rnn.keyed import KeyedModels
 from beam_rnn.model import Model
-from beam_rnn.network import Network
 from beam_rnn.scaler import Scaler
+from beam_rnn.transducer import Transducer
 
 KEYED_VERSION = 2
 ROWS_IN_A_BATCH = 65_536
@@ -53,7 +54,7 @@ _ROWS = pa.schema(
 _DESCRIBED = ("network", "columns", "shapes")
 
 
-def check_float32(model: Model) -> None:
+def check_float32(model: Model | Transducer) -> None:
     """That a file can hold the parameters.
 
     Raises:
@@ -64,20 +65,6 @@ def check_float32(model: Model) -> None:
             f"a weights file holds float32, the parameters are {model.dtype}: write "
             "model.astype('float32')"
         )
-
-
-def network_of(values: Mapping[str, Any]) -> Network:
-    """The network of a file, of either version, from its JSON values.
-
-    Raises:
-        WeightsError: It has a cell that is not there.
-    """
-    if values["cell"] not in CELLS:
-        raise WeightsError(
-            f"the network has the cell {values['cell']!r}, beam_rnn.cells.CELLS holds "
-            f"{', '.join(CELLS)}: import the module that puts it there"
-        )
-    return Network(**values)
 
 
 def encode_model(key: str | None, model: Model) -> bytes:

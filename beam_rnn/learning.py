@@ -101,6 +101,7 @@ class Untrained:
                 )
         check_whole("seed", self.seed, least=0)
         self.columns.check_nothing_missing("what is learned in the stream")
+        self.columns.check_numbers_alone("what is learned in the stream")
         self.model()
 
     def model(self, kernel: str = "auto") -> Model:

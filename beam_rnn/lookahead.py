@@ -16,6 +16,7 @@ import numpy as np
 
 from beam_rnn.backprop import merge
 from beam_rnn.cells import Array
+from beam_rnn.embedding import embed
 from beam_rnn.kernels import Advance, kernel_of
 from beam_rnn.missing import carry_forward
 from beam_rnn.model import Model
@@ -97,7 +98,7 @@ class BothDirections:
         *parts, carried = self._parted(before)
         x, _ = self._filled(carried, x, running)
         finite = np.isfinite(x).all(1)
-        h = ends = x
+        h = ends = self._seen(x)
         for layer, begin in zip(self._layers, parts, strict=True):
             forwards, kept = layer.forward(begin, h, running, True)
             backwards, good = self._backwards(layer, h, running, turned)
@@ -130,10 +131,11 @@ class BothDirections:
         x, carries = self._filled(carried, x, chain)
         start, running, row, turned = _windows(min(waiting, lag), len(x), lag)
         finite = [np.isfinite(x).all()]
-        h, after = x[row], []
+        seen = self._seen(x)
+        h, after = seen[row], []
         for i, (layer, before) in enumerate(zip(self._layers, parts, strict=True)):
             if i == 0:
-                forwards, kept = layer.forward(before, x, chain, True)
+                forwards, kept = layer.forward(before, seen, chain, True)
                 forwards, states = forwards[row], kept[:given]
             else:
                 states = _chained(layer.forward, before, h[:given])
@@ -172,6 +174,10 @@ class BothDirections:
         if not self._model.carried:
             return x, np.zeros((len(x), 0), np.float32)
         return carry_forward(carried, x, running)
+
+    def _seen(self, x: Array) -> Array:
+        """What the first layer sees of x: a vector for each symbol."""
+        return embed(self._model.network, self._model.parameters, x)
 
     def _parted(self, state: Array) -> list[Array]:
         """(batch, state_size) as the state of each layer, and what is carried."""

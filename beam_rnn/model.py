@@ -13,12 +13,47 @@ from numpy.typing import ArrayLike, DTypeLike
 from beam_rnn.backprop import States, forward, initial_states
 from beam_rnn.cells import Array
 from beam_rnn.columns import Columns
+from beam_rnn.embedding import embed
 from beam_rnn.errors import ConfigurationError
 from beam_rnn.kernels import Advance, kernel_name, kernel_of
 from beam_rnn.missing import carry_forward
 from beam_rnn.network import Network, Parameters
 from beam_rnn.packed import last_rows, rows_of, running_at
 from beam_rnn.scaler import Scaler
+
+
+def check_types(parameters: Parameters) -> None:
+    """That parameters are all of one type.
+
+    Raises:
+        ConfigurationError: They are neither all float32 nor all float64.
+    """
+    types = {str(value.dtype) for value in parameters.values()}
+    if types not in ({"float32"}, {"float64"}):
+        raise ConfigurationError(
+            f"parameters must be all float32 or all float64, got {sorted(types)}"
+        )
+
+
+def frozen(parameters: Parameters) -> dict[str, Array]:
+    """The parameters as arrays that cannot be written to."""
+    views = {name: np.ascontiguousarray(value).view() for name, value in parameters.items()}
+    for view in views.values():
+        view.flags.writeable = False
+    return views
+
+
+def digest_of(facts: Mapping[str, Any], parameters: Parameters) -> str:
+    """SHA-256, in hexadecimal.
+
+    Of network, columns and scaler as JSON, then of name, type, shape and little-endian bytes of
+    each parameter.
+    """
+    sha = hashlib.sha256(json.dumps(facts, sort_keys=True).encode())
+    for name, value in parameters.items():
+        sha.update(f"\0{name}\0{value.dtype.name}\0{value.shape}\0".encode())
+        sha.update(value.astype(value.dtype.newbyteorder("<"), copy=False).tobytes())
+    return sha.hexdigest()
 
 
 @dataclass(frozen=True, eq=False)
@@ -56,11 +91,7 @@ class Model:
 
     def __post_init__(self) -> None:
         inputs, outputs = self.network.inputs_and_outputs(self.parameters)
-        types = {str(value.dtype) for value in self.parameters.values()}
-        if types not in ({"float32"}, {"float64"}):
-            raise ConfigurationError(
-                f"parameters must be all float32 or all float64, got {sorted(types)}"
-            )
+        check_types(self.parameters)
         each = self.network.horizons * len(self.network.parts)
         if self.columns is not None:
             self._check_columns(self.columns, inputs, outputs // each)
@@ -72,11 +103,7 @@ class Model:
                     f"the parameters are for {inputs} inputs and {outputs // each} targets, but "
                     f"the scaler is for {sizes[0]} and {sizes[1]}"
                 )
-        frozen = {}
-        for name, value in self.parameters.items():
-            frozen[name] = np.ascontiguousarray(value).view()
-            frozen[name].flags.writeable = False
-        object.__setattr__(self, "parameters", frozen)
+        object.__setattr__(self, "parameters", frozen(self.parameters))
         object.__setattr__(self, "kernel", kernel_name(self.network, self.dtype, self.kernel))
 
     def _check_columns(self, columns: Columns, inputs: int, targets: int) -> None:
@@ -85,6 +112,13 @@ class Model:
             raise ConfigurationError(
                 f"the parameters are for {inputs} inputs and {targets} targets, but columns name "
                 f"{sizes[0]} inputs and {sizes[1]} targets: {columns}"
+            )
+        fields = self.network.embedding_names
+        rows = tuple(len(self.parameters[name]) for name in fields)
+        if rows != columns.vocabulary_sizes or not columns.has_vocabularies:
+            raise ConfigurationError(
+                f"the parameters are for {rows} symbols, with the unknown one, but columns name "
+                f"{columns.vocabulary_sizes} for symbols={list(columns.symbols)}"
             )
         if len(columns.horizons) != self.network.horizons:
             raise ConfigurationError(
@@ -134,16 +168,8 @@ class Model:
 
     @cached_property
     def digest(self) -> str:
-        """SHA-256 of all that decides a prediction, in hexadecimal.
-
-        Network, columns and scaler as JSON, then name, type, shape and little-endian bytes
-        of each parameter.
-        """
-        sha = hashlib.sha256(json.dumps(self.to_json(), sort_keys=True).encode())
-        for name, value in self.parameters.items():
-            sha.update(f"\0{name}\0{value.dtype.name}\0{value.shape}\0".encode())
-            sha.update(value.astype(value.dtype.newbyteorder("<"), copy=False).tobytes())
-        return sha.hexdigest()
+        """SHA-256 of all that decides a prediction, in hexadecimal."""
+        return digest_of(self.to_json(), self.parameters)
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Model) and self.digest == other.digest
@@ -253,15 +279,26 @@ class Model:
             ConfigurationError: The network is bidirectional.
         """
         if not self.carried:
-            z, states = self._advance(state, x, running, every)
+            z, states = self._embed_and_advance(state, x, running, every)
             return self.network.output_of(z), states
         own = self.network.state_size
         x, carried = carry_forward(state[:, own:], x, running)
-        z, states = self._advance(np.ascontiguousarray(state[:, :own]), x, running, every)
+        z, states = self._embed_and_advance(np.ascontiguousarray(state[:, :own]), x, running, every)
         if not every:
-            lengths = np.searchsorted(-running, -np.arange(len(state)), "left")
-            carried = carried[last_rows(lengths, running)]
+            carried = carried[_last_of_each(running, len(state))]
         return self.network.output_of(z), np.concatenate([states, carried], 1)
+
+    def _embed_and_advance(
+        self, state: Array, x: Array, running: Array, every: bool
+    ) -> tuple[Array, Array]:
+        """The steps of packed sequences; each alone where nothing is carried."""
+        x = embed(self.network, self.parameters, x)
+        if self.network.carry:
+            return self._advance(state, x, running, every)
+        own = self.network.state_size
+        before = np.repeat(self._initial_state[:, :own], len(x), 0)
+        z, states = self._advance(before, x, np.array([len(x)]), True)
+        return z, states if every else states[_last_of_each(running, len(state))]
 
     @cached_property
     def _advance(self) -> Advance:
@@ -398,3 +435,9 @@ class Model:
         return tuple(
             tuple(state[:, place] for place in layer) for layer in self.network.state_places
         )
+
+
+def _last_of_each(running: Array, batch: int) -> Array:
+    """The row of the last step of each of packed sequences, which run at least one."""
+    lengths = np.searchsorted(-running, -np.arange(batch), "left")
+    return last_rows(lengths, running)

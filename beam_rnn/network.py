@@ -1,9 +1,9 @@
 """What is trained: the cell, its sizes, the layers, their directions, the head and its outputs.
 
 A `Network` holds no numbers. Its parameters are a dict from name to array, in the order of
-`Network.shapes`: `layers.0.W_x`, `layers.0.W_h`, `layers.0.b_x`, `layers.0.b_h`, in a
-bidirectional network the same of `layers.0.reverse`, then the further layers, `head.W_y` and
-`head.b_y`.
+`Network.shapes`: `embedding.0.E` and the like where there are symbols, `layers.0.W_x`,
+`layers.0.W_h`, `layers.0.b_x`, `layers.0.b_h`, in a bidirectional network the same of
+`layers.0.reverse`, then the further layers, `head.W_y` and `head.b_y`.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -26,6 +26,7 @@ from beam_rnn.cells import (
 from beam_rnn.checks import check_choice, check_true_or_false, check_whole
 from beam_rnn.errors import ConfigurationError
 from beam_rnn.outputs import OUTPUTS
+from beam_rnn.vocabularies import UNKNOWN
 
 Parameters = Mapping[str, Array]
 """The parameters of a network by name."""
@@ -84,6 +85,10 @@ class Network:
         output_steps: Where the head stands: see `OUTPUT_STEPS`.
         horizons: How many horizons the outputs hold, one after another; `Train` takes it from
             the columns.
+        embedding: The size of the vector that stands for a symbol, or one for each field of
+            `Columns(symbols=...)`; (), if there are none. It takes the place of the index in x.
+        carry: Carry the hidden state from step to step. False for one-to-one: every step begins
+            at the initial state, and sees its own record alone.
 
     Raises:
         ConfigurationError: A name that does not exist, a size below 1, or settings that do not
@@ -104,6 +109,8 @@ class Network:
     quantiles: Sequence[float] = (0.1, 0.5, 0.9)
     output_steps: str = "every"
     horizons: int = 1
+    embedding: int | Sequence[int] = ()
+    carry: bool = True
 
     def __post_init__(self) -> None:
         choices_of = {
@@ -117,8 +124,12 @@ class Network:
         }
         for name, choices in choices_of.items():
             check_choice(name, getattr(self, name), choices)
-        for name in ("residual", "reset_after", "bidirectional"):
+        for name in ("residual", "reset_after", "bidirectional", "carry"):
             check_true_or_false(name, getattr(self, name))
+        if isinstance(self.embedding, Sequence) and not isinstance(self.embedding, str):
+            object.__setattr__(self, "embedding", tuple(self.embedding))
+        else:
+            object.__setattr__(self, "embedding", (self.embedding,))
         object.__setattr__(self, "quantiles", _levels(self.quantiles))
         self._check_combinations()
         self._check_sizes()
@@ -137,6 +148,11 @@ class Network:
             raise ConfigurationError(f"merge={self.merge!r} needs bidirectional=True")
         if self.quantiles != Network.quantiles and self.output != "quantiles":
             raise ConfigurationError(f"quantiles={self.quantiles!r} needs output='quantiles'")
+        if not self.carry and (self.bidirectional or self.output_steps == "last"):
+            raise ConfigurationError(
+                "carry=False lets every step see its own record alone: that does not go with "
+                f"bidirectional={self.bidirectional} or output_steps={self.output_steps!r}"
+            )
         if self.residual and not OUTPUTS[self.output].scaled:
             raise ConfigurationError(
                 f"residual=True adds the last value to a forecast, which output={self.output!r} "
@@ -156,6 +172,7 @@ class Network:
             "layers": (self.layers,),
             "hidden": self._hidden_sizes(),
             "horizons": (self.horizons,),
+            "embedding": self.embedding_sizes,
         }
         for name, sizes in sizes_of.items():
             for size in sizes:
@@ -163,6 +180,12 @@ class Network:
 
     def _hidden_sizes(self) -> tuple[int, ...]:
         return self.hidden if isinstance(self.hidden, tuple) else (self.hidden,)
+
+    @property
+    def embedding_sizes(self) -> tuple[int, ...]:
+        """The size of the vector that stands for a symbol, for each field of symbols."""
+        assert isinstance(self.embedding, tuple), "it was made one"
+        return self.embedding
 
     @property
     def sizes(self) -> tuple[int, ...]:
@@ -209,10 +232,23 @@ class Network:
         """The size of the output of layer i, its directions merged."""
         return self.sizes[i] * (self.directions if self.merge == "concat" else 1)
 
-    def shapes(self, inputs: int, outputs: int) -> dict[str, tuple[int, ...]]:
-        """The shape of every parameter, in the order in which they are stored."""
-        shapes: dict[str, tuple[int, ...]] = {}
-        size = inputs
+    def shapes(
+        self, inputs: int, outputs: int, symbols: Sequence[int] = ()
+    ) -> dict[str, tuple[int, ...]]:
+        """The shape of every parameter, in the order in which they are stored.
+
+        Args:
+            inputs: The size of x, in which a symbol is one number: its index.
+            outputs: The size of y.
+            symbols: How many symbols there are in each vocabulary, with the unknown one.
+        """
+        shapes: dict[str, tuple[int, ...]] = {
+            name: (rows, size)
+            for name, rows, size in zip(
+                self.embedding_names, symbols, self.embedding_sizes, strict=True
+            )
+        }
+        size = inputs - len(self.embedding_sizes) + sum(self.embedding_sizes)
         for i, hidden in enumerate(self.sizes):
             for prefix in self._prefixes(i):
                 cell_shapes = self.step_cell.shapes(size, hidden)
@@ -230,6 +266,11 @@ class Network:
         return shapes
 
     @property
+    def embedding_names(self) -> tuple[str, ...]:
+        """The names of the embeddings among the parameters."""
+        return tuple(f"embedding.{i}.E" for i in range(len(self.embedding_sizes)))
+
+    @property
     def _state_names(self) -> tuple[str, ...]:
         return ("h_0", "c_0")[: self.step_cell.states]
 
@@ -237,24 +278,34 @@ class Network:
         return (f"layers.{i}", f"layers.{i}.reverse")[: self.directions]
 
     def initialize(
-        self, inputs: int, outputs: int, seed: int, dtype: DTypeLike = np.float32
+        self,
+        inputs: int,
+        outputs: int,
+        seed: int | Sequence[int],
+        dtype: DTypeLike = np.float32,
+        symbols: Sequence[int] = (),
     ) -> dict[str, Array]:
         """Parameters to start training from.
 
         W_x and W_y uniform after Glorot and Bengio (2010), each gate of W_h orthogonal
-        (Saxe 2013), biases zero but the forget gate's, which is 1 (Gers 2000).
+        (Saxe 2013), biases zero but the forget gate's, which is 1 (Gers 2000). The vectors of
+        symbols are normal with variance 1; that of the unknown symbol is zero.
 
         Args:
             inputs: The size of x.
             outputs: The size of y.
             seed: The same seed gives the same parameters.
             dtype: float32 or float64.
+            symbols: How many symbols there are in each vocabulary, with the unknown one.
         """
         random = np.random.default_rng(seed)
         parameters: dict[str, Array] = {}
-        for name, shape in self.shapes(inputs, outputs).items():
+        for name, shape in self.shapes(inputs, outputs, symbols).items():
             field = name.rsplit(".", 1)[1]
-            if field in ("W_x", "W_y"):
+            if field == "E":
+                value = random.standard_normal(shape)
+                value[UNKNOWN] = 0
+            elif field in ("W_x", "W_y"):
                 gates = self.step_cell.gates if field == "W_x" else 1
                 bound = np.sqrt(6 / (shape[0] + shape[1] / gates))
                 value = random.uniform(-bound, bound, shape)
@@ -306,7 +357,9 @@ class Network:
             ConfigurationError: The parameters are not those of this network.
         """
         try:
+            symbols = [parameters[name].shape[0] for name in self.embedding_names]
             inputs = parameters["layers.0.W_x"].shape[0]
+            inputs += len(symbols) - sum(self.embedding_sizes)
             last = self.output_size(self.layers - 1)
             outputs = parameters["head.b_y"].shape[0] if self.head == "linear" else last
         except (KeyError, IndexError) as error:
@@ -320,12 +373,13 @@ class Network:
                 f"each target has {each} outputs ({self.horizons} horizons of {self.parts}), got "
                 f"{outputs}"
             )
-        if self.residual and outputs // each > inputs:
+        numbers = inputs - len(symbols)
+        if self.residual and outputs // each > numbers:
             raise ConfigurationError(
-                f"residual=True adds an input to each target, got {inputs} inputs for "
+                f"residual=True adds an input to each target, got {numbers} inputs for "
                 f"{outputs // each} targets"
             )
-        expected = self.shapes(inputs, outputs)
+        expected = self.shapes(inputs, outputs, symbols)
         actual = {name: value.shape for name, value in parameters.items()}
         if actual != expected:
             wrong = {

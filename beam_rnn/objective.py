@@ -3,6 +3,7 @@
 import numpy as np
 
 from beam_rnn.cells import Array
+from beam_rnn.encoder_decoder import EncoderDecoder
 from beam_rnn.errors import ConfigurationError, TrainingError
 from beam_rnn.losses import FROM_LOGITS, LOSSES, Loss, quantile
 from beam_rnn.network import Network
@@ -11,7 +12,7 @@ from beam_rnn.outputs import OUTPUTS
 LOSS_NAMES = (*LOSSES, "quantile")
 
 
-def loss_name(network: Network, name: str | None = None) -> str:
+def loss_name(network: Network | EncoderDecoder, name: str | None = None) -> str:
     """The loss by its name, or the usual one of the network's output function.
 
         >>> loss_name(Network(output="softmax"))

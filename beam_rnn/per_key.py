@@ -9,7 +9,7 @@ from apache_beam.metrics import Metrics
 
 from beam_rnn import keyed_weights, weights
 from beam_rnn.batches import Sequence
-from beam_rnn.errors import TrainingError
+from beam_rnn.errors import ConfigurationError, TrainingError
 from beam_rnn.fit import fit
 from beam_rnn.keyed import KeyedModels
 from beam_rnn.model import Model
@@ -43,6 +43,8 @@ class FitKey(beam.DoFn):
     def process(self, element: tuple[str, Iterable[Sequence]]) -> Iterator[bytes]:
         """A key and all its sequences in, its row out."""
         key, sequences = element
+        sequences = list(sequences)
+        check_vocabularies(sequences)
         self._say_progress()
         try:
             model = fit(self._network, sequences, self._training)
@@ -59,6 +61,20 @@ class FitKey(beam.DoFn):
             logger.info("%d keys trained by this worker", self._keys)
             self._said = time.monotonic()
         self._keys += 1
+
+
+def check_vocabularies(sequences: Iterable[Sequence]) -> None:
+    """That the symbols of all keys have the same indices.
+
+    Raises:
+        ConfigurationError: Each key would have a vocabulary of its own.
+    """
+    for sequence in sequences:
+        if not sequence.columns.has_vocabularies:
+            raise ConfigurationError(
+                f"per_key=True needs the vocabularies of symbols={list(sequence.columns.symbols)}, "
+                "which are the same for all keys: name them in Columns(vocabularies=...)"
+            )
 
 
 def fallback_row(model: Model) -> bytes:

@@ -7,17 +7,12 @@ import apache_beam as beam
 from apache_beam.pvalue import TaggedOutput
 
 from beam_rnn.batches import Sequence
-from beam_rnn.dataset import (
-    Facts,
-    KeyFacts,
-    Plan,
-    examples_of,
-    facts_of,
-    key_facts,
-    plan_of,
-    shard_of,
-)
+from beam_rnn.dataset import examples_of, facts_of, has_steps
+from beam_rnn.encoder_decoder import EncoderDecoder
+from beam_rnn.facts import Facts, KeyFacts, key_facts
 from beam_rnn.network import Network
+from beam_rnn.pairs import Pair
+from beam_rnn.plan import Plan, plan_of, shard_of
 from beam_rnn.settings import Training
 from beam_rnn.validation import Split, SplitByTime, split_time
 
@@ -37,15 +32,15 @@ def split_from(pairs: list[tuple[str, int]]) -> Split:
 
 
 class Survey(beam.DoFn):
-    """The facts of each sequence."""
+    """The facts of each sequence, or pair."""
 
-    def __init__(self, network: Network, training: Training):
+    def __init__(self, network: Network | EncoderDecoder, training: Training):
         self._network = network
         self._training = training
 
-    def process(self, element: Sequence, split: Split) -> Iterator[tuple[str, Facts]]:
-        """A sequence in; its key and its facts out."""
-        if len(element.times):
+    def process(self, element: Sequence | Pair, split: Split) -> Iterator[tuple[str, Facts]]:
+        """One in; its key and its facts out."""
+        if has_steps(element):
             yield element.key, facts_of(element, split, self._network, self._training)
 
 
@@ -57,7 +52,7 @@ def facts_of_key(pair: tuple[str, Iterable[Facts]]) -> KeyFacts:
 class MakePlan(beam.DoFn):
     """The plan, from the facts of all keys."""
 
-    def __init__(self, network: Network, training: Training):
+    def __init__(self, network: Network | EncoderDecoder, training: Training):
         self._network = network
         self._training = training
 
@@ -67,15 +62,15 @@ class MakePlan(beam.DoFn):
 
 
 class DealOut(beam.DoFn):
-    """Brings each sequence, as the network sees it, to its shard."""
+    """Brings each sequence, or pair, as the network sees it, to its shard."""
 
     def __init__(self, training: Training, shards: int):
         self._training = training
         self._shards = shards
 
-    def process(self, element: Sequence, split: Split, plan: Plan) -> Iterator[Any]:
-        """A sequence in; its shard and its bytes out, held back or not."""
-        if not len(element.times):
+    def process(self, element: Sequence | Pair, split: Split, plan: Plan) -> Iterator[Any]:
+        """One in; its shard and its bytes out, held back or not."""
+        if not has_steps(element):
             return
         for held_back, place, data in examples_of(element, split, plan, self._training):
             places = plan.held_back_places if held_back else plan.learned_places

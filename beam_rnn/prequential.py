@@ -58,6 +58,7 @@ class Prequential:
         self.base = base
         self.learning = learning
         self.columns = base.columns
+        self.columns.check_numbers_alone("what is learned in the stream")
         self.network = base.network
         self.horizons = np.array(base.columns.horizons)
         self.steps = learning.bptt.steps or 0

@@ -25,9 +25,11 @@ from beam_rnn.records import (
     key_text,
     mark,
     micros,
+    symbol,
 )
 from beam_rnn.shards.blocks import Block, empty_block, ends_of, joined, marks_of, starts_of
 from beam_rnn.state import decode_records, encode_records
+from beam_rnn.vocabularies import UNKNOWN, places_of
 
 ALONE_BELOW = 8
 """Fewer records are read one by one."""
@@ -68,10 +70,13 @@ class ColumnReader:
     def __init__(self, columns: Columns, targets: bool = False):
         self._columns = columns
         self._reader = RecordReader(columns, targets)
-        self._alone = targets or columns.time is None
+        self._alone = targets or columns.time is None or not columns.has_vocabularies
+        self._vocabularies = [places_of(columns.vocabulary(name)) for name in columns.symbols]
         self._keys: dict[Any, str | None] = {}
         names = [columns.key, columns.time, columns.sequence, columns.start, columns.end]
-        self._names = list(dict.fromkeys(n for n in (*names, *columns.fields) if n is not None))
+        self._names = list(
+            dict.fromkeys(n for n in (*names, *columns.fields, *columns.symbols) if n is not None)
+        )
         # operator.attrgetter takes a dot for a path, and gives a single field bare.
         self._alone |= len(self._names) < 2 or any("." in name for name in self._names)
 
@@ -160,18 +165,38 @@ class ColumnReader:
             marked, of_marks = _marks(name, fields[name])
             marks.append(marked)
             good &= of_marks
-        numbers = np.empty((len(places), columns.number_size))
-        read = _numbers_or_missing if columns.carried_size else _numbers
-        for j, name in enumerate(columns.fields):
-            numbers[:, j], of_numbers = read(fields[name])
-            good &= of_numbers
-        if columns.calendar:
-            usable = np.where(good, time, 0)
-            numbers[:, len(columns.fields) :] = cycle_numbers(columns.calendar, usable)
+        numbers, of_numbers = self._numbers_of(fields, time)
+        good &= of_numbers
         row = np.array(places, np.int32)
         arrived = np.zeros(len(places), np.int64)
         block = Block(names, of_key, arrived, time, sequence, marks_of(*marks), numbers, b"", row)
         return block if good.all() else _usable(block, good)
+
+    def _numbers_of(self, fields: Mapping[str, Sequence[Any]], time: Array) -> tuple[Array, Array]:
+        """What the network sees of each record (records, numbers), and which can be used."""
+        columns = self._columns
+        sizes, n = dict(columns.vectors), len(time)
+        numbers, good = np.empty((n, columns.number_size)), np.ones(n, bool)
+        read = _numbers_or_missing if columns.carried_size else _numbers
+        at = 0
+        for name in columns.fields:
+            size = sizes.get(name, 1)
+            of_field = numbers[:, at : at + size]
+            if name in sizes:
+                of_field[:], usable = _vectors(fields[name], size, read)
+            else:
+                of_field[:, 0], usable = read(fields[name])
+            good &= usable
+            at += size
+        if columns.calendar:
+            cycles = cycle_numbers(columns.calendar, np.where(good, time, 0))
+            numbers[:, at : at + cycles.shape[1]] = cycles
+            at += cycles.shape[1]
+        for name, places in zip(columns.symbols, self._vocabularies, strict=True):
+            numbers[:, at], usable = _symbols(name, fields[name], places)
+            good &= usable
+            at += 1
+        return numbers, good
 
     def _fields(self, records: Sequence[Any]) -> tuple[Sequence[int], dict[str, Sequence[Any]]]:
         """The fields of all records of the commonest type, and the places of those."""
@@ -317,6 +342,25 @@ def _numbers_or_missing(column: Sequence[Any]) -> Column:
         return _numbers(column)
     values, good = _numbers([0.0 if gone else v for v, gone in zip(column, missing, strict=True)])
     return np.where(missing, np.nan, values), good
+
+
+def _vectors(column: Sequence[Any], size: int, read: Callable[[Sequence[Any]], Column]) -> Column:
+    """As `beam_rnn.records.vector` reads each: (records, size)."""
+    good = np.array([isinstance(v, (list, tuple)) and len(v) == size for v in column])
+    nothing = [0.0] * size
+    flat = [x for v, usable in zip(column, good, strict=True) for x in (v if usable else nothing)]
+    numbers, usable = read(flat)
+    shape = len(column), size
+    return numbers.reshape(shape), good & usable.reshape(shape).all(1)
+
+
+def _symbols(name: str, column: Sequence[Any], places: Mapping[str, int]) -> Column:
+    """As `beam_rnn.records.symbol` reads each: its index."""
+    if set(map(type, column)) == {str}:
+        known = [places.get(value) for value in column]
+        if None not in known:
+            return np.array(known, np.float64), np.ones(len(column), bool)
+    return _each(column, lambda value: places.get(symbol(name, value), UNKNOWN), np.float64)
 
 
 def _times(name: str, column: Sequence[Any]) -> Column:

@@ -24,11 +24,12 @@ from beam_rnn.cells import Array
 from beam_rnn.columns import Columns
 from beam_rnn.cycles import cycle_numbers
 from beam_rnn.errors import RecordError, shown
-from beam_rnn.state import encode_record
+from beam_rnn.state import encode_record, with_texts
+from beam_rnn.vocabularies import UNKNOWN, places_of
 
 INVALID = "invalid"
 """The output of dead letters."""
-MAX_KEY_BYTES = 1024
+MAX_KEY_BYTES = 1024  # of a symbol, too
 MAX_MICROS = (2**63 - 1) // 1000  # the end of 64-bit nanoseconds, 2262-04-11
 
 _NO_NUMBERS = (bool, np.timedelta64)  # Python and numpy count these as whole numbers
@@ -201,6 +202,10 @@ class RecordReader:
         self._columns = columns
         self._targets = targets
         self._classes = {str(label): i for i, label in enumerate(columns.classes)}
+        self._read_number = number_or_missing if columns.carried_size else number
+        self._sizes = dict(columns.vectors)
+        self._vocabularies = [places_of(columns.vocabulary(name)) for name in columns.symbols]
+        self._has_vocabularies = columns.has_vocabularies
 
     def read(self, record: Any, element_time: Timestamp | None = None) -> Record:
         """The record, checked.
@@ -221,18 +226,36 @@ class RecordReader:
         sequence = 0
         if columns.sequence is not None:
             sequence = whole(columns.sequence, field(record, columns.sequence))
-        read = number_or_missing if columns.carried_size else number
-        values = [read(name, field(record, name)) for name in columns.fields]
+        values = self._numbers(record, columns.fields)
         if columns.calendar:
             values += cycle_numbers(columns.calendar, np.array([time]))[0].tolist()
+        symbols = [symbol(name, field(record, name)) for name in columns.symbols]
+        if self._has_vocabularies:
+            for text, places in zip(symbols, self._vocabularies, strict=True):
+                values.append(places.get(text, UNKNOWN))
         if self._targets:
             values += self._read_targets(record)
         starts, ends = (
             name is not None and mark(name, field(record, name))
             for name in (columns.start, columns.end)
         )
-        data = encode_record(time, sequence, np.array(values), starts=starts, ends=ends)
-        return Record(key, data)
+        numbers = np.array(values, np.float64)
+        data = encode_record(time, sequence, numbers, starts=starts, ends=ends)
+        return Record(key, data if self._has_vocabularies else with_texts(data, symbols))
+
+    def _numbers(self, record: Any, names: Sequence[str]) -> list[float]:
+        """The numbers of these fields."""
+        read, sizes = self._read_number, self._sizes
+        if not sizes:
+            return [read(name, field(record, name)) for name in names]
+        values: list[float] = []
+        for name in names:
+            value = field(record, name)
+            if name in sizes:
+                values += vector(name, value, sizes[name], read)
+            else:
+                values.append(read(name, value))
+        return values
 
     def _read_targets(self, record: Any) -> list[float]:
         """The numbers of the targets, and the weight if there is one."""
@@ -241,8 +264,7 @@ class RecordReader:
             (name,) = columns.targets
             values = one_of(name, field(record, name), self._classes)
         else:
-            read = number_or_missing if columns.carried_size else number
-            values = [read(name, field(record, name)) for name in columns.targets]
+            values = self._numbers(record, columns.targets)
         if columns.weight is not None:
             weight = number(columns.weight, field(record, columns.weight))
             if weight < 0:
@@ -256,22 +278,27 @@ class RecordReader:
 
     def invalid(self, record: Any, error: RecordError) -> InvalidRecord:
         """The dead letter for a record that `read` refused."""
-        try:
-            key = key_text(self._columns.key, field(record, self._columns.key))
-        except RecordError:
-            key = ""
-        return InvalidRecord(key, error.reason, shown(error.value), shown(record))
+        return dead_letter(self._columns.key, record, error)
+
+
+def dead_letter(key_column: str, record: Any, error: RecordError) -> InvalidRecord:
+    """The dead letter for a record that cannot be used."""
+    try:
+        key = key_text(key_column, field(record, key_column))
+    except RecordError:
+        key = ""
+    return InvalidRecord(key, error.reason, shown(error.value), shown(record))
 
 
 class ReadRecords(beam.DoFn):
     """Reads records and checks them before anything else; dead letters go to `INVALID`.
 
     Args:
-        reader: Makes the reader, on the worker.
+        reader: Makes the reader, on the worker: a `RecordReader`, or one like it.
         strict: Raise the error of a bad record.
     """
 
-    def __init__(self, reader: Callable[[], RecordReader], strict: bool = False):
+    def __init__(self, reader: Callable[[], Any], strict: bool = False):
         self._make_reader = reader
         self._strict = strict
         self._invalid = Metrics.counter("beam_rnn", "records_invalid")
@@ -281,9 +308,9 @@ class ReadRecords(beam.DoFn):
         self._reader = self._make_reader()
 
     def process(self, element: Any, timestamp: Any = beam.DoFn.TimestampParam) -> Iterator[Any]:
-        """One record in; its key and its bytes out, or a dead letter."""
+        """One record in; what was read of it out, or a dead letter."""
         try:
-            yield tuple(self._reader.read(element, timestamp))
+            yield self._reader.read(element, timestamp)
         except RecordError as error:
             if self._strict and not self._reader.drops(error):
                 raise
@@ -426,6 +453,41 @@ def number_or_missing(name: str, value: Any) -> float:
 def is_missing(value: Any) -> bool:
     """Whether a value is None or NaN."""
     return value is None or (isinstance(value, (float, np.floating)) and math.isnan(value))
+
+
+def vector(
+    name: str, value: Any, size: int, read: Callable[[str, Any], float] = number
+) -> list[float]:
+    """A list of so many numbers, each as `read` has it; where one may be missing, all may be.
+
+    >>> vector("notes", [0, True], 2)
+    [0.0, 1.0]
+    """
+    if is_missing(value):
+        return [read(name, value)] * size
+    if not isinstance(value, (list, tuple, np.ndarray)) or np.ndim(value) != 1:
+        raise RecordError(f"{name} must be a list of {size} numbers", value)
+    if len(value) != size:
+        raise RecordError(f"{name} must be {size} numbers, not {len(value)}", value)
+    values = value.tolist() if isinstance(value, np.ndarray) else value
+    return [read(f"{name}[{i}]", each) for i, each in enumerate(values)]
+
+
+def symbol(name: str, value: Any) -> str:
+    """A symbol as text: text as it is, a whole number in decimal."""
+    if isinstance(value, str):
+        text = value
+    elif isinstance(value, numbers.Integral) and not isinstance(value, _NO_NUMBERS):
+        text = str(int(value))
+    else:
+        raise RecordError(f"{name} must be text or a whole number to be a symbol", value)
+    try:
+        size = len(text.encode())
+    except UnicodeEncodeError as error:
+        raise RecordError(f"{name} must be valid Unicode to be a symbol", value) from error
+    if size > MAX_KEY_BYTES:
+        raise RecordError(f"{name} must have at most {MAX_KEY_BYTES} bytes to be a symbol", value)
+    return text
 
 
 def one_of(name: str, value: Any, classes: Mapping[str, int]) -> list[float]:

@@ -56,9 +56,9 @@ class Rescaling:
         self._parts = base.network.parts
         self._check(base)
         self._as_input = [
-            (columns.inputs.index(name), self._inputs + i)
-            for i, name in enumerate(columns.targets)
-            if name in columns.inputs and self._scales_targets
+            (place, self._inputs + i)
+            for i, place in columns.targets_in_inputs()
+            if self._scales_targets
         ]
 
     def _check(self, base: Model) -> None:

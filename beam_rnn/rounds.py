@@ -11,21 +11,24 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from beam_rnn.backprop import first_rows
-from beam_rnn.batches import batch_of, shuffled
-from beam_rnn.bptt import Learner, WindowLoss, learn
-from beam_rnn.dataset import Plan
-from beam_rnn.dropout import draw
+from beam_rnn.batches import shuffled
+from beam_rnn.bptt import Learner, WindowLoss
+from beam_rnn.columns import Columns
+from beam_rnn.encoder_decoder import EncoderDecoder
 from beam_rnn.errors import DivergenceError, TrainingError
 from beam_rnn.examples import Examples
-from beam_rnn.kernels import Kernel, kernel_name, kernel_of
 from beam_rnn.model import Model
 from beam_rnn.network import Network, Parameters
-from beam_rnn.objective import objective
-from beam_rnn.optimizers import Optimizer, OptimizerState, lowered
+from beam_rnn.optimizers import OptimizerState, lowered
+from beam_rnn.pairs import PairColumns
+from beam_rnn.passes import kernel_for, learn_batch, loss_over
+from beam_rnn.plan import Plan
 from beam_rnn.schedules import Best, Plateau, PlateauState
 from beam_rnn.settings import Rounds, Training
-from beam_rnn.validation import validation_loss
+from beam_rnn.transducer import Transducer
+
+Trained = Model | Transducer
+"""What comes of a training."""
 
 ORDER, LEFT_OUT = 1, 2
 """The streams of chance: the order of the sequences, and what dropout leaves out."""
@@ -48,7 +51,7 @@ class Standing(NamedTuple):
         over: Why there are no further rounds; empty if there are.
     """
 
-    network: Network
+    network: Network | EncoderDecoder
     rounds: int
     parameters: Parameters
     optimizer_state: OptimizerState
@@ -85,7 +88,7 @@ class Local(NamedTuple):
     diverged: DivergenceError | None = None
 
 
-def begin(plan: Plan, training: Training, rounds: Rounds, start: Model | None = None) -> Standing:
+def begin(plan: Plan, training: Training, rounds: Rounds, start: Trained | None = None) -> Standing:
     """Before the first round.
 
     Args:
@@ -98,7 +101,7 @@ def begin(plan: Plan, training: Training, rounds: Rounds, start: Model | None = 
         TrainingError: The model is of another network or other columns.
     """
     network = plan.network
-    parameters = network.initialize(plan.inputs, plan.outputs, training.seed, np.float32)
+    parameters = plan.initialize(training.seed)
     if start is not None:
         if (start.network, start.columns) != (network, plan.columns):
             raise TrainingError(
@@ -161,7 +164,6 @@ def _epoch(
     """One pass over the sequences of a shard, and the mean loss over all steps that have one."""
     factor = standing.rate.factor
     optimizer = training.optimizer if factor == 1 else lowered(training.optimizer, factor)
-    kernel = kernel_for(standing.network, training)
     order, left_out = (
         np.random.default_rng([training.seed, stream, shard, epoch]) for stream in (ORDER, LEFT_OUT)
     )
@@ -169,100 +171,17 @@ def _epoch(
     lengths = examples.lengths
     for rows in shuffled(lengths, training.batch_size, order, training.bucket):
         longest_first = sorted(rows, key=lambda i: -lengths[i])
-        learner, of_batch, weight_of_batch = _batch(
-            standing.network,
-            learner,
-            longest_first,
-            examples,
-            training,
-            optimizer,
-            kernel,
-            left_out,
+        learner, of_batch, weight_of_batch = learn_batch(
+            standing.network, learner, longest_first, examples, training, optimizer, left_out
         )
         total += of_batch
         weight += weight_of_batch
     return learner, WindowLoss(total / weight if weight else 0.0, weight)
 
 
-def _batch(
-    network: Network,
-    learner: Learner,
-    rows: Sequence[int],
-    examples: Examples,
-    training: Training,
-    optimizer: Optimizer,
-    kernel: Kernel,
-    left_out: np.random.Generator,
-) -> tuple[Learner, float, float]:
-    """BPTT over a batch of sequences, part by part, the hidden states handed on.
-
-    Gives the sum of the losses, and that of their weights, too.
-
-    Args:
-        network: What is trained.
-        learner: What to go on from.
-        rows: Which sequences, longest first.
-        examples: All of the shard.
-        training: How.
-        optimizer: How a gradient changes the parameters, at the rate of this epoch.
-        kernel: What computes.
-        left_out: Decides what dropout leaves out.
-    """
-    dtype = learner.parameters["layers.0.W_x"].dtype
-    inputs, _ = network.inputs_and_outputs(learner.parameters)
-    masks = draw(training.dropout, network, inputs, len(rows), left_out, dtype)
-    parts = max(map(examples.parts, rows))
-    states = None
-    total = weight = 0.0
-    reached = 0
-    for part in range(parts):
-        here = [i for i in rows if examples.parts(i) > part]
-        batch = batch_of([examples.example(i, part) for i in here], dtype)
-        try:
-            learner, losses, states = learn(
-                network,
-                learner,
-                batch,
-                bptt=training.bptt,
-                loss=objective(network, training.loss),
-                optimizer=optimizer,
-                clip_norm=training.clip_norm,
-                clip_value=training.clip_value,
-                masks=[mask.rows(len(here)) for mask in masks],
-                kernel=kernel,
-                states=None if states is None else first_rows(states, len(here)),
-                hand_on=part + 1 < parts,
-            )
-        except DivergenceError as error:
-            if error.row is None:
-                keys = ", ".join(repr(examples.key(i)) for i in here[:3])
-                place = f" in a batch of keys {keys}" + (" and others" if len(here) > 3 else "")
-            else:
-                key = examples.key(here[error.row])
-                place = f" at step {reached + error.step + 1} of a sequence of key {key!r}"
-            raise error.placed(place) from error
-        total += sum(window.loss * window.weight for window in losses)
-        weight += sum(window.weight for window in losses)
-        reached += len(batch.x)
-    return learner, total, weight
-
-
-def kernel_for(network: Network, training: Training) -> Kernel:
-    """What computes on this machine."""
-    return kernel_of(kernel_name(network, np.float32, training.kernel))
-
-
 def judge(standing: Standing, examples: Examples, training: Training) -> tuple[float, float]:
     """The loss of what a shard holds back, summed, and the sum of the weights."""
-    network = standing.network
-    return validation_loss(
-        network,
-        standing.parameters,
-        examples,
-        objective(network, training.loss),
-        training.batch_size,
-        kernel_for(network, training),
-    )
+    return loss_over(standing.network, standing.parameters, examples, training)
 
 
 def average(standing: Standing, locals_: Sequence[Local], rounds: Rounds) -> Standing:
@@ -354,26 +273,26 @@ def after(
     )
 
 
-def model_of(standing: Standing, plan: Plan, training: Training, rounds: Rounds) -> Model:
+def model_of(standing: Standing, plan: Plan, training: Training, rounds: Rounds) -> Trained:
     """The best model so far, with the facts about its training."""
+    network = plan.network
     facts = {
-        "settings": training.settings(plan.network),
+        "settings": training.settings(network),
         **({} if rounds == Rounds() else {"rounds": rounds.settings(training)}),
         "sequences": plan.sequences,
         "records": plan.steps,
         "loss_curve": list(standing.loss_curve),
-        "kernel": kernel_for(plan.network, training).name,
+        "kernel": kernel_for(network, training).name,
         "until": plan.until,
     }
     if standing.validation_curve:
         facts["validation_curve"] = list(standing.validation_curve)
     if standing.over not in ("", "patience", "rounds"):
         facts["diverged"] = standing.over
-    return Model(
-        plan.network,
-        standing.best_parameters,
-        plan.columns,
-        plan.scaler,
-        facts,
-        training.kernel,
-    )
+    parameters, kernel = standing.best_parameters, training.kernel
+    if isinstance(network, EncoderDecoder):
+        assert isinstance(plan.columns, PairColumns), "the plan is of pairs"
+        facts["longest_target"] = plan.longest_target
+        return Transducer(network, parameters, plan.columns, facts, kernel)
+    assert isinstance(plan.columns, Columns), "the plan is of sequences"
+    return Model(network, parameters, plan.columns, plan.scaler, facts, kernel)

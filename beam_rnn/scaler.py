@@ -238,14 +238,27 @@ class Scaler:
                     f"every value of {name!r} is missing: there is nothing to learn from it"
                 )
         default = _scaling("all", *total, columns, scaling, targets)
-        of_keys = len(columns.inputs)
+        of_keys = columns.own_size
         for key, own in keys.items():
             inputs, of_targets = (each.n == 0 for each in statistics[key])
             inputs[of_keys:] = True  # what is static, or of the calendar, is no key's own
             unknown = inputs, inputs, of_targets, of_targets
             for where, mine, of_all in zip(unknown, own, default, strict=True):
                 mine[where] = of_all[where]
-        return Scaler(default, keys if kind == "per_key" else {})
+        alike = not of_keys and not targets  # nothing is scaled by a key's own numbers
+        return Scaler(default, {} if alike or kind == "global" else keys)
+
+    def with_indices(self, fields: int) -> "Scaler":
+        """The same for inputs with the indices of symbols behind them, which stay as they are."""
+
+        def widened(scaling: Scaling) -> Scaling:
+            return scaling._replace(
+                inputs_center=np.append(scaling.inputs_center, np.zeros(fields)),
+                inputs_scale=np.append(scaling.inputs_scale, np.ones(fields)),
+            )
+
+        keys = {key: widened(scaling) for key, scaling in self.keys.items()}
+        return Scaler(widened(self.default), keys)
 
     def to_json(self) -> dict[str, Any]:
         """The scaler as JSON values, exact."""
@@ -286,14 +299,13 @@ def _scaling(
         _center_and_scale(key, names, statistics, scaling)
         for names, statistics in ((columns.number_names, inputs), (columns.target_names, targets))
     )
-    fields = len(columns.fields)
-    of_inputs[0][fields:], of_inputs[1][fields:] = 0.0, 1.0  # points on a circle
+    fields = len(columns.scaled_names)
+    of_inputs[0][fields:], of_inputs[1][fields:] = 0.0, 1.0  # points on a circle, and indices
     if not scale_targets:
         return Scaling(*of_inputs, *map(np.full_like, of_targets, (0.0, 1.0)))
-    for i, name in enumerate(columns.targets):
-        if name in columns.inputs:
-            for target, value in zip(of_targets, of_inputs, strict=True):
-                target[i] = value[columns.inputs.index(name)]
+    for i, place in columns.targets_in_inputs():
+        for target, value in zip(of_targets, of_inputs, strict=True):
+            target[i] = value[place]
     return Scaling(*of_inputs, *of_targets)
 
 

@@ -12,7 +12,7 @@ from apache_beam.metrics import Metrics
 from beam_rnn.batches import Part, Sequence
 from beam_rnn.columns import Columns
 from beam_rnn.sorting import sorted_on_disk
-from beam_rnn.state import decode_record, decode_records
+from beam_rnn.state import decode_records, record_marks, record_time, without_texts
 
 
 def cut(
@@ -103,7 +103,8 @@ def _begins(ordered: Iterable[bytes], idle_after: int | None) -> Iterator[tuple[
     """Each record, and whether a sequence begins with it."""
     reached = None  # the time of the record before, if its sequence goes on
     for data in ordered:
-        time, _, starts, ends, _ = decode_record(data)
+        time = record_time(data)
+        starts, ends = record_marks(data)
         idle = reached is not None and idle_after is not None and time - reached > idle_after
         yield reached is None or starts or idle, data
         reached = None if ends else time
@@ -117,6 +118,11 @@ def cut_ordered(
     steps = len(ordered) - furthest
     if steps < 1:
         return []
+    symbols: tuple[tuple[str, ...], ...] = ()
+    if not columns.has_vocabularies:
+        apart = [without_texts(data) for data in ordered]
+        ordered = [record for record, _ in apart]
+        symbols = tuple(zip(*(texts for _, texts in apart), strict=True))
     times, *_, numbers = decode_records(ordered)
     ends = np.cumsum([columns.number_size, columns.target_size])
     inputs, of_records, weight = np.split(numbers, ends, axis=1)
@@ -143,6 +149,7 @@ def cut_ordered(
                 targets[start:stop],
                 int(times[stop - 1 + furthest]),
                 weights[start:stop] if weighted else None,
+                symbols=tuple(texts[start:stop] for texts in symbols),
             )
         )
         if stop == steps:

@@ -7,6 +7,7 @@ from typing import Any
 from beam_rnn.bptt import Bptt
 from beam_rnn.checks import check_choice, check_number, check_whole
 from beam_rnn.dropout import Dropout
+from beam_rnn.encoder_decoder import EncoderDecoder
 from beam_rnn.errors import ConfigurationError
 from beam_rnn.kernels import KERNELS
 from beam_rnn.network import Network
@@ -14,6 +15,7 @@ from beam_rnn.objective import LOSS_NAMES, loss_name
 from beam_rnn.optimizers import Adam, Optimizer
 from beam_rnn.scaler import SCALERS, SCALINGS
 from beam_rnn.schedules import Plateau
+from beam_rnn.vocabularies import Vocabulary
 
 DIVERGENCE = ("error", "keep")
 """What becomes of a training whose loss is no longer finite: an error, or the last good model."""
@@ -51,6 +53,8 @@ class Training:
         scaling: "standard", "min_max" or "robust": see `beam_rnn.scaler.SCALINGS`.
         bucket: So many batches at a time are cut from sequences sorted by length, so that those
             of a batch are about as long; 1 leaves it to chance.
+        vocabulary: Which symbols get an index of their own, for the fields of `Columns(symbols=)`
+            whose vocabularies are not given.
         on_divergence: "error" when the loss, or a parameter, is no longer finite; "keep" for
             the model of the round before, or of the epoch before where there are no rounds.
 
@@ -76,6 +80,7 @@ class Training:
     scaling: str = "standard"
     bucket: int = 1
     on_divergence: str = "error"
+    vocabulary: Vocabulary = field(default_factory=Vocabulary)
 
     def __post_init__(self) -> None:
         if self.loss is not None:
@@ -88,7 +93,12 @@ class Training:
         }
         for name, of in choices.items():
             check_choice(name, getattr(self, name), of)
-        for name, kind in (("bptt", Bptt), ("dropout", Dropout), ("plateau", Plateau)):
+        for name, kind in (
+            ("bptt", Bptt),
+            ("dropout", Dropout),
+            ("plateau", Plateau),
+            ("vocabulary", Vocabulary),
+        ):
             value = getattr(self, name)
             if not isinstance(value, kind) and (name, value) != ("plateau", None):
                 raise ConfigurationError(f"{name} must be a {kind.__name__}, got {value!r}")
@@ -116,7 +126,7 @@ class Training:
         if self.plateau is not None and not hasattr(self.optimizer, "learning_rate"):
             raise ConfigurationError(f"plateau needs a learning_rate to lower in {self.optimizer}")
 
-    def settings(self, network: Network) -> dict[str, Any]:
+    def settings(self, network: Network | EncoderDecoder) -> dict[str, Any]:
         """What trained a network, as JSON values."""
         return {
             **vars(self),
@@ -124,6 +134,7 @@ class Training:
             "bptt": asdict(self.bptt),
             "optimizer": repr(self.optimizer),
             "dropout": asdict(self.dropout),
+            "vocabulary": asdict(self.vocabulary),
             "class_weights": self.class_weights
             and {str(label): weight for label, weight in self.class_weights.items()},
             "plateau": self.plateau and asdict(self.plateau),

@@ -261,33 +261,33 @@ def decode_block(data: bytes, arrived: int) -> tuple[list[bytes], list[int]]:
     return records, np.frombuffer(data, "<i8", count, end).tolist()
 
 
-class KeptRecords(NamedTuple):
-    """Records of one sequence that are kept in a state: a row each."""
+def with_texts(record: bytes, texts: Sequence[str]) -> bytes:
+    """An encoded record with texts behind it, on its way to where a vocabulary is made of them.
 
-    time: Array
-    sequence: Array
-    numbers: Array
-
-
-def encode_kept(kept: KeptRecords) -> Array:
-    """Records as the history of a state: time and number bit by bit, then the numbers."""
-    places = np.stack([kept.time, kept.sequence], 1).astype(np.int64, copy=False)
-    return np.concatenate([places.view(np.float64), kept.numbers], 1).ravel()
-
-
-def decode_kept(history: Array, numbers: int) -> KeptRecords:
-    """The inverse of `encode_kept`, of records with so many numbers.
-
-    Raises:
-        StateError: They have another size.
+    >>> without_texts(with_texts(b"record", ["a", "word"]))
+    (b'record', ['a', 'word'])
     """
-    if history.size % (2 + numbers):
-        raise StateError(
-            f"stored state keeps {history.size} numbers, which are no records of {numbers} inputs"
-        )
-    rows = history.reshape(-1, 2 + numbers)
-    places = rows[:, :2].copy().view(np.int64)
-    return KeptRecords(places[:, 0], places[:, 1], rows[:, 2:])
+    encoded = [text.encode() for text in texts]
+    behind = b"".join(_LENGTH.pack(len(text)) + text for text in encoded)
+    return record + behind + _LENGTH.pack(len(behind))
+
+
+def without_texts(data: bytes) -> tuple[bytes, list[str]]:
+    """The inverse of `with_texts`."""
+    (size,) = _LENGTH.unpack_from(data, len(data) - _LENGTH.size)
+    at = end = len(data) - _LENGTH.size - size
+    texts = []
+    while at < len(data) - _LENGTH.size:
+        (length,) = _LENGTH.unpack_from(data, at)
+        at += _LENGTH.size + length
+        texts.append(data[at - length : at].decode())
+    return data[:end], texts
+
+
+def record_marks(data: bytes) -> tuple[bool, bool]:
+    """Whether a sequence begins with an encoded record, and whether one ends with it."""
+    marks = _RECORD_HEADER.unpack_from(data)[3]
+    return not marks & 1, marks >= 2
 
 
 def record_time(data: bytes) -> int:

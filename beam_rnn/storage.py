@@ -8,12 +8,46 @@ from apache_beam.io.filesystem import CompressionTypes
 from apache_beam.io.filesystems import FileSystems
 
 from beam_rnn import checkpoints, weights
-from beam_rnn.errors import NotWeightsError
+from beam_rnn.errors import NotWeightsError, WeightsError
 from beam_rnn.keyed import Models
+from beam_rnn.transducer import Transducer
 
 
 def read_model(path: str) -> Any:
-    """Read a weights file: a `Model` or `KeyedModels`, or of a checkpoint its best model.
+    """Read the `Model` or `KeyedModels` of a weights file, which step through sequences.
+
+    Raises:
+        WeightsError: The file is cut, altered, foreign, of a newer version, or holds an
+            encoder-decoder.
+        OSError: There is no such file.
+    """
+    model = read_any_model(path)
+    if isinstance(model, Transducer):
+        raise WeightsError(
+            f"{path!r} holds an encoder-decoder, which turns whole sequences into others: "
+            "Transduce uses it"
+        )
+    return model
+
+
+def read_transducer(path: str) -> Transducer:
+    """Read the encoder-decoder of a weights file.
+
+    Raises:
+        WeightsError: The file is cut, altered, foreign, of a newer version, or holds another
+            network.
+        OSError: There is no such file.
+    """
+    model = read_any_model(path)
+    if not isinstance(model, Transducer):
+        raise WeightsError(
+            f"{path!r} holds {model.network}, which is no encoder-decoder: Predict uses it"
+        )
+    return model
+
+
+def read_any_model(path: str) -> Any:
+    """Read a weights file: a `Model`, `Transducer` or `KeyedModels`; of a checkpoint its best.
 
     A local file is read through a memory map.
 
@@ -35,7 +69,7 @@ def read_model(path: str) -> Any:
         return checkpoints.from_bytes(data, path).model
 
 
-def write_model(model: Models, path: str) -> None:
+def write_model(model: Models | Transducer, path: str) -> None:
     """Write a weights file: to a temporary name beside it, then renamed.
 
     Args:

@@ -14,15 +14,16 @@ import apache_beam as beam
 from apache_beam.pvalue import TaggedOutput
 
 from beam_rnn import checkpoints
-from beam_rnn.dataset import Plan
+from beam_rnn.encoder_decoder import EncoderDecoder
 from beam_rnn.errors import DivergenceError
 from beam_rnn.examples import Examples
 from beam_rnn.fit import Epoch, epoch_of, first_divergence, run_rounds
-from beam_rnn.model import Model
 from beam_rnn.network import Network
+from beam_rnn.plan import Plan
 from beam_rnn.rounds import (
     Local,
     Standing,
+    Trained,
     after,
     average,
     begin,
@@ -31,7 +32,7 @@ from beam_rnn.rounds import (
     model_of,
 )
 from beam_rnn.settings import Rounds, Training
-from beam_rnn.storage import newest, read_bytes, read_model, write_bytes
+from beam_rnn.storage import newest, read_any_model, read_bytes, write_bytes
 
 logger = logging.getLogger(__name__)
 
@@ -56,7 +57,7 @@ class Task:
         start: The weights file to start from, or a pattern; None for none.
     """
 
-    network: Network
+    network: Network | EncoderDecoder
     training: Training
     rounds: Rounds
     checkpoints: str | None = None
@@ -70,7 +71,7 @@ class Task:
             checkpoint = checkpoints.from_bytes(read_bytes(path), path)
             logger.info("resuming after round %d of %s", checkpoint.standing.rounds, path)
             return checkpoints.check_goes_on(checkpoint, plan, self.training, self.rounds, path)
-        start = None if self.start is None else read_model(newest(self.start))
+        start = None if self.start is None else read_any_model(newest(self.start))
         return begin(plan, self.training, self.rounds, start)
 
     def passed_on(
@@ -204,7 +205,7 @@ class MakeModel(beam.DoFn):
     def __init__(self, task: Task):
         self._task = task
 
-    def process(self, element: Standing, plan: Plan) -> Iterator[Model]:
+    def process(self, element: Standing, plan: Plan) -> Iterator[Trained]:
         """Where the training ended in, the model out."""
         yield trained(self._task, element, plan)
 
@@ -220,7 +221,7 @@ class TrainAlone(beam.DoFn):
     def __init__(self, task: Task):
         self._task = task
 
-    def process(self, element: tuple[int, Iterable[bytes]], plan: Plan) -> Iterator[Model]:
+    def process(self, element: tuple[int, Iterable[bytes]], plan: Plan) -> Iterator[Trained]:
         """The one shard in, what is held back marked as such; the model out."""
         task, data = self._task, element[1]
         progress = Progress()
@@ -242,14 +243,14 @@ class TrainAlone(beam.DoFn):
         yield trained(task, standing, plan)
 
 
-def trained(task: Task, standing: Standing, plan: Plan) -> Model:
+def trained(task: Task, standing: Standing, plan: Plan) -> Trained:
     """The model, and a line in the log."""
     model = model_of(standing, plan, task.training, task.rounds)
     logger.info(
-        "trained %s on %d records of %d keys: loss %.4f, kernel %s, digest %s",
+        "trained %s on %d records of %d sequences: loss %.4f, kernel %s, digest %s",
         task.network.cell,
         model.training["records"],
-        len(model.training["until"]),
+        model.training["sequences"],
         model.training["loss_curve"][-1] if model.training["loss_curve"] else float("nan"),
         model.kernel,
         model.digest[:12],

@@ -155,6 +155,7 @@ def _first_steps(sequence: Sequence, steps: int, until: int) -> Sequence:
         targets=sequence.targets[:steps],
         until=until,
         weights=None if sequence.weights is None else sequence.weights[:steps],
+        symbols=tuple(texts[:steps] for texts in sequence.symbols),
     )
 
 

@@ -28,12 +28,11 @@ import pyarrow as pa
 
 from beam_rnn import keyed_weights
 from beam_rnn.cells import Array
-from beam_rnn.columns import Columns
+from beam_rnn.described import model_of
 from beam_rnn.errors import ConfigurationError, NotWeightsError, WeightsVersionError
 from beam_rnn.keyed import KeyedModels, Models
-from beam_rnn.keyed_weights import KEYED_VERSION, check_float32, network_of
-from beam_rnn.model import Model
-from beam_rnn.scaler import Scaler
+from beam_rnn.keyed_weights import KEYED_VERSION, check_float32
+from beam_rnn.transducer import Transducer
 
 FORMAT_VERSION = 1
 
@@ -46,7 +45,7 @@ _FIELDS = (
 _PADDING_KEY = "padding"
 
 
-def save(model: Models, path: str | os.PathLike[str]) -> None:
+def save(model: Models | Transducer, path: str | os.PathLike[str]) -> None:
     """Write a model to a local file: to a temporary name beside it, then renamed.
 
     Args:
@@ -68,7 +67,9 @@ def save(model: Models, path: str | os.PathLike[str]) -> None:
 
 
 def load(path: str | os.PathLike[str]) -> Any:
-    """Read a `Model`, or `KeyedModels`, from a local file, parameters views of a memory map.
+    """Read a `Model`, `Transducer` or `KeyedModels` from a local file.
+
+    The parameters are views of a memory map.
 
         >>> from beam_rnn.network import Network
         >>> network = Network("gru", hidden=4)
@@ -93,7 +94,7 @@ def load(path: str | os.PathLike[str]) -> Any:
         return from_buffer(source.read_buffer(), os.fspath(path))
 
 
-def to_bytes(model: Models) -> bytes:
+def to_bytes(model: Models | Transducer) -> bytes:
     """A model, or the models of keys, as a weights file; the same model gives the same bytes.
 
     Raises:
@@ -120,7 +121,9 @@ def to_bytes(model: Models) -> bytes:
 
 
 def from_buffer(data: pa.Buffer | bytes, name: str = "<buffer>") -> Any:
-    """A `Model`, or `KeyedModels`, from the bytes of a weights file, parameters views of them.
+    """A `Model`, `Transducer` or `KeyedModels` from the bytes of a weights file.
+
+    The parameters are views of them.
 
     Args:
         data: The bytes.
@@ -145,7 +148,7 @@ def from_buffer(data: pa.Buffer | bytes, name: str = "<buffer>") -> Any:
             f"format: {error}"
         ) from error
     try:
-        model: Models = (
+        model: Models | Transducer = (
             _model(table) if version == FORMAT_VERSION else keyed_weights.from_buffer(data, name)
         )
         recorded = table.schema.metadata[b"beam_rnn.digest"].decode()
@@ -202,7 +205,7 @@ def _facts(schema: pa.Schema) -> dict[str, Any]:
     return {k: json.loads(text[k]) for k in ("network", "columns", "scaler", "training")}
 
 
-def _model(table: pa.Table) -> Model:
+def _model(table: pa.Table) -> Any:
     if [(f.name, f.type) for f in table.schema] != [(f.name, f.type) for f in _FIELDS]:
         raise ValueError(f"its columns are {table.schema}")
     table.validate(full=True)
@@ -212,11 +215,4 @@ def _model(table: pa.Table) -> Model:
         for name, shape, values in zip(*(batch.column(i) for i in range(3)), strict=True):
             flat = values.values.to_numpy(zero_copy_only=True)
             parameters[name.as_py()] = flat.reshape(shape.as_py())
-    columns, scaler = facts["columns"], facts["scaler"]
-    return Model(
-        network_of(facts["network"]),
-        parameters,
-        columns and Columns(**columns),
-        scaler and Scaler.from_json(scaler),
-        facts["training"],
-    )
+    return model_of(facts, parameters, facts["training"])

@@ -8,14 +8,15 @@ import apache_beam as beam
 
 from beam_rnn.errors import WeightsError
 from beam_rnn.keyed import Models
-from beam_rnn.model import Model
 from beam_rnn.records import EpochLoss
+from beam_rnn.rounds import Trained
 from beam_rnn.storage import write_model
+from beam_rnn.transducer import Transducer
 
 logger = logging.getLogger(__name__)
 
 
-def losses_of(model: Model) -> Iterator[EpochLoss]:
+def losses_of(model: Trained) -> Iterator[EpochLoss]:
     """The losses of each epoch of a model's training."""
     curve = model.training.get("loss_curve", [])
     after_round = model.training.get("validation_curve", [])
@@ -32,8 +33,8 @@ class NameModel(beam.DoFn):
         self._path = path
 
     def process(
-        self, element: Models, window: Any = beam.DoFn.WindowParam
-    ) -> Iterator[tuple[str, Models]]:
+        self, element: Models | Transducer, window: Any = beam.DoFn.WindowParam
+    ) -> Iterator[tuple[str, Models | Transducer]]:
         """A model in, its path and itself out."""
         path = self._path
         if "{end}" in path:
@@ -45,7 +46,7 @@ class NameModel(beam.DoFn):
 class WriteWeights(beam.DoFn):
     """Writes the one model of a window to its path."""
 
-    def process(self, element: tuple[str, Iterable[Models]]) -> Iterator[str]:
+    def process(self, element: tuple[str, Iterable[Models | Transducer]]) -> Iterator[str]:
         """A path and its model in, the path out."""
         path, models = element[0], list(element[1])
         if len(models) > 1:

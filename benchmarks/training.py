@@ -55,11 +55,13 @@ from beam_rnn import (
 from beam_rnn import Sequence as Steps
 from beam_rnn.batches import batch_of, shuffled
 from beam_rnn.bptt import Learner, learn
-from beam_rnn.dataset import examples_of, facts_of, key_facts, plan_of, prepare
+from beam_rnn.dataset import examples_of, facts_of, prepare
 from beam_rnn.examples import Examples
+from beam_rnn.facts import key_facts
 from beam_rnn.fit import fit
 from beam_rnn.kernels import kernel_name, kernel_of
 from beam_rnn.objective import objective
+from beam_rnn.plan import plan_of
 from beam_rnn.rounds import begin, learn_locally
 from beam_rnn.sequences import cut_in_parts
 from beam_rnn.settings import Rounds
@@ -92,7 +94,7 @@ def waves(_: Any, count: int) -> Iterator[Steps]:
 def plain_loop(count: int, training: Training) -> None:
     """What anybody would write for the same training."""
     plan, (examples,), _ = prepare(NETWORK, waves(None, count), training)
-    parameters = NETWORK.initialize(plan.inputs, plan.outputs, training.seed)
+    parameters = plan.initialize(training.seed)
     learner = Learner(parameters, training.optimizer.init(parameters))
     kernel = kernel_of(kernel_name(NETWORK, np.float32, training.kernel))
     loss = objective(NETWORK, training.loss)

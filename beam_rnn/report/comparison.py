@@ -289,10 +289,9 @@ def _last_values(sequence: Sequence, horizon: int) -> Array:
     lag = max(1, horizon)
     values = np.full((len(sequence.times), size), np.nan)
     values[lag:] = sequence.targets[: max(0, len(values) - lag), :size]
-    if horizon > 0 and not columns.classes:
-        for i, name in enumerate(columns.targets):
-            if name in columns.inputs:
-                values[:, i] = sequence.inputs[:, columns.inputs.index(name)]
+    if horizon > 0:
+        for i, place in columns.targets_in_inputs():
+            values[:, i] = sequence.inputs[:, place]
     return values
 
 

@@ -12,6 +12,7 @@ from beam_rnn.transforms.sequences import (
 from beam_rnn.transforms.smooth import Smooth
 from beam_rnn.transforms.states import ExportStates, ImportStates
 from beam_rnn.transforms.train import Train
+from beam_rnn.transforms.transduce import Pairs, PairsOutputs, Transduce, TransduceOutputs
 from beam_rnn.transforms.whole import PredictSequences, PredictSequencesOutputs
 
 __all__ = [
@@ -20,6 +21,8 @@ __all__ = [
     "LastRecords",
     "LastRecordsOutputs",
     "LossCurve",
+    "Pairs",
+    "PairsOutputs",
     "Predict",
     "PredictAndLearn",
     "PredictAndLearnOutputs",
@@ -31,5 +34,7 @@ __all__ = [
     "SequencesOutputs",
     "Smooth",
     "Train",
+    "Transduce",
+    "TransduceOutputs",
     "WriteModel",
 ]

@@ -14,15 +14,17 @@ MAX_SECONDS = 1e9
 """More than that is no time to wait, but a number in another unit."""
 
 
-def check_type(name: str, value: Any, kind: type) -> None:
+def check_type(name: str, value: Any, kind: type | tuple[type, ...]) -> None:
     """That an argument is of a type.
 
     Raises:
         ConfigurationError: It is not.
     """
     if not isinstance(value, kind):
+        kinds = kind if isinstance(kind, tuple) else (kind,)
+        needed = " or ".join(each.__name__ for each in kinds)
         raise ConfigurationError(
-            f"{name} must be a {kind.__name__}, got {value!r} ({type(value).__name__})"
+            f"{name} must be a {needed}, got {value!r} ({type(value).__name__})"
         )
 
 

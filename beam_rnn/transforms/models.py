@@ -12,7 +12,8 @@ from beam_rnn.errors import ConfigurationError
 from beam_rnn.keyed import Models
 from beam_rnn.model import Model
 from beam_rnn.records import EpochLoss
-from beam_rnn.storage import read_model
+from beam_rnn.storage import read_any_model
+from beam_rnn.transducer import Transducer
 from beam_rnn.transforms.arguments import path_of
 from beam_rnn.writing import NameModel, WriteWeights, losses_of
 
@@ -37,7 +38,7 @@ class WriteModel(beam.PTransform):
         super().__init__()
         self._path = path_of("path", path)
 
-    def expand(self, pcoll: PCollection[Models]) -> PCollection[str]:
+    def expand(self, pcoll: PCollection[Models | Transducer]) -> PCollection[str]:
         """Gather the models of a path, which must be one, and write it."""
         windowed = not isinstance(pcoll.windowing.windowfn, GlobalWindows)
         if windowed and "{end}" not in self._path:
@@ -55,7 +56,7 @@ class WriteModel(beam.PTransform):
 
 
 class ReadModel(beam.PTransform):
-    """Reads models from Arrow files: a `Model` or `KeyedModels` of each.
+    """Reads models from Arrow files: a `Model`, `Transducer` or `KeyedModels` of each.
 
     Args:
         pattern: A file or a pattern of files, on any filesystem that Beam knows. That none is
@@ -66,18 +67,21 @@ class ReadModel(beam.PTransform):
         super().__init__()
         self._pattern = path_of("pattern", pattern)
 
-    def expand(self, pbegin: Any) -> PCollection[Models]:
+    def expand(self, pbegin: Any) -> PCollection[Models | Transducer]:
         """Match the files and read each."""
         return (
             pbegin
             | "Match" >> fileio.MatchFiles(self._pattern, fileio.EmptyMatchTreatment.DISALLOW)
-            | "Read" >> beam.Map(lambda file: read_model(file.path)).with_output_types(Models)
+            | "Read"
+            >> beam.Map(lambda file: read_any_model(file.path)).with_output_types(
+                Models | Transducer
+            )
         )
 
 
 class LossCurve(beam.PTransform):
     """The losses of each epoch of the trainings that models came of, as rows."""
 
-    def expand(self, pcoll: PCollection[Model]) -> PCollection[EpochLoss]:
+    def expand(self, pcoll: PCollection[Model | Transducer]) -> PCollection[EpochLoss]:
         """One row an epoch."""
         return pcoll | "Losses" >> beam.FlatMap(losses_of).with_output_types(EpochLoss)

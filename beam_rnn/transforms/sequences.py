@@ -172,6 +172,11 @@ class LastRecords(beam.PTransform):
         super().__init__()
         check_type("columns", columns, Columns)
         check_whole("length", length)
+        if not columns.has_vocabularies:
+            raise ConfigurationError(
+                f"LastRecords needs the vocabularies of symbols={list(columns.symbols)}: name them "
+                "in Columns(vocabularies=...), or take the columns of a model"
+            )
         self._columns = columns
         self._order = order_of(order, wait, grid)
         self._idle_after = micros("idle_after", idle_after)

@@ -9,12 +9,13 @@ from apache_beam import PCollection
 from apache_beam.pvalue import AsIter, AsSingleton
 
 from beam_rnn.batches import Sequence
-from beam_rnn.dataset import Facts, KeyFacts, Plan
+from beam_rnn.encoder_decoder import EncoderDecoder
 from beam_rnn.errors import ConfigurationError
-from beam_rnn.model import Model
+from beam_rnn.facts import Facts, KeyFacts
 from beam_rnn.network import Network
-from beam_rnn.objective import loss_name
 from beam_rnn.optimizers import Optimizer
+from beam_rnn.pairs import Pair
+from beam_rnn.plan import Plan, check_loss
 from beam_rnn.planning import (
     HELD_BACK,
     DealOut,
@@ -24,7 +25,7 @@ from beam_rnn.planning import (
     split_at,
     split_from,
 )
-from beam_rnn.rounds import Local, Standing
+from beam_rnn.rounds import Local, Standing, Trained
 from beam_rnn.settings import Rounds, Training
 from beam_rnn.training import (
     JUDGED_BY,
@@ -47,7 +48,7 @@ from beam_rnn.validation import NoSplit, end_of, split_by_end
 
 
 class Train(beam.PTransform):
-    """Learns a model from sequences, by back-propagation through time.
+    """Learns a model from sequences, or from pairs of them, by back-propagation through time.
 
     With shards=1 one worker runs every epoch: exact mini-batch BPTT. With more, the sequences are
     dealt out to shards, which learn at the same time, each on a worker. After each round their
@@ -63,7 +64,7 @@ class Train(beam.PTransform):
     `KeyedModels.reasons` say why.
 
     Args:
-        network: What to train.
+        network: What to train: a `Network` on sequences, an `EncoderDecoder` on pairs.
         training: How to train; `Training()` if left out.
         per_key: Train a model for each key; the result is `KeyedModels`.
         fallback: With per_key, train one on all keys too, for those that have none of their own.
@@ -86,7 +87,7 @@ class Train(beam.PTransform):
 
     def __init__(
         self,
-        network: Network,
+        network: Network | EncoderDecoder,
         training: Training | None = None,
         *,
         per_key: bool = False,
@@ -101,9 +102,9 @@ class Train(beam.PTransform):
     ):
         super().__init__()
         training = training or Training()
-        check_type("network", network, Network)
+        check_type("network", network, (Network, EncoderDecoder))
         check_type("training", training, Training)
-        loss_name(network, training.loss)  # that they go together
+        check_loss(network, training)
         if not fallback and not per_key:
             raise ConfigurationError(
                 "fallback=False says that keys without a model of their own have none: it goes "
@@ -111,6 +112,10 @@ class Train(beam.PTransform):
             )
         self._each_key: TrainEachKey | None = None
         if per_key:
+            if not isinstance(network, Network):
+                raise ConfigurationError(
+                    f"per_key=True is for a Network on sequences, got {network}"
+                )
             check_trained_where_it_lands(
                 shards=shards,
                 rounds=rounds,
@@ -137,7 +142,7 @@ class Train(beam.PTransform):
         )
 
     # No return annotation: Beam takes one for all, and there are two types.
-    def expand(self, pcoll: PCollection[Sequence]):  # type: ignore[no-untyped-def] # noqa: ANN201
+    def expand(self, pcoll: PCollection[Sequence | Pair]):  # type: ignore[no-untyped-def] # noqa: ANN201
         """Plan, deal out, and train in rounds; or train each key's model where its group lands."""
         if self._each_key is not None:
             return pcoll | "EachKey" >> self._each_key
@@ -168,7 +173,7 @@ class Train(beam.PTransform):
 
     def _alone(
         self, learned: PCollection[Any], held_back: PCollection[Any], plan: AsSingleton
-    ) -> PCollection[Model]:
+    ) -> PCollection[Trained]:
         """One worker runs every epoch."""
         both = (
             learned | "MarkLearned" >> beam.Map(marked, LEARNED),
@@ -178,12 +183,12 @@ class Train(beam.PTransform):
             both
             | "Both" >> beam.Flatten()
             | "Shard" >> beam.GroupByKey()
-            | "Fit" >> beam.ParDo(TrainAlone(self._task), plan).with_output_types(Model)
+            | "Fit" >> beam.ParDo(TrainAlone(self._task), plan).with_output_types(Trained)
         )
 
     def _in_rounds(
         self, learned: PCollection[Any], held_back: PCollection[Any], planned: PCollection[Plan]
-    ) -> PCollection[Model]:
+    ) -> PCollection[Trained]:
         """The shards learn apart, and meet after each round."""
         task = self._task
         standing = planned | "Begin" >> beam.ParDo(Begin(task)).with_output_types(Standing)
@@ -191,15 +196,16 @@ class Train(beam.PTransform):
             before = standing, learned, held_back, planned
             standing, learned, held_back = before | f"Round {number}" >> _Round(task, number)
         model = beam.ParDo(MakeModel(task), AsSingleton(planned))
-        return standing | "Model" >> model.with_output_types(Model)
+        return standing | "Model" >> model.with_output_types(Trained)
 
     def _split(self, pcoll: PCollection[Sequence]) -> Any:
         """Where the part that is held back begins: as a side input, if there is one."""
         training = self._task.training
-        if not training.validation:
-            return NoSplit()
+        network = self._task.network
+        if not training.validation or isinstance(network, EncoderDecoder):
+            return NoSplit()  # which pairs are held back is a matter of their content
         some = pcoll | "Steps" >> beam.Filter(lambda sequence: len(sequence.times) > 0)
-        if self._task.network.output_steps == "last":
+        if network.output_steps == "last":
             split = partial(split_by_end, fraction=training.validation)
             ends = some | "Ends" >> beam.Map(end_of)
             return AsSingleton(ends | "GatherEnds" >> gathered(pcoll) | "Split" >> beam.Map(split))

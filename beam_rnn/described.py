@@ -1,0 +1,56 @@
+"""What is trained, from the JSON values that describe it in a file."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from beam_rnn.cells import CELLS
+from beam_rnn.columns import Columns
+from beam_rnn.encoder_decoder import KIND, EncoderDecoder
+from beam_rnn.errors import WeightsError
+from beam_rnn.model import Model
+from beam_rnn.network import Network, Parameters
+from beam_rnn.pairs import PairColumns
+from beam_rnn.scaler import Scaler
+from beam_rnn.transducer import Transducer
+
+
+def network_of(values: Mapping[str, Any]) -> Any:
+    """The `Network` or `EncoderDecoder` of a file.
+
+    Raises:
+        WeightsError: It has a cell that is not there.
+    """
+    if values["cell"] not in CELLS:
+        raise WeightsError(
+            f"the network has the cell {values['cell']!r}, beam_rnn.cells.CELLS holds "
+            f"{', '.join(CELLS)}: import the module that puts it there"
+        )
+    settings = dict(values)
+    if settings.pop("kind", None) == KIND:
+        return EncoderDecoder(**settings)
+    return Network(**values)
+
+
+def model_of(values: Mapping[str, Any], parameters: Parameters, training: Mapping[str, Any]) -> Any:
+    """The `Model` or `Transducer` of a file.
+
+    Args:
+        values: Its network, columns and scaler, as `to_json` gives them.
+        parameters: Its parameters.
+        training: The facts about its training.
+
+    Raises:
+        WeightsError: It has a cell that is not there.
+        ConfigurationError: They do not fit each other.
+    """
+    network = network_of(values["network"])
+    columns, scaler = values["columns"], values["scaler"]
+    if isinstance(network, EncoderDecoder):
+        return Transducer(network, parameters, PairColumns(**columns), training)
+    return Model(
+        network,
+        parameters,
+        columns and Columns(**columns),
+        scaler and Scaler.from_json(scaler),
+        training,
+    )

@@ -1,0 +1,99 @@
+"""Records that hold a pair of sequences: reading them, and the rows that come of them."""
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+from apache_beam.coders import registry
+from apache_beam.utils.timestamp import Timestamp
+
+from beam_rnn.errors import RecordError
+from beam_rnn.pairs import Pair, PairColumns
+from beam_rnn.records import InvalidRecord, dead_letter, field, key_text, symbol
+
+
+class Transduced(NamedTuple):
+    """The sequence that was written for another one.
+
+    Attributes:
+        key: The record's key, as text.
+        symbols: What was written.
+        log_probability: That of all of it, the end included if it was written.
+        ended: Whether the end was written; else the limit cut it off.
+        model: The digest of the model that made it.
+        kernel: What computed it: "numpy" or "fused".
+    """
+
+    key: str
+    symbols: Sequence[str]
+    log_probability: float
+    ended: bool
+    model: str
+    kernel: str
+
+    @property
+    def text(self) -> str:
+        """What was written, where symbols are characters."""
+        return "".join(self.symbols)
+
+
+registry.register_row(Transduced)
+
+
+class PairReader:
+    """Reads records by their columns.
+
+        >>> reader = PairReader(PairColumns(key="id", source="a", target="b"))
+        >>> reader.read({"id": 7, "a": "ab", "b": ["x", "yz"]})[1:]
+        ('7', ('a', 'b'), ('x', 'yz'))
+
+    Args:
+        columns: Which fields mean what.
+        target: Whether records must have the target, as those for training do.
+    """
+
+    def __init__(self, columns: PairColumns, *, target: bool = True):
+        self._columns = columns
+        self._target = target
+        self._known = frozenset(columns.vocabularies[1])
+
+    def read(self, record: Any, element_time: Timestamp | None = None) -> Pair:  # noqa: ARG002
+        """The record, checked; a pair has no time.
+
+        Raises:
+            RecordError: A field is missing or cannot be used.
+        """
+        columns = self._columns
+        key = key_text(columns.key, field(record, columns.key))
+        source = symbols(columns.source, field(record, columns.source))
+        if not source:
+            raise RecordError(f"{columns.source} must hold at least one symbol", source)
+        target: tuple[str, ...] = ()
+        if self._target:
+            target = symbols(columns.target, field(record, columns.target))
+            for each in target:
+                if self._known and each not in self._known:
+                    raise RecordError(f"{columns.target} has a symbol of no vocabulary", each)
+        return Pair(columns, key, source, target)
+
+    def drops(self, error: RecordError) -> bool:  # noqa: ARG002  # as `RecordReader.drops`
+        """Whether a record that `read` refused is one to go on without: none is."""
+        return False
+
+    def invalid(self, record: Any, error: RecordError) -> InvalidRecord:
+        """The dead letter for a record that `read` refused."""
+        return dead_letter(self._columns.key, record, error)
+
+
+def symbols(name: str, value: Any) -> tuple[str, ...]:
+    """The symbols of a sequence: the characters of a text, or the items of a list."""
+    if isinstance(value, str):
+        try:
+            value.encode()
+        except UnicodeEncodeError as error:
+            raise RecordError(f"{name} must be valid Unicode", value) from error
+        return tuple(value)
+    if not isinstance(value, (list, tuple, np.ndarray)) or np.ndim(value) > 1:
+        raise RecordError(f"{name} must be a text or a list of symbols", value)
+    items = value.tolist() if isinstance(value, np.ndarray) else value
+    return tuple(symbol(f"{name}[{i}]", item) for i, item in enumerate(items))

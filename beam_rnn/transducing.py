@@ -1,0 +1,97 @@
+"""The Beam side of an encoder-decoder: records in, what is written for each out."""
+
+import time as clock
+from collections.abc import Iterator
+from typing import Any
+
+import apache_beam as beam
+import numpy as np
+from apache_beam.metrics import Metrics
+from apache_beam.pvalue import TaggedOutput
+from apache_beam.utils.shared import Shared
+from apache_beam.utils.timestamp import Timestamp
+from apache_beam.utils.windowed_value import WindowedValue
+
+from beam_rnn.errors import RecordError
+from beam_rnn.pair_records import PairReader, Transduced
+from beam_rnn.pairs import Pair
+from beam_rnn.records import INVALID, InvalidRecord
+from beam_rnn.storage import read_transducer
+from beam_rnn.transducer import Transducer, Transduction
+
+AT_ONCE = 256
+"""So many sources of a bundle are read and written side by side, at the most."""
+
+
+class TransduceRecords(beam.DoFn):
+    """Writes a target for each source; dead letters go to `INVALID`.
+
+    Results have the timestamps and windows of their records.
+
+    Args:
+        weights: The path of the weights file.
+        beam: How many beginnings are followed at a time.
+        limit: So many symbols are written at the most; None for what training saw.
+        kernel: What computes: see `beam_rnn.kernels.KERNELS`.
+    """
+
+    def __init__(self, weights: str, beam: int, limit: int | None, kernel: str):
+        self._weights = weights
+        self._beam, self._limit, self._kernel = beam, limit, kernel
+        self._shared = Shared()
+        self._inferences = Metrics.counter("beam_rnn", "num_inferences")
+        self._micros = Metrics.distribution("beam_rnn", "inference_batch_latency_micro_secs")
+        self._invalid = Metrics.counter("beam_rnn", "records_invalid")
+
+    def setup(self) -> None:
+        """Loads the model, once a process."""
+        self._model = self._shared.acquire(self._load, tag=f"{self._weights} {self._kernel}")
+        self._reader = PairReader(self._model.columns, target=False)
+
+    def _load(self) -> Transducer:
+        return read_transducer(self._weights).with_kernel(self._kernel)
+
+    def start_bundle(self) -> None:
+        """Nothing is held from one bundle to the next."""
+        self._held: list[tuple[Pair, Any]] = []
+
+    def process(self, element: Any, windowed: Any = beam.DoFn.WindowedValueParam) -> Iterator[Any]:
+        """One record in; results and dead letters out, now and then."""
+        try:
+            self._held.append((self._reader.read(element), windowed))
+        except RecordError as error:
+            yield self._letter(self._reader.invalid(element, error), windowed)
+        if len(self._held) >= AT_ONCE:
+            yield from self.finish_bundle()
+
+    def finish_bundle(self) -> Iterator[Any]:
+        """All that is held goes on."""
+        held, self._held = self._held, []
+        if not held:
+            return
+        model, started = self._model, clock.perf_counter()
+        with np.errstate(over="ignore", invalid="ignore"):  # told below
+            written = model.transduce([pair.source for pair, _ in held], self._beam, self._limit)
+        self._inferences.inc(len(held))
+        self._micros.update(int((clock.perf_counter() - started) * 1e6))
+        for (pair, windowed), each in zip(held, written, strict=True):
+            if not np.isfinite(each.log_probability):
+                reason = "what was computed left the range of numbers"
+                letter = InvalidRecord(pair.key, reason, repr(each.log_probability), "")
+                yield self._letter(letter, windowed)
+                continue
+            yield _placed(_row(pair, each, model), windowed)
+
+    def _letter(self, letter: InvalidRecord, windowed: Any) -> TaggedOutput:
+        self._invalid.inc()
+        return TaggedOutput(INVALID, _placed(letter, windowed))
+
+
+def _row(pair: Pair, written: Transduction, model: Transducer) -> Transduced:
+    symbols, log_probability, ended = written
+    return Transduced(pair.key, list(symbols), log_probability, ended, model.digest, model.kernel)
+
+
+def _placed(row: Any, windowed: Any) -> WindowedValue:
+    """A row with the timestamp and the windows of its record."""
+    return WindowedValue(row, Timestamp(micros=windowed.timestamp_micros), windowed.windows)

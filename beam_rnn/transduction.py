@@ -1,0 +1,261 @@
+"""Pairs forward through an encoder and a decoder, gradients back, and one update of training.
+
+The decoder sees what it should have written (teacher forcing): of a target of m symbols it sees 0
+and the symbols, and is to write the symbols and 0, in m + 1 steps. Index 0 is the border.
+"""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+from beam_rnn.attention import AttentionTrace, attend, attend_backward
+from beam_rnn.backprop import States, Trace, backward_layers, forward_layers, initial_states
+from beam_rnn.batches import Example, pad
+from beam_rnn.bptt import Learner, WindowLoss, updated
+from beam_rnn.cells import Array
+from beam_rnn.dropout import LayerMask
+from beam_rnn.encoder_decoder import EncoderDecoder, part_of, under
+from beam_rnn.errors import DivergenceError
+from beam_rnn.kernels import NUMPY, Kernel
+from beam_rnn.losses import cross_entropy
+from beam_rnn.network import Parameters
+from beam_rnn.optimizers import Optimizer
+
+BORDER = 0
+"""What the decoder sees before the first symbol, and writes after the last one."""
+
+
+class PairBatch(NamedTuple):
+    """Pairs side by side; S is the longest source, T the longest target and its end.
+
+    Attributes:
+        x: (S, batch, 1), indices of the sources, the longest first.
+        lengths: (batch,), falling.
+        seen: (T, batch, 1), what the decoder sees, the longest target first.
+        written: (T, batch) whole numbers, what it is to write.
+        steps: (batch,), the lengths of these, falling.
+        order: (batch,), the source of each target.
+        places: (batch,), which example each target is of.
+    """
+
+    x: Array
+    lengths: Array
+    seen: Array
+    written: Array
+    steps: Array
+    order: Array
+    places: Array
+
+    @property
+    def weights(self) -> Array:
+        """1 for each step that is in its target: (T, batch)."""
+        there = np.arange(len(self.seen))[:, np.newaxis] < self.steps
+        return (there & (self.written != UNWRITABLE)).astype(float)
+
+
+UNWRITABLE = -1
+"""A symbol of a target that the vocabulary does not have: nothing is learned from it."""
+
+
+def batch_of_pairs(examples: Sequence[Example], dtype: np.dtype) -> PairBatch:
+    """A batch of examples: x (source steps, 1), targets (target steps, 1), both indices."""
+    by_source = np.argsort([-len(example.x) for example in examples], kind="stable")
+    by_target = np.argsort([-len(example.targets) for example in examples], kind="stable")
+    border = np.full((1, 1), BORDER)
+    targets = [examples[i].targets for i in by_target]
+    seen = [np.concatenate([border, target.clip(BORDER)]) for target in targets]
+    written = [np.concatenate([target, border]) for target in targets]
+    row = np.empty(len(examples), int)
+    row[by_source] = np.arange(len(examples))
+    return PairBatch(
+        pad([examples[i].x for i in by_source], dtype),
+        np.array([len(examples[i].x) for i in by_source]),
+        pad(seen, dtype),
+        pad(written, np.int64)[..., 0],
+        np.array([len(target) + 1 for target in targets]),
+        row[by_target],
+        by_target,
+    )
+
+
+class PairTrace(NamedTuple):
+    """What `forward` keeps for `backward`."""
+
+    encoder: Trace
+    decoder: Trace
+    attention: AttentionTrace | None
+    features: Array  # (T, batch, m), what the output layer sees
+
+
+def bridged(network: EncoderDecoder, last: States) -> States:
+    """The state of the decoder before its first step: of two directions, their sum."""
+    if not network.bidirectional:
+        return last
+    n = network.step_cell.states
+    return tuple(tuple(a + b for a, b in zip(state[:n], state[n:], strict=True)) for state in last)
+
+
+def bridged_backward(network: EncoderDecoder, d_begin: States) -> States:
+    """The gradient of `bridged`."""
+    return tuple(state * 2 for state in d_begin) if network.bidirectional else d_begin
+
+
+def rows_in_order(states: States, order: Array) -> States:
+    """The states of the sequences in another order."""
+    return tuple(tuple(s[order] for s in state) for state in states)
+
+
+def forward(
+    network: EncoderDecoder,
+    parameters: Parameters,
+    batch: PairBatch,
+    masks: tuple[Sequence[LayerMask], Sequence[LayerMask]] | None = None,
+    *,
+    kernel: Kernel = NUMPY,
+    keep: bool = True,
+) -> tuple[Array, PairTrace]:
+    """A batch of pairs through encoder and decoder.
+
+    Args:
+        network: The network.
+        parameters: Its parameters.
+        batch: The pairs.
+        masks: What is left out of the layers of encoder and decoder; None for nothing.
+        kernel: What computes the layers.
+        keep: Keep what the backward pass needs.
+
+    Returns:
+        The logits of each symbol that could be written (T, batch, targets), and the trace.
+    """
+    encoder, decoder = (part_of(parameters, part) for part in ("encoder", "decoder"))
+    of_encoder, of_decoder = masks or (None, None)
+    begin = initial_states(network.encoder, encoder, len(batch.lengths))
+    read, last, read_trace = forward_layers(
+        network.encoder,
+        encoder,
+        batch.x,
+        begin,
+        batch.lengths,
+        of_encoder,
+        kernel=kernel,
+        keep=keep,
+    )
+    state = rows_in_order(bridged(network, last), batch.order)
+    features, _, trace = forward_layers(
+        network.decoder,
+        decoder,
+        batch.seen,
+        state,
+        batch.steps,
+        of_decoder,
+        kernel=kernel,
+        keep=keep,
+    )
+    attention = None
+    if network.attention == "additive":
+        p = part_of(parameters, "attention")
+        keys, lengths = read[:, batch.order], batch.lengths[batch.order]
+        features, attention = attend(p, features, keys, lengths, kernel.linear)
+    z = logits(parameters, features, kernel)
+    return z, PairTrace(read_trace, trace, attention, features)
+
+
+def logits(parameters: Parameters, features: Array, kernel: Kernel = NUMPY) -> Array:
+    """W_y f + b_y for features (time, batch, m)."""
+    rows = features.reshape(-1, features.shape[2])
+    z = kernel.linear(rows, parameters["output.W_y"], parameters["output.b_y"])
+    return z.reshape(*features.shape[:2], -1)
+
+
+def backward(
+    network: EncoderDecoder,
+    parameters: Parameters,
+    batch: PairBatch,
+    trace: PairTrace,
+    d_z: Array,
+    *,
+    kernel: Kernel = NUMPY,
+) -> dict[str, Array]:
+    """The gradient of `forward` with respect to every parameter."""
+    encoder, decoder = (part_of(parameters, part) for part in ("encoder", "decoder"))
+    rows = d_z.reshape(-1, d_z.shape[2])
+    features = trace.features.reshape(len(rows), -1)
+    gradients = {"output.W_y": features.T @ rows, "output.b_y": rows.sum(0)}
+    d_h = (rows @ parameters["output.W_y"].T).reshape(trace.features.shape)
+    d_read = None
+    if trace.attention is not None:
+        p = part_of(parameters, "attention")
+        of_attention, d_h, d_keys = attend_backward(p, trace.attention, d_h)
+        gradients |= under("attention", of_attention)
+        d_read = np.empty_like(d_keys)
+        d_read[:, batch.order] = d_keys
+    ends = initial_states(network.decoder, decoder, len(batch.steps))  # all zero
+    below, d_begin = backward_layers(
+        network.decoder, decoder, trace.decoder, d_h, ends, kernel=kernel
+    )
+    gradients |= under("decoder", below)
+    back = np.empty_like(batch.order)
+    back[batch.order] = np.arange(len(back))
+    d_last: States = rows_in_order(bridged_backward(network, d_begin), back)
+    below, _ = backward_layers(
+        network.encoder, encoder, trace.encoder, d_read, d_last, kernel=kernel
+    )
+    gradients |= under("encoder", below)
+    return {name: gradients[name] for name in parameters}
+
+
+def loss_of(z: Array, batch: PairBatch) -> tuple[float, Array]:
+    """The cross-entropy of what is written, and its gradient with respect to z."""
+    return cross_entropy(z, one_hot(batch.written, z.shape[2], z.dtype), batch.weights)
+
+
+def one_hot(index: Array, n: int, dtype: np.dtype) -> Array:
+    """(..., n), 1 at each index; nothing at one below 0."""
+    return (index[..., np.newaxis] == np.arange(n)).astype(dtype)
+
+
+@np.errstate(over="ignore", invalid="ignore")  # numbers out of range are an error of their own
+def learn_pairs(
+    network: EncoderDecoder,
+    learner: Learner,
+    batch: PairBatch,
+    *,
+    optimizer: Optimizer,
+    clip_norm: float | None = None,
+    clip_value: float | None = None,
+    masks: tuple[Sequence[LayerMask], Sequence[LayerMask]] | None = None,
+    kernel: Kernel = NUMPY,
+) -> tuple[Learner, WindowLoss]:
+    """One update by a batch of pairs, each back-propagated as a whole.
+
+    Raises:
+        DivergenceError: The loss, or a parameter, is not finite.
+    """
+    z, trace = forward(network, learner.parameters, batch, masks, kernel=kernel)
+    value, d_z = loss_of(z, batch)
+    if not np.isfinite(value):
+        raise DivergenceError(f"the loss became {value}")
+    weight = float(batch.weights.sum())
+    if weight:
+        learner = updated(
+            network.encoder,  # whose states before a source are no parameters
+            learner,
+            backward(network, learner.parameters, batch, trace, d_z, kernel=kernel),
+            begins=True,
+            optimizer=optimizer,
+            clip_norm=clip_norm,
+            clip_value=clip_value,
+        )
+    if not all(np.isfinite(w).all() for w in learner.parameters.values()):
+        raise DivergenceError("the parameters left the range of numbers in an update")
+    return learner, WindowLoss(value, weight)
+
+
+def loss_of_pairs(
+    network: EncoderDecoder, parameters: Parameters, batch: PairBatch, kernel: Kernel = NUMPY
+) -> tuple[float, float]:
+    """The sum of the losses of all steps, and how many there are."""
+    z, _ = forward(network, parameters, batch, kernel=kernel, keep=False)
+    weight = float(batch.weights.sum())
+    return loss_of(z, batch)[0] * weight, weight

@@ -1,0 +1,112 @@
+"""Sequences into sequences of another length."""
+
+import os
+from functools import partial
+from typing import Any, NamedTuple
+
+import apache_beam as beam
+from apache_beam import PCollection
+
+from beam_rnn.checks import check_choice, check_whole
+from beam_rnn.kernels import KERNELS
+from beam_rnn.pair_records import PairReader, Transduced
+from beam_rnn.pairs import Pair, PairColumns
+from beam_rnn.records import INVALID, InvalidRecord, ReadRecords
+from beam_rnn.transducing import TransduceRecords
+from beam_rnn.transforms.arguments import check_type, path_of
+
+
+class PairsOutputs(NamedTuple):
+    """What `Pairs(...).with_exception_handling()` gives."""
+
+    pairs: PCollection[Pair]
+    invalid: PCollection[InvalidRecord]
+
+
+class Pairs(beam.PTransform):
+    """Turns records into pairs of sequences to learn from: each record holds one.
+
+    A record that cannot be used stops the pipeline with an error that names the value. To go
+    on without it, take it as a dead letter:
+
+        pairs, invalid = records | Pairs(columns).with_exception_handling()
+
+    Args:
+        columns: Which fields of a record are the source and the target.
+    """
+
+    def __init__(self, columns: PairColumns):
+        super().__init__()
+        check_type("columns", columns, PairColumns)
+        self._columns = columns
+        self._dead_letters = False
+
+    def with_exception_handling(self) -> "Pairs":
+        """Give dead letters instead of an error: the result is `PairsOutputs`."""
+        self._dead_letters = True
+        return self
+
+    def expand(self, pcoll: PCollection[Any]) -> Any:
+        """Read and check each record."""
+        read = ReadRecords(partial(PairReader, self._columns), strict=not self._dead_letters)
+        outputs = pcoll | "Read" >> beam.ParDo(read).with_output_types(
+            Pair, invalid=InvalidRecord
+        ).with_outputs(INVALID, main="pairs")
+        return PairsOutputs(outputs.pairs, outputs.invalid) if self._dead_letters else outputs.pairs
+
+
+class TransduceOutputs(NamedTuple):
+    """What `Transduce` gives.
+
+    Attributes:
+        written: One row for each record that could be used.
+        invalid: Dead letters: records that cannot be used, with the reason.
+    """
+
+    written: PCollection[Transduced]
+    invalid: PCollection[InvalidRecord]
+
+
+class Transduce(beam.PTransform):
+    """Reads the source of each record and writes a target, of whatever length (n to m).
+
+    A record needs the key and the source that the columns of the model name. What is written for
+    it does not depend on what stands beside it, and has the record's timestamp and window.
+
+    Args:
+        weights: The weights file of an `EncoderDecoder`, on any filesystem that Beam knows.
+        beam: How many beginnings are followed at a time (beam search); 1 takes the likeliest
+            symbol at every step.
+        limit: So many symbols are written at the most, the end among them; twice as many as the
+            longest target had that training saw, if left out.
+        kernel: What computes: "numpy", "fused" (needs the extra `fast`), or "auto", the fused one
+            where it can be had.
+
+    Raises:
+        ConfigurationError: A value outside its range.
+    """
+
+    def __init__(
+        self,
+        weights: str | os.PathLike[str],
+        *,
+        beam: int = 1,
+        limit: int | None = None,
+        kernel: str = "auto",
+    ):
+        super().__init__()
+        self._weights = path_of("weights", weights)
+        check_whole("beam", beam)
+        if limit is not None:
+            check_whole("limit", limit)
+        check_choice("kernel", kernel, KERNELS)
+        self._beam, self._limit, self._kernel = beam, limit, kernel
+
+    # No return annotation: Beam knows only a PCollection there.
+    def expand(self, pcoll: PCollection[Any]):  # type: ignore[no-untyped-def] # noqa: ANN201
+        """Read, write, in batches."""
+        write = TransduceRecords(self._weights, self._beam, self._limit, self._kernel)
+        outputs = pcoll | "Write" >> beam.ParDo(write).with_output_types(
+            Transduced, invalid=InvalidRecord
+        ).with_outputs(INVALID, main="written")
+        return TransduceOutputs(outputs.written, outputs.invalid)

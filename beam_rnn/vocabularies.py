@@ -1,0 +1,64 @@
+"""Symbols, such as words or characters, as whole numbers: an index in a vocabulary.
+
+Index 0 stands for every symbol that is not in it.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+from beam_rnn.checks import check_whole
+
+UNKNOWN = 0
+"""The index of a symbol that is in no vocabulary."""
+
+
+@dataclass(frozen=True)
+class Vocabulary:
+    """Which symbols of those that training saw get an index of their own.
+
+        >>> Vocabulary(at_least=2).of({"the": 7, "film": 2, "sublime": 1})
+        ('the', 'film')
+
+    Args:
+        at_least: A symbol that was seen less often is an unknown one.
+        at_most: So many symbols, the most frequent ones; None for all.
+
+    Raises:
+        ConfigurationError: A number below 1.
+    """
+
+    at_least: int = 1
+    at_most: int | None = None
+
+    def __post_init__(self) -> None:
+        check_whole("at_least", self.at_least)
+        if self.at_most is not None:
+            check_whole("at_most", self.at_most)
+
+    def of(self, counts: Mapping[str, int]) -> tuple[str, ...]:
+        """The vocabulary: the most frequent symbol first, equally frequent ones by their text.
+
+        Args:
+            counts: How often each symbol was seen.
+        """
+        seen = [symbol for symbol, count in counts.items() if count >= self.at_least]
+        return tuple(sorted(seen, key=lambda symbol: (-counts[symbol], symbol))[: self.at_most])
+
+
+def places_of(vocabulary: Iterable[str]) -> dict[str, int]:
+    """The index of each symbol of a vocabulary.
+
+    >>> places_of(["the", "film"])
+    {'the': 1, 'film': 2}
+    """
+    return {symbol: i for i, symbol in enumerate(vocabulary, UNKNOWN + 1)}
+
+
+def indices(symbols: Sequence[str], vocabulary: Iterable[str]) -> list[int]:
+    """The index of each symbol.
+
+    >>> indices(["the", "plot"], ["the", "film"])
+    [1, 0]
+    """
+    places = places_of(vocabulary)
+    return [places.get(symbol, UNKNOWN) for symbol in symbols]
