@@ -27,6 +27,7 @@ bench: $(VENV)/bench.installed  ## run every benchmark; installs PyTorch and ONN
 	$(PY) -m benchmarks.prequential --json benchmarks/prequential.json
 	$(PY) -m benchmarks.state --json benchmarks/state.json
 	$(PY) -m benchmarks.per_key --json benchmarks/per_key.json
+	$(PY) -m benchmarks.smoothing --json benchmarks/smoothing.json
 	$(PY) -m benchmarks.training --json benchmarks/training.json
 
 format: $(VENV)/dev.installed  ## write the code as the formatter has it

@@ -6,8 +6,16 @@ from dataclasses import dataclass
 import numpy as np
 
 from beam_rnn.columns import Columns
+from beam_rnn.kept import KeptRecords, decode_kept, encode_kept
 from beam_rnn.sequences import cut_ordered
-from beam_rnn.state import KeyState, decode_record, decode_state, encode_record, encode_state
+from beam_rnn.state import (
+    KeyState,
+    decode_record,
+    decode_records,
+    decode_state,
+    encode_record,
+    encode_state,
+)
 from beam_rnn.stepping import Step
 
 _NO_MODEL = "0" * 64
@@ -63,25 +71,23 @@ class Gatherer:
 
 
 def _state(records: list[bytes], steps: int, time: int, number: int) -> KeyState:
-    """Records as the history of a state: time and number bit by bit, then the numbers."""
-    parts = []
-    for data in records:
-        record = decode_record(data)
-        place = np.array([record.time, record.sequence], np.int64).view(np.float64)
-        parts += [place, record.numbers]
-    history = np.concatenate(parts) if parts else _NO_NUMBERS
+    """Records as the history of a state."""
+    history = _NO_NUMBERS
+    if records:
+        of_time, of_number, _, _, numbers = decode_records(records)
+        history = encode_kept(KeptRecords(of_time, of_number, numbers))
     return KeyState(_NO_MODEL, "none", steps, time, time, number, _NO_VALUES, _NO_NUMBERS, history)
 
 
 def _records(state: KeyState, columns: Columns) -> list[bytes]:
     """The inverse of `_state`."""
     weight = columns.weight is not None
-    width = 2 + columns.number_size + columns.target_size + weight
-    rows = state.history.reshape(-1, width)
-    places = rows[:, :2].copy().view(np.int64).tolist()
+    kept = decode_kept(state.history, columns.number_size + columns.target_size + weight)
     return [
-        encode_record(time, number, row[2:])
-        for (time, number), row in zip(places, rows, strict=True)
+        encode_record(time, number, row)
+        for time, number, row in zip(
+            kept.time.tolist(), kept.sequence.tolist(), kept.numbers, strict=True
+        )
     ]
 
 

@@ -3,7 +3,7 @@
 import logging
 import threading
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from functools import partial
 
 import numpy as np
@@ -26,9 +26,10 @@ Version = tuple[str, int, float]
 class Library:
     """What one process has loaded; shared by the DoFns that read the same files."""
 
-    def __init__(self, pattern: str, kernel: str = "auto"):
+    def __init__(self, pattern: str, kernel: str, check: "Check"):
         self._pattern = pattern
         self._kernel = kernel
+        self._check = check
         self._lock = threading.Lock()
         self._models: dict[str, Models] = {}  # by digest
         self._by_other_kernels: dict[tuple[str, str], Model] = {}  # for states they computed
@@ -137,7 +138,7 @@ class Library:
         started = time.monotonic()
         try:
             model: Models = read_model(path).with_kernel(self._kernel)
-            check_streams(model, path)
+            self._check(model, path)
             if hasattr(self, "newest"):
                 check_same_records(self.newest, model, path)
             _warm_up(model.any if isinstance(model, KeyedModels) else model)
@@ -162,7 +163,24 @@ class Library:
 def _warm_up(model: Model) -> None:
     """One step, so that what is compiled is compiled before the first record."""
     with np.errstate(all="ignore"):
-        model.step(model.initial_state(), np.zeros((1, model.inputs - model.carried), model.dtype))
+        model.forward(np.zeros((1, 1, model.inputs - model.carried), model.dtype))
+
+
+Check = Callable[[Models, str], None]
+"""Raises a `WeightsError` for a model, from a path, that cannot do what is asked of it."""
+
+
+def check_reads(model: Models, path: str) -> None:
+    """That a model can read records.
+
+    Raises:
+        WeightsError: It names no columns.
+    """
+    if model.columns is None:
+        raise WeightsError(
+            f"{path!r} names no columns, so no record can be read for it: train it in a "
+            "pipeline, or give the model columns before it is written"
+        )
 
 
 def check_streams(model: Models, path: str) -> None:
@@ -171,15 +189,32 @@ def check_streams(model: Models, path: str) -> None:
     Raises:
         WeightsError: It names no columns, or its network is bidirectional.
     """
-    if model.columns is None:
-        raise WeightsError(
-            f"{path!r} names no columns, so no record can be read for it: train it in a "
-            "pipeline, or give the model columns before it is written"
-        )
+    check_reads(model, path)
     if model.network.bidirectional:
         raise WeightsError(
-            f"{path!r} holds a bidirectional network, which needs whole sequences: a stream can "
-            "be stepped by a network with bidirectional=False alone"
+            f"{path!r} holds a bidirectional network, which needs whole sequences: take "
+            "PredictSequences, which has them, or Smooth, which waits for some steps more; a "
+            "stream can be stepped at once by a network with bidirectional=False alone"
+        )
+
+
+def check_smooths(model: Models, path: str) -> None:
+    """That a model has a use for steps to come.
+
+    Raises:
+        WeightsError: It names no columns, its network has one direction, or one output a
+            sequence.
+    """
+    check_reads(model, path)
+    if not model.network.bidirectional:
+        raise WeightsError(
+            f"{path!r} holds a network with bidirectional=False, which has no use for steps to "
+            "come: Predict gives the same outputs without a lag"
+        )
+    if model.network.output_steps == "last":
+        raise WeightsError(
+            f"{path!r} holds a network with output_steps='last', which has one output for a "
+            "whole sequence: take PredictSequences"
         )
 
 
@@ -205,11 +240,19 @@ class ModelLoader:
         pattern: A weights file, or a pattern of files, of which the last by name is the newest.
         watch: Look for a newer one every so many seconds; None for never.
         kernel: What computes: see `beam_rnn.kernels.KERNELS`.
+        check: What a model must be fit for.
     """
 
-    def __init__(self, pattern: str, watch: float | None = None, kernel: str = "auto"):
+    def __init__(
+        self,
+        pattern: str,
+        watch: float | None = None,
+        kernel: str = "auto",
+        check: Check = check_streams,
+    ):
         self.pattern = pattern
         self._kernel = kernel
+        self._check = check
         self._watch = watch
         self._shared = Shared()
         self._library: Library | None = None
@@ -218,7 +261,7 @@ class ModelLoader:
         """The library; made by the first call of the process."""
         if self._library is None:
             self._library = self._shared.acquire(
-                partial(Library, self.pattern, self._kernel), tag=self.pattern
+                partial(Library, self.pattern, self._kernel, self._check), tag=self.pattern
             )
         return self._library
 

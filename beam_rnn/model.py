@@ -400,13 +400,15 @@ class Model:
     def _run_both_directions(self, x: Array, lengths: Array, state: Array) -> tuple[Array, Array]:
         """`run` of a bidirectional network."""
         longest_first = np.argsort(-lengths, kind="stable")
-        lengths = lengths[longest_first]
+        lengths, before = lengths[longest_first], state[longest_first]
         valid = np.arange(x.shape[1])[:, np.newaxis] < lengths
+        x = np.where(valid[..., np.newaxis], x[longest_first].swapaxes(0, 1), 0)
+        x, carried = self._carried_over(before[:, self.network.state_size :], x, lengths)
         z, last, _ = forward(
             self.network,
             self.parameters,
-            np.where(valid[..., np.newaxis], x[longest_first].swapaxes(0, 1), 0),
-            self._unpack(state[longest_first]),
+            x,
+            self._unpack(before),
             lengths,
             kernel=kernel_of(self.kernel),
             keep=False,
@@ -416,8 +418,17 @@ class Model:
         y = np.where(valid[..., np.newaxis], self.network.output_of(z), 0).swapaxes(0, 1)
         outputs, after = np.empty_like(y), np.empty_like(state)
         outputs[longest_first] = y
-        after[longest_first] = np.concatenate([s for layer in last for s in layer], 1)
+        after[longest_first] = np.concatenate(
+            [s for layer in (*last, (carried,)) for s in layer], 1
+        )
         return (outputs[:, 0] if self.network.output_steps == "last" else outputs), after
+
+    def _carried_over(self, before: Array, x: Array, lengths: Array) -> tuple[Array, Array]:
+        """X (time, batch, inputs) without missing values, and what each sequence carries last."""
+        time, batch, numbers = x.shape
+        rows, each = carry_forward(before, x.reshape(-1, numbers), np.full(time, batch))
+        last = np.concatenate([before[np.newaxis], each.reshape(time, *before.shape)])
+        return rows.reshape(time, batch, self.inputs), last[lengths, np.arange(batch)]
 
     def _unpack(self, state: Array) -> States:
         """(batch, state_size) as the state of each layer."""

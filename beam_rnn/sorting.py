@@ -6,7 +6,7 @@ import struct
 import tempfile
 from collections.abc import Iterable, Iterator
 from contextlib import ExitStack
-from itertools import islice
+from itertools import chain, islice
 from typing import IO
 
 RUN = 500_000
@@ -28,6 +28,13 @@ def sorted_on_disk(texts: Iterable[bytes], run: int = RUN) -> Iterator[tuple[Ite
         run: How many are in memory at a time.
     """
     texts = iter(texts)
+    first = sorted(set(islice(texts, run)))
+    following = list(islice(texts, 1))
+    if not following:  # no file is needed
+        yield iter(first), len(first)
+        return
+    texts = chain(first, following, texts)
+    del first
     with ExitStack() as files:
         runs = []
         while some := set(islice(texts, run)):

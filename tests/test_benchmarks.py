@@ -41,6 +41,19 @@ def test_the_gate_is_measured_on_every_series(tmp_path):
     assert all(row["gated"] > 0 and row["learned"] > 0 for row in rows)
 
 
+def test_the_worth_of_a_lag_is_measured_beside_what_is_possible(tmp_path):
+    output, picture = tmp_path / "rows.json", tmp_path / "lags.png"
+    command = [sys.executable, "-m", "benchmarks.smoothing", "--quick", "--json", str(output)]
+    subprocess.run([*command, "--plot", str(picture)], cwd=ROOT, capture_output=True, check=True)  # noqa: S603
+
+    rows = json.loads(output.read_text())
+    assert [row["case"] for row in rows] == ["one direction", "lag 0", "lag 2", "whole"]
+    bounds = [row["bound"] for row in rows]
+    assert bounds[0] == bounds[1] > bounds[2] > bounds[3]
+    assert all(row["error"] > row["bound"] for row in rows)
+    assert picture.read_bytes().startswith(b"\x89PNG")
+
+
 @pytest.mark.parametrize("case", ["keyed", "noop", "keys", "shards", "arrow"])
 def test_each_form_runs_on_an_engine(case, tmp_path):
     command = [sys.executable, "-m", "benchmarks.engine", "--case", case, "--records", "320"]

@@ -11,12 +11,14 @@ import apache_beam as beam
 import pyarrow as pa
 import pytest
 
-from beam_rnn import Network, Predict, PredictAndLearn, Untrained
+from beam_rnn import Network, Predict, PredictAndLearn, PredictSequences, Smooth, Untrained
 from tests.models import COLUMNS, random_model, saved
 
 GOLDEN = Path(__file__).parent / "golden" / "graph.json"
 LEARNING = GOLDEN.with_name("graph-learning.json")
 IN_SHARDS = GOLDEN.with_name("graph-shards.json")
+SMOOTHED = GOLDEN.with_name("graph-smooth.json")
+WHOLE = GOLDEN.with_name("graph-whole.json")
 
 
 def coder_urns(proto, coder_id):
@@ -107,3 +109,16 @@ def test_those_of_jobs_that_learn(settings):
     transform = PredictAndLearn(Untrained(Network("gru", hidden=3), COLUMNS), **settings)
 
     assert graph(transform) == json.loads(LEARNING.read_text())
+
+
+@pytest.mark.parametrize(
+    "settings", [{"lag": 4}, {"lag": 0, "order": "sequence", "wait": 60, "idle_after": 60}], ids=str
+)
+def test_those_of_jobs_that_smooth(settings):
+    """The lag may change from job to job."""
+    assert graph(Smooth("weights.arrow", **settings)) == json.loads(SMOOTHED.read_text())
+
+
+@pytest.mark.parametrize("settings", [{}, {"emit": "last", "idle_after": 60}], ids=str)
+def test_those_of_jobs_with_whole_sequences(settings):
+    assert graph(PredictSequences("weights.arrow", **settings)) == json.loads(WHOLE.read_text())

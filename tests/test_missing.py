@@ -14,6 +14,7 @@ from beam_rnn import (
     Columns,
     ExportStates,
     ImportStates,
+    Model,
     Network,
     Predict,
     Sequences,
@@ -294,3 +295,23 @@ def test_the_report_and_the_figures_leave_out_what_is_missing(path):
     assert found.bit_equal
     assert 0 < found.model_mae < 10
     assert 0 < found.last_value_mae < 10
+
+
+@pytest.mark.parametrize("kernel", ["numpy", "auto"])
+def test_a_bidirectional_pass_carries_forward_too(kernel):
+    """Each sequence from its own beginning; the state says what is carried last."""
+    network = Network("lstm", (5, 4), bidirectional=True)
+    parameters = network.initialize(COLUMNS.input_size, 1, seed=0)
+    model = Model(network, parameters, COLUMNS, kernel=kernel)
+    sees_all = Model(network, parameters, kernel=kernel)
+    chance, lengths = np.random.default_rng(0), [4, 9, 0]
+    x = chance.standard_normal((3, 9, COLUMNS.number_size)).astype(np.float32)
+    x[:, :, :2][chance.random((3, 9, 2)) < 0.3] = np.nan
+
+    y, states = model.run(x, lengths)
+
+    for i, length in enumerate(lengths[:2]):
+        seen = carry_through(x[i, :length], 2).astype(np.float32)
+        np.testing.assert_array_equal(y[i, :length], sees_all.forward(seen[np.newaxis])[0])
+        np.testing.assert_array_equal(states[i, -2:], seen[-1, :2])
+    np.testing.assert_array_equal(states[2, -2:], [0, 0])

@@ -9,9 +9,11 @@ from beam_rnn.transforms.sequences import (
     Sequences,
     SequencesOutputs,
 )
+from beam_rnn.transforms.smooth import Smooth
 from beam_rnn.transforms.states import ExportStates, ImportStates
 from beam_rnn.transforms.train import Train
 from beam_rnn.transforms.transduce import Pairs, PairsOutputs, Transduce, TransduceOutputs
+from beam_rnn.transforms.whole import PredictSequences, PredictSequencesOutputs
 
 __all__ = [
     "ExportStates",
@@ -25,9 +27,12 @@ __all__ = [
     "PredictAndLearn",
     "PredictAndLearnOutputs",
     "PredictOutputs",
+    "PredictSequences",
+    "PredictSequencesOutputs",
     "ReadModel",
     "Sequences",
     "SequencesOutputs",
+    "Smooth",
     "Train",
     "Transduce",
     "TransduceOutputs",

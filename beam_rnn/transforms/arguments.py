@@ -53,7 +53,8 @@ def check_not_merging(windowfn: Any, name: str) -> None:
     if not isinstance(windowfn, NonMergingWindowFn):
         raise ConfigurationError(
             f"{name} cannot carry a state across {windowfn}: state does not follow windows that "
-            "merge. Use fixed, sliding or global windows here, and cut sessions with Sequences"
+            "merge. Use fixed, sliding or global windows here; Sequences cuts sessions, and "
+            "PredictSequences predicts them"
         )
 
 

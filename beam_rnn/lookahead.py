@@ -1,0 +1,249 @@
+"""A bidirectional network over packed sequences: whole ones, and the windows of a stream.
+
+In a stream the future of a step is not there. With a lag of L its output comes L steps later, from
+a pass over the window of that step and those L: the forward directions begin where they were
+after the step before, the backward ones at their initial state. That is the latency-controlled
+BLSTM of Zhang (2016, "Highway long short-term memory RNNs for distant speech recognition"), in
+blocks of one step.
+
+Sequences are packed: see `beam_rnn.packed`.
+"""
+
+from functools import cached_property, lru_cache
+from typing import NamedTuple
+
+import numpy as np
+
+from beam_rnn.backprop import merge
+from beam_rnn.cells import Array
+from beam_rnn.embedding import embed
+from beam_rnn.kernels import Advance, kernel_of
+from beam_rnn.missing import carry_forward
+from beam_rnn.model import Model
+from beam_rnn.network import Network
+from beam_rnn.packed import last_rows, offsets_of, rows_of, running_at
+
+
+class Layer(NamedTuple):
+    """The two directions of a layer: what runs each, and its state before a sequence."""
+
+    forward: Advance
+    backward: Advance
+    forward_begin: Array  # (1, states * hidden)
+    backward_begin: Array
+
+
+class Windows(NamedTuple):
+    """What came of the windows that end with new steps.
+
+    Attributes:
+        y: (rows, outputs), scaled, of all steps of all windows; the first are those of the steps
+            that have their lag.
+        given: How many these are.
+        state: (state_size,), that after the last of them.
+        finite: Whether no number left the range of numbers, in any window.
+    """
+
+    y: Array
+    given: int
+    state: Array
+    finite: bool
+
+
+class BothDirections:
+    """Runs a bidirectional model over packed sequences.
+
+        >>> network = Network("gru", hidden=4, bidirectional=True)
+        >>> model = Model(network, network.initialize(inputs=1, outputs=1, seed=0))
+        >>> x = np.ones((5, 1), np.float32)
+        >>> y, finite = BothDirections(model).run(x, np.ones(5, np.int64))
+        >>> bool((y == model.forward(x[np.newaxis])[0]).all()), finite
+        (True, array([ True]))
+
+    A row has the same bits in every batch. The state is that of the forward directions alone:
+    of each layer in turn, then the values that are carried forward where they are missing.
+
+    Args:
+        model: The model.
+    """
+
+    def __init__(self, model: Model):
+        self._model = model
+        self._layers = [_layer(model, i) for i in range(model.network.layers)]
+
+    @cached_property
+    def initial_state(self) -> Array:
+        """(state_size,), before a sequence."""
+        begin = [layer.forward_begin[0] for layer in self._layers]
+        return np.concatenate([*begin, np.zeros(self._model.carried, np.float32)])
+
+    def run(self, x: Array, running: Array, state: Array | None = None) -> tuple[Array, Array]:
+        """Packed sequences, each to its end.
+
+        Args:
+            x: (rows, inputs), scaled.
+            running: (steps,), how many sequences run at each step; falling.
+            state: (batch, state_size), before the first step of each; None for that before a
+                sequence.
+
+        Returns:
+            y, scaled, (rows, outputs), or (batch, outputs) of a network with output_steps="last";
+            and whether each sequence stayed in the range of numbers, (batch,).
+        """
+        batch = int(running[0])
+        before = np.repeat(self.initial_state[np.newaxis], batch, 0) if state is None else state
+        _, sequences = rows_of(running)
+        lengths = np.bincount(sequences)
+        turned = _turned(running, lengths)
+        *parts, carried = self._parted(before)
+        x, _ = self._filled(carried, x, running)
+        finite = np.isfinite(x).all(1)
+        h = ends = self._seen(x)
+        for layer, begin in zip(self._layers, parts, strict=True):
+            forwards, kept = layer.forward(begin, h, running, True)
+            backwards, good = self._backwards(layer, h, running, turned)
+            finite &= np.isfinite(kept).all(1) & good
+            h = self._merged(forwards, backwards)
+            ends = self._merged(forwards[last_rows(lengths, running)], backwards[:batch])
+        each = np.bincount(sequences[~finite], minlength=batch) == 0
+        if self._model.network.output_steps == "last":
+            y = self._read_out(ends, x[last_rows(lengths, running)])
+            return y, each & np.isfinite(y).all(1)
+        y = self._read_out(h, x)
+        return y, each & (np.bincount(sequences[~np.isfinite(y).all(1)], minlength=batch) == 0)
+
+    def windows(self, state: Array, x: Array, waiting: int, lag: int) -> Windows:
+        """The windows that end with the new steps of a sequence: one for each.
+
+        All layers run over each window. The first layer's forward direction sees the same in all
+        of them, so it runs once. That of a further layer begins where the window before left it
+        after its first step.
+
+        Args:
+            state: (state_size,), that after the last step whose output was given.
+            x: (steps, inputs), scaled: of all steps since then.
+            waiting: How many of these are not new; those beyond `lag` count as new.
+            lag: How many further steps an output waits for.
+        """
+        given = max(len(x) - lag, 0)
+        *parts, carried = self._parted(state[np.newaxis])
+        chain = np.ones(len(x), np.int64)
+        x, carries = self._filled(carried, x, chain)
+        start, running, row, turned = _windows(min(waiting, lag), len(x), lag)
+        finite = [np.isfinite(x).all()]
+        seen = self._seen(x)
+        h, after = seen[row], []
+        for i, (layer, before) in enumerate(zip(self._layers, parts, strict=True)):
+            if i == 0:
+                forwards, kept = layer.forward(before, seen, chain, True)
+                forwards, states = forwards[row], kept[:given]
+            else:
+                states = _chained(layer.forward, before, h[:given])
+                begin = np.concatenate([before, states])[start]
+                forwards, kept = layer.forward(begin, h, running, True)
+            backwards, good = self._backwards(layer, h, running, turned)
+            finite += [np.isfinite(kept).all(), good.all()]
+            h = self._merged(forwards, backwards)
+            after.append(states[-1] if given else before[0])
+        after.append(carries[given - 1] if given else carried[0])
+        y = self._read_out(h, x[row])
+        finite.append(np.isfinite(y).all())
+        return Windows(y, given, np.concatenate(after), all(finite))
+
+    def _backwards(
+        self, layer: Layer, h: Array, running: Array, turned: Array
+    ) -> tuple[Array, Array]:
+        """A layer's backward direction: (rows, hidden), and whether each row is finite."""
+        begin = np.repeat(layer.backward_begin, running[0], 0)
+        outputs, states = layer.backward(begin, h[turned], running, True)
+        good: Array = np.asarray(np.isfinite(states).all(1))
+        return outputs[turned], good[turned]
+
+    def _merged(self, forwards: Array, backwards: Array) -> Array:
+        both = forwards[np.newaxis], backwards[np.newaxis]
+        return merge(self._model.network.merge, both)[0]
+
+    def _read_out(self, h: Array, x: Array) -> Array:
+        """Y = g(z), scaled, of rows."""
+        network, linear = self._model.network, kernel_of(self._model.kernel).linear
+        z = network.read_out(self._model.parameters, h, x, linear=linear)
+        return network.output_of(z)
+
+    def _filled(self, carried: Array, x: Array, running: Array) -> tuple[Array, Array]:
+        """X without missing values, and what is carried after each row."""
+        if not self._model.carried:
+            return x, np.zeros((len(x), 0), np.float32)
+        return carry_forward(carried, x, running)
+
+    def _seen(self, x: Array) -> Array:
+        """What the first layer sees of x: a vector for each symbol."""
+        return embed(self._model.network, self._model.parameters, x)
+
+    def _parted(self, state: Array) -> list[Array]:
+        """(batch, state_size) as the state of each layer, and what is carried."""
+        ends = np.cumsum([layer.forward_begin.shape[1] for layer in self._layers])
+        return [np.ascontiguousarray(part) for part in np.split(state, ends, axis=1)]
+
+
+def both_directions(model: Model) -> BothDirections:
+    """What runs a model: made once, or again where the models of keys are very many."""
+    return _both_directions(model, model.kernel)  # models of two kernels are equal
+
+
+@lru_cache(256)
+def _both_directions(model: Model, kernel: str) -> BothDirections:  # noqa: ARG001
+    return BothDirections(model)
+
+
+def _layer(model: Model, i: int) -> Layer:
+    """Layer i as two networks of one direction each."""
+    network = model.network
+    alone = Network(
+        network.cell,
+        network.sizes[i],
+        activation=network.activation,
+        reset_after=network.reset_after,
+        head="none",
+    )
+    advance = kernel_of(model.kernel).advance
+    forward, backward = (
+        advance(alone, {f"layers.0.{name}": value for name, value in p._asdict().items()})
+        for p in network.layer(model.parameters, i)
+    )
+    before = network.before_first_step(model.parameters, i, 1)
+    each = network.step_cell.states
+    begin = np.concatenate(before[:each], 1), np.concatenate(before[each:], 1)
+    return Layer(forward, backward, *begin)
+
+
+class _Packed(NamedTuple):
+    """The windows that end with new steps, those with the whole lag first, in order."""
+
+    start: Array  # (windows,), the first step of each
+    running: Array  # (steps,), how many windows run at each of their steps
+    row: Array  # (rows,), the step that is seen there
+    turned: Array  # (rows,), from `_turned`
+
+
+def _windows(waiting: int, steps: int, lag: int) -> _Packed:
+    """One for each step that is not among the first `waiting`."""
+    last = np.arange(waiting, steps)
+    lengths = np.minimum(last, lag) + 1
+    order = np.argsort(-lengths, kind="stable")
+    start, lengths = (last + 1 - lengths)[order], lengths[order]
+    running = running_at(lengths, int(lengths[0]))
+    step, window = rows_of(running)
+    return _Packed(start, running, start[window] + step, _turned(running, lengths))
+
+
+def _chained(advance: Advance, before: Array, x: Array) -> Array:
+    """The state after each step of one sequence: (steps, size)."""
+    if not len(x):
+        return before[:0]
+    return advance(before, x, np.ones(len(x), np.int64), True)[1]
+
+
+def _turned(running: Array, lengths: Array) -> Array:
+    """The row that stands at each row's place when every sequence runs backwards."""
+    steps, sequences = rows_of(running)
+    return offsets_of(running)[lengths[sequences] - 1 - steps] + sequences

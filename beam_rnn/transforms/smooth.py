@@ -1,0 +1,110 @@
+"""Records of a stream through a bidirectional network."""
+
+import os
+from typing import Any
+
+import apache_beam as beam
+from apache_beam import PCollection
+
+from beam_rnn.checks import check_choice, check_whole
+from beam_rnn.kernels import KERNELS
+from beam_rnn.loading import ModelLoader, check_smooths
+from beam_rnn.packing import PackRecords
+from beam_rnn.records import (
+    INVALID,
+    EndedSequence,
+    InvalidRecord,
+    LateRecord,
+    Prediction,
+    SequenceGap,
+)
+from beam_rnn.smoothing import SmoothSteps
+from beam_rnn.stateful import ENDED, GAPS, LATE, StepKeys
+from beam_rnn.transforms.arguments import check_not_merging, micros, order_of, path_of
+from beam_rnn.transforms.predict import PredictOutputs
+
+
+class Smooth(beam.PTransform):
+    """Predicts each record from those before it and the next `lag`: a fixed-lag smoother.
+
+    For bidirectional networks, whose outputs need the future, in a stream. The output of a record
+    comes when `lag` more of its sequence have had their turn, or when the sequence ends, with
+    as many as there are. The forward direction of the first layer has seen the whole past, as in a
+    pass over the whole sequence; the backward directions see the record and the next `lag`. With
+    a lag as long as the sequence the outputs are those of the whole sequence, to the bit.
+
+    Order, late records, dead letters, gaps and ends of sequences are as in `Predict`, and so is
+    what comes out; in whatever order records come within `wait`, they give the same bits. A
+    prediction has the timestamp at which the last record that it waited for became due. Each
+    record costs `lag + 1` steps of the network, and the state of a key keeps `lag` records.
+
+    A running sequence keeps to its model: weights that another job wrote are an error while a
+    sequence goes on, and used for those that begin. The lag may change from job to job.
+
+    Args:
+        weights: The weights file of a bidirectional network with an output on every step, or a
+            pattern, as for `Predict`. Targets with `Columns(horizon=0)`, of the record itself, are
+            the usual use.
+        lag: How many further records an output waits for.
+        order: As for `Predict`.
+        wait: As for `Predict`.
+        grid: As for `Predict`.
+        idle_after: As for `Predict`.
+        kernel: As for `Predict`.
+
+    Raises:
+        ConfigurationError: A value outside its range; at construction of the pipeline, a
+            merging window.
+    """
+
+    def __init__(
+        self,
+        weights: str | os.PathLike[str],
+        lag: int,
+        order: str = "event_time",
+        wait: float = 0.0,
+        grid: float = 0.5,
+        *,
+        idle_after: float | None = None,
+        kernel: str = "auto",
+    ):
+        super().__init__()
+        self._weights = path_of("weights", weights)
+        check_whole("lag", lag, least=0)
+        check_choice("kernel", kernel, KERNELS)
+        self._lag = lag
+        self._order = order_of(order, wait, grid)
+        self._idle_after = micros("idle_after", idle_after)
+        self._kernel = kernel
+
+    # No return annotation: Beam knows only a PCollection there.
+    def expand(self, pcoll: PCollection[Any]):  # type: ignore[no-untyped-def] # noqa: ANN201
+        """Check each record, then run the windows of its key."""
+        check_not_merging(pcoll.windowing.windowfn, "Smooth")
+        loader = ModelLoader(self._weights, kernel=self._kernel, check=check_smooths)
+        checked = pcoll | "Check" >> beam.ParDo(PackRecords(loader.reader)).with_output_types(
+            tuple[str, bytes], invalid=InvalidRecord
+        ).with_outputs(INVALID, main="checked")
+        steps = SmoothSteps(loader, self._lag, self._idle_after)
+        fn = StepKeys(steps, self._order, self._idle_after)
+        smoothed = checked.checked | "Smooth" >> beam.ParDo(fn).with_output_types(
+            Prediction,
+            late=LateRecord,
+            invalid=InvalidRecord,
+            ended=EndedSequence,
+            gaps=SequenceGap,
+        ).with_outputs(LATE, INVALID, ENDED, GAPS, main="predictions")
+        invalid = (checked.invalid, smoothed.invalid) | "Invalid" >> beam.Flatten()
+        return PredictOutputs(
+            smoothed.predictions, smoothed.late, invalid, smoothed.ended, smoothed.gaps
+        )
+
+    def display_data(self) -> dict[str, Any]:
+        """What the monitoring page of a runner shows."""
+        return {
+            "weights": self._weights,
+            "lag": self._lag,
+            "order": self._order.by,
+            "wait_seconds": self._order.wait / 1e6,
+            "kernel": self._kernel,
+        }
