@@ -20,6 +20,7 @@ lint: $(VENV)/dev.installed  ## formatter, linter, type checker
 	$(VENV)/bin/mypy
 
 bench: $(VENV)/bench.installed  ## run every benchmark; installs PyTorch and ONNX Runtime
+	$(PY) -m benchmarks.accuracy --json benchmarks/accuracy.json
 	$(PY) -m benchmarks.gate --json benchmarks/gate.json
 	$(PY) -m benchmarks.kernels --json benchmarks/kernels.json
 	$(PY) -m benchmarks.online --json benchmarks/online.json

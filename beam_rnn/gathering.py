@@ -6,15 +6,13 @@ from dataclasses import dataclass
 import numpy as np
 
 from beam_rnn.columns import Columns
+from beam_rnn.kept import KeptRecords, decode_kept, encode_kept
 from beam_rnn.sequences import cut_ordered
 from beam_rnn.state import (
-    KeptRecords,
     KeyState,
-    decode_kept,
     decode_record,
     decode_records,
     decode_state,
-    encode_kept,
     encode_record,
     encode_state,
 )

@@ -66,8 +66,11 @@ def gradient_horizon(
             `steps`.
     """
     network = model.network
-    if network.bidirectional:
-        raise ConfigurationError("a gradient horizon is that of one direction, got bidirectional")
+    if network.bidirectional or not network.carry:
+        raise ConfigurationError(
+            "a gradient horizon is that of one direction whose state is carried, got "
+            f"bidirectional={network.bidirectional}, carry={network.carry}"
+        )
     x = np.asarray(x, model.dtype)
     if x.ndim != 3 or x.shape[1] <= steps or steps < 1:
         raise ConfigurationError(

@@ -98,7 +98,7 @@ class BothDirections:
         *parts, carried = self._parted(before)
         x, _ = self._filled(carried, x, running)
         finite = np.isfinite(x).all(1)
-        h = ends = self._embedded(x)
+        h = ends = self._seen(x)
         for layer, begin in zip(self._layers, parts, strict=True):
             forwards, kept = layer.forward(begin, h, running, True)
             backwards, good = self._backwards(layer, h, running, turned)
@@ -131,7 +131,7 @@ class BothDirections:
         x, carries = self._filled(carried, x, chain)
         start, running, row, turned = _windows(min(waiting, lag), len(x), lag)
         finite = [np.isfinite(x).all()]
-        seen = self._embedded(x)
+        seen = self._seen(x)
         h, after = seen[row], []
         for i, (layer, before) in enumerate(zip(self._layers, parts, strict=True)):
             if i == 0:
@@ -163,10 +163,6 @@ class BothDirections:
         both = forwards[np.newaxis], backwards[np.newaxis]
         return merge(self._model.network.merge, both)[0]
 
-    def _embedded(self, x: Array) -> Array:
-        """What the first layer sees of rows."""
-        return embed(self._model.network, self._model.parameters, x)
-
     def _read_out(self, h: Array, x: Array) -> Array:
         """Y = g(z), scaled, of rows."""
         network, linear = self._model.network, kernel_of(self._model.kernel).linear
@@ -178,6 +174,10 @@ class BothDirections:
         if not self._model.carried:
             return x, np.zeros((len(x), 0), np.float32)
         return carry_forward(carried, x, running)
+
+    def _seen(self, x: Array) -> Array:
+        """What the first layer sees of x: a vector for each symbol."""
+        return embed(self._model.network, self._model.parameters, x)
 
     def _parted(self, state: Array) -> list[Array]:
         """(batch, state_size) as the state of each layer, and what is carried."""

@@ -403,9 +403,7 @@ class Model:
         lengths, before = lengths[longest_first], state[longest_first]
         valid = np.arange(x.shape[1])[:, np.newaxis] < lengths
         x = np.where(valid[..., np.newaxis], x[longest_first].swapaxes(0, 1), 0)
-        carried = before[:, self.network.state_size :]
-        if self.carried:
-            x, carried = self._carried_over(carried, x, lengths)
+        x, carried = self._carried_over(before[:, self.network.state_size :], x, lengths)
         z, last, _ = forward(
             self.network,
             self.parameters,
@@ -429,8 +427,8 @@ class Model:
         """X (time, batch, inputs) without missing values, and what each sequence carries last."""
         time, batch, numbers = x.shape
         rows, each = carry_forward(before, x.reshape(-1, numbers), np.full(time, batch))
-        last = np.concatenate([before[np.newaxis], each.reshape(time, batch, -1)])
-        return rows.reshape(time, batch, -1), last[lengths, np.arange(batch)]
+        last = np.concatenate([before[np.newaxis], each.reshape(time, *before.shape)])
+        return rows.reshape(time, batch, self.inputs), last[lengths, np.arange(batch)]
 
     def _unpack(self, state: Array) -> States:
         """(batch, state_size) as the state of each layer."""

@@ -1,17 +1,15 @@
 """Records that hold a pair of sequences: reading them, and the rows that come of them."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
-import apache_beam as beam
 import numpy as np
 from apache_beam.coders import registry
-from apache_beam.metrics import Metrics
-from apache_beam.pvalue import TaggedOutput
+from apache_beam.utils.timestamp import Timestamp
 
-from beam_rnn.errors import RecordError, shown
+from beam_rnn.errors import RecordError
 from beam_rnn.pairs import Pair, PairColumns
-from beam_rnn.records import INVALID, InvalidRecord, field, key_text, symbol
+from beam_rnn.records import InvalidRecord, dead_letter, field, key_text, symbol
 
 
 class Transduced(NamedTuple):
@@ -59,8 +57,8 @@ class PairReader:
         self._target = target
         self._known = frozenset(columns.vocabularies[1])
 
-    def read(self, record: Any) -> Pair:
-        """The record, checked.
+    def read(self, record: Any, element_time: Timestamp | None = None) -> Pair:  # noqa: ARG002
+        """The record, checked; a pair has no time.
 
         Raises:
             RecordError: A field is missing or cannot be used.
@@ -78,13 +76,13 @@ class PairReader:
                     raise RecordError(f"{columns.target} has a symbol of no vocabulary", each)
         return Pair(columns, key, source, target)
 
+    def drops(self, error: RecordError) -> bool:  # noqa: ARG002  # as `RecordReader.drops`
+        """Whether a record that `read` refused is one to go on without: none is."""
+        return False
+
     def invalid(self, record: Any, error: RecordError) -> InvalidRecord:
         """The dead letter for a record that `read` refused."""
-        try:
-            key = key_text(self._columns.key, field(record, self._columns.key))
-        except RecordError:
-            key = ""
-        return InvalidRecord(key, error.reason, shown(error.value), shown(record))
+        return dead_letter(self._columns.key, record, error)
 
 
 def symbols(name: str, value: Any) -> tuple[str, ...]:
@@ -99,31 +97,3 @@ def symbols(name: str, value: Any) -> tuple[str, ...]:
         raise RecordError(f"{name} must be a text or a list of symbols", value)
     items = value.tolist() if isinstance(value, np.ndarray) else value
     return tuple(symbol(f"{name}[{i}]", item) for i, item in enumerate(items))
-
-
-class ReadPairs(beam.DoFn):
-    """Reads records and checks them; dead letters go to `INVALID`.
-
-    Args:
-        reader: Makes the reader, on the worker.
-        strict: Raise the error of a bad record.
-    """
-
-    def __init__(self, reader: Callable[[], PairReader], strict: bool = False):
-        self._make_reader = reader
-        self._strict = strict
-        self._invalid = Metrics.counter("beam_rnn", "records_invalid")
-
-    def setup(self) -> None:
-        """Makes the reader."""
-        self._reader = self._make_reader()
-
-    def process(self, element: Any) -> Iterator[Any]:
-        """One record in; its pair out, or a dead letter."""
-        try:
-            yield self._reader.read(element)
-        except RecordError as error:
-            if self._strict:
-                raise
-            self._invalid.inc()
-            yield TaggedOutput(INVALID, self._reader.invalid(element, error))

@@ -69,10 +69,11 @@ class Prequential:
         self._each_horizon = np.ones(len(self.horizons))
         running = self.rescaling.running
         self._values_kept = (running.difference if running else None) or 0
-        if self.network.bidirectional or self.network.output_steps == "last":
+        network = self.network
+        if network.bidirectional or network.output_steps == "last" or not network.carry:
             raise ConfigurationError(
                 "a stream is learned from step by step: it needs a network with "
-                f"bidirectional=False and output_steps='every', got {self.network}"
+                f"bidirectional=False, output_steps='every' and carry=True, got {network}"
             )
         self.loss = objective(self.network, learning.loss)
         self.kernel = kernel_of(base.kernel)

@@ -278,22 +278,27 @@ class RecordReader:
 
     def invalid(self, record: Any, error: RecordError) -> InvalidRecord:
         """The dead letter for a record that `read` refused."""
-        try:
-            key = key_text(self._columns.key, field(record, self._columns.key))
-        except RecordError:
-            key = ""
-        return InvalidRecord(key, error.reason, shown(error.value), shown(record))
+        return dead_letter(self._columns.key, record, error)
+
+
+def dead_letter(key_column: str, record: Any, error: RecordError) -> InvalidRecord:
+    """The dead letter for a record that cannot be used."""
+    try:
+        key = key_text(key_column, field(record, key_column))
+    except RecordError:
+        key = ""
+    return InvalidRecord(key, error.reason, shown(error.value), shown(record))
 
 
 class ReadRecords(beam.DoFn):
     """Reads records and checks them before anything else; dead letters go to `INVALID`.
 
     Args:
-        reader: Makes the reader, on the worker.
+        reader: Makes the reader, on the worker: a `RecordReader`, or one like it.
         strict: Raise the error of a bad record.
     """
 
-    def __init__(self, reader: Callable[[], RecordReader], strict: bool = False):
+    def __init__(self, reader: Callable[[], Any], strict: bool = False):
         self._make_reader = reader
         self._strict = strict
         self._invalid = Metrics.counter("beam_rnn", "records_invalid")
@@ -303,9 +308,9 @@ class ReadRecords(beam.DoFn):
         self._reader = self._make_reader()
 
     def process(self, element: Any, timestamp: Any = beam.DoFn.TimestampParam) -> Iterator[Any]:
-        """One record in; its key and its bytes out, or a dead letter."""
+        """One record in; what was read of it out, or a dead letter."""
         try:
-            yield tuple(self._reader.read(element, timestamp))
+            yield self._reader.read(element, timestamp)
         except RecordError as error:
             if self._strict and not self._reader.drops(error):
                 raise

@@ -9,18 +9,16 @@ from apache_beam.metrics import Metrics
 
 from beam_rnn.cells import Array
 from beam_rnn.errors import StateError
+from beam_rnn.kept import KeptRecords, decode_kept, encode_kept
 from beam_rnn.loading import ModelLoader
 from beam_rnn.lookahead import both_directions
 from beam_rnn.model import Model
 from beam_rnn.records import EndedSequence, Prediction, poisoned
 from beam_rnn.state import (
     DecodedRecords,
-    KeptRecords,
     KeyState,
-    decode_kept,
     decode_records,
     decode_state,
-    encode_kept,
     encode_state,
 )
 from beam_rnn.stepping import Step, made_by

@@ -101,18 +101,18 @@ def usable_steps(model: Model, x: Array) -> Array:
     with np.errstate(over="ignore"):
         kept = np.flatnonzero(~np.isinf(x.astype(np.float32)).any(1))
     while len(kept) and outputs_of(model, [x[kept]])[0] is None:
-        good, bad = (
-            0,
-            len(kept),
-        )  # steps of a beginning that stays in range, and of one that does not
-        while bad - good > 1:
-            middle = (good + bad) // 2
-            if outputs_of(model, [x[kept[:middle]]])[0] is None:
-                bad = middle
-            else:
-                good = middle
-        kept = np.delete(kept, bad - 1)
+        kept = np.delete(kept, _leaves(model, x[kept]))
     return kept
+
+
+def _leaves(model: Model, x: Array) -> int:
+    """The last step of the shortest beginning whose numbers leave their range, found by halves."""
+    good, bad = 0, len(x)  # steps of a beginning that stays in it, and of one that does not
+    while bad - good > 1:
+        middle = (good + bad) // 2
+        left = outputs_of(model, [x[:middle]])[0] is None
+        good, bad = (good, middle) if left else (middle, bad)
+    return bad - 1
 
 
 def whole_sequences(

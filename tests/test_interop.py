@@ -273,6 +273,7 @@ def test_a_pickle_is_never_read(tmp_path):
         (Network("lstm", (3, 4)), "no form for layers of different sizes"),
         (Network("gru", 3, residual=True), "no form for a residual head"),
         (Network("gru", 3, initial_state="learned"), "no form for a learned initial state"),
+        (Network("gru", 3, carry=False), "no form for carry=False"),
         (
             Network("gru", 3, output="softmax"),
             r"output='softmax' \(output='identity' gives its logi",
@@ -416,9 +417,13 @@ def test_what_is_no_onnx_file_is_refused(tmp_path):
         interop.from_onnx(path)
 
 
-def test_a_learned_initial_state_is_not_exported_to_onnx(tmp_path):
-    model = random_model(Network("gru", 3, initial_state="learned"))
-    with pytest.raises(InteropError, match="learned initial state"):
+@pytest.mark.parametrize(
+    ("settings", "why"),
+    [({"initial_state": "learned"}, "learned initial state"), ({"carry": False}, "carry=False")],
+)
+def test_what_has_no_form_is_not_exported_to_onnx(tmp_path, settings, why):
+    model = random_model(Network("gru", 3, **settings))
+    with pytest.raises(InteropError, match=why):
         interop.to_onnx(model, tmp_path / "model.onnx")
 
 

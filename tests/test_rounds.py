@@ -278,6 +278,16 @@ def test_an_optimizer_state_of_any_shape_survives(tmp_path):
         ) == standing._replace(parameters=0, best_parameters=0, outer_state=0, optimizer_state=0)
 
 
+def test_fit_starts_from_a_model():
+    model = fit(NETWORK, WAVES, TRAINING)
+    still = replace(TRAINING, optimizer=Sgd(0.0))
+
+    assert fit(NETWORK, WAVES, still, start=model) == model
+    assert fit(NETWORK, WAVES, still) != model
+    with pytest.raises(TrainingError, match="the model to start from is Network"):
+        fit(Network("gru", 5), WAVES, still, start=model)
+
+
 def test_training_starts_from_a_model(tmp_path):
     from beam_rnn import weights
 

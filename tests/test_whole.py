@@ -11,7 +11,7 @@ from apache_beam.transforms.window import FixedWindows, Sessions, TimestampedVal
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from beam_rnn import Network, Predict, PredictSequences, whole
+from beam_rnn import Model, Network, Predict, PredictSequences, Smooth, whole
 from beam_rnn.errors import ConfigurationError
 from beam_rnn.kernels import fused_is_installed
 from beam_rnn.whole import outputs_of, usable_steps
@@ -251,6 +251,23 @@ def test_what_is_missing_is_carried_forward(tmp_path):
     filled = [r | {"x": np.nan if r["x"] is None else r["x"]} for r in records]
     assert model.columns == CARRY
     assert said(outputs.predictions) == pass_over(model, filled).tolist()
+
+
+def test_symbols_are_vectors_in_both_transforms(tmp_path):
+    words = ["up", "down", "still"]
+    columns = replace(COLUMNS, symbols=["word"], vocabularies={"word": words}, targets=["x"])
+    network = replace(NETWORKS[1], embedding=3)
+    parameters = network.initialize(3, 1, seed=0, symbols=columns.vocabulary_sizes)
+    model = Model(network, parameters, columns, kernel="numpy")
+    weights = saved(model, tmp_path)
+    records = [row(t, word=[*words, "never seen"][t % 4]) for t in range(20)]
+
+    whole_ones = predict(PredictSequences(weights, kernel="numpy"), records)
+    smoothed = predict(Smooth(weights, lag=20, kernel="numpy"), records)
+
+    numbers = [[r["x"], r["y"], (t % 4 + 1) % 4] for t, r in enumerate(records)]
+    wanted = model.forward(np.array([numbers], np.float32))[0].tolist()
+    assert said(whole_ones.predictions) == said(smoothed.predictions) == wanted
 
 
 def test_each_key_has_its_model(tmp_path):

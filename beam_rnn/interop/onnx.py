@@ -234,10 +234,16 @@ def to_onnx(model: Model, path: str | os.PathLike[str]) -> None:
         path: The file.
 
     Raises:
-        InteropError: The parameters are not float32, or the initial state is learned.
+        InteropError: The parameters are not float32, or the network has no form here.
     """
-    if model.network.initial_state == "learned":
-        raise InteropError("an ONNX file has no form here for a learned initial state")
+    network = model.network
+    for refused, why in {
+        "a learned initial state": network.initial_state == "learned",
+        "an embedding": network.embedding_sizes != (),
+        "carry=False": not network.carry,
+    }.items():
+        if why:
+            raise InteropError(f"an ONNX file has no form here for {refused}")
     if model.dtype != np.float32:
         raise InteropError(f"ONNX runtimes want float32, the parameters are {model.dtype}")
     onnx = package("onnx")

@@ -126,6 +126,8 @@ def to_torch(model: Model, path: str | os.PathLike[str]) -> None:
         "layers of different sizes": len(set(network.sizes)) > 1,
         "a residual head": network.residual,
         "a learned initial state": network.initial_state == "learned",
+        "an embedding": network.embedding_sizes != (),
+        "carry=False": not network.carry,
         f"output={network.output!r} (output='identity' gives its logits)": (
             network.output != "identity"
         ),

@@ -18,6 +18,7 @@ from beam_rnn.missing import carry_through
 from beam_rnn.model import Model
 from beam_rnn.report.charts import Trace, thinned
 from beam_rnn.report.scores import Score
+from beam_rnn.sequence_examples import with_indices
 
 TRAINED_ON = 0.2
 """The share of a key's steps, its last ones, that is looked at if all were trained on."""
@@ -254,7 +255,10 @@ def _run(model: Model, sequence: Sequence, first: int, begin: int) -> _Judged:
         first: The first step that is judged.
         begin: The step with which the hidden state begins.
     """
-    columns, network = sequence.columns, model.network
+    network = model.network
+    if model.columns is not None:
+        sequence = with_indices(sequence, model.columns)
+    columns = sequence.columns
     x = model.scaled(sequence.key, sequence.inputs[begin:])[np.newaxis]
     with np.errstate(over="ignore", invalid="ignore"):  # what is not finite is scored as such
         y = model.restored(sequence.key, model.forward(x)[0])

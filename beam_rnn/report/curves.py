@@ -84,9 +84,14 @@ def reach(model: Model, recent: Array) -> GradientHorizon | None:
     """
     k = bptt_steps(model) or 0
     steps = min(max(LOOK_BACK, 2 * k), MOST_STEPS, len(recent) - 1)
-    if model.network.bidirectional or steps < 2:
+    if not carries_forward(model) or steps < 2:
         return None
     return gradient_horizon(model, recent[np.newaxis], steps=steps, places=16)
+
+
+def carries_forward(model: Model) -> bool:
+    """Whether its state is carried in one direction, from step to step."""
+    return model.network.carry and not model.network.bidirectional
 
 
 def gradient_reach(
@@ -94,10 +99,10 @@ def gradient_reach(
 ) -> Iterator[str]:
     """How far back the gradient reaches, beside the k of BPTT."""
     yield "<h2>How far back the gradient reaches</h2>"
-    if model.network.bidirectional:
+    if not carries_forward(model):
         yield (
-            "<p>Not measured: this network reads each sequence in both directions, and the measure "
-            "is that of one.</p>"
+            "<p>Not measured: it is the measure of a state that one direction carries forward, "
+            "which this network does not have alone.</p>"
         )
         return
     key, measured = None, None

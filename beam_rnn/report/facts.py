@@ -43,6 +43,7 @@ def facts(model: Model) -> Iterator[tuple[str, str]]:
     sizes = " + ".join(map(str, network.sizes))
     parts = [f"{cell(model)}, {counted(network.layers, 'layer')} of {sizes} units"]
     parts += ["bidirectional"] if network.bidirectional else []
+    parts += [] if network.carry else ["each step alone"]
     parts += ["residual: it predicts the change from the last value"] if network.residual else []
     yield "network", text(f"{'; '.join(parts)}; {counted(count, 'parameter')}, {model.dtype}")
     yield "output", text(_output(model))

@@ -9,9 +9,9 @@ from apache_beam import PCollection
 
 from beam_rnn.checks import check_choice, check_whole
 from beam_rnn.kernels import KERNELS
-from beam_rnn.pair_records import PairReader, ReadPairs, Transduced
+from beam_rnn.pair_records import PairReader, Transduced
 from beam_rnn.pairs import Pair, PairColumns
-from beam_rnn.records import INVALID, InvalidRecord
+from beam_rnn.records import INVALID, InvalidRecord, ReadRecords
 from beam_rnn.transducing import TransduceRecords
 from beam_rnn.transforms.arguments import check_type, path_of
 
@@ -48,7 +48,7 @@ class Pairs(beam.PTransform):
 
     def expand(self, pcoll: PCollection[Any]) -> Any:
         """Read and check each record."""
-        read = ReadPairs(partial(PairReader, self._columns), strict=not self._dead_letters)
+        read = ReadRecords(partial(PairReader, self._columns), strict=not self._dead_letters)
         outputs = pcoll | "Read" >> beam.ParDo(read).with_output_types(
             Pair, invalid=InvalidRecord
         ).with_outputs(INVALID, main="pairs")
