@@ -75,8 +75,8 @@ def parse(argv: Sequence[str] | None) -> tuple[argparse.Namespace, list[str]]:
     parser.add_argument("--hidden", type=int, default=32, help="size of each direction")
     parser.add_argument("--embedding", type=int, default=32, help="size of the vector of a word")
     parser.add_argument("--at_least", type=int, default=2, help="a rarer word is an unknown one")
-    parser.add_argument("--learning_rate", type=float, default=2e-3, help="of AdamW")
-    parser.add_argument("--epochs", type=int, default=10)
+    parser.add_argument("--learning_rate", type=float, default=1e-3, help="of AdamW")
+    parser.add_argument("--epochs", type=int, default=7)
     parser.add_argument("--seed", type=int, default=0)
     return parser.parse_known_args(argv)
 
@@ -218,11 +218,10 @@ def train(pipeline: beam.Pipeline, args: argparse.Namespace, weights: str) -> No
         bptt=Bptt(),
         optimizer=AdamW(args.learning_rate, weight_decay=1e-2),
         epochs=args.epochs,
-        batch_size=64,
         bucket=16,
         scaler="none",
         seed=args.seed,
-        dropout=Dropout(inputs=0.3, recurrent=0.2, symbols=0.3),
+        dropout=Dropout(inputs=0.5, symbols=0.5),
         vocabulary=Vocabulary(at_least=args.at_least),
     )
     fraction = args.test_fraction

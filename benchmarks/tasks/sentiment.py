@@ -26,7 +26,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from beam_rnn import AdamW, Bptt, Columns, Dropout, Model, Network, Training, Vocabulary
+from beam_rnn import AdamW, Bptt, Columns, Cosine, Dropout, Model, Network, Training, Vocabulary
 from beam_rnn import Sequence as Steps
 from beam_rnn.cells import Array
 from beam_rnn.fit import fit
@@ -34,10 +34,12 @@ from beam_rnn.vocabularies import indices
 from benchmarks.tasks.outcome import Outcome
 
 FOLDS = 10
-SEEDS = range(3)
+SEEDS = range(5)
+EPOCHS = 6
+BATCH = 32
 KINDS = ("neg", "pos")
 COLUMNS = Columns(key="line", symbols=["word"], targets=["kind"], classes=KINDS, horizon=0)
-NETWORK = Network("gru", 32, bidirectional=True, embedding=64, output="softmax")
+NETWORK = Network("gru", 32, bidirectional=True, embedding=32, output="softmax")
 PUBLISHED = {
     "CNN, vectors learned (Kim 2014)": 76.1,
     "autoencoders (Socher 2011)": 77.7,
@@ -98,11 +100,12 @@ def steps(sentences: Iterable[Sentence]) -> Iterator[Steps]:
 
 def learned(sentences: Sequence[Sentence], seed: int, epochs: int) -> Model:
     """A network, learned from sentences."""
+    updates = epochs * -(-len(sentences) // BATCH)
     training = Training(
         bptt=Bptt(),
-        optimizer=AdamW(1e-3, weight_decay=1e-2),
+        optimizer=AdamW(Cosine(2e-3, steps=updates, final=1e-4), weight_decay=1e-2),
         epochs=epochs,
-        batch_size=32,
+        batch_size=BATCH,
         bucket=16,
         scaler="none",
         seed=seed,
@@ -136,19 +139,17 @@ def accuracy(said: Array, sentences: Sequence[Sentence]) -> float:
 
 def outcome(folder: Path, *, quick: bool) -> Outcome:
     """The accuracy over all folds, of each seed and of the mean of their probabilities."""
-    folds = read(folder)
-    seeds, epochs, judged = (SEEDS[:1], 1, folds[:1]) if quick else (SEEDS, 12, folds)
+    folds, asked, seeds, epochs = read(folder), range(FOLDS), SEEDS, EPOCHS
     if quick:
-        folds = [fold[::20] for fold in folds]
-        judged = folds[:1]
-    everything = [sentence for fold in judged for sentence in fold]
+        folds, asked, seeds, epochs = [fold[::20] for fold in folds], range(1), SEEDS[:1], 1
+    everything = [sentence for k in asked for sentence in folds[k]]
     said: list[list[Array]] = [[] for _ in seeds]
     naive = []
-    for fold in judged:
-        others = [sentence for other in folds if other is not fold for sentence in other]
-        naive.append(naive_bayes(others, fold))
+    for k in asked:
+        others = [sentence for fold in (*folds[:k], *folds[k + 1 :]) for sentence in fold]
+        naive.append(naive_bayes(others, folds[k]))
         for seed, of_seed in zip(seeds, said, strict=True):
-            of_seed.append(probabilities(learned(others, seed, epochs), fold))
+            of_seed.append(probabilities(learned(others, seed, epochs), folds[k]))
     each = [np.concatenate(of_seed) for of_seed in said]
     return Outcome(
         "accuracy of 10 folds, in percent",
