@@ -46,7 +46,7 @@ from beam_rnn import (
     WriteModel,
 )
 from beam_rnn.errors import ConfigurationError, shown
-from beam_rnn.records import INVALID
+from beam_rnn.records import INVALID, MAX_KEY_BYTES
 from beam_rnn.storage import read_model
 from pipelines import command
 from pipelines.files import ReadFiles, WriteAside, WriteFile
@@ -97,6 +97,11 @@ def check(args: argparse.Namespace) -> None:
         raise ConfigurationError(
             "nothing can be learned without --label: name the column of the class, or tell with "
             "--weights"
+        )
+    taken = {"text", "label", "told", "model"} & set(args.classes)
+    if taken:
+        raise ConfigurationError(
+            f"a class cannot be called {', '.join(sorted(taken))}: that is a column of --output"
         )
     if not 0 < args.test_fraction < 1:
         raise ConfigurationError(
@@ -149,6 +154,14 @@ def sentence_of(record: Mapping[str, Any], text: str, label: str | None) -> dict
     return {"text": record.get(text), "label": None if of_label is None else str(of_label)}
 
 
+def labelled_line(line: bytes, label: str) -> dict[str, Any]:
+    """A sentence of a file of one class; bytes that are no UTF-8 stay what they are."""
+    try:
+        return {"text": line.decode("utf-8-sig"), "label": label}
+    except UnicodeDecodeError:
+        return {"text": line, "label": label}
+
+
 class Check(beam.DoFn):
     """Sentences with a word in them; the others are dead letters, and so are labels of no class.
 
@@ -168,6 +181,8 @@ class Check(beam.DoFn):
             reason = "text must be text"
         elif not words_of(value):
             reason = "text must have a word"
+        elif max(len(word.encode()) for word in words_of(value)) > MAX_KEY_BYTES:
+            reason = f"a word must have at most {MAX_KEY_BYTES} bytes"
         elif self._labelled and element["label"] not in self._classes:
             reason = f"label must be one of the classes {', '.join(self._classes)}"
             value = element["label"]
@@ -195,9 +210,8 @@ class ReadSentences(beam.PTransform):
         else:
             found = [
                 pbegin
-                | f"Lines {label}" >> beam.io.ReadFromText(pattern)
-                | f"Label {label}"
-                >> beam.Map(lambda text, label: {"text": text, "label": label}, label)
+                | f"Lines {label}" >> beam.io.ReadFromText(pattern, coder=beam.coders.BytesCoder())
+                | f"Label {label}" >> beam.Map(labelled_line, label)
                 for label, pattern in zip(POLARITY, (args.negative, args.positive), strict=True)
             ] | "Both" >> beam.Flatten()
         checked = beam.ParDo(Check(self._classes, labelled=self._labelled))
@@ -236,13 +250,27 @@ def train(pipeline: beam.Pipeline, args: argparse.Namespace, weights: str) -> No
     )
 
 
+def classes_of(weights: str) -> list[str]:
+    """The classes that a model of this pipeline tells apart.
+
+    Raises:
+        ConfigurationError: It is a model of something else.
+    """
+    columns = read_model(weights).columns
+    if columns is None or columns != columns_of(columns.classes).with_vocabularies(
+        dict(columns.vocabularies)
+    ):
+        raise ConfigurationError(
+            f"{weights!r} is no model of sentences: name one that pipelines.sentiment wrote"
+        )
+    return [str(label) for label in columns.classes]
+
+
 def tell(
     pipeline: beam.Pipeline, args: argparse.Namespace, weights: str, *, all_of_them: bool
 ) -> None:
     """Read -> words -> predict each sentence -> beside its text -> write."""
-    model = read_model(weights)
-    assert model.columns is not None, "ReadModel gives models with columns"
-    classes = [str(label) for label in model.columns.classes]
+    classes = classes_of(weights)
     labelled = not args.input or args.label is not None
     sentences, invalid = pipeline | "Read" >> ReadSentences(args, classes, labelled=labelled)
     if not all_of_them:
