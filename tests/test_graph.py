@@ -11,7 +11,15 @@ import apache_beam as beam
 import pyarrow as pa
 import pytest
 
-from beam_rnn import Network, Predict, PredictAndLearn, PredictSequences, Smooth, Untrained
+from beam_rnn import (
+    Network,
+    Predict,
+    PredictAndLearn,
+    PredictSequences,
+    Smooth,
+    Transduce,
+    Untrained,
+)
 from tests.models import COLUMNS, random_model, saved
 
 GOLDEN = Path(__file__).parent / "golden" / "graph.json"
@@ -19,6 +27,7 @@ LEARNING = GOLDEN.with_name("graph-learning.json")
 IN_SHARDS = GOLDEN.with_name("graph-shards.json")
 SMOOTHED = GOLDEN.with_name("graph-smooth.json")
 WHOLE = GOLDEN.with_name("graph-whole.json")
+TRANSDUCED = GOLDEN.with_name("graph-transduce.json")
 
 
 def coder_urns(proto, coder_id):
@@ -122,3 +131,8 @@ def test_those_of_jobs_that_smooth(settings):
 @pytest.mark.parametrize("settings", [{}, {"emit": "last", "idle_after": 60}], ids=str)
 def test_those_of_jobs_with_whole_sequences(settings):
     assert graph(PredictSequences("weights.arrow", **settings)) == json.loads(WHOLE.read_text())
+
+
+@pytest.mark.parametrize("settings", [{}, {"beam": 4, "limit": 9}], ids=str)
+def test_those_of_jobs_that_transduce(settings):
+    assert graph(Transduce("weights.arrow", **settings)) == json.loads(TRANSDUCED.read_text())
