@@ -11,6 +11,7 @@ from beam_rnn.model import Model
 from beam_rnn.network import Network
 from beam_rnn.optimizers import Adam, AdamW, RmsProp, Sgd
 from beam_rnn.records import (
+    AnomalyScore,
     EndedSequence,
     EpochLoss,
     InvalidRecord,
@@ -22,6 +23,7 @@ from beam_rnn.running import Running
 from beam_rnn.schedules import Cosine, Plateau, StepDecay, Warmup
 from beam_rnn.settings import Training
 from beam_rnn.shards.emission import prediction_schema
+from beam_rnn.tails import Surprise
 from beam_rnn.transforms import (
     ExportStates,
     ImportStates,
@@ -30,6 +32,7 @@ from beam_rnn.transforms import (
     Predict,
     PredictAndLearn,
     ReadModel,
+    ScoreAnomalies,
     Sequences,
     Train,
     WriteModel,
@@ -40,6 +43,7 @@ __version__ = "0.1.0.dev0"
 __all__ = [
     "Adam",
     "AdamW",
+    "AnomalyScore",
     "Bptt",
     "Columns",
     "Cosine",
@@ -64,11 +68,13 @@ __all__ = [
     "ReadModel",
     "RmsProp",
     "Running",
+    "ScoreAnomalies",
     "Sequence",
     "SequenceGap",
     "Sequences",
     "Sgd",
     "StepDecay",
+    "Surprise",
     "Train",
     "Training",
     "Untrained",

@@ -1,7 +1,7 @@
 """The score of the Numenta Anomaly Benchmark: detections early in a window count, others cost.
 
-Lavin and Ahmad, "Evaluating Real-time Anomaly Detection Algorithms - the Numenta Anomaly Benchmark"
-(2015, https://arxiv.org/abs/1510.03336), as numenta/NAB computes it (`nab/sweeper.py`, `nab/runner.py`).
+Lavin and Ahmad, "Evaluating Real-time Anomaly Detection Algorithms" (2015,
+https://arxiv.org/abs/1510.03336), as numenta/NAB computes it (`nab/sweeper.py`, `nab/runner.py`).
 
 A row is a detection if its anomaly score reaches a threshold, one for all series: the one that is
 best for the detector. In a window the earliest detection counts, by a sigmoid of its place; a
