@@ -138,7 +138,7 @@ def score(corpus: Iterable[Series], profile: Profile = PROFILES["standard"]) -> 
     counts = np.append(0, last + 1)  # rows that are detections, at each threshold
     n = int(counts[np.argmax(totals[counts])])
     return Score(
-        normalised=100 * (totals[n] - missed) / (profile.found * windows - missed),
+        normalised=float(100 * (totals[n] - missed) / (profile.found * windows - missed)),
         threshold=float(reached[n - 1]) if n else float("inf"),
         found=int(opened[:n].sum()),
         windows=windows,
