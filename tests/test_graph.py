@@ -11,11 +11,12 @@ import apache_beam as beam
 import pyarrow as pa
 import pytest
 
-from beam_rnn import Network, Predict, PredictAndLearn, Untrained
+from beam_rnn import Network, Predict, PredictAndLearn, ScoreAnomalies, Untrained
 from tests.models import COLUMNS, random_model, saved
 
 GOLDEN = Path(__file__).parent / "golden" / "graph.json"
 LEARNING = GOLDEN.with_name("graph-learning.json")
+SCORING = GOLDEN.with_name("graph-anomalies.json")
 IN_SHARDS = GOLDEN.with_name("graph-shards.json")
 
 
@@ -107,3 +108,12 @@ def test_those_of_jobs_that_learn(settings):
     transform = PredictAndLearn(Untrained(Network("gru", hidden=3), COLUMNS), **settings)
 
     assert graph(transform) == json.loads(LEARNING.read_text())
+
+
+@pytest.mark.parametrize("settings", [{}, {"order": "sequence", "idle_after": 60}], ids=str)
+def test_those_of_jobs_that_score(settings, tmp_path):
+    """Whether a weights file predicts, or what learns in the stream."""
+    weights, untrained = saved(random_model(), tmp_path), Untrained(Network("gru"), COLUMNS)
+
+    for base in (weights, untrained):
+        assert graph(ScoreAnomalies(base, **settings)) == json.loads(SCORING.read_text())
