@@ -3,15 +3,16 @@ r"""Score the records of files by how surprising each is, in one pass, with no l
     python -m pipelines.anomaly --input 'pipelines/data/nab/*.csv' --key filename \\
         --time timestamp --inputs value --output scores.csv
 
-One network for all keys learns from the first --train_fraction of each key's records, and its
-weights go to `<output>.weights.arrow`. Then all records stream through `ScoreAnomalies`, where each
-key's network goes on learning. With --weights a model that is there already is taken; with
---train_fraction 0 nothing is learned before the stream.
+All records stream through `ScoreAnomalies`, where a network learns each key from its own records
+as they come. With --train_fraction one network for all keys learns from the first part of each
+key's records before that, its weights go to `<output>.weights.arrow`, and each key goes on learning
+from them; the rows of that part have the score 0, since what would score them has seen them. With
+--weights a model that is there already is taken.
 
 The output has the rows of the input, in the order of key and time, with the columns
 `anomaly_score`, in [0, 1], and `prediction`, what was said of the row one before
-(`<column>_prediction` for each of several). Of the rows that were learned from first, and of the
-first of a key, the score is 0: there is nothing to be surprised by yet. Late and invalid records
+(`<column>_prediction` for each of several). The first row of a key has no prediction and the score
+0. Late and invalid records
 go to files of their own beside it, `<output>.late.jsonl` and `<output>.invalid.jsonl`, if there are
 any. Beam's own flags, such as --runner, pass through.
 """
@@ -56,6 +57,11 @@ class Plan(NamedTuple):
     until: Mapping[str, int]
 
 
+def untrained(columns: Columns) -> Untrained:
+    """A network that learns in the stream alone."""
+    return Untrained(Network("gru", HIDDEN, residual=True), columns)
+
+
 def parse(argv: Sequence[str] | None) -> tuple[argparse.Namespace, list[str]]:
     """Our flags, and those that are Beam's."""
     parser = command.parser(__doc__)
@@ -67,7 +73,7 @@ def parse(argv: Sequence[str] | None) -> tuple[argparse.Namespace, list[str]]:
     parser.add_argument("--inputs", type=command.names, help="columns to score: A,B")
     parser.add_argument("--weights", help="a weights file; it names the columns")
     parser.add_argument(
-        "--train_fraction", type=float, default=0.15, help="of each key, to learn from first"
+        "--train_fraction", type=float, default=0.0, help="of each key, to learn from first"
     )
     parser.add_argument(
         "--learn",
@@ -95,10 +101,9 @@ def plan(args: argparse.Namespace, beam_flags: Sequence[str]) -> Plan:
     if not args.train_fraction:
         if args.learn is False:
             raise ConfigurationError(
-                "--train_fraction 0 and --no-learn leave nothing to learn from: give --weights"
+                "--no-learn leaves nothing to learn from: give --train_fraction 0.15 or --weights"
             )
-        base = Untrained(Network("gru", HIDDEN, residual=True), columns)
-        return Plan(columns, base, LEARNING, {})
+        return Plan(columns, untrained(columns), LEARNING, {})
     weights = f"{args.output}.weights.arrow"
     named = [f"--key={args.key}", f"--time={args.time}", f"--inputs={','.join(args.inputs)}"]
     named += [f"--sequence={args.sequence}"] if args.sequence else []
@@ -132,17 +137,21 @@ def with_weights(args: argparse.Namespace, model: Models) -> Plan:
 
 def build(pipeline: beam.Pipeline, args: argparse.Namespace, planned: Plan) -> None:
     """Read -> score -> put the scores beside their rows -> write."""
-    columns, base, learning, until = planned
+    columns = planned.columns
     records = pipeline | "Records" >> ReadFiles(args.input, command.number_columns(columns))
     outputs = records | ScoreAnomalies(
-        base, learning, order=args.order, wait=args.wait, idle_after=args.idle_after
+        planned.base,
+        planned.learning,
+        order=args.order,
+        wait=args.wait,
+        idle_after=args.idle_after,
     )
     rows = records | "Place" >> beam.ParDo(PlaceRecords(columns))
     scores = outputs.scores | "KeyOf" >> beam.Map(lambda row: (row.key, row))
     _ = (
         {"rows": rows, "scores": scores}
         | "Together" >> beam.CoGroupByKey()
-        | "Beside" >> beam.Map(scored_rows, columns.targets, until)
+        | "Beside" >> beam.Map(scored_rows, columns.targets, planned.until)
         | "Write" >> WriteTable(args.output)
     )
     late = outputs.late | "LateRows" >> beam.Map(lambda row: row._replace(time=utc(row.time)))
