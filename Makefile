@@ -22,6 +22,7 @@ lint: $(VENV)/dev.installed  ## formatter, linter, type checker
 bench: $(VENV)/bench.installed  ## run every benchmark; installs PyTorch and ONNX Runtime
 	$(PY) -m benchmarks.gate --json benchmarks/gate.json
 	$(PY) -m benchmarks.kernels --json benchmarks/kernels.json
+	$(PY) -m benchmarks.nab --json benchmarks/nab.json
 	$(PY) -m benchmarks.online --json benchmarks/online.json
 	$(PY) -m benchmarks.prequential --json benchmarks/prequential.json
 	$(PY) -m benchmarks.state --json benchmarks/state.json

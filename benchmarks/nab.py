@@ -4,17 +4,17 @@
 
 FOLDER holds series of NAB as its own `data` does, `realTweets/Twitter_volume_AAPL.csv` and so on,
 and `combined_windows.json`; without it the eight series of the demo are taken. All of them go
-through `python -m pipelines.anomaly` at once, with its defaults: one model learns from the first
-15 % of each, and goes on learning in the stream. The scores of every detector are those of
+through `python -m pipelines.anomaly` at once, with its defaults: each series is learned in the
+stream from itself alone, in one pass. The scores of every detector are those of
 `benchmarks.nab_scorer` on the same series.
 
 With --nab, a clone of https://github.com/numenta/NAB, the scorer is first held against the figures
 that NAB publishes, from the result files of its detectors (`results/final_results.json`), and these
 detectors stand beside ours on the series that are here.
 
-What was chosen by what: the loss, and that one model learns and goes on learning, by the error of
-the forecast, without labels; how the tail is followed, on the series of `artificial*` and
-`realTweets`. So the others, `realAWSCloudwatch` and `realKnownCause`, stand apart as well.
+What was chosen by what: how the network learns, by the error of the forecast, without labels; how
+the tail is followed, on the series of `artificial*` and `realTweets`. So the others,
+`realAWSCloudwatch` and `realKnownCause`, stand apart as well.
 """
 
 import argparse
