@@ -57,11 +57,6 @@ class Plan(NamedTuple):
     until: Mapping[str, int]
 
 
-def untrained(columns: Columns) -> Untrained:
-    """A network that learns in the stream alone."""
-    return Untrained(Network("gru", HIDDEN, residual=True), columns)
-
-
 def parse(argv: Sequence[str] | None) -> tuple[argparse.Namespace, list[str]]:
     """Our flags, and those that are Beam's."""
     parser = command.parser(__doc__)
@@ -103,7 +98,8 @@ def plan(args: argparse.Namespace, beam_flags: Sequence[str]) -> Plan:
             raise ConfigurationError(
                 "--no-learn leaves nothing to learn from: give --train_fraction 0.15 or --weights"
             )
-        return Plan(columns, untrained(columns), LEARNING, {})
+        base = Untrained(Network("gru", HIDDEN, residual=True), columns)
+        return Plan(columns, base, LEARNING, {})
     weights = f"{args.output}.weights.arrow"
     named = [f"--key={args.key}", f"--time={args.time}", f"--inputs={','.join(args.inputs)}"]
     named += [f"--sequence={args.sequence}"] if args.sequence else []
@@ -118,7 +114,7 @@ def with_weights(args: argparse.Namespace, model: Models) -> Plan:
     """The plan for a model that is there.
 
     Raises:
-        ConfigurationError: The flags ask for other columns, or a model that cannot learn is to.
+        ConfigurationError: The flags ask for other columns.
     """
     columns = model.columns
     assert columns is not None, "pipelines train models with columns"

@@ -7,10 +7,9 @@ import apache_beam as beam
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from beam_rnn.errors import ConfigurationError
 from beam_rnn.storage import write_bytes
 from beam_rnn.transforms.together import gathered
-from pipelines.files import csv_line, json_line, suffix
+from pipelines.files import csv_line, json_line, written_suffix
 
 Row = Mapping[str, Any]
 
@@ -29,11 +28,7 @@ class WriteTable(beam.PTransform):
 
     def __init__(self, path: str):
         super().__init__()
-        self._suffix = suffix(path)
-        if self._suffix in (".arrow", ".parquet") and not path.lower().endswith(self._suffix):
-            raise ConfigurationError(
-                f"{self._suffix} files are not compressed as a whole, got {path!r}"
-            )
+        self._suffix = written_suffix(path)
         self._path = path
 
     def expand(self, pcoll: beam.PCollection[tuple[str, list[Row]]]) -> Any:
@@ -42,9 +37,7 @@ class WriteTable(beam.PTransform):
         if self._suffix in (".csv", ".jsonl"):
             lines = csv_lines if self._suffix == ".csv" else json_lines
             texts = rows | "Lines" >> beam.FlatMap(lines).with_output_types(str)
-            return texts | beam.io.WriteToText(
-                self._path, num_shards=1, shard_name_template="", skip_if_empty=False
-            )
+            return texts | beam.io.WriteToText(self._path, num_shards=1, shard_name_template="")
         path, write = self._path, to_parquet if self._suffix == ".parquet" else to_arrow
         return rows | "Write" >> beam.Map(lambda rows: write_bytes(write(rows), path))
 
