@@ -3,9 +3,10 @@
     python -m benchmarks.nab --data FOLDER [--nab CLONE] [--quick] [--json FILE]
 
 FOLDER holds series of NAB as its own `data` does, `realTweets/Twitter_volume_AAPL.csv` and so on,
-and `combined_windows.json`; without it the eight series of the demo are taken. All of them go
-through `python -m pipelines.anomaly` at once, with its defaults: each series is learned in the
-stream from itself alone, in one pass. The scores of every detector are those of
+and `combined_windows.json`, or is `data` of a clone; without it the eight series of the demo are
+taken. All of them go through `python -m pipelines.anomaly` at once, with its defaults: each series
+is learned in the stream from itself alone, in one pass. Beside it stands the last value in place of
+the network, its errors judged by the same tail. The scores of every detector are those of
 `benchmarks.nab_scorer` on the same series.
 
 With --nab, a clone of https://github.com/numenta/NAB, the scorer is first held against the figures
@@ -27,14 +28,16 @@ import tempfile
 for _library in ("OMP", "OPENBLAS", "MKL", "NUMBA"):
     os.environ[f"{_library}_NUM_THREADS"] = "1"  # before numpy is imported
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from beam_rnn import Surprise
 from beam_rnn.cells import Array
+from beam_rnn.tails import NO_ERRORS, observed, tail_probability
 from benchmarks.nab_scorer import PROFILES, Score, Series, score
 from pipelines import anomaly
 
@@ -121,6 +124,21 @@ def found_in(data: Path, windows: Windows) -> dict[str, Path]:
     }
 
 
+def last_value(values: Array) -> Array:
+    """What the tail makes of the errors of the last value: ours without a network."""
+    surprise, tail, scores = Surprise(), NO_ERRORS, [0.0]
+    for error in np.diff(values).tolist():
+        scores.append(1 - tail_probability(tail, error))
+        tail = observed(tail, error, surprise)
+    return np.array(scores)
+
+
+def labels_of(data: Path) -> Path:
+    """Where the windows of a folder of series stand; as in a clone of NAB, or those that ship."""
+    places = [data / "combined_windows.json", data.parent / "labels" / "combined_windows.json"]
+    return next((path for path in places if path.is_file()), WINDOWS)
+
+
 def ours(series: Mapping[str, Path], windows: Windows) -> dict[str, Series]:
     """What `pipelines.anomaly` makes of the series: one run for all of them."""
     found: dict[str, tuple[list[datetime], list[float]]] = {}
@@ -140,15 +158,17 @@ def ours(series: Mapping[str, Path], windows: Windows) -> dict[str, Series]:
     return {name: Series(found[name][0], np.array(found[name][1]), windows[name]) for name in found}
 
 
-def of_windowed_gaussian(series: Mapping[str, Path], windows: Windows) -> dict[str, Series]:
-    """What the windowed Gaussian makes of the series, as it is written out above."""
+def scored_by(
+    detector: Callable[[Array], Array], series: Mapping[str, Path], windows: Windows
+) -> dict[str, Series]:
+    """What a function of the values makes of the series."""
     found = {}
     for name, path in series.items():
         with path.open() as file:
             rows = list(csv.DictReader(file))
         times = [datetime.fromisoformat(row["timestamp"]) for row in rows]
         values = np.array([float(row["value"]) for row in rows])
-        found[name] = Series(times, windowed_gaussian(values), windows[name])
+        found[name] = Series(times, detector(values), windows[name])
     return found
 
 
@@ -171,14 +191,16 @@ def nab(
         quick: Take two of the series alone.
     """
     data = data or SHIPPED
-    labels = data / "combined_windows.json"
-    windows = windows_of(labels if labels.is_file() else WINDOWS)
+    windows = windows_of(labels_of(data))
     series = found_in(data, windows)
     if quick:
         series = {name: path for name, path in series.items() if path.name in QUICK}
     rows = [] if clone is None else published(clone)
     scored = ours(series, windows)
-    peers = {"windowedGaussian": of_windowed_gaussian(series, windows)}
+    peers = {
+        "last value": scored_by(last_value, series, windows),
+        "windowedGaussian": scored_by(windowed_gaussian, series, windows),
+    }
     if clone is not None:
         here = {name: windows[name] for name in series}
         peers |= {detector: results(clone, detector, here) for detector in PEERS}
