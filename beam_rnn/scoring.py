@@ -74,6 +74,15 @@ class Scorer:
         return min(len(errors) * probability, 1.0), after
 
 
+def scorer_of(models: Models, surprise: Surprise) -> Scorer:
+    """What scores: of models of keys, one of them says how all are read.
+
+    Raises:
+        ConfigurationError: As for `Scorer`.
+    """
+    return Scorer(models.any if isinstance(models, KeyedModels) else models, surprise)
+
+
 class ScoringStepper:
     """Scores the records of a key by what predicts them: its predictions become anomaly scores.
 
@@ -179,9 +188,8 @@ class ScoreSteps:
         return ScoringStepper(self.steps.stepper(), self.scorer(), numbers)
 
     def scorer(self) -> Scorer:
-        """What scores: of models of keys, one of them says how all are read."""
-        models = self._models()
-        return Scorer(models.any if isinstance(models, KeyedModels) else models, self.surprise)
+        """What scores."""
+        return scorer_of(self._models(), self.surprise)
 
     def reader(self) -> ColumnReader:
         """What reads records with their targets; weights are for what learns."""

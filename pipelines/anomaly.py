@@ -25,10 +25,20 @@ from typing import Any, NamedTuple
 
 import apache_beam as beam
 
-from beam_rnn import AnomalyScore, Bptt, Columns, Learning, Network, ScoreAnomalies, Untrained
+from beam_rnn import (
+    AnomalyScore,
+    Bptt,
+    Columns,
+    Learning,
+    Network,
+    ScoreAnomalies,
+    Surprise,
+    Untrained,
+)
 from beam_rnn.errors import ConfigurationError, RecordError
 from beam_rnn.keyed import KeyedModels, Models
 from beam_rnn.records import RecordReader
+from beam_rnn.scoring import scorer_of
 from beam_rnn.state import decode_record
 from beam_rnn.storage import read_model
 from beam_rnn.transforms.arguments import ORDERS
@@ -114,7 +124,7 @@ def with_weights(args: argparse.Namespace, model: Models) -> Plan:
     """The plan for a model that is there.
 
     Raises:
-        ConfigurationError: The flags ask for other columns.
+        ConfigurationError: The flags ask for other columns, or it does not predict the next record.
     """
     columns = model.columns
     assert columns is not None, "pipelines train models with columns"
@@ -125,9 +135,8 @@ def with_weights(args: argparse.Namespace, model: Models) -> Plan:
                 f"--{name} {value!r} is not what {args.weights!r} was trained on, "
                 f"{getattr(columns, name)!r}: leave it out, since the weights name the columns"
             )
-    learn = args.learn
-    if learn is None:
-        learn = not isinstance(model, KeyedModels)
+    scorer_of(model, Surprise())  # that there is something to score
+    learn = not isinstance(model, KeyedModels) if args.learn is None else args.learn
     return Plan(columns, args.weights, LEARNING if learn else None, {})
 
 

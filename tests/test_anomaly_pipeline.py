@@ -95,11 +95,12 @@ def test_what_comes_later_changes_no_score_and_another_run_gives_the_same_bytes(
 
 @pytest.fixture(scope="module")
 def weights(tmp_path_factory):
-    """A model, and one for each key, of two cities."""
+    """A model of two cities, one for each of them, and one that looks further ahead."""
     folder = tmp_path_factory.mktemp("weights")
     data = write(folder / "data.csv", rows())
     quick = ["--epochs=2", "--hidden=6", "--sequence_length=40"]
-    for name, flags in (("one", []), ("each", ["--per_key"])):
+    further = ("far", ["--horizon=2"])
+    for name, flags in (("one", []), ("each", ["--per_key"]), further):
         output = f"--output={folder / name}.arrow"
         train.main([f"--input={data}", *NAMED, *quick, *flags, output])
     score_quickly(folder, data, folder / "scores.jsonl")
@@ -183,6 +184,10 @@ def test_models_of_keys_predict_and_do_not_learn(weights, tmp_path):
             "--key 'id' is not what .* was trained on, 'city'",
         ),
         (["--weights={}/one.arrow", "--inputs=heat"], r"--inputs \('heat',\) is not what"),
+        (
+            ["--weights={}/far.arrow"],
+            "needs a forecast of the next record, horizon=1; got horizon=2",
+        ),
     ],
 )
 def test_flags_that_do_not_go_together_are_refused(flags, message, weights, tmp_path):
