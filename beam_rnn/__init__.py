@@ -14,6 +14,7 @@ from beam_rnn.optimizers import Adam, AdamW, RmsProp, Sgd
 from beam_rnn.pair_records import Transduced
 from beam_rnn.pairs import Pair, PairColumns
 from beam_rnn.records import (
+    AnomalyScore,
     EndedSequence,
     EpochLoss,
     InvalidRecord,
@@ -25,6 +26,7 @@ from beam_rnn.running import Running
 from beam_rnn.schedules import Cosine, Plateau, StepDecay, Warmup
 from beam_rnn.settings import Training
 from beam_rnn.shards.emission import prediction_schema
+from beam_rnn.tails import Surprise
 from beam_rnn.transducer import Transducer
 from beam_rnn.transforms import (
     ExportStates,
@@ -36,6 +38,7 @@ from beam_rnn.transforms import (
     PredictAndLearn,
     PredictSequences,
     ReadModel,
+    ScoreAnomalies,
     Sequences,
     Smooth,
     Train,
@@ -49,6 +52,7 @@ __version__ = "0.1.0.dev0"
 __all__ = [
     "Adam",
     "AdamW",
+    "AnomalyScore",
     "Bptt",
     "Columns",
     "Cosine",
@@ -78,12 +82,14 @@ __all__ = [
     "ReadModel",
     "RmsProp",
     "Running",
+    "ScoreAnomalies",
     "Sequence",
     "SequenceGap",
     "Sequences",
     "Sgd",
     "Smooth",
     "StepDecay",
+    "Surprise",
     "Train",
     "Training",
     "Transduce",
