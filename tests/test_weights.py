@@ -10,13 +10,13 @@ from hypothesis import strategies as st
 
 from beam_rnn import weights
 from beam_rnn.columns import Columns
-from beam_rnn.encoder_decoder import EncoderDecoder
 from beam_rnn.errors import NotWeightsError, WeightsError, WeightsVersionError
 from beam_rnn.model import Model
 from beam_rnn.network import Network
-from beam_rnn.pairs import PairColumns
+from beam_rnn.pairs.columns import PairColumns
+from beam_rnn.pairs.encoder_decoder import EncoderDecoder
+from beam_rnn.pairs.transducer import Transducer
 from beam_rnn.scaler import Scaler
-from beam_rnn.transducer import Transducer
 
 GOLDEN = Path(__file__).parent / "golden" / "weights-v1.arrow"
 
