@@ -25,8 +25,9 @@ import math
 import os
 import tempfile
 
-for _library in ("OMP", "OPENBLAS", "MKL", "NUMBA"):
-    os.environ[f"{_library}_NUM_THREADS"] = "1"  # before numpy is imported
+if __name__ == "__main__":
+    for _library in ("OMP", "OPENBLAS", "MKL", "NUMBA"):
+        os.environ[f"{_library}_NUM_THREADS"] = "1"  # before numpy is imported
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import datetime
