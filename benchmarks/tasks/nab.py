@@ -1,8 +1,8 @@
 """Anomaly scores by the Numenta Anomaly Benchmark's score, standard profile.
 
 `benchmarks.nab` has the protocol, the other profiles, and NAB's own detectors: this is its first
-row. All series of `nab` in the folder of the data; without it the eight of the demo. 0 stands for no
-detection at all, 100 for every anomaly found at its begin. The windowed Gaussian is NAB's own,
+row. All series of `nab` in the folder of the data; without it the eight of the demo. 0 stands for
+no detection at all, 100 for every anomaly found at its begin. The windowed Gaussian is NAB's own,
 written again and held against its result files.
 """
 
