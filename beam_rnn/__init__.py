@@ -1,12 +1,14 @@
 """Recurrent networks as native Apache Beam transforms."""
 
+from beam_rnn.anomalies.tails import Surprise
 from beam_rnn.batches import Sequence
 from beam_rnn.bptt import Bptt
 from beam_rnn.columns import Columns
 from beam_rnn.dropout import Dropout
-from beam_rnn.gating import Gate
 from beam_rnn.keyed import KeyedModels
-from beam_rnn.learning import Learning, Untrained
+from beam_rnn.learning.gating import Gate
+from beam_rnn.learning.running import Running
+from beam_rnn.learning.settings import Learning, Untrained
 from beam_rnn.model import Model
 from beam_rnn.network import Network
 from beam_rnn.optimizers import Adam, AdamW, RmsProp, Sgd
@@ -23,11 +25,9 @@ from beam_rnn.records import (
     Prediction,
     SequenceGap,
 )
-from beam_rnn.running import Running
 from beam_rnn.schedules import Cosine, Plateau, StepDecay, Warmup
 from beam_rnn.settings import Training
 from beam_rnn.shards.emission import prediction_schema
-from beam_rnn.tails import Surprise
 from beam_rnn.transforms import (
     ExportStates,
     ImportStates,

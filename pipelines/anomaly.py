@@ -35,10 +35,10 @@ from beam_rnn import (
     Surprise,
     Untrained,
 )
+from beam_rnn.anomalies.scoring import scorer_of
 from beam_rnn.errors import ConfigurationError, RecordError
 from beam_rnn.keyed import KeyedModels, Models
 from beam_rnn.records import RecordReader
-from beam_rnn.scoring import scorer_of
 from beam_rnn.state import decode_record
 from beam_rnn.storage import read_model
 from beam_rnn.transforms.arguments import ORDERS

@@ -6,13 +6,15 @@ from typing import Any, NamedTuple
 import apache_beam as beam
 from apache_beam import PCollection
 
+from beam_rnn.anomalies.scoring import ScoreSteps
+from beam_rnn.anomalies.tails import Surprise
 from beam_rnn.checks import check_choice
 from beam_rnn.kernels import KERNELS
-from beam_rnn.learners import Base, LearnSteps
-from beam_rnn.learning import Learning, Untrained
+from beam_rnn.learning.learners import Base, LearnSteps
+from beam_rnn.learning.prequential import Prequential
+from beam_rnn.learning.settings import Learning, Untrained
 from beam_rnn.loading import ModelLoader
 from beam_rnn.packing import PackRecords
-from beam_rnn.prequential import Prequential
 from beam_rnn.records import (
     INVALID,
     AnomalyScore,
@@ -21,10 +23,8 @@ from beam_rnn.records import (
     LateRecord,
     SequenceGap,
 )
-from beam_rnn.scoring import ScoreSteps
 from beam_rnn.stateful import ENDED, GAPS, LATE, StepKeys
 from beam_rnn.stepping import Policy, PredictSteps
-from beam_rnn.tails import Surprise
 from beam_rnn.transforms.arguments import (
     check_not_merging,
     check_type,
@@ -56,9 +56,10 @@ class ScoreAnomalies(beam.PTransform):
     """Scores each record by how surprising it is: by the error of the prediction before it.
 
     The prediction that a key's network makes at a record is held until the next one is there. Its
-    error is judged by the tail of the errors that this key has had: see `beam_rnn.tails`. A score
-    uses its record and what came before it, and nothing else. The same records give the same
-    scores, bit for bit, in a batch and in a stream, in whatever order they come within `wait`.
+    error is judged by the tail of the errors that this key has had: see
+    `beam_rnn.anomalies.tails`. A score uses its record and what came before it, and nothing else.
+    The same records give the same scores, bit for bit, in a batch and in a stream, in whatever
+    order they come within `wait`.
 
     Args:
         base: What predicts: a weights file, on any filesystem that Beam knows, whose horizons

@@ -3,19 +3,19 @@
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
+from beam_rnn.anomalies.scored import Scored, decode_scored, encode_scored, nothing_scored
+from beam_rnn.anomalies.tails import Surprise, Tail, observed, tail_probability
 from beam_rnn.columns import Columns
 from beam_rnn.errors import ConfigurationError
 from beam_rnn.keyed import KeyedModels, Models
-from beam_rnn.learners import LearnSteps
+from beam_rnn.learning.learners import LearnSteps
 from beam_rnn.model import Model
 from beam_rnn.outputs import OUTPUTS
 from beam_rnn.reading import ColumnReader
 from beam_rnn.records import AnomalyScore, EndedSequence, Prediction
-from beam_rnn.scored import Scored, decode_scored, encode_scored, nothing_scored
 from beam_rnn.state import decode_record, first_numbers
 from beam_rnn.stateful import Stepping
 from beam_rnn.stepping import PredictSteps, Step
-from beam_rnn.tails import Surprise, Tail, observed, tail_probability
 
 
 class Scorer:
@@ -87,7 +87,8 @@ class ScoringStepper:
     """Scores the records of a key by what predicts them: its predictions become anomaly scores.
 
     Args:
-        inner: What predicts: `beam_rnn.stepping.Stepper` or `beam_rnn.learners.LearningStepper`.
+        inner: What predicts: a `beam_rnn.stepping.Stepper`, or a
+            `beam_rnn.learning.learners.LearningStepper`.
         scorer: What scores.
         numbers: How many numbers of a record it takes, the others are for the scorer alone; None
             for all.
