@@ -23,6 +23,7 @@ bench: $(VENV)/bench.installed  ## run every benchmark; installs PyTorch and ONN
 	$(PY) -m benchmarks.accuracy --json benchmarks/accuracy.json
 	$(PY) -m benchmarks.gate --json benchmarks/gate.json
 	$(PY) -m benchmarks.kernels --json benchmarks/kernels.json
+	$(PY) -m benchmarks.nab --json benchmarks/nab.json
 	$(PY) -m benchmarks.online --json benchmarks/online.json
 	$(PY) -m benchmarks.prequential --json benchmarks/prequential.json
 	$(PY) -m benchmarks.state --json benchmarks/state.json

@@ -1,19 +1,23 @@
 """Recurrent networks as native Apache Beam transforms."""
 
+from beam_rnn.anomalies.tails import Surprise
 from beam_rnn.batches import Sequence
 from beam_rnn.bptt import Bptt
 from beam_rnn.columns import Columns
 from beam_rnn.dropout import Dropout
-from beam_rnn.encoder_decoder import EncoderDecoder
-from beam_rnn.gating import Gate
 from beam_rnn.keyed import KeyedModels
-from beam_rnn.learning import Learning, Untrained
+from beam_rnn.learning.gating import Gate
+from beam_rnn.learning.running import Running
+from beam_rnn.learning.settings import Learning, Untrained
 from beam_rnn.model import Model
 from beam_rnn.network import Network
 from beam_rnn.optimizers import Adam, AdamW, RmsProp, Sgd
-from beam_rnn.pair_records import Transduced
-from beam_rnn.pairs import Pair, PairColumns
+from beam_rnn.pairs.columns import Pair, PairColumns
+from beam_rnn.pairs.encoder_decoder import EncoderDecoder
+from beam_rnn.pairs.records import Transduced
+from beam_rnn.pairs.transducer import Transducer
 from beam_rnn.records import (
+    AnomalyScore,
     EndedSequence,
     EpochLoss,
     InvalidRecord,
@@ -21,11 +25,9 @@ from beam_rnn.records import (
     Prediction,
     SequenceGap,
 )
-from beam_rnn.running import Running
 from beam_rnn.schedules import Cosine, Plateau, StepDecay, Warmup
 from beam_rnn.settings import Training
 from beam_rnn.shards.emission import prediction_schema
-from beam_rnn.transducer import Transducer
 from beam_rnn.transforms import (
     ExportStates,
     ImportStates,
@@ -36,6 +38,7 @@ from beam_rnn.transforms import (
     PredictAndLearn,
     PredictSequences,
     ReadModel,
+    ScoreAnomalies,
     Sequences,
     Smooth,
     Train,
@@ -49,6 +52,7 @@ __version__ = "0.1.0.dev0"
 __all__ = [
     "Adam",
     "AdamW",
+    "AnomalyScore",
     "Bptt",
     "Columns",
     "Cosine",
@@ -78,12 +82,14 @@ __all__ = [
     "ReadModel",
     "RmsProp",
     "Running",
+    "ScoreAnomalies",
     "Sequence",
     "SequenceGap",
     "Sequences",
     "Sgd",
     "Smooth",
     "StepDecay",
+    "Surprise",
     "Train",
     "Training",
     "Transduce",

@@ -8,12 +8,12 @@ from typing import NamedTuple
 
 from beam_rnn.batches import Sequence
 from beam_rnn.columns import Columns
-from beam_rnn.encoder_decoder import EncoderDecoder
 from beam_rnn.examples import Examples, Place
 from beam_rnn.facts import Facts, key_facts
 from beam_rnn.network import Network
-from beam_rnn.pair_examples import examples_of_pair, facts_of_pair
-from beam_rnn.pairs import Pair, PairColumns
+from beam_rnn.pairs.columns import Pair, PairColumns
+from beam_rnn.pairs.encoder_decoder import EncoderDecoder
+from beam_rnn.pairs.examples import examples_of_pair, facts_of_pair
 from beam_rnn.plan import Plan, check_learns, plan_of, shard_of
 from beam_rnn.sequence_examples import examples_of_sequence, facts_of_sequence
 from beam_rnn.settings import Training

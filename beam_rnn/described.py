@@ -5,13 +5,13 @@ from typing import Any
 
 from beam_rnn.cells import CELLS
 from beam_rnn.columns import Columns
-from beam_rnn.encoder_decoder import KIND, EncoderDecoder
 from beam_rnn.errors import WeightsError
 from beam_rnn.model import Model
 from beam_rnn.network import Network, Parameters
-from beam_rnn.pairs import PairColumns
+from beam_rnn.pairs.columns import PairColumns
+from beam_rnn.pairs.encoder_decoder import KIND, EncoderDecoder
+from beam_rnn.pairs.transducer import Transducer
 from beam_rnn.scaler import Scaler
-from beam_rnn.transducer import Transducer
 
 
 def network_of(values: Mapping[str, Any]) -> Any:

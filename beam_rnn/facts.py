@@ -9,7 +9,7 @@ import numpy as np
 from beam_rnn.cells import Array
 from beam_rnn.columns import Columns
 from beam_rnn.examples import Place
-from beam_rnn.pairs import PairColumns
+from beam_rnn.pairs.columns import PairColumns
 from beam_rnn.scaler import Statistics
 
 

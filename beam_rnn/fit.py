@@ -5,11 +5,11 @@ from typing import Any, NamedTuple
 
 from beam_rnn.batches import Sequence as RecordSequence
 from beam_rnn.dataset import prepare
-from beam_rnn.encoder_decoder import EncoderDecoder
 from beam_rnn.errors import DivergenceError
 from beam_rnn.examples import Examples
 from beam_rnn.network import Network
-from beam_rnn.pairs import Pair
+from beam_rnn.pairs.columns import Pair
+from beam_rnn.pairs.encoder_decoder import EncoderDecoder
 from beam_rnn.rounds import (
     Local,
     Standing,

@@ -35,8 +35,8 @@ from beam_rnn.described import network_of
 from beam_rnn.errors import NotWeightsError, TrainingError, WeightsError
 from beam_rnn.keyed import KeyedModels
 from beam_rnn.model import Model
+from beam_rnn.pairs.transducer import Transducer
 from beam_rnn.scaler import Scaler
-from beam_rnn.transducer import Transducer
 
 KEYED_VERSION = 2
 ROWS_IN_A_BATCH = 65_536

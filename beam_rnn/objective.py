@@ -3,11 +3,11 @@
 import numpy as np
 
 from beam_rnn.cells import Array
-from beam_rnn.encoder_decoder import EncoderDecoder
 from beam_rnn.errors import ConfigurationError, TrainingError
 from beam_rnn.losses import FROM_LOGITS, LOSSES, Loss, quantile
 from beam_rnn.network import Network
 from beam_rnn.outputs import OUTPUTS
+from beam_rnn.pairs.encoder_decoder import EncoderDecoder
 
 LOSS_NAMES = (*LOSSES, "quantile")
 

@@ -9,15 +9,15 @@ from beam_rnn.batches import batch_of
 from beam_rnn.bptt import Learner, learn
 from beam_rnn.cells import Array
 from beam_rnn.dropout import Dropout, LayerMask, draw, draw_symbols, without_symbols
-from beam_rnn.encoder_decoder import EncoderDecoder, part_of
 from beam_rnn.errors import DivergenceError
 from beam_rnn.examples import Examples
 from beam_rnn.kernels import Kernel, kernel_name, kernel_of
 from beam_rnn.network import Network, Parameters
 from beam_rnn.objective import objective
 from beam_rnn.optimizers import Optimizer
+from beam_rnn.pairs.encoder_decoder import EncoderDecoder, part_of
+from beam_rnn.pairs.transduction import batch_of_pairs, learn_pairs, loss_of_pairs
 from beam_rnn.settings import Training
-from beam_rnn.transduction import batch_of_pairs, learn_pairs, loss_of_pairs
 from beam_rnn.validation import validation_loss
 
 DTYPE = np.dtype(np.float32)

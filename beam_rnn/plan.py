@@ -8,14 +8,14 @@ import numpy as np
 
 from beam_rnn.cells import Array
 from beam_rnn.columns import Columns
-from beam_rnn.encoder_decoder import EncoderDecoder
 from beam_rnn.errors import ConfigurationError, TrainingError
 from beam_rnn.examples import Place
 from beam_rnn.facts import KeyFacts, together
 from beam_rnn.network import Network
 from beam_rnn.objective import loss_name
 from beam_rnn.outputs import OUTPUTS
-from beam_rnn.pairs import PairColumns
+from beam_rnn.pairs.columns import PairColumns
+from beam_rnn.pairs.encoder_decoder import EncoderDecoder
 from beam_rnn.scaler import Scaler
 from beam_rnn.sequence_examples import for_columns
 from beam_rnn.settings import Training

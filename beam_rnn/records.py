@@ -117,6 +117,41 @@ class EndedSequence(NamedTuple):
     kernel: str
 
 
+class AnomalyScore(NamedTuple):
+    """How surprising a record was, from what its key had before it.
+
+    Attributes:
+        key: The record's key, as text.
+        time: The record's event time, in microseconds since 1970.
+        step: Which step of its sequence it was: 1 for the first.
+        values: Its targets, as recorded.
+        predictions: What had been predicted of them one record before; empty for the first record
+            of a sequence.
+        score: In [0, 1]: 1 - probability; 0 where there was no prediction.
+        probability: How probable an error of at least this size was: see
+            `beam_rnn.anomalies.tails`.
+        model: The model that takes the record: as in `Prediction`.
+        sequence: The record's sequence number; 0 if there is none.
+        kernel: What computed it: "numpy" or "fused".
+    """
+
+    key: str
+    time: int
+    step: int
+    values: Sequence[float]
+    predictions: Sequence[float]
+    score: float
+    probability: float
+    model: str
+    sequence: int
+    kernel: str
+
+    @property
+    def event_time(self) -> Timestamp:
+        """The record's event time."""
+        return Timestamp(micros=self.time)
+
+
 class SequenceGap(NamedTuple):
     """Sequence numbers that were waited for and did not come in time.
 
@@ -167,6 +202,7 @@ class EpochLoss(NamedTuple):
 
 for _row in (Prediction, LateRecord, EndedSequence, SequenceGap, InvalidRecord, EpochLoss):
     registry.register_row(_row)
+registry.register_row(AnomalyScore)
 
 
 class Record(NamedTuple):

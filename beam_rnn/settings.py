@@ -7,12 +7,12 @@ from typing import Any
 from beam_rnn.bptt import Bptt
 from beam_rnn.checks import check_choice, check_number, check_whole
 from beam_rnn.dropout import Dropout
-from beam_rnn.encoder_decoder import EncoderDecoder
 from beam_rnn.errors import ConfigurationError
 from beam_rnn.kernels import KERNELS
 from beam_rnn.network import Network
 from beam_rnn.objective import LOSS_NAMES, loss_name
 from beam_rnn.optimizers import Adam, Optimizer
+from beam_rnn.pairs.encoder_decoder import EncoderDecoder
 from beam_rnn.scaler import SCALERS, SCALINGS
 from beam_rnn.schedules import Plateau
 from beam_rnn.vocabularies import Vocabulary

@@ -10,7 +10,7 @@ from apache_beam.io.filesystems import FileSystems
 from beam_rnn import checkpoints, weights
 from beam_rnn.errors import NotWeightsError, WeightsError
 from beam_rnn.keyed import Models
-from beam_rnn.transducer import Transducer
+from beam_rnn.pairs.transducer import Transducer
 
 
 def read_model(path: str) -> Any:

@@ -14,11 +14,11 @@ import apache_beam as beam
 from apache_beam.pvalue import TaggedOutput
 
 from beam_rnn import checkpoints
-from beam_rnn.encoder_decoder import EncoderDecoder
 from beam_rnn.errors import DivergenceError
 from beam_rnn.examples import Examples
 from beam_rnn.fit import Epoch, epoch_of, first_divergence, run_rounds
 from beam_rnn.network import Network
+from beam_rnn.pairs.encoder_decoder import EncoderDecoder
 from beam_rnn.plan import Plan
 from beam_rnn.rounds import (
     Local,

@@ -32,7 +32,7 @@ from beam_rnn.described import model_of
 from beam_rnn.errors import ConfigurationError, NotWeightsError, WeightsVersionError
 from beam_rnn.keyed import KeyedModels, Models
 from beam_rnn.keyed_weights import KEYED_VERSION, check_float32
-from beam_rnn.transducer import Transducer
+from beam_rnn.pairs.transducer import Transducer
 
 FORMAT_VERSION = 1
 

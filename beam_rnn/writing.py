@@ -8,10 +8,10 @@ import apache_beam as beam
 
 from beam_rnn.errors import WeightsError
 from beam_rnn.keyed import Models
+from beam_rnn.pairs.transducer import Transducer
 from beam_rnn.records import EpochLoss
 from beam_rnn.rounds import Trained
 from beam_rnn.storage import write_model
-from beam_rnn.transducer import Transducer
 
 logger = logging.getLogger(__name__)
 

@@ -22,7 +22,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from benchmarks.tasks import chorales, etth1, long_lags, sentiment, translation
+from benchmarks.tasks import chorales, etth1, long_lags, nab, sentiment, translation
 from benchmarks.tasks.outcome import Outcome
 
 ROWS: dict[str, Callable[..., Outcome]] = {
@@ -31,6 +31,7 @@ ROWS: dict[str, Callable[..., Outcome]] = {
     **etth1.ROWS,
     **sentiment.ROWS,
     **translation.ROWS,
+    **nab.ROWS,
 }
 """The tasks by name: functions of the folder of the data, and of `quick`."""
 

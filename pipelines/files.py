@@ -39,6 +39,18 @@ def suffix(path: str) -> str:
     return ending
 
 
+def written_suffix(path: str) -> str:
+    """The suffix that says how a file is to be written.
+
+    Raises:
+        ConfigurationError: It is none of `SUFFIXES`, or such a file is not compressed as a whole.
+    """
+    ending = suffix(path)
+    if ending in (".arrow", ".parquet") and not path.lower().endswith(ending):
+        raise ConfigurationError(f"{ending} files are not compressed as a whole, got {path!r}")
+    return ending
+
+
 class ReadFiles(beam.PTransform):
     """The records of all files of a pattern, as dicts.
 
@@ -165,11 +177,7 @@ class WriteFile(beam.PTransform):
 
     def __init__(self, path: str, schema: pa.Schema):
         super().__init__()
-        self._suffix = suffix(path)
-        if self._suffix in (".arrow", ".parquet") and not path.lower().endswith(self._suffix):
-            raise ConfigurationError(
-                f"{self._suffix} files are not compressed as a whole, got {path!r}"
-            )
+        self._suffix = written_suffix(path)
         self._path = path
         self._schema = schema
 

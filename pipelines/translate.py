@@ -31,9 +31,9 @@ from beam_rnn import (
     Transduce,
     WriteModel,
 )
-from beam_rnn.encoder_decoder import ATTENTIONS
 from beam_rnn.errors import ConfigurationError
-from beam_rnn.pair_records import Transduced
+from beam_rnn.pairs.encoder_decoder import ATTENTIONS
+from beam_rnn.pairs.records import Transduced
 from pipelines import command, tasks
 from pipelines.files import ReadFiles, WriteAside, WriteFile
 

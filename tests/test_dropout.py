@@ -9,7 +9,7 @@ from beam_rnn.dropout import draw, draw_symbols, without_symbols
 from beam_rnn.errors import ConfigurationError
 from beam_rnn.fit import fit
 from beam_rnn.objective import objective
-from beam_rnn.pairs import Pair
+from beam_rnn.pairs.columns import Pair
 from beam_rnn.vocabularies import UNKNOWN
 from tests.sequences import wave
 

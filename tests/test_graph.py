@@ -11,14 +11,25 @@ import apache_beam as beam
 import pyarrow as pa
 import pytest
 
-from beam_rnn import Network, Predict, PredictAndLearn, PredictSequences, Smooth, Untrained
+from beam_rnn import (
+    Network,
+    Predict,
+    PredictAndLearn,
+    PredictSequences,
+    ScoreAnomalies,
+    Smooth,
+    Transduce,
+    Untrained,
+)
 from tests.models import COLUMNS, random_model, saved
 
 GOLDEN = Path(__file__).parent / "golden" / "graph.json"
 LEARNING = GOLDEN.with_name("graph-learning.json")
+SCORING = GOLDEN.with_name("graph-anomalies.json")
 IN_SHARDS = GOLDEN.with_name("graph-shards.json")
 SMOOTHED = GOLDEN.with_name("graph-smooth.json")
 WHOLE = GOLDEN.with_name("graph-whole.json")
+TRANSDUCED = GOLDEN.with_name("graph-transduce.json")
 
 
 def coder_urns(proto, coder_id):
@@ -122,3 +133,17 @@ def test_those_of_jobs_that_smooth(settings):
 @pytest.mark.parametrize("settings", [{}, {"emit": "last", "idle_after": 60}], ids=str)
 def test_those_of_jobs_with_whole_sequences(settings):
     assert graph(PredictSequences("weights.arrow", **settings)) == json.loads(WHOLE.read_text())
+
+
+@pytest.mark.parametrize("settings", [{}, {"beam": 4, "limit": 9}], ids=str)
+def test_those_of_jobs_that_transduce(settings):
+    assert graph(Transduce("weights.arrow", **settings)) == json.loads(TRANSDUCED.read_text())
+
+
+@pytest.mark.parametrize("settings", [{}, {"order": "sequence", "idle_after": 60}], ids=str)
+def test_those_of_jobs_that_score(settings, tmp_path):
+    """Whether a weights file predicts, or what learns in the stream."""
+    weights, untrained = saved(random_model(), tmp_path), Untrained(Network("gru"), COLUMNS)
+
+    for base in (weights, untrained):
+        assert graph(ScoreAnomalies(base, **settings)) == json.loads(SCORING.read_text())

@@ -30,11 +30,18 @@ from beam_rnn import (
 )
 from beam_rnn.bptt import Learner
 from beam_rnn.errors import ConfigurationError
-from beam_rnn.gating import Evidence, Mean
-from beam_rnn.learned import Learned, Place, Recent, decode_learned, encode_learned, name_of
-from beam_rnn.learners import Base, LearnSteps
-from beam_rnn.prequential import Prequential
-from beam_rnn.running import Statistics
+from beam_rnn.learning.gating import Evidence, Mean
+from beam_rnn.learning.learned import (
+    Learned,
+    Place,
+    Recent,
+    decode_learned,
+    encode_learned,
+    name_of,
+)
+from beam_rnn.learning.learners import Base, LearnSteps
+from beam_rnn.learning.prequential import Prequential
+from beam_rnn.learning.running import Statistics
 from beam_rnn.state import decode_record, encode_record, last_step
 from tests.engines import ENGINES as BATCH_ENGINES
 from tests.engines import Outputs, predict, run

@@ -28,23 +28,23 @@ from beam_rnn import (
     WriteModel,
 )
 from beam_rnn.batches import Example
-from beam_rnn.decoding import Decoder
 from beam_rnn.dropout import draw
-from beam_rnn.encoder_decoder import part_of
 from beam_rnn.errors import ConfigurationError, RecordError, TrainingError
 from beam_rnn.fit import fit
 from beam_rnn.kernels import kernel_of
 from beam_rnn.model import Model
-from beam_rnn.pair_records import PairReader
-from beam_rnn.settings import Rounds
-from beam_rnn.testing import projection_error
-from beam_rnn.transduction import (
+from beam_rnn.pairs.decoding import Decoder
+from beam_rnn.pairs.encoder_decoder import part_of
+from beam_rnn.pairs.records import PairReader
+from beam_rnn.pairs.transduction import (
     UNWRITABLE,
     backward,
     batch_of_pairs,
     forward,
     loss_of,
 )
+from beam_rnn.settings import Rounds
+from beam_rnn.testing import projection_error
 from beam_rnn.weights import load, save
 from tests.engines import ENGINES, Collect, Outputs, elements, predict, run
 

@@ -1,5 +1,6 @@
 """The public transforms. Wiring only: what happens is in the modules that these import."""
 
+from beam_rnn.transforms.anomalies import ScoreAnomalies, ScoreAnomaliesOutputs
 from beam_rnn.transforms.learn import PredictAndLearn, PredictAndLearnOutputs
 from beam_rnn.transforms.models import LossCurve, ReadModel, WriteModel
 from beam_rnn.transforms.predict import Predict, PredictOutputs
@@ -30,6 +31,8 @@ __all__ = [
     "PredictSequences",
     "PredictSequencesOutputs",
     "ReadModel",
+    "ScoreAnomalies",
+    "ScoreAnomaliesOutputs",
     "Sequences",
     "SequencesOutputs",
     "Smooth",

@@ -8,12 +8,12 @@ from apache_beam import PCollection
 
 from beam_rnn.checks import check_choice, check_whole
 from beam_rnn.kernels import KERNELS
-from beam_rnn.learners import Base, LearnSteps
-from beam_rnn.learning import Learning, Untrained
+from beam_rnn.learning.learners import Base, LearnSteps
+from beam_rnn.learning.prequential import Prequential
+from beam_rnn.learning.settings import Learning, Untrained
 from beam_rnn.loading import ModelLoader
 from beam_rnn.model import Model
 from beam_rnn.packing import PackRecords
-from beam_rnn.prequential import Prequential
 from beam_rnn.records import (
     INVALID,
     EndedSequence,

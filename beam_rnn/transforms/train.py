@@ -9,12 +9,12 @@ from apache_beam import PCollection
 from apache_beam.pvalue import AsIter, AsSingleton
 
 from beam_rnn.batches import Sequence
-from beam_rnn.encoder_decoder import EncoderDecoder
 from beam_rnn.errors import ConfigurationError
 from beam_rnn.facts import Facts, KeyFacts
 from beam_rnn.network import Network
 from beam_rnn.optimizers import Optimizer
-from beam_rnn.pairs import Pair
+from beam_rnn.pairs.columns import Pair
+from beam_rnn.pairs.encoder_decoder import EncoderDecoder
 from beam_rnn.plan import Plan, check_loss
 from beam_rnn.planning import (
     HELD_BACK,

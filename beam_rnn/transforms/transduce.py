@@ -9,10 +9,10 @@ from apache_beam import PCollection
 
 from beam_rnn.checks import check_choice, check_whole
 from beam_rnn.kernels import KERNELS
-from beam_rnn.pair_records import PairReader, Transduced
-from beam_rnn.pairs import Pair, PairColumns
+from beam_rnn.pairs.columns import Pair, PairColumns
+from beam_rnn.pairs.records import PairReader, Transduced
+from beam_rnn.pairs.transducing import TransduceRecords
 from beam_rnn.records import INVALID, InvalidRecord, ReadRecords
-from beam_rnn.transducing import TransduceRecords
 from beam_rnn.transforms.arguments import check_type, path_of
 
 

@@ -8,8 +8,8 @@ import numpy as np
 from beam_rnn.batches import Example
 from beam_rnn.examples import Place, encode_example
 from beam_rnn.facts import Facts
-from beam_rnn.pairs import Pair, PairColumns, place_of_pair
-from beam_rnn.transduction import UNWRITABLE
+from beam_rnn.pairs.columns import Pair, PairColumns, place_of_pair
+from beam_rnn.pairs.transduction import UNWRITABLE
 from beam_rnn.vocabularies import UNKNOWN, indices
 
 

@@ -9,18 +9,18 @@ from typing import NamedTuple
 
 import numpy as np
 
-from beam_rnn.attention import AttentionTrace, attend, attend_backward
 from beam_rnn.backprop import States, Trace, backward_layers, forward_layers, initial_states
 from beam_rnn.batches import Example, pad
 from beam_rnn.bptt import Learner, WindowLoss, updated
 from beam_rnn.cells import Array
 from beam_rnn.dropout import LayerMask
-from beam_rnn.encoder_decoder import EncoderDecoder, part_of, under
 from beam_rnn.errors import DivergenceError
 from beam_rnn.kernels import NUMPY, Kernel
 from beam_rnn.losses import cross_entropy
 from beam_rnn.network import Parameters
 from beam_rnn.optimizers import Optimizer
+from beam_rnn.pairs.attention import AttentionTrace, attend, attend_backward
+from beam_rnn.pairs.encoder_decoder import EncoderDecoder, part_of, under
 
 BORDER = 0
 """What the decoder sees before the first symbol, and writes after the last one."""

@@ -10,12 +10,12 @@ from beam_rnn.bptt import Bptt
 from beam_rnn.checks import check_choice, check_whole
 from beam_rnn.columns import Columns
 from beam_rnn.errors import ConfigurationError
-from beam_rnn.gating import Gate
+from beam_rnn.learning.gating import Gate
+from beam_rnn.learning.running import Running
 from beam_rnn.model import Model
 from beam_rnn.network import Network
 from beam_rnn.objective import LOSS_NAMES
 from beam_rnn.optimizers import Adam, Optimizer
-from beam_rnn.running import Running
 
 
 @dataclass(frozen=True)

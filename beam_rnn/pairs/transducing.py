@@ -13,11 +13,11 @@ from apache_beam.utils.timestamp import Timestamp
 from apache_beam.utils.windowed_value import WindowedValue
 
 from beam_rnn.errors import RecordError
-from beam_rnn.pair_records import PairReader, Transduced
-from beam_rnn.pairs import Pair
+from beam_rnn.pairs.columns import Pair
+from beam_rnn.pairs.records import PairReader, Transduced
+from beam_rnn.pairs.transducer import Transducer, Transduction
 from beam_rnn.records import INVALID, InvalidRecord
 from beam_rnn.storage import read_transducer
-from beam_rnn.transducer import Transducer, Transduction
 
 AT_ONCE = 256
 """So many sources of a bundle are read and written side by side, at the most."""

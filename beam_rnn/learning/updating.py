@@ -7,10 +7,10 @@ import numpy as np
 from beam_rnn.backprop import States
 from beam_rnn.bptt import Learner
 from beam_rnn.cells import Array
-from beam_rnn.flat import Layout
 from beam_rnn.kernels import Kernel
 from beam_rnn.layers import LayerTrace
-from beam_rnn.learning import Learning
+from beam_rnn.learning.flat import Layout
+from beam_rnn.learning.settings import Learning
 from beam_rnn.losses import Loss
 from beam_rnn.network import Network, Parameters
 

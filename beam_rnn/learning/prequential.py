@@ -13,15 +13,15 @@ import numpy as np
 from beam_rnn.backprop import States, initial_states
 from beam_rnn.cells import Array
 from beam_rnn.errors import ConfigurationError
-from beam_rnn.gating import NO_EVIDENCE, following
 from beam_rnn.kernels import Advance, kernel_of
-from beam_rnn.learned import Learned, Recent
-from beam_rnn.learning import Learning
+from beam_rnn.learning.gating import NO_EVIDENCE, following
+from beam_rnn.learning.learned import Learned, Recent
+from beam_rnn.learning.rescaling import Rescaling, Scaled
+from beam_rnn.learning.settings import Learning
+from beam_rnn.learning.updating import ALL, Updates, Window, all_finite
 from beam_rnn.model import Model
 from beam_rnn.network import Parameters
 from beam_rnn.objective import objective
-from beam_rnn.rescaling import Rescaling, Scaled
-from beam_rnn.updating import ALL, Updates, Window, all_finite
 
 
 class _Using(NamedTuple):
@@ -35,7 +35,7 @@ class _Using(NamedTuple):
 class Prequential:
     """Predicts and learns, record by record; each method maps a state to another.
 
-        >>> from beam_rnn.learning import Bptt, Columns, Network, Untrained
+        >>> from beam_rnn.learning.settings import Bptt, Columns, Network, Untrained
         >>> columns = Columns(key="id", inputs=["x"])
         >>> base = Untrained(Network("gru", hidden=4, residual=True), columns).model()
         >>> prequential = Prequential(base, Learning(bptt=Bptt(steps=2)))

@@ -8,13 +8,13 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from beam_rnn.cells import Array
-from beam_rnn.decoding import Decoder
-from beam_rnn.encoder_decoder import EncoderDecoder
 from beam_rnn.errors import ConfigurationError
 from beam_rnn.kernels import kernel_name, kernel_of
 from beam_rnn.model import check_types, digest_of, frozen
 from beam_rnn.network import Parameters
-from beam_rnn.pairs import PairColumns
+from beam_rnn.pairs.columns import PairColumns
+from beam_rnn.pairs.decoding import Decoder
+from beam_rnn.pairs.encoder_decoder import EncoderDecoder
 from beam_rnn.vocabularies import UNKNOWN, places_of
 
 

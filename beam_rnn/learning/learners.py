@@ -8,7 +8,7 @@ from apache_beam.metrics import Metrics
 
 from beam_rnn.columns import Columns
 from beam_rnn.errors import WeightsError
-from beam_rnn.learned import (
+from beam_rnn.learning.learned import (
     Learned,
     Place,
     decode_learned,
@@ -16,10 +16,10 @@ from beam_rnn.learned import (
     fingerprint_of,
     name_of,
 )
-from beam_rnn.learning import Learning, Untrained
+from beam_rnn.learning.prequential import Prequential
+from beam_rnn.learning.settings import Learning, Untrained
 from beam_rnn.loading import ModelLoader
 from beam_rnn.model import Model
-from beam_rnn.prequential import Prequential
 from beam_rnn.reading import ColumnReader
 from beam_rnn.records import EndedSequence, Prediction, poisoned
 from beam_rnn.state import BufferedRecord, decode_record

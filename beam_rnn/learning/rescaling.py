@@ -6,9 +6,9 @@ import numpy as np
 
 from beam_rnn.cells import Array
 from beam_rnn.errors import ConfigurationError
+from beam_rnn.learning.running import Running, Statistics, center_and_scale, no_statistics, observed
 from beam_rnn.model import Model
 from beam_rnn.outputs import OUTPUTS
-from beam_rnn.running import Running, Statistics, center_and_scale, no_statistics, observed
 from beam_rnn.scaler import Scaler, Scaling
 
 

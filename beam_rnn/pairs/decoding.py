@@ -8,15 +8,15 @@ from typing import NamedTuple
 
 import numpy as np
 
-from beam_rnn.attention import attend
 from beam_rnn.backprop import States, forward_layers, initial_states
 from beam_rnn.batches import pad
 from beam_rnn.cells import Array
 from beam_rnn.embedding import embed
-from beam_rnn.encoder_decoder import EncoderDecoder, part_of
 from beam_rnn.kernels import Kernel
 from beam_rnn.network import Parameters
-from beam_rnn.transduction import BORDER, bridged, logits
+from beam_rnn.pairs.attention import attend
+from beam_rnn.pairs.encoder_decoder import EncoderDecoder, part_of
+from beam_rnn.pairs.transduction import BORDER, bridged, logits
 
 
 class Decoded(NamedTuple):

@@ -17,9 +17,9 @@ import numpy as np
 from beam_rnn.bptt import Learner
 from beam_rnn.cells import Array
 from beam_rnn.errors import StateError
-from beam_rnn.gating import Evidence
-from beam_rnn.learning import Learning, settings_of
-from beam_rnn.running import Running, Statistics
+from beam_rnn.learning.gating import Evidence
+from beam_rnn.learning.running import Running, Statistics
+from beam_rnn.learning.settings import Learning, settings_of
 from beam_rnn.state import STORED_KERNELS
 
 LEARNED_VERSION = 0x82  # told from a state of `Predict` by it
