@@ -4,6 +4,7 @@ A unit is left out of every step of a sequence or of none, whatever windows trun
 the sequence into. What stays is scaled by 1 / (1 - p), so that using the network needs no change.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from typing import NamedTuple
 
@@ -13,6 +14,7 @@ from numpy.typing import DTypeLike
 from beam_rnn.cells import Array, Cache, Cell, CellParameters, State, StepGradient
 from beam_rnn.checks import check_number
 from beam_rnn.network import Network
+from beam_rnn.vocabularies import UNKNOWN
 
 
 @dataclass(frozen=True)
@@ -23,6 +25,8 @@ class Dropout:
         inputs: Of each input of the first layer.
         layers: Of each input of every further layer: the outputs of the layer before.
         recurrent: Of each unit of h where a cell takes it from the step before.
+        symbols: Of each symbol of a vocabulary, wherever it stands in a sequence: it becomes the
+            unknown one, whose vector is learned in that way. Of a pair, in the source.
 
     Raises:
         ConfigurationError: A probability outside [0, 1).
@@ -31,6 +35,7 @@ class Dropout:
     inputs: float = 0.0
     layers: float = 0.0
     recurrent: float = 0.0
+    symbols: float = 0.0
 
     def __post_init__(self) -> None:
         for field in fields(self):
@@ -100,6 +105,40 @@ def draw(
         masks.append(LayerMask(of_inputs, of_states))
         size, p = network.output_size(i), dropout.layers
     return masks
+
+
+def draw_symbols(
+    p: float, sizes: Sequence[int], batch: int, random: np.random.Generator
+) -> list[Array]:
+    """Which symbols are left out of each sequence of a batch: (batch, symbols) for each field.
+
+    Args:
+        p: The probability.
+        sizes: How many symbols there are in each vocabulary, with the unknown one.
+        batch: How many sequences.
+        random: Decides what is left out.
+    """
+    return [random.random((batch, size), np.float32) < p for size in sizes]
+
+
+def without_symbols(x: Array, left_out: Sequence[Array]) -> Array:
+    """x, in which the index of a symbol that is left out of a sequence is that of the unknown one.
+
+        >>> x = np.array([[[0.5, 1]], [[0.5, 2]]])
+        >>> without_symbols(x, [np.array([[False, False, True]])])[:, 0]
+        array([[0.5, 1. ],
+               [0.5, 0. ]])
+
+    Args:
+        x: (time, batch, inputs): numbers, and behind them an index for each field of symbols.
+        left_out: From `draw_symbols`, of at least as many sequences, in their order.
+    """
+    x = x.copy()
+    sequences = np.arange(x.shape[1])
+    for at, gone in enumerate(left_out, x.shape[2] - len(left_out)):
+        index = x[..., at].astype(np.intp)
+        x[..., at] = np.where(gone[sequences, index], UNKNOWN, index)
+    return x
 
 
 def drop_state(cell: Cell, mask: Array | None) -> Cell:

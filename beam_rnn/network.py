@@ -46,6 +46,10 @@ MERGES = ("concat", "sum", "mul", "ave")
 """How the two directions of a bidirectional layer become one output: side by side, added,
 multiplied, or averaged."""
 
+OF_SYMBOLS = 0.1
+"""The standard deviation of the vectors of symbols before training: small, so that what is learned
+of a symbol soon outweighs what chance gave it."""
+
 
 @dataclass(frozen=True)
 class Network:
@@ -289,7 +293,7 @@ class Network:
 
         W_x and W_y uniform after Glorot and Bengio (2010), each gate of W_h orthogonal
         (Saxe 2013), biases zero but the forget gate's, which is 1 (Gers 2000). The vectors of
-        symbols are normal with variance 1; that of the unknown symbol is zero.
+        symbols are normal with the deviation `OF_SYMBOLS`; that of the unknown symbol is zero.
 
         Args:
             inputs: The size of x.
@@ -303,7 +307,7 @@ class Network:
         for name, shape in self.shapes(inputs, outputs, symbols).items():
             field = name.rsplit(".", 1)[1]
             if field == "E":
-                value = random.standard_normal(shape)
+                value = OF_SYMBOLS * random.standard_normal(shape)
                 value[UNKNOWN] = 0
             elif field in ("W_x", "W_y"):
                 gates = self.step_cell.gates if field == "W_x" else 1

@@ -7,7 +7,8 @@ import numpy as np
 from beam_rnn.backprop import first_rows
 from beam_rnn.batches import batch_of
 from beam_rnn.bptt import Learner, learn
-from beam_rnn.dropout import Dropout, LayerMask, draw
+from beam_rnn.cells import Array
+from beam_rnn.dropout import Dropout, LayerMask, draw, draw_symbols, without_symbols
 from beam_rnn.errors import DivergenceError
 from beam_rnn.examples import Examples
 from beam_rnn.kernels import Kernel, kernel_name, kernel_of
@@ -91,6 +92,20 @@ def _masks(
     return draw(dropout, network, len(parameters["layers.0.W_x"]), batch, random, DTYPE)
 
 
+def _left_out(
+    dropout: Dropout,
+    network: Network,
+    parameters: Parameters,
+    batch: int,
+    random: np.random.Generator,
+) -> list[Array]:
+    """Which symbols are left out of each sequence of a batch; drawn after the masks."""
+    if not dropout.symbols:
+        return []
+    sizes = [len(parameters[name]) for name in network.embedding_names]
+    return draw_symbols(dropout.symbols, sizes, batch, random)
+
+
 def _learn_pairs(
     network: EncoderDecoder,
     learner: Learner,
@@ -106,11 +121,16 @@ def _learn_pairs(
         _masks(training.dropout, of, part_of(learner.parameters, part), len(rows), left_out)
         for of, part in parts
     )
+    encoder = part_of(learner.parameters, "encoder")
+    symbols = _left_out(training.dropout, network.encoder, encoder, len(rows), left_out)
+    batch = batch_of_pairs([examples.example(i) for i in rows], DTYPE)
+    if symbols:
+        batch = batch._replace(x=without_symbols(batch.x, symbols))
     try:
         learner, (loss, weight) = learn_pairs(
             network,
             learner,
-            batch_of_pairs([examples.example(i) for i in rows], DTYPE),
+            batch,
             optimizer=optimizer,
             clip_norm=training.clip_norm,
             clip_value=training.clip_value,
@@ -138,7 +158,8 @@ def _learn_sequences(
 ) -> tuple[Learner, float, float]:
     """BPTT over a batch of sequences, part by part, the hidden states handed on."""
     kernel, loss = kernel_for(network, training), objective(network, training.loss)
-    masks = _masks(training.dropout, network, learner.parameters, len(rows), left_out)
+    of = training.dropout, network, learner.parameters, len(rows), left_out
+    masks, symbols = _masks(*of), _left_out(*of)
     parts = max(map(examples.parts, rows))
     states = None
     total = weight = 0.0
@@ -146,6 +167,8 @@ def _learn_sequences(
     for part in range(parts):
         here = [i for i in rows if examples.parts(i) > part]
         batch = batch_of([examples.example(i, part) for i in here], DTYPE)
+        if symbols:
+            batch = batch._replace(x=without_symbols(batch.x, symbols))
         try:
             learner, losses, states = learn(
                 network,

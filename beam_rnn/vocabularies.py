@@ -5,6 +5,7 @@ Index 0 stands for every symbol that is not in it.
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 from beam_rnn.checks import check_whole
 
@@ -60,5 +61,10 @@ def indices(symbols: Sequence[str], vocabulary: Iterable[str]) -> list[int]:
     >>> indices(["the", "plot"], ["the", "film"])
     [1, 0]
     """
-    places = places_of(vocabulary)
+    places = _places(tuple(vocabulary))
     return [places.get(symbol, UNKNOWN) for symbol in symbols]
+
+
+@lru_cache(16)  # of one vocabulary there are as many sequences as a text has sentences
+def _places(vocabulary: tuple[str, ...]) -> dict[str, int]:
+    return places_of(vocabulary)

@@ -1,14 +1,16 @@
 import numpy as np
 import pytest
 
-from beam_rnn import Bptt, Dropout, Network, Sgd, Training
+from beam_rnn import Bptt, Columns, Dropout, EncoderDecoder, Network, PairColumns, Sgd, Training
 from beam_rnn.backprop import forward, initial_states
-from beam_rnn.batches import Example, batch_of
+from beam_rnn.batches import Example, Part, Sequence, batch_of
 from beam_rnn.bptt import Learner, learn
-from beam_rnn.dropout import draw
+from beam_rnn.dropout import draw, draw_symbols, without_symbols
 from beam_rnn.errors import ConfigurationError
 from beam_rnn.fit import fit
 from beam_rnn.objective import objective
+from beam_rnn.pairs.columns import Pair
+from beam_rnn.vocabularies import UNKNOWN
 from tests.sequences import wave
 
 BATCH = 5
@@ -119,7 +121,96 @@ def test_the_seed_decides_what_is_left_out():
     assert digest(dropout=Dropout()) == digest()
 
 
-@pytest.mark.parametrize("name", ["inputs", "layers", "recurrent"])
+def test_symbols_are_left_out_with_the_probability_each_sequence_by_itself():
+    first, second = draw_symbols(0.3, (2000, 50), BATCH, np.random.default_rng(0))
+
+    assert first.shape == (BATCH, 2000)
+    assert second.shape == (BATCH, 50)
+    assert first.mean() == pytest.approx(0.3, abs=0.02)
+    assert not np.array_equal(first[0], first[1])
+
+
+def test_a_symbol_that_is_left_out_is_the_unknown_one_wherever_it_stands():
+    number = np.full((4, 2), 0.5)
+    words = np.array([[1, 2], [2, 1], [1, 3], [0, 2]])
+    tags = np.array([[1, 1], [1, 1], [2, 2], [2, 2]])
+    x = np.stack([number, words, tags], 2)
+    gone_words = np.array([[False, True, False, False], [False, False, True, True]])
+    gone_tags = np.array([[False, False, False], [False, True, False]])
+
+    seen = without_symbols(x, [gone_words, gone_tags])
+
+    assert (seen[..., 0] == 0.5).all()
+    assert seen[:, 0, 1].tolist() == [0, 2, 0, 0]
+    assert seen[:, 1, 1].tolist() == [0, 1, 0, 0]
+    assert seen[:, 0, 2].tolist() == [1, 1, 2, 2]
+    assert seen[:, 1, 2].tolist() == [0, 0, 2, 2]
+    assert x[..., 1].tolist() == words.tolist()
+
+
+WORDS = Columns(key="id", time="t", symbols=["word"], targets=["good"], horizon=0)
+
+
+def spoken(text, good):
+    """A sequence whose word says whether it is good; that it is not known says that it is not."""
+    words = text.split()
+    times = np.arange(len(words))
+    targets = np.full((len(words), 1), float(good))
+    nothing = np.zeros((len(words), 0))
+    return Sequence(WORDS, text, times, nothing, targets, len(words), symbols=(tuple(words),))
+
+
+@pytest.mark.parametrize("p", [0.0, 0.5])
+def test_the_vector_of_the_unknown_symbol_is_learned_where_symbols_are_left_out(p):
+    network = Network("rnn", 3, output="sigmoid", embedding=2)
+    sequences = [spoken("a fine film", 1), spoken("a dull plot", 0)]
+
+    training = Training(epochs=3, scaler="none", dropout=Dropout(symbols=p))
+    unknown = fit(network, sequences, training).parameters["embedding.0.E"][UNKNOWN]
+
+    assert unknown.any() == (p > 0)
+
+
+def test_a_sequence_in_parts_has_the_same_symbols_left_out_in_all():
+    """Cut where the windows of BPTT are, it gives the same weights."""
+    network = Network("gru", 3, output="sigmoid", embedding=2)
+    whole = spoken("a b c d e f a b c d e f", 1)
+
+    def parts():
+        for number, at in enumerate((0, 4, 8)):
+            here = slice(at, at + 4)
+            yield whole._replace(
+                times=whole.times[here],
+                inputs=whole.inputs[here],
+                targets=whole.targets[here],
+                symbols=(whole.symbols[0][here],),
+                until=int(whole.times[here][-1]),
+                part=Part(7, number),
+            )
+
+    def parameters(sequences):
+        dropout = Dropout(symbols=0.5)
+        training = Training(epochs=4, scaler="none", bptt=Bptt(steps=4), dropout=dropout)
+        return fit(network, sequences, training).parameters
+
+    one, other = parameters([whole]), parameters(parts())
+    assert all(np.array_equal(one[name], other[name]) for name in one)
+
+
+def test_the_source_of_a_pair_has_symbols_left_out_and_the_target_has_not():
+    columns = PairColumns(key="id", source="there", target="here")
+    network = EncoderDecoder("gru", hidden=3, embedding=2)
+    pairs = [Pair(columns, str(i), ("a", "b"), ("x", "y")) for i in range(3)]
+
+    training = Training(epochs=2, dropout=Dropout(symbols=0.5))
+    model = fit(network, pairs, training)
+
+    assert model.parameters["encoder.embedding.0.E"][UNKNOWN].any()
+    plain = fit(network, pairs, Training(epochs=2))
+    assert not plain.parameters["encoder.embedding.0.E"][UNKNOWN].any()
+
+
+@pytest.mark.parametrize("name", ["inputs", "layers", "recurrent", "symbols"])
 @pytest.mark.parametrize("p", [1, -0.1, float("nan"), "0.5", True])
 def test_a_probability_that_cannot_be_is_refused(name, p):
     with pytest.raises(ConfigurationError, match=rf"{name} must be in \[0, 1\), got"):

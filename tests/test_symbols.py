@@ -9,7 +9,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from beam_rnn import Columns, Network, Predict, Sequences, Train, Training, WriteModel
+from beam_rnn import (
+    Columns,
+    Network,
+    Predict,
+    PredictSequences,
+    Sequences,
+    Smooth,
+    Train,
+    Training,
+    WriteModel,
+)
 from beam_rnn.arrow import BatchReader
 from beam_rnn.backprop import backward, forward, initial_states
 from beam_rnn.bptt import Bptt
@@ -380,3 +390,39 @@ def test_a_vector_is_forecast_as_a_vector():
     model = fit(network, sequences_of(records, columns), training)
     outputs = model.forward(np.eye(3, dtype=np.float32)[np.newaxis])
     np.testing.assert_array_equal(outputs[0].argmax(1), [1, 2, 0])
+
+
+def talk(n, key="a"):
+    """Records with random words."""
+    random = np.random.default_rng(n)
+    return [
+        mixed(i, id=key, word=WORDS[random.integers(5)], x=float(random.standard_normal()))
+        for i in range(n)
+    ]
+
+
+@pytest.mark.parametrize("output_steps", ["every", "last"])
+def test_whole_sequences_of_symbols_have_the_bits_of_the_forward_pass(output_steps, tmp_path):
+    """In both directions, in two layers: each of the three transforms that has a use for them."""
+    network = Network("gru", 4, 2, bidirectional=True, embedding=(3, 2), output_steps=output_steps)
+    parameters = network.initialize(8, 1, 0, symbols=MIXED.vocabulary_sizes)
+    model = Model(network, parameters, MIXED, kernel="numpy")
+    path = tmp_path / "w.arrow"
+    save(model, path)
+    records = {key: talk(n, key) for key, n in (("a", 9), ("b", 2), ("c", 5))}
+    shuffled = [record for i in range(9) for rows in records.values() for record in rows[8 - i :]]
+
+    outputs = predict(PredictSequences(path, kernel="numpy"), shuffled)
+
+    assert not outputs.invalid
+    for key, rows in records.items():
+        x = np.array([numbers_of(MIXED, row) for row in rows], np.float32)
+        ordered = sorted((p.time, p.outputs) for p in outputs.predictions if p.key == key)
+        expected = model.forward(x[np.newaxis])
+        expected = expected if output_steps == "last" else expected[0]
+        assert [said for _, said in ordered] == expected.tolist()
+    if output_steps == "every":  # with a lag beyond its end, a sequence is whole
+        smoothed = predict(Smooth(path, lag=20, kernel="numpy"), shuffled)
+        assert sorted(p[:4] for p in smoothed.predictions) == sorted(
+            p[:4] for p in outputs.predictions
+        )

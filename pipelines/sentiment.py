@@ -1,0 +1,359 @@
+r"""Learn from sentences whether what they say is meant well, and tell of others.
+
+    python -m pipelines.sentiment --positive rt-polarity.pos --negative rt-polarity.neg \\
+        --output scores.csv
+    python -m pipelines.sentiment --input 'reviews/*.csv' --text review --label stars \\
+        --classes 1,2,3,4,5 --output scores.csv
+    python -m pipelines.sentiment --input new.csv --text review \\
+        --weights scores.csv.weights.arrow --output told.csv
+
+Sentences come one a line, in a file for each class, or from the column --text of CSV, Parquet,
+Arrow or JSON lines, with their class in the column --label. A bidirectional network learns from
+most of them to tell the class of a sentence at each of its words, having read all of it in both
+directions; --test_fraction of them is kept from it, told by it, and compared: the accuracy is
+printed. With --weights a model that is there tells of all, and nothing is trained.
+
+The output has a row for each sentence that was told: its text, its label if there is one, the
+likeliest class, the probability of each class (the mean of those at its words), and the model.
+What cannot be used goes to `<output>.invalid.jsonl`. Beam's own flags, such as --runner, pass
+through.
+"""
+
+import argparse
+import hashlib
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any
+
+import apache_beam as beam
+import pyarrow as pa
+from apache_beam.metrics import Metrics, MetricsFilter
+from apache_beam.pvalue import TaggedOutput
+
+from beam_rnn import (
+    AdamW,
+    Bptt,
+    Columns,
+    Dropout,
+    InvalidRecord,
+    Network,
+    Prediction,
+    PredictSequences,
+    Sequences,
+    Train,
+    Training,
+    Vocabulary,
+    WriteModel,
+)
+from beam_rnn.errors import ConfigurationError, shown
+from beam_rnn.records import INVALID, MAX_KEY_BYTES
+from beam_rnn.storage import read_model
+from pipelines import command
+from pipelines.files import ReadFiles, WriteAside, WriteFile
+
+POLARITY = ("negative", "positive")
+"""The classes where each has a file of its own."""
+WORD = re.compile(r"[\w'\u2019-]+|[^\w\s]")
+COUNTS = "beam_rnn.sentiment"
+"""The namespace of the metrics that count what was told."""
+
+
+def parse(argv: Sequence[str] | None) -> tuple[argparse.Namespace, list[str]]:
+    """Our flags, and those that are Beam's."""
+    parser = command.parser(__doc__)
+    parser.add_argument("--positive", help="a file, or a pattern, of sentences: one a line")
+    parser.add_argument("--negative", help="the same, of the other class")
+    parser.add_argument("--input", help="a file or a pattern of files with a column of sentences")
+    parser.add_argument("--text", default="text", help="column of the sentence")
+    parser.add_argument("--label", help="column of the class")
+    parser.add_argument("--classes", type=command.names, default=POLARITY, help="what it can be")
+    parser.add_argument("--output", required=True, help="the file of what was told, to write")
+    parser.add_argument("--weights", help="a model of this pipeline: nothing is trained")
+    parser.add_argument("--write_weights", help="where to; default: <output>.weights.arrow")
+    parser.add_argument("--test_fraction", type=float, default=0.1, help="kept from training")
+    parser.add_argument("--cell", default="gru", help="gru, lstm or rnn")
+    parser.add_argument("--hidden", type=int, default=32, help="size of each direction")
+    parser.add_argument("--embedding", type=int, default=32, help="size of the vector of a word")
+    parser.add_argument("--at_least", type=int, default=2, help="a rarer word is an unknown one")
+    parser.add_argument("--learning_rate", type=float, default=1e-3, help="of AdamW")
+    parser.add_argument("--epochs", type=int, default=7)
+    parser.add_argument("--seed", type=int, default=0)
+    return parser.parse_known_args(argv)
+
+
+def check(args: argparse.Namespace) -> None:
+    """That the flags go together.
+
+    Raises:
+        ConfigurationError: They do not.
+    """
+    of_classes = bool(args.positive), bool(args.negative)
+    if any(of_classes) == bool(args.input) or of_classes[0] != of_classes[1]:
+        raise ConfigurationError(
+            f"give --positive and --negative, or --input: got positive={args.positive!r}, "
+            f"negative={args.negative!r}, input={args.input!r}"
+        )
+    if args.input and not args.label and not args.weights:
+        raise ConfigurationError(
+            "nothing can be learned without --label: name the column of the class, or tell with "
+            "--weights"
+        )
+    taken = {"text", "label", "told", "model"} & set(args.classes)
+    if taken:
+        raise ConfigurationError(
+            f"a class cannot be called {', '.join(sorted(taken))}: that is a column of --output"
+        )
+    if not 0 < args.test_fraction < 1:
+        raise ConfigurationError(
+            f"--test_fraction must be between 0 and 1, got {args.test_fraction!r}"
+        )
+
+
+def words_of(text: str) -> list[str]:
+    """The words of a sentence, in lower case; a mark that is no letter is a word.
+
+    >>> words_of("It's a too-long film, alas!")
+    ["it's", 'a', 'too-long', 'film', ',', 'alas', '!']
+    """
+    return WORD.findall(text.lower())
+
+
+def key_of(*texts: str) -> str:
+    """What tells sentences apart, whatever their order: the same for equal ones."""
+    return hashlib.sha256("\0".join(texts).encode()).hexdigest()[:32]
+
+
+def is_kept_back(text: str, fraction: float) -> bool:
+    """Whether a sentence is kept from training: a matter of its words alone."""
+    return int(key_of(*words_of(text))[:8], 16) < fraction * 2**32
+
+
+def columns_of(classes: Sequence[str]) -> Columns:
+    """A record is a word; those of a sentence have one key, and are in order."""
+    return Columns(
+        key="sentence",
+        time="at",
+        sequence="place",
+        symbols=["word"],
+        targets=["label"],
+        classes=classes,
+        horizon=0,
+    )
+
+
+def records_of(sentence: Mapping[str, Any], key: str) -> Iterator[dict[str, Any]]:
+    """The words of a sentence as records, all of one time and in their order."""
+    for place, word in enumerate(words_of(sentence["text"])):
+        record = {"sentence": key, "at": 0, "place": place, "word": word}
+        yield record | {"label": sentence["label"]}
+
+
+def sentence_of(record: Mapping[str, Any], text: str, label: str | None) -> dict[str, Any]:
+    """The text and the label of a record of a file."""
+    of_label = None if label is None else record.get(label)
+    return {"text": record.get(text), "label": None if of_label is None else str(of_label)}
+
+
+def labelled_line(line: bytes, label: str) -> dict[str, Any]:
+    """A sentence of a file of one class; bytes that are no UTF-8 stay what they are."""
+    try:
+        return {"text": line.decode("utf-8-sig"), "label": label}
+    except UnicodeDecodeError:
+        return {"text": line, "label": label}
+
+
+class Check(beam.DoFn):
+    """Sentences with a word in them; the others are dead letters, and so are labels of no class.
+
+    Args:
+        classes: What a label can be.
+        labelled: Whether each sentence needs one.
+    """
+
+    def __init__(self, classes: Sequence[str], *, labelled: bool):
+        self._classes = classes
+        self._labelled = labelled
+
+    def process(self, element: Mapping[str, Any]) -> Iterator[Any]:
+        """A sentence in; the same out, or why it cannot be used."""
+        reason, value = "", element["text"]
+        if not isinstance(value, str):
+            reason = "text must be text"
+        elif not words_of(value):
+            reason = "text must have a word"
+        elif max(len(word.encode()) for word in words_of(value)) > MAX_KEY_BYTES:
+            reason = f"a word must have at most {MAX_KEY_BYTES} bytes"
+        elif self._labelled and element["label"] not in self._classes:
+            reason = f"label must be one of the classes {', '.join(self._classes)}"
+            value = element["label"]
+        if reason:
+            yield TaggedOutput(INVALID, InvalidRecord("", reason, shown(value), shown(element)))
+        else:
+            yield element
+
+
+class ReadSentences(beam.PTransform):
+    """The sentences of the files that the flags name, and dead letters."""
+
+    def __init__(self, args: argparse.Namespace, classes: Sequence[str], *, labelled: bool):
+        super().__init__()
+        self._args = args
+        self._classes = tuple(classes)
+        self._labelled = labelled
+
+    def expand(self, pbegin: Any) -> Any:
+        """Lines of each class, or rows; then the check."""
+        args = self._args
+        if args.input:
+            read = pbegin | "Rows" >> ReadFiles(args.input, ())
+            found = read | "Columns" >> beam.Map(sentence_of, args.text, args.label)
+        else:
+            found = [
+                pbegin
+                | f"Lines {label}" >> beam.io.ReadFromText(pattern, coder=beam.coders.BytesCoder())
+                | f"Label {label}" >> beam.Map(labelled_line, label)
+                for label, pattern in zip(POLARITY, (args.negative, args.positive), strict=True)
+            ] | "Both" >> beam.Flatten()
+        checked = beam.ParDo(Check(self._classes, labelled=self._labelled))
+        return found | "Check" >> checked.with_outputs(INVALID, main="sentences")
+
+
+def train(pipeline: beam.Pipeline, args: argparse.Namespace, weights: str) -> None:
+    """Read -> leave out what is kept back -> words -> sequences -> train -> write."""
+    columns = columns_of(args.classes)
+    network = Network(
+        args.cell,
+        args.hidden,
+        bidirectional=True,
+        embedding=args.embedding,
+        output="softmax",
+    )
+    training = Training(
+        bptt=Bptt(),
+        optimizer=AdamW(args.learning_rate, weight_decay=1e-2),
+        epochs=args.epochs,
+        bucket=16,
+        scaler="none",
+        seed=args.seed,
+        dropout=Dropout(inputs=0.5, symbols=0.5),
+        vocabulary=Vocabulary(at_least=args.at_least),
+    )
+    fraction = args.test_fraction
+    _ = (
+        (pipeline | "Read" >> ReadSentences(args, args.classes, labelled=True)).sentences
+        | "Learned" >> beam.Filter(lambda sentence: not is_kept_back(sentence["text"], fraction))
+        | "Words"
+        >> beam.FlatMap(lambda each: records_of(each, key_of(each["text"], each["label"])))
+        | Sequences(columns)
+        | Train(network, training)
+        | WriteModel(weights)
+    )
+
+
+def classes_of(weights: str) -> list[str]:
+    """The classes that a model of this pipeline tells apart.
+
+    Raises:
+        ConfigurationError: It is a model of something else.
+    """
+    columns = read_model(weights).columns
+    if columns is None or columns != columns_of(columns.classes).with_vocabularies(
+        dict(columns.vocabularies)
+    ):
+        raise ConfigurationError(
+            f"{weights!r} is no model of sentences: name one that pipelines.sentiment wrote"
+        )
+    return [str(label) for label in columns.classes]
+
+
+def tell(
+    pipeline: beam.Pipeline, args: argparse.Namespace, weights: str, *, all_of_them: bool
+) -> None:
+    """Read -> words -> predict each sentence -> beside its text -> write."""
+    classes = classes_of(weights)
+    labelled = not args.input or args.label is not None
+    sentences, invalid = pipeline | "Read" >> ReadSentences(args, classes, labelled=labelled)
+    if not all_of_them:
+        fraction = args.test_fraction
+        sentences |= "KeptBack" >> beam.Filter(lambda each: is_kept_back(each["text"], fraction))
+    outputs = (
+        sentences
+        | "Words" >> beam.FlatMap(lambda each: records_of(each, key_of(each["text"])))
+        | PredictSequences(weights)
+    )
+    told = outputs.predictions | "KeyOf" >> beam.Map(lambda row: (row.key, row))
+    by_key = sentences | "ByKey" >> beam.Map(lambda each: (key_of(each["text"]), each))
+    names = [("text", pa.string()), ("label", pa.string()), ("told", pa.string())]
+    scores = [(label, pa.float64()) for label in classes]
+    schema = pa.schema([*names, *scores, ("model", pa.string())])
+    _ = (
+        {"sentences": by_key, "told": told}
+        | "Together" >> beam.CoGroupByKey()
+        | "Rows" >> beam.ParDo(Rows(classes))
+        | "Write" >> WriteFile(args.output, schema)
+    )
+    dead = (invalid, outputs.invalid) | "Dead" >> beam.Flatten()
+    _ = dead | "Invalid" >> WriteAside(f"{args.output}.invalid.jsonl")
+
+
+def mean_of(said: Sequence[Prediction]) -> list[float]:
+    """The mean of what was told at each word, in their order."""
+    return [sum(each) / len(said) for each in zip(*(row.outputs for row in said), strict=True)]
+
+
+class Rows(beam.DoFn):
+    """What was told of a sentence, beside it; counts those told, and those told rightly."""
+
+    def __init__(self, classes: Sequence[str]):
+        self._classes = classes
+        self._judged = Metrics.counter(COUNTS, "judged")
+        self._right = Metrics.counter(COUNTS, "right")
+
+    def process(self, element: tuple[str, Mapping[str, Iterable[Any]]]) -> Iterator[dict[str, Any]]:
+        """Equal sentences, and what was told of them, in; a row for each out."""
+        _, group = element
+        said = sorted(group["told"], key=lambda prediction: prediction.step)
+        if said:
+            outputs = mean_of(said)
+            for sentence in group["sentences"]:
+                yield self._row(sentence, outputs, said[0].model)
+
+    def _row(
+        self, sentence: Mapping[str, Any], outputs: Sequence[float], model: str
+    ) -> dict[str, Any]:
+        told = self._classes[outputs.index(max(outputs))]
+        if sentence["label"] is not None:
+            self._judged.inc()
+            self._right.inc(int(told == sentence["label"]))
+        scores = dict(zip(self._classes, outputs, strict=True))
+        return {**sentence, "told": told, **scores, "model": model}
+
+
+def say(result: Any, output: str) -> None:
+    """How many were told rightly, and where the rows are."""
+    found = result.metrics().query(MetricsFilter().with_namespace(COUNTS))["counters"]
+    counts = {counter.key.metric.name: counter.result for counter in found}
+    judged, right = counts.get("judged", 0), counts.get("right", 0)
+    if judged:
+        print(f"accuracy {right / judged:.1%}: {right} of {judged} sentences told rightly")
+    print(f"Wrote {output}")
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Train, unless there is a model; then tell."""
+    args, beam_flags = parse(argv)
+    check(args)
+    options = command.beam_options(beam_flags)
+    weights = args.weights or args.write_weights or f"{args.output}.weights.arrow"
+    if not args.weights:
+        with beam.Pipeline(options=options) as pipeline:
+            train(pipeline, args, weights)
+    pipeline = beam.Pipeline(options=options)
+    tell(pipeline, args, weights, all_of_them=bool(args.weights))
+    result = pipeline.run()
+    result.wait_until_finish()
+    say(result, args.output)
+
+
+if __name__ == "__main__":
+    command.run(main)
