@@ -8,9 +8,9 @@ from apache_beam import PCollection
 from beam_rnn.batches import Sequence
 from beam_rnn.errors import ConfigurationError
 from beam_rnn.keyed import KeyedModels
-from beam_rnn.model import Model
 from beam_rnn.network import Network
 from beam_rnn.per_key import FitKey, JoinModels, fallback_row
+from beam_rnn.rounds import Trained
 from beam_rnn.settings import Training
 from beam_rnn.transforms.together import gathered
 
@@ -55,8 +55,9 @@ class TrainEachKey(beam.PTransform):
             | "FitKey" >> beam.ParDo(self._fn).with_output_types(bytes)
         )
         if self._fallback is not None:
-            model: PCollection[Model] = pcoll | "Fallback" >> self._fallback
-            fallback = model | "FallbackRow" >> beam.Map(fallback_row).with_output_types(bytes)
+            # `Train` gives an encoder-decoder of pairs too; of sequences it is a model.
+            row = beam.Map(fallback_row).with_input_types(Trained).with_output_types(bytes)
+            fallback = pcoll | "Fallback" >> self._fallback | "FallbackRow" >> row
             rows = (rows, fallback) | "WithFallback" >> beam.Flatten()
         join = beam.ParDo(JoinModels()).with_output_types(KeyedModels)
         return rows | "GatherRows" >> gathered(pcoll) | "Join" >> join
