@@ -13,6 +13,7 @@ from beam_rnn.optimizers import Adam, AdamW, RmsProp, Sgd
 from beam_rnn.records import (
     EndedSequence,
     EpochLoss,
+    Generated,
     InvalidRecord,
     LateRecord,
     Prediction,
@@ -24,6 +25,7 @@ from beam_rnn.settings import Training
 from beam_rnn.shards.emission import prediction_schema
 from beam_rnn.transforms import (
     ExportStates,
+    Generate,
     ImportStates,
     LastRecords,
     LossCurve,
@@ -48,6 +50,8 @@ __all__ = [
     "EpochLoss",
     "ExportStates",
     "Gate",
+    "Generate",
+    "Generated",
     "ImportStates",
     "InvalidRecord",
     "KeyedModels",

@@ -1,5 +1,6 @@
 """The public transforms. Wiring only: what happens is in the modules that these import."""
 
+from beam_rnn.transforms.generate import Generate, GenerateOutputs
 from beam_rnn.transforms.learn import PredictAndLearn, PredictAndLearnOutputs
 from beam_rnn.transforms.models import LossCurve, ReadModel, WriteModel
 from beam_rnn.transforms.predict import Predict, PredictOutputs
@@ -14,6 +15,8 @@ from beam_rnn.transforms.train import Train
 
 __all__ = [
     "ExportStates",
+    "Generate",
+    "GenerateOutputs",
     "ImportStates",
     "LastRecords",
     "LastRecordsOutputs",
