@@ -51,5 +51,5 @@ $(VENV)/bench.installed: pyproject.toml | $(PY)
 	@touch $@
 
 $(VENV)/dev.installed: pyproject.toml | $(PY)
-	$(PY) -m pip install --quiet --editable '.[fast,plot,interop]' --group dev
+	$(PY) -m pip install --quiet --editable '.[fast,plot,interop,music]' --group dev
 	@touch $@
