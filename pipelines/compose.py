@@ -65,7 +65,7 @@ def parse(argv: Sequence[str] | None) -> tuple[argparse.Namespace, list[str]]:
     parser.add_argument("--top_k", type=int, help="draw of the most likely symbols alone")
     parser.add_argument("--hidden", type=int, default=192, help="size of each layer")
     parser.add_argument("--layers", type=int, default=2)
-    parser.add_argument("--epochs", type=int, default=24)
+    parser.add_argument("--epochs", type=int, default=20)
     parser.add_argument("--learning_rate", type=float, default=3e-3, help="of Adam, at first")
     parser.add_argument("--batch_size", type=int, default=16, help="pieces a batch")
     parser.add_argument("--seed", type=int, default=0)
@@ -95,7 +95,7 @@ def training_of(args: argparse.Namespace, lengths: Sequence[int]) -> Training:
         batch_size=args.batch_size,
         bucket=4,
         scaler="none",
-        dropout=Dropout(inputs=0.1, layers=0.4, recurrent=0.2),
+        dropout=Dropout(inputs=0.1, layers=0.4),
         seed=args.seed,
     )
 
