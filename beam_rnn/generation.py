@@ -185,6 +185,34 @@ class Read(NamedTuple):
     bad: list[tuple[int, int]]
 
 
+class Running(NamedTuple):
+    """Sequences that go on, a row each.
+
+    Attributes:
+        row: (running,), which of the rows that were begun.
+        origins: (running,) uint64, where the chance of each begins.
+        scaling: That of each row's key.
+        times: (running,), the event time of the last record of each prompt.
+        numbers: (running, numbers), of the last record.
+        state: (running, state_size), after it.
+        outputs: (running, targets, parts), what the network says of the next record.
+    """
+
+    row: Array
+    origins: Array
+    scaling: Scaling
+    times: Array
+    numbers: Array
+    state: Array
+    outputs: Array
+
+    def only(self, which: Array) -> "Running":
+        """Some of the rows."""
+        return Running._make(
+            _rows(part, which) if isinstance(part, Scaling) else part[which] for part in self
+        )
+
+
 class Generator:
     """Generates with one model.
 
@@ -261,46 +289,50 @@ class Generator:
         self, prompts: Sequence[Prompt], read: Read, rows: Sequence[tuple[int, int]]
     ) -> Iterator[Continuation]:
         """What follows, for each prompt and sample of `rows`, a row each."""
-        how = self.how
-        at = np.array([i for i, _ in rows])
-        origins = np.array(
-            [origin_of(how.seed, prompts[i].key, sample) for i, sample in rows], np.uint64
-        )
-        scaling = self._scaling([prompts[i] for i in at])
-        numbers = np.array([prompts[i].numbers[read.last[i]] for i in at])
-        times = np.array([prompts[i].times[read.last[i]] for i in at])
-        state, outputs = read.state[at], read.outputs[at]
-        running = np.arange(len(rows))
-        steps: list[tuple[Array, Array]] = []  # of each step the rows that ran, and their values
+        running = self._begun(prompts, read, rows)
+        steps: list[tuple[Array, Array]] = []  # of each step the rows that run, and their values
         log_probability = np.zeros(len(rows))
         reasons = np.full(len(rows), "length", dtype=object)
-        for step in range(how.length):
-            values, log_p = self._draw(outputs, origins[running], step)
-            log_probability[running] += log_p
-            goes_on = ~self._stops(values)
-            reasons[running[~goes_on]] = "stop"
-            steps.append((running[goes_on], values[goes_on]))
-            if step + 1 == how.length or not goes_on.any():
+        for step in range(self.how.length):
+            if step:
+                running, good = self._fed_back(running, steps[-1][1], step)
+                reasons[running.row[~good]] = "range"
+                running = running.only(good)
+            values, log_p = self._draw(running.outputs, running.origins, step)
+            log_probability[running.row] += log_p
+            stops = self._stops(values)
+            reasons[running.row[stops]] = "stop"
+            running = running.only(~stops)
+            steps.append((running.row, values[~stops]))
+            if not len(running.row):
                 break
-            running = running[goes_on]
-            after = times[running] + round((how.every or 0) * 1e6 * (step + 1))
-            numbers = self._feedback.after(numbers[goes_on], values[goes_on], after)
-            state, outputs, good = self._step(state[goes_on], numbers, _rows(scaling, running))
-            reasons[running[~good]] = "range"
-            running, numbers = running[good], numbers[good]
-            state, outputs = state[good], outputs[good]
         known = self.model.network.output in WITH_PROBABILITY
-        for row, values in enumerate(self._by_row(steps, len(rows))):
+        for row, values in enumerate(_by_row(steps, len(rows))):
             p = float(log_probability[row]) if known else None
             yield Continuation(*rows[row], values, p, str(reasons[row]))
 
-    def _by_row(self, steps: Sequence[tuple[Array, Array]], n: int) -> list[Array]:
-        """The values of each row, from those of each step."""
-        rows = np.concatenate([at for at, _ in steps])
-        values = np.concatenate([values for _, values in steps])
-        order = np.argsort(rows, kind="stable")
-        counts = np.bincount(rows, minlength=n)
-        return np.split(values[order], np.cumsum(counts)[:-1])
+    def _begun(
+        self, prompts: Sequence[Prompt], read: Read, rows: Sequence[tuple[int, int]]
+    ) -> Running:
+        """The sequences before anything is generated."""
+        at = np.array([i for i, _ in rows])
+        seed = self.how.seed
+        return Running(
+            np.arange(len(rows)),
+            np.array([origin_of(seed, prompts[i].key, sample) for i, sample in rows], np.uint64),
+            self._scaling([prompts[i] for i in at]),
+            np.array([prompts[i].times[read.last[i]] for i in at]),
+            np.array([prompts[i].numbers[read.last[i]] for i in at]),
+            read.state[at],
+            read.outputs[at],
+        )
+
+    def _fed_back(self, running: Running, values: Array, step: int) -> tuple[Running, Array]:
+        """The sequences after the step of what they wrote, and which rows are finite."""
+        times = running.times + round((self.how.every or 0) * 1e6 * step)
+        numbers = self._feedback.after(running.numbers, values, times)
+        state, outputs, good = self._step(running.state, numbers, running.scaling)
+        return running._replace(numbers=numbers, state=state, outputs=outputs), good
 
     def _scaling(self, prompts: Sequence[Prompt]) -> Scaling:
         """The scaling of each prompt's key, a row each."""
@@ -345,3 +377,12 @@ class Generator:
 def _rows(scaling: Scaling, rows: Array) -> Scaling:
     """Some of the rows."""
     return Scaling(*(array[rows] for array in scaling))
+
+
+def _by_row(steps: Sequence[tuple[Array, Array]], n: int) -> list[Array]:
+    """The values of each of n rows, from the rows and the values of each step."""
+    rows = np.concatenate([row for row, _ in steps])
+    values = np.concatenate([of_step for _, of_step in steps])
+    order = np.argsort(rows, kind="stable")
+    counts = np.bincount(rows, minlength=n)
+    return np.split(values[order], np.cumsum(counts)[:-1])
