@@ -11,12 +11,13 @@ import apache_beam as beam
 import pyarrow as pa
 import pytest
 
-from beam_rnn import Network, Predict, PredictAndLearn, Untrained
+from beam_rnn import Columns, Generate, Network, Predict, PredictAndLearn, Untrained
 from tests.models import COLUMNS, random_model, saved
 
 GOLDEN = Path(__file__).parent / "golden" / "graph.json"
 LEARNING = GOLDEN.with_name("graph-learning.json")
 IN_SHARDS = GOLDEN.with_name("graph-shards.json")
+GENERATING = GOLDEN.with_name("graph-generating.json")
 
 
 def coder_urns(proto, coder_id):
@@ -107,3 +108,11 @@ def test_those_of_jobs_that_learn(settings):
     transform = PredictAndLearn(Untrained(Network("gru", hidden=3), COLUMNS), **settings)
 
     assert graph(transform) == json.loads(LEARNING.read_text())
+
+
+@pytest.mark.parametrize("settings", [{}, {"temperature": 0, "seed": 7}], ids=str)
+def test_those_of_jobs_that_generate(settings, tmp_path):
+    columns = Columns(key="id", time="t", inputs=["x"])
+    weights = saved(random_model(Network("gru", hidden=3), columns), tmp_path)
+
+    assert graph(Generate(weights, 5, **settings)) == json.loads(GENERATING.read_text())
