@@ -34,6 +34,7 @@ from beam_rnn import (
     WriteModel,
     weights,
 )
+from beam_rnn.batches import shuffled
 from beam_rnn.errors import ConfigurationError
 from pipelines import command, music
 
@@ -45,6 +46,7 @@ COLUMNS = Columns(
     classes=music.SYMBOLS,
     vocabularies={"symbol": music.SYMBOLS},
 )
+BPTT, BUCKET = 100, 4
 SYMBOLS_AT_MOST = 12
 """So many symbols for each chord are generated at the most."""
 DRAWN = 6
@@ -65,7 +67,7 @@ def parse(argv: Sequence[str] | None) -> tuple[argparse.Namespace, list[str]]:
     parser.add_argument("--top_k", type=int, help="draw of the most likely symbols alone")
     parser.add_argument("--hidden", type=int, default=192, help="size of each layer")
     parser.add_argument("--layers", type=int, default=2)
-    parser.add_argument("--epochs", type=int, default=20)
+    parser.add_argument("--epochs", type=int, default=24)
     parser.add_argument("--learning_rate", type=float, default=3e-3, help="of Adam, at first")
     parser.add_argument("--batch_size", type=int, default=16, help="pieces a batch")
     parser.add_argument("--seed", type=int, default=0)
@@ -85,15 +87,14 @@ def training_of(args: argparse.Namespace, lengths: Sequence[int]) -> Training:
         args: The flags.
         lengths: How many symbols each piece has.
     """
-    bptt = Bptt(steps=100)
-    batches = math.ceil(len(lengths) / args.batch_size)
-    updates = args.epochs * batches * math.ceil(sum(lengths) / len(lengths) / 100)
+    batches = shuffled(lengths, args.batch_size, np.random.default_rng(0), BUCKET)
+    updates = sum(math.ceil(max(lengths[i] for i in batch) / BPTT) for batch in batches)
     return Training(
-        bptt=bptt,
-        optimizer=Adam(Cosine(args.learning_rate, steps=updates)),
+        bptt=Bptt(steps=BPTT),
+        optimizer=Adam(Cosine(args.learning_rate, args.epochs * updates)),
         epochs=args.epochs,
         batch_size=args.batch_size,
-        bucket=4,
+        bucket=BUCKET,
         scaler="none",
         dropout=Dropout(inputs=0.1, layers=0.4),
         seed=args.seed,
