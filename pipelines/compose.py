@@ -184,7 +184,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     generate(path, args, options)
     written = [path_of(sample, args) for sample in range(1, min(args.count, DRAWN) + 1)]
     picture = folder / "pieces.png"
-    music.draw([(each, music.read_midi(each, args.beats)) for each in written], str(picture))
+    pieces_drawn = [(Path(each).name, music.read_midi(each, args.beats)) for each in written]
+    music.draw(pieces_drawn, str(picture))
     print(picture)
 
 

@@ -198,6 +198,8 @@ def draw(pieces: Sequence[tuple[str, Chords]], path: str) -> None:
     mpl.use("Agg")
     from matplotlib import pyplot as plt
 
+    pitches = [pitch for _, chords_of in pieces for chord in chords_of for pitch in chord] or [60]
+    octaves = range(min(pitches) // 12 * 12, max(pitches) + 12, 12)
     figure, axes = plt.subplots(
         len(pieces), 1, figsize=(11, 2.1 * len(pieces)), squeeze=False, sharex=True
     )
@@ -207,7 +209,7 @@ def draw(pieces: Sequence[tuple[str, Chords]], path: str) -> None:
             axis.barh(
                 [pitch for _, pitch in notes], 1, 0.8, left=[t for t, _ in notes], color=color
             )
-        axis.set_yticks([36, 48, 60, 72, 84], ["C2", "C3", "C4", "C5", "C6"])
+        axis.set_yticks(octaves, [f"C{pitch // 12 - 1}" for pitch in octaves])
         axis.set_title(name, loc="left", fontsize=9)
         axis.grid(visible=True, axis="y", color="0.9")
         axis.set_axisbelow(True)

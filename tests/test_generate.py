@@ -8,7 +8,17 @@ import numpy as np
 import pytest
 from apache_beam.transforms.window import FixedWindows, Sessions, TimestampedValue
 
-from beam_rnn import Adam, Bptt, Columns, Generate, KeyedModels, Network, Training
+from beam_rnn import (
+    Adam,
+    Bptt,
+    Columns,
+    Generate,
+    KeyedModels,
+    Network,
+    Training,
+    generation,
+    prompting,
+)
 from beam_rnn.drawing import draw_between, draw_class, draw_each, draw_gaussian
 from beam_rnn.errors import ConfigurationError
 from beam_rnn.fit import fit
@@ -104,6 +114,16 @@ def test_the_same_bits_through_workers_of_a_portable_runner(tmp_path):
     generate = Generate(saved(model_of("gaussian"), tmp_path), 9, samples=3)
     records = prompts("gaussian")
     assert rows(generate, records[::-1], "embed") == rows(generate, records)
+
+
+def test_how_many_are_generated_at_once_changes_nothing(tmp_path, monkeypatch):
+    generate = Generate(saved(model_of("gaussian"), tmp_path), 9, samples=5)
+    expected = rows(generate, prompts("gaussian"))
+    monkeypatch.setattr(prompting, "RECORDS_HELD_AT_MOST", 3)
+    monkeypatch.setattr(generation, "ROWS_AT_MOST", 2)
+    assert rows(generate, prompts("gaussian")) == expected
+    monkeypatch.setattr(generation, "NUMBERS_AT_MOST", 1)
+    assert rows(generate, prompts("gaussian")) == expected
 
 
 @pytest.mark.parametrize("case", NETWORKS)
