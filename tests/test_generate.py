@@ -250,6 +250,24 @@ def test_how_likely_what_was_drawn_is():
     assert log_p[0] == pytest.approx(-math.log(2 * math.sqrt(2 * math.pi)))
 
 
+@pytest.mark.parametrize("n", [2, 3, 8, 33, 90])
+def test_a_row_is_drawn_with_the_same_bits_in_every_batch(n):
+    source = np.random.default_rng(n)
+    logits, u = source.normal(0, 4, (35, n)), source.random((35, n))
+    p = np.exp(logits) / np.exp(logits).sum(1, keepdims=True)
+    quantiles = np.sort(source.normal(0, 1, (35, n, 4)), -1)
+
+    def drawn(at):
+        yield from draw_class(p[at], u[at, 0], 0.7, n - 1)
+        yield from draw_each(p[at], u[at], 1.3)
+        yield from draw_gaussian(logits[at], p[at] + 0.1, u[at], 0.7)
+        yield draw_between(quantiles[at], (0.1, 0.4, 0.5, 0.9), u[at], 0.7)
+
+    for at in [*map(slice, range(35), range(1, 36)), slice(5, 12), slice(1, 34, 2)]:
+        for whole, part in zip(drawn(slice(None)), drawn(at), strict=True):
+            assert whole[at].tobytes() == part.tobytes()
+
+
 @pytest.mark.parametrize("u", [2.0**-53, 0.5, 1 - 2.0**-53])
 def test_no_class_without_a_probability_is_drawn(u):
     p = np.array([[0.0, 0.1, 0.2, 0.7, 0.0]])
