@@ -200,7 +200,42 @@ class EpochLoss(NamedTuple):
     validation_loss: float | None
 
 
-for _row in (Prediction, LateRecord, EndedSequence, SequenceGap, InvalidRecord, EpochLoss):
+class Generated(NamedTuple):
+    """A sequence that a model wrote after a prompt.
+
+    Attributes:
+        key: The key of the prompt, as text.
+        sample: Which of its sequences: 1 for the first.
+        values: Of each step one number for each target, in the target's unit; empty if the target
+            is a class.
+        symbols: The class of each step, as text; empty if the targets are numbers.
+        log_probability: The natural logarithm of how likely the sequence is after its prompt,
+            as the network says it, whatever the temperature; of numbers, of their density. None
+            where it does not say: quantiles and plain forecasts.
+        reason: Why it ended: "length", or "stop", which is not among its symbols.
+        time: The event time of the last record of the prompt, in microseconds since 1970.
+        model: The digest of the model.
+        kernel: What computed it: "numpy" or "fused".
+    """
+
+    key: str
+    sample: int
+    values: Sequence[Sequence[float]]
+    symbols: Sequence[str]
+    log_probability: float | None
+    reason: str
+    time: int
+    model: str
+    kernel: str
+
+    @property
+    def event_time(self) -> Timestamp:
+        """The event time of the last record of the prompt."""
+        return Timestamp(micros=self.time)
+
+
+_ROWS = (Prediction, LateRecord, EndedSequence, SequenceGap, InvalidRecord, EpochLoss, Generated)
+for _row in _ROWS:
     registry.register_row(_row)
 registry.register_row(AnomalyScore)
 
