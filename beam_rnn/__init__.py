@@ -16,7 +16,7 @@ from beam_rnn.pairs.columns import Pair, PairColumns
 from beam_rnn.pairs.encoder_decoder import EncoderDecoder
 from beam_rnn.pairs.records import Transduced
 from beam_rnn.pairs.transducer import Transducer
-from beam_rnn.records import (
+from beam_rnn.rows import (
     AnomalyScore,
     EndedSequence,
     EpochLoss,

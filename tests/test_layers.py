@@ -101,6 +101,7 @@ ORDER = [
     "shards.blocks",
     "shards.table",
     "shards.pending",
+    "rows",
     "records",
     "pairs.records",
     "reading",
@@ -150,7 +151,7 @@ ORDER = [
     "__init__",
 ]
 """A module imports only what stands before it."""
-BEAM_FROM = "records"
+BEAM_FROM = "rows"
 ARROW = {"keyed_weights", "weights", "checkpoints", "moving", "arrow", "shards.emission"}
 
 

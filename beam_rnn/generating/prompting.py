@@ -12,7 +12,7 @@ from apache_beam.utils.windowed_value import WindowedValue
 from beam_rnn.generating.generation import Continuation, Generation, Generator, Prompt
 from beam_rnn.loading import ModelLoader
 from beam_rnn.model import Model
-from beam_rnn.records import INVALID, Generated, InvalidRecord, poisoned
+from beam_rnn.rows import INVALID, Generated, InvalidRecord, poisoned
 from beam_rnn.sequences import last_sequence
 from beam_rnn.state import decode_block, decode_record, decode_records
 

@@ -16,7 +16,7 @@ from beam_rnn.generating.prompting import GenerateSequences
 from beam_rnn.kernels import KERNELS
 from beam_rnn.loading import ModelLoader
 from beam_rnn.packing import PackRecords
-from beam_rnn.records import INVALID, Generated, InvalidRecord
+from beam_rnn.rows import INVALID, Generated, InvalidRecord
 from beam_rnn.storage import read_model
 from beam_rnn.transforms.arguments import path_of
 
