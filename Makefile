@@ -54,5 +54,5 @@ $(VENV)/bench.installed: pyproject.toml | $(PY)
 	@touch $@
 
 $(VENV)/dev.installed: pyproject.toml | $(PY)
-	$(PY) -m pip install --quiet --editable '.[fast,plot,interop]' --group dev
+	$(PY) -m pip install --quiet --editable '.[fast,plot,interop,music]' --group dev
 	@touch $@

@@ -16,10 +16,11 @@ from beam_rnn.pairs.columns import Pair, PairColumns
 from beam_rnn.pairs.encoder_decoder import EncoderDecoder
 from beam_rnn.pairs.records import Transduced
 from beam_rnn.pairs.transducer import Transducer
-from beam_rnn.records import (
+from beam_rnn.rows import (
     AnomalyScore,
     EndedSequence,
     EpochLoss,
+    Generated,
     InvalidRecord,
     LateRecord,
     Prediction,
@@ -30,6 +31,7 @@ from beam_rnn.settings import Training
 from beam_rnn.shards.emission import prediction_schema
 from beam_rnn.transforms import (
     ExportStates,
+    Generate,
     ImportStates,
     LastRecords,
     LossCurve,
@@ -62,6 +64,8 @@ __all__ = [
     "EpochLoss",
     "ExportStates",
     "Gate",
+    "Generate",
+    "Generated",
     "ImportStates",
     "InvalidRecord",
     "KeyedModels",

@@ -24,15 +24,8 @@ from beam_rnn.cycles import cycle_numbers
 from beam_rnn.errors import ConfigurationError, RecordError
 from beam_rnn.loading import ModelLoader
 from beam_rnn.reading import coded, read_or_refused, with_the_rest
-from beam_rnn.records import (
-    MAX_KEY_BYTES,
-    MAX_MICROS,
-    InvalidRecord,
-    RecordReader,
-    key_text,
-    micros,
-    symbol,
-)
+from beam_rnn.records import MAX_KEY_BYTES, MAX_MICROS, RecordReader, key_text, micros, symbol
+from beam_rnn.rows import InvalidRecord
 from beam_rnn.shards.blocks import Block, empty_block, marks_of
 from beam_rnn.vocabularies import UNKNOWN, places_of
 

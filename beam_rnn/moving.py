@@ -7,7 +7,7 @@ import apache_beam as beam
 import numpy as np
 import pyarrow as pa
 
-from beam_rnn.records import EndedSequence
+from beam_rnn.rows import EndedSequence
 from beam_rnn.shards.blocks import encode_states_to_start_from, shards_of
 from beam_rnn.state import KeyState, encode_imported, imported
 

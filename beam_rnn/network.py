@@ -46,6 +46,9 @@ MERGES = ("concat", "sum", "mul", "ave")
 """How the two directions of a bidirectional layer become one output: side by side, added,
 multiplied, or averaged."""
 
+KEEPING = ("gru", "lstm")
+"""The cells with a gate that keeps a state; it is the second one of both."""
+
 OF_SYMBOLS = 0.1
 """The standard deviation of the vectors of symbols before training: small, so that what is learned
 of a symbol soon outweighs what chance gave it."""
@@ -93,6 +96,8 @@ class Network:
             `Columns(symbols=...)`; (), if there are none. It takes the place of the index in x.
         carry: Carry the hidden state from step to step. False for one-to-one: every step begins
             at the initial state, and sees its own record alone.
+        remember: Before training gates keep a state for 1 to so many steps, for dependences that
+            lie so far back (Tallec and Ollivier 2018); None for gates that keep it for about two.
 
     Raises:
         ConfigurationError: A name that does not exist, a size below 1, or settings that do not
@@ -115,6 +120,7 @@ class Network:
     horizons: int = 1
     embedding: int | Sequence[int] = ()
     carry: bool = True
+    remember: int | None = None
 
     def __post_init__(self) -> None:
         choices_of = {
@@ -157,6 +163,13 @@ class Network:
                 "carry=False lets every step see its own record alone: that does not go with "
                 f"bidirectional={self.bidirectional} or output_steps={self.output_steps!r}"
             )
+        if self.remember is not None:
+            check_whole("remember", self.remember, least=2)
+            if self.cell not in KEEPING:
+                raise ConfigurationError(
+                    f"remember={self.remember} is for the gates of cell='gru' and 'lstm', got "
+                    f"cell={self.cell!r}"
+                )
         if self.residual and not OUTPUTS[self.output].scaled:
             raise ConfigurationError(
                 f"residual=True adds the last value to a forecast, which output={self.output!r} "
@@ -292,8 +305,9 @@ class Network:
         """Parameters to start training from.
 
         W_x and W_y uniform after Glorot and Bengio (2010), each gate of W_h orthogonal
-        (Saxe 2013), biases zero but the forget gate's, which is 1 (Gers 2000). The vectors of
-        symbols are normal with the deviation `OF_SYMBOLS`; that of the unknown symbol is zero.
+        (Saxe 2013), biases zero but the forget gate's, which is 1 (Gers 2000), and those of
+        gates that are to `remember`. The vectors of symbols are normal with the deviation
+        `OF_SYMBOLS`; that of the unknown symbol is zero.
 
         Args:
             inputs: The size of x.
@@ -318,11 +332,26 @@ class Network:
                 value = np.concatenate([np.linalg.qr(gate)[0] for gate in gaussian], 1)
             else:
                 value = np.zeros(shape)
-                if self.cell == "lstm" and field == "b_x":
-                    hidden = shape[0] // self.step_cell.gates
-                    value[hidden : 2 * hidden] = 1
+                if field == "b_x":
+                    self._set_gates(value, random)
             parameters[name] = value.astype(dtype)
         return parameters
+
+    def _set_gates(self, b_x: Array, random: np.random.Generator) -> None:
+        """The biases of the gates that keep a state: the update gate, or the forget gate.
+
+        A gate of u / (1 + u) keeps a state for about 1 + u steps; its bias is log u.
+        """
+        if self.cell not in KEEPING:
+            return
+        hidden = len(b_x) // self.step_cell.gates
+        keeps = b_x[hidden : 2 * hidden]
+        if self.remember is not None:
+            keeps[:] = np.log(random.uniform(1, self.remember - 1, hidden))
+            if self.cell == "lstm":  # what is kept leaves as much less room for what is new
+                b_x[:hidden] = -keeps
+        elif self.cell == "lstm":
+            keeps[:] = 1
 
     def layer(self, parameters: Parameters, i: int) -> tuple[CellParameters, ...]:
         """The parameters of layer i, one set for each direction."""

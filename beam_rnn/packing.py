@@ -13,7 +13,7 @@ from apache_beam.utils.windowed_value import WindowedValue
 from beam_rnn.arrow import BatchReader, alike_joined, check_no_batch, to_bytes
 from beam_rnn.cells import Array
 from beam_rnn.reading import ColumnReader
-from beam_rnn.records import INVALID, InvalidRecord
+from beam_rnn.rows import INVALID, InvalidRecord
 from beam_rnn.shards.blocks import Block, by_shard, encode_block, one_after_another
 from beam_rnn.state import encode_block as encode_key_block
 

@@ -17,16 +17,8 @@ from beam_rnn.cells import Array
 from beam_rnn.columns import Columns
 from beam_rnn.cycles import cycle_numbers
 from beam_rnn.errors import RecordError
-from beam_rnn.records import (
-    MAX_MICROS,
-    InvalidRecord,
-    Record,
-    RecordReader,
-    key_text,
-    mark,
-    micros,
-    symbol,
-)
+from beam_rnn.records import MAX_MICROS, Record, RecordReader, key_text, mark, micros, symbol
+from beam_rnn.rows import InvalidRecord
 from beam_rnn.shards.blocks import Block, empty_block, ends_of, joined, marks_of, starts_of
 from beam_rnn.state import decode_records, encode_records
 from beam_rnn.vocabularies import UNKNOWN, places_of

@@ -1,8 +1,6 @@
-"""The rows that go in and come out: reading a record, and the types of the results.
+"""The records that go in: each is read by its columns, and checked before anything else.
 
-A record is a dict, a `beam.Row`, a NamedTuple, or any object with attributes. What comes out
-are NamedTuples with a Beam row coder: any runner, any language, SQL and YAML can read them.
-Their fields are only ever added to at the end.
+A record is a dict, a `beam.Row`, a NamedTuple, or any object with attributes.
 """
 
 import math
@@ -15,194 +13,23 @@ from typing import Any, NamedTuple
 
 import apache_beam as beam
 import numpy as np
-from apache_beam.coders import registry
 from apache_beam.metrics import Metrics
 from apache_beam.pvalue import TaggedOutput
 from apache_beam.utils.timestamp import Timestamp
 
-from beam_rnn.cells import Array
 from beam_rnn.columns import Columns
 from beam_rnn.cycles import cycle_numbers
 from beam_rnn.errors import RecordError, shown
+from beam_rnn.rows import INVALID, InvalidRecord
 from beam_rnn.state import encode_record, with_texts
 from beam_rnn.vocabularies import UNKNOWN, places_of
 
-INVALID = "invalid"
-"""The output of dead letters."""
 MAX_KEY_BYTES = 1024  # of a symbol, too
 MAX_MICROS = (2**63 - 1) // 1000  # the end of 64-bit nanoseconds, 2262-04-11
 
 _NO_NUMBERS = (bool, np.timedelta64)  # Python and numpy count these as whole numbers
 _DECIMAL = re.compile(r"-?\d+(\.\d*)?")
 _EPOCH = datetime(1970, 1, 1, tzinfo=timezone.utc)
-
-
-class Prediction(NamedTuple):
-    """What the network says after a record.
-
-    Attributes:
-        key: The record's key, as text.
-        time: The record's event time, in microseconds since 1970.
-        step: Which step of its sequence it was: 1 for the first.
-        outputs: One number for each target, in the target's unit, for the record `horizon`
-            records later; or what `Model.output_names` lists.
-        model: The digest of the model that made it; of what `PredictAndLearn` learned that of the
-            base model, "+", and how many updates its key has had.
-        state: The hidden state after the step, raw little-endian float32; empty unless
-            `Predict(with_state=True)`.
-        sequence: The record's sequence number; 0 if there is none.
-        kernel: What computed it: "numpy" or "fused".
-    """
-
-    key: str
-    time: int
-    step: int
-    outputs: Sequence[float]
-    model: str
-    state: bytes
-    sequence: int
-    kernel: str
-
-    @property
-    def event_time(self) -> Timestamp:
-        """The record's event time."""
-        return Timestamp(micros=self.time)
-
-
-class LateRecord(NamedTuple):
-    """A record that came after its key's hidden state had passed its place.
-
-    Attributes:
-        key: The record's key, as text.
-        time: The record's event time, in microseconds since 1970.
-        behind: How far behind the key's last step that is, in microseconds.
-        inputs: Its inputs, as recorded.
-        sequence: Its sequence number; 0 if there is none.
-    """
-
-    key: str
-    time: int
-    behind: int
-    inputs: Sequence[float]
-    sequence: int
-
-
-class EndedSequence(NamedTuple):
-    """A sequence that ended: what came out of it, and why it ended.
-
-    Attributes:
-        key: Its key, as text.
-        steps: How many steps it had.
-        first_time: The event time of its first record, in microseconds since 1970.
-        last_time: The event time of its last record.
-        outputs: The outputs of its last step, in the targets' units.
-        reason: "end" (an end mark), "start" (the start mark of the next one), "idle" (no
-            record for so long), "window" (the end of the Beam window), or "model" (the model
-            changed).
-        model: The digest of the model.
-        state: The hidden state after its last step; empty unless `Predict(with_state=True)`.
-        sequence: The sequence number of its last record; 0 if there is none.
-        kernel: What computed it: "numpy" or "fused".
-    """
-
-    key: str
-    steps: int
-    first_time: int
-    last_time: int
-    outputs: Sequence[float]
-    reason: str
-    model: str
-    state: bytes
-    sequence: int
-    kernel: str
-
-
-class AnomalyScore(NamedTuple):
-    """How surprising a record was, from what its key had before it.
-
-    Attributes:
-        key: The record's key, as text.
-        time: The record's event time, in microseconds since 1970.
-        step: Which step of its sequence it was: 1 for the first.
-        values: Its targets, as recorded.
-        predictions: What had been predicted of them one record before; empty for the first record
-            of a sequence.
-        score: In [0, 1]: 1 - probability; 0 where there was no prediction.
-        probability: How probable an error of at least this size was: see
-            `beam_rnn.anomalies.tails`.
-        model: The model that takes the record: as in `Prediction`.
-        sequence: The record's sequence number; 0 if there is none.
-        kernel: What computed it: "numpy" or "fused".
-    """
-
-    key: str
-    time: int
-    step: int
-    values: Sequence[float]
-    predictions: Sequence[float]
-    score: float
-    probability: float
-    model: str
-    sequence: int
-    kernel: str
-
-    @property
-    def event_time(self) -> Timestamp:
-        """The record's event time."""
-        return Timestamp(micros=self.time)
-
-
-class SequenceGap(NamedTuple):
-    """Sequence numbers that were waited for and did not come in time.
-
-    Attributes:
-        key: The key.
-        time: The event time of the record that was stepped without them, in microseconds.
-        first: The first number that is missing.
-        last: The last one.
-    """
-
-    key: str
-    time: int
-    first: int
-    last: int
-
-
-class InvalidRecord(NamedTuple):
-    """A dead letter: a record that cannot be used.
-
-    Attributes:
-        key: Its key, as text; empty if it has none that can be used.
-        reason: What is wrong with it.
-        value: The offending value, as Python writes it.
-        record: The whole record, as Python writes it, shortened if it is long.
-    """
-
-    key: str
-    reason: str
-    value: str
-    record: str
-
-
-class EpochLoss(NamedTuple):
-    """How far a training was after an epoch.
-
-    Attributes:
-        model: The digest of the model that came of it.
-        epoch: Which epoch: 1 for the first.
-        loss: The mean loss over the epoch, of scaled targets.
-        validation_loss: That of what is held back, where it was asked after this epoch.
-    """
-
-    model: str
-    epoch: int
-    loss: float
-    validation_loss: float | None
-
-
-for _row in (Prediction, LateRecord, EndedSequence, SequenceGap, InvalidRecord, EpochLoss):
-    registry.register_row(_row)
-registry.register_row(AnomalyScore)
 
 
 class Record(NamedTuple):
@@ -543,8 +370,3 @@ def one_of(name: str, value: Any, classes: Mapping[str, int]) -> list[float]:
 
 def _length(value: Any) -> int:
     return value.size if isinstance(value, np.ndarray) else len(value)
-
-
-def poisoned(key: str, inputs: Array, reason: str) -> InvalidRecord:
-    """The dead letter for a record that could be read, but not be stepped."""
-    return InvalidRecord(key, reason, shown(inputs.tolist()), "")

@@ -20,6 +20,7 @@ from beam_rnn.cells import Array
 from beam_rnn.checks import check_choice
 from beam_rnn.columns import Columns
 from beam_rnn.errors import TrainingError
+from beam_rnn.generating.chance import hashed
 
 SCALERS = ("per_key", "global", "none")
 """per_key: each key by its own numbers, and a key never seen by those
@@ -96,7 +97,7 @@ class Statistics(NamedTuple):
         n = there.sum(0)
         mean = np.where(there, values, 0).sum(0) / n.clip(1)
         squares = np.where(there, (values - mean) ** 2, 0).sum(0)
-        places = _hashed(place, len(values)) if sample else np.zeros(0, np.uint64)
+        places = hashed(np.uint64(place), 0, len(values)) if sample else np.zeros(0, np.uint64)
         least = np.argsort(places, kind="stable")[:SAMPLE]
         kept = values[least] if sample else values[:0]
         low, high = np.where(there, values, np.inf).min(0), np.where(there, values, -np.inf).max(0)
@@ -131,14 +132,6 @@ class Statistics(NamedTuple):
         rows = np.where(self.n > 0, self.sample, 0)
         first, median, third = np.nanquantile(rows, [0.25, 0.5, 0.75], axis=0)
         return median, third - first
-
-
-def _hashed(place: int, n: int) -> Array:
-    """The numbers of n values whose first is at a place, mixed up (SplitMix64, Steele 2014)."""
-    z = np.uint64(place) + np.arange(1, n + 1, dtype=np.uint64) * np.uint64(0x9E3779B97F4A7C15)
-    z = (z ^ (z >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-    z = (z ^ (z >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-    return z ^ (z >> np.uint64(31))
 
 
 @dataclass(frozen=True)

@@ -110,6 +110,16 @@ def _begins(ordered: Iterable[bytes], idle_after: int | None) -> Iterator[tuple[
         reached = None if ends else time
 
 
+def last_sequence(records: Iterable[bytes]) -> list[bytes]:
+    """The records of a key, in any order, that belong to its last sequence: in order, each once."""
+    last: list[bytes] = []
+    for begins, data in _begins(sorted(set(records)), None):
+        if begins:
+            last = []
+        last.append(data)
+    return last
+
+
 def cut_ordered(
     key: str, ordered: list[bytes], columns: Columns, length: int | None, stride: int | None
 ) -> list[Sequence]:

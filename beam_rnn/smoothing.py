@@ -13,7 +13,7 @@ from beam_rnn.kept import KeptRecords, decode_kept, encode_kept
 from beam_rnn.loading import ModelLoader
 from beam_rnn.lookahead import both_directions
 from beam_rnn.model import Model
-from beam_rnn.records import EndedSequence, Prediction, poisoned
+from beam_rnn.rows import EndedSequence, Prediction, poisoned
 from beam_rnn.state import (
     DecodedRecords,
     KeyState,

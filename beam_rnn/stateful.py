@@ -22,7 +22,7 @@ from apache_beam.utils.timestamp import Timestamp
 
 from beam_rnn.columns import Columns
 from beam_rnn.errors import ConfigurationError
-from beam_rnn.records import INVALID, EndedSequence, InvalidRecord, LateRecord, SequenceGap
+from beam_rnn.rows import INVALID, EndedSequence, InvalidRecord, LateRecord, SequenceGap
 from beam_rnn.state import (
     decode_armed,
     decode_block,

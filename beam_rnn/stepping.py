@@ -14,7 +14,7 @@ from beam_rnn.cells import Array
 from beam_rnn.errors import StateError
 from beam_rnn.loading import ModelLoader
 from beam_rnn.model import Model
-from beam_rnn.records import EndedSequence, Prediction, poisoned
+from beam_rnn.rows import EndedSequence, Prediction, poisoned
 from beam_rnn.state import (
     BufferedRecord,
     KeyState,

@@ -15,7 +15,7 @@ from beam_rnn.loading import ModelLoader
 from beam_rnn.lookahead import both_directions
 from beam_rnn.model import Model
 from beam_rnn.packed import last_rows, rows_of, running_at
-from beam_rnn.records import INVALID, EndedSequence, InvalidRecord, Prediction, poisoned
+from beam_rnn.rows import INVALID, EndedSequence, InvalidRecord, Prediction, poisoned
 from beam_rnn.smoothing import NOBODY_S, POISON
 from beam_rnn.sorting import sorted_on_disk
 from beam_rnn.state import decode_block, decode_record, decode_records

@@ -26,8 +26,9 @@ from beam_rnn import Columns, Model, Predict, Prediction
 from beam_rnn.cells import Array
 from beam_rnn.errors import ConfigurationError, RecordError
 from beam_rnn.keyed import Models
-from beam_rnn.records import INVALID, ReadRecords, RecordReader
+from beam_rnn.records import ReadRecords, RecordReader
 from beam_rnn.report.comparison import point_forecast
+from beam_rnn.rows import INVALID
 from beam_rnn.state import decode_records, first_numbers, record_time
 from beam_rnn.storage import read_model
 from pipelines import command

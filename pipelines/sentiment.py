@@ -46,7 +46,8 @@ from beam_rnn import (
     WriteModel,
 )
 from beam_rnn.errors import ConfigurationError, shown
-from beam_rnn.records import INVALID, MAX_KEY_BYTES
+from beam_rnn.records import MAX_KEY_BYTES
+from beam_rnn.rows import INVALID
 from beam_rnn.storage import read_model
 from pipelines import command
 from pipelines.files import ReadFiles, WriteAside, WriteFile

@@ -102,20 +102,6 @@ def test_a_sequence_is_right_if_every_output_is_within_the_tolerance():
         assert long_lags.wrong(TEMPORAL_ORDER, model, sequences) == 100 - right
 
 
-def test_the_gates_keep_a_state_for_as_long_as_the_lag():
-    network = Network("gru", 32)
-    model = long_lags.remembering(network, ADDING.columns, seed=0)
-    drawn_by_the_seed = network.initialize(2, 1, seed=0)
-
-    keep = 1 / (1 + np.exp(-model.parameters["layers.0.b_x"][32:64]))
-    steps = 1 / (1 - keep)
-    assert 2 < steps.min() < 10
-    assert 90 < steps.max() < 100
-    for name, value in drawn_by_the_seed.items():
-        changed = model.parameters[name] != value
-        assert changed.sum() == (32 if name == "layers.0.b_x" else 0)
-
-
 HOURS = np.arange(etth1.TEST, dtype=float)[:, np.newaxis] + 1e5 * np.arange(7)
 """Each value says which hour of which series it is."""
 

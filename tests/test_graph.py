@@ -12,6 +12,8 @@ import pyarrow as pa
 import pytest
 
 from beam_rnn import (
+    Columns,
+    Generate,
     Network,
     Predict,
     PredictAndLearn,
@@ -30,6 +32,7 @@ IN_SHARDS = GOLDEN.with_name("graph-shards.json")
 SMOOTHED = GOLDEN.with_name("graph-smooth.json")
 WHOLE = GOLDEN.with_name("graph-whole.json")
 TRANSDUCED = GOLDEN.with_name("graph-transduce.json")
+GENERATING = GOLDEN.with_name("graph-generating.json")
 
 
 def coder_urns(proto, coder_id):
@@ -147,3 +150,11 @@ def test_those_of_jobs_that_score(settings, tmp_path):
 
     for base in (weights, untrained):
         assert graph(ScoreAnomalies(base, **settings)) == json.loads(SCORING.read_text())
+
+
+@pytest.mark.parametrize("settings", [{}, {"temperature": 0, "seed": 7}], ids=str)
+def test_those_of_jobs_that_generate(settings, tmp_path):
+    columns = Columns(key="id", time="t", inputs=["x"])
+    weights = saved(random_model(Network("gru", hidden=3), columns), tmp_path)
+
+    assert graph(Generate(weights, 5, **settings)) == json.loads(GENERATING.read_text())

@@ -14,6 +14,8 @@ ORDER = [
     "columns",
     "pairs",
     "pairs.columns",
+    "generating",
+    "generating.feedback",
     "outputs",
     "network",
     "embedding",
@@ -36,6 +38,7 @@ ORDER = [
     "objective",
     "schedules",
     "optimizers",
+    "generating.chance",
     "scaler",
     "learning",
     "learning.running",
@@ -59,6 +62,8 @@ ORDER = [
     "pairs.transducer",
     "keyed",
     "passes",
+    "generating.drawing",
+    "generating.generation",
     "rounds",
     "learning.gating",
     "learning.settings",
@@ -96,6 +101,7 @@ ORDER = [
     "shards.blocks",
     "shards.table",
     "shards.pending",
+    "rows",
     "records",
     "pairs.records",
     "reading",
@@ -114,6 +120,7 @@ ORDER = [
     "smoothing",
     "gathering",
     "learning.learners",
+    "generating.prompting",
     "testing.cells",
     "testing.oracle",
     "testing",
@@ -137,13 +144,14 @@ ORDER = [
     "transforms.whole",
     "transforms.learn",
     "transforms.anomalies",
+    "transforms.generate",
     "transforms.states",
     "transforms.transduce",
     "transforms",
     "__init__",
 ]
 """A module imports only what stands before it."""
-BEAM_FROM = "records"
+BEAM_FROM = "rows"
 ARROW = {"keyed_weights", "weights", "checkpoints", "moving", "arrow", "shards.emission"}
 
 

@@ -128,3 +128,33 @@ def test_the_residual_head_adds_the_input():
     change = residual.read_out(parameters, h, x) - plain.read_out(parameters, h, x)
 
     np.testing.assert_allclose(change, x[:, :1])
+
+
+@pytest.mark.parametrize("cell", ["gru", "lstm"])
+def test_gates_that_are_to_remember_keep_a_state_for_as_many_steps(cell):
+    network = Network(cell, (40, 32), bidirectional=True, remember=100)
+    parameters = network.initialize(2, 1, seed=0)
+    gates = network.step_cell.gates
+
+    for name, value in parameters.items():
+        if not name.endswith("b_x"):
+            continue
+        of_gates = value.reshape(gates, -1)
+        steps = 1 + np.exp(of_gates[1])  # 1 / (1 - sigmoid(b))
+        assert 2 <= steps.min() < 15
+        assert 85 < steps.max() < 100
+        np.testing.assert_array_equal(of_gates[0], -of_gates[1] if cell == "lstm" else 0)
+        assert not of_gates[2:].any()
+    assert network.to_json()["remember"] == 100
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"cell": "rnn", "remember": 9}, "remember=9 is for the gates of cell='gru' and 'lstm'"),
+        ({"remember": 1}, "remember must be a whole number of at least 2, got 1"),
+    ],
+)
+def test_what_has_no_gates_cannot_be_told_to_remember(settings, message):
+    with pytest.raises(ConfigurationError, match=message):
+        Network(**settings)

@@ -14,15 +14,8 @@ from apache_beam.utils.timestamp import Timestamp
 
 from beam_rnn.columns import Columns
 from beam_rnn.errors import RecordError
-from beam_rnn.records import (
-    EndedSequence,
-    InvalidRecord,
-    LateRecord,
-    Prediction,
-    RecordReader,
-    SequenceGap,
-    micros,
-)
+from beam_rnn.records import RecordReader, micros
+from beam_rnn.rows import EndedSequence, InvalidRecord, LateRecord, Prediction, SequenceGap
 from beam_rnn.state import decode_record
 
 COLUMNS = Columns(key="id", time="t", inputs=["x", "y"], targets=["z"])

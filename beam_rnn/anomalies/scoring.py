@@ -12,7 +12,7 @@ from beam_rnn.learning.learners import LearnSteps
 from beam_rnn.model import Model
 from beam_rnn.outputs import OUTPUTS
 from beam_rnn.reading import ColumnReader
-from beam_rnn.records import AnomalyScore, EndedSequence, Prediction
+from beam_rnn.rows import AnomalyScore, EndedSequence, Prediction
 from beam_rnn.state import decode_record, first_numbers
 from beam_rnn.stateful import Stepping
 from beam_rnn.stepping import PredictSteps, Step

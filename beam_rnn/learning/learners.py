@@ -21,7 +21,7 @@ from beam_rnn.learning.settings import Learning, Untrained
 from beam_rnn.loading import ModelLoader
 from beam_rnn.model import Model
 from beam_rnn.reading import ColumnReader
-from beam_rnn.records import EndedSequence, Prediction, poisoned
+from beam_rnn.rows import EndedSequence, Prediction, poisoned
 from beam_rnn.state import BufferedRecord, decode_record
 from beam_rnn.stepping import Step
 

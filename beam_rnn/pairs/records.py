@@ -9,7 +9,8 @@ from apache_beam.utils.timestamp import Timestamp
 
 from beam_rnn.errors import RecordError
 from beam_rnn.pairs.columns import Pair, PairColumns
-from beam_rnn.records import InvalidRecord, dead_letter, field, key_text, symbol
+from beam_rnn.records import dead_letter, field, key_text, symbol
+from beam_rnn.rows import InvalidRecord
 
 
 class Transduced(NamedTuple):

@@ -16,7 +16,7 @@ from beam_rnn.errors import RecordError
 from beam_rnn.pairs.columns import Pair
 from beam_rnn.pairs.records import PairReader, Transduced
 from beam_rnn.pairs.transducer import Transducer, Transduction
-from beam_rnn.records import INVALID, InvalidRecord
+from beam_rnn.rows import INVALID, InvalidRecord
 from beam_rnn.storage import read_transducer
 
 AT_ONCE = 256

@@ -11,7 +11,7 @@ from beam_rnn.arrow import Batch, from_bytes
 from beam_rnn.cells import Array
 from beam_rnn.errors import ConfigurationError
 from beam_rnn.loading import ModelLoader
-from beam_rnn.records import Prediction
+from beam_rnn.rows import Prediction
 from beam_rnn.shards.pending import different, grouped
 from beam_rnn.shards.shard import Outcome
 from beam_rnn.shards.stepping import NOBODY

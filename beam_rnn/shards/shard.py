@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from beam_rnn.cells import Array
-from beam_rnn.records import LateRecord, SequenceGap
+from beam_rnn.rows import LateRecord, SequenceGap
 from beam_rnn.shards.blocks import Block, ends_of, starts_of
 from beam_rnn.shards.pending import NOW, Held, Pending, by_row, different, duplicates
 from beam_rnn.shards.stepping import ShardStepper, Stepped

@@ -26,7 +26,7 @@ from apache_beam.utils.timestamp import Timestamp
 from apache_beam.utils.windowed_value import WindowedValue
 
 from beam_rnn.cells import Array
-from beam_rnn.records import INVALID, EndedSequence, InvalidRecord, LateRecord, SequenceGap
+from beam_rnn.rows import INVALID, EndedSequence, InvalidRecord, LateRecord, SequenceGap
 from beam_rnn.shards.blocks import decode_block, states_to_start_from
 from beam_rnn.shards.journal import SLACK, Head, decode_head, encode_change, encode_head, replay
 from beam_rnn.shards.pending import NOW

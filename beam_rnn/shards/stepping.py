@@ -14,7 +14,7 @@ import numpy as np
 from beam_rnn.cells import Array
 from beam_rnn.keyed import KeyedModels
 from beam_rnn.model import Model
-from beam_rnn.records import EndedSequence, Prediction
+from beam_rnn.rows import EndedSequence, Prediction
 from beam_rnn.shards.pending import grouped
 from beam_rnn.shards.table import Maker, Table
 from beam_rnn.state import decode_state, encode_records, encode_state

@@ -8,7 +8,8 @@ import numpy as np
 from beam_rnn.errors import RecordError
 from beam_rnn.keyed import Models
 from beam_rnn.model import Model
-from beam_rnn.records import EndedSequence, Prediction, RecordReader
+from beam_rnn.records import RecordReader
+from beam_rnn.rows import EndedSequence, Prediction
 from beam_rnn.state import BufferedRecord, decode_record
 
 

@@ -1,6 +1,7 @@
 """The public transforms. Wiring only: what happens is in the modules that these import."""
 
 from beam_rnn.transforms.anomalies import ScoreAnomalies, ScoreAnomaliesOutputs
+from beam_rnn.transforms.generate import Generate, GenerateOutputs
 from beam_rnn.transforms.learn import PredictAndLearn, PredictAndLearnOutputs
 from beam_rnn.transforms.models import LossCurve, ReadModel, WriteModel
 from beam_rnn.transforms.predict import Predict, PredictOutputs
@@ -18,6 +19,8 @@ from beam_rnn.transforms.whole import PredictSequences, PredictSequencesOutputs
 
 __all__ = [
     "ExportStates",
+    "Generate",
+    "GenerateOutputs",
     "ImportStates",
     "LastRecords",
     "LastRecordsOutputs",

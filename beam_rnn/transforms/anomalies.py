@@ -15,7 +15,7 @@ from beam_rnn.learning.prequential import Prequential
 from beam_rnn.learning.settings import Learning, Untrained
 from beam_rnn.loading import ModelLoader
 from beam_rnn.packing import PackRecords
-from beam_rnn.records import (
+from beam_rnn.rows import (
     INVALID,
     AnomalyScore,
     EndedSequence,

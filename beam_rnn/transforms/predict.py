@@ -20,14 +20,7 @@ from beam_rnn.keyed import KeyedModels
 from beam_rnn.loading import ModelLoader
 from beam_rnn.moving import to_shard
 from beam_rnn.packing import PackBatches, PackRecords, PackShards
-from beam_rnn.records import (
-    INVALID,
-    EndedSequence,
-    InvalidRecord,
-    LateRecord,
-    Prediction,
-    SequenceGap,
-)
+from beam_rnn.rows import INVALID, EndedSequence, InvalidRecord, LateRecord, Prediction, SequenceGap
 from beam_rnn.shards.emission import EmitBatches, EmitRows
 from beam_rnn.shards.stateful import SHARDS, StepShards
 from beam_rnn.stateful import ENDED, GAPS, LATE, StepKeys

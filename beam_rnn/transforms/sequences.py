@@ -13,14 +13,8 @@ from beam_rnn.errors import ConfigurationError
 from beam_rnn.gathering import GatherSteps
 from beam_rnn.packing import PackRecords
 from beam_rnn.reading import ColumnReader
-from beam_rnn.records import (
-    INVALID,
-    InvalidRecord,
-    LateRecord,
-    ReadRecords,
-    RecordReader,
-    SequenceGap,
-)
+from beam_rnn.records import ReadRecords, RecordReader
+from beam_rnn.rows import INVALID, InvalidRecord, LateRecord, SequenceGap
 from beam_rnn.sequences import CutSequences
 from beam_rnn.stateful import GAPS, LATE, StepKeys
 from beam_rnn.transforms.arguments import check_not_merging, check_type, micros, order_of

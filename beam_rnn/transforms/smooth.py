@@ -10,14 +10,7 @@ from beam_rnn.checks import check_choice, check_whole
 from beam_rnn.kernels import KERNELS
 from beam_rnn.loading import ModelLoader, check_smooths
 from beam_rnn.packing import PackRecords
-from beam_rnn.records import (
-    INVALID,
-    EndedSequence,
-    InvalidRecord,
-    LateRecord,
-    Prediction,
-    SequenceGap,
-)
+from beam_rnn.rows import INVALID, EndedSequence, InvalidRecord, LateRecord, Prediction, SequenceGap
 from beam_rnn.smoothing import SmoothSteps
 from beam_rnn.stateful import ENDED, GAPS, LATE, StepKeys
 from beam_rnn.transforms.arguments import check_not_merging, micros, order_of, path_of

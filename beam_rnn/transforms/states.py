@@ -7,7 +7,7 @@ import apache_beam as beam
 from apache_beam import PCollection
 
 from beam_rnn.moving import OPEN, SCHEMA, LastOfKey, from_row, to_row
-from beam_rnn.records import EndedSequence
+from beam_rnn.rows import EndedSequence
 from beam_rnn.transforms.arguments import path_of
 
 

@@ -12,7 +12,8 @@ from beam_rnn.kernels import KERNELS
 from beam_rnn.pairs.columns import Pair, PairColumns
 from beam_rnn.pairs.records import PairReader, Transduced
 from beam_rnn.pairs.transducing import TransduceRecords
-from beam_rnn.records import INVALID, InvalidRecord, ReadRecords
+from beam_rnn.records import ReadRecords
+from beam_rnn.rows import INVALID, InvalidRecord
 from beam_rnn.transforms.arguments import check_type, path_of
 
 

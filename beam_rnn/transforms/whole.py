@@ -10,7 +10,7 @@ from beam_rnn.checks import check_choice
 from beam_rnn.kernels import KERNELS
 from beam_rnn.loading import ModelLoader, check_reads
 from beam_rnn.packing import PackRecords
-from beam_rnn.records import INVALID, EndedSequence, InvalidRecord, Prediction
+from beam_rnn.rows import INVALID, EndedSequence, InvalidRecord, Prediction
 from beam_rnn.stateful import ENDED
 from beam_rnn.transforms.arguments import micros, path_of
 from beam_rnn.whole import PredictWhole

@@ -17,8 +17,8 @@ and how many of 2,560 further ones are wrong. Theirs, means of ten trials: 1 wro
 number is fixed before. All settings were chosen with seeds that are none of these.
 
 The gates of a network that has not learned anything keep a state for two steps, too few for a
-gradient to reach back by 50. So the GRU starts with gates that keep it for 1 to 100 steps
-(`remembering`); everything else is as the seed gives it.
+gradient to reach back by 50. So the GRU starts with gates that keep it for 1 to 100 steps:
+`Network(remember=100)`.
 """
 
 from collections.abc import Callable, Iterator
@@ -123,21 +123,9 @@ def steps_of(task: Task, sequence: Drawn) -> Steps:
     return Steps(task.columns, "task", np.arange(length), sequence.x, targets, length)
 
 
-def remembering(network: Network, columns: Columns, seed: int) -> Model:
-    """A GRU whose gates keep a state for 1 to T steps (Tallec and Ollivier 2018: chrono).
-
-    b_z = log u with u uniform in (1, T - 1): z = u / (1 + u) keeps h for about 1 + u steps.
-    """
-    parameters = network.initialize(columns.input_size, columns.target_size, seed)
-    (m,) = network.sizes
-    keep = np.random.default_rng(seed).uniform(1, T - 1, m)
-    parameters["layers.0.b_x"][m : 2 * m] = np.log(keep)
-    return Model(network, parameters, columns)
-
-
 def learned(task: Task, count: int, seed: int) -> Model:
     """A GRU of 32 units, after so many sequences."""
-    network = Network("gru", hidden=32, output=task.output, output_steps="last")
+    network = Network("gru", hidden=32, output=task.output, output_steps="last", remember=T)
     training = Training(
         bptt=Bptt(),
         optimizer=Adam(Cosine(1e-2, steps=count // 16, final=1e-4)),
@@ -148,7 +136,8 @@ def learned(task: Task, count: int, seed: int) -> Model:
         seed=seed,
     )
     sequences = (steps_of(task, each) for each in drawn(task, count, seed, LEARNED))
-    return fit(network, sequences, training, start=remembering(network, task.columns, seed))
+    model: Model = fit(network, sequences, training)
+    return model
 
 
 def wrong(task: Task, model: Model, sequences: list[Drawn]) -> int:

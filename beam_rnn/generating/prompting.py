@@ -1,0 +1,131 @@
+"""The records of a key and window as a prompt, and what is generated after it as rows."""
+
+from collections.abc import Iterable, Iterator
+from typing import Any, NamedTuple
+
+import apache_beam as beam
+import numpy as np
+from apache_beam.metrics import Metrics
+from apache_beam.pvalue import TaggedOutput
+from apache_beam.utils.windowed_value import WindowedValue
+
+from beam_rnn.generating.generation import Continuation, Generation, Generator, Prompt
+from beam_rnn.loading import ModelLoader
+from beam_rnn.model import Model
+from beam_rnn.rows import INVALID, Generated, InvalidRecord, poisoned
+from beam_rnn.sequences import last_sequence
+from beam_rnn.state import decode_block, decode_record, decode_records
+
+RECORDS_HELD_AT_MOST = 65_536
+"""So many records of prompts are held before sequences are generated; fewer, if a bundle ends."""
+
+LEFT = "the step left the range of numbers"
+NOBODY = "the key has no model, and there is no fallback"
+
+
+class _Held(NamedTuple):
+    """A prompt, and where in the pipeline it stands."""
+
+    prompt: Prompt
+    timestamp: Any
+    windows: Any
+
+
+class GenerateSequences(beam.DoFn):
+    """Generates after the prompts of a bundle, those of a model together.
+
+    Takes a key and the blocks of its records; dead letters go to `INVALID`.
+
+    Args:
+        loader: Where the model comes from.
+        how: How sequences are generated.
+    """
+
+    def __init__(self, loader: ModelLoader, how: Generation):
+        self._loader = loader
+        self._how = how
+        self._invalid = Metrics.counter("beam_rnn", "records_invalid")
+        self._generated = Metrics.counter("beam_rnn", "sequences_generated")
+
+    def setup(self) -> None:
+        """Loads the model, and checks that it can generate."""
+        self._how.check(self._loader.library().newest)
+
+    def start_bundle(self) -> None:
+        """Nothing is held from one bundle to the next."""
+        self._models = self._loader.start_bundle().newest
+        self._held: dict[str, tuple[Model, list[_Held]]] = {}
+        self._records = 0
+
+    def process(
+        self,
+        element: tuple[str, Iterable[bytes]],
+        windowed: Any = beam.DoFn.WindowedValueParam,
+    ) -> Iterator[Any]:
+        """A prompt in; sequences and dead letters out, now and then."""
+        key, blocks = element
+        last = last_sequence(record for block in blocks for record in decode_block(block, 0)[0])
+        model = self._models.of(key)
+        if model is None:
+            for data in last:
+                letter = poisoned(key, decode_record(data).numbers, NOBODY)
+                yield self._letter(letter, windowed.timestamp, windowed.windows)
+            return
+        times, *_, numbers = decode_records(last)
+        held = _Held(Prompt(key, times, numbers), windowed.timestamp, windowed.windows)
+        self._held.setdefault(model.digest, (model, []))[1].append(held)
+        self._records += len(last)
+        if self._records >= RECORDS_HELD_AT_MOST:
+            yield from self.finish_bundle()
+
+    def finish_bundle(self) -> Iterator[Any]:
+        """Generate after all that is held."""
+        held_by_model = self._held
+        self.start_bundle()
+        for model, held in held_by_model.values():
+            generator = Generator(model, self._how)
+            for start in range(0, len(held), generator.rows_at_once):
+                yield from self._generate(generator, held[start : start + generator.rows_at_once])
+
+    def _generate(self, generator: Generator, held: list[_Held]) -> Iterator[Any]:
+        """The sequences of some prompts, and the dead letters of records that cannot be stepped."""
+        prompts = [each.prompt for each in held]
+        read = generator.read(prompts)
+        for i, place in read.bad:
+            reason = f"{LEFT}; the state before it was kept"
+            letter = poisoned(prompts[i].key, prompts[i].numbers[place], reason)
+            yield self._letter(letter, *held[i][1:])
+        for each in generator.generate(prompts, read):
+            prompt, *at = held[each.prompt]
+            last = read.last[each.prompt]
+            if each.reason == "range":
+                reason = f"{LEFT} after {len(each.values)} generated ones, sample {each.sample}"
+                yield self._letter(poisoned(prompt.key, prompt.numbers[last], reason), *at)
+                continue
+            self._generated.inc()
+            row = row_of(generator.model, prompt.key, int(prompt.times[last]), each)
+            yield WindowedValue(row, *at)
+
+    def _letter(self, letter: InvalidRecord, timestamp: Any, windows: Any) -> TaggedOutput:
+        """A dead letter where its prompt stands."""
+        self._invalid.inc()
+        return TaggedOutput(INVALID, WindowedValue(letter, timestamp, windows))
+
+
+def row_of(model: Model, key: str, time: int, written: Continuation) -> Generated:
+    """What a model wrote as a row."""
+    assert model.columns is not None, "it was checked"
+    classes = list(map(str, model.columns.classes))
+    values = [] if classes else np.asarray(written.values, float).tolist()
+    symbols = [classes[i] for i in written.values] if classes else []
+    return Generated(
+        key,
+        written.sample,
+        values,
+        symbols,
+        written.log_probability,
+        written.reason,
+        time,
+        model.digest,
+        model.kernel,
+    )
