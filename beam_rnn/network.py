@@ -23,7 +23,7 @@ from beam_rnn.cells import (
     CellParameters,
     linear,
 )
-from beam_rnn.checks import check_choice, check_true_or_false, check_whole
+from beam_rnn.checks import check_choice, check_number, check_true_or_false, check_whole
 from beam_rnn.errors import ConfigurationError
 from beam_rnn.outputs import OUTPUTS
 from beam_rnn.vocabularies import UNKNOWN
@@ -48,10 +48,6 @@ multiplied, or averaged."""
 
 KEEPING = ("gru", "lstm")
 """The cells with a gate that keeps a state; it is the second one of both."""
-
-OF_SYMBOLS = 0.1
-"""The standard deviation of the vectors of symbols before training: small, so that what is learned
-of a symbol soon outweighs what chance gave it."""
 
 
 @dataclass(frozen=True)
@@ -98,6 +94,9 @@ class Network:
             at the initial state, and sees its own record alone.
         remember: Before training gates keep a state for 1 to so many steps, for dependences that
             lie so far back (Tallec and Ollivier 2018); None for gates that keep it for about two.
+        embedding_deviation: The standard deviation of the vectors of symbols before training. A
+            small one, such as 0.1, where most symbols are rare, as words are: what is learned of
+            one then soon outweighs what chance gave it.
 
     Raises:
         ConfigurationError: A name that does not exist, a size below 1, or settings that do not
@@ -121,6 +120,7 @@ class Network:
     embedding: int | Sequence[int] = ()
     carry: bool = True
     remember: int | None = None
+    embedding_deviation: float = 1.0
 
     def __post_init__(self) -> None:
         choices_of = {
@@ -162,6 +162,12 @@ class Network:
             raise ConfigurationError(
                 "carry=False lets every step see its own record alone: that does not go with "
                 f"bidirectional={self.bidirectional} or output_steps={self.output_steps!r}"
+            )
+        check_number("embedding_deviation", self.embedding_deviation)
+        if self.embedding_deviation != 1 and not self.embedding_sizes:
+            raise ConfigurationError(
+                f"embedding_deviation={self.embedding_deviation!r} is that of the vectors of "
+                "symbols: it needs an embedding"
             )
         if self.remember is not None:
             check_whole("remember", self.remember, least=2)
@@ -306,8 +312,8 @@ class Network:
 
         W_x and W_y uniform after Glorot and Bengio (2010), each gate of W_h orthogonal
         (Saxe 2013), biases zero but the forget gate's, which is 1 (Gers 2000), and those of
-        gates that are to `remember`. The vectors of symbols are normal with the deviation
-        `OF_SYMBOLS`; that of the unknown symbol is zero.
+        gates that are to `remember`. The vectors of symbols are normal; that of the unknown
+        symbol is zero.
 
         Args:
             inputs: The size of x.
@@ -321,7 +327,7 @@ class Network:
         for name, shape in self.shapes(inputs, outputs, symbols).items():
             field = name.rsplit(".", 1)[1]
             if field == "E":
-                value = OF_SYMBOLS * random.standard_normal(shape)
+                value = self.embedding_deviation * random.standard_normal(shape)
                 value[UNKNOWN] = 0
             elif field in ("W_x", "W_y"):
                 gates = self.step_cell.gates if field == "W_x" else 1

@@ -227,6 +227,7 @@ def train(pipeline: beam.Pipeline, args: argparse.Namespace, weights: str) -> No
         args.hidden,
         bidirectional=True,
         embedding=args.embedding,
+        embedding_deviation=0.1,
         output="softmax",
     )
     training = Training(

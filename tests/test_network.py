@@ -153,8 +153,10 @@ def test_gates_that_are_to_remember_keep_a_state_for_as_many_steps(cell):
     [
         ({"cell": "rnn", "remember": 9}, "remember=9 is for the gates of cell='gru' and 'lstm'"),
         ({"remember": 1}, "remember must be a whole number of at least 2, got 1"),
+        ({"embedding_deviation": 0.1}, "it needs an embedding"),
+        ({"embedding": 3, "embedding_deviation": -1}, "embedding_deviation must be in"),
     ],
 )
-def test_what_has_no_gates_cannot_be_told_to_remember(settings, message):
+def test_settings_of_the_start_that_do_not_go_together_are_refused(settings, message):
     with pytest.raises(ConfigurationError, match=message):
         Network(**settings)

@@ -39,7 +39,9 @@ EPOCHS = 6
 BATCH = 32
 KINDS = ("neg", "pos")
 COLUMNS = Columns(key="line", symbols=["word"], targets=["kind"], classes=KINDS, horizon=0)
-NETWORK = Network("gru", 32, bidirectional=True, embedding=32, output="softmax")
+NETWORK = Network(
+    "gru", 32, bidirectional=True, embedding=32, embedding_deviation=0.1, output="softmax"
+)
 PUBLISHED = {
     "CNN, vectors learned (Kim 2014)": 76.1,
     "autoencoders (Socher 2011)": 77.7,
