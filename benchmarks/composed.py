@@ -3,7 +3,7 @@
     python -m benchmarks.composed --weights composed/weights.arrow --input jsb-chorales-quarter.json
 
 The weights are those of `pipelines.compose`, the input what they were learned from: lists of pieces
-named "train", "valid" and "test". Sixteen pieces of 64 chords are written at each temperature, and
+named "train", "valid" and "test". --pieces of 64 chords are written at each temperature, and
 as many of Bach's that were held out stand beside them. The last row is a GRU of 128 units that says
 each of 88 keys by itself (`output="sigmoid"`), learned from the same pieces for 40 epochs.
 """
@@ -162,12 +162,13 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--weights", required=True, help="of pipelines.compose")
     parser.add_argument("--input", type=Path, required=True, help="what they were learned from")
+    parser.add_argument("--pieces", type=int, default=PIECES, help="how many of each are counted")
     parser.add_argument("--quick", action="store_true", help="two pieces of each")
     parser.add_argument("--json", type=Path, help="write the figures to this file")
     args = parser.parse_args(argv)
     learned, held_out = read(args.input)
     model = weights.load(args.weights)
-    pieces, epochs = (2, 1) if args.quick else (PIECES, 40)
+    pieces, epochs = (2, 1) if args.quick else (args.pieces, 40)
     sources: dict[str, Callable[[], Sequence[music.Chords]]] = {
         "held out": lambda: held_out[:pieces]
     }

@@ -130,6 +130,16 @@ def test_the_residual_head_adds_the_input():
     np.testing.assert_allclose(change, x[:, :1])
 
 
+def test_vectors_of_symbols_begin_as_large_as_they_are_told_to():
+    sizes = {"inputs": 2, "outputs": 1, "seed": 0, "symbols": [400]}
+    E = Network(embedding=32).initialize(**sizes)["embedding.0.E"]
+    small = Network(embedding=32, embedding_deviation=0.1).initialize(**sizes)["embedding.0.E"]
+
+    assert E[1:].std() == pytest.approx(1, abs=0.02)
+    np.testing.assert_allclose(small, 0.1 * E, rtol=1e-6)
+    assert not E[0].any()
+
+
 @pytest.mark.parametrize("cell", ["gru", "lstm"])
 def test_gates_that_are_to_remember_keep_a_state_for_as_many_steps(cell):
     network = Network(cell, (40, 32), bidirectional=True, remember=100)
