@@ -6,8 +6,9 @@ from pathlib import Path
 import mido
 import pytest
 
-from beam_rnn import weights
+from beam_rnn import Model, Network, weights
 from beam_rnn.errors import ConfigurationError
+from benchmarks import composed
 from pipelines import compose, music, write
 
 ROOT = Path(__file__).parent.parent
@@ -172,3 +173,25 @@ def test_json_of_pieces(tmp_path):
     train, test = music.read_pieces(str(path), 1.0)
     assert (train.chords, train.held_out) == ([[48, 60], []], False)
     assert (test.chords, test.held_out) == ([[60, 72]], True)
+
+
+def test_what_is_composed_is_counted(tmp_path, capsys):
+    """Of a piece that was learned, and of a network that knows nothing, beside each other."""
+    pieces = tmp_path / "pieces.json"
+    pieces.write_text(json.dumps({"train": [BARS[0] * 3, BARS[1] * 3], "test": [BARS[0] * 3]}))
+    network = Network("gru", 4, embedding=3, output="softmax")
+    symbols = [len(music.SYMBOLS) + 1]
+    parameters = network.initialize(1, len(music.SYMBOLS), seed=0, symbols=symbols)
+    weights.save(Model(network, parameters, compose.COLUMNS), tmp_path / "weights.arrow")
+    output = tmp_path / "rows.json"
+    files = ["--weights", str(tmp_path / "weights.arrow"), "--input", str(pieces)]
+    composed.main(["--quick", *files, "--json", str(output)])
+
+    rows = json.loads(output.read_text())
+    bach = rows["held out"]
+    assert bach["chords that were learned"] == bach["of four notes"] == 1
+    assert bach["longest row copied"] == len(BARS[0]) * 3
+    assert bach["has a theme"] == 1
+    assert rows["temperature 1"]["chords that were learned"] < 0.5
+    assert set(rows) == {"held out", "piano roll", *(f"temperature {t:g}" for t in (0.7, 0.9, 1))}
+    assert "parallels" in capsys.readouterr().out
