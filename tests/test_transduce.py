@@ -13,6 +13,7 @@ from beam_rnn import (
     Columns,
     Dropout,
     EncoderDecoder,
+    Generate,
     Network,
     Pair,
     PairColumns,
@@ -407,3 +408,12 @@ def test_parameters_of_another_network_are_refused(model):
     columns = replace(model.columns, target_vocabulary="AB")
     with pytest.raises(ConfigurationError, match="the vocabularies of the columns have"):
         Transducer(NETWORK, model.parameters, columns)
+
+
+def test_a_runner_can_show_what_is_asked_for():
+    shown = Transduce("w.arrow", beam=4, limit=9).display_data()
+    assert (shown["weights"], shown["beam"], shown["limit"]) == ("w.arrow", 4, 9)
+    assert Transduce("w.arrow").display_data()["limit"] == "twice the longest that was learned"
+    shown = Generate("w.arrow", length=5, stop="end").display_data()
+    assert (shown["length"], shown["stop"], shown["temperature"]) == (5, "end", 1.0)
+    assert "top_k" not in shown

@@ -114,3 +114,8 @@ class Generate(beam.PTransform):
         )
         invalid = (checked.invalid, made.invalid) | "Invalid" >> beam.Flatten()
         return GenerateOutputs(made.generated, invalid)
+
+    def display_data(self) -> dict[str, Any]:
+        """What the monitoring page of a runner shows."""
+        how = {name: value for name, value in vars(self._how).items() if value is not None}
+        return {"weights": self._weights, **how, "kernel": self._kernel}

@@ -111,3 +111,13 @@ class Transduce(beam.PTransform):
             Transduced, invalid=InvalidRecord
         ).with_outputs(INVALID, main="written")
         return TransduceOutputs(outputs.written, outputs.invalid)
+
+    def display_data(self) -> dict[str, Any]:
+        """What the monitoring page of a runner shows."""
+        limit = "twice the longest that was learned" if self._limit is None else self._limit
+        return {
+            "weights": self._weights,
+            "beam": self._beam,
+            "limit": limit,
+            "kernel": self._kernel,
+        }
