@@ -283,17 +283,7 @@ def tell(
         | "Words" >> beam.FlatMap(lambda each: records_of(each, key_of(each["text"])))
         | PredictSequences(weights)
     )
-    told = outputs.predictions | "KeyOf" >> beam.Map(lambda row: (row.key, row))
-    by_key = sentences | "ByKey" >> beam.Map(lambda each: (key_of(each["text"]), each))
-    names = [("text", pa.string()), ("label", pa.string()), ("told", pa.string())]
-    scores = [(label, pa.float64()) for label in classes]
-    schema = pa.schema([*names, *scores, ("model", pa.string())])
-    _ = (
-        {"sentences": by_key, "told": told}
-        | "Together" >> beam.CoGroupByKey()
-        | "Rows" >> beam.ParDo(Rows(classes))
-        | "Write" >> WriteFile(args.output, schema)
-    )
+    _ = (sentences, outputs.predictions) | "Told" >> WriteTold(args.output, classes)
     dead = (invalid, outputs.invalid) | "Dead" >> beam.Flatten()
     _ = dead | "Invalid" >> WriteAside(f"{args.output}.invalid.jsonl")
 
@@ -301,6 +291,37 @@ def tell(
 def mean_of(said: Sequence[Prediction]) -> list[float]:
     """The mean of what was told at each word, in their order."""
     return [sum(each) / len(said) for each in zip(*(row.outputs for row in said), strict=True)]
+
+
+class WriteTold(beam.PTransform):
+    """Sentences, and the predictions at their words, into one file: a row a sentence.
+
+    Args:
+        path: The file; its suffix says how it is written.
+        classes: What the outputs are the probabilities of.
+    """
+
+    def __init__(self, path: str, classes: Sequence[str]):
+        super().__init__()
+        self._path = path
+        self._classes = list(classes)
+
+    # No annotation: Beam takes that of several collections for none.
+    def expand(self, pcolls):  # type: ignore[no-untyped-def] # noqa: ANN001, ANN201
+        """Both by key, together, as rows, then the file."""
+        sentences, predictions = pcolls
+        names = [("text", pa.string()), ("label", pa.string()), ("told", pa.string())]
+        scores = [(label, pa.float64()) for label in self._classes]
+        schema = pa.schema([*names, *scores, ("model", pa.string())])
+        by_key = {
+            "sentences": sentences
+            | "ByText" >> beam.Map(lambda sentence: (key_of(sentence["text"]), sentence)),
+            "told": predictions | "ByKey" >> beam.Map(lambda row: (row.key, row)),
+        }
+        rows = (
+            by_key | "Together" >> beam.CoGroupByKey() | "Rows" >> beam.ParDo(Rows(self._classes))
+        )
+        return rows | "Write" >> WriteFile(self._path, schema)
 
 
 class Rows(beam.DoFn):
