@@ -71,7 +71,7 @@ def load(path: str | os.PathLike[str]) -> Any:
 
     The parameters are views of a memory map.
 
-        >>> from beam_rnn.network import Network
+        >>> from beam_rnn import Model, Network
         >>> network = Network("gru", hidden=4)
         >>> model = Model(network, network.initialize(inputs=2, outputs=1, seed=0))
         >>> import tempfile

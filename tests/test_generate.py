@@ -16,11 +16,10 @@ from beam_rnn import (
     KeyedModels,
     Network,
     Training,
-    generation,
-    prompting,
 )
 from beam_rnn.errors import ConfigurationError
 from beam_rnn.fit import fit
+from beam_rnn.generating import generation, prompting
 from beam_rnn.generating.drawing import draw_between, draw_class, draw_each, draw_gaussian
 from beam_rnn.generating.generation import Generation, Generator, Prompt
 from beam_rnn.model import Model

@@ -322,7 +322,7 @@ def test_classes_are_learned_and_streamed(engine, tmp_path):
             lambda: Training(optimizer="adam"),
             r"optimizer must be one such as Adam\(1e-3\), got 'ad",
         ),
-        (lambda: Train("gru"), r"network must be a Network, got 'gru' \(str\)"),
+        (lambda: Train("gru"), r"network must be a Network or EncoderDecoder, got 'gru' \(str\)"),
         (lambda: Train(NETWORK, 20), r"training must be a Training, got 20 \(int\)"),
         (lambda: WriteModel(None), "path must be the path of a file, got None"),
         (lambda: ReadModel(""), "pattern must be the path of a file, got ''"),
