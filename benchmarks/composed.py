@@ -111,6 +111,7 @@ def parallel(one: Sequence[int], next_: Sequence[int]) -> bool:
         (one[j] - one[i]) % 12 in PERFECT
         and (one[j] - one[i]) % 12 == (next_[j] - next_[i]) % 12
         and one[i] != next_[i]
+        and one[j] != next_[j]
         for i in range(4)
         for j in range(i + 1, 4)
     )
