@@ -82,11 +82,6 @@ class Transducer:
         return self.parameters["output.b_y"].dtype
 
     @cached_property
-    def nbytes(self) -> int:
-        """How many bytes the parameters have."""
-        return sum(value.nbytes for value in self.parameters.values())
-
-    @cached_property
     def digest(self) -> str:
         """SHA-256 of all that decides what is written, in hexadecimal."""
         return digest_of(self.to_json(), self.parameters)

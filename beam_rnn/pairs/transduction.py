@@ -36,7 +36,6 @@ class PairBatch(NamedTuple):
         written: (T, batch) whole numbers, what it is to write.
         steps: (batch,), the lengths of these, falling.
         order: (batch,), the source of each target.
-        places: (batch,), which example each target is of.
     """
 
     x: Array
@@ -45,7 +44,6 @@ class PairBatch(NamedTuple):
     written: Array
     steps: Array
     order: Array
-    places: Array
 
     @property
     def weights(self) -> Array:
@@ -75,7 +73,6 @@ def batch_of_pairs(examples: Sequence[Example], dtype: np.dtype) -> PairBatch:
         pad(written, np.int64)[..., 0],
         np.array([len(target) + 1 for target in targets]),
         row[by_target],
-        by_target,
     )
 
 
