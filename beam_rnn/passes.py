@@ -116,12 +116,11 @@ def _learn_pairs(
     left_out: np.random.Generator,
 ) -> tuple[Learner, float, float]:
     """Full BPTT over a batch of pairs."""
-    parts = (network.encoder, "encoder"), (network.decoder, "decoder")
+    encoder, decoder = (part_of(learner.parameters, part) for part in ("encoder", "decoder"))
     of_encoder, of_decoder = (
-        _masks(training.dropout, of, part_of(learner.parameters, part), len(rows), left_out)
-        for of, part in parts
+        _masks(training.dropout, of, parameters, len(rows), left_out)
+        for of, parameters in ((network.encoder, encoder), (network.decoder, decoder))
     )
-    encoder = part_of(learner.parameters, "encoder")
     symbols = _left_out(training.dropout, network.encoder, encoder, len(rows), left_out)
     batch = batch_of_pairs([examples.example(i) for i in rows], DTYPE)
     if symbols:
