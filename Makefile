@@ -2,6 +2,10 @@
 PYTHON ?= python3
 VENV ?= .venv
 PY := $(VENV)/bin/python
+# Where the engines of the tests on real ones are, and the versions of those that are fetched.
+export ENGINES ?= $(CURDIR)/.engines
+FLINK ?= 1.19.3
+PRISM_VERSION ?= v2.77.0
 
 .PHONY: demo test test-slow lint bench format clean
 
@@ -35,8 +39,30 @@ format: $(VENV)/dev.installed  ## write the code as the formatter has it
 	$(VENV)/bin/ruff format .
 	$(VENV)/bin/ruff check --fix .
 
+engines: $(ENGINES)/job-server.jar $(ENGINES)/flink $(ENGINES)/broker $(ENGINES)/kafka-io
+
+$(ENGINES)/job-server.jar: deploy/local/job-server.xml
+	mvn -B -q -f $< package -Dto=$(ENGINES)/job-server
+
+$(ENGINES)/broker $(ENGINES)/kafka-io: $(ENGINES)/%: deploy/local/%.xml
+	mvn -B -q -f $< dependency:copy-dependencies -DoutputDirectory=$@
+	@touch $@
+
+# PyFlink's source archive holds the jars of a whole cluster.
+$(ENGINES)/flink: | $(PY)
+	@mkdir -p $@.part
+	$(PY) -m pip download --quiet --no-deps --no-binary :all: --dest $@.part \
+	    apache-flink-libraries==$(FLINK)
+	tar xzf $@.part/*.tar.gz -C $@.part --strip-components=3 --wildcards '*/deps/lib/*'
+	rm $@.part/*.tar.gz
+	rm -f $@.part/flink-table-* $@.part/flink-scala_* $@.part/flink-cep-*
+	mv $@.part $@
+
+$(ENGINES)/prism:
+	GOBIN=$(ENGINES) go install github.com/apache/beam/sdks/v2/go/cmd/prism@$(PRISM_VERSION)
+
 clean:
-	rm -rf $(VENV) demo_output dist
+	rm -rf $(VENV) $(ENGINES) demo_output dist
 
 $(PY):
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10))' || \

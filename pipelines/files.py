@@ -156,15 +156,19 @@ def _arrow(stream: BinaryIO, _: Collection[str]) -> Iterator[dict[str, Any]]:
 
 def _json_lines(stream: BinaryIO, _: Collection[str]) -> Iterator[dict[str, Any]]:
     for line in stream:
-        if not line.strip():
-            continue
-        try:
-            record = json.loads(line)
-            if b"\\u" in line:  # it may be half of a surrogate pair, which no coder can encode
-                json.dumps(record, ensure_ascii=False).encode()
-        except (ValueError, RecursionError):
-            record = None
-        yield record if isinstance(record, dict) else {"not a JSON object": line.strip()}
+        if line.strip():
+            yield json_record(line)
+
+
+def json_record(text: bytes) -> dict[str, Any]:
+    """A record from a JSON object; of other bytes one that says so, and becomes a dead letter."""
+    try:
+        record = json.loads(text)
+        if b"\\u" in text:  # it may be half of a surrogate pair, which no coder can encode
+            json.dumps(record, ensure_ascii=False).encode()
+    except (ValueError, RecursionError):
+        record = None
+    return record if isinstance(record, dict) else {"not a JSON object": text.strip()}
 
 
 class WriteFile(beam.PTransform):

@@ -1,0 +1,1 @@
+"""What the transforms need where they run: engines on this machine, images, templates."""

@@ -1,0 +1,10 @@
+"""Real engines on this machine: a Flink cluster, a Kafka broker, and workers for Beam's SDKs.
+
+Their parts are fetched by `make engines`, into the folder that ENGINES names.
+"""
+
+import os
+from pathlib import Path
+
+ROOT = Path(__file__).parents[2]
+ENGINES = Path(os.environ.get("ENGINES", ROOT / ".engines")).absolute()

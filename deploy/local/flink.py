@@ -1,0 +1,267 @@
+"""A Flink cluster on this machine: a JobManager and TaskManagers, each a process of its own.
+
+    python -m deploy.local.flink FOLDER
+
+starts one, says which flags a pipeline needs, and stops it with Ctrl-C.
+"""
+
+import sys
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import requests
+from typing_extensions import Self
+
+from deploy.local import worker
+from deploy.local.jars import FLINK, FLINK_VERSION, JOB_SERVER, OPEN_PACKAGES, java
+from deploy.local.processes import EngineError, Process, free_port, wait_for
+
+SETTINGS: Mapping[str, Any] = {
+    # Flink's start scripts would work these out of a total.
+    "taskmanager.cpu.cores": 2.0,
+    "taskmanager.memory.task.heap.size": "512m",
+    "taskmanager.memory.task.off-heap.size": "256m",
+    "taskmanager.memory.network.min": "64m",
+    "taskmanager.memory.network.max": "64m",
+    "taskmanager.memory.managed.size": "256m",
+    "taskmanager.memory.framework.heap.size": "128m",
+    "taskmanager.memory.framework.off-heap.size": "128m",
+    "taskmanager.memory.jvm-metaspace.size": "256m",
+    "taskmanager.memory.jvm-overhead.min": "192m",
+    "taskmanager.memory.jvm-overhead.max": "192m",
+    "taskmanager.numberOfTaskSlots": 2,
+    "taskmanager.network.sort-shuffle.min-buffers": 8,  # many rounds: many shuffles at once
+    "cluster.evenly-spread-out-slots": True,  # otherwise two slots are those of one TaskManager
+    "state.backend.type": "rocksdb",
+    "state.backend.incremental": True,
+    "state.checkpoints.num-retained": 3,
+    "restart-strategy.type": "fixed-delay",
+    "restart-strategy.fixed-delay.attempts": 1000,
+    "restart-strategy.fixed-delay.delay": "500 ms",
+    # A process that is gone is missed after seconds, not after a minute.
+    "heartbeat.interval": 1000,
+    "heartbeat.timeout": 6000,
+    "cluster.registration.initial-timeout": 100,
+    "cluster.registration.error-delay": 500,
+    "slot.request.timeout": 120_000,
+    "classloader.check-leaked-classloader": False,
+}
+LOG = """\
+rootLogger.level = INFO
+rootLogger.appenderRef.file.ref = File
+appender.file.name = File
+appender.file.type = FILE
+appender.file.fileName = ${sys:log.file}
+appender.file.layout.type = PatternLayout
+appender.file.layout.pattern = %d{HH:mm:ss.SSS} %-5p %c{1} - %m%n
+"""
+
+
+class Flink:
+    """A cluster; use it in a `with` block, or `start` and `stop` it.
+
+    Args:
+        folder: Its settings, logs, checkpoints and savepoints.
+        taskmanagers: How many TaskManagers.
+        settings: Settings of Flink beside, or instead of, `SETTINGS`.
+        rest: The port of the REST interface and the web page; by default one that is free.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        taskmanagers: int = 2,
+        settings: Mapping[str, Any] | None = None,
+        rest: int | None = None,
+    ):
+        self.folder = folder
+        self._rest = rest or free_port()
+        self._settings = {**SETTINGS, **(settings or {})}
+        self._jobmanager: Process | None = None
+        self._taskmanagers: list[Process | None] = [None] * taskmanagers
+
+    @property
+    def slots(self) -> int:
+        """How many slots all TaskManagers have together."""
+        return len(self._taskmanagers) * int(self._settings["taskmanager.numberOfTaskSlots"])
+
+    @property
+    def address(self) -> str:
+        """The address for --flink_master."""
+        return f"127.0.0.1:{self._rest}"
+
+    def start(self) -> None:
+        """Start all processes, and wait until they have found each other."""
+        for name in ("conf", "log", "work", "checkpoints", "savepoints"):
+            (self.folder / name).mkdir(parents=True, exist_ok=True)
+        own = {
+            "jobmanager.rpc.address": "127.0.0.1",
+            "jobmanager.bind-host": "127.0.0.1",
+            "jobmanager.rpc.port": free_port(),
+            "rest.address": "127.0.0.1",
+            "rest.bind-address": "127.0.0.1",
+            "rest.port": self._rest,
+            "taskmanager.host": "127.0.0.1",
+            "taskmanager.bind-host": "127.0.0.1",
+            "state.checkpoints.dir": f"file://{self.folder}/checkpoints",
+            "state.savepoints.dir": f"file://{self.folder}/savepoints",
+            "io.tmp.dirs": f"{self.folder}/work",
+        }
+        settings = {**own, **self._settings}
+        lines = [f"{name}: {_yaml(value)}\n" for name, value in settings.items()]
+        (self.folder / "conf" / "flink-conf.yaml").write_text("".join(lines))
+        (self.folder / "conf" / "log4j.properties").write_text(LOG)
+        self._jobmanager = self._process(
+            "jobmanager",
+            "org.apache.flink.runtime.entrypoint.StandaloneSessionClusterEntrypoint",
+            "--executionMode",
+            "cluster",
+        )
+        for number in range(len(self._taskmanagers)):
+            self.start_taskmanager(number)
+        self.wait_for_slots()
+
+    def start_taskmanager(self, number: int) -> None:
+        """Start one, in the place of one that was killed."""
+        name = f"taskmanager-{number}"
+        self._taskmanagers[number] = self._process(
+            name,
+            "org.apache.flink.runtime.taskexecutor.TaskManagerRunner",
+            "-D",
+            f"taskmanager.resource-id={name}-{time.time_ns()}",
+        )
+
+    def kill_taskmanager(self, number: int) -> None:
+        """Kill -9 of one: nothing is said to anybody."""
+        process = self._taskmanagers[number]
+        assert process is not None, f"there is no TaskManager {number}"
+        process.kill()
+        self._taskmanagers[number] = None
+
+    def wait_for_slots(self) -> None:
+        """Wait until all TaskManagers are known to the JobManager."""
+        wait_for("all slots", self._has_slots, 60, self._jobmanager)
+
+    def stop(self) -> None:
+        """Stop all processes, and the workers that they have started."""
+        for process in (*self._taskmanagers, self._jobmanager):
+            if process is not None:
+                process.stop()
+
+    def __enter__(self) -> Self:
+        try:
+            self.start()
+        except BaseException:
+            self.stop()
+            raise
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.stop()
+
+    def flags(self) -> list[str]:
+        """What a pipeline is given to run here, its workers in this Python environment."""
+        return [
+            "--runner=FlinkRunner",
+            f"--flink_version={FLINK_VERSION}",
+            f"--flink_job_server_jar={JOB_SERVER}",
+            f"--flink_master={self.address}",
+            "--environment_type=PROCESS",
+            f"--environment_config={worker.command(self.folder, 'python')}",
+        ]
+
+    def get(self, path: str) -> Any:
+        """What the REST interface says."""
+        return self._ask("get", path)
+
+    def job(self, name: str) -> str | None:
+        """The id of a job that has not ended."""
+        for job in self.get("/jobs/overview")["jobs"]:
+            if job["name"].startswith(name) and job["state"] not in {
+                "FINISHED",
+                "FAILED",
+                "CANCELED",
+            }:
+                return str(job["jid"])
+        return None
+
+    def state(self, job: str) -> str:
+        """RUNNING, FINISHED, FAILED, CANCELED, ..."""
+        return str(self.get(f"/jobs/{job}")["state"])
+
+    def checkpoints(self, job: str) -> dict[str, int]:
+        """How many were completed, failed, restored, ..."""
+        return dict(self.get(f"/jobs/{job}/checkpoints")["counts"])
+
+    def errors(self, job: str) -> list[str]:
+        """What has made the job fail or restart, the last first."""
+        history = self.get(f"/jobs/{job}/exceptions")["exceptionHistory"]["entries"]
+        return [str(entry["stacktrace"]) for entry in history]
+
+    def stop_job(self, job: str) -> str:
+        """Stop a job with a savepoint, and give that savepoint's path."""
+        asked = self._ask("post", f"/jobs/{job}/stop", json={"drain": False})["request-id"]
+        done = wait_for("savepoint", lambda: self._savepoint(job, asked))
+        if "location" not in done:
+            raise EngineError(f"no savepoint: {done}")
+        wait_for("end of the job", lambda: self.state(job) == "FINISHED")
+        return str(done["location"])
+
+    def cancel_job(self, job: str) -> None:
+        """End a job; `cancel()` of the pipeline's result does not reach the cluster."""
+        self._ask("patch", f"/jobs/{job}?mode=cancel")
+        wait_for("end of the job", lambda: self.state(job) in {"CANCELED", "FINISHED", "FAILED"})
+
+    def _savepoint(self, job: str, asked: str) -> Any:
+        answer = self.get(f"/jobs/{job}/savepoints/{asked}")
+        return answer["operation"] if answer["status"]["id"] == "COMPLETED" else None
+
+    def _has_slots(self) -> bool:
+        try:
+            return bool(self.get("/overview")["slots-total"] == self.slots)
+        except requests.RequestException:
+            return False
+
+    def _ask(self, method: str, path: str, **more: Any) -> Any:
+        answer = requests.request(method, f"http://{self.address}{path}", timeout=30, **more)
+        answer.raise_for_status()
+        return answer.json()
+
+    def _process(self, name: str, main: str, *arguments: str) -> Process:
+        conf, log = self.folder / "conf", self.folder / "log"
+        options = [
+            *OPEN_PACKAGES,
+            "-XX:MaxDirectMemorySize=512m",
+            f"-Dlog.file={log / name}.log",
+            f"-Dlog4j.configurationFile=file:{conf / 'log4j.properties'}",
+        ]
+        arguments = ("--configDir", str(conf), *arguments)
+        command = java(main, f"{FLINK}/*", *arguments, heap=768, options=options)
+        return Process(name, command, log / f"{name}.out")
+
+
+def _yaml(value: Any) -> str:
+    return str(value).lower() if isinstance(value, bool) else str(value)
+
+
+def main() -> None:
+    """Run until Ctrl-C."""
+    if len(sys.argv) != 2:
+        sys.exit(__doc__)
+    try:
+        with Flink(Path(sys.argv[1]).absolute(), rest=8081) as flink:
+            print(
+                f"http://{flink.address} is up; a pipeline's flags:", *flink.flags(), sep="\n    "
+            )
+            while True:
+                time.sleep(3600)
+    except KeyboardInterrupt:
+        pass
+    except EngineError as error:
+        sys.exit(f"error: {error}")
+
+
+if __name__ == "__main__":
+    main()

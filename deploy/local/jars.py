@@ -1,0 +1,55 @@
+"""The Java programs of the engines, and what they need on their command lines."""
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+from deploy.local import ENGINES
+
+JOB_SERVER = Path(os.environ.get("FLINK_JOB_SERVER_JAR", ENGINES / "job-server.jar"))
+"""Beam's job server for Flink, with Kafka's transforms; another one by FLINK_JOB_SERVER_JAR."""
+FLINK_VERSION = os.environ.get("FLINK_VERSION", "1.19")
+"""The version of Flink that the job server and the cluster are of."""
+FLINK = Path(os.environ.get("FLINK_LIB", ENGINES / "flink"))
+"""The jars of the cluster, of the patch release that the Makefile names."""
+BROKER = ENGINES / "broker"
+KAFKA_IO = ENGINES / "kafka-io"
+_MEMORY_METER = KAFKA_IO / "jamm-0.4.0.jar"
+
+_PACKAGES = {
+    "exports": [
+        "sun.net.util",
+        "java.rmi/sun.rmi.registry",
+        "java.security.jgss/sun.security.krb5",
+    ],
+    "opens": [
+        "java.lang",
+        "java.net",
+        "java.io",
+        "java.nio",
+        "sun.nio.ch",
+        "java.lang.reflect",
+        "java.text",
+        "java.time",
+        "java.util",
+        "java.util.concurrent",
+        "java.util.concurrent.atomic",
+        "java.util.concurrent.locks",
+    ],
+}
+OPEN_PACKAGES = [
+    f"--add-{how}={name if '/' in name else f'java.base/{name}'}=ALL-UNNAMED"
+    for how, names in _PACKAGES.items()
+    for name in names
+]
+"""What Flink's own start scripts ask of Java 17."""
+
+
+def java(
+    main: str, classpath: str, *arguments: str, heap: int, options: Sequence[str] = ()
+) -> list[str]:
+    """A command: the class to run, its jars, and the size of its heap in MiB."""
+    agent = (
+        [] if main.startswith(("kafka.", "org.apache.flink.")) else [f"-javaagent:{_MEMORY_METER}"]
+    )
+    return ["java", f"-Xmx{heap}m", *agent, *options, "-cp", classpath, main, *arguments]

@@ -1,0 +1,166 @@
+"""A Kafka broker on this machine, and the service that expands Beam's transforms for it.
+
+    python -m deploy.local.kafka FOLDER
+
+starts both, says where they are, and stops them with Ctrl-C.
+"""
+
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+from deploy.local.jars import BROKER, JOB_SERVER, KAFKA_IO, java
+from deploy.local.processes import EngineError, Process, free_port, listens, wait_for
+
+_LOG = "-Dorg.slf4j.simpleLogger.defaultLogLevel="
+
+
+class Broker:
+    """One broker that is its own controller; its topics stay in the folder when it is stopped.
+
+    Args:
+        folder: Its settings, log and topics.
+        port: Where it listens; by default one that is free.
+    """
+
+    def __init__(self, folder: Path, port: int | None = None):
+        self._folder = folder
+        self._port = port or free_port()
+        self._process: Process | None = None
+
+    @property
+    def address(self) -> str:
+        """What clients are told."""
+        return f"127.0.0.1:{self._port}"
+
+    def start(self) -> None:
+        """Start it; the first time its storage is formatted."""
+        settings = self._folder / "server.properties"
+        if not settings.exists():
+            self._folder.mkdir(parents=True, exist_ok=True)
+            settings.write_text(self._settings(free_port()))
+            tool = java("kafka.tools.StorageTool", f"{BROKER}/*", heap=64, options=[f"{_LOG}warn"])
+            run = subprocess.run([*tool, "random-uuid"], capture_output=True, check=True, text=True)
+            cluster = run.stdout.split()[-1]
+            subprocess.run(
+                [*tool, "format", "-t", cluster, "-c", str(settings)],
+                check=True,
+                capture_output=True,
+            )
+        self._process = Process(
+            "the Kafka broker",
+            java("kafka.Kafka", f"{BROKER}/*", str(settings), heap=512, options=[f"{_LOG}info"]),
+            self._folder / "broker.log",
+        )
+        wait_for("Kafka", lambda: listens(self._port), 60, self._process)
+
+    def stop(self) -> None:
+        """Stop it; messages that it has confirmed stay."""
+        if self._process is not None:
+            self._process.stop(seconds=20)
+            self._process = None
+
+    def _settings(self, controller: int) -> str:
+        return f"""\
+process.roles=broker,controller
+node.id=1
+controller.quorum.voters=1@127.0.0.1:{controller}
+listeners=PLAINTEXT://{self.address},CONTROLLER://127.0.0.1:{controller}
+advertised.listeners=PLAINTEXT://{self.address}
+controller.listener.names=CONTROLLER
+listener.security.protocol.map=PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT
+log.dirs={self._folder}/topics
+offsets.topic.replication.factor=1
+offsets.topic.num.partitions=1
+transaction.state.log.replication.factor=1
+transaction.state.log.min.isr=1
+group.initial.rebalance.delay.ms=0
+# Records whose own times are years ago are not deleted for their age.
+log.retention.ms=-1
+"""
+
+
+class Expansion:
+    """Expands Beam's Kafka transforms for a pipeline in Python.
+
+    Args:
+        folder: Its log.
+        classpath: Jars of Beam's Java SDK.
+        arguments: Its further flags.
+    """
+
+    def __init__(self, folder: Path, classpath: str, arguments: Sequence[str]):
+        self._folder = folder
+        self._classpath = classpath
+        self._arguments = arguments
+        self._port = free_port()
+        self._process: Process | None = None
+
+    @property
+    def address(self) -> str:
+        """What pipelines are told."""
+        return f"127.0.0.1:{self._port}"
+
+    def start(self) -> None:
+        """Start it."""
+        command = java(
+            "org.apache.beam.sdk.expansion.service.ExpansionService",
+            self._classpath,
+            str(self._port),
+            "--javaClassLookupAllowlistFile=*",
+            *self._arguments,
+            heap=768,
+        )
+        self._process = Process("the expansion service", command, self._folder / "expansion.log")
+        wait_for("expansion service", lambda: listens(self._port), 60, self._process)
+
+    def stop(self) -> None:
+        """Stop it."""
+        if self._process is not None:
+            self._process.stop()
+            self._process = None
+
+
+def for_flink(folder: Path, worker: str) -> Expansion:
+    """Of the job server's version; its reads are Flink's native ones, its workers processes."""
+    return Expansion(
+        folder,
+        str(JOB_SERVER),
+        [
+            "--experiments=use_deprecated_read",
+            "--defaultEnvironmentType=PROCESS",
+            f"--defaultEnvironmentConfig={worker}",
+        ],
+    )
+
+
+def for_others(folder: Path) -> Expansion:
+    """Of a newer version, with a worker of its own in the service."""
+    return Expansion(folder, f"{KAFKA_IO}/*", ["--alsoStartLoopbackWorker"])
+
+
+def main() -> None:
+    """Run until Ctrl-C."""
+    if len(sys.argv) != 2:
+        sys.exit(__doc__)
+    folder = Path(sys.argv[1]).absolute()
+    broker, expansion = Broker(folder, 9092), for_others(folder)
+    try:
+        broker.start()
+        expansion.start()
+        print(f"Kafka is at {broker.address}; pipelines: --expansion_service {expansion.address}")
+        while True:
+            time.sleep(3600)
+    except KeyboardInterrupt:
+        pass
+    except EngineError as error:
+        sys.exit(f"error: {error}")
+    finally:
+        expansion.stop()
+        broker.stop()
+
+
+if __name__ == "__main__":
+    main()

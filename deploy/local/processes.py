@@ -1,0 +1,117 @@
+"""Programs that run beside a test or benchmark, and what they are waited for."""
+
+import contextlib
+import os
+import signal
+import socket
+import subprocess
+import time
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import TypeVar
+
+T = TypeVar("T")
+
+
+class EngineError(RuntimeError):
+    """A program did not do what it was started for."""
+
+
+class Process:
+    """A program in a session of its own; what it prints goes to a file.
+
+    Args:
+        name: What it is called in messages.
+        command: The program and its arguments.
+        log: The file.
+        environment: Variables beside those of this process.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        command: Sequence[str],
+        log: Path,
+        environment: Mapping[str, str] | None = None,
+    ):
+        self.name, self.log = name, log
+        log.parent.mkdir(parents=True, exist_ok=True)
+        with log.open("ab") as output:
+            self._popen = subprocess.Popen(  # commands of this package
+                command,
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                env={**os.environ, **(environment or {})},
+                start_new_session=True,
+            )
+
+    @property
+    def runs(self) -> bool:
+        """Whether it has not ended."""
+        return self._popen.poll() is None
+
+    def wait(self, seconds: float) -> int:
+        """Its exit code.
+
+        Raises:
+            EngineError: It did not end in time.
+        """
+        try:
+            return self._popen.wait(seconds)
+        except subprocess.TimeoutExpired as error:
+            raise EngineError(f"{self.name} runs after {seconds:g} s:\n{self.said()}") from error
+
+    def kill(self) -> None:
+        """Kill -9 of the program alone, not of what it has started."""
+        self._popen.kill()
+        self._popen.wait()
+
+    def stop(self, seconds: float = 5) -> None:
+        """End it, and all that it has started."""
+        self._popen.terminate()
+        try:
+            self._popen.wait(seconds)
+        except subprocess.TimeoutExpired:
+            self._popen.kill()
+        with contextlib.suppress(ProcessLookupError):  # nothing is left of the session
+            os.killpg(self._popen.pid, signal.SIGKILL)
+        self._popen.wait()
+
+    def said(self, lines: int = 30) -> str:
+        """The last lines that it printed."""
+        return "\n".join(self.log.read_text(errors="replace").splitlines()[-lines:])
+
+
+def wait_for(
+    what: str, condition: Callable[[], T], seconds: float = 90, process: Process | None = None
+) -> T:
+    """What a condition says as soon as that is something.
+
+    Raises:
+        EngineError: It says nothing in time, or the process ended that was to bring it about.
+    """
+    end = time.monotonic() + seconds
+    while True:
+        found = condition()
+        if found:
+            return found
+        if process is not None and not process.runs:
+            raise EngineError(f"{process.name} ended before {what}:\n{process.said()}")
+        if time.monotonic() > end:
+            said = "" if process is None else f":\n{process.said()}"
+            raise EngineError(f"no {what} in {seconds:g} s{said}")
+        time.sleep(0.1)
+
+
+def free_port() -> int:
+    """A port that nobody listens to."""
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        return int(listener.getsockname()[1])
+
+
+def listens(port: int) -> bool:
+    """Whether somebody listens to a port of this machine."""
+    with socket.socket() as client:
+        return client.connect_ex(("127.0.0.1", port)) == 0

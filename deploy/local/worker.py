@@ -1,0 +1,72 @@
+"""Starts a worker of Beam's Python or Java SDK for a runner, as its image's boot program does.
+
+A runner's PROCESS environment calls `command(...)` with the addresses of its services. The worker
+runs in this Python environment: nothing is staged, so what a pipeline uses must be importable here.
+"""
+
+import argparse
+import json
+import os
+import shlex
+import sys
+from pathlib import Path
+
+import grpc
+from apache_beam.portability.api import (
+    beam_provision_api_pb2,
+    beam_provision_api_pb2_grpc,
+    endpoints_pb2,
+)
+from google.protobuf import json_format, text_format
+
+from deploy.local import ENGINES, ROOT
+from deploy.local.jars import JOB_SERVER, java
+
+
+def command(folder: Path, sdk: str) -> str:
+    """A program in the folder that starts a worker, to be named by --environment_config."""
+    path = folder / f"worker-{sdk}.sh"
+    python = f"PYTHONPATH={shlex.quote(str(ROOT))} exec {shlex.quote(sys.executable)}"
+    path.write_text(f'#!/bin/sh\nENGINES={ENGINES} {python} -m deploy.local.worker {sdk} "$@"\n')
+    path.chmod(0o755)
+    return json.dumps({"command": str(path)})
+
+
+def main() -> None:
+    """Ask the runner what the worker must know, and become it."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("sdk", choices=("python", "java"))
+    for name in ("id", "logging_endpoint", "control_endpoint", "provision_endpoint"):
+        parser.add_argument(f"--{name}", default="")
+    args, _ = parser.parse_known_args()
+    channel = grpc.insecure_channel(args.provision_endpoint)
+    service = beam_provision_api_pb2_grpc.ProvisionServiceStub(channel)
+    request = beam_provision_api_pb2.GetProvisionInfoRequest()
+    info = service.GetProvisionInfo(request, metadata=(("worker_id", args.id),)).info
+
+    def descriptor(url: str) -> str:
+        return text_format.MessageToString(
+            endpoints_pb2.ApiServiceDescriptor(url=url), as_one_line=True
+        )
+
+    environment = {
+        **os.environ,
+        "PIPELINE_OPTIONS": json_format.MessageToJson(info.pipeline_options),
+        "WORKER_ID": args.id,
+        "HARNESS_ID": args.id,
+        "LOGGING_API_SERVICE_DESCRIPTOR": descriptor(
+            info.logging_endpoint.url or args.logging_endpoint
+        ),
+        "CONTROL_API_SERVICE_DESCRIPTOR": descriptor(
+            info.control_endpoint.url or args.control_endpoint
+        ),
+        "RUNNER_CAPABILITIES": " ".join(info.runner_capabilities),
+    }
+    program = [sys.executable, "-m", "apache_beam.runners.worker.sdk_worker_main"]
+    if args.sdk == "java":
+        program = java("org.apache.beam.fn.harness.FnHarness", str(JOB_SERVER), heap=300)
+    os.execvpe(program[0], program, environment)  # noqa: S606  # it becomes the worker
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,106 @@
+r"""Predict a live stream of messages, from Kafka or Pub/Sub and back.
+
+    python -m pipelines.live --weights 'models/*.arrow' \\
+        --input 'kafka://127.0.0.1:9092/readings?group.id=forecasts' \\
+        --output kafka://127.0.0.1:9092/forecasts --rejected kafka://127.0.0.1:9092/rejected \\
+        --runner FlinkRunner --flink_master 127.0.0.1:8081 --checkpointing_interval 10000 ...
+
+Each message is a JSON object with the columns that the weights file names. For each one a message
+comes out: key, time (microseconds since 1970), step, outputs by name, and the model. Late records
+and those that cannot be used go to --rejected, with the reason. Beam's own flags pass through;
+docs/engines.md says which ones a runner needs.
+"""
+
+import argparse
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import apache_beam as beam
+from apache_beam.options.pipeline_options import StandardOptions
+from apache_beam.runners.runner import PipelineResult
+
+from beam_rnn import InvalidRecord, LateRecord, Predict, Prediction
+from beam_rnn.keyed import Models
+from beam_rnn.storage import newest, read_model
+from beam_rnn.transforms.arguments import ORDERS
+from beam_rnn.transforms.predict import MODEL_CHANGES
+from pipelines import command
+from pipelines.messages import ReadMessages, WriteMessages
+
+
+def parser() -> argparse.ArgumentParser:
+    """Our flags; those of Beam are left over."""
+    parser = command.parser(__doc__)
+    parser.add_argument("--weights", required=True, help="the weights file, or a pattern of them")
+    parser.add_argument("--input", required=True, help="the URL of a topic or subscription")
+    parser.add_argument("--output", required=True, help="the URL of the topic of predictions")
+    parser.add_argument(
+        "--rejected", required=True, help="the URL of the topic of what is not used"
+    )
+    parser.add_argument("--order", choices=ORDERS, default="event_time")
+    parser.add_argument("--wait", type=float, default=0.0, help="seconds beyond the watermark")
+    parser.add_argument("--grid", type=float, default=0.5, help="seconds between two due times")
+    parser.add_argument("--idle_after", type=float, help="seconds after which a sequence ends")
+    parser.add_argument("--shards", type=int, help="step so many sets of keys together")
+    parser.add_argument("--watch", type=float, help="look for a newer model so often, in seconds")
+    parser.add_argument("--on_model_change", choices=MODEL_CHANGES, default="error")
+    parser.add_argument("--replay", type=int, default=0, help="inputs that a new model replays")
+    parser.add_argument("--expansion_service", help="what expands Beam's Kafka transforms")
+    return parser
+
+
+def build(
+    records: beam.PCollection[Mapping[str, Any]], args: argparse.Namespace, model: Models
+) -> tuple[beam.PCollection[dict[str, Any]], beam.PCollection[dict[str, Any]]]:
+    """Records -> predictions, and what was not used, as what a message says."""
+    outputs = records | Predict(
+        args.weights,
+        order=args.order,
+        wait=args.wait,
+        grid=args.grid,
+        idle_after=args.idle_after,
+        shards=args.shards,
+        watch=args.watch,
+        on_model_change=args.on_model_change,
+        replay=args.replay,
+    )
+    names = model.output_names
+
+    def said(row: Prediction) -> dict[str, Any]:
+        return {
+            "key": row.key,
+            "time": row.time,
+            "step": row.step,
+            "outputs": dict(zip(names, row.outputs, strict=True)),
+            "model": row.model,
+        }
+
+    predictions = outputs.predictions | "Said" >> beam.Map(said)
+    late = outputs.late | "LateRows" >> beam.Map(late_row)
+    invalid = outputs.invalid | "InvalidRows" >> beam.Map(InvalidRecord._asdict)
+    return predictions, (late, invalid) | "Rejected" >> beam.Flatten()
+
+
+def late_row(row: LateRecord) -> dict[str, Any]:
+    """What a message says of a late record."""
+    seconds = row.behind / 1e6
+    return {**row._asdict(), "reason": f"{seconds:g} s behind the key's last step"}
+
+
+def main(argv: Sequence[str] | None = None) -> PipelineResult:
+    """Start the pipeline, which runs until it is stopped."""
+    args, beam_flags = parser().parse_known_args(argv)
+    model = read_model(newest(args.weights))
+    options = command.beam_options(beam_flags)
+    options.view_as(StandardOptions).streaming = True
+    # Not `with`: a launcher of Dataflow starts a pipeline, and must not wait for its end.
+    pipeline = beam.Pipeline(options=options)
+    records = pipeline | "Records" >> ReadMessages(args.input, args.expansion_service)
+    predictions, rejected = build(records, args, model)
+    _ = predictions | "Predictions" >> WriteMessages(args.output, args.expansion_service)
+    _ = rejected | "Aside" >> WriteMessages(args.rejected, args.expansion_service)
+    return pipeline.run()
+
+
+if __name__ == "__main__":
+    command.run(lambda: main().wait_until_finish())

@@ -1,0 +1,120 @@
+"""Records from the messages of a broker and rows to them, by URL: Kafka or Pub/Sub."""
+
+import urllib.parse
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+import apache_beam as beam
+from apache_beam.io.kafka import ReadFromKafka, WriteToKafka
+
+from beam_rnn.errors import ConfigurationError
+from pipelines.files import json_line, json_record
+
+
+class Topic(NamedTuple):
+    """Where messages are.
+
+    Attributes:
+        broker: "kafka" or "pubsub".
+        servers: The addresses of Kafka's brokers; empty for Pub/Sub.
+        name: The topic; for Pub/Sub its full name, or that of a subscription.
+        settings: Settings of Kafka's consumer or producer.
+    """
+
+    broker: str
+    servers: str
+    name: str
+    settings: Mapping[str, str]
+
+
+def topic(url: str) -> Topic:
+    """What a URL names.
+
+        >>> topic("kafka://one:9092,two:9092/readings?auto.offset.reset=earliest").name
+        'readings'
+        >>> topic("pubsub://projects/p/subscriptions/s").name
+        'projects/p/subscriptions/s'
+
+    Raises:
+        ConfigurationError: It is no such URL.
+    """
+    parts = urllib.parse.urlsplit(url)
+    path = parts.path.strip("/")
+    settings = dict(urllib.parse.parse_qsl(parts.query))
+    if parts.scheme == "kafka" and parts.netloc and path and "/" not in path:
+        return Topic("kafka", parts.netloc, path, settings)
+    name = f"{parts.netloc}/{path}"
+    if parts.scheme == "pubsub" and name.startswith("projects/") and name.count("/") == 3:
+        return Topic("pubsub", "", name, settings)
+    raise ConfigurationError(
+        "messages are at kafka://SERVER:PORT/TOPIC or at pubsub://projects/PROJECT/topics/TOPIC "
+        f"or .../subscriptions/SUBSCRIPTION, got {url!r}"
+    )
+
+
+class ReadMessages(beam.PTransform):
+    """The records of a topic, as dicts: each message is a JSON object.
+
+    Kafka's messages carry their own times; the watermark follows these. What is no JSON object
+    becomes a record that says so, of which `Predict` makes a dead letter.
+
+    Args:
+        url: Where they are: see `topic`.
+        expansion_service: The address of a service that expands Beam's Kafka transforms; by
+            default Beam starts one, from a jar that it fetches.
+    """
+
+    def __init__(self, url: str, expansion_service: str | None = None):
+        super().__init__()
+        self._topic = topic(url)
+        self._expansion_service = expansion_service
+
+    def expand(self, pbegin: Any) -> beam.PCollection[dict[str, Any]]:
+        """Read and decode."""
+        if self._topic.broker == "kafka":
+            settings = {"enable.auto.commit": "false", **self._topic.settings}
+            messages = pbegin | "Kafka" >> ReadFromKafka(
+                {"bootstrap.servers": self._topic.servers, **settings},
+                [self._topic.name],
+                timestamp_policy=ReadFromKafka.create_time_policy,
+                expansion_service=self._expansion_service,
+            )
+            values = messages | "Value" >> beam.Map(lambda message: message[1])
+        else:
+            where = "subscription" if "/subscriptions/" in self._topic.name else "topic"
+            values = pbegin | "PubSub" >> beam.io.ReadFromPubSub(**{where: self._topic.name})
+        return values | "Record" >> beam.Map(json_record).with_output_types(dict[str, Any])
+
+
+class WriteMessages(beam.PTransform):
+    """Rows into a topic, each a JSON object; Kafka's messages have the row's key.
+
+    Args:
+        url: Where they go: see `topic`.
+        expansion_service: As for `ReadMessages`.
+    """
+
+    def __init__(self, url: str, expansion_service: str | None = None):
+        super().__init__()
+        self._topic = topic(url)
+        self._expansion_service = expansion_service
+        if "/subscriptions/" in self._topic.name:
+            raise ConfigurationError(f"messages are written to a topic, got {url!r}")
+
+    def expand(self, pcoll: beam.PCollection[Mapping[str, Any]]) -> Any:
+        """Encode and write."""
+        if self._topic.broker == "pubsub":
+            values = pcoll | "Encode" >> beam.Map(_value).with_output_types(bytes)
+            return values | "PubSub" >> beam.io.WriteToPubSub(self._topic.name)
+        messages = pcoll | "Encode" >> beam.Map(
+            lambda row: (row["key"].encode(), _value(row))
+        ).with_output_types(tuple[bytes, bytes])
+        return messages | "Kafka" >> WriteToKafka(
+            {"bootstrap.servers": self._topic.servers, **self._topic.settings},
+            self._topic.name,
+            expansion_service=self._expansion_service,
+        )
+
+
+def _value(row: Mapping[str, Any]) -> bytes:
+    return json_line(row).encode()
