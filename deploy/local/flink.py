@@ -12,7 +12,9 @@ from pathlib import Path
 from typing import Any
 
 import requests
+from requests.adapters import HTTPAdapter
 from typing_extensions import Self
+from urllib3.util import Retry
 
 from deploy.local import worker
 from deploy.local.jars import FLINK, FLINK_VERSION, JOB_SERVER, OPEN_PACKAGES, java
@@ -79,6 +81,10 @@ class Flink:
         self.folder = folder
         self._rest = rest or free_port()
         self._settings = {**SETTINGS, **(settings or {})}
+        # A job that is being set up, or that starts again, is answered for by an error.
+        retries = Retry(total=8, connect=0, backoff_factor=0.1, status_forcelist=[500, 503])
+        self._session = requests.Session()
+        self._session.mount("http://", HTTPAdapter(max_retries=retries))
         self._jobmanager: Process | None = None
         self._taskmanagers: list[Process | None] = [None] * taskmanagers
 
@@ -200,13 +206,17 @@ class Flink:
         history = self.get(f"/jobs/{job}/exceptions")["exceptionHistory"]["entries"]
         return [str(entry["stacktrace"]) for entry in history]
 
-    def stop_job(self, job: str) -> str:
-        """Stop a job with a savepoint, and give that savepoint's path."""
-        asked = self._ask("post", f"/jobs/{job}/stop", json={"drain": False})["request-id"]
-        done = wait_for("savepoint", lambda: self._savepoint(job, asked))
+    def save_job(self, job: str) -> str:
+        """End a job with a savepoint, and give that savepoint's path.
+
+        Not by Flink's `stop`: Beam's native reads then say that time is at its end, before the
+        savepoint is taken, and every sequence ends.
+        """
+        asked = self._ask("post", f"/jobs/{job}/savepoints", json={"cancel-job": True})
+        done = wait_for("savepoint", lambda: self._savepoint(job, asked["request-id"]))
         if "location" not in done:
             raise EngineError(f"no savepoint: {done}")
-        wait_for("end of the job", lambda: self.state(job) == "FINISHED")
+        wait_for("end of the job", lambda: self.state(job) == "CANCELED")
         return str(done["location"])
 
     def cancel_job(self, job: str) -> None:
@@ -225,7 +235,7 @@ class Flink:
             return False
 
     def _ask(self, method: str, path: str, **more: Any) -> Any:
-        answer = requests.request(method, f"http://{self.address}{path}", timeout=30, **more)
+        answer = self._session.request(method, f"http://{self.address}{path}", timeout=30, **more)
         answer.raise_for_status()
         return answer.json()
 

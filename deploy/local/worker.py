@@ -17,10 +17,11 @@ from apache_beam.portability.api import (
     beam_provision_api_pb2_grpc,
     endpoints_pb2,
 )
+from apache_beam.runners.worker import sdk_worker_main
 from google.protobuf import json_format, text_format
 
 from deploy.local import ENGINES, ROOT
-from deploy.local.jars import JOB_SERVER, java
+from deploy.local.jars import JOB_SERVER, QUICK_START, java
 
 
 def command(folder: Path, sdk: str) -> str:
@@ -49,23 +50,25 @@ def main() -> None:
             endpoints_pb2.ApiServiceDescriptor(url=url), as_one_line=True
         )
 
-    environment = {
-        **os.environ,
-        "PIPELINE_OPTIONS": json_format.MessageToJson(info.pipeline_options),
-        "WORKER_ID": args.id,
-        "HARNESS_ID": args.id,
-        "LOGGING_API_SERVICE_DESCRIPTOR": descriptor(
+    os.environ.update(
+        PIPELINE_OPTIONS=json_format.MessageToJson(info.pipeline_options),
+        WORKER_ID=args.id,
+        HARNESS_ID=args.id,
+        LOGGING_API_SERVICE_DESCRIPTOR=descriptor(
             info.logging_endpoint.url or args.logging_endpoint
         ),
-        "CONTROL_API_SERVICE_DESCRIPTOR": descriptor(
+        CONTROL_API_SERVICE_DESCRIPTOR=descriptor(
             info.control_endpoint.url or args.control_endpoint
         ),
-        "RUNNER_CAPABILITIES": " ".join(info.runner_capabilities),
-    }
-    program = [sys.executable, "-m", "apache_beam.runners.worker.sdk_worker_main"]
+        RUNNER_CAPABILITIES=" ".join(info.runner_capabilities),
+    )
+    channel.close()
     if args.sdk == "java":
-        program = java("org.apache.beam.fn.harness.FnHarness", str(JOB_SERVER), heap=300)
-    os.execvpe(program[0], program, environment)  # noqa: S606  # it becomes the worker
+        program = java(
+            "org.apache.beam.fn.harness.FnHarness", str(JOB_SERVER), heap=300, options=QUICK_START
+        )
+        os.execvp(program[0], program)  # noqa: S606  # it becomes the worker
+    sdk_worker_main.main([])
 
 
 if __name__ == "__main__":

@@ -1,0 +1,112 @@
+"""A streaming job of the tests: records of a Kafka topic through `Predict`, each output to files.
+
+    python -m tests.flink.job --topic T --broker B --expansion_service E --output FOLDER \\
+        --predict '{"rows": {...}, "shards": {"shards": 4, ...}}' BEAM FLAGS
+
+Every entry of --predict is a branch: the arguments of one `Predict` on the same records.
+"""
+
+import argparse
+import json
+import os
+import time
+from collections.abc import Iterator, Mapping
+from typing import Any, NamedTuple
+
+import apache_beam as beam
+from apache_beam.io.kafka import ReadFromKafka
+from apache_beam.options.pipeline_options import PipelineOptions
+from apache_beam.transforms.external import ExternalTransform, NamedTupleBasedPayloadBuilder
+
+from beam_rnn import Predict
+from pipelines.files import json_record
+
+
+class Read(NamedTuple):
+    """The arguments of Kafka's read that the Java SDK of the job server knows.
+
+    Those that Beam's `ReadFromKafka` sends are of its own version, and newer.
+    """
+
+    consumer_config: Mapping[str, str]
+    topics: list[str]
+    key_deserializer: str
+    value_deserializer: str
+    commit_offset_in_finalize: bool
+    timestamp_policy: str
+
+
+def read(broker, topic, expansion_service, group):
+    """Messages as (key, value), at the times that they carry."""
+    bytes_of = ReadFromKafka.byte_array_deserializer
+    consumer = {
+        "bootstrap.servers": broker,
+        "auto.offset.reset": "earliest",
+        "enable.auto.commit": "false",
+        "group.id": group,
+    }
+    arguments = Read(consumer, [topic], bytes_of, bytes_of, False, ReadFromKafka.create_time_policy)
+    return ExternalTransform(
+        ReadFromKafka.URN_WITHOUT_METADATA,
+        NamedTupleBasedPayloadBuilder(arguments),
+        expansion_service,
+    )
+
+
+class Append(beam.DoFn):
+    """Rows to the end of a file of this process, a bundle at a time.
+
+    A bundle that is done again after a crash is written again: rows may be there twice.
+    """
+
+    def __init__(self, path):
+        self._path = path
+
+    def start_bundle(self):
+        self._lines = []
+
+    def process(self, row):
+        """One line of JSON: what the row says, and when it was seen."""
+        said = {**row._asdict(), "seen": time.time()}
+        self._lines.append(json.dumps(said, default=lambda data: data.hex()) + "\n")
+
+    def finish_bundle(self):
+        if self._lines:
+            file = os.open(f"{self._path}-{os.getpid()}", os.O_WRONLY | os.O_APPEND | os.O_CREAT)
+            os.write(file, "".join(self._lines).encode())
+            os.close(file)
+
+
+def lines(path) -> Iterator[dict[str, Any]]:
+    """The rows of all files that `Append` has written so far."""
+    for file in sorted(path.parent.glob(f"{path.name}-*")):
+        for line in file.read_text().splitlines(keepends=True):
+            if line.endswith("\n"):  # the last one may be half there
+                yield json.loads(line)
+
+
+def main(argv=None):
+    """Submit the job, and wait for its end."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    for name in ("topic", "broker", "expansion_service", "output", "predict", "weights"):
+        parser.add_argument(f"--{name}", required=True)
+    parser.add_argument("--unrelated", action="store_true", help="a step that was not there before")
+    args, flags = parser.parse_known_args(argv)
+    pipeline = beam.Pipeline(options=PipelineOptions([*flags, "--experiments=use_deprecated_read"]))
+    records = (
+        pipeline
+        | "Kafka" >> read(args.broker, args.topic, args.expansion_service, f"group-{time.time()}")
+        | "Record" >> beam.Map(lambda message: json_record(message[1]))
+    )
+    for branch, settings in json.loads(args.predict).items():
+        outputs = records | branch >> Predict(args.weights, **settings)
+        for name, rows in outputs._asdict().items():
+            path = f"{args.output}/{branch}-{name}"
+            _ = rows | f"Append-{branch}-{name}" >> beam.ParDo(Append(path))
+    if args.unrelated:  # built last: timers are kept by the number of their step in the graph
+        _ = records | "Unrelated" >> beam.Map(len)
+    pipeline.run().wait_until_finish()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,187 @@
+"""A live stream: records that are sent while a job runs, and what has come out of it."""
+
+import json
+import random
+import re
+import sys
+import threading
+import time
+from collections import Counter, defaultdict
+from typing import NamedTuple
+
+from confluent_kafka import Producer
+from confluent_kafka.admin import AdminClient, NewTopic
+
+from beam_rnn.testing import oracle
+from deploy.local.jars import QUICK_START
+from deploy.local.processes import Process, wait_for
+from tests.flink.job import lines
+
+SPREAD = 0.8
+"""Seconds by which a record may come behind one with a later time."""
+STREAMING = [
+    "--streaming",
+    "--max_parallelism=32",
+    "--checkpointing_interval=1000",
+    "--externalized_checkpoints_enabled",
+    "--finish_bundle_before_checkpointing",
+    "--max_bundle_size=200",
+    "--max_bundle_time_mills=100",
+]
+
+
+class Planned(NamedTuple):
+    """A record to be sent: when its time is, and when it is sent, in seconds from the start."""
+
+    time: float
+    sent: float
+    record: dict
+
+
+def plan(count, rate, keys=20, seed=0, spread=SPREAD):
+    """Records of several keys, `rate` of them a second, out of order by up to `spread` seconds.
+
+    Their values do not depend on the start: the same plan gives the same hidden states.
+    """
+    random_of = random.Random(seed)
+    planned = []
+    for number in range(count):
+        at = number / rate
+        record = {
+            "id": f"key-{number % keys}",
+            "x": random_of.gauss(0, 1),
+            "y": random_of.gauss(0, 1),
+        }
+        planned.append(Planned(at, at + spread * random_of.random(), record))
+    return planned
+
+
+class Counts(NamedTuple):
+    """Rows against what the plain loop says, told apart by key, step and model."""
+
+    expected: int
+    lost: int
+    wrong: int
+    duplicates: int
+
+
+def count(rows, expected):
+    """How many of the expected rows are missing, or differ in any bit, or are there twice.
+
+    Rows are of the same place if they have the same key, step and model; a row at a place that
+    nobody expects is wrong as well.
+    """
+    said = defaultdict(Counter)
+    for row in rows:
+        fields = {name: value for name, value in row.items() if name != "seen"}
+        said[row["key"], row["step"], row["model"]][json.dumps(fields)] += 1
+    wanted = {
+        (row.key, row.step, row.model): json.dumps(row._asdict(), default=lambda data: data.hex())
+        for row in expected
+    }
+    return Counts(
+        expected=len(wanted),
+        lost=len(wanted.keys() - said.keys()),
+        wrong=sum(set(found) != {wanted.get(place)} for place, found in said.items()),
+        duplicates=sum(sum(found.values()) - 1 for found in said.values()),
+    )
+
+
+class Stream:
+    """A topic of its own, and the jobs that read it, one after the other.
+
+    Args:
+        flink: The cluster.
+        broker: The broker.
+        expansion: The service that expands Kafka's read.
+        folder: Logs, and what comes out.
+        name: Of the topic and the jobs.
+        partitions: Of the topic.
+    """
+
+    def __init__(self, flink, broker, expansion, folder, name, partitions=2):
+        self.flink, self._broker, self._expansion = flink, broker, expansion
+        self.folder = folder
+        self._topic = re.sub(r"\W+", "-", f"{name}-{time.time_ns()}")
+        self.sent = []
+        """The records that were sent."""
+        self._driver = self.job = None
+        admin = AdminClient({"bootstrap.servers": broker.address})
+        for made in admin.create_topics([NewTopic(self._topic, partitions, 1)]).values():
+            made.result(30)
+        self._output = folder / "output"
+        self._output.mkdir()
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        if self.job is not None:
+            self.flink.cancel_job(self.job)
+        if self._driver is not None:
+            self._driver.stop()
+
+    def submit(self, weights, predict, *flags, savepoint=None, parallelism=2):
+        """Start a job, each branch with arguments of `Predict`; wait until it takes records."""
+        if savepoint is not None:
+            flags = (*flags, f"--savepoint_path={savepoint}")
+        command = [
+            *(sys.executable, "-m", "tests.flink.job", f"--topic={self._topic}"),
+            *(f"--broker={self._broker.address}", f"--output={self._output}"),
+            *(f"--expansion_service={self._expansion.address}", f"--weights={weights}"),
+            *(f"--predict={json.dumps(predict)}", f"--job_name={self._topic}"),
+            *(*self.flink.flags(), *STREAMING, f"--parallelism={parallelism}", *flags),
+        ]
+        quick = {"JAVA_TOOL_OPTIONS": " ".join(QUICK_START)}  # of the job server
+        self._driver = Process("the driver", command, self.folder / "driver.log", quick)
+        self.job = wait_for("job", lambda: self.flink.job(self._topic), 90, self._driver)
+        self.wait_for("checkpoint", lambda: self.flink.checkpoints(self.job)["completed"] > 0)
+
+    def wait_for(self, what, condition, seconds=90):
+        """Wait for a condition of the running job."""
+        return wait_for(what, condition, seconds, self._driver)
+
+    def save(self):
+        """End the job with a savepoint, and give its path."""
+        savepoint = self.flink.save_job(self.job)
+        self._driver.stop()
+        self.job = self._driver = None
+        return savepoint
+
+    def send(self, planned, start=None):
+        """Send records in a thread of its own, each at its time; join it to wait for the last."""
+        start = start or time.time() + 0.2
+        thread = threading.Thread(target=self._send, args=(planned, start))
+        thread.start()
+        return thread
+
+    def _send(self, planned, start):
+        producer = Producer({"bootstrap.servers": self._broker.address, "linger.ms": 0})
+        for item in sorted(planned, key=lambda item: item.sent):
+            time.sleep(max(0, start + item.sent - time.time()))
+            millis = round((start + item.time) * 1000)
+            record = {**item.record, "t": millis / 1000}
+            producer.produce(
+                self._topic, key=record["id"], value=json.dumps(record), timestamp=millis
+            )
+            producer.poll(0)
+            self.sent.append(record)
+        producer.flush()
+
+    def rows(self, branch, output="predictions"):
+        """What has come out of a branch so far."""
+        return list(lines(self._output / f"{branch}-{output}"))
+
+    def wait_for_steps(self, branch, steps=None, seconds=90):
+        """Wait until a branch has given so many predictions, or one for each record sent."""
+
+        def found():
+            places = {(row["key"], row["step"]) for row in self.rows(branch)}
+            return len(places) >= (len(self.sent) if steps is None else steps)
+
+        self.wait_for(f"{steps or len(self.sent)} steps of {branch}", found, seconds)
+
+    def counts(self, branch, model, **settings):
+        """The predictions of a branch against those of the plain loop."""
+        expected = oracle(model, self.sent, with_state=True, **settings).predictions
+        return count(self.rows(branch), expected)
