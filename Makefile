@@ -7,7 +7,7 @@ export ENGINES ?= $(CURDIR)/.engines
 FLINK ?= 1.19.3
 PRISM_VERSION ?= v2.77.0
 
-.PHONY: demo test test-slow lint bench format clean
+.PHONY: demo test test-slow test-flink soak lint bench format engines clean
 
 demo: $(VENV)/demo.installed  ## train on the shipped series, stream them, show what came out
 	$(PY) -m pipelines.demo
@@ -17,6 +17,13 @@ test: $(VENV)/dev.installed  ## run the tests
 
 test-slow: $(VENV)/dev.installed  ## run the tests that take minutes
 	$(PY) -m pytest -m slow
+
+test-flink: $(VENV)/dev.installed engines  ## run the tests on a real Flink cluster and Kafka broker
+	$(PY) -m pytest -m "flink and not soak" --durations=0
+
+soak: $(VENV)/bench.installed engines  ## a TaskManager killed in ten runs, and twenty minutes of load
+	$(PY) -m pytest -m soak -s
+	$(PY) -m benchmarks.soak --json benchmarks/soak.json
 
 lint: $(VENV)/dev.installed  ## formatter, linter, type checker
 	$(VENV)/bin/ruff format --check .

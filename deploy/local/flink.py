@@ -167,6 +167,10 @@ class Flink:
     def __exit__(self, *_: object) -> None:
         self.stop()
 
+    def memory(self) -> list[int]:
+        """The resident bytes of each TaskManager with its workers."""
+        return [0 if process is None else process.memory for process in self._taskmanagers]
+
     def flags(self) -> list[str]:
         """What a pipeline is given to run here, its workers in this Python environment."""
         return [

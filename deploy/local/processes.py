@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -45,6 +46,19 @@ class Process:
                 env={**os.environ, **(environment or {})},
                 start_new_session=True,
             )
+
+    @property
+    def memory(self) -> int:
+        """The resident bytes of the program and of all that it has started."""
+        kib = 0
+        for status in Path("/proc").glob("[0-9]*/status"):
+            with contextlib.suppress(OSError):  # a process that has just ended
+                fields = dict(
+                    re.findall(r"^(NSsid|VmRSS):\s+(\d+)", status.read_text(), re.MULTILINE)
+                )
+                if fields.get("NSsid") == str(self._popen.pid):
+                    kib += int(fields.get("VmRSS", 0))
+        return 1024 * kib
 
     @property
     def runs(self) -> bool:

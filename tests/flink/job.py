@@ -10,47 +10,16 @@ import argparse
 import json
 import os
 import time
-from collections.abc import Iterator, Mapping
-from typing import Any, NamedTuple
+from collections.abc import Iterator
+from typing import Any
 
 import apache_beam as beam
-from apache_beam.io.kafka import ReadFromKafka
 from apache_beam.options.pipeline_options import PipelineOptions
-from apache_beam.transforms.external import ExternalTransform, NamedTupleBasedPayloadBuilder
+from apache_beam.transforms.window import FixedWindows
 
 from beam_rnn import Predict
+from deploy.local import native_read
 from pipelines.files import json_record
-
-
-class Read(NamedTuple):
-    """The arguments of Kafka's read that the Java SDK of the job server knows.
-
-    Those that Beam's `ReadFromKafka` sends are of its own version, and newer.
-    """
-
-    consumer_config: Mapping[str, str]
-    topics: list[str]
-    key_deserializer: str
-    value_deserializer: str
-    commit_offset_in_finalize: bool
-    timestamp_policy: str
-
-
-def read(broker, topic, expansion_service, group):
-    """Messages as (key, value), at the times that they carry."""
-    bytes_of = ReadFromKafka.byte_array_deserializer
-    consumer = {
-        "bootstrap.servers": broker,
-        "auto.offset.reset": "earliest",
-        "enable.auto.commit": "false",
-        "group.id": group,
-    }
-    arguments = Read(consumer, [topic], bytes_of, bytes_of, False, ReadFromKafka.create_time_policy)
-    return ExternalTransform(
-        ReadFromKafka.URN_WITHOUT_METADATA,
-        NamedTupleBasedPayloadBuilder(arguments),
-        expansion_service,
-    )
 
 
 class Append(beam.DoFn):
@@ -67,7 +36,7 @@ class Append(beam.DoFn):
 
     def process(self, row):
         """One line of JSON: what the row says, and when it was seen."""
-        said = {**row._asdict(), "seen": time.time()}
+        said = {**(row if isinstance(row, dict) else row._asdict()), "seen": time.time()}
         self._lines.append(json.dumps(said, default=lambda data: data.hex()) + "\n")
 
     def finish_bundle(self):
@@ -90,17 +59,26 @@ def main(argv=None):
     parser = argparse.ArgumentParser(description=__doc__)
     for name in ("topic", "broker", "expansion_service", "output", "predict", "weights"):
         parser.add_argument(f"--{name}", required=True)
+    parser.add_argument("--window", type=float, help="count what comes in so many seconds")
     parser.add_argument("--unrelated", action="store_true", help="a step that was not there before")
     args, flags = parser.parse_known_args(argv)
-    pipeline = beam.Pipeline(options=PipelineOptions([*flags, "--experiments=use_deprecated_read"]))
+    pipeline = beam.Pipeline(options=PipelineOptions([*flags, native_read.FLAG]))
     records = (
         pipeline
-        | "Kafka" >> read(args.broker, args.topic, args.expansion_service, f"group-{time.time()}")
+        | "Kafka" >> native_read.read(args.broker, args.topic, args.expansion_service)
         | "Record" >> beam.Map(lambda message: json_record(message[1]))
     )
     for branch, settings in json.loads(args.predict).items():
-        outputs = records | branch >> Predict(args.weights, **settings)
-        for name, rows in outputs._asdict().items():
+        outputs = (records | branch >> Predict(args.weights, **settings))._asdict()
+        if args.window is not None:
+            outputs["windowed"] = (
+                outputs["predictions"]
+                | f"Key-{branch}" >> beam.Map(lambda row: (row.key, 1))
+                | f"Window-{branch}" >> beam.WindowInto(FixedWindows(args.window))
+                | f"Count-{branch}" >> beam.CombinePerKey(sum)
+                | f"Counted-{branch}" >> beam.MapTuple(lambda key, rows: {"key": key, "rows": rows})
+            )
+        for name, rows in outputs.items():
             path = f"{args.output}/{branch}-{name}"
             _ = rows | f"Append-{branch}-{name}" >> beam.ParDo(Append(path))
     if args.unrelated:  # built last: timers are kept by the number of their step in the graph

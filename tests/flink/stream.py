@@ -14,7 +14,7 @@ from confluent_kafka.admin import AdminClient, NewTopic
 
 from beam_rnn.testing import oracle
 from deploy.local.jars import QUICK_START
-from deploy.local.processes import Process, wait_for
+from deploy.local.processes import EngineError, Process, wait_for
 from tests.flink.job import lines
 
 SPREAD = 0.8
@@ -139,7 +139,11 @@ class Stream:
 
     def wait_for(self, what, condition, seconds=90):
         """Wait for a condition of the running job."""
-        return wait_for(what, condition, seconds, self._driver)
+        try:
+            return wait_for(what, condition, seconds, self._driver)
+        except EngineError as error:
+            reasons = "\n".join(self.flink.errors(self.job)[:1])
+            raise EngineError(f"{error}\n{reasons}") from error
 
     def save(self):
         """End the job with a savepoint, and give its path."""
@@ -148,14 +152,17 @@ class Stream:
         self.job = self._driver = None
         return savepoint
 
-    def send(self, planned, start=None):
-        """Send records in a thread of its own, each at its time; join it to wait for the last."""
-        start = start or time.time() + 0.2
-        thread = threading.Thread(target=self._send, args=(planned, start))
+    def send(self, planned, sent=None):
+        """Send records in a thread of its own, each at its time; join it to wait for the last.
+
+        They are added to `sent`, by default that of this stream, when they are.
+        """
+        sent = self.sent if sent is None else sent
+        thread = threading.Thread(target=self._send, args=(planned, sent, time.time() + 0.2))
         thread.start()
         return thread
 
-    def _send(self, planned, start):
+    def _send(self, planned, sent, start):
         producer = Producer({"bootstrap.servers": self._broker.address, "linger.ms": 0})
         for item in sorted(planned, key=lambda item: item.sent):
             time.sleep(max(0, start + item.sent - time.time()))
@@ -165,7 +172,7 @@ class Stream:
                 self._topic, key=record["id"], value=json.dumps(record), timestamp=millis
             )
             producer.poll(0)
-            self.sent.append(record)
+            sent.append(record)
         producer.flush()
 
     def rows(self, branch, output="predictions"):
@@ -180,6 +187,11 @@ class Stream:
             return len(places) >= (len(self.sent) if steps is None else steps)
 
         self.wait_for(f"{steps or len(self.sent)} steps of {branch}", found, seconds)
+
+    def wait_for_rows(self, number, branch, output="predictions", seconds=90):
+        """Wait until so many rows have come out of a branch."""
+        what = f"{number} rows of {branch}, {output}"
+        self.wait_for(what, lambda: len(self.rows(branch, output)) >= number, seconds)
 
     def counts(self, branch, model, **settings):
         """The predictions of a branch against those of the plain loop."""

@@ -1,17 +1,16 @@
 """A job that is stopped with a savepoint, and goes on from it: as it was, wider, or with another
 model."""
 
-from collections import Counter, defaultdict
+from collections import Counter
 
 from beam_rnn import Network, weights
 from beam_rnn.testing import oracle
+from tests.flink.changes import WINDOW, of_replay, of_reset
 from tests.flink.stream import SPREAD, count, plan
 from tests.models import random_model, saved
 
 ORDERED = {"wait": SPREAD, "with_state": True}
 BRANCHES = {"rows": ORDERED, "shards": {**ORDERED, "shards": 4}}
-WINDOW = 8
-"""How many inputs are replayed."""
 CHANGES = {
     "keep": {**ORDERED, "on_model_change": "keep"},
     "reset": {**ORDERED, "on_model_change": "reset", "shards": 4},
@@ -58,36 +57,11 @@ def test_a_model_that_changed_while_the_job_was_stopped(stream, tmp_path):
     sending.join()
     after = stream.sent[300:]
     for branch in CHANGES:
-        stream.wait_for(f"rows of {branch}", lambda: len(stream.rows(branch)) >= 600)  # noqa: B023
+        stream.wait_for_rows(600, branch)
 
     was = oracle(first, before, with_state=True).predictions
     assert stream.counts("keep", first) == (600, 0, 0, 0)
-    assert count(stream.rows("reset"), [*was, *of_reset(second, after)]) == (600, 0, 0, 0)
+    assert count(stream.rows("reset"), [*was, *of_reset(second, before, after)]) == (600, 0, 0, 0)
     assert count(stream.rows("replay"), [*was, *of_replay(second, before, after)]) == (600, 0, 0, 0)
     assert Counter(row["reason"] for row in stream.rows("reset", "ended")) == {"model": 20}
     assert stream.rows("keep", "ended") == stream.rows("replay", "ended") == []
-
-
-def of_reset(model, after):
-    """The new model's steps of sequences of their own."""
-    return oracle(model, after, with_state=True).predictions
-
-
-def of_replay(model, before, after):
-    """The new model's steps after the last inputs; the steps are counted on."""
-    taken = by_key(before)
-    expected = []
-    for key, records in by_key(after).items():
-        window = taken[key][-WINDOW:]
-        rows = oracle(model, window + records, with_state=True).predictions[len(window) :]
-        more = len(taken[key]) - len(window)
-        expected += [row._replace(step=row.step + more) for row in rows]
-    return expected
-
-
-def by_key(records):
-    """Each key's records, by time."""
-    keys = defaultdict(list)
-    for record in sorted(records, key=lambda record: record["t"]):
-        keys[record["id"]].append(record)
-    return keys

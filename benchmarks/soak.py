@@ -1,0 +1,235 @@
+"""A stream for twenty minutes on a real Flink cluster: whether memory and lag stay what they are.
+
+    python -m benchmarks.soak [--minutes N] [--rate N] [--keys N] [--json FILE]
+
+5,000 records a second of 10,000 keys go to a Kafka topic, through `Predict` (a GRU of 64 units, by
+event time, 8 shards) on the cluster of `deploy.local.flink` with RocksDB and a checkpoint every ten
+seconds, each to a count of its lag: how long after it was due its prediction came out. Every half
+minute: records sent and predicted, lag, memory of the two TaskManagers with their workers, size of
+a checkpoint. Broker, feeder and cluster share the machine.
+"""
+
+import argparse
+import json
+import os
+import sys
+import tempfile
+import time
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+for _library in ("OMP", "OPENBLAS", "MKL"):
+    os.environ[f"{_library}_NUM_THREADS"] = "1"  # before numpy is imported
+
+import apache_beam as beam
+from apache_beam.options.pipeline_options import PipelineOptions
+from confluent_kafka import Producer
+from confluent_kafka.admin import AdminClient, NewTopic
+
+from beam_rnn import Predict
+from benchmarks.sources import write_model
+from deploy.local import native_read, worker
+from deploy.local.flink import Flink
+from deploy.local.kafka import Broker, for_flink
+from deploy.local.processes import Process, wait_for
+from pipelines.files import json_record
+
+TOPIC = "readings"
+EVERY = 30
+"""Seconds between two rows of the table."""
+STREAMING = [
+    native_read.FLAG,
+    "--streaming",
+    "--parallelism=2",
+    "--max_parallelism=32",
+    "--checkpointing_interval=10000",
+    "--externalized_checkpoints_enabled",
+    "--finish_bundle_before_checkpointing",
+    "--max_bundle_size=1000",
+    "--max_bundle_time_mills=200",
+]
+
+
+class CountLag(beam.DoFn):
+    """Appends to a file, a bundle at a time, how many predictions came how late, to 10 ms."""
+
+    def __init__(self, path: str):
+        self._path = path
+
+    def start_bundle(self) -> None:
+        """Nothing has come yet."""
+        self._lags: Counter[int] = Counter()
+
+    def process(self, _: Any, due: Any = beam.DoFn.TimestampParam) -> None:
+        """A prediction in."""
+        self._lags[int(100 * (time.time() - due.micros / 1e6))] += 1
+
+    def finish_bundle(self) -> None:
+        """One line of JSON."""
+        if self._lags:
+            line = json.dumps([time.time(), sorted(self._lags.items())]) + "\n"
+            file = os.open(f"{self._path}-{os.getpid()}", os.O_WRONLY | os.O_APPEND | os.O_CREAT)
+            os.write(file, line.encode())
+            os.close(file)
+
+
+class Sample(NamedTuple):
+    """What was seen at one time.
+
+    Attributes:
+        second: Since the first record.
+        sent: Records, so far.
+        predicted: Predictions, so far.
+        p50: Seconds of lag, since the row before.
+        p99: The same.
+        mib: Memory of each TaskManager with its workers.
+        state_mib: Size of the last checkpoint.
+    """
+
+    second: int
+    sent: int
+    predicted: int
+    p50: float
+    p99: float
+    mib: list[int]
+    state_mib: float
+
+
+def feed(servers: str, rate: int, keys: int, count: Path) -> None:
+    """Send records for ever, and say how many."""
+    producer = Producer({"bootstrap.servers": servers, "linger.ms": 5})
+    start, sent = time.time(), 0
+    while True:
+        while sent < rate * (time.time() - start):
+            now = int(time.time() * 1000)
+            key = f"key-{sent % keys}"
+            value = f'{{"id": "{key}", "t": {now / 1000}, "x": {sent % 7}}}'
+            producer.produce(TOPIC, key=key, value=value, timestamp=now)
+            sent += 1
+            if sent % 100 == 0:
+                producer.poll(0)
+        count.write_text(str(sent))
+        time.sleep(0.01)
+
+
+def job(servers: str, expansion: str, weights: str, output: str, flags: Sequence[str]) -> None:
+    """Submit the pipeline and wait."""
+    pipeline = beam.Pipeline(options=PipelineOptions([*flags, *STREAMING]))
+    predictions = (
+        pipeline
+        | "Kafka" >> native_read.read(servers, TOPIC, expansion)
+        | "Record" >> beam.Map(lambda message: json_record(message[1]))
+        | Predict(weights, wait=0.5, shards=8)
+    ).predictions
+    _ = predictions | "Lag" >> beam.ParDo(CountLag(output))
+    pipeline.run().wait_until_finish()
+
+
+def lags(folder: Path, offsets: dict[Path, int]) -> Counter[int]:
+    """What the files have had since they were last read."""
+    found: Counter[int] = Counter()
+    for path in folder.glob("lag-*"):
+        with path.open() as file:
+            file.seek(offsets.get(path, 0))
+            for line in iter(file.readline, ""):
+                if not line.endswith("\n"):
+                    break
+                offsets[path] = file.tell()
+                for lag, number in json.loads(line)[1]:
+                    found[lag] += number
+    return found
+
+
+def quantile(found: Counter[int], share: float) -> float:
+    """Seconds that so large a share of the predictions had at the most."""
+    rest = share * found.total()
+    for lag in sorted(found):
+        rest -= found[lag]
+        if rest <= 0:
+            return (lag + 1) / 100
+    return float("nan")
+
+
+def watch(flink: Flink, name: str, folder: Path, minutes: float) -> Iterable[Sample]:
+    """Samples, for so long."""
+    offsets: dict[Path, int] = {}
+    predicted, start = 0, time.time()
+    while time.time() < start + 60 * minutes:
+        time.sleep(EVERY)
+        found = lags(folder, offsets)
+        predicted += found.total()
+        last = flink.get(f"/jobs/{flink.job(name)}/checkpoints")["latest"]["completed"]
+        yield Sample(
+            round(time.time() - start),
+            int((folder / "sent").read_text()),
+            predicted,
+            quantile(found, 0.5),
+            quantile(found, 0.99),
+            [size >> 20 for size in flink.memory()],
+            round(last["state_size"] / 2**20, 1),
+        )
+
+
+def soak(args: argparse.Namespace, folder: Path) -> list[Sample]:
+    """Start all that is needed, and watch."""
+    broker = Broker(folder / "kafka")
+    expansion = for_flink(folder / "expansion", worker.command(folder, "java"))
+    started: list[Process] = []
+    samples = []
+    try:
+        broker.start()
+        expansion.start()
+        admin = AdminClient({"bootstrap.servers": broker.address})
+        admin.create_topics([NewTopic(TOPIC, 2, 1)])[TOPIC].result(30)
+        weights = folder / "weights.arrow"
+        write_model(weights)
+        this = [sys.executable, "-m", "benchmarks.soak"]
+        with Flink(folder / "flink") as flink:
+            submit = [*this, "--job", broker.address, expansion.address, str(weights)]
+            flags = [*flink.flags(), "--job_name=soak"]
+            driver = Process("the job", [*submit, str(folder / "lag"), *flags], folder / "job.log")
+            started.append(driver)
+            wait_for("job", lambda: flink.job("soak"), 90, driver)
+            running = flink.job("soak") or ""
+            wait_for("checkpoint", lambda: flink.checkpoints(running)["completed"], 180, driver)
+            settings = [broker.address, str(args.rate), str(args.keys), str(folder / "sent")]
+            started.append(Process("the feeder", [*this, "--feed", *settings], folder / "feed.log"))
+            for sample in watch(flink, "soak", folder, args.minutes):
+                print(*sample, sep="\t", flush=True)
+                samples.append(sample)
+            flink.cancel_job(running)
+    finally:
+        for process in started:
+            process.stop()
+        expansion.stop()
+        broker.stop()
+    return samples
+
+
+def main() -> None:
+    """One of the roles: the whole, the feeder, or the job."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--minutes", type=float, default=20)
+    parser.add_argument("--rate", type=int, default=5_000, help="records a second")
+    parser.add_argument("--keys", type=int, default=10_000)
+    parser.add_argument("--json", type=Path)
+    parser.add_argument("--feed", nargs=4, help=argparse.SUPPRESS)
+    parser.add_argument("--job", nargs=4, help=argparse.SUPPRESS)
+    args, flags = parser.parse_known_args()
+    if args.feed:
+        servers, rate, keys, count = args.feed
+        feed(servers, int(rate), int(keys), Path(count))
+    elif args.job:
+        job(*args.job, flags)
+    else:
+        print(*Sample._fields, sep="\t")
+        with tempfile.TemporaryDirectory() as folder:
+            samples = soak(args, Path(folder))
+        if args.json is not None:
+            args.json.write_text(json.dumps([sample._asdict() for sample in samples], indent=2))
+
+
+if __name__ == "__main__":
+    main()
