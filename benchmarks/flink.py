@@ -4,9 +4,9 @@
 
 Batch jobs of `benchmarks.engine` on the cluster of `deploy.local.flink`: a JobManager, two
 TaskManagers, RocksDB, parallelism 2, a worker process each. A GRU of 64 units, 10,000 keys at
-random, by arrival. Of each case a small and a large job, in turn: what the larger one took longer, for the
-records it had more, so that starting a job is in neither. `keyed` brings the records to their keys
-and does nothing; `noop` reads and writes 256 bytes of state for each.
+random, by arrival. Of each case a small and a large job, in turn: what the larger one took longer,
+for the records it had more, so that starting a job is in neither. `keyed` brings the records to
+their keys and does nothing; `noop` reads and writes 256 bytes of state for each.
 """
 
 import argparse

@@ -114,8 +114,9 @@ def feed(servers: str, rate: int, keys: int, count: Path) -> None:
         time.sleep(0.01)
 
 
-def job(servers: str, expansion: str, weights: str, output: str, flags: Sequence[str]) -> None:
+def submit(where: Sequence[str], flags: Sequence[str]) -> None:
     """Submit the pipeline and wait."""
+    servers, expansion, weights, output = where
     pipeline = beam.Pipeline(options=PipelineOptions([*flags, *STREAMING]))
     predictions = (
         pipeline
@@ -187,9 +188,9 @@ def soak(args: argparse.Namespace, folder: Path) -> list[Sample]:
         write_model(weights)
         this = [sys.executable, "-m", "benchmarks.soak"]
         with Flink(folder / "flink") as flink:
-            submit = [*this, "--job", broker.address, expansion.address, str(weights)]
-            flags = [*flink.flags(), "--job_name=soak"]
-            driver = Process("the job", [*submit, str(folder / "lag"), *flags], folder / "job.log")
+            where = [broker.address, expansion.address, str(weights), str(folder / "lag")]
+            command = [*this, "--job", *where, *flink.flags(), "--job_name=soak"]
+            driver = Process("the job", command, folder / "job.log")
             started.append(driver)
             wait_for("job", lambda: flink.job("soak"), 90, driver)
             running = flink.job("soak") or ""
@@ -222,7 +223,7 @@ def main() -> None:
         servers, rate, keys, count = args.feed
         feed(servers, int(rate), int(keys), Path(count))
     elif args.job:
-        job(*args.job, flags)
+        submit(args.job, flags)
     else:
         print(*Sample._fields, sep="\t")
         with tempfile.TemporaryDirectory() as folder:
