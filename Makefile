@@ -6,8 +6,11 @@ PY := $(VENV)/bin/python
 export ENGINES ?= $(CURDIR)/.engines
 FLINK ?= 1.19.3
 PRISM_VERSION ?= v2.77.0
+# What an environment of its own launches on Dataflow from, and one that has Beam alone: a worker's.
+LAUNCH := $(VENV)-dataflow
+WORKER := $(VENV)-worker
 
-.PHONY: demo test test-slow lint bench format clean
+.PHONY: demo test test-slow test-dataflow test-packages lint bench format clean
 
 demo: $(VENV)/demo.installed  ## train on the shipped series, stream them, show what came out
 	$(PY) -m pipelines.demo
@@ -17,6 +20,12 @@ test: $(VENV)/dev.installed  ## run the tests
 
 test-slow: $(VENV)/dev.installed  ## run the tests that take minutes
 	$(PY) -m pytest -m slow
+
+test-dataflow: $(LAUNCH)/installed  ## what Dataflow would be told of every pipeline; no account
+	$(LAUNCH)/bin/python -m pytest -m dataflow tests/test_dataflow.py
+
+test-packages: $(LAUNCH)/installed $(WORKER)/installed $(ENGINES)/prism $(ENGINES)/boot
+	WORKER=$(abspath $(WORKER)) $(LAUNCH)/bin/python -m pytest -m packages tests/test_packages.py
 
 lint: $(VENV)/dev.installed  ## formatter, linter, type checker
 	$(VENV)/bin/ruff format --check .
@@ -61,8 +70,13 @@ $(ENGINES)/flink: | $(PY)
 $(ENGINES)/prism:
 	GOBIN=$(ENGINES) go install github.com/apache/beam/sdks/v2/go/cmd/prism@$(PRISM_VERSION)
 
+# The program that starts a worker in Beam's images: it installs what was staged.
+$(ENGINES)/boot:
+	GOBIN=$(ENGINES) go install github.com/apache/beam/sdks/v2/python/container@$(PRISM_VERSION)
+	mv $(ENGINES)/container $@
+
 clean:
-	rm -rf $(VENV) $(ENGINES) demo_output dist
+	rm -rf $(VENV) $(LAUNCH) $(WORKER) $(ENGINES) demo_output dist
 
 $(PY):
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10))' || \
@@ -81,4 +95,15 @@ $(VENV)/bench.installed: pyproject.toml | $(PY)
 
 $(VENV)/dev.installed: pyproject.toml | $(PY)
 	$(PY) -m pip install --quiet --editable '.[fast,plot,interop,music]' --group dev
+	@touch $@
+
+$(LAUNCH)/installed: pyproject.toml
+	$(PYTHON) -m venv $(LAUNCH)
+	$(LAUNCH)/bin/python -m pip install --quiet --upgrade pip
+	$(LAUNCH)/bin/python -m pip install --quiet --editable '.[dataflow,music]' --group launch
+	@touch $@
+
+$(WORKER)/installed: pyproject.toml
+	$(PYTHON) -m venv $(WORKER)
+	$(WORKER)/bin/python -m pip install --quiet 'apache-beam>=2.77'
 	@touch $@
