@@ -330,6 +330,11 @@ def test_the_live_job_is_that_of_running_jobs(more, lived):
 
 
 @on_dataflow
+def test_with_shards_its_state_is_that_of_shards(lived):
+    assert list(lived("--shards=8").stateful().values()) == list(golden("graph-shards").values())
+
+
+@on_dataflow
 def test_a_step_that_is_added_leaves_the_others_as_they_were(weights, tmp_path):
     args, _ = live.parser().parse_known_args([f"--weights={weights}", *TOPICS])
 
@@ -355,6 +360,8 @@ def test_the_live_job_streams_with_streaming_engine(lived):
     assert job.description["type"] == "JOB_TYPE_STREAMING"
     assert set(job.description["environment"]["experiments"]) >= STREAMING_ENGINE
     assert job.options["pickle_library"] == "cloudpickle"
+    (harness,) = job.workers["sdkHarnessContainerImages"]
+    assert harness["useSingleCorePerContainer"]
     assert job.workers["machineType"] == "n2-standard-2"
     assert job.workers["autoscalingSettings"]["maxNumWorkers"] == 4
     kinds = {step.spec.urn for step in job.steps().values()}

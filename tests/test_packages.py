@@ -8,9 +8,13 @@ import csv
 import json
 import os
 import shlex
+import signal
 import subprocess
 import sys
+from functools import partial
+from itertools import takewhile
 from pathlib import Path
+from threading import Timer
 
 import pytest
 
@@ -114,11 +118,15 @@ def predicted_rows(weights):
     return sorted(f"{row.key},{row.step},{row.outputs[0].hex()}" for row in said)
 
 
+def write_program(folder):
+    program = folder / "forecast.py"
+    program.write_text(PREDICT.format(rows=ROWS))
+    return program
+
+
 def predict(tmp_path, files, *flags):
     _, weights, output = files
-    program = tmp_path / "forecast.py"
-    program.write_text(PREDICT.format(rows=ROWS))
-    return run([program], weights, output, *flags)
+    return run([write_program(tmp_path)], weights, output, *flags)
 
 
 @pytest.mark.parametrize("how", ["extra_package", "setup_file"])
@@ -138,6 +146,32 @@ def test_a_worker_installs_what_is_staged(how, wheels, worker, files, tmp_path):
     assert result.returncode == 0, result.stderr[-2000:]
     assert (packages / "beam_rnn" / "__init__.py").exists()
     assert sorted(files[2].read_text().splitlines()) == predicted_rows(files[1])
+
+
+def test_the_source_alone_is_not_enough(worker, files, tmp_path):
+    """The worker says what it could not install, and stops; Prism goes on waiting for it."""
+    program = write_program(tmp_path)
+    _, weights, output = files
+    flags = [*worker[1], f"--setup_file={ROOT / 'pyproject.toml'}"]
+    launch = subprocess.Popen(  # noqa: S603
+        [sys.executable, program, weights, output, *flags],
+        cwd=ROOT,
+        stderr=subprocess.STDOUT,
+        stdout=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+    end = partial(os.killpg, launch.pid, signal.SIGKILL)
+    deadline = Timer(240, end)
+    deadline.start()
+    try:
+        said = "".join(takewhile(lambda line: "process failed" not in line, launch.stdout))
+    finally:
+        deadline.cancel()
+        end()
+        launch.wait()
+
+    assert "failed to install workflow" in said
 
 
 def test_the_pipelines_run_on_a_worker_that_has_both_wheels(wheels, worker, files):
