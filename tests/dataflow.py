@@ -12,6 +12,13 @@ import apache_beam as beam
 from apache_beam.options.pipeline_options import PipelineOptions
 from apache_beam.portability.api import beam_runner_api_pb2
 
+TOPICS = [
+    "--input=pubsub://projects/my-project/subscriptions/readings",
+    "--output=pubsub://projects/my-project/topics/forecasts",
+    "--rejected=pubsub://projects/my-project/topics/rejected",
+]
+"""What `pipelines.live` is told of Pub/Sub."""
+
 
 class Job(NamedTuple):
     """What the service would be given.
