@@ -6,8 +6,11 @@ PY := $(VENV)/bin/python
 export ENGINES ?= $(CURDIR)/.engines
 FLINK ?= 1.19.3
 PRISM_VERSION ?= v2.77.0
+# What an environment of its own launches on Dataflow from, and one that has Beam alone: a worker's.
+LAUNCH := $(VENV)-dataflow
+WORKER := $(VENV)-worker
 
-.PHONY: demo test test-slow test-flink soak lint bench format engines clean
+.PHONY: demo test test-slow test-dataflow test-packages test-flink soak lint bench format engines clean
 
 demo: $(VENV)/demo.installed  ## train on the shipped series, stream them, show what came out
 	$(PY) -m pipelines.demo
@@ -24,6 +27,12 @@ test-flink: $(VENV)/dev.installed engines  ## run the tests on a real Flink clus
 soak: $(VENV)/bench.installed engines  ## a TaskManager killed in ten runs, and twenty minutes of load
 	$(PY) -m pytest -m soak -s
 	$(PY) -m benchmarks.soak --json benchmarks/soak.json
+
+test-dataflow: $(LAUNCH)/installed  ## what Dataflow would be told of every pipeline; no account
+	$(LAUNCH)/bin/python -m pytest -m dataflow tests/test_dataflow.py
+
+test-packages: $(LAUNCH)/installed $(WORKER)/installed $(ENGINES)/prism $(ENGINES)/boot
+	WORKER=$(abspath $(WORKER)) $(LAUNCH)/bin/python -m pytest -m packages tests/test_packages.py
 
 lint: $(VENV)/dev.installed  ## formatter, linter, type checker
 	$(VENV)/bin/ruff format --check .
@@ -68,8 +77,13 @@ $(ENGINES)/flink: | $(PY)
 $(ENGINES)/prism:
 	GOBIN=$(ENGINES) go install github.com/apache/beam/sdks/v2/go/cmd/prism@$(PRISM_VERSION)
 
+# The program that starts a worker in Beam's images: it installs what was staged.
+$(ENGINES)/boot:
+	GOBIN=$(ENGINES) go install github.com/apache/beam/sdks/v2/python/container@$(PRISM_VERSION)
+	mv $(ENGINES)/container $@
+
 clean:
-	rm -rf $(VENV) $(ENGINES) demo_output dist
+	rm -rf $(VENV) $(LAUNCH) $(WORKER) $(ENGINES) demo_output dist
 
 $(PY):
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10))' || \
@@ -88,4 +102,15 @@ $(VENV)/bench.installed: pyproject.toml | $(PY)
 
 $(VENV)/dev.installed: pyproject.toml | $(PY)
 	$(PY) -m pip install --quiet --editable '.[fast,plot,interop,music]' --group dev
+	@touch $@
+
+$(LAUNCH)/installed: pyproject.toml
+	$(PYTHON) -m venv $(LAUNCH)
+	$(LAUNCH)/bin/python -m pip install --quiet --upgrade pip
+	$(LAUNCH)/bin/python -m pip install --quiet --editable '.[dataflow,music]' --group launch
+	@touch $@
+
+$(WORKER)/installed: pyproject.toml
+	$(PYTHON) -m venv $(WORKER)
+	$(WORKER)/bin/python -m pip install --quiet 'apache-beam>=2.77'
 	@touch $@

@@ -1,0 +1,1 @@
+"""The flex template of `pipelines.live`."""

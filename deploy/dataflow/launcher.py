@@ -1,0 +1,12 @@
+"""What the template's launcher runs: it starts `pipelines.live`, and does not wait for its end."""
+
+from pipelines import command, live
+
+
+def start() -> None:
+    """Hand the job to Dataflow."""
+    live.main()
+
+
+if __name__ == "__main__":
+    command.run(start)
