@@ -171,15 +171,24 @@ class Flink:
         """The resident bytes of each TaskManager with its workers."""
         return [0 if process is None else process.memory for process in self._taskmanagers]
 
-    def flags(self) -> list[str]:
-        """What a pipeline is given to run here, its workers in this Python environment."""
+    def flags(self, *, loopback: bool = False) -> list[str]:
+        """What a pipeline is given to run here.
+
+        Args:
+            loopback: Its workers are threads of the process that submits it, not processes of
+                this Python environment.
+        """
+        if loopback:
+            workers = ["--environment_type=LOOPBACK"]
+        else:
+            command = worker.command(self.folder, "python")
+            workers = ["--environment_type=PROCESS", f"--environment_config={command}"]
         return [
             "--runner=FlinkRunner",
             f"--flink_version={FLINK_VERSION}",
             f"--flink_job_server_jar={JOB_SERVER}",
             f"--flink_master={self.address}",
-            "--environment_type=PROCESS",
-            f"--environment_config={worker.command(self.folder, 'python')}",
+            *workers,
         ]
 
     def get(self, path: str) -> Any:
