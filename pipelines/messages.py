@@ -79,7 +79,9 @@ class ReadMessages(beam.PTransform):
                 timestamp_policy=ReadFromKafka.create_time_policy,
                 expansion_service=self._expansion_service,
             )
-            values = messages | "Value" >> beam.Map(lambda message: message[1])
+            values = messages | "Value" >> beam.Map(
+                lambda message: message[1] or b""  # one without a value
+            ).with_output_types(bytes)
         else:
             where = "subscription" if "/subscriptions/" in self._topic.name else "topic"
             values = pbegin | "PubSub" >> beam.io.ReadFromPubSub(**{where: self._topic.name})
