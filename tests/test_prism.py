@@ -33,7 +33,6 @@ from tests.models import COLUMNS, random_model, saved
 from tests.sequences import wave
 from tests.test_generate import model_of as singer
 from tests.test_learn import LEARNING
-from tests.test_predict import row
 from tests.test_retrain import COLUMNS as LEARNED
 from tests.test_transduce import random_model as translator
 
@@ -68,6 +67,10 @@ def fed(transform, then=None):
 def first_of(outputs):
     """The elements of the first output."""
     return next(iter(outputs._collects.values())).elements
+
+
+def row(t, key="a", x=0.5):
+    return {"id": key, "t": t, "x": x, "y": 1 - x}
 
 
 def readings(times, keys="abc"):
@@ -131,20 +134,19 @@ def test_a_key_that_falls_silent_ends_while_others_go_on(order, model, weights):
     with running(fed(transform)) as (stream, (feed, outputs)):
         feed.put(*records)
         stream.until(lambda: len(outputs.predictions) >= 2)
-        while not outputs.ended:  # b has a record more often than it would end
+        while not (ended := [e for e in outputs.ended if e.key == "a"]):
             feed.put(row(time.time(), "b"))
             stream.goes_on()
-        assert sorted(outputs.ended) == oracle(model, records, idle_after=2, with_state=True).ended
         feed.put(row(time.time(), "a"))
         stream.until(lambda: len([p for p in outputs.predictions if p.key == "a"]) >= 3)
 
+    assert ended == oracle(model, records, idle_after=2, with_state=True).ended
     assert sorted(p.step for p in outputs.predictions if p.key == "a") == [1, 1, 2]
-    assert {(e.key, e.steps, e.reason) for e in outputs.ended if e.key == "a"} == {("a", 2, "idle")}
 
 
 @pytest.mark.usefixtures("each_way")
 @pytest.mark.parametrize("order", ["event_time", "arrival"])
-@pytest.mark.parametrize("wait", [0, 2])
+@pytest.mark.parametrize("wait", [0, 1])
 def test_a_window_after_predict_loses_nothing(order, wait, weights):
     """Also of records whose own times are long before their timestamps."""
     counts = Collect()
@@ -158,14 +160,14 @@ def test_a_window_after_predict_loses_nothing(order, wait, weights):
     build = fed(Predict(weights, order=order, wait=wait), then=by_window)
 
     with running(build) as (stream, (feed, outputs)):
-        for i in range(5):
+        for i in range(3):
             now = time.time()
             feed.put(*readings([now - 100 + 10 * i + j for j in range(4)]))
             feed.put(*readings([now + j / 4 for j in range(4)], keys="xyz"))
             stream.until(lambda i=i: len(outputs.predictions) >= 24 * (i + 1))
-        stream.until(lambda: sum(counts.elements) >= 120)
+        stream.until(lambda: sum(counts.elements) >= 72)
 
-    assert sum(counts.elements) == len(outputs.predictions) == 120
+    assert sum(counts.elements) == len(outputs.predictions) == 72
 
 
 @pytest.fixture
