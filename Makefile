@@ -7,7 +7,7 @@ export ENGINES ?= $(CURDIR)/.engines
 FLINK ?= 1.19.3
 PRISM_VERSION ?= v2.77.0
 
-.PHONY: demo test test-slow lint bench format clean
+.PHONY: demo test test-slow test-prism lint bench format engines kafka prism clean
 
 demo: $(VENV)/demo.installed  ## train on the shipped series, stream them, show what came out
 	$(PY) -m pipelines.demo
@@ -17,6 +17,11 @@ test: $(VENV)/dev.installed  ## run the tests
 
 test-slow: $(VENV)/dev.installed  ## run the tests that take minutes
 	$(PY) -m pytest -m slow
+
+test-prism: $(VENV)/dev.installed  ## run those on Prism, and with Kafka: needs Go, Java and mvn
+	@if command -v go >/dev/null; then $(MAKE) --no-print-directory prism; fi
+	@if command -v mvn >/dev/null; then $(MAKE) --no-print-directory kafka; fi
+	$(PY) -m pytest -m "prism and not slow" -n auto --dist loadfile
 
 lint: $(VENV)/dev.installed  ## formatter, linter, type checker
 	$(VENV)/bin/ruff format --check .
@@ -40,6 +45,10 @@ format: $(VENV)/dev.installed  ## write the code as the formatter has it
 	$(VENV)/bin/ruff check --fix .
 
 engines: $(ENGINES)/job-server.jar $(ENGINES)/flink $(ENGINES)/broker $(ENGINES)/kafka-io
+
+kafka: $(ENGINES)/broker $(ENGINES)/kafka-io  ## a broker, and Beam's transforms for it
+
+prism: $(ENGINES)/prism  ## Beam's runner in Go
 
 $(ENGINES)/job-server.jar: deploy/local/job-server.xml
 	mvn -B -q -f $< package -Dto=$(ENGINES)/job-server

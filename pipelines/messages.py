@@ -118,6 +118,9 @@ class ReadMessages(beam.PTransform):
 class WriteMessages(beam.PTransform):
     """Rows into a topic, each a JSON object; Kafka's messages have the row's key.
 
+    At least once: a bundle that is tried again writes its messages again. Nothing says in which
+    order the messages of a key are written.
+
     Args:
         url: Where they go: see `topic`.
         expansion_service: As for `ReadMessages`.
