@@ -1,7 +1,7 @@
 """From a message in Kafka to its prediction in Kafka: how long it takes, on an engine.
 
-    python -m benchmarks.messages [--engine prism] [--rate 50] [--seconds 30] [--quick]
-        [--json FILE]
+    python -m benchmarks.messages [--engine prism] [--case grid=0.5] [--rate 50] [--seconds 30]
+        [--quick] [--json FILE]
 
 A broker, the engine, and `pipelines.live` between two topics of one partition, all on this machine.
 Records of five keys have the time at which they are sent; a GRU of 64 units predicts each. With
@@ -91,11 +91,13 @@ class Load(NamedTuple):
 
 
 CASES = {
-    "grid=0.1": ("event_time", 0.1),
-    "grid=0.5": ("event_time", 0.5),
-    "grid=2": ("event_time", 2.0),
-    "arrival": ("arrival", 0.5),
+    "grid=0.1": ["--grid=0.1"],
+    "grid=0.1/shards=1": ["--grid=0.1", "--shards=1"],
+    "grid=0.5": ["--grid=0.5"],
+    "grid=2": ["--grid=2"],
+    "arrival": ["--order=arrival"],
 }
+"""Flags of `pipelines.live`."""
 
 
 def readings(load: Load) -> Iterator[tuple[int, bytes]]:
@@ -111,30 +113,28 @@ def measured(
     case: str, number: int, broker: Broker, engine: Engine, weights: Path, load: Load
 ) -> dict[str, Any]:
     """Start a pipeline, send to it, and say how late its predictions come."""
-    order, grid = CASES[case]
     names = [f"{name}-{number}" for name in ("readings", "forecasts", "rejected")]
     create(broker.address, *names)
     source, output, rejected = (f"kafka://{broker.address}/{name}" for name in names)
-    result = live.main(
-        [
-            f"--weights={weights}",
-            f"--input={source}?auto.offset.reset=earliest",
-            f"--output={output}",
-            f"--rejected={rejected}",
-            f"--order={order}",
-            f"--grid={grid}",
-            f"--expansion_service={engine.expansion}",
-            *engine.flags,
-        ]
-    )
+    flags = [
+        f"--weights={weights}",
+        f"--input={source}?auto.offset.reset=earliest",
+        f"--output={output}",
+        f"--rejected={rejected}",
+        f"--expansion_service={engine.expansion}",
+        *CASES[case],
+        *engine.flags,
+    ]
+    result = live.main(flags)
     reader = Reader(broker.address, names[1])
     try:
         sent, arrived, duplicates = _exchange(Sender(broker.address), reader, names[0], load)
     finally:
         engine.stop(result)
         reader.close()
-    turn = order_of(order, 0.0, grid)
-    since = {at: at if order == "arrival" else turn.due(at, at) for at in sent}
+    args, _ = live.parser().parse_known_args(flags)
+    turn = order_of(args.order, args.wait, args.grid)
+    since = {at: at if args.order == "arrival" else turn.due(at, at) for at in sent}
     counted = sent[int(load.rate * load.warm) :]
     late = np.array([arrived[at] - since[at] for at in counted if at in arrived]) / 1000
     return {
@@ -196,12 +196,13 @@ def main() -> None:
     parser.add_argument("--engine", choices=ENGINES, default="prism")
     parser.add_argument("--rate", type=float, default=50.0, help="records a second")
     parser.add_argument("--seconds", type=float, default=30.0, help="of each case")
+    parser.add_argument("--case", choices=CASES, action="append", help="only this one; repeatable")
     parser.add_argument("--quick", action="store_true", help="two cases of a few seconds")
     parser.add_argument("--json", help="a file for the figures")
     args = parser.parse_args()
-    load, cases = Load(args.rate, 10.0, args.seconds), list(CASES)
+    load, cases = Load(args.rate, 10.0, args.seconds), args.case or list(CASES)
     if args.quick:
-        load, cases = Load(args.rate, 2.0, 4.0), ["grid=0.5", "arrival"]
+        load, cases = Load(args.rate, 2.0, 4.0), args.case or ["grid=0.5", "arrival"]
 
     rows = []
     print(f"{'case':<28}" + "".join(f"{name:>12}" for name in COLUMNS))

@@ -5,6 +5,7 @@
 starts both, at 127.0.0.1:9092 and 127.0.0.1:8097, and stops them with Ctrl-C.
 """
 
+import signal
 import subprocess
 import sys
 import time
@@ -165,6 +166,7 @@ def main() -> None:
         sys.exit(__doc__)
     folder = Path(sys.argv[1]).absolute()
     broker, expansion = Broker(folder, 9092), for_others(folder, 8097)
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         broker.start()
         expansion.start()
