@@ -7,6 +7,7 @@ import time
 from typing import Any
 
 import apache_beam as beam
+import pytest
 from apache_beam.options.pipeline_options import PipelineOptions
 from apache_beam.runners.runner import PipelineState
 from apache_beam.transforms.periodicsequence import PeriodicImpulse
@@ -17,6 +18,11 @@ from tests.streams import FLAGS
 
 TICK = 0.1
 """Seconds between two ticks of the clock."""
+cancelled = pytest.mark.filterwarnings(
+    "ignore::pytest.PytestUnhandledThreadExceptionWarning",
+    "ignore::pytest.PytestUnraisableExceptionWarning",
+)
+"""Mark of tests that cancel a pipeline: the threads of its workers say that the runner is gone."""
 
 _waiting: dict[int, queue.SimpleQueue] = {}
 _numbers = itertools.count()

@@ -18,6 +18,7 @@ from deploy.local.kafka import Broker, for_others
 from deploy.local.processes import wait_for
 from pipelines import live
 from tests.engines import FLAGS, prism
+from tests.feed import cancelled
 from tests.models import random_model, saved
 
 pytest.importorskip("confluent_kafka")
@@ -27,6 +28,7 @@ from deploy.local import topics
 
 pytestmark = [
     *prism,
+    cancelled,
     pytest.mark.skipif(not shutil.which("java"), reason="no Java, which Kafka needs"),
     pytest.mark.skipif(
         not (BROKER.is_dir() and KAFKA_IO.is_dir()),

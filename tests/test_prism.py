@@ -27,8 +27,8 @@ from beam_rnn import weights as weights_file
 from beam_rnn.fit import fit
 from beam_rnn.testing import oracle
 from pipelines import retrain
-from tests.engines import Collect, Outputs, predict, prism
-from tests.feed import Feed, running
+from tests.engines import Collect, Outputs, predict, prism, run
+from tests.feed import Feed, cancelled, running
 from tests.models import COLUMNS, random_model, saved
 from tests.sequences import wave
 from tests.test_generate import model_of as singer
@@ -36,7 +36,7 @@ from tests.test_learn import LEARNING
 from tests.test_retrain import COLUMNS as LEARNED
 from tests.test_transduce import random_model as translator
 
-pytestmark = prism
+pytestmark = [*prism, cancelled]
 SECOND = 1_000_000
 
 
@@ -168,6 +168,21 @@ def test_a_window_after_predict_loses_nothing(order, wait, weights):
         stream.until(lambda: sum(counts.elements) >= 72)
 
     assert sum(counts.elements) == len(outputs.predictions) == 72
+
+
+def test_two_of_them_in_a_batch_flattened_before_a_grouping_lose_nothing(weights):
+    counts = Collect()
+
+    def build(p):
+        records = p | beam.Create(readings(range(20)), reshuffle=False)
+        both = [records | f"{wait}" >> Predict(weights, wait=wait) for wait in (0, 3)]
+        predictions = [outputs.predictions for outputs in both] | beam.Flatten()
+        pairs = predictions | beam.Map(lambda p: (p.key, 1)).with_output_types(tuple[str, int])
+        _ = pairs | beam.CombinePerKey(sum) | counts
+
+    run(build, "prism")
+
+    assert sorted(counts.elements) == [("a", 40), ("b", 40), ("c", 40)]
 
 
 @pytest.fixture
