@@ -17,14 +17,9 @@ import argparse
 import contextlib
 import json
 import math
-import os
 import tempfile
 import threading
 import time
-
-for _library in ("OMP", "OPENBLAS", "MKL"):
-    os.environ[f"{_library}_NUM_THREADS"] = "1"  # before numpy is imported
-
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
