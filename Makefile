@@ -10,7 +10,8 @@ PRISM_VERSION ?= v2.77.0
 LAUNCH := $(VENV)-dataflow
 WORKER := $(VENV)-worker
 
-.PHONY: demo test test-slow test-dataflow test-packages test-flink soak lint bench format engines clean
+.PHONY: demo test test-slow test-prism test-flink test-dataflow test-packages soak lint bench format \
+    engines kafka prism clean
 
 demo: $(VENV)/demo.installed  ## train on the shipped series, stream them, show what came out
 	$(PY) -m pipelines.demo
@@ -21,17 +22,24 @@ test: $(VENV)/dev.installed  ## run the tests
 test-slow: $(VENV)/dev.installed  ## run the tests that take minutes
 	$(PY) -m pytest -m slow
 
-test-flink: $(VENV)/dev.installed engines  ## run the tests on a real Flink cluster and Kafka broker
+test-prism: $(VENV)/dev.installed  ## run those on Prism, and with Kafka: needs Go, Java and mvn
+	@if command -v go >/dev/null; then $(MAKE) --no-print-directory prism; fi
+	@if command -v mvn >/dev/null; then $(MAKE) --no-print-directory kafka; fi
+	$(PY) -m pytest -m "prism and not slow" -n auto --dist loadfile
+
+test-flink: $(VENV)/dev.installed  ## run those on a real Flink cluster and Kafka broker: needs Java and mvn
+	@if command -v mvn >/dev/null; then $(MAKE) --no-print-directory engines; fi
 	$(PY) -m pytest -m "flink and not soak" --durations=0
 
-soak: $(VENV)/bench.installed engines  ## a TaskManager killed in ten runs, and twenty minutes of load
+soak: $(VENV)/dev.installed engines  ## a TaskManager killed in ten runs, and twenty minutes of load
 	$(PY) -m pytest -m soak -s
 	$(PY) -m benchmarks.soak --json benchmarks/soak.json
 
 test-dataflow: $(LAUNCH)/installed  ## what Dataflow would be told of every pipeline; no account
 	$(LAUNCH)/bin/python -m pytest -m dataflow tests/test_dataflow.py
 
-test-packages: $(LAUNCH)/installed $(WORKER)/installed $(ENGINES)/prism $(ENGINES)/boot
+test-packages: $(LAUNCH)/installed $(WORKER)/installed  ## how workers get the package: needs Go
+	@if command -v go >/dev/null; then $(MAKE) --no-print-directory prism $(ENGINES)/boot; fi
 	WORKER=$(abspath $(WORKER)) $(LAUNCH)/bin/python -m pytest -m packages tests/test_packages.py
 
 lint: $(VENV)/dev.installed  ## formatter, linter, type checker
@@ -56,6 +64,10 @@ format: $(VENV)/dev.installed  ## write the code as the formatter has it
 	$(VENV)/bin/ruff check --fix .
 
 engines: $(ENGINES)/job-server.jar $(ENGINES)/flink $(ENGINES)/broker $(ENGINES)/kafka-io
+
+kafka: $(ENGINES)/broker $(ENGINES)/kafka-io  ## a broker, and Beam's transforms for it
+
+prism: $(ENGINES)/prism  ## Beam's runner in Go
 
 $(ENGINES)/job-server.jar: deploy/local/job-server.xml
 	mvn -B -q -f $< package -Dto=$(ENGINES)/job-server

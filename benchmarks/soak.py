@@ -25,31 +25,18 @@ for _library in ("OMP", "OPENBLAS", "MKL"):
 
 import apache_beam as beam
 from apache_beam.options.pipeline_options import PipelineOptions
-from confluent_kafka import Producer
-from confluent_kafka.admin import AdminClient, NewTopic
 
 from beam_rnn import Predict
 from benchmarks.sources import write_model
-from deploy.local import native_read, worker
-from deploy.local.flink import Flink
+from deploy.local import topics, worker
+from deploy.local.flink import STREAMING, Flink
 from deploy.local.kafka import Broker, for_flink
 from deploy.local.processes import Process, wait_for
-from pipelines.files import json_record
+from pipelines.messages import ReadMessages
 
 TOPIC = "readings"
 EVERY = 30
 """Seconds between two rows of the table."""
-STREAMING = [
-    native_read.FLAG,
-    "--streaming",
-    "--parallelism=2",
-    "--max_parallelism=32",
-    "--checkpointing_interval=10000",
-    "--externalized_checkpoints_enabled",
-    "--finish_bundle_before_checkpointing",
-    "--max_bundle_size=1000",
-    "--max_bundle_time_mills=200",
-]
 
 
 class CountLag(beam.DoFn):
@@ -99,17 +86,15 @@ class Sample(NamedTuple):
 
 def feed(servers: str, rate: int, keys: int, count: Path) -> None:
     """Send records for ever, and say how many."""
-    producer = Producer({"bootstrap.servers": servers, "linger.ms": 5})
+    sender = topics.Sender(servers)
     start, sent = time.time(), 0
     while True:
         while sent < rate * (time.time() - start):
             now = int(time.time() * 1000)
             key = f"key-{sent % keys}"
             value = f'{{"id": "{key}", "t": {now / 1000}, "x": {sent % 7}}}'
-            producer.produce(TOPIC, key=key, value=value, timestamp=now)
+            sender.send(TOPIC, value.encode(), key, now)
             sent += 1
-            if sent % 100 == 0:
-                producer.poll(0)
         count.write_text(str(sent))
         time.sleep(0.01)
 
@@ -117,11 +102,10 @@ def feed(servers: str, rate: int, keys: int, count: Path) -> None:
 def submit(where: Sequence[str], flags: Sequence[str]) -> None:
     """Submit the pipeline and wait."""
     servers, expansion, weights, output = where
-    pipeline = beam.Pipeline(options=PipelineOptions([*flags, *STREAMING]))
+    pipeline = beam.Pipeline(options=PipelineOptions([*flags, *STREAMING, "--parallelism=2"]))
     predictions = (
         pipeline
-        | "Kafka" >> native_read.read(servers, TOPIC, expansion)
-        | "Record" >> beam.Map(lambda message: json_record(message[1]))
+        | ReadMessages(f"kafka://{servers}/{TOPIC}?auto.offset.reset=earliest", expansion)
         | Predict(weights, wait=0.5, shards=8)
     ).predictions
     _ = predictions | "Lag" >> beam.ParDo(CountLag(output))
@@ -182,8 +166,7 @@ def soak(args: argparse.Namespace, folder: Path) -> list[Sample]:
     try:
         broker.start()
         expansion.start()
-        admin = AdminClient({"bootstrap.servers": broker.address})
-        admin.create_topics([NewTopic(TOPIC, 2, 1)])[TOPIC].result(30)
+        topics.create(broker.address, TOPIC, partitions=2)
         weights = folder / "weights.arrow"
         write_model(weights)
         this = [sys.executable, "-m", "benchmarks.soak"]

@@ -7,11 +7,13 @@ r"""Predict a live stream of messages, from Kafka or Pub/Sub and back.
 
 Each message is a JSON object with the columns that the weights file names. For each one a message
 comes out: key, time (microseconds since 1970), step, outputs by name, and the model. Late records
-and those that cannot be used go to --rejected, with the reason. Beam's own flags pass through;
-docs/engines.md says which ones a runner needs.
+and those that cannot be used go to --rejected, with the reason. A message may be written again
+after a failure, with the same values: drop it by key, step and time. Beam's own flags pass through;
+docs/kafka.md has a start from nothing, docs/engines.md says which flags a runner needs.
 """
 
 import argparse
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -84,7 +86,9 @@ def build(
 def late_row(row: LateRecord) -> dict[str, Any]:
     """What a message says of a late record."""
     seconds = row.behind / 1e6
-    return {**row._asdict(), "reason": f"{seconds:g} s behind the key's last step"}
+    inputs = [None if math.isnan(value) else value for value in row.inputs]  # what JSON can say
+    reason = f"{seconds:g} s behind the key's last step"
+    return {**row._asdict(), "inputs": inputs, "reason": reason}
 
 
 def main(argv: Sequence[str] | None = None) -> PipelineResult:

@@ -5,7 +5,8 @@ from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import apache_beam as beam
-from apache_beam.io.kafka import ReadFromKafka, WriteToKafka
+from apache_beam.io.kafka import ReadFromKafka, WriteToKafka, default_io_expansion_service
+from apache_beam.transforms.external import ExternalTransform, NamedTupleBasedPayloadBuilder
 
 from beam_rnn.errors import ConfigurationError
 from pipelines.files import json_line, json_record
@@ -52,6 +53,21 @@ def topic(url: str) -> Topic:
     )
 
 
+class KafkaRead(NamedTuple):
+    """What Beam's Kafka transform is told.
+
+    Of what `ReadFromKafka` tells it, only what is not left at its default: so that expansion
+    services of older versions of Beam understand it, as that in Flink's job server may be.
+    """
+
+    consumer_config: Mapping[str, str]
+    topics: list[str]
+    key_deserializer: str
+    value_deserializer: str
+    commit_offset_in_finalize: bool
+    timestamp_policy: str
+
+
 class ReadMessages(beam.PTransform):
     """The records of a topic, as dicts: each message is a JSON object.
 
@@ -72,22 +88,38 @@ class ReadMessages(beam.PTransform):
     def expand(self, pbegin: Any) -> beam.PCollection[dict[str, Any]]:
         """Read and decode."""
         if self._topic.broker == "kafka":
-            settings = {"enable.auto.commit": "false", **self._topic.settings}
-            messages = pbegin | "Kafka" >> ReadFromKafka(
-                {"bootstrap.servers": self._topic.servers, **settings},
-                [self._topic.name],
-                timestamp_policy=ReadFromKafka.create_time_policy,
-                expansion_service=self._expansion_service,
-            )
-            values = messages | "Value" >> beam.Map(lambda message: message[1])
+            messages = pbegin | "Kafka" >> self._kafka()
+            values = messages | "Value" >> beam.Map(
+                lambda message: message[1] or b""  # one without a value
+            ).with_output_types(bytes)
         else:
             where = "subscription" if "/subscriptions/" in self._topic.name else "topic"
             values = pbegin | "PubSub" >> beam.io.ReadFromPubSub(**{where: self._topic.name})
         return values | "Record" >> beam.Map(json_record).with_output_types(dict[str, Any])
 
+    def _kafka(self) -> beam.PTransform:
+        """Kafka's keys and values."""
+        servers = {"bootstrap.servers": self._topic.servers, "enable.auto.commit": "false"}
+        read = KafkaRead(
+            consumer_config={**servers, **self._topic.settings},
+            topics=[self._topic.name],
+            key_deserializer=ReadFromKafka.byte_array_deserializer,
+            value_deserializer=ReadFromKafka.byte_array_deserializer,
+            commit_offset_in_finalize=False,
+            timestamp_policy=ReadFromKafka.create_time_policy,
+        )
+        return ExternalTransform(
+            ReadFromKafka.URN_WITHOUT_METADATA,
+            NamedTupleBasedPayloadBuilder(read),
+            self._expansion_service or default_io_expansion_service(),
+        )
+
 
 class WriteMessages(beam.PTransform):
     """Rows into a topic, each a JSON object; Kafka's messages have the row's key.
+
+    At least once: a bundle that is tried again writes its messages again. Nothing says in which
+    order the messages of a key are written.
 
     Args:
         url: Where they go: see `topic`.

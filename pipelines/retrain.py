@@ -73,6 +73,17 @@ def build(
     return predictions, models
 
 
+def arriving(pipeline: beam.Pipeline, pattern: str, columns: Columns) -> beam.PCollection[Any]:
+    """The records of the files that come, with their event times."""
+    return (
+        pipeline
+        | "Watch" >> fileio.MatchContinuously(pattern, interval=1.0)
+        | "Open" >> fileio.ReadMatches()
+        | "Read" >> beam.FlatMap(read_file, "", command.number_columns(columns))
+        | "AtEventTime" >> beam.ParDo(AtEventTime(columns))
+    )
+
+
 class AtEventTime(beam.DoFn):
     """Records at their event times, where they have one; others are left as they come."""
 
@@ -95,15 +106,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     args, beam_flags = parse(argv)
     model = read_model(newest(f"{args.models}/*.arrow"))
     assert model.columns is not None, "pipelines train models with columns"
-    numbers = command.number_columns(model.columns)
     with beam.Pipeline(options=command.beam_options(beam_flags)) as pipeline:
-        records = (
-            pipeline
-            | "Watch" >> fileio.MatchContinuously(args.input, interval=1.0)
-            | "Open" >> fileio.ReadMatches()
-            | "Read" >> beam.FlatMap(read_file, "", numbers)
-            | "AtEventTime" >> beam.ParDo(AtEventTime(model.columns))
-        )
+        records = arriving(pipeline, args.input, model.columns)
         outputs, _ = build(records, args, model)
         _ = (
             outputs.predictions

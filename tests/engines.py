@@ -1,13 +1,21 @@
 """Pipelines on named engines, and their results as lists."""
 
 import itertools
+import logging
 from collections.abc import Callable, Iterable
 from typing import Any
 
 import apache_beam as beam
+import pytest
 from apache_beam.options.pipeline_options import PipelineOptions
 
-ENGINES = {
+from deploy.local import ENGINES as FETCHED
+
+# At exit Beam says that it stops Prism, when nobody listens to its log any more.
+logging.getLogger("apache_beam.utils.subprocess_server").setLevel(logging.ERROR)
+
+PRISM = FETCHED / "prism"
+FLAGS = {
     "fnapi": ["--runner=FnApiRunner"],
     "bundle_based": ["--runner=BundleBasedDirectRunner"],
     "embed": [
@@ -15,8 +23,22 @@ ENGINES = {
         "--job_endpoint=embed",
         "--environment_type=LOOPBACK",
     ],
+    "prism": [
+        "--runner=PrismRunner",
+        f"--prism_location={PRISM}",
+        "--environment_type=LOOPBACK",
+    ],
 }
 """All run their workers in this process, which is how `Collect` gets at the results."""
+
+prism = [
+    pytest.mark.prism,
+    pytest.mark.skipif(not PRISM.exists(), reason=f"no {PRISM}: it is built by Go, see Makefile"),
+]
+"""Marks of what runs on Prism."""
+ON_PRISM = pytest.param("prism", marks=prism)
+ENGINES = ["fnapi", "bundle_based", "embed", ON_PRISM]
+"""Those that a test is given by `parametrize`."""
 
 _collected: dict[int, list[Any]] = {}
 _numbers = itertools.count()
@@ -45,7 +67,7 @@ class Collect(beam.PTransform):
 
 def run(build: Callable[[beam.Pipeline], Any], engine: str = "fnapi", *flags: str) -> Any:
     """Build a pipeline, run it, and return what `build` returned and the pipeline's result."""
-    pipeline = beam.Pipeline(options=PipelineOptions([*ENGINES[engine], *flags]))
+    pipeline = beam.Pipeline(options=PipelineOptions([*FLAGS[engine], *flags]))
     built = build(pipeline)
     result = pipeline.run()
     result.wait_until_finish()

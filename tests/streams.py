@@ -1,6 +1,5 @@
 """Streams with a watermark that a test moves, on the engines that know them."""
 
-import os
 from typing import Any
 
 import apache_beam as beam
@@ -8,26 +7,16 @@ from apache_beam.options.pipeline_options import PipelineOptions
 from apache_beam.testing.test_stream import TestStream
 from apache_beam.transforms.window import TimestampedValue
 
-from tests.engines import Outputs
+from tests.engines import FLAGS as BATCH_FLAGS
+from tests.engines import ON_PRISM, Outputs
 
 START = 1_500_000_000
-PRISM = os.environ.get("PRISM", "")
-ENGINES = {
+FLAGS = {
     "bundle_based": ["--runner=BundleBasedDirectRunner", "--streaming"],
-    **(
-        {
-            "prism": [
-                "--runner=PrismRunner",
-                f"--prism_location={PRISM}",
-                "--environment_type=LOOPBACK",
-                "--streaming",
-            ]
-        }
-        if PRISM
-        else {}
-    ),
+    "prism": [*BATCH_FLAGS["prism"], "--streaming"],
 }
-"""Prism where PRISM names its binary."""
+ENGINES = ["bundle_based", ON_PRISM]
+"""Those that a test is given by `parametrize`."""
 
 
 def stream(*events, time="t"):
@@ -47,7 +36,7 @@ def predict_stream(transform, *events, engine="bundle_based", time="t", then=Non
 
     `time` names the field with the Beam timestamp, or gives it; `kind` is that of the elements.
     """
-    pipeline = beam.Pipeline(options=PipelineOptions(ENGINES[engine]))
+    pipeline = beam.Pipeline(options=PipelineOptions(FLAGS[engine]))
     # Prism reads an empty bag in a timer right behind a TestStream.
     records = (
         pipeline

@@ -25,7 +25,7 @@ from beam_rnn.generating.generation import Generation, Generator, Prompt
 from beam_rnn.model import Model
 from beam_rnn.scaler import Scaler, Scaling
 from beam_rnn.testing import oracle
-from tests.engines import Collect, Outputs, predict, run
+from tests.engines import Collect, Outputs, predict, prism, run
 from tests.models import saved
 from tests.test_symbols import sequences_of
 
@@ -430,8 +430,17 @@ def test_a_prompt_is_the_last_sequence_of_marked_ones(tmp_path):
         ("fnapi", Sessions(5), [6, 19]),
         ("bundle_based", FixedWindows(10), [10, 20]),
         ("embed", Sessions(5), [6, 19]),
+        pytest.param("prism", FixedWindows(10), [10, 20], marks=prism),
+        pytest.param("prism", Sessions(5), [6, 19], marks=prism),
     ],
-    ids=["fixed", "sessions", "fixed bundle-based", "sessions portable"],
+    ids=[
+        "fixed",
+        "sessions",
+        "fixed bundle-based",
+        "sessions portable",
+        "fixed Prism",
+        "sessions Prism",
+    ],
 )
 def test_each_window_is_a_prompt(engine, windows, ends, tmp_path):
     groups = (0, 1), (12, 13, 14)

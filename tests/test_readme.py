@@ -11,7 +11,9 @@ from unittest import mock
 import pytest
 
 from beam_rnn.cells import CELLS
-from pipelines import demo
+from pipelines import demo, live, train
+from pipelines.command import beam_options
+from pipelines.messages import topic
 
 ROOT = Path(__file__).parent.parent
 FENCE = re.compile(r"^```(\w+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
@@ -107,6 +109,30 @@ def test_the_commands_run_as_they_stand(tmp_path):
 
     assert (tmp_path / "predictions.parquet").exists()
     assert json.loads((tmp_path / "metrics.json").read_text())["bit_equal"] is True
+
+
+def test_the_commands_of_the_kafka_page_parse():
+    """A broker is needed to run them; tests/test_live.py has one."""
+    text = (ROOT / "docs" / "kafka.md").read_text()
+    shell = "".join(block for kind, block in FENCE.findall(text) if kind == "sh")
+    lines = [line for line in shell.replace("\\\n", " ").splitlines() if line]
+    for line in lines:
+        words = shlex.split(line.split("<")[0])
+        if words[0] == "make":
+            makefile = (ROOT / "Makefile").read_text()
+            assert all(re.search(rf"^{name}:", makefile, re.MULTILINE) for name in words[1:])
+        elif words[:3] == ["python", "-m", "pipelines.train"]:
+            assert train.parse(words[3:])[1] == []
+        elif words[:3] == ["python", "-m", "pipelines.live"]:
+            args, flags = live.parser().parse_known_args(words[3:])
+            assert all(topic(url).broker == "kafka" for url in (args.input, args.output))
+            beam_options([flag for flag in flags if flag not in ("--runner", "PrismRunner")])
+        elif words[:3] == ["python", "-m", "deploy.local.topics"]:
+            topics = pytest.importorskip("deploy.local.topics", exc_type=ImportError)
+            topics.parser().parse_args(words[3:])
+        else:
+            assert words[:3] in (["python", "-m", "deploy.local.kafka"], ["pip", "install", "-e"])
+    assert len(lines) == 8
 
 
 def test_no_command_is_forgotten():

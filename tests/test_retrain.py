@@ -10,7 +10,7 @@ from beam_rnn.fit import fit
 from pipelines import retrain
 from tests.engines import Collect
 from tests.sequences import wave
-from tests.streams import ENGINES, START, stream
+from tests.streams import ENGINES, FLAGS, START, stream
 
 COLUMNS = Columns(key="id", time="t", inputs=["x"])
 
@@ -38,7 +38,7 @@ def test_each_window_trains_a_model_from_the_one_before_and_predict_takes_it_up(
         ]
     )
     predictions, paths = Collect(), Collect()
-    pipeline = beam.Pipeline(options=PipelineOptions(ENGINES[engine]))
+    pipeline = beam.Pipeline(options=PipelineOptions(FLAGS[engine]))
     events = [records(0, 20), 21, records(20, 22), 23, records(22, 40), 41, records(40, 42), 60]
     source = (
         pipeline

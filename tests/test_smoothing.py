@@ -21,7 +21,7 @@ from beam_rnn.records import RecordReader
 from beam_rnn.scaler import Scaler
 from beam_rnn.smoothing import Smoother
 from beam_rnn.state import decode_state, encode_record
-from tests.engines import ENGINES, Collect, predict, run
+from tests.engines import ENGINES, ON_PRISM, Collect, predict, run
 from tests.models import COLUMNS, keyed_models, random_model, saved
 from tests.smoothing import by_definition, expected
 from tests.streams import ENGINES as STREAM_ENGINES
@@ -355,7 +355,7 @@ def test_a_window_after_it_loses_nothing(engine, order, weights):
     assert sum(counts.elements) == 120
 
 
-@pytest.mark.parametrize("engine", [e for e in STREAM_ENGINES if e != "bundle_based"])
+@pytest.mark.parametrize("engine", [ON_PRISM])
 @pytest.mark.parametrize("order", ["event_time", "arrival"])
 def test_a_window_after_a_jump_of_the_watermark_loses_nothing(engine, order, weights):
     """Not on BundleBasedDirectRunner, which holds no watermark for timers."""

@@ -18,7 +18,7 @@ from beam_rnn.shards import stateful as sharding
 from beam_rnn.testing import oracle
 from tests.batches import batch_of, predictions_in
 from tests.engines import ENGINES as BATCH_ENGINES
-from tests.engines import Collect, Outputs, predict, run
+from tests.engines import ON_PRISM, Collect, Outputs, predict, run
 from tests.models import COLUMNS, keyed_models, random_model, saved
 from tests.streams import ENGINES, START, predict_stream
 from tests.test_predict import BAD, row
@@ -240,7 +240,7 @@ def test_a_window_after_predict_loses_nothing(engine, order, wait, tmp_path):
 
 
 @pytest.mark.usefixtures("each_way")
-@pytest.mark.parametrize("engine", [engine for engine in ENGINES if engine != "bundle_based"])
+@pytest.mark.parametrize("engine", [ON_PRISM])
 @pytest.mark.parametrize("order", ["event_time", "sequence", "arrival"])
 def test_a_window_after_a_jump_of_the_watermark_loses_nothing(engine, order, tmp_path):
     """Not on BundleBasedDirectRunner, which holds no watermark for timers."""

@@ -71,13 +71,13 @@ def test_it_learns_to_forecast():
         assert error < 0.5 * last_value
 
 
-def test_the_same_records_and_seed_give_the_same_weights_on_every_engine():
+@pytest.mark.parametrize("engine", ENGINES)
+def test_the_same_records_and_seed_give_the_same_weights_on_every_engine(engine):
     records = waves()
-    digests = {engine: train(records, QUICK, engine).digest for engine in ENGINES}
+    digest = train(records, QUICK, engine).digest
     random.Random(1).shuffle(records)
 
-    assert len(set(digests.values())) == 1
-    assert train(records, QUICK).digest == digests["fnapi"]
+    assert train(records, QUICK).digest == digest
 
 
 def test_sequences_of_one_key_and_time_have_one_order_too():

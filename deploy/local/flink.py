@@ -50,6 +50,17 @@ SETTINGS: Mapping[str, Any] = {
     "slot.request.timeout": 120_000,
     "classloader.check-leaked-classloader": False,
 }
+STREAMING = [
+    "--streaming",
+    "--experiments=use_deprecated_read",
+    "--max_parallelism=32",
+    "--checkpointing_interval=1000",
+    "--externalized_checkpoints_enabled",
+    "--finish_bundle_before_checkpointing",
+    "--max_bundle_size=200",
+    "--max_bundle_time_mills=100",
+]
+"""The further flags of a stream that comes from Kafka; docs/engines.md says why each."""
 LOG = """\
 rootLogger.level = INFO
 rootLogger.appenderRef.file.ref = File

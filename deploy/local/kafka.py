@@ -2,9 +2,10 @@
 
     python -m deploy.local.kafka FOLDER
 
-starts both, says where they are, and stops them with Ctrl-C.
+starts both, at 127.0.0.1:9092 and 127.0.0.1:8097, and stops them with Ctrl-C.
 """
 
+import signal
 import subprocess
 import sys
 import time
@@ -37,18 +38,10 @@ class Broker:
 
     def start(self) -> None:
         """Start it; the first time its storage is formatted."""
+        check_fetched(BROKER)
         settings = self._folder / "server.properties"
         if not settings.exists():
-            self._folder.mkdir(parents=True, exist_ok=True)
-            settings.write_text(self._settings(free_port()))
-            tool = java("kafka.tools.StorageTool", f"{BROKER}/*", heap=64, options=[f"{_LOG}warn"])
-            run = subprocess.run([*tool, "random-uuid"], capture_output=True, check=True, text=True)
-            cluster = run.stdout.split()[-1]
-            subprocess.run(
-                [*tool, "format", "-t", cluster, "-c", str(settings)],
-                check=True,
-                capture_output=True,
-            )
+            self._format(settings)
         self._process = Process(
             "the Kafka broker",
             java("kafka.Kafka", f"{BROKER}/*", str(settings), heap=512, options=[f"{_LOG}info"]),
@@ -61,6 +54,18 @@ class Broker:
         if self._process is not None:
             self._process.stop(seconds=20)
             self._process = None
+
+    def _format(self, settings: Path) -> None:
+        """Write the settings, and what a broker keeps beside its topics."""
+        self._folder.mkdir(parents=True, exist_ok=True)
+        written = settings.with_suffix(".part")
+        written.write_text(self._settings(free_port()))
+        tool = java("kafka.tools.StorageTool", f"{BROKER}/*", heap=64, options=[f"{_LOG}warn"])
+        run = subprocess.run([*tool, "random-uuid"], capture_output=True, check=True, text=True)
+        cluster = run.stdout.split()[-1]
+        command = [*tool, "format", "-t", cluster, "-c", str(written)]
+        subprocess.run(command, check=True, capture_output=True)
+        written.rename(settings)
 
     def _settings(self, controller: int) -> str:
         return f"""\
@@ -89,13 +94,16 @@ class Expansion:
         folder: Its log.
         classpath: Jars of Beam's Java SDK.
         arguments: Its further flags.
+        port: Where it listens; by default one that is free.
     """
 
-    def __init__(self, folder: Path, classpath: str, arguments: Sequence[str]):
+    def __init__(
+        self, folder: Path, classpath: str, arguments: Sequence[str], port: int | None = None
+    ):
         self._folder = folder
         self._classpath = classpath
         self._arguments = arguments
-        self._port = free_port()
+        self._port = port or free_port()
         self._process: Process | None = None
 
     @property
@@ -105,6 +113,7 @@ class Expansion:
 
     def start(self) -> None:
         """Start it."""
+        check_fetched(KAFKA_IO)
         command = java(
             "org.apache.beam.sdk.expansion.service.ExpansionService",
             self._classpath,
@@ -136,9 +145,19 @@ def for_flink(folder: Path, worker: str) -> Expansion:
     )
 
 
-def for_others(folder: Path) -> Expansion:
+def for_others(folder: Path, port: int | None = None) -> Expansion:
     """Of a newer version, with a worker of its own in the service."""
-    return Expansion(folder, f"{KAFKA_IO}/*", ["--alsoStartLoopbackWorker"])
+    return Expansion(folder, f"{KAFKA_IO}/*", ["--alsoStartLoopbackWorker"], port)
+
+
+def check_fetched(jars: Path) -> None:
+    """That there are jars.
+
+    Raises:
+        EngineError: There are none.
+    """
+    if not jars.is_dir():
+        raise EngineError(f"no {jars}: fetch it with `make engines`, which needs Java and mvn")
 
 
 def main() -> None:
@@ -146,7 +165,8 @@ def main() -> None:
     if len(sys.argv) != 2:
         sys.exit(__doc__)
     folder = Path(sys.argv[1]).absolute()
-    broker, expansion = Broker(folder, 9092), for_others(folder)
+    broker, expansion = Broker(folder, 9092), for_others(folder, 8097)
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         broker.start()
         expansion.start()

@@ -18,8 +18,7 @@ from apache_beam.options.pipeline_options import PipelineOptions
 from apache_beam.transforms.window import FixedWindows
 
 from beam_rnn import Predict
-from deploy.local import native_read
-from pipelines.files import json_record
+from pipelines.messages import ReadMessages
 
 
 class Append(beam.DoFn):
@@ -62,12 +61,9 @@ def main(argv=None):
     parser.add_argument("--window", type=float, help="count what comes in so many seconds")
     parser.add_argument("--unrelated", action="store_true", help="a step that was not there before")
     args, flags = parser.parse_known_args(argv)
-    pipeline = beam.Pipeline(options=PipelineOptions([*flags, native_read.FLAG]))
-    records = (
-        pipeline
-        | "Kafka" >> native_read.read(args.broker, args.topic, args.expansion_service)
-        | "Record" >> beam.Map(lambda message: json_record(message[1]))
-    )
+    pipeline = beam.Pipeline(options=PipelineOptions(flags))
+    source = f"kafka://{args.broker}/{args.topic}?auto.offset.reset=earliest"
+    records = pipeline | "Records" >> ReadMessages(source, args.expansion_service)
     for branch, settings in json.loads(args.predict).items():
         outputs = (records | branch >> Predict(args.weights, **settings))._asdict()
         if args.window is not None:

@@ -9,25 +9,15 @@ import time
 from collections import Counter, defaultdict
 from typing import NamedTuple
 
-from confluent_kafka import Producer
-from confluent_kafka.admin import AdminClient, NewTopic
-
 from beam_rnn.testing import oracle
+from deploy.local import topics
+from deploy.local.flink import STREAMING
 from deploy.local.jars import QUICK_START
 from deploy.local.processes import EngineError, Process, wait_for
 from tests.flink.job import lines
 
 SPREAD = 0.8
 """Seconds by which a record may come behind one with a later time."""
-STREAMING = [
-    "--streaming",
-    "--max_parallelism=32",
-    "--checkpointing_interval=1000",
-    "--externalized_checkpoints_enabled",
-    "--finish_bundle_before_checkpointing",
-    "--max_bundle_size=200",
-    "--max_bundle_time_mills=100",
-]
 
 
 class Planned(NamedTuple):
@@ -106,9 +96,7 @@ class Stream:
         self.sent = []
         """The records that were sent."""
         self._driver = self.job = None
-        admin = AdminClient({"bootstrap.servers": broker.address})
-        for made in admin.create_topics([NewTopic(self._topic, partitions, 1)]).values():
-            made.result(30)
+        topics.create(broker.address, self._topic, partitions=partitions)
         self._output = folder / "output"
         self._output.mkdir()
 
@@ -163,17 +151,14 @@ class Stream:
         return thread
 
     def _send(self, planned, sent, start):
-        producer = Producer({"bootstrap.servers": self._broker.address, "linger.ms": 0})
+        sender = topics.Sender(self._broker.address)
         for item in sorted(planned, key=lambda item: item.sent):
             time.sleep(max(0, start + item.sent - time.time()))
             millis = round((start + item.time) * 1000)
             record = {**item.record, "t": millis / 1000}
-            producer.produce(
-                self._topic, key=record["id"], value=json.dumps(record), timestamp=millis
-            )
-            producer.poll(0)
+            sender.send(self._topic, json.dumps(record).encode(), record["id"], millis)
             sent.append(record)
-        producer.flush()
+        sender.flush()
 
     def rows(self, branch, output="predictions"):
         """What has come out of a branch so far."""

@@ -1,0 +1,243 @@
+"""From a message in Kafka to its prediction in Kafka: how long it takes, on an engine.
+
+    python -m benchmarks.messages [--engine prism] [--case grid=0.5] [--rate 50] [--seconds 30]
+        [--quick] [--json FILE]
+
+A broker, the engine, and `pipelines.live` between two topics of one partition, all on this machine.
+Records of five keys have the time at which they are sent; a GRU of 64 units predicts each. With
+`grid=G` they are taken by event time, and the time counts from when they are due, at most G seconds
+after they were sent, to when another program has read their prediction. With `arrival` it counts
+from when they were sent. Those of the first seconds, while all that runs warms up, do not count.
+
+On Prism the workers of the pipeline share one process with what sends and reads, as Beam's LOOPBACK
+environment has it.
+"""
+
+import argparse
+import contextlib
+import json
+import math
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from beam_rnn.transforms.arguments import order_of
+from benchmarks.sources import write_model
+from deploy.local import ENGINES as FETCHED
+from deploy.local import worker
+from deploy.local.flink import STREAMING, Flink
+from deploy.local.kafka import Broker, for_flink, for_others
+from deploy.local.processes import wait_for
+from deploy.local.topics import Reader, Sender, create, paced
+from pipelines import live
+
+SECOND = 1_000_000
+KEYS = 5
+
+
+class Engine(NamedTuple):
+    """What a live pipeline is started with, and how it is stopped.
+
+    Attributes:
+        expansion: The address of what expands Beam's Kafka transforms.
+        flags: Those of the runner.
+        stop: Stops a pipeline that was started.
+    """
+
+    expansion: str
+    flags: Sequence[str]
+    stop: Callable[[Any], None]
+
+
+@contextlib.contextmanager
+def prism(folder: Path) -> Iterator[Engine]:
+    """Prism, its workers in this process."""
+    expansion = for_others(folder)
+    flags = ["--runner=PrismRunner", f"--prism_location={FETCHED / 'prism'}"]
+    try:
+        expansion.start()
+        yield Engine(
+            expansion.address,
+            [*flags, "--environment_type=LOOPBACK"],
+            lambda result: result.cancel(),
+        )
+    finally:
+        expansion.stop()
+
+
+@contextlib.contextmanager
+def flink(folder: Path) -> Iterator[Engine]:
+    """A Flink cluster, its workers processes."""
+    with Flink(folder / "cluster") as cluster:
+        expansion = for_flink(folder, worker.command(folder, "java"))
+        try:
+            expansion.start()
+            yield Engine(
+                expansion.address,
+                [*cluster.flags(), *STREAMING, "--parallelism=2", "--job_name=messages"],
+                lambda _: cluster.cancel_job(cluster.job("messages") or ""),
+            )
+        finally:
+            expansion.stop()
+
+
+ENGINES: dict[str, Callable[[Path], contextlib.AbstractContextManager[Engine]]] = {
+    "prism": prism,
+    "flink": flink,
+}
+
+
+class Load(NamedTuple):
+    """What is sent.
+
+    Attributes:
+        rate: Records a second.
+        warm: So many seconds of them do not count.
+        seconds: So many do.
+    """
+
+    rate: float
+    warm: float
+    seconds: float
+
+
+CASES = {
+    "grid=0.1": ["--grid=0.1"],
+    "grid=0.1/shards=1": ["--grid=0.1", "--shards=1"],
+    "grid=0.5": ["--grid=0.5"],
+    "grid=2": ["--grid=2"],
+    "arrival": ["--order=arrival"],
+}
+"""Flags of `pipelines.live`."""
+
+
+def readings(load: Load) -> Iterator[tuple[int, bytes]]:
+    """The records, each made when it is to be sent: its time, and the message."""
+    count = int(load.rate * (load.warm + load.seconds))
+    for i in paced(range(count), load.rate):
+        now = int(time.time() * SECOND)
+        record = {"id": f"key-{i % KEYS}", "t": now / SECOND, "x": math.sin(i / 10)}
+        yield now, json.dumps(record).encode()
+
+
+def measured(
+    case: str, number: int, broker: Broker, engine: Engine, weights: Path, load: Load
+) -> dict[str, Any]:
+    """Start a pipeline, send to it, and say how late its predictions come."""
+    names = [f"{name}-{number}" for name in ("readings", "forecasts", "rejected")]
+    create(broker.address, *names)
+    source, output, rejected = (f"kafka://{broker.address}/{name}" for name in names)
+    flags = [
+        f"--weights={weights}",
+        f"--input={source}?auto.offset.reset=earliest",
+        f"--output={output}",
+        f"--rejected={rejected}",
+        f"--expansion_service={engine.expansion}",
+        *CASES[case],
+        *engine.flags,
+    ]
+    result = live.main(flags)
+    reader = Reader(broker.address, names[1])
+    try:
+        sent, arrived, duplicates = _exchange(Sender(broker.address), reader, names[0], load)
+    finally:
+        engine.stop(result)
+        reader.close()
+    args, _ = live.parser().parse_known_args(flags)
+    turn = order_of(args.order, args.wait, args.grid)
+    since = {at: at if args.order == "arrival" else turn.due(at, at) for at in sent}
+    counted = sent[int(load.rate * load.warm) :]
+    late = np.array([arrived[at] - since[at] for at in counted if at in arrived]) / 1000
+    return {
+        "records": len(counted),
+        "missing": len([at for at in sent if at not in arrived]),
+        "duplicates": duplicates,
+        "p50_ms": round(float(np.percentile(late, 50)), 1),
+        "p99_ms": round(float(np.percentile(late, 99)), 1),
+        "most_ms": round(float(late.max()), 1),
+    }
+
+
+def _exchange(
+    sender: Sender, reader: Reader, topic: str, load: Load
+) -> tuple[list[int], dict[int, int], int]:
+    """Send, and read what comes: the times of the records, when each was answered, duplicates."""
+    arrived: dict[int, int] = {}
+    sent: list[int] = []
+    seen = 0
+
+    def read() -> int:
+        nonlocal seen
+        for message in reader.poll():
+            seen += 1
+            arrived.setdefault(json.loads(message.value)["time"], int(message.arrived * SECOND))
+        return len(arrived)
+
+    def send() -> None:
+        for at, value in readings(load):
+            sender.send(topic, value)
+            sent.append(at)
+        sender.flush()
+
+    at = int(time.time() * SECOND)  # the first one says that all runs
+    sender.send(topic, json.dumps({"id": "first", "t": at / SECOND, "x": 0.0}).encode())
+    wait_for("first prediction", read, 180)
+    sending = threading.Thread(target=send)
+    sending.start()
+    while sending.is_alive():
+        read()
+    with contextlib.suppress(Exception):  # what is missing is counted
+        wait_for("predictions of all", lambda: read() > len(sent), 60)
+    return sent, arrived, seen - len(arrived)
+
+
+def show(case: str, row: dict[str, Any]) -> None:
+    """A line of the table."""
+    print(f"{case:<28}" + "".join(f"{row[name]:>12}" for name in COLUMNS), flush=True)
+
+
+COLUMNS = ("records", "missing", "duplicates", "p50_ms", "p99_ms", "most_ms")
+
+
+def main() -> None:
+    """Measure every case and show the table."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--engine", choices=ENGINES, default="prism")
+    parser.add_argument("--rate", type=float, default=50.0, help="records a second")
+    parser.add_argument("--seconds", type=float, default=30.0, help="of each case")
+    parser.add_argument("--case", choices=CASES, action="append", help="only this one; repeatable")
+    parser.add_argument("--quick", action="store_true", help="two cases of a few seconds")
+    parser.add_argument("--json", help="a file for the figures")
+    args = parser.parse_args()
+    load, cases = Load(args.rate, 10.0, args.seconds), args.case or list(CASES)
+    if args.quick:
+        load, cases = Load(args.rate, 2.0, 4.0), args.case or ["grid=0.5", "arrival"]
+
+    rows = []
+    print(f"{'case':<28}" + "".join(f"{name:>12}" for name in COLUMNS))
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        weights, broker = folder / "weights.arrow", Broker(folder / "kafka")
+        write_model(weights)
+        try:
+            broker.start()
+            with ENGINES[args.engine](folder / args.engine) as engine:
+                for number, case in enumerate(cases):
+                    row = measured(case, number, broker, engine, weights, load)
+                    rows.append({"case": f"messages/{args.engine}/{case}", **row})
+                    show(rows[-1]["case"], row)
+        finally:
+            broker.stop()
+    if args.json:
+        Path(args.json).write_text(json.dumps(rows, indent=2) + "\n")
+
+
+if __name__ == "__main__":
+    main()
