@@ -1,4 +1,4 @@
-"""A Flink cluster on this machine: a JobManager and TaskManagers, each a process of its own.
+"""A Flink cluster on this machine, and what hands Beam's jobs to it; each a process of its own.
 
     python -m deploy.local.flink FOLDER
 
@@ -17,8 +17,8 @@ from typing_extensions import Self
 from urllib3.util import Retry
 
 from deploy.local import worker
-from deploy.local.jars import FLINK, FLINK_VERSION, JOB_SERVER, OPEN_PACKAGES, java
-from deploy.local.processes import EngineError, Process, free_port, wait_for
+from deploy.local.jars import FLINK, FLINK_VERSION, JOB_SERVER, OPEN_PACKAGES, QUICK_START, java
+from deploy.local.processes import EngineError, Process, free_port, listens, wait_for
 
 SETTINGS: Mapping[str, Any] = {
     # Flink's start scripts would work these out of a total.
@@ -97,6 +97,8 @@ class Flink:
         self._session = requests.Session()
         self._session.mount("http://", HTTPAdapter(max_retries=retries))
         self._jobmanager: Process | None = None
+        self._job_server: Process | None = None
+        self._job_port = free_port()
         self._taskmanagers: list[Process | None] = [None] * taskmanagers
 
     @property
@@ -138,7 +140,9 @@ class Flink:
         )
         for number in range(len(self._taskmanagers)):
             self.start_taskmanager(number)
+        self._job_server = self._start_job_server()
         self.wait_for_slots()
+        wait_for("job server", lambda: listens(self._job_port), 60, self._job_server)
 
     def start_taskmanager(self, number: int) -> None:
         """Start one, in the place of one that was killed."""
@@ -163,7 +167,7 @@ class Flink:
 
     def stop(self) -> None:
         """Stop all processes, and the workers that they have started."""
-        for process in (*self._taskmanagers, self._jobmanager):
+        for process in (self._job_server, *self._taskmanagers, self._jobmanager):
             if process is not None:
                 process.stop()
 
@@ -196,8 +200,8 @@ class Flink:
             workers = ["--environment_type=PROCESS", f"--environment_config={command}"]
         return [
             "--runner=FlinkRunner",
+            f"--job_endpoint=127.0.0.1:{self._job_port}",
             f"--flink_version={FLINK_VERSION}",
-            f"--flink_job_server_jar={JOB_SERVER}",
             f"--flink_master={self.address}",
             *workers,
         ]
@@ -262,6 +266,21 @@ class Flink:
         answer = self._session.request(method, f"http://{self.address}{path}", timeout=30, **more)
         answer.raise_for_status()
         return answer.json()
+
+    def _start_job_server(self) -> Process:
+        """Without one, every pipeline starts one of its own, from --flink_job_server_jar."""
+        command = java(
+            "org.apache.beam.runners.flink.FlinkJobServerDriver",
+            str(JOB_SERVER),
+            f"--flink-master={self.address}",
+            f"--artifacts-dir={self.folder}/artifacts",
+            f"--job-port={self._job_port}",
+            "--artifact-port=0",
+            "--expansion-port=0",
+            heap=768,
+            options=QUICK_START,
+        )
+        return Process("the job server", command, self.folder / "log" / "job-server.log")
 
     def _process(self, name: str, main: str, *arguments: str) -> Process:
         conf, log = self.folder / "conf", self.folder / "log"

@@ -52,7 +52,6 @@ def java(
     main: str, classpath: str, *arguments: str, heap: int, options: Sequence[str] = ()
 ) -> list[str]:
     """A command: the class to run, its jars, and the size of its heap in MiB."""
-    agent = (
-        [] if main.startswith(("kafka.", "org.apache.flink.")) else [f"-javaagent:{_MEMORY_METER}"]
-    )
+    measured = main.startswith("org.apache.beam.") and "runners" not in main
+    agent = [f"-javaagent:{_MEMORY_METER}"] if measured else []
     return ["java", f"-Xmx{heap}m", *agent, *options, "-cp", classpath, main, *arguments]

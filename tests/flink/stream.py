@@ -12,7 +12,6 @@ from typing import NamedTuple
 from beam_rnn.testing import oracle
 from deploy.local import topics
 from deploy.local.flink import STREAMING
-from deploy.local.jars import QUICK_START
 from deploy.local.processes import EngineError, Process, wait_for
 from tests.flink.job import lines
 
@@ -120,8 +119,7 @@ class Stream:
             *(f"--predict={json.dumps(predict)}", f"--job_name={self._topic}"),
             *(*self.flink.flags(), *STREAMING, f"--parallelism={parallelism}", *flags),
         ]
-        quick = {"JAVA_TOOL_OPTIONS": " ".join(QUICK_START)}  # of the job server
-        self._driver = Process("the driver", command, self.folder / "driver.log", quick)
+        self._driver = Process("the driver", command, self.folder / "driver.log")
         self.job = wait_for("job", lambda: self.flink.job(self._topic), 90, self._driver)
         self.wait_for("checkpoint", lambda: self.flink.checkpoints(self.job)["completed"] > 0)
 
