@@ -95,7 +95,8 @@ def feed(servers: str, rate: int, keys: int, count: Path) -> None:
             value = f'{{"id": "{key}", "t": {now / 1000}, "x": {sent % 7}}}'
             sender.send(TOPIC, value.encode(), key, now)
             sent += 1
-        count.write_text(str(sent))
+        count.with_suffix(".part").write_text(str(sent))
+        count.with_suffix(".part").replace(count)  # whoever reads it finds a whole number
         time.sleep(0.01)
 
 

@@ -18,16 +18,19 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import apache_beam as beam
-from apache_beam.options.pipeline_options import StandardOptions
+from apache_beam.options.pipeline_options import GoogleCloudOptions, StandardOptions
 from apache_beam.runners.runner import PipelineResult
 
 from beam_rnn import InvalidRecord, LateRecord, Predict, Prediction
+from beam_rnn.errors import ConfigurationError
 from beam_rnn.keyed import Models
 from beam_rnn.storage import newest, read_model
 from beam_rnn.transforms.arguments import ORDERS
 from beam_rnn.transforms.predict import MODEL_CHANGES
 from pipelines import command
 from pipelines.messages import ReadMessages, WriteMessages
+
+AT_LEAST_ONCE = "streaming_mode_at_least_once"
 
 
 def parser() -> argparse.ArgumentParser:
@@ -97,6 +100,12 @@ def main(argv: Sequence[str] | None = None) -> PipelineResult:
     model = read_model(newest(args.weights))
     options = command.beam_options(beam_flags)
     options.view_as(StandardOptions).streaming = True
+    services = options.view_as(GoogleCloudOptions).dataflow_service_options or []
+    if args.order == "arrival" and AT_LEAST_ONCE in services:
+        raise ConfigurationError(
+            f"--order arrival steps a record twice that comes twice, as {AT_LEAST_ONCE} allows: "
+            "choose --order event_time or sequence, or leave that service option away"
+        )
     # Not `with`: a launcher of Dataflow starts a pipeline, and must not wait for its end.
     pipeline = beam.Pipeline(options=options)
     records = pipeline | "Records" >> ReadMessages(args.input, args.expansion_service)

@@ -9,6 +9,7 @@ import pytest
 
 import beam_rnn
 from beam_rnn import Columns, Network, Predict
+from beam_rnn.errors import ConfigurationError
 from deploy.dataflow.metadata import metadata
 from pipelines import command, live, predict, train
 from tests.dataflow import TOPICS
@@ -50,6 +51,19 @@ def test_by_arrival_it_is_stepped_twice(numbered_weights):
     twice = predict_stream(Predict(numbered_weights, order="arrival"), [*rows, *rows])
 
     assert len(twice.predictions) == 6
+
+
+def test_the_pipeline_refuses_both(numbered_weights):
+    with pytest.raises(ConfigurationError, match="--order arrival steps a record twice"):
+        live.main(
+            [
+                f"--weights={numbered_weights}",
+                *TOPICS,
+                "--order=arrival",
+                "--runner=FnApiRunner",
+                "--dataflow_service_options=streaming_mode_at_least_once",
+            ]
+        )
 
 
 def test_the_metadata_are_those_of_the_flags():
