@@ -80,7 +80,7 @@ def flink(folder: Path) -> Iterator[Engine]:
             yield Engine(
                 expansion.address,
                 [*cluster.flags(), *STREAMING, "--parallelism=2", "--job_name=messages"],
-                lambda _: cluster.cancel_job(cluster.job("messages") or ""),
+                lambda _: cluster.jobs.cancel(cluster.jobs.find("messages") or ""),
             )
         finally:
             expansion.stop()

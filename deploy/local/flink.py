@@ -5,6 +5,7 @@
 starts one, says which flags a pipeline needs, and stops it with Ctrl-C.
 """
 
+import shlex
 import sys
 import time
 from collections.abc import Mapping
@@ -12,12 +13,11 @@ from pathlib import Path
 from typing import Any
 
 import requests
-from requests.adapters import HTTPAdapter
 from typing_extensions import Self
-from urllib3.util import Retry
 
 from deploy.local import worker
 from deploy.local.jars import FLINK, FLINK_VERSION, JOB_SERVER, OPEN_PACKAGES, QUICK_START, java
+from deploy.local.jobs import Jobs
 from deploy.local.processes import EngineError, Process, free_port, listens, wait_for
 
 SETTINGS: Mapping[str, Any] = {
@@ -92,14 +92,12 @@ class Flink:
         self.folder = folder
         self._rest = rest or free_port()
         self._settings = {**SETTINGS, **(settings or {})}
-        # A job that is being set up, or that starts again, is answered for by an error.
-        retries = Retry(total=8, connect=0, backoff_factor=0.1, status_forcelist=[500, 503])
-        self._session = requests.Session()
-        self._session.mount("http://", HTTPAdapter(max_retries=retries))
+        self.jobs = Jobs(self.address)
         self._jobmanager: Process | None = None
         self._job_server: Process | None = None
         self._job_port = free_port()
         self._taskmanagers: list[Process | None] = [None] * taskmanagers
+        self._killed: list[Process] = []  # their workers may outlive them
 
     @property
     def slots(self) -> int:
@@ -159,6 +157,7 @@ class Flink:
         process = self._taskmanagers[number]
         assert process is not None, f"there is no TaskManager {number}"
         process.kill()
+        self._killed.append(process)
         self._taskmanagers[number] = None
 
     def wait_for_slots(self) -> None:
@@ -167,7 +166,7 @@ class Flink:
 
     def stop(self) -> None:
         """Stop all processes, and the workers that they have started."""
-        for process in (self._job_server, *self._taskmanagers, self._jobmanager):
+        for process in (self._job_server, *self._killed, *self._taskmanagers, self._jobmanager):
             if process is not None:
                 process.stop()
 
@@ -206,66 +205,11 @@ class Flink:
             *workers,
         ]
 
-    def get(self, path: str) -> Any:
-        """What the REST interface says."""
-        return self._ask("get", path)
-
-    def job(self, name: str) -> str | None:
-        """The id of a job that has not ended."""
-        for job in self.get("/jobs/overview")["jobs"]:
-            if job["name"].startswith(name) and job["state"] not in {
-                "FINISHED",
-                "FAILED",
-                "CANCELED",
-            }:
-                return str(job["jid"])
-        return None
-
-    def state(self, job: str) -> str:
-        """RUNNING, FINISHED, FAILED, CANCELED, ..."""
-        return str(self.get(f"/jobs/{job}")["state"])
-
-    def checkpoints(self, job: str) -> dict[str, int]:
-        """How many were completed, failed, restored, ..."""
-        return dict(self.get(f"/jobs/{job}/checkpoints")["counts"])
-
-    def errors(self, job: str) -> list[str]:
-        """What has made the job fail or restart, the last first."""
-        history = self.get(f"/jobs/{job}/exceptions")["exceptionHistory"]["entries"]
-        return [str(entry["stacktrace"]) for entry in history]
-
-    def save_job(self, job: str) -> str:
-        """End a job with a savepoint, and give that savepoint's path.
-
-        Not by Flink's `stop`: Beam's native reads then say that time is at its end, before the
-        savepoint is taken, and every sequence ends.
-        """
-        asked = self._ask("post", f"/jobs/{job}/savepoints", json={"cancel-job": True})
-        done = wait_for("savepoint", lambda: self._savepoint(job, asked["request-id"]))
-        if "location" not in done:
-            raise EngineError(f"no savepoint: {done}")
-        wait_for("end of the job", lambda: self.state(job) == "CANCELED")
-        return str(done["location"])
-
-    def cancel_job(self, job: str) -> None:
-        """End a job; `cancel()` of the pipeline's result does not reach the cluster."""
-        self._ask("patch", f"/jobs/{job}?mode=cancel")
-        wait_for("end of the job", lambda: self.state(job) in {"CANCELED", "FINISHED", "FAILED"})
-
-    def _savepoint(self, job: str, asked: str) -> Any:
-        answer = self.get(f"/jobs/{job}/savepoints/{asked}")
-        return answer["operation"] if answer["status"]["id"] == "COMPLETED" else None
-
     def _has_slots(self) -> bool:
         try:
-            return bool(self.get("/overview")["slots-total"] == self.slots)
+            return bool(self.jobs.get("/overview")["slots-total"] == self.slots)
         except requests.RequestException:
             return False
-
-    def _ask(self, method: str, path: str, **more: Any) -> Any:
-        answer = self._session.request(method, f"http://{self.address}{path}", timeout=30, **more)
-        answer.raise_for_status()
-        return answer.json()
 
     def _start_job_server(self) -> Process:
         """Without one, every pipeline starts one of its own, from --flink_job_server_jar."""
@@ -305,9 +249,8 @@ def main() -> None:
         sys.exit(__doc__)
     try:
         with Flink(Path(sys.argv[1]).absolute(), rest=8081) as flink:
-            print(
-                f"http://{flink.address} is up; a pipeline's flags:", *flink.flags(), sep="\n    "
-            )
+            print(f"http://{flink.address} is up; the flags of a pipeline:")
+            print(" ".join(map(shlex.quote, flink.flags())))
             while True:
                 time.sleep(3600)
     except KeyboardInterrupt:

@@ -104,7 +104,7 @@ class Stream:
 
     def __exit__(self, *_):
         if self.job is not None:
-            self.flink.cancel_job(self.job)
+            self.flink.jobs.cancel(self.job)
         if self._driver is not None:
             self._driver.stop()
 
@@ -120,20 +120,20 @@ class Stream:
             *(*self.flink.flags(), *STREAMING, f"--parallelism={parallelism}", *flags),
         ]
         self._driver = Process("the driver", command, self.folder / "driver.log")
-        self.job = wait_for("job", lambda: self.flink.job(self._topic), 90, self._driver)
-        self.wait_for("checkpoint", lambda: self.flink.checkpoints(self.job)["completed"] > 0)
+        self.job = wait_for("job", lambda: self.flink.jobs.find(self._topic), 90, self._driver)
+        self.wait_for("checkpoint", lambda: self.flink.jobs.checkpoints(self.job)["completed"] > 0)
 
     def wait_for(self, what, condition, seconds=90):
         """Wait for a condition of the running job."""
         try:
             return wait_for(what, condition, seconds, self._driver)
         except EngineError as error:
-            reasons = "\n".join(self.flink.errors(self.job)[:1])
+            reasons = "\n".join(self.flink.jobs.errors(self.job)[:1])
             raise EngineError(f"{error}\n{reasons}") from error
 
     def save(self):
         """End the job with a savepoint, and give its path."""
-        savepoint = self.flink.save_job(self.job)
+        savepoint = self.flink.jobs.save(self.job)
         self._driver.stop()
         self.job = self._driver = None
         return savepoint

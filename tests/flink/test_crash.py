@@ -58,7 +58,7 @@ def run_killed(stream, folder, seconds, *flags):
         print(branch, counts)
         assert (counts.expected, counts.lost, counts.wrong) == (RECORDS, 0, 0)
         assert stream.rows(branch, "late") == stream.rows(branch, "invalid") == []
-    assert stream.flink.checkpoints(stream.job)["restored"] > 0
+    assert stream.flink.jobs.checkpoints(stream.job)["restored"] > 0
 
 
 def last_states(stream):

@@ -36,8 +36,8 @@ def test_nothing_is_lost_while_the_broker_is_away(flink, kafka, tmp_path):
         return {(row["key"], row["step"]) for row in said["live-forecasts"]}
 
     try:
-        job = wait_for("job", lambda: flink.job("live"), 90, driver)
-        wait_for("checkpoint", lambda: flink.checkpoints(job)["completed"], 90, driver)
+        job = wait_for("job", lambda: flink.jobs.find("live"), 90, driver)
+        wait_for("checkpoint", lambda: flink.jobs.checkpoints(job)["completed"], 90, driver)
         records = []
         for number in range(300):
             if number == 100:
@@ -52,8 +52,8 @@ def test_nothing_is_lost_while_the_broker_is_away(flink, kafka, tmp_path):
         sender.flush()
         wait_for("all predictions", lambda: len(places()) >= 300, 120, driver)
     finally:
-        if (job := flink.job("live")) is not None:
-            flink.cancel_job(job)
+        if (job := flink.jobs.find("live")) is not None:
+            flink.jobs.cancel(job)
         driver.stop()
         reader.close()
 

@@ -36,7 +36,7 @@ def test_a_wider_job_with_one_more_step_goes_on_where_the_savepoint_was(stream, 
         # What came out after the savepoint and before the end comes again, and is the same.
         assert (counts.expected, counts.lost, counts.wrong) == (600, 0, 0)
         assert stream.rows(branch, "late") == stream.rows(branch, "invalid") == []
-    assert stream.flink.checkpoints(stream.job)["restored"] == 1
+    assert stream.flink.jobs.checkpoints(stream.job)["restored"] == 1
 
 
 def test_a_model_that_changed_while_the_job_was_stopped(stream, tmp_path):
