@@ -186,7 +186,7 @@ def soak(args: argparse.Namespace, folder: Path) -> list[Sample]:
             for sample in watch(flink, "soak", folder, args.minutes):
                 print(*sample, sep="\t", flush=True)
                 samples.append(sample)
-            jobs.cancel(running)
+            flink.jobs.cancel(running)
     finally:
         for process in started:
             process.stop()
