@@ -4,9 +4,10 @@
 
 Batch jobs of `benchmarks.engine` on the cluster of `deploy.local.flink`: a JobManager, two
 TaskManagers, RocksDB, parallelism 2, a worker process each. A GRU of 64 units, 10,000 keys at
-random, by arrival. Of each case a small and a large job, in turn: what the larger one took longer,
-for the records it had more, so that starting a job is in neither. `keyed` brings the records to
-their keys and does nothing; `noop` reads and writes 256 bytes of state for each.
+random, by arrival. Of each case a small and a large job: what the larger one took longer, for the
+records it had more, so that starting a job, and seeing a key for the first time, is in neither.
+`keyed` brings the records to their keys and does nothing; `noop` reads and writes 256 bytes of
+state for each record. A job before all others warms the cluster up.
 """
 
 import argparse
@@ -25,21 +26,22 @@ from deploy.local.flink import Flink
 KEYS = 10_000
 
 
-class Case(NamedTuple):
-    """A form of `benchmarks.engine` and the records of its two jobs."""
+CASES = {
+    "keyed": (200_000, 2_000_000),
+    "noop": (40_000, 200_000),
+    "keys": (20_000, 100_000),
+    "shards": (200_000, 2_000_000),
+    "arrow": (200_000, 4_000_000),
+}
+"""A form of `benchmarks.engine`, and the records of its jobs: few, and many."""
 
-    name: str
-    small: int
-    large: int
 
+class Job(NamedTuple):
+    """What a job took: `seconds` in all."""
 
-CASES = [
-    Case("keyed", 200_000, 2_000_000),
-    Case("noop", 40_000, 200_000),
-    Case("keys", 20_000, 100_000),
-    Case("shards", 200_000, 2_000_000),
-    Case("arrow", 200_000, 4_000_000),
-]
+    case: str
+    records: int
+    seconds: float
 
 
 def seconds(flink: Flink, case: str, records: int, weights: Path) -> float:
@@ -69,22 +71,30 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--json", type=Path)
     args = parser.parse_args()
-    cases = [case._replace(small=64, large=320) for case in CASES] if args.quick else CASES
-    slopes: dict[str, list[float]] = {case.name: [] for case in cases}
+    cases = dict.fromkeys(CASES, (64, 320)) if args.quick else CASES
+    runs: dict[tuple[str, int], list[float]] = {}
     with tempfile.TemporaryDirectory() as folder, Flink(Path(folder) / "flink") as flink:
         weights = Path(folder) / "weights.arrow"
+        seconds(flink, "shards", 64, weights)
         for turn in range(1 if args.quick else args.rounds):
-            for case in cases:
-                small = seconds(flink, case.name, case.small, weights)
-                large = seconds(flink, case.name, case.large, weights)
-                slopes[case.name].append((large - small) / (case.large - case.small))
-                print(f"round {turn + 1}, {case.name}: {small:.1f} s, {large:.1f} s", flush=True)
-    micros = {name: 1e6 * statistics.median(found) for name, found in slopes.items()}
-    print(f"{'case':8} {'us a record':>12} {'records a second':>18} {'beside noop':>12}")
-    for name, each in micros.items():
-        print(f"{name:8} {each:12.2f} {1e6 / each:18,.0f} {micros['noop'] / each:11.1f}x")
+            for case, records in ((case, n) for case, sizes in cases.items() for n in sizes):
+                took = seconds(flink, case, records, weights)
+                runs.setdefault((case, records), []).append(took)
+                print(f"round {turn + 1}, {case}, {records:,} records: {took:.1f} s", flush=True)
+    jobs = [Job(*what, statistics.median(took)) for what, took in runs.items()]
+    show(jobs)
     if args.json is not None:
-        args.json.write_text(json.dumps({"us_a_record": micros, "rounds": slopes}, indent=2))
+        args.json.write_text(json.dumps([job._asdict() for job in jobs], indent=2))
+
+
+def show(jobs: list[Job]) -> None:
+    """The table: what a further record costs."""
+    print(f"{'case':8} {'seconds of the jobs':>20} {'us a record':>12} {'records a second':>17}")
+    for case in CASES:
+        few, many = (job for job in jobs if job.case == case)
+        each = 1e6 * (many.seconds - few.seconds) / (many.records - few.records)
+        both = f"{few.seconds:.1f}, {many.seconds:.1f}"
+        print(f"{case:8} {both:>20} {each:12.2f} {1e6 / each:17,.0f}")
 
 
 if __name__ == "__main__":
