@@ -3,8 +3,8 @@
     python -m benchmarks.soak [--minutes N] [--rate N] [--keys N] [--json FILE]
 
 5,000 records a second of 10,000 keys go to a Kafka topic, through `Predict` (a GRU of 64 units, by
-event time, 8 shards) on the cluster of `deploy.local.flink` with RocksDB and a checkpoint every ten
-seconds, each to a count of its lag: how long after it was due its prediction came out. Every half
+event time, 8 shards) on the cluster of `deploy.local.flink` with RocksDB and a checkpoint every
+second, each to a count of its lag: how long after it was due its prediction came out. Every half
 minute: records sent and predicted, lag, memory of the two TaskManagers with their workers, size of
 a checkpoint. Broker, feeder and cluster share the machine.
 """
