@@ -6,6 +6,7 @@ starts one, says which flags a pipeline needs, and stops it with Ctrl-C.
 """
 
 import shlex
+import signal
 import sys
 import time
 from collections.abc import Mapping
@@ -247,6 +248,7 @@ def main() -> None:
     """Run until Ctrl-C."""
     if len(sys.argv) != 2:
         sys.exit(__doc__)
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         with Flink(Path(sys.argv[1]).absolute(), rest=8081) as flink:
             print(f"http://{flink.address} is up; the flags of a pipeline:")
