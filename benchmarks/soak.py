@@ -138,7 +138,7 @@ def quantile(found: Counter[int], share: float) -> float:
     return float("nan")
 
 
-def watch(flink: Flink, name: str, folder: Path, minutes: float) -> Iterable[Sample]:
+def watch(flink: Flink, job: str, folder: Path, minutes: float) -> Iterable[Sample]:
     """Samples, for so long."""
     offsets: dict[Path, int] = {}
     predicted, start = 0, time.time()
@@ -146,7 +146,7 @@ def watch(flink: Flink, name: str, folder: Path, minutes: float) -> Iterable[Sam
         time.sleep(EVERY)
         found = lags(folder, offsets)
         predicted += found.total()
-        last = flink.jobs.get(f"/jobs/{flink.jobs.find(name)}/checkpoints")["latest"]["completed"]
+        last = flink.jobs.get(f"/jobs/{job}/checkpoints")["latest"]["completed"]
         yield Sample(
             round(time.time() - start),
             int((folder / "sent").read_text()),
@@ -176,14 +176,13 @@ def soak(args: argparse.Namespace, folder: Path) -> list[Sample]:
             command = [*this, "--job", *where, *flink.flags(), "--job_name=soak"]
             driver = Process("the job", command, folder / "job.log")
             started.append(driver)
-            wait_for("job", lambda: flink.jobs.find("soak"), 90, driver)
-            running = flink.jobs.find("soak") or ""
+            running = wait_for("job", lambda: flink.jobs.find("soak"), 90, driver)
             wait_for(
                 "checkpoint", lambda: flink.jobs.checkpoints(running)["completed"], 180, driver
             )
             settings = [broker.address, str(args.rate), str(args.keys), str(folder / "sent")]
             started.append(Process("the feeder", [*this, "--feed", *settings], folder / "feed.log"))
-            for sample in watch(flink, "soak", folder, args.minutes):
+            for sample in watch(flink, running, folder, args.minutes):
                 print(*sample, sep="\t", flush=True)
                 samples.append(sample)
             flink.jobs.cancel(running)

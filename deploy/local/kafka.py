@@ -18,15 +18,10 @@ from deploy.local.processes import EngineError, Process, free_port, listens, wai
 _LOG = "-Dorg.slf4j.simpleLogger.defaultLogLevel="
 
 
-class Broker:
-    """One broker that is its own controller; its topics stay in the folder when it is stopped.
+class _Service:
+    """A program that listens at a port of this machine."""
 
-    Args:
-        folder: Its settings, log and topics.
-        port: Where it listens; by default one that is free.
-    """
-
-    def __init__(self, folder: Path, port: int | None = None):
+    def __init__(self, folder: Path, port: int | None):
         self._folder = folder
         self._port = port or free_port()
         self._process: Process | None = None
@@ -36,24 +31,37 @@ class Broker:
         """What clients are told."""
         return f"127.0.0.1:{self._port}"
 
+    def stop(self) -> None:
+        """Stop it; messages that a broker has confirmed stay."""
+        if self._process is not None:
+            self._process.stop(seconds=20)
+            self._process = None
+
+    def _start(self, name: str, command: Sequence[str], log: str) -> None:
+        self._process = Process(name, command, self._folder / log)
+        wait_for(name, lambda: listens(self._port), 60, self._process)
+
+
+class Broker(_Service):
+    """One broker that is its own controller; its topics stay in the folder when it is stopped.
+
+    Args:
+        folder: Its settings, log and topics.
+        port: Where it listens; by default one that is free.
+    """
+
+    def __init__(self, folder: Path, port: int | None = None):
+        super().__init__(folder, port)
+
     def start(self) -> None:
         """Start it; the first time its storage is formatted."""
         check_fetched(BROKER)
         settings = self._folder / "server.properties"
         if not settings.exists():
             self._format(settings)
-        self._process = Process(
-            "the Kafka broker",
-            java("kafka.Kafka", f"{BROKER}/*", str(settings), heap=512, options=[f"{_LOG}info"]),
-            self._folder / "broker.log",
-        )
-        wait_for("Kafka", lambda: listens(self._port), 60, self._process)
-
-    def stop(self) -> None:
-        """Stop it; messages that it has confirmed stay."""
-        if self._process is not None:
-            self._process.stop(seconds=20)
-            self._process = None
+        options = [f"{_LOG}info"]
+        command = java("kafka.Kafka", f"{BROKER}/*", str(settings), heap=512, options=options)
+        self._start("the Kafka broker", command, "broker.log")
 
     def _format(self, settings: Path) -> None:
         """Write the settings, and what a broker keeps beside its topics."""
@@ -87,7 +95,7 @@ log.retention.ms=-1
 """
 
 
-class Expansion:
+class Expansion(_Service):
     """Expands Beam's Kafka transforms for a pipeline in Python.
 
     Args:
@@ -100,16 +108,9 @@ class Expansion:
     def __init__(
         self, folder: Path, classpath: str, arguments: Sequence[str], port: int | None = None
     ):
-        self._folder = folder
+        super().__init__(folder, port)
         self._classpath = classpath
         self._arguments = arguments
-        self._port = port or free_port()
-        self._process: Process | None = None
-
-    @property
-    def address(self) -> str:
-        """What pipelines are told."""
-        return f"127.0.0.1:{self._port}"
 
     def start(self) -> None:
         """Start it."""
@@ -122,14 +123,7 @@ class Expansion:
             *self._arguments,
             heap=768,
         )
-        self._process = Process("the expansion service", command, self._folder / "expansion.log")
-        wait_for("expansion service", lambda: listens(self._port), 60, self._process)
-
-    def stop(self) -> None:
-        """Stop it."""
-        if self._process is not None:
-            self._process.stop()
-            self._process = None
+        self._start("the expansion service", command, "expansion.log")
 
 
 def for_flink(folder: Path, worker: str) -> Expansion:

@@ -98,7 +98,10 @@ class Process:
 
 
 def wait_for(
-    what: str, condition: Callable[[], T], seconds: float = 90, process: Process | None = None
+    what: str,
+    condition: Callable[[], T | None],
+    seconds: float = 90,
+    process: Process | None = None,
 ) -> T:
     """What a condition says as soon as that is something.
 

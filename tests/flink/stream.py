@@ -176,7 +176,7 @@ class Stream:
         what = f"{number} rows of {branch}, {output}"
         self.wait_for(what, lambda: len(self.rows(branch, output)) >= number, seconds)
 
-    def counts(self, branch, model, **settings):
+    def counts(self, branch, model):
         """The predictions of a branch against those of the plain loop."""
-        expected = oracle(model, self.sent, with_state=True, **settings).predictions
+        expected = oracle(model, self.sent, with_state=True).predictions
         return count(self.rows(branch), expected)
