@@ -1,5 +1,6 @@
 """Recurrent networks as native Apache Beam transforms."""
 
+import beam_rnn.quiet  # noqa: F401  # before anything else imports Beam
 from beam_rnn.anomalies.tails import Surprise
 from beam_rnn.batches import Sequence
 from beam_rnn.bptt import Bptt

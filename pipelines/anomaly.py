@@ -36,16 +36,18 @@ from beam_rnn import (
     Untrained,
 )
 from beam_rnn.anomalies.scoring import scorer_of
+from beam_rnn.commands import flags, train
+from beam_rnn.commands.predictions import utc
+from beam_rnn.commands.running import run
 from beam_rnn.errors import ConfigurationError, RecordError
+from beam_rnn.files.aside import WriteAside
+from beam_rnn.files.reading import ReadFiles, number_columns
+from beam_rnn.files.tables import WriteTable
 from beam_rnn.keyed import KeyedModels, Models
 from beam_rnn.records import RecordReader
 from beam_rnn.state import decode_record
 from beam_rnn.storage import read_model
 from beam_rnn.transforms.arguments import ORDERS
-from pipelines import command, train
-from pipelines.files import ReadFiles, WriteAside
-from pipelines.predict import utc
-from pipelines.tables import WriteTable
 
 HIDDEN = 16
 LEARNING = Learning(Bptt(steps=32, stride=8), loss="mae")
@@ -69,13 +71,13 @@ class Plan(NamedTuple):
 
 def parse(argv: Sequence[str] | None) -> tuple[argparse.Namespace, list[str]]:
     """Our flags, and those that are Beam's."""
-    parser = command.parser(__doc__)
+    parser = flags.parser(None, __doc__)
     parser.add_argument("--input", required=True, help="a file or a pattern of files")
     parser.add_argument("--output", required=True, help="the file of scored rows to write")
     parser.add_argument("--key", help="column of the key; may be `filename`")
     parser.add_argument("--time", help="column of the event time")
     parser.add_argument("--sequence", help="column of a number that orders records of one time")
-    parser.add_argument("--inputs", type=command.names, help="columns to score: A,B")
+    parser.add_argument("--inputs", type=flags.names, help="columns to score: A,B")
     parser.add_argument("--weights", help="a weights file; it names the columns")
     parser.add_argument(
         "--train_fraction", type=float, default=0.0, help="of each key, to learn from first"
@@ -143,7 +145,7 @@ def with_weights(args: argparse.Namespace, model: Models) -> Plan:
 def build(pipeline: beam.Pipeline, args: argparse.Namespace, planned: Plan) -> None:
     """Read -> score -> put the scores beside their rows -> write."""
     columns = planned.columns
-    records = pipeline | "Records" >> ReadFiles(args.input, command.number_columns(columns))
+    records = pipeline | "Records" >> ReadFiles(args.input, number_columns(columns))
     outputs = records | ScoreAnomalies(
         planned.base,
         planned.learning,
@@ -228,9 +230,9 @@ def main(argv: Sequence[str] | None = None) -> None:
     """Learn, if that is asked for, and run the pipeline."""
     args, beam_flags = parse(argv)
     planned = plan(args, beam_flags)
-    with beam.Pipeline(options=command.beam_options(beam_flags)) as pipeline:
+    with beam.Pipeline(options=flags.beam_options(beam_flags)) as pipeline:
         build(pipeline, args, planned)
 
 
 if __name__ == "__main__":
-    command.run(main)
+    run(main)

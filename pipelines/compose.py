@@ -35,8 +35,10 @@ from beam_rnn import (
     weights,
 )
 from beam_rnn.batches import shuffled
+from beam_rnn.commands import flags
+from beam_rnn.commands.running import run
 from beam_rnn.errors import ConfigurationError
-from pipelines import command, music
+from pipelines import music
 
 COLUMNS = Columns(
     key="piece",
@@ -55,7 +57,7 @@ DRAWN = 6
 
 def parse(argv: Sequence[str] | None) -> tuple[argparse.Namespace, list[str]]:
     """Our flags, and those that are Beam's."""
-    parser = command.parser(__doc__)
+    parser = flags.parser(None, __doc__)
     parser.add_argument("--input", help="a pattern of MIDI files, or of JSON files")
     parser.add_argument("--weights", help="a model of this pipeline, instead of --input")
     parser.add_argument("--output", default="composed", help="the folder to write to")
@@ -169,7 +171,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         )
     if not 1 <= args.steps <= music.COUNTED:
         raise ConfigurationError(f"--steps must be 1 to {music.COUNTED}, got {args.steps}")
-    options = command.beam_options(beam_flags)
+    options = flags.beam_options(beam_flags)
     folder = Path(args.output)
     folder.mkdir(parents=True, exist_ok=True)
     path = args.weights
@@ -190,4 +192,4 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 
 if __name__ == "__main__":
-    command.run(main)
+    run(main)

@@ -18,7 +18,8 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-from pipelines import command, evaluate, train
+from beam_rnn.commands import evaluate, flags, train
+from beam_rnn.commands.running import run
 
 DATA = Path(__file__).parent / "data" / "nab"
 SHUFFLE_SECONDS = 3600
@@ -28,7 +29,7 @@ PLOTTED = 300
 
 def parse(argv: Sequence[str] | None) -> tuple[argparse.Namespace, list[str]]:
     """Our flags, and those that are Beam's."""
-    parser = command.parser(__doc__)
+    parser = flags.parser(None, __doc__)
     parser.add_argument("--output", default="demo_output", help="the folder to write to")
     return parser.parse_known_args(argv)
 
@@ -142,4 +143,4 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 
 if __name__ == "__main__":
-    command.run(main)
+    run(main)

@@ -22,12 +22,13 @@ from apache_beam.options.pipeline_options import GoogleCloudOptions, StandardOpt
 from apache_beam.runners.runner import PipelineResult
 
 from beam_rnn import InvalidRecord, LateRecord, Predict, Prediction
+from beam_rnn.commands import flags
+from beam_rnn.commands.running import run
 from beam_rnn.errors import ConfigurationError
 from beam_rnn.keyed import Models
 from beam_rnn.storage import newest, read_model
 from beam_rnn.transforms.arguments import ORDERS
 from beam_rnn.transforms.predict import MODEL_CHANGES
-from pipelines import command
 from pipelines.messages import ReadMessages, WriteMessages
 
 AT_LEAST_ONCE = "streaming_mode_at_least_once"
@@ -35,7 +36,7 @@ AT_LEAST_ONCE = "streaming_mode_at_least_once"
 
 def parser() -> argparse.ArgumentParser:
     """Our flags; those of Beam are left over."""
-    parser = command.parser(__doc__)
+    parser = flags.parser(None, __doc__)
     parser.add_argument("--weights", required=True, help="the weights file, or a pattern of them")
     parser.add_argument("--input", required=True, help="the URL of a topic or subscription")
     parser.add_argument("--output", required=True, help="the URL of the topic of predictions")
@@ -98,7 +99,7 @@ def main(argv: Sequence[str] | None = None) -> PipelineResult:
     """Start the pipeline, which runs until it is stopped."""
     args, beam_flags = parser().parse_known_args(argv)
     model = read_model(newest(args.weights))
-    options = command.beam_options(beam_flags)
+    options = flags.beam_options(beam_flags)
     options.view_as(StandardOptions).streaming = True
     services = options.view_as(GoogleCloudOptions).dataflow_service_options or []
     if args.order == "arrival" and AT_LEAST_ONCE in services:
@@ -116,4 +117,4 @@ def main(argv: Sequence[str] | None = None) -> PipelineResult:
 
 
 if __name__ == "__main__":
-    command.run(lambda: main().wait_until_finish())
+    run(lambda: main().wait_until_finish())

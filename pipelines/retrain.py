@@ -22,17 +22,18 @@ from apache_beam.transforms.window import FixedWindows, TimestampedValue
 from apache_beam.utils.timestamp import Timestamp
 
 from beam_rnn import Adam, Bptt, Columns, Model, Predict, Sequences, Train, Training, WriteModel
+from beam_rnn.commands import flags
+from beam_rnn.commands.running import run
 from beam_rnn.errors import RecordError
+from beam_rnn.files.reading import number_columns, read_file
 from beam_rnn.records import field, micros
 from beam_rnn.storage import newest, read_model
 from beam_rnn.transforms import PredictOutputs
-from pipelines import command
-from pipelines.files import read_file
 
 
 def parse(argv: Sequence[str] | None) -> tuple[argparse.Namespace, list[str]]:
     """Our flags, and those that are Beam's."""
-    parser = command.parser(__doc__)
+    parser = flags.parser(None, __doc__)
     parser.add_argument("--input", required=True, help="a pattern of files")
     parser.add_argument("--models", required=True, help="the folder of the weights files")
     parser.add_argument("--output", required=True, help="what names of predictions begin with")
@@ -79,7 +80,7 @@ def arriving(pipeline: beam.Pipeline, pattern: str, columns: Columns) -> beam.PC
         pipeline
         | "Watch" >> fileio.MatchContinuously(pattern, interval=1.0)
         | "Open" >> fileio.ReadMatches()
-        | "Read" >> beam.FlatMap(read_file, "", command.number_columns(columns))
+        | "Read" >> beam.FlatMap(read_file, "", number_columns(columns))
         | "AtEventTime" >> beam.ParDo(AtEventTime(columns))
     )
 
@@ -106,7 +107,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     args, beam_flags = parse(argv)
     model = read_model(newest(f"{args.models}/*.arrow"))
     assert model.columns is not None, "pipelines train models with columns"
-    with beam.Pipeline(options=command.beam_options(beam_flags)) as pipeline:
+    with beam.Pipeline(options=flags.beam_options(beam_flags)) as pipeline:
         records = arriving(pipeline, args.input, model.columns)
         outputs, _ = build(records, args, model)
         _ = (
@@ -118,4 +119,4 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 
 if __name__ == "__main__":
-    command.run(main)
+    run(main)

@@ -45,12 +45,15 @@ from beam_rnn import (
     Vocabulary,
     WriteModel,
 )
+from beam_rnn.commands import flags
+from beam_rnn.commands.running import run
 from beam_rnn.errors import ConfigurationError, shown
+from beam_rnn.files.aside import WriteAside
+from beam_rnn.files.reading import ReadFiles
+from beam_rnn.files.writing import WriteFile
 from beam_rnn.records import MAX_KEY_BYTES
 from beam_rnn.rows import INVALID
 from beam_rnn.storage import read_model
-from pipelines import command
-from pipelines.files import ReadFiles, WriteAside, WriteFile
 
 POLARITY = ("negative", "positive")
 """The classes where each has a file of its own."""
@@ -61,13 +64,13 @@ COUNTS = "beam_rnn.sentiment"
 
 def parse(argv: Sequence[str] | None) -> tuple[argparse.Namespace, list[str]]:
     """Our flags, and those that are Beam's."""
-    parser = command.parser(__doc__)
+    parser = flags.parser(None, __doc__)
     parser.add_argument("--positive", help="a file, or a pattern, of sentences: one a line")
     parser.add_argument("--negative", help="the same, of the other class")
     parser.add_argument("--input", help="a file or a pattern of files with a column of sentences")
     parser.add_argument("--text", default="text", help="column of the sentence")
     parser.add_argument("--label", help="column of the class")
-    parser.add_argument("--classes", type=command.names, default=POLARITY, help="what it can be")
+    parser.add_argument("--classes", type=flags.names, default=POLARITY, help="what it can be")
     parser.add_argument("--output", required=True, help="the file of what was told, to write")
     parser.add_argument("--weights", help="a model of this pipeline: nothing is trained")
     parser.add_argument("--write_weights", help="where to; default: <output>.weights.arrow")
@@ -366,7 +369,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     """Train, unless there is a model; then tell."""
     args, beam_flags = parse(argv)
     check(args)
-    options = command.beam_options(beam_flags)
+    options = flags.beam_options(beam_flags)
     weights = args.weights or args.write_weights or f"{args.output}.weights.arrow"
     if not args.weights:
         with beam.Pipeline(options=options) as pipeline:
@@ -379,4 +382,4 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 
 if __name__ == "__main__":
-    command.run(main)
+    run(main)

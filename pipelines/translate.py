@@ -31,11 +31,15 @@ from beam_rnn import (
     Transduce,
     WriteModel,
 )
+from beam_rnn.commands import flags
+from beam_rnn.commands.running import run
 from beam_rnn.errors import ConfigurationError
+from beam_rnn.files.aside import WriteAside
+from beam_rnn.files.reading import ReadFiles
+from beam_rnn.files.writing import WriteFile
 from beam_rnn.pairs.encoder_decoder import ATTENTIONS
 from beam_rnn.pairs.records import Transduced
-from pipelines import command, tasks
-from pipelines.files import ReadFiles, WriteAside, WriteFile
+from pipelines import tasks
 
 SCHEMA = pa.schema(
     [(name, pa.string()) for name in ("key", "source", "target", "written")]
@@ -62,7 +66,7 @@ SETTINGS = {
 
 def parse(argv: Sequence[str] | None) -> tuple[argparse.Namespace, list[str]]:
     """Our flags, and those that are Beam's."""
-    parser = command.parser(__doc__)
+    parser = flags.parser(None, __doc__)
     given = parser.add_mutually_exclusive_group(required=True)
     given.add_argument("--task", choices=["additions", "dates"], help="pairs that are made up")
     given.add_argument("--input", help="a file of pairs, or a pattern of files")
@@ -217,9 +221,9 @@ def main(argv: Sequence[str] | None = None) -> None:
     args, beam_flags = parse(argv)
     args = with_defaults(args)
     for build in (learn, write):
-        with beam.Pipeline(options=command.beam_options(beam_flags)) as pipeline:
+        with beam.Pipeline(options=flags.beam_options(beam_flags)) as pipeline:
             build(pipeline, args)
 
 
 if __name__ == "__main__":
-    command.run(main)
+    run(main)

@@ -32,8 +32,9 @@ from beam_rnn import (
     WriteModel,
     weights,
 )
+from beam_rnn.commands import flags
+from beam_rnn.commands.running import run
 from beam_rnn.errors import ConfigurationError
-from pipelines import command
 
 TEXT = Path(__file__).parent / "data" / "shakespeare" / "input.txt"
 LEARNED = 0.9
@@ -45,7 +46,7 @@ BPTT = 64
 
 def parse(argv: Sequence[str] | None) -> tuple[argparse.Namespace, list[str]]:
     """Our flags, and those that are Beam's."""
-    parser = command.parser(__doc__)
+    parser = flags.parser(None, __doc__)
     parser.add_argument("--text", default=str(TEXT), help="a file of text, in UTF-8")
     parser.add_argument("--output", default="written.arrow", help="the weights file to write")
     parser.add_argument("--weights", help="a model of this pipeline, instead of --text")
@@ -160,7 +161,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     args, beam_flags = parse(argv)
     if not args.prompt:
         raise ConfigurationError(f"--prompt must be a text to go on from, got {args.prompt!r}")
-    options = command.beam_options(beam_flags)
+    options = flags.beam_options(beam_flags)
     if args.weights is None:
         text = text_of(args.text, args.characters)
         train(text, args, options)
@@ -174,4 +175,4 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 
 if __name__ == "__main__":
-    command.run(main)
+    run(main)

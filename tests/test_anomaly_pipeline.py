@@ -10,10 +10,11 @@ import pyarrow.parquet as pq
 import pytest
 
 from beam_rnn import weights as weights_file
+from beam_rnn.commands import train
 from beam_rnn.errors import ConfigurationError
 from benchmarks.nab import SHIPPED, WINDOWS, windows_of
 from benchmarks.nab_scorer import Series, score
-from pipelines import anomaly, train
+from pipelines import anomaly
 from tests.test_pipelines import START, rows, write
 
 NAMED = ["--key=city", "--time=at", "--inputs=load"]

@@ -148,11 +148,32 @@ ORDER = [
     "transforms.states",
     "transforms.transduce",
     "transforms",
+    "quiet",
     "__init__",
+    "files",
+    "files.suffixes",
+    "files.lines",
+    "files.reading",
+    "files.writing",
+    "files.aside",
+    "files.tables",
+    "commands",
+    "commands.flags",
+    "commands.running",
+    "commands.predictions",
+    "commands.reporting",
+    "commands.train",
+    "commands.predict",
+    "commands.evaluate",
+    "commands.main",
+    "__main__",
 ]
 """A module imports only what stands before it."""
 BEAM_FROM = "rows"
-ARROW = {"keyed_weights", "weights", "checkpoints", "moving", "arrow", "shards.emission"}
+ARROW = {
+    *("keyed_weights", "weights", "checkpoints", "moving", "arrow", "shards.emission"),
+    *("files.reading", "files.writing", "files.tables", "commands.predictions"),
+}
 
 
 def imports(path):

@@ -276,8 +276,8 @@ def test_records_with_a_missing_value_can_be_dropped():
 
 
 def test_the_report_and_the_figures_leave_out_what_is_missing(path):
+    from beam_rnn.commands.evaluate import score
     from beam_rnn.report import report
-    from pipelines.evaluate import score
 
     model = weights_file.load(path)
     reader = RecordReader(COLUMNS, targets=True)

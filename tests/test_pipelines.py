@@ -14,11 +14,13 @@ import pytest
 
 from beam_rnn import Columns
 from beam_rnn import weights as weights_file
+from beam_rnn.commands import evaluate, predict, train
+from beam_rnn.commands.running import run
 from beam_rnn.errors import ConfigurationError
 from beam_rnn.records import RecordReader
 from beam_rnn.report import report
 from beam_rnn.sequences import cut
-from pipelines import command, demo, evaluate, predict, train
+from pipelines import demo
 
 ROOT = Path(__file__).parent.parent
 START = 1_400_000_000
@@ -171,7 +173,7 @@ def test_a_report_of_the_training_is_written(fraction, tmp_path):
     html = path.read_text()
     model = weights_file.load(output)
     given = [f"--input={source}", *COLUMNS, *QUICK, *flags]
-    command_line = shlex.join(["python", "-m", "pipelines.train", *given])
+    command_line = shlex.join(["beam-rnn", "train", *given])
     assert html == report(model, whole(records), command_line)
     assert model.digest in html
     assert ("were trained on" in html) == (fraction == 1.0)
@@ -520,7 +522,7 @@ def test_a_training_in_shards_is_resumed(data, tmp_path):
 )
 def test_errors_are_one_line_with_what_is_at_fault(main, flags, message):
     with pytest.raises(SystemExit) as caught:
-        command.run(lambda: main(flags))
+        run(lambda: main(flags))
 
     text = str(caught.value)
     assert text.startswith("error: ")
@@ -530,9 +532,7 @@ def test_errors_are_one_line_with_what_is_at_fault(main, flags, message):
 def test_a_column_that_no_record_has_is_named(data, tmp_path, capsys):
     columns = ["--key=town", "--time=at", "--inputs=load"]
     with pytest.raises(SystemExit, match="error: there is nothing to learn from"):
-        command.run(
-            lambda: train.main([f"--input={data}", *columns, f"--output={tmp_path}/w.arrow"])
-        )
+        run(lambda: train.main([f"--input={data}", *columns, f"--output={tmp_path}/w.arrow"]))
 
     said = capsys.readouterr().err
     assert "the record has no field 'town'" in said

@@ -11,8 +11,9 @@ from unittest import mock
 import pytest
 
 from beam_rnn.cells import CELLS
-from pipelines import demo, live, train
-from pipelines.command import beam_options
+from beam_rnn.commands import train
+from beam_rnn.commands.flags import beam_options
+from pipelines import demo, live
 from pipelines.messages import topic
 
 ROOT = Path(__file__).parent.parent

@@ -9,9 +9,10 @@ import pytest
 
 import beam_rnn
 from beam_rnn import Columns, Network, Predict
+from beam_rnn.commands import flags, predict, train
 from beam_rnn.errors import ConfigurationError
 from deploy.dataflow.metadata import metadata
-from pipelines import command, live, predict, train
+from pipelines import live
 from tests.dataflow import TOPICS
 from tests.models import random_model, saved
 from tests.streams import START, predict_stream
@@ -155,7 +156,7 @@ def test_the_commands_of_the_page_parse(line):
     _, beam_flags = parse(arguments)
 
     assert "--runner=DataflowRunner" in beam_flags
-    command.beam_options([flag for flag in beam_flags if not flag.startswith("--runner")])
+    flags.beam_options([flag for flag in beam_flags if not flag.startswith("--runner")])
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,7 @@
 """What the template's launcher runs: it starts `pipelines.live`, and does not wait for its end."""
 
-from pipelines import command, live
+from beam_rnn.commands.running import run
+from pipelines import live
 
 
 def start() -> None:
@@ -9,4 +10,4 @@ def start() -> None:
 
 
 if __name__ == "__main__":
-    command.run(start)
+    run(start)

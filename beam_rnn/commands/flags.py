@@ -1,23 +1,31 @@
-"""What the command lines share: Beam's flags, the engine, the log, errors in one line."""
+"""What the flags of a command line say, ours and Beam's."""
 
 import argparse
-import logging
-import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 from apache_beam.options.pipeline_options import PipelineOptions
 
-from beam_rnn.columns import Columns
-from beam_rnn.errors import BeamRnnError, ConfigurationError
+from beam_rnn.errors import ConfigurationError
 
 LOCAL_RUNNER = "FnApiRunner"
 """Where a pipeline runs if no --runner is given: in this process, with nothing to download."""
 
 
-def parser(description: str | None) -> argparse.ArgumentParser:
-    """A parser whose help is the module's docstring."""
+PROGRAM = "beam-rnn"
+
+
+def parser(command: str | None, description: str | None) -> argparse.ArgumentParser:
+    """A parser whose help is the module's docstring.
+
+    Args:
+        command: Which command of `beam-rnn` it is; None for a program of its own.
+        description: The docstring.
+    """
     return argparse.ArgumentParser(
-        description=description, formatter_class=argparse.RawDescriptionHelpFormatter
+        prog=command and f"{PROGRAM} {command}",
+        description=description,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,  # --report is no --report_steps of Beam's
     )
 
 
@@ -60,26 +68,3 @@ def beam_options(flags: Sequence[str]) -> PipelineOptions:
             f"unknown flags: {' '.join(unknown)}; --help lists those there are"
         )
     return PipelineOptions([*flags, f"--runner={LOCAL_RUNNER}"])
-
-
-def number_columns(columns: Columns) -> list[str]:
-    """The columns of a text file that are read as numbers where they can be.
-
-    Not that of the time: 20140701 is a day, and 1404172800 are seconds since 1970.
-    """
-    more = [name for name in (columns.sequence, columns.weight) if name is not None]
-    return [*columns.fields, *columns.targets, *more]
-
-
-def run(main: Callable[[], None]) -> None:
-    """Run a command line: what the library says goes to the terminal, errors in one line."""
-    logging.basicConfig(level=logging.WARNING, format="%(message)s", stream=sys.stderr, force=True)
-    # It warns of every file that was not written because it would have been empty.
-    logging.getLogger("apache_beam.io.filebasedsink").setLevel(logging.ERROR)
-    # It logs the trace of an exception that it then raises, and that is said in one line below.
-    logging.getLogger("apache_beam.runners.common").setLevel(logging.CRITICAL)
-    logging.getLogger("beam_rnn").setLevel(logging.INFO)
-    try:
-        main()
-    except (BeamRnnError, OSError) as error:
-        sys.exit(f"error: {error}")

@@ -7,9 +7,10 @@ import apache_beam as beam
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from beam_rnn.files.lines import csv_line, json_line
+from beam_rnn.files.suffixes import written_suffix
 from beam_rnn.storage import write_bytes
 from beam_rnn.transforms.together import gathered
-from pipelines.files import csv_line, json_line, written_suffix
 
 Row = Mapping[str, Any]
 

@@ -1,0 +1,1 @@
+"""The command `beam-rnn`: each of its commands is a pipeline, or looks at a weights file."""

@@ -1,0 +1,51 @@
+"""The command `beam-rnn`, which runs one of the others."""
+
+import argparse
+import sys
+from collections.abc import Sequence
+from types import ModuleType
+
+import beam_rnn
+from beam_rnn.commands import evaluate, flags, predict, train
+from beam_rnn.commands.running import DEBUG, run
+
+COMMANDS: dict[str, ModuleType] = {"train": train, "predict": predict, "evaluate": evaluate}
+
+
+def description() -> str:
+    """What the help says: each command, with the first line of its own help."""
+    wide = max(map(len, COMMANDS))
+    lines = [f"    {name:<{wide}}  {_first_line(command)}" for name, command in COMMANDS.items()]
+    return "\n".join(
+        [
+            "Recurrent networks for records in files: train, predict, look inside.",
+            "",
+            *lines,
+            "",
+            f"{flags.PROGRAM} COMMAND --help says what flags a command has.",
+            f"With {DEBUG} an error comes with its trace.",
+        ]
+    )
+
+
+def _first_line(command: ModuleType) -> str:
+    return (command.__doc__ or "").splitlines()[0]
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Run the command that the first argument names."""
+    given = list(sys.argv[1:] if argv is None else argv)
+    parser = argparse.ArgumentParser(
+        prog=flags.PROGRAM,
+        description=description(),
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        usage=f"{flags.PROGRAM} COMMAND [flags]",
+    )
+    parser.add_argument("--version", action="version", version=beam_rnn.__version__)
+    parser.add_argument("command", choices=list(COMMANDS), metavar="COMMAND")
+    if not given:
+        parser.print_help()
+        raise SystemExit(2)
+    command = COMMANDS[parser.parse_args(given[:1]).command]
+    debug = DEBUG in given
+    run(lambda: command.main([flag for flag in given[1:] if flag != DEBUG]), debug=debug)

@@ -1,0 +1,160 @@
+r"""Learn from files of records, and write the weights.
+
+    beam-rnn train --input 'pipelines/data/nab/*.csv' --key filename \\
+        --time timestamp --inputs value --targets value --output weights.arrow
+
+In a checkout `python -m pipelines.train` is the same.
+
+Learns from the first --train_fraction of each key's records, in time. Files are CSV, Parquet,
+Arrow or JSON lines, by their suffix. Records that cannot be used go to a file of their own,
+`<output>.invalid.jsonl`, if there are any. With --per_key the file holds a model for each key, and
+one of all keys for those that have none of their own. With --report a page shows the loss curve,
+and forecasts beside what came. Beam's own flags, such as --runner, pass through.
+"""
+
+import argparse
+import shlex
+import sys
+from collections.abc import Sequence
+
+import apache_beam as beam
+
+from beam_rnn import Adam, Bptt, Columns, Network, Sequences, Sgd, Train, Training, WriteModel
+from beam_rnn.cells import CELLS
+from beam_rnn.commands import flags
+from beam_rnn.commands.reporting import WriteReport
+from beam_rnn.cycles import CYCLES
+from beam_rnn.errors import ConfigurationError
+from beam_rnn.files.aside import WriteAside
+from beam_rnn.files.reading import ReadFiles, number_columns
+from beam_rnn.losses import LOSSES
+from beam_rnn.scaler import SCALERS, SCALINGS
+
+OUTER = Sgd(1.0, momentum=0.5, nesterov=True)
+"""Takes the averaged change of a round of several shards: see docs/training.md."""
+
+
+def parse(argv: Sequence[str] | None) -> tuple[argparse.Namespace, list[str]]:
+    """Our flags, and those that are Beam's."""
+    parser = flags.parser("train", __doc__)
+    parser.add_argument("--input", required=True, help="a file or a pattern of files")
+    parser.add_argument("--output", required=True, help="the weights file to write")
+    parser.add_argument("--key", required=True, help="column of the key; may be `filename`")
+    parser.add_argument("--time", required=True, help="column of the event time")
+    parser.add_argument("--sequence", help="column of a number that orders records of one time")
+    parser.add_argument("--inputs", required=True, type=flags.names, help="columns: A,B")
+    parser.add_argument("--targets", type=flags.names, help="columns: A,B; default: --inputs")
+    parser.add_argument(
+        "--static", type=flags.names, default=[], help="columns that say what a key is: A,B"
+    )
+    parser.add_argument(
+        "--calendar",
+        type=flags.names,
+        default=[],
+        help=f"what the network sees of the time, of {','.join(CYCLES)}: day,week",
+    )
+    parser.add_argument(
+        "--horizon",
+        type=flags.horizons,
+        default=1,
+        help="how many records ahead; or several at once: 1,6,24 or 1-24",
+    )
+    parser.add_argument("--sequence_length", type=int, default=256, help="steps a sequence")
+    parser.add_argument("--cell", choices=list(CELLS), default="gru")
+    parser.add_argument("--hidden", type=int, default=32, help="size of the hidden state")
+    parser.add_argument("--layers", type=int, default=1)
+    parser.add_argument(
+        "--residual",
+        action=argparse.BooleanOptionalAction,
+        help="predict the change from the last value; default: if the targets are the first inputs",
+    )
+    parser.add_argument("--bptt_steps", type=int, default=32, help="k: how far back in time")
+    parser.add_argument("--loss", choices=list(LOSSES), default="mae")
+    parser.add_argument("--learning_rate", type=float, default=3e-3, help="of Adam")
+    parser.add_argument("--epochs", type=int, default=60)
+    parser.add_argument("--batch_size", type=int, default=32, help="sequences a batch")
+    parser.add_argument("--scaler", choices=SCALERS, default="per_key")
+    parser.add_argument("--scaling", choices=SCALINGS, default="standard")
+    parser.add_argument(
+        "--validation", type=float, default=0.0, help="share of the steps to judge the model by"
+    )
+    parser.add_argument(
+        "--patience", type=int, help="stop after so many epochs without a lower validation loss"
+    )
+    parser.add_argument("--shards", type=int, default=1, help="workers that learn at the same time")
+    parser.add_argument(
+        "--local_epochs", type=int, default=1, help="epochs of a shard between two averages"
+    )
+    parser.add_argument("--checkpoints", help="what the names of checkpoint files begin with")
+    parser.add_argument("--resume", help="the checkpoint file to go on from, or a pattern")
+    parser.add_argument("--start", help="the weights file to start from, or a pattern")
+    parser.add_argument(
+        "--per_key", action="store_true", help="a model for each key, and one for all others"
+    )
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--train_fraction", type=float, default=0.6)
+    parser.add_argument("--report", help="a page of HTML that shows the training, to write")
+    given = sys.argv[1:] if argv is None else argv
+    parser.set_defaults(command=shlex.join(["beam-rnn", "train", *given]))
+    return parser.parse_known_args(argv)
+
+
+def build(pipeline: beam.Pipeline, args: argparse.Namespace) -> None:
+    """Read -> sequences -> train -> write."""
+    columns = Columns(
+        key=args.key,
+        time=args.time,
+        sequence=args.sequence,
+        inputs=args.inputs,
+        targets=args.targets or (),
+        horizon=args.horizon,
+        static=args.static,
+        calendar=args.calendar,
+    )
+    residual = args.residual
+    if residual is None:
+        residual = columns.inputs[: len(columns.targets)] == columns.targets
+    network = Network(args.cell, args.hidden, args.layers, residual=residual)
+    training = Training(
+        bptt=Bptt(steps=args.bptt_steps),
+        loss=args.loss,
+        optimizer=Adam(args.learning_rate),
+        epochs=args.epochs,
+        batch_size=args.batch_size,
+        scaler=args.scaler,
+        scaling=args.scaling,
+        seed=args.seed,
+        validation=args.validation,
+        patience=args.patience,
+    )
+    train = Train(
+        network,
+        training,
+        shards=args.shards,
+        local_epochs=args.local_epochs,
+        outer=OUTER if args.shards > 1 else None,
+        checkpoints=args.checkpoints,
+        resume=args.resume,
+        start=args.start,
+        per_key=args.per_key,
+    )
+    records = pipeline | "Records" >> ReadFiles(args.input, number_columns(columns))
+    sequences, invalid = (
+        records
+        | Sequences(
+            columns, length=args.sequence_length, fraction=args.train_fraction
+        ).with_exception_handling()
+    )
+    written = sequences | train | WriteModel(args.output)
+    if args.report:
+        _ = records | "Report" >> WriteReport(args.report, columns, written, args.command)
+    _ = invalid | "Invalid" >> WriteAside(f"{args.output}.invalid.jsonl")
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Run the pipeline."""
+    args, beam_flags = parse(argv)
+    if args.report and args.per_key:
+        raise ConfigurationError("--report shows one model, --per_key trains many: leave out one")
+    with beam.Pipeline(options=flags.beam_options(beam_flags)) as pipeline:
+        build(pipeline, args)

@@ -1,0 +1,1 @@
+"""Files of records and of rows: CSV, Parquet, Arrow and JSON lines, by suffix."""

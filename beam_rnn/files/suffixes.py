@@ -1,0 +1,32 @@
+"""How a file is written, by its suffix: CSV, Parquet, Arrow or JSON lines."""
+
+import os
+import re
+
+from beam_rnn.errors import ConfigurationError
+
+SUFFIXES = (".csv", ".parquet", ".arrow", ".jsonl")
+
+
+def suffix(path: str) -> str:
+    """The suffix that says how a file is written, without that of its compression.
+
+    Raises:
+        ConfigurationError: It is none of `SUFFIXES`.
+    """
+    ending = os.path.splitext(re.sub(r"\.(gz|bz2|zst)$", "", path))[1].lower()
+    if ending not in SUFFIXES:
+        raise ConfigurationError(f"a file must end in one of {', '.join(SUFFIXES)}, got {path!r}")
+    return ending
+
+
+def written_suffix(path: str) -> str:
+    """The suffix that says how a file is to be written.
+
+    Raises:
+        ConfigurationError: It is none of `SUFFIXES`, or such a file is not compressed as a whole.
+    """
+    ending = suffix(path)
+    if ending in (".arrow", ".parquet") and not path.lower().endswith(ending):
+        raise ConfigurationError(f"{ending} files are not compressed as a whole, got {path!r}")
+    return ending
