@@ -160,6 +160,7 @@ ORDER = [
     "commands",
     "commands.flags",
     "commands.running",
+    "commands.progress",
     "commands.predictions",
     "commands.reporting",
     "commands.train",
