@@ -148,6 +148,8 @@ ORDER = [
     "transforms.states",
     "transforms.transduce",
     "transforms",
+    "inference",
+    "anomalies.detector",
     "__init__",
 ]
 """A module imports only what stands before it."""
