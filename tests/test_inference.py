@@ -182,7 +182,7 @@ def test_beam_makes_batches_of_examples_that_are_about_as_long(tmp_path):
         weights, batch_bucket_boundaries=[5, 10], max_batch_duration_secs=1, max_batch_size=9
     )
     assert handler.batch_elements_kwargs()["length_fn"] is steps_of
-    examples = [(key, records) for key, records in RECORDS.items()] * 3
+    examples = list(RECORDS.items()) * 3
 
     found, _ = results(RunInference(KeyedModelHandler(handler)), examples)
 
@@ -205,9 +205,7 @@ BAD = [
 def test_an_example_that_cannot_be_used_is_a_dead_letter_of_its_own(tmp_path):
     weights = saved(random_model(), tmp_path)
     handler = RnnModelHandler(weights)
-    transform = RunInference(
-        handler.with_preprocess_fn(handler.checked)
-    ).with_exception_handling()
+    transform = RunInference(handler.with_preprocess_fn(handler.checked)).with_exception_handling()
     good, bad = Collect(), Collect()
 
     def build(p):
@@ -370,9 +368,11 @@ def test_it_is_small_where_it_travels(tmp_path):
             r"boundaries=\[5\] and a batch_length_fn need max_batch_duration_secs",
         ),
         (
-            lambda: beam.Pipeline()
-            | beam.Create([[]])
-            | RunInference(RnnModelHandler("w"), inference_args={"emit": "last"}),
+            lambda: (
+                beam.Pipeline()
+                | beam.Create([[]])
+                | RunInference(RnnModelHandler("w"), inference_args={"emit": "last"})
+            ),
             "takes no inference_args, got {'emit': 'last'}",
         ),
     ],
@@ -396,8 +396,8 @@ def test_files_and_sequences_that_do_not_fit_are_refused(tmp_path):
 
     with pytest.raises(RecordError, match="must be read by the columns of the model"):
         inferred(RnnModelHandler(saved(model, tmp_path)), [other])
+    rows = [row(t, last=t == 1) for t in range(3)]
     with pytest.raises(RecordError, match="in key 'a' another begins by 'last'"):
-        rows = [row(t, last=t == 1) for t in range(3)]
         inferred(RnnModelHandler(saved(by_marks, tmp_path / "marked")), [rows])
     with pytest.raises(RecordError, match="records of a list do not have"):
         inferred(RnnModelHandler(saved(by_clock, tmp_path / "marked")), [[row(1, last=True)]])

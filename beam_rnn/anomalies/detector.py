@@ -19,6 +19,7 @@ from beam_rnn.kernels import KERNELS
 from beam_rnn.loading import ModelLoader
 from beam_rnn.reading import ColumnReader
 from beam_rnn.rows import AnomalyScore, InvalidRecord
+from beam_rnn.state import last_step, record_time
 from beam_rnn.stepping import Policy, PredictSteps
 from beam_rnn.transforms.arguments import micros, path_of
 
@@ -52,11 +53,15 @@ class ForecastDetector(AnomalyDetector):
         >>> score > 0.99
         True
 
-    What it does not promise: rows are taken as they arrive. There is no order by event time, no
-    lateness, no duplicate that counts once, and a key is never forgotten; Beam keeps the detector
-    itself, pickled, as the state of a key. `ScoreAnomalies` has all of these. The weights are not
-    in that state: each worker process loads them from their path, once. A key goes on with the path
-    that it began with; another model at that path is an error.
+    What it does not promise: rows are taken as they arrive, and Beam shuffles them before any
+    detector, so that on several workers even a source in order may not be in order here. A row
+    behind the last one is counted (`records_out_of_order`) and taken all the same. There is no
+    lateness, no duplicate that counts once, and a key is never forgotten. `ScoreAnomalies` has all
+    of these.
+
+    Beam keeps the detector itself, pickled, as the state of a key. The weights are not in it: each
+    worker process loads them from their path, once. A key goes on with the path that it began
+    with; another model at that path is an error.
 
     Args:
         weights: The weights file, as for `ScoreAnomalies`.
@@ -139,6 +144,8 @@ class ForecastDetector(AnomalyDetector):
                 f"a ForecastDetector has the state of one key, got rows of {self._key!r} and of "
                 f"{key!r}: give AnomalyDetection pairs of a key and a row"
             )
+        if self._state is not None and record_time(record) < last_step(self._state)[0]:
+            _UNORDERED.inc()
         state, steps = stepper.step(key, self._state, [record])
         for result in (step.result for step in steps):
             if isinstance(result, InvalidRecord):
@@ -154,6 +161,7 @@ class ForecastDetector(AnomalyDetector):
 
 
 _INVALID = Metrics.counter("beam_rnn", "records_invalid")
+_UNORDERED = Metrics.counter("beam_rnn", "records_out_of_order")
 
 
 class _Scored(NamedTuple):
