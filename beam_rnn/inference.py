@@ -316,10 +316,11 @@ class LoadedModel:
 
     def _numbers_of(self, sequence: Sequence) -> Array:
         """The numbers of a sequence, (steps, numbers)."""
-        ours = sequence.columns.with_vocabularies(dict(self._columns.vocabularies))
-        if ours.fingerprint != self._columns.fingerprint:
+        columns = self._columns
+        known = {name: columns.vocabulary(name) for name in columns.symbols}
+        if sequence.columns.with_vocabularies(known).fingerprint != columns.fingerprint:
             raise RecordError(
-                f"an example must be read by the columns of the model, {self._columns}",
+                f"an example must be read by the columns of the model, {columns}",
                 sequence.columns,
             )
         if sequence.part is not None:
@@ -327,7 +328,7 @@ class LoadedModel:
                 "an example must be a whole sequence, not a part that Sequences(parts_of=) gives",
                 sequence.part,
             )
-        return with_indices(sequence, self._columns).inputs
+        return with_indices(sequence, columns).inputs
 
     def _numbers_of_records(
         self, reader: ColumnReader, records: list[Any]

@@ -17,7 +17,7 @@ from apache_beam.ml.inference.base import (
 )
 from apache_beam.transforms.window import FixedWindows, TimestampedValue
 
-from beam_rnn import Columns, Network, Predict, PredictSequences, RnnModelHandler, Sequences
+from beam_rnn import Columns, Model, Network, Predict, PredictSequences, RnnModelHandler, Sequences
 from beam_rnn import inference as module
 from beam_rnn.errors import ConfigurationError, RecordError, WeightsError
 from beam_rnn.inference import LoadedModel, steps_of
@@ -137,6 +137,36 @@ def test_sequences_are_examples(tmp_path):
         for time, outputs in zip(r.example.times.tolist(), r.inference.tolist(), strict=True)
     } == said(predict(Predict(weights), ALL).predictions)
     assert handler.get_num_bytes(cut.elements) == 8 * 2 * len(ALL)
+
+
+SEEN = {
+    "symbols": Columns(
+        key="id", time="t", inputs=["x"], symbols=["word"], vocabularies={"word": ["odd", "even"]}
+    ),
+    "missing": Columns(key="id", time="t", inputs=["x", "y"], missing="carry", calendar=["day"]),
+}
+
+
+@pytest.mark.parametrize("columns", SEEN.values(), ids=SEEN)
+def test_whatever_the_network_sees(columns, tmp_path):
+    """Lists have it, and sequences whose columns know no vocabulary yet."""
+    network = Network("gru", 4, embedding=(2,) * len(columns.symbols))
+    sizes = columns.input_size, columns.target_size
+    parameters = network.initialize(*sizes, seed=0, symbols=columns.vocabulary_sizes)
+    weights = saved(Model(network, parameters, columns), tmp_path)
+    rows = [row(t, word=["even", "odd", "new"][t % 3]) for t in range(12)]
+    rows[4]["x"] = None if columns.missing == "carry" else 0.5
+    wanted = said(predict(Predict(weights), rows).predictions)
+    cut = Collect()
+    run(
+        lambda p: (
+            p | beam.Create(rows) | Sequences(replace(columns, vocabularies=(), horizon=0)) | cut
+        )
+    )
+
+    for example in (rows, *cut.elements):
+        (found,) = inferred(RnnModelHandler(weights), [example])
+        assert found.tolist() == [wanted["a", record["t"]] for record in rows]
 
 
 def test_equal_records_count_once_and_grouped_ones_need_no_list(tmp_path):
