@@ -22,7 +22,7 @@ from beam_rnn import inference as module
 from beam_rnn.errors import ConfigurationError, RecordError, WeightsError
 from beam_rnn.inference import LoadedModel, steps_of
 from beam_rnn.kernels import fused_is_installed
-from tests.engines import Collect, predict, run
+from tests.engines import ENGINES, Collect, predict, run
 from tests.models import COLUMNS, keyed_models, random_model, saved
 from tests.sequences import wave
 from tests.test_predict import START, row
@@ -89,14 +89,22 @@ def test_the_bits_are_those_of_predict(network, kernel, tmp_path):
         np.testing.assert_array_equal(result.inference, alone)
 
 
-def test_in_a_pipeline(tmp_path):
+@pytest.mark.parametrize("engine", ENGINES)
+def test_in_a_pipeline(engine, tmp_path):
     model = random_model()
     weights = saved(model, tmp_path)
 
-    found, result = results(RunInference(RnnModelHandler(weights)), list(RECORDS.values()))
+    found, _ = results(RunInference(RnnModelHandler(weights)), list(RECORDS.values()), engine)
 
     assert as_said(found) == said(predict(Predict(weights), ALL).predictions)
     assert {each.model_id for each in found} == {model.digest}
+
+
+def test_what_beam_counts(tmp_path):
+    handler = RnnModelHandler(saved(random_model(), tmp_path))
+
+    _, result = results(RunInference(handler), list(RECORDS.values()))
+
     counts = result.metrics().query(MetricsFilter().with_namespace("beam_rnn"))
     counters = {each.key.metric.name: each.committed for each in counts["counters"]}
     assert counters["num_inferences"] == len(RECORDS)
