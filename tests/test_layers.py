@@ -149,6 +149,8 @@ ORDER = [
     "transforms.transduce",
     "transforms",
     "quiet",
+    "inference",
+    "anomalies.detector",
     "__init__",
     "files",
     "files.suffixes",
