@@ -148,6 +148,16 @@ ORDER = [
     "transforms.states",
     "transforms.transduce",
     "transforms",
+    "portable.plain",
+    "portable.names",
+    "portable.refused",
+    "portable.weights",
+    "portable.sequences",
+    "portable.train",
+    "portable.predict",
+    "portable.generate",
+    "portable.anomalies",
+    "portable",
     "__init__",
 ]
 """A module imports only what stands before it."""
