@@ -40,10 +40,10 @@ def made(kind: type[T], name: str, given: Any) -> T:
         >>> given = {"epochs": 5, "optimizer": {"type": "sgd", "learning_rate": 0.1}}
         >>> made(Training, "training", given).optimizer.learning_rate
         0.1
-        >>> made(Training, "training", {"bptt": {"step": 5}})
+        >>> made(Training, "training", {"bptt": {"k": 5}})
         Traceback (most recent call last):
         ...
-        beam_rnn.errors.ConfigurationError: training.bptt has no 'step': it takes steps, stride, loss
+        beam_rnn.errors.ConfigurationError: training.bptt has no 'k': it takes steps, stride, loss
 
     Args:
         kind: The dataclass.
