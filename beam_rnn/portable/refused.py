@@ -1,5 +1,6 @@
 """Records that were not used, as the rows that `error_handling` asks for."""
 
+import re
 from typing import Any, NamedTuple
 
 import apache_beam as beam
@@ -13,6 +14,9 @@ from beam_rnn.rows import InvalidRecord, LateRecord
 
 GOOD = "good"
 """What the other output is called, as in Beam's own transforms."""
+
+_SCHEMA = re.compile(r"^BeamSchema_\w*\(")
+"""How Python writes a row that a coder made: by its schema, a UUID."""
 
 
 class RefusedRecord(NamedTuple):
@@ -84,15 +88,21 @@ def stop(row: InvalidRecord) -> None:
     Raises:
         BeamRnnError: Always.
     """
+    refused = of_invalid(row)
     raise BeamRnnError(
-        f"{row.reason}, got {row.value} in the record {row.record}: mend it, or take such records "
-        "as an output of their own with error_handling={'output': NAME}"
+        f"{refused.msg} in the record {refused.element}: mend it, or take such records as an "
+        "output of their own with error_handling={'output': NAME}"
     )
 
 
 def of_invalid(row: InvalidRecord) -> RefusedRecord:
-    """A dead letter as a refused record."""
-    return RefusedRecord(row.record, f"{row.reason}, got {row.value}", "", row.key, late=False)
+    """A dead letter as a refused record.
+
+    >>> of_invalid(InvalidRecord("a", "x must be finite", "nan", "BeamSchema_7f_2a(x=nan)")).element
+    'Row(x=nan)'
+    """
+    element = _SCHEMA.sub("Row(", row.record)
+    return RefusedRecord(element, f"{row.reason}, got {row.value}", "", row.key, late=False)
 
 
 def of_late(row: LateRecord) -> RefusedRecord:
