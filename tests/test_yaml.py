@@ -4,6 +4,7 @@ import csv
 import json
 import math
 import re
+import shlex
 from collections import defaultdict
 from pathlib import Path
 
@@ -23,8 +24,10 @@ from apache_beam.yaml.yaml_transform import YamlTransform  # noqa: E402
 
 ROOT = Path(__file__).parent.parent
 SHIPPED = ROOT / "pipelines" / "yaml"
-DAY = 86400
-FENCE = re.compile(r"^```yaml\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+FENCE = {
+    kind: re.compile(rf"^```{kind}\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+    for kind in ("yaml", "sh")
+}
 
 
 def run(name, **variables):
@@ -158,9 +161,16 @@ def test_every_parameter_has_a_type_and_is_documented():
 
 
 def test_the_docs_show_the_shipped_pipelines():
+    """The commands, too, which stand in the head of each."""
     page = (ROOT / "docs" / "yaml.md").read_text()
-    shown = FENCE.findall(page)
-    shipped = [path.read_text() for path in (SHIPPED / "train.yaml", SHIPPED / "predict.yaml")]
-    assert [text.strip() for text in shown[:2]] == [
-        text[text.index("pipeline:") :].strip() for text in shipped
-    ]
+    heads, bodies = [], []
+    for name in ("train.yaml", "predict.yaml"):
+        text = (SHIPPED / name).read_text()
+        head, body = text.split("pipeline:\n", 1)
+        bodies.append(f"pipeline:\n{body}")
+        heads.append(" ".join(re.findall(r"^#     (.*)$", head, re.MULTILINE)))
+
+    assert FENCE["yaml"].findall(page) == bodies
+    shell = "".join(FENCE["sh"].findall(page)).replace("\\\n", " ")
+    for head in heads:
+        assert shlex.split(head.replace("\\", " ")) in [shlex.split(x) for x in shell.splitlines()]
