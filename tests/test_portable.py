@@ -1,6 +1,8 @@
 """Plain parameters, and rows that every language of Beam can read."""
 
+import re
 from functools import partial
+from pathlib import Path
 from typing import Optional
 
 import apache_beam as beam
@@ -464,3 +466,11 @@ def test_windows_are_kept_apart(tmp_path):
         RnnPredict(saved(random_model(), tmp_path)), RECORDS, windowing=FixedWindows(10)
     )
     assert sorted(row.step for row in rows) == sorted([*range(1, 21)] * 2)
+
+
+def test_the_docs_show_the_shipped_program():
+    root = Path(__file__).parent.parent
+    page = (root / "docs" / "other-languages.md").read_text()
+    program = (root / "pipelines" / "java" / "src" / "main" / "java" / "Predict.java").read_text()
+    (shown,) = re.findall(r"^```java\n(.*?)^```$", page, re.MULTILINE | re.DOTALL)
+    assert shown in program

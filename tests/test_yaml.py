@@ -24,10 +24,12 @@ from apache_beam.yaml.yaml_transform import YamlTransform  # noqa: E402
 
 ROOT = Path(__file__).parent.parent
 SHIPPED = ROOT / "pipelines" / "yaml"
-FENCE = {
-    kind: re.compile(rf"^```{kind}\n(.*?)^```$", re.MULTILINE | re.DOTALL)
-    for kind in ("yaml", "sh")
-}
+
+
+def shown(kind):
+    """The blocks of docs/yaml.md of that kind."""
+    page = (ROOT / "docs" / "yaml.md").read_text()
+    return re.findall(rf"^```{kind}\n(.*?)^```$", page, re.MULTILINE | re.DOTALL)
 
 
 def run(name, **variables):
@@ -162,7 +164,6 @@ def test_every_parameter_has_a_type_and_is_documented():
 
 def test_the_docs_show_the_shipped_pipelines():
     """The commands, too, which stand in the head of each."""
-    page = (ROOT / "docs" / "yaml.md").read_text()
     heads, bodies = [], []
     for name in ("train.yaml", "predict.yaml"):
         text = (SHIPPED / name).read_text()
@@ -170,7 +171,7 @@ def test_the_docs_show_the_shipped_pipelines():
         bodies.append(f"pipeline:\n{body}")
         heads.append(" ".join(re.findall(r"^#     (.*)$", head, re.MULTILINE)))
 
-    assert FENCE["yaml"].findall(page) == bodies
-    shell = "".join(FENCE["sh"].findall(page)).replace("\\\n", " ")
+    assert shown("yaml") == bodies
+    shell = "".join(shown("sh")).replace("\\\n", " ")
     for head in heads:
         assert shlex.split(head.replace("\\", " ")) in [shlex.split(x) for x in shell.splitlines()]

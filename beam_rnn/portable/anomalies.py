@@ -87,7 +87,7 @@ class RnnAnomalies(beam.PTransform):
 
 def score_row(score: AnomalyScore, values: Sequence[str], predictions: Sequence[str]) -> beam.Row:
     """An anomaly score with a field for each value."""
-    said = score.predictions or [None] * len(predictions)
+    said: Sequence[Optional[float]] = score.predictions or [None] * len(predictions)
     return beam.Row(
         key=score.key,
         time=time_text(score.time),
