@@ -189,9 +189,10 @@ def report(model: Models, load: Load, file: int) -> list[str]:
     sizes = sizes_of(model, load)
     network, columns = model.network, model.columns
     assert columns is not None, "they were needed for the sizes"
+    ways = f"{columns.number_size} in, {model.outputs} out"
+    units = " + ".join(map(str, network.sizes))
     lines = [
-        f"network           {network.cell}, {' + '.join(map(str, network.sizes))} units; "
-        f"{columns.number_size} in, {model.outputs} out",
+        f"network           {network.cell}, {units} units; {ways}",
         f"parameters        {sizes.parameters:,}",
         f"weights file      {_bytes(file)}",
         f"a record          {sizes.multiply_adds:,} multiply-adds",
