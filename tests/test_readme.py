@@ -48,7 +48,7 @@ def test_the_python_blocks_print_what_stands_below_them(page, tmp_path, monkeypa
     printed, expected = [], []
     names = {}
     found = FENCE.findall(page.read_text())
-    for (kind, text), following in zip(found, [*found[1:], ("", "")], strict=True):
+    for (kind, text), following in zip(found, [*found, ("", "")][1:], strict=True):
         if kind == "python":
             with mock.patch.dict(CELLS):  # a page may put a cell of its own there
                 exec(compile(text, page.name, "exec"), names)  # noqa: S102
