@@ -59,8 +59,10 @@ def placed(markdown: str, place: str) -> str:
             target = path.removeprefix("docs/")
         if target is None:
             return link[0]
-        return link[1] + posixpath.relpath(target, posixpath.dirname(place) or ".") + (
-            (link[3] or "") + link[4]
+        return (
+            link[1]
+            + posixpath.relpath(target, posixpath.dirname(place) or ".")
+            + ((link[3] or "") + link[4])
         )
 
     return LINK.sub(moved, markdown)
