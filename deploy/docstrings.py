@@ -19,17 +19,7 @@ class Doctests(griffe.Extension):
 
 
 def fenced(docstring: str) -> str:
-    r"""A docstring with a fence around each doctest.
-
-    >>> print(fenced("Adds.\n\n    >>> 1 + 1\n    2\n").replace("`", "'"))
-    Adds.
-    <BLANKLINE>
-    '''pycon
-    >>> 1 + 1
-    2
-    '''
-    <BLANKLINE>
-    """
+    """A docstring with a fence around each doctest."""
     return DOCTEST.sub(
         lambda found: f"```pycon\n{textwrap.dedent(found[0]).rstrip()}\n```\n", docstring
     )
