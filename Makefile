@@ -10,8 +10,8 @@ PRISM_VERSION ?= v2.77.0
 LAUNCH := $(VENV)-dataflow
 WORKER := $(VENV)-worker
 
-.PHONY: demo test test-slow test-prism test-flink test-dataflow test-packages soak lint bench format \
-    engines kafka prism clean
+.PHONY: demo test test-slow test-prism test-flink test-dataflow test-packages soak lint docs package \
+    bench format engines kafka prism clean
 
 demo: $(VENV)/demo.installed  ## train on the shipped series, stream them, show what came out
 	$(PY) -m pipelines.demo
@@ -46,6 +46,15 @@ lint: $(VENV)/dev.installed  ## formatter, linter, type checker
 	$(VENV)/bin/ruff format --check .
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/mypy
+
+docs: $(VENV)/dev.installed  ## the guide as a site, in site/; a link to nowhere is an error
+	NO_MKDOCS_2_WARNING=1 $(PY) -m mkdocs build --strict --quiet
+
+package: $(VENV)/dev.installed  ## the sdist and the wheel, in dist/, and what the index would say
+	rm -rf dist
+	$(PY) -m build --quiet --outdir dist .
+	$(PY) -m twine check --strict dist/*
+	$(VENV)/bin/check-wheel-contents dist/*.whl
 
 bench: $(VENV)/bench.installed  ## run every benchmark; installs PyTorch and ONNX Runtime
 	$(PY) -m benchmarks.accuracy --json benchmarks/accuracy.json
@@ -95,7 +104,7 @@ $(ENGINES)/boot:
 	mv $(ENGINES)/container $@
 
 clean:
-	rm -rf $(VENV) $(LAUNCH) $(WORKER) $(ENGINES) demo_output dist
+	rm -rf $(VENV) $(LAUNCH) $(WORKER) $(ENGINES) demo_output dist site
 
 $(PY):
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10))' || \

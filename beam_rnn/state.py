@@ -38,6 +38,8 @@ _DUE = struct.Struct(">q")
 _LENGTH = struct.Struct("<I")
 _BLOCK_HEADER = struct.Struct("<BI?")
 _ARMED = struct.Struct("<B8sq")
+ARMED_BYTES = _ARMED.size
+"""So many bytes say when the timer of a key fires."""
 _SEQUENCE_OFFSET = 1 << 63  # a signed number as one that is never negative
 
 
@@ -86,6 +88,15 @@ def encode_state(state: KeyState) -> bytes:
     return header + values + numbers.astype("<f8", copy=False).tobytes()
 
 
+def state_bytes(values: int, outputs: int, history: int = 0) -> int:
+    """How many bytes `encode_state` gives, by how many numbers of each there are.
+
+    >>> state_bytes(values=64, outputs=1)
+    338
+    """
+    return _STATE_HEADER.size + 4 * values + 8 * (outputs + history)
+
+
 def decode_state(data: bytes) -> KeyState:
     """The inverse of `encode_state`.
 
@@ -109,7 +120,7 @@ def decode_state(data: bytes) -> KeyState:
             f"stored state was computed by the kernel {kernel}, this beam_rnn knows "
             f"{len(STORED_KERNELS)}: read it with the version that wrote it, or a newer one"
         )
-    size = _STATE_HEADER.size + 4 * values + 8 * outputs
+    size = state_bytes(values, outputs)
     if len(data) < size or (len(data) - size) % 8:
         raise StateError(
             f"stored state has {len(data)} bytes, a state of {values} numbers and {outputs} "
@@ -330,6 +341,16 @@ def decode_all_waiting(data: bytes | None, arrived: Sequence[bytes]) -> Array:
     fixed = [("due", ">i8"), ("version", "u1"), ("time", ">u8"), ("sequence", ">u8")]
     layout = np.dtype([*fixed, ("rest", f"V{length - np.dtype(fixed).itemsize}")])
     return np.frombuffer(b"".join([piece[_LENGTH.size :] for piece in pieces]), layout)
+
+
+def waiting_bytes(records: int, numbers: int) -> int:
+    """How many bytes `encode_all_waiting` gives for records of so many numbers; 0 for none.
+
+    >>> waiting_bytes(records=1, numbers=2) - waiting_bytes(records=0, numbers=2)
+    46
+    """
+    each = _DUE.size + _RECORD_HEADER.size + 8 * numbers
+    return _LENGTH.size + records * each if records else 0
 
 
 def waiting_records(rows: Array) -> list[bytes]:

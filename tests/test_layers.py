@@ -179,6 +179,7 @@ ORDER = [
     "commands.predict",
     "commands.evaluate",
     "commands.inspect",
+    "commands.size",
     "commands.main",
     "__main__",
 ]

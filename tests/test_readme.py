@@ -13,6 +13,7 @@ import pytest
 from beam_rnn.cells import CELLS
 from beam_rnn.commands import train
 from beam_rnn.commands.flags import beam_options
+from beam_rnn.commands.main import main as beam_rnn
 from pipelines import demo, live
 from pipelines.messages import topic
 
@@ -20,6 +21,8 @@ ROOT = Path(__file__).parent.parent
 FENCE = re.compile(r"^```(\w+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 BLOCKS = FENCE.findall(PAGES[0].read_text())
+RUN = ("first-hour.md", "sizing.md")
+"""Pages whose `beam-rnn` commands are run too, in one folder with the rest of the page."""
 TABLE_HEAD = "mean absolute error of the next value"
 
 
@@ -32,20 +35,32 @@ def shell_commands():
     return [line for line in joined.splitlines() if line.strip()]
 
 
+def commands_of(text):
+    """The `beam-rnn` commands of a block, and nothing but what sets up an environment beside."""
+    lines = [shlex.split(line) for line in text.replace("\\\n", " ").splitlines()]
+    assert {words[0] for words in lines} <= {"beam-rnn", "mkdir", "cd", "python3", ".", "pip"}
+    return [words for words in lines if words[0] == "beam-rnn"]
+
+
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_the_python_blocks_print_what_stands_below_them(page, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     printed, expected = [], []
     names = {}
     found = FENCE.findall(page.read_text())
-    for (kind, text), following in zip(found, [*found[1:], ("", "")], strict=True):
-        if kind != "python":
+    for (kind, text), following in zip(found, [*found, ("", "")][1:], strict=True):
+        if kind == "python":
+            with mock.patch.dict(CELLS):  # a page may put a cell of its own there
+                exec(compile(text, page.name, "exec"), names)  # noqa: S102
+            assert following[0] == "text"
+        elif kind == "sh" and page.name in RUN:
+            for words in commands_of(text):
+                beam_rnn(words[1:])
+        else:
             continue
-        with mock.patch.dict(CELLS):  # a page may put a cell of its own there
-            exec(compile(text, page.name, "exec"), names)  # noqa: S102
         printed.append(sorted(capsys.readouterr().out.splitlines()))
-        assert following[0] == "text"
-        expected.append(sorted(following[1].splitlines()))
+        shown = following[1] if following[0] == "text" else ""
+        expected.append(sorted(shown.splitlines()))
 
     assert printed == expected
 

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from types import ModuleType
 
 import beam_rnn
-from beam_rnn.commands import evaluate, flags, inspect, predict, train
+from beam_rnn.commands import evaluate, flags, inspect, predict, size, train
 from beam_rnn.commands.running import DEBUG, run
 
 COMMANDS: dict[str, ModuleType] = {
@@ -14,6 +14,7 @@ COMMANDS: dict[str, ModuleType] = {
     "predict": predict,
     "evaluate": evaluate,
     "inspect": inspect,
+    "size": size,
 }
 
 

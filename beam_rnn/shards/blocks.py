@@ -105,6 +105,19 @@ def encode_block(block: Block) -> bytes:
     return b"".join([header, *pieces, keys, block.payload])
 
 
+def block_bytes(records: int, numbers: int, keys: int) -> int:
+    """How many bytes `encode_block` gives for records that did not arrive at one time.
+
+    Without sequence numbers (8 a record), marks (1) and the rows in which they came.
+
+    Args:
+        records: How many records.
+        numbers: How many numbers each has.
+        keys: The bytes of their keys, from `keys_bytes`.
+    """
+    return _HEADER.size + records * (8 + 8 + 8 * numbers + 4) + keys
+
+
 def decode_block(data: bytes) -> Block:
     """The inverse of `encode_block`; its columns are views of the bytes.
 
@@ -159,6 +172,15 @@ def encode_keys(keys: Sequence[str]) -> bytes:
         return text.encode()
     lengths = np.fromiter(map(len, keys), "<u4", len(keys)).tobytes()
     return b"".join([b"\0", struct.pack("<I", len(keys)), lengths, "".join(keys).encode()])
+
+
+def keys_bytes(keys: int, each: int) -> int:
+    """How many bytes `encode_keys` gives for keys of so many bytes, without zeros in them.
+
+    >>> keys_bytes(keys=2, each=1) == len(encode_keys(["a", "b"]))
+    True
+    """
+    return keys * each + keys - 1
 
 
 def decode_keys(data: bytes) -> list[str]:

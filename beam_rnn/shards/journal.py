@@ -22,7 +22,14 @@ import numpy as np
 
 from beam_rnn.cells import Array
 from beam_rnn.errors import StateError
-from beam_rnn.shards.blocks import decode_block, decode_keys, encode_block, encode_keys
+from beam_rnn.shards.blocks import (
+    block_bytes,
+    decode_block,
+    decode_keys,
+    encode_block,
+    encode_keys,
+    keys_bytes,
+)
 from beam_rnn.shards.pending import grouped
 from beam_rnn.shards.shard import Change, Shard
 from beam_rnn.shards.table import Maker, Table
@@ -40,6 +47,8 @@ _STATES, _REMOVED, _ARRIVED, _TAKEN, _MIXED_STATES = 1, 2, 3, 4, 5
 _PIECE = struct.Struct("<BB6xQ")  # 16 bytes, so that what follows is aligned
 _MADE = struct.Struct("<32sB3xIIIII")
 _HEAD = struct.Struct("<B8s16sIQQQ?q")
+HEAD_BYTES = _HEAD.size
+"""So many bytes has the head of a shard."""
 _VERSIONS = {_MIXED_STATES: MIXED_PIECE_VERSION}
 _MIXED = "0" * 64
 """Stands for the digest where each state has its own."""
@@ -123,6 +132,43 @@ def encode_change(change: Change, table: Table, serial: int) -> list[bytes]:
         _PIECE.pack(_VERSIONS.get(kind, PIECE_VERSION), kind, serial + i) + body
         for i, (kind, body) in enumerate(bodies)
     ]
+
+
+def states_bytes(keys: int, values: int, outputs: int, history: int = 0, key: int = 16) -> int:
+    """How many bytes the states of so many keys have in a log that was just written anew.
+
+    The log has twice that and `SLACK` at the most before it is written anew again.
+
+        >>> states_bytes(keys=1000, values=64, outputs=1, key=16) / 1000
+        313.071
+
+    Args:
+        keys: How many keys a shard has.
+        values: How many numbers a hidden state has.
+        outputs: How many outputs.
+        history: How many numbers of the last inputs are kept, to be replayed.
+        key: How many bytes a key has.
+    """
+    pieces = -(-keys // ROWS_IN_A_PIECE)
+    place = 4 * 8  # steps, first_time, time, sequence
+    each = place + 8 * outputs + 4 * values + (8 * history + 4 if history else 0)
+    names = keys_bytes(keys, key) - (pieces - 1) if keys else 0  # nothing between two pieces
+    return pieces * (_PIECE.size + _MADE.size) + keys * each + names
+
+
+def arrived_bytes(records: int, numbers: int, keys: int, key: int = 16) -> int:
+    """How many bytes records have in the log that came in one bundle, and wait; 0 for none.
+
+    Args:
+        records: How many records of a shard wait.
+        numbers: How many numbers each has.
+        keys: How many keys they are of.
+        key: How many bytes a key has.
+    """
+    if not records:
+        return 0
+    block = block_bytes(records, numbers, keys_bytes(keys, key))
+    return _PIECE.size + 8 + 16 * records + block
 
 
 def replay(pieces: Iterable[bytes], shard: Shard) -> None:
