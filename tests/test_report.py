@@ -14,8 +14,9 @@ from beam_rnn.fit import fit
 from beam_rnn.model import Model
 from beam_rnn.report import report
 from beam_rnn.report.axes import DAY, log_axis, number_axis, time_axis, utc, whole_axis
-from beam_rnn.report.charts import POINTS, Chart, Line, Trace, svg, thinned
+from beam_rnn.report.charts import Chart, svg
 from beam_rnn.report.comparison import RECENT, excerpt, score
+from beam_rnn.report.marks import POINTS, Line, Trace, thinned
 from beam_rnn.report.scores import FEW, Score, summarize
 from beam_rnn.settings import Rounds
 from tests.models import random_model
