@@ -12,7 +12,7 @@ from beam_rnn.report.distributions import levels, nominal
 from beam_rnn.report.figures import square
 from beam_rnn.report.marks import Dot, Line, Mark, Trace
 from beam_rnn.report.scores import Calibration, Summary
-from beam_rnn.report.words import counted, percent
+from beam_rnn.report.words import counted, level, percent
 
 TOLERANCE = 0.02
 """A share that is no further from what it should be is as it should be; of few targets, no
@@ -30,17 +30,20 @@ def calibration(model: Model, summary: Summary | None) -> Iterator[str]:
     names = [counted(horizons[i], "record") + " ahead" for i in (0, -1)]
     names = names[: len(summary.calibration)] if len(horizons) > 1 else ["model"]
     yield "<h2>Calibration</h2>"
-    words = _in_words(model, at, summary.calibration[0])
-    nearest = f"At the nearest horizon, {names[0]}: " if len(horizons) > 1 else ""
-    yield f"<p>{nearest}{' '.join(words)}</p>"
+    where = f", {names[0]}," if len(horizons) > 1 else ""
+    yield f"<p>{' '.join(_in_words(model, at, summary.calibration[0], where))}</p>"
     chart = _chart(at, summary.calibration, names)
     yield '<div class="beside">'
     yield square(chart)
     yield from _table(at, summary.calibration, names)
     yield "</div>"
+    yield (
+        '<p class="note">Of each quantile, the share of the targets at or below it: the same share '
+        "as the quantile's own is as it should be.</p>"
+    )
 
 
-def _in_words(model: Model, at: SequenceOf[float], of: Calibration) -> Iterator[str]:
+def _in_words(model: Model, at: SequenceOf[float], of: Calibration, where: str) -> Iterator[str]:
     """What the band holds, and on which side the forecasts lie."""
     band = nominal(model)
     if band:
@@ -49,15 +52,15 @@ def _in_words(model: Model, at: SequenceOf[float], of: Calibration) -> Iterator[
             _beside(within, band, of.targets)
         ]
         yield (
-            f"The band should hold {percent(band)} of the {counted(of.targets, 'target')}, and "
-            f"holds {percent(within)}: {verdict}."
+            f"The band{where} should hold {level(band)} of the {counted(of.targets, 'target')}, "
+            f"and holds {percent(within)}: {verdict}."
         )
     middle = len(at) // 2
     share = of.shares[middle]
     side = _beside(share, at[middle], of.targets)
     if side:
         yield (
-            f"{percent(share)} lie below the quantile of {percent(at[middle])}: the forecasts are "
+            f"{percent(share)} lie below the quantile of {level(at[middle])}: the forecasts are "
             f"too {'high' if side > 0 else 'low'}."
         )
 
@@ -78,7 +81,7 @@ def _chart(at: SequenceOf[float], each: SequenceOf[Calibration], names: Sequence
         marks.append(Line(Trace(x, y), name, style))
         marks += [Dot(float(a), float(b), "", style) for a, b in zip(x, y, strict=True)]
     pairs = zip(each[0].shares, at, strict=True)
-    shares = ", ".join(f"{percent(share)} of {percent(level)}" for share, level in pairs)
+    shares = ", ".join(f"{percent(share)} of {level(each)}" for share, each in pairs)
     return Chart(
         marks,
         "quantile, %",
@@ -96,8 +99,8 @@ def _table(
     step = -(-len(at) // LISTED)
     heads = "".join(f"<th>{name}</th>" for name in (names if len(names) > 1 else ["observed"]))
     yield '<table class="figures">'
-    yield f"<tr><th>quantile: share of targets below it</th>{heads}</tr>"
+    yield f"<tr><th>quantile</th>{heads}</tr>"
     for i in range(step - 1, len(at), step):
         cells = "".join(f"<td>{percent(of.shares[i])}</td>" for of in each)
-        yield f"<tr><td>{percent(at[i])}</td>{cells}</tr>"
+        yield f"<tr><td>{level(at[i])}</td>{cells}</tr>"
     yield "</table>"

@@ -284,11 +284,14 @@ def _run(model: Model, sequence: Sequence, first: int, begin: int) -> _Judged:
 
 
 def _target_times(sequence: Sequence, horizon: int) -> Array:
-    """The times of the records that the targets are of, as far as they are known.
+    """The times of the records that the targets are of.
 
-    That of the last ones may not be: then it is that of the last record that went in.
+    Of the records after the last step only the time of the very last is known: those between are
+    taken to be evenly spaced.
     """
-    beyond = np.full(min(horizon, len(sequence.times)), sequence.until)
+    last, furthest = sequence.times[-1], sequence.columns.horizons[-1]
+    ahead = np.arange(max(0, horizon - len(sequence.times)), horizon) + 1
+    beyond = last + (sequence.until - last) * ahead // max(1, furthest)
     return np.concatenate([sequence.times[horizon:], beyond])
 
 

@@ -54,13 +54,14 @@ def _in_words(how: Measure, horizons: SequenceOf[int], errors: Errors) -> Iterat
     """The ends, and where the model is better."""
     first, last = errors[0][0], errors[-1][0]
     yield (
-        f"{counted(horizons[0], 'record')} ahead the {how.name} is {how.text(first)}, "
-        f"{counted(horizons[-1], 'record')} ahead {how.text(last)}, the mean over the keys."
+        f"The {how.name} is {how.text(first)} at {counted(horizons[0], 'record')} ahead and "
+        f"{how.text(last)} at {horizons[-1]:,}, as the mean over the keys."
     )
     both = [(own, other) for own, other in errors if own is not None and other is not None]
     better = sum(own < other for own, other in both)
     if both:
-        where = f"{better} of {counted(len(both), 'horizon')}"
+        some = f"{better} of {counted(len(both), 'horizon')}"
+        where = {len(both): f"all {len(both)} horizons", 0: "no horizon"}.get(better, some)
         yield f"The model is better than the {how.last_value} at {where}."
 
 
