@@ -1,6 +1,6 @@
 r"""Predict a stream, and train on it every so often: the new model takes over.
 
-    python -m pipelines.train --input 'history/*.csv' --key id --time at --inputs x \\
+    beam-rnn train --input 'history/*.csv' --key id --time at --inputs x \\
         --output models/00000000T000000Z.arrow
     python -m pipelines.retrain --input 'arriving/*.jsonl' --models models --every 86400 \\
         --output predictions/day --runner PrismRunner --streaming

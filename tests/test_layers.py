@@ -168,6 +168,7 @@ ORDER = [
     "commands",
     "commands.flags",
     "commands.running",
+    "commands.progress",
     "commands.predictions",
     "commands.counting",
     "commands.reporting",
@@ -176,6 +177,7 @@ ORDER = [
     "commands.predict",
     "commands.evaluate",
     "commands.report",
+    "commands.inspect",
     "commands.main",
     "__main__",
 ]

@@ -102,11 +102,12 @@ def test_make_demo_runs_the_demo():
 
 def test_the_commands_run_as_they_stand(tmp_path):
     (tmp_path / "pipelines").symlink_to(ROOT / "pipelines")
-    commands = [c for c in shell_commands() if c.startswith("python ")]
-    assert len(commands) == 3
+    commands = [c for c in shell_commands() if c.startswith("beam-rnn ")]
+    assert len(commands) == 4
     for command in commands:
         words = shlex.split(command)
-        subprocess.run([sys.executable, *words[1:]], cwd=tmp_path, check=True)  # noqa: S603
+        asked = [sys.executable, "-m", "beam_rnn", *words[1:]]
+        subprocess.run(asked, cwd=tmp_path, check=True)  # noqa: S603
 
     assert (tmp_path / "predictions.parquet").exists()
     assert json.loads((tmp_path / "metrics.json").read_text())["bit_equal"] is True
@@ -122,8 +123,8 @@ def test_the_commands_of_the_kafka_page_parse():
         if words[0] == "make":
             makefile = (ROOT / "Makefile").read_text()
             assert all(re.search(rf"^{name}:", makefile, re.MULTILINE) for name in words[1:])
-        elif words[:3] == ["python", "-m", "pipelines.train"]:
-            assert train.parse(words[3:])[1] == []
+        elif words[:2] == ["beam-rnn", "train"]:
+            assert train.parse(words[2:])[1] == []
         elif words[:3] == ["python", "-m", "pipelines.live"]:
             args, flags = live.parser().parse_known_args(words[3:])
             assert all(topic(url).broker == "kafka" for url in (args.input, args.output))
@@ -137,5 +138,5 @@ def test_the_commands_of_the_kafka_page_parse():
 
 
 def test_no_command_is_forgotten():
-    known = ("python -m pipelines.", "make ", "pip install ")
+    known = ("beam-rnn ", "make ", "pip install ")
     assert all(command.startswith(known) for command in shell_commands())

@@ -144,16 +144,20 @@ def documented():
 
 
 @pytest.mark.parametrize(
-    "line", [line for line in documented() if line.startswith("python -m pipelines.")]
+    "line",
+    [line for line in documented() if line.startswith(("beam-rnn ", "python -m pipelines."))],
 )
 def test_the_commands_of_the_page_parse(line):
-    _, _, module, *arguments = shlex.split(line)
+    words = shlex.split(line)
     parse = {
-        "pipelines.train": train.parse,
-        "pipelines.predict": predict.parse,
-        "pipelines.live": live.parser().parse_known_args,
-    }[module]
-    _, beam_flags = parse(arguments)
+        ("beam-rnn", "train"): train.parse,
+        ("beam-rnn", "predict"): predict.parse,
+        ("-m", "pipelines.live"): live.parser().parse_known_args,
+    }
+    known, at = next(
+        (parse[tuple(words[i : i + 2])], i) for i in (0, 1) if tuple(words[i : i + 2]) in parse
+    )
+    _, beam_flags = known(words[at + 2 :])
 
     assert "--runner=DataflowRunner" in beam_flags
     flags.beam_options([flag for flag in beam_flags if not flag.startswith("--runner")])

@@ -30,6 +30,7 @@ from beam_rnn import Columns, Model, Predict, Prediction
 from beam_rnn.cells import Array
 from beam_rnn.commands import flags
 from beam_rnn.commands.predictions import WritePredictions
+from beam_rnn.commands.progress import SayProgress
 from beam_rnn.commands.replaying import ReplayReport, arrive, check_one_model
 from beam_rnn.errors import ConfigurationError, RecordError
 from beam_rnn.files.aside import WriteAside
@@ -93,6 +94,7 @@ def build(pipeline: beam.Pipeline, args: argparse.Namespace, model: Models) -> N
         INVALID, main="checked"
     )
     _ = checked.invalid | "Invalid" >> WriteAside(f"{args.output}.invalid.jsonl")
+    _ = outputs.predictions | "Progress" >> beam.ParDo(SayProgress("predictions"))
     predictions = outputs.predictions | "KeyOf" >> beam.Map(lambda row: (row.key, row))
     scores = (
         {"records": checked.checked, "predictions": predictions}

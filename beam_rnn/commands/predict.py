@@ -22,6 +22,7 @@ import apache_beam as beam
 from beam_rnn import ExportStates, ImportStates, Predict
 from beam_rnn.commands import flags
 from beam_rnn.commands.predictions import WritePredictions, utc
+from beam_rnn.commands.progress import SayProgress
 from beam_rnn.files.aside import WriteAside
 from beam_rnn.files.reading import ReadFiles, number_columns
 from beam_rnn.keyed import Models
@@ -65,6 +66,7 @@ def build(pipeline: beam.Pipeline, args: argparse.Namespace, model: Models) -> N
         _ = outputs.ended | ExportStates(args.export_states)
     write = WritePredictions(args.output, model.output_names)
     _ = outputs.predictions | "Predictions" >> write
+    _ = outputs.predictions | "Progress" >> beam.ParDo(SayProgress("predictions"))
     late = outputs.late | "LateRows" >> beam.Map(lambda row: row._replace(time=utc(row.time)))
     _ = late | "Late" >> WriteAside(f"{args.output}.late.jsonl")
     _ = outputs.invalid | "Invalid" >> WriteAside(f"{args.output}.invalid.jsonl")

@@ -8,6 +8,7 @@ import apache_beam as beam
 
 from beam_rnn import Columns, Model, Predict
 from beam_rnn.commands.counting import CountRecords
+from beam_rnn.commands.progress import SayProgress
 from beam_rnn.commands.reporting import WriteReport
 from beam_rnn.errors import ConfigurationError, RecordError
 from beam_rnn.files.aside import WriteAside
@@ -58,6 +59,7 @@ class ReplayReport(beam.PTransform):
         if not self._model.network.bidirectional:
             arriving = pcoll | "Arrive" >> Arrive(columns, within)
             outputs = arriving | "Replay" >> Predict(self._weights)
+            _ = outputs.predictions | "Progress" >> beam.ParDo(SayProgress("predictions"))
             counts = pcoll | "Count" >> CountRecords(
                 columns, outputs.invalid, outputs.predictions, outputs.late, within
             )

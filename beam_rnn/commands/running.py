@@ -48,7 +48,11 @@ def in_one_line(error: Exception) -> str | None:
         >>> in_one_line(RuntimeError("... beam_rnn.errors.WeightsError: 'w.arrow' is cut\nTrace"))
         "'w.arrow' is cut"
     """
+    said = re.sub(r" (with exceptions None|\[while running '.*?'\])", "", str(error))
+    no_file = re.search(r"Empty match for pattern (.*)\. Disallowed", said)  # of Beam's match
+    if no_file:
+        return f"there is no file {no_file[1]!r}"
     if isinstance(error, (BeamRnnError, OSError)):
-        return str(error)
-    of_worker = re.search(r"beam_rnn\.[\w.]+Error: (.*)", str(error))
+        return said
+    of_worker = re.search(r"beam_rnn\.[\w.]+Error: (.*)", said)
     return of_worker and of_worker[1]

@@ -29,14 +29,21 @@ def title(model: Model) -> str:
     return f"{cell(model)}: {targets(model)}{horizon}"
 
 
+_CODE = ("optimiser", "digest")
+
+
 def table(rows: Iterable[tuple[str, str]]) -> str:
     """Names and values, as HTML, side by side."""
-    lines = (f"<tr><th>{name}</th><td>{value}</td></tr>" for name, value in rows)
+
+    def shown(name: str, value: str) -> str:
+        return f"<code>{text(value)}</code>" if name in _CODE else text(value)
+
+    lines = (f"<tr><th>{name}</th><td>{shown(name, value)}</td></tr>" for name, value in rows)
     return "\n".join(['<table class="facts">', *lines, "</table>"])
 
 
 def facts(model: Model) -> Iterator[tuple[str, str]]:
-    """What was trained, on what and how: names and values, as HTML."""
+    """What was trained, on what and how: names and values."""
     network, columns, training = model.network, model.columns, model.training
     settings: Mapping[str, Any] = training.get("settings", {})
     count = sum(value.size for value in model.parameters.values())
@@ -45,28 +52,23 @@ def facts(model: Model) -> Iterator[tuple[str, str]]:
     parts += ["bidirectional"] if network.bidirectional else []
     parts += [] if network.carry else ["each step alone"]
     parts += ["residual: it predicts the change from the last value"] if network.residual else []
-    yield "network", text(f"{'; '.join(parts)}; {counted(count, 'parameter')}, {model.dtype}")
-    yield "output", text(_output(model))
+    yield "network", f"{'; '.join(parts)}; {counted(count, 'parameter')}, {model.dtype}"
+    yield "output", _output(model)
     if columns is not None:
-        yield "inputs", text(names(columns.input_names))
-        yield "targets", text(f"{targets(model)}, {ahead(columns.horizons)}")
+        yield "inputs", names(columns.input_names)
+        yield "targets", f"{targets(model)}, {ahead(columns.horizons)}"
         time = "" if columns.time is None else f"; time: {columns.time}"
-        yield "records", text(f"key: {columns.key}{time}")
+        yield "records", f"key: {columns.key}{time}"
     if "records" in training:
         until = training.get("until", {})
         sequences = counted(training.get("sequences", 0), "sequence")
         ends = f", the last of {date(utc(max(until.values())))}" if until else ""
-        yield (
-            "trained on",
-            text(
-                f"{counted(training['records'], 'record')} of {counted(len(until), 'key')}"
-                f" in {sequences}{ends}"
-            ),
-        )
+        records = f"{counted(training['records'], 'record')} of {counted(len(until), 'key')}"
+        yield "trained on", f"{records} in {sequences}{ends}"
     if settings:
         yield from _how(settings, training)
     yield from _losses(model)
-    yield "digest", f"<code>{text(model.digest)}</code>"
+    yield "digest", model.digest
 
 
 def _output(model: Model) -> str:
@@ -85,19 +87,19 @@ def _output(model: Model) -> str:
 
 def _how(settings: Mapping[str, Any], training: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     """How it was trained."""
-    yield "back-propagation", text(_bptt(settings["bptt"]))
-    yield "optimiser", f"<code>{text(settings['optimizer'])}</code>"
+    yield "back-propagation", _bptt(settings["bptt"])
+    yield "optimiser", settings["optimizer"]
     kernel = f"seed {settings['seed']}, kernel {training.get('kernel', '-')}"
-    yield "rounds", text(f"{_rounds(settings, training)}; {kernel}")
+    yield "rounds", f"{_rounds(settings, training)}; {kernel}"
     if settings.get("validation"):
         patience = f", patience {settings['patience']}" if settings.get("patience") else ""
         share = f"the last {percent(settings['validation'])} of each key's steps{patience}"
-        yield "held back", text(share)
+        yield "held back", share
     scaled = "numbers as they are"
     if settings["scaler"] != "none":
         by = "each key" if settings["scaler"] == "per_key" else "all keys together"
         scaled = f"{settings.get('scaling', 'standard').replace('_', ' ')}, by {by}"
-    yield "scaling", text(scaled)
+    yield "scaling", scaled
 
 
 def _bptt(bptt: Mapping[str, Any]) -> str:
@@ -149,7 +151,7 @@ def _losses(model: Model) -> Iterator[tuple[str, str]]:
     if validation:
         best = best_of(validation)
         line += f"; validation {number(validation[-1])}, least {number(validation[best])}"
-    yield "loss", text(f"{loss_name(model)}: {line}")
+    yield "loss", f"{loss_name(model)}: {line}"
 
 
 def bptt_steps(model: Model) -> int | None:

@@ -34,21 +34,21 @@ def number(value: float | None) -> str:
 
 
 def percent(share: float) -> str:
-    r"""A share in per cent; no line breaks before the sign.
+    """A share in per cent.
 
     >>> percent(0.8234)
-    '82.3\xa0%'
+    '82.3 %'
     """
-    return f"{100 * share:.1f}\u00a0%"
+    return f"{100 * share:.1f} %"
 
 
 def level(share: float) -> str:
-    r"""A share that was chosen, in per cent.
+    """A share that was chosen, in per cent.
 
     >>> level(0.975)
-    '97.5\xa0%'
+    '97.5 %'
     """
-    return f"{100 * share:g}\u00a0%"
+    return f"{100 * share:g} %"
 
 
 def counted(n: int, name: str) -> str:
@@ -110,10 +110,10 @@ class Measure(NamedTuple):
 
 
 def measure(*, classes: bool) -> Measure:
-    r"""How a model of numbers, or of classes, is measured.
+    """How a model of numbers, or of classes, is measured.
 
     >>> measure(classes=True).text(0.25), measure(classes=False).text(0.25)
-    ('75.0\xa0%', '0.250')
+    ('75.0 %', '0.250')
     """
     if classes:
         return Measure("accuracy", "an accuracy", "accuracy, %", "class before", falls=True)
