@@ -243,8 +243,10 @@ def _together(judged: SequenceOf[_Judged]) -> _Judged | None:
     """The judged steps of several sequences, one after the other; None if there are none."""
     if not sum(len(each.truth) for each in judged):
         return None
-    arrays = zip(*(each[:6] for each in judged), strict=True)
-    return _Judged(*(np.concatenate(each) for each in arrays))
+    times, truth, outputs, last, counts, seen = (
+        np.concatenate([each[i] for each in judged]) for i in range(6)
+    )
+    return _Judged(times, truth, outputs, last, counts, seen)
 
 
 def _run(model: Model, sequence: Sequence, first: int, begin: int) -> _Judged:
@@ -271,16 +273,10 @@ def _run(model: Model, sequence: Sequence, first: int, begin: int) -> _Judged:
     outputs = outputs.reshape(*truth.shape, -1)
     weights = np.ones((len(truth), 1)) if sequence.weights is None else sequence.weights[first:]
     counts = np.broadcast_to(weights > 0, truth.shape[:2])
-    nearest = columns.horizons[0]
-    judged = _Judged(
-        _target_times(sequence, nearest)[first:],
-        truth,
-        outputs,
-        _last_values(sequence, nearest)[first:],
-        counts,
-        truth[:0, 0],
-    )
-    return _Judged(*(each[counts[:, 0]] for each in judged[:5]), judged.seen)
+    nearest, kept = columns.horizons[0], counts[:, 0]
+    times = _target_times(sequence, nearest)[first:]
+    last = _last_values(sequence, nearest)[first:]
+    return _Judged(times[kept], truth[kept], outputs[kept], last[kept], counts[kept], truth[:0, 0])
 
 
 def _target_times(sequence: Sequence, horizon: int) -> Array:

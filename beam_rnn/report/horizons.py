@@ -24,8 +24,8 @@ def errors_by_horizon(model: Model, summary: Summary | None) -> Iterator[str]:
         return
     how = measure(classes=tells_classes(model))
     own, last = (
-        np.array([np.nan if each[i] is None else how.value(each[i]) for each in summary.by_horizon])
-        for i in (0, 1)
+        np.array([np.nan if error is None else how.value(error) for error in errors])
+        for errors in zip(*summary.by_horizon, strict=True)
     )
     yield f"<h2>{how.name.capitalize()} by horizon</h2>"
     yield f"<p>{' '.join(_in_words(how, horizons, summary.by_horizon))}</p>"
