@@ -19,7 +19,7 @@ from beam_rnn.report.axes import DAY, log_axis, number_axis, time_axis, utc, who
 from beam_rnn.report.charts import Chart, svg
 from beam_rnn.report.comparison import RECENT, excerpt, score
 from beam_rnn.report.counts import Counts
-from beam_rnn.report.marks import POINTS, Line, Trace, thinned
+from beam_rnn.report.marks import POINTS, Bars, Line, Trace, thinned
 from beam_rnn.report.scores import FEW, WORST, Score, summarize
 from beam_rnn.report.spread import spread_of
 from beam_rnn.settings import Rounds
@@ -700,6 +700,20 @@ def test_texts_do_not_overlap():
                 assert all(a[1] <= b[0] for a, b in pairwise(row)), (width, days)
                 assert row[0][0] >= -1
                 assert row[-1][1] <= width + 1
+
+
+@pytest.mark.parametrize("kind", ["number", "log"])
+def test_numbers_of_the_x_axis_do_not_overlap(kind):
+    for width in (360, 880):
+        for low, high in [(0.01, 0.09), (0.98765, 0.98768), (3, 4e4), (1.2e6, 9.9e6), (1e-5, 50)]:
+            marks = [Bars(np.array([low, (low + high) / 2, high]), np.array([3, 0]), "keys")]
+            chart = Chart(marks, "error", "keys", "", x_axis=kind, from_zero=True)
+            drawn = svg(chart, width, 210)
+            assert drawn.count('class="bar"') == 2  # one in the legend
+            ticks = re.findall(r'<text x="([\d.]+)" y="189.0" text-anchor="middle">([^<]+)<', drawn)
+            ends = [(float(at) - 3 * len(text), float(at) + 3 * len(text)) for at, text in ticks]
+            assert len(ends) > 1
+            assert all(a[1] < b[0] for a, b in pairwise(sorted(ends))), (width, low, high, ticks)
 
 
 def test_values_that_are_not_finite_are_not_drawn():

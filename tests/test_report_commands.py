@@ -1,13 +1,15 @@
 """`beam-rnn report`, and what the page says became of the records."""
 
 import json
+import re
 import shlex
+from pathlib import Path
 
 import apache_beam as beam
 import pytest
 
 from beam_rnn import Columns, Model, Predict, weights
-from beam_rnn.commands import evaluate, report
+from beam_rnn.commands import evaluate, report, train
 from beam_rnn.commands.counting import CountRecords
 from beam_rnn.commands.replaying import arrive
 from beam_rnn.errors import ConfigurationError
@@ -162,6 +164,15 @@ def test_models_of_keys_are_refused(tmp_path):
         report.main(flags)
     with pytest.raises(ConfigurationError, match=r"one model, .* holds 2 models of keys"):
         evaluate.main([*flags, f"--report={tmp_path}/report.html"])
+
+
+def test_the_commands_of_the_page_parse():
+    text = (Path(__file__).parent.parent / "docs" / "report.md").read_text()
+    (shell,) = re.findall(r"^```sh\n(.*?)^```$", text, re.MULTILINE | re.DOTALL)
+    commands = [shlex.split(line) for line in shell.replace("\\\n", " ").splitlines()]
+    modules = {"report": report, "evaluate": evaluate, "train": train}
+    assert [words[1] for words in commands] == list(modules)
+    assert all(modules[words[1]].parse(words[2:])[1] == [] for words in commands)
 
 
 def test_records_arrive_late_by_no_more_than_said():

@@ -131,7 +131,7 @@ def _frame(chart: Chart, width: int, height: int, legend: float) -> Frame:
     if chart.y_axis == "log":
         y = log_axis(*ys, most, margin=0.05)
     elif chart.from_zero:
-        y = number_axis(0.0, 1.05 * ys[1], most)
+        y = number_axis(0.0, 1.05 * ys[1] or 1.0, most)
     else:
         y = number_axis(*ys, most, margin=0.05)
     left = 10 + LETTER * max((len(tick.label) for tick in y.ticks), default=1)
