@@ -113,7 +113,7 @@ $(VENV)/bench.installed: pyproject.toml | $(PY)
 	@touch $@
 
 $(VENV)/dev.installed: pyproject.toml | $(PY)
-	$(PY) -m pip install --quiet --editable '.[fast,plot,interop,music]' --group dev
+	$(PY) -m pip install --quiet --editable '.[fast,plot,interop,music,yaml]' --group dev
 	@touch $@
 
 $(LAUNCH)/installed: pyproject.toml

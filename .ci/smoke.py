@@ -8,10 +8,12 @@ import apache_beam as beam
 
 import beam_rnn
 from beam_rnn import Columns, Network, Predict, Sequences, Train, Training, WriteModel
+from beam_rnn.portable import PROVIDERS
 
 package = Path(beam_rnn.__file__).parent
 assert "site-packages" in package.parts, f"not the installed package: {package}"
 assert (package / "py.typed").exists()
+assert Path(PROVIDERS).exists()
 assert version("beam-rnn") == beam_rnn.__version__
 needed = {r.split(">")[0] for r in requires("beam-rnn") if "extra" not in r}
 assert needed == {"apache-beam", "numpy", "pyarrow"}, needed

@@ -1,11 +1,13 @@
 """Recurrent networks as native Apache Beam transforms."""
 
 import beam_rnn.quiet  # noqa: F401  # before anything else imports Beam
+from beam_rnn.anomalies.detector import ForecastDetector
 from beam_rnn.anomalies.tails import Surprise
 from beam_rnn.batches import Sequence
 from beam_rnn.bptt import Bptt
 from beam_rnn.columns import Columns
 from beam_rnn.dropout import Dropout
+from beam_rnn.inference import RnnModelHandler
 from beam_rnn.keyed import KeyedModels
 from beam_rnn.learning.gating import Gate
 from beam_rnn.learning.running import Running
@@ -64,6 +66,7 @@ __all__ = [
     "EndedSequence",
     "EpochLoss",
     "ExportStates",
+    "ForecastDetector",
     "Gate",
     "Generate",
     "Generated",
@@ -86,6 +89,7 @@ __all__ = [
     "Prediction",
     "ReadModel",
     "RmsProp",
+    "RnnModelHandler",
     "Running",
     "ScoreAnomalies",
     "Sequence",

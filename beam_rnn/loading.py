@@ -141,7 +141,7 @@ class Library:
             self._check(model, path)
             if hasattr(self, "newest"):
                 check_same_records(self.newest, model, path)
-            _warm_up(model.any if isinstance(model, KeyedModels) else model)
+            warm_up(model)
         except (WeightsError, ConfigurationError, OSError) as error:
             self._tried[version] = None
             self._broken += 1
@@ -160,8 +160,9 @@ class Library:
         return None
 
 
-def _warm_up(model: Model) -> None:
+def warm_up(models: Models) -> None:
     """One step, so that what is compiled is compiled before the first record."""
+    model = models.any if isinstance(models, KeyedModels) else models
     with np.errstate(all="ignore"):
         model.forward(np.zeros((1, 1, model.inputs - model.carried), model.dtype))
 

@@ -5,7 +5,7 @@ Their fields are only ever added to at the end.
 """
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import NamedTuple, Optional
 
 from apache_beam.coders import registry
 from apache_beam.utils.timestamp import Timestamp
@@ -177,7 +177,7 @@ class EpochLoss(NamedTuple):
     model: str
     epoch: int
     loss: float
-    validation_loss: float | None
+    validation_loss: Optional[float]
 
 
 class Generated(NamedTuple):
@@ -202,7 +202,7 @@ class Generated(NamedTuple):
     sample: int
     values: Sequence[Sequence[float]]
     symbols: Sequence[str]
-    log_probability: float | None
+    log_probability: Optional[float]
     reason: str
     time: int
     model: str

@@ -57,33 +57,25 @@ class Engine(NamedTuple):
 @contextlib.contextmanager
 def prism(folder: Path) -> Iterator[Engine]:
     """Prism, its workers in this process."""
-    expansion = for_others(folder)
     flags = ["--runner=PrismRunner", f"--prism_location={FETCHED / 'prism'}"]
-    try:
-        expansion.start()
+    with for_others(folder) as expansion:
         yield Engine(
             expansion.address,
             [*flags, "--environment_type=LOOPBACK"],
             lambda result: result.cancel(),
         )
-    finally:
-        expansion.stop()
 
 
 @contextlib.contextmanager
 def flink(folder: Path) -> Iterator[Engine]:
     """A Flink cluster, its workers processes."""
-    with Flink(folder / "cluster") as cluster:
-        expansion = for_flink(folder, worker.command(folder, "java"))
-        try:
-            expansion.start()
-            yield Engine(
-                expansion.address,
-                [*cluster.flags(), *STREAMING, "--parallelism=2", "--job_name=messages"],
-                lambda _: cluster.jobs.cancel(cluster.jobs.find("messages") or ""),
-            )
-        finally:
-            expansion.stop()
+    java = worker.command(folder, "java")
+    with Flink(folder / "cluster") as cluster, for_flink(folder, java) as expansion:
+        yield Engine(
+            expansion.address,
+            [*cluster.flags(), *STREAMING, "--parallelism=2", "--job_name=messages"],
+            lambda _: cluster.jobs.cancel(cluster.jobs.find("messages") or ""),
+        )
 
 
 ENGINES: dict[str, Callable[[Path], contextlib.AbstractContextManager[Engine]]] = {
@@ -224,17 +216,14 @@ def main() -> None:
     print(f"{'case':<28}" + "".join(f"{name:>12}" for name in COLUMNS))
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        weights, broker = folder / "weights.arrow", Broker(folder / "kafka")
+        weights = folder / "weights.arrow"
         write_model(weights)
-        try:
-            broker.start()
-            with ENGINES[args.engine](folder / args.engine) as engine:
-                for number, case in enumerate(cases):
-                    row = measured(case, number, broker, engine, weights, load)
-                    rows.append({"case": f"messages/{args.engine}/{case}", **row})
-                    show(rows[-1]["case"], row)
-        finally:
-            broker.stop()
+        start = ENGINES[args.engine]
+        with Broker(folder / "kafka") as broker, start(folder / args.engine) as engine:
+            for number, case in enumerate(cases):
+                row = measured(case, number, broker, engine, weights, load)
+                rows.append({"case": f"messages/{args.engine}/{case}", **row})
+                show(rows[-1]["case"], row)
     if args.json:
         Path(args.json).write_text(json.dumps(rows, indent=2) + "\n")
 

@@ -160,18 +160,19 @@ def watch(flink: Flink, job: str, folder: Path, minutes: float) -> Iterable[Samp
 
 def soak(args: argparse.Namespace, folder: Path) -> list[Sample]:
     """Start all that is needed, and watch."""
-    broker = Broker(folder / "kafka")
-    expansion = for_flink(folder / "expansion", worker.command(folder, "java"))
+    java = worker.command(folder, "java")
+    weights = folder / "weights.arrow"
+    write_model(weights)
+    this = [sys.executable, "-m", "benchmarks.soak"]
     started: list[Process] = []
     samples = []
-    try:
-        broker.start()
-        expansion.start()
-        topics.create(broker.address, TOPIC, partitions=2)
-        weights = folder / "weights.arrow"
-        write_model(weights)
-        this = [sys.executable, "-m", "benchmarks.soak"]
-        with Flink(folder / "flink") as flink:
+    with (
+        Broker(folder / "kafka") as broker,
+        for_flink(folder / "expansion", java) as expansion,
+        Flink(folder / "flink") as flink,
+    ):
+        try:
+            topics.create(broker.address, TOPIC, partitions=2)
             where = [broker.address, expansion.address, str(weights), str(folder / "lag")]
             command = [*this, "--job", *where, *flink.flags(), "--job_name=soak"]
             driver = Process("the job", command, folder / "job.log")
@@ -186,11 +187,9 @@ def soak(args: argparse.Namespace, folder: Path) -> list[Sample]:
                 print(*sample, sep="\t", flush=True)
                 samples.append(sample)
             flink.jobs.cancel(running)
-    finally:
-        for process in started:
-            process.stop()
-        expansion.stop()
-        broker.stop()
+        finally:
+            for process in started:
+                process.stop()
     return samples
 
 

@@ -51,14 +51,8 @@ def weights(model, tmp_path_factory):
 @pytest.fixture(scope="module")
 def kafka(tmp_path_factory):
     folder = tmp_path_factory.mktemp("kafka")
-    broker, expansion = Broker(folder), for_others(folder)
-    try:
-        broker.start()
-        expansion.start()
+    with Broker(folder) as broker, for_others(folder) as expansion:
         yield broker, expansion
-    finally:
-        expansion.stop()
-        broker.stop()
 
 
 class Stream:

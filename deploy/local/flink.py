@@ -6,7 +6,6 @@ starts one, says which flags a pipeline needs, and stops it with Ctrl-C.
 """
 
 import shlex
-import signal
 import sys
 import time
 from collections.abc import Mapping
@@ -19,7 +18,14 @@ from typing_extensions import Self
 from deploy.local import worker
 from deploy.local.jars import FLINK, FLINK_VERSION, JOB_SERVER, OPEN_PACKAGES, QUICK_START, java
 from deploy.local.jobs import Jobs
-from deploy.local.processes import EngineError, Process, free_port, listens, wait_for
+from deploy.local.processes import (
+    Process,
+    free_port,
+    listens,
+    sleep,
+    until_stopped,
+    wait_for,
+)
 
 SETTINGS: Mapping[str, Any] = {
     # Flink's start scripts would work these out of a total.
@@ -248,17 +254,10 @@ def main() -> None:
     """Run until Ctrl-C."""
     if len(sys.argv) != 2:
         sys.exit(__doc__)
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
-    try:
-        with Flink(Path(sys.argv[1]).absolute(), rest=8081) as flink:
-            print(f"http://{flink.address} is up; the flags of a pipeline:")
-            print(" ".join(map(shlex.quote, flink.flags())))
-            while True:
-                time.sleep(3600)
-    except KeyboardInterrupt:
-        pass
-    except EngineError as error:
-        sys.exit(f"error: {error}")
+    with until_stopped(), Flink(Path(sys.argv[1]).absolute(), rest=8081) as flink:
+        print(f"http://{flink.address} is up; the flags of a pipeline:")
+        print(" ".join(map(shlex.quote, flink.flags())))
+        sleep()
 
 
 if __name__ == "__main__":

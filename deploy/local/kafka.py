@@ -5,15 +5,23 @@
 starts both, at 127.0.0.1:9092 and 127.0.0.1:8097, and stops them with Ctrl-C.
 """
 
-import signal
 import subprocess
 import sys
-import time
 from collections.abc import Sequence
 from pathlib import Path
 
+from typing_extensions import Self
+
 from deploy.local.jars import BROKER, JOB_SERVER, KAFKA_IO, java
-from deploy.local.processes import EngineError, Process, free_port, listens, wait_for
+from deploy.local.processes import (
+    EngineError,
+    Process,
+    free_port,
+    listens,
+    sleep,
+    until_stopped,
+    wait_for,
+)
 
 _LOG = "-Dorg.slf4j.simpleLogger.defaultLogLevel="
 
@@ -30,6 +38,21 @@ class _Service:
     def address(self) -> str:
         """What clients are told."""
         return f"127.0.0.1:{self._port}"
+
+    def start(self) -> None:
+        """Start it."""
+        raise NotImplementedError
+
+    def __enter__(self) -> Self:
+        try:
+            self.start()
+        except BaseException:
+            self.stop()
+            raise
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.stop()
 
     def stop(self) -> None:
         """Stop it; messages that a broker has confirmed stay."""
@@ -159,21 +182,9 @@ def main() -> None:
     if len(sys.argv) != 2:
         sys.exit(__doc__)
     folder = Path(sys.argv[1]).absolute()
-    broker, expansion = Broker(folder, 9092), for_others(folder, 8097)
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
-    try:
-        broker.start()
-        expansion.start()
+    with until_stopped(), Broker(folder, 9092) as broker, for_others(folder, 8097) as expansion:
         print(f"Kafka is at {broker.address}; pipelines: --expansion_service {expansion.address}")
-        while True:
-            time.sleep(3600)
-    except KeyboardInterrupt:
-        pass
-    except EngineError as error:
-        sys.exit(f"error: {error}")
-    finally:
-        expansion.stop()
-        broker.stop()
+        sleep()
 
 
 if __name__ == "__main__":

@@ -6,10 +6,11 @@ import re
 import signal
 import socket
 import subprocess
+import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TypeVar
+from typing import NoReturn, TypeVar
 
 T = TypeVar("T")
 
@@ -132,3 +133,21 @@ def listens(port: int) -> bool:
     """Whether somebody listens to a port of this machine."""
     with socket.socket() as client:
         return client.connect_ex(("127.0.0.1", port)) == 0
+
+
+@contextlib.contextmanager
+def until_stopped() -> Iterator[None]:
+    """What a command line does until Ctrl-C or SIGTERM; an engine's error is said in one line."""
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        yield
+    except KeyboardInterrupt:
+        pass
+    except EngineError as error:
+        sys.exit(f"error: {error}")
+
+
+def sleep() -> NoReturn:
+    """Wait for a signal."""
+    while True:
+        time.sleep(3600)

@@ -33,14 +33,9 @@ def flink(tmp_path_factory):
 def kafka(tmp_path_factory):
     """A broker, and the service that expands its transforms."""
     folder = tmp_path_factory.mktemp("kafka")
-    broker, expansion = Broker(folder), for_flink(folder, worker.command(folder, "java"))
-    try:
-        broker.start()
-        expansion.start()
+    java = worker.command(folder, "java")
+    with Broker(folder) as broker, for_flink(folder, java) as expansion:
         yield broker, expansion
-    finally:
-        expansion.stop()
-        broker.stop()
 
 
 @pytest.fixture

@@ -1,0 +1,100 @@
+"""Records of a stream into anomaly scores, as rows."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Optional
+
+import apache_beam as beam
+from apache_beam import PCollection
+from apache_beam.typehints.row_type import RowTypeConstraint
+
+from beam_rnn.anomalies.tails import Surprise
+from beam_rnn.portable.names import field_names, time_text
+from beam_rnn.portable.plain import made
+from beam_rnn.portable.refused import output_name, with_refused
+from beam_rnn.portable.weights import model_of
+from beam_rnn.rows import AnomalyScore
+from beam_rnn.transforms.anomalies import ScoreAnomalies
+
+
+class RnnAnomalies(beam.PTransform):
+    """Scores each record by how surprising it is: one row for each.
+
+    A row has the fields key, time (ISO 8601 text), step, for each target <target>_value and
+    <target>_prediction (what was said of it one record before; null for the first record of a
+    sequence), score (in [0, 1]), probability and model.
+
+    Args:
+        weights: The weights file, on any filesystem that Beam knows, whose horizons have 1 among
+            them.
+        surprise: How errors are judged: a mapping with the names of
+            `beam_rnn.Surprise`, such as {memory: 2000, peaks: 0.01}.
+        order: "event_time", "sequence" or "arrival", as in RnnPredict.
+        wait: How many seconds longer than the watermark says a record is waited for.
+        grid: Records become due at multiples of so many seconds.
+        idle_after: A sequence ends when no record has followed its last one for so many seconds of
+            event time; never if left out.
+        kernel: What computes: "numpy", "fused" or "auto".
+        error_handling: {output: NAME} gives records that cannot be used, and those that came too
+            late, as a further output. Without it the former stop the pipeline, the latter are
+            counted.
+
+    Raises:
+        ConfigurationError: A value outside its range, or no weights file there; at construction
+            of the pipeline, a merging window.
+        WeightsError: The weights file cannot be used.
+    """
+
+    def __init__(
+        self,
+        weights: str,
+        surprise: Optional[Mapping[str, Any]] = None,
+        order: str = "event_time",
+        wait: float = 0.0,
+        grid: float = 0.5,
+        idle_after: Optional[float] = None,
+        kernel: str = "auto",
+        error_handling: Optional[Mapping[str, Any]] = None,
+    ):
+        super().__init__()
+        self._output = output_name(error_handling)
+        self._score = ScoreAnomalies(
+            weights,
+            surprise=made(Surprise, "surprise", surprise),
+            order=order,
+            wait=wait,
+            grid=grid,
+            idle_after=idle_after,
+            kernel=kernel,
+        )
+        columns = model_of(weights).columns
+        assert columns is not None, "a model without columns is refused when it is read"
+        self._values = field_names(columns.target_names, "_value")
+        self._predictions = field_names(columns.target_names, "_prediction")
+
+    # No return annotation: Beam knows only a PCollection there.
+    def expand(self, pcoll: PCollection[Any]):  # type: ignore[no-untyped-def] # noqa: ANN201
+        """Score, and name the values."""
+        outputs = pcoll | "Score" >> self._score
+        fields: list[tuple[str, Any]] = [("key", str), ("time", str), ("step", int)]
+        fields += [(name, float) for name in self._values]
+        fields += [(name, Optional[float]) for name in self._predictions]
+        fields += [("score", float), ("probability", float), ("model", str)]
+        rows = outputs.scores | "Rows" >> beam.Map(
+            score_row, self._values, self._predictions
+        ).with_output_types(RowTypeConstraint.from_fields(fields))
+        return with_refused(rows, self._output, outputs.invalid, outputs.late)
+
+
+def score_row(score: AnomalyScore, values: Sequence[str], predictions: Sequence[str]) -> beam.Row:
+    """An anomaly score with a field for each value."""
+    said: Sequence[Optional[float]] = score.predictions or [None] * len(predictions)
+    return beam.Row(
+        key=score.key,
+        time=time_text(score.time),
+        step=score.step,
+        **dict(zip(values, score.values, strict=True)),
+        **dict(zip(predictions, said, strict=True)),
+        score=score.score,
+        probability=score.probability,
+        model=score.model,
+    )

@@ -1,0 +1,118 @@
+"""Prompts into sequences that a model writes, as rows."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple, Optional
+
+import apache_beam as beam
+from apache_beam import PCollection
+from apache_beam.coders import registry
+
+from beam_rnn.portable.names import time_text
+from beam_rnn.portable.refused import output_name, with_refused
+from beam_rnn.rows import Generated
+from beam_rnn.transforms.generate import Generate
+
+
+class GeneratedRow(NamedTuple):
+    """A sequence that a model wrote after a prompt.
+
+    Attributes:
+        key: The key of the prompt, as text.
+        sample: Which of its sequences: 1 for the first.
+        time: The event time of the last record of the prompt, as ISO 8601 text.
+        values: Of each step one number for each target; empty if the target is a class.
+        symbols: The class of each step, as text; empty if the targets are numbers.
+        log_probability: As in `beam_rnn.Generated`.
+        reason: Why it ended: "length" or "stop".
+        model: The digest of the model.
+    """
+
+    key: str
+    sample: int
+    time: str
+    values: Sequence[Sequence[float]]
+    symbols: Sequence[str]
+    log_probability: Optional[float]
+    reason: str
+    model: str
+
+
+registry.register_row(GeneratedRow)
+
+
+class RnnGenerate(beam.PTransform):
+    """Writes sequences that follow prompts: one row for each.
+
+    The records of each key and window are a prompt. A row has the fields key, sample, time, values
+    (numbers) or symbols (classes) of each step, log_probability, reason and model.
+
+        >>> RnnGenerate("weights.arrow", length=100, temperature=0.8, seed=7).label
+        'RnnGenerate'
+
+    Args:
+        weights: The weights file, on any filesystem that Beam knows, or a pattern of files of which
+            the last by name counts.
+        length: How many steps are generated at the most.
+        stop: The class with which a sequence ends; none if left out.
+        temperature: 1 draws values as learned, less what is more likely, 0 the most likely.
+        top_k: Of classes only so many, the most likely ones, are drawn; any if left out.
+        seed: Decides all that is drawn, together with the key and the number of the sample.
+        samples: How many sequences follow each prompt.
+        every: How many seconds a generated record comes after the one before; needed where the
+            model sees the calendar.
+        kernel: What computes: "numpy", "fused" or "auto".
+        error_handling: {output: NAME} gives records that cannot be used as a further output;
+            without it they stop the pipeline.
+
+    Raises:
+        ConfigurationError: A value outside its range, or a model that cannot generate: at once if
+            the file can be read here, else by the worker.
+    """
+
+    def __init__(
+        self,
+        weights: str,
+        length: int,
+        stop: Optional[str] = None,
+        temperature: float = 1.0,
+        top_k: Optional[int] = None,
+        seed: int = 0,
+        samples: int = 1,
+        every: Optional[float] = None,
+        kernel: str = "auto",
+        error_handling: Optional[Mapping[str, Any]] = None,
+    ):
+        super().__init__()
+        self._output = output_name(error_handling)
+        self._generate = Generate(
+            weights,
+            length,
+            stop=stop,
+            temperature=temperature,
+            top_k=top_k,
+            seed=seed,
+            samples=samples,
+            every=every,
+            kernel=kernel,
+        )
+
+    # No return annotation: Beam knows only a PCollection there.
+    def expand(self, pcoll: PCollection[Any]):  # type: ignore[no-untyped-def] # noqa: ANN201
+        """Generate, and make rows."""
+        outputs = pcoll | "Generate" >> self._generate
+        rows = outputs.generated | "Rows" >> beam.Map(generated_row).with_output_types(GeneratedRow)
+        return with_refused(rows, self._output, outputs.invalid)
+
+
+def generated_row(generated: Generated) -> GeneratedRow:
+    """A generated sequence with its time as text."""
+    return GeneratedRow(
+        generated.key,
+        generated.sample,
+        time_text(generated.time),
+        generated.values,
+        generated.symbols,
+        generated.log_probability,
+        generated.reason,
+        generated.model,
+    )

@@ -1,0 +1,137 @@
+"""Plain values, as YAML and other languages have them, into what the transforms take.
+
+A mapping has the names of the arguments in Python. Where Python has a choice of classes, for
+optimizers and schedules, the mapping has a `type` too.
+"""
+
+from collections.abc import Mapping
+from dataclasses import MISSING, fields
+from typing import Any, TypeVar
+
+from beam_rnn.bptt import Bptt
+from beam_rnn.checks import check_choice
+from beam_rnn.columns import Columns
+from beam_rnn.dropout import Dropout
+from beam_rnn.errors import ConfigurationError
+from beam_rnn.optimizers import Adam, AdamW, RmsProp, Sgd
+from beam_rnn.schedules import Cosine, Plateau, StepDecay, Warmup
+from beam_rnn.vocabularies import Vocabulary
+
+T = TypeVar("T")
+
+NESTED: Mapping[str, Any] = {
+    "bptt": Bptt,
+    "dropout": Dropout,
+    "plateau": Plateau,
+    "vocabulary": Vocabulary,
+}
+"""The arguments that are mappings themselves."""
+
+OPTIMIZERS: Mapping[str, Any] = {"adam": Adam, "adamw": AdamW, "rmsprop": RmsProp, "sgd": Sgd}
+SCHEDULES: Mapping[str, Any] = {"step_decay": StepDecay, "cosine": Cosine, "warmup": Warmup}
+CHOSEN = {"optimizer": OPTIMIZERS, "learning_rate": SCHEDULES, "then": SCHEDULES}
+"""The arguments that are mappings with a `type`, and the types there are."""
+
+
+def made(kind: type[T], name: str, given: Any) -> T:
+    """An object of a dataclass from a mapping, or from a row, of its arguments.
+
+        >>> from beam_rnn import Training
+        >>> given = {"epochs": 5, "optimizer": {"type": "sgd", "learning_rate": 0.1}}
+        >>> made(Training, "training", given).optimizer.learning_rate
+        0.1
+        >>> made(Training, "training", {"bptt": {"k": 5}})
+        Traceback (most recent call last):
+        ...
+        beam_rnn.errors.ConfigurationError: training.bptt has no 'k': it takes steps, stride, loss
+
+    Args:
+        kind: The dataclass.
+        name: What the mapping is called, for the error.
+        given: The mapping; None for none.
+
+    Raises:
+        ConfigurationError: A name that it does not have, one that is missing, or a value that
+            cannot be used.
+    """
+    values = mapping_of(name, given)
+    arguments = {field.name: field for field in fields(kind)}  # type: ignore[arg-type]
+    for each in values:
+        if each not in arguments:
+            raise ConfigurationError(f"{name} has no {each!r}: it takes {', '.join(arguments)}")
+    for each, field in arguments.items():
+        needed = field.default is MISSING and field.default_factory is MISSING
+        if needed and each not in values:
+            raise ConfigurationError(f"{name} needs {each!r}, got {values!r}")
+    if kind is not Columns:  # whose texts are names, and may be anything
+        _check_no_numbers_as_text(name, values)
+    values = {each: _value(f"{name}.{each}", each, value) for each, value in values.items()}
+    try:
+        return kind(**values)
+    except ConfigurationError as error:
+        raise ConfigurationError(f"{name}: {error}") from error
+    except TypeError as error:  # such as a number where there is a list
+        raise ConfigurationError(f"{name} cannot be made of {values!r}: {error}") from error
+
+
+def chosen(choices: Mapping[str, Any], name: str, given: Any) -> Any:
+    """An object of the class that `type` says, from a mapping of its arguments and `type`.
+
+        >>> chosen(OPTIMIZERS, "outer", {"type": "sgd", "learning_rate": 1.0}).learning_rate
+        1.0
+
+    Args:
+        choices: The classes by their types.
+        name: What the mapping is called, for the error.
+        given: The mapping.
+
+    Raises:
+        ConfigurationError: Another type, or arguments that `made` refuses.
+    """
+    values = mapping_of(name, given)
+    kind = values.pop("type", None)
+    check_choice(f"{name}.type", kind, choices)
+    return made(choices[kind], name, values)
+
+
+def mapping_of(name: str, given: Any) -> dict[str, Any]:
+    """A mapping from one, or from a row, which other languages have in its place; {} from None.
+
+    Raises:
+        ConfigurationError: It is neither.
+    """
+    if given is None:
+        return {}
+    if isinstance(given, Mapping):
+        return {str(key): value for key, value in given.items()}
+    if hasattr(given, "_asdict"):
+        return dict(given._asdict())
+    raise ConfigurationError(f"{name} must be a mapping, got {given!r}")
+
+
+def _value(name: str, argument: str, given: Any) -> Any:
+    if not isinstance(given, Mapping) and not hasattr(given, "_asdict"):
+        return given
+    if argument in NESTED:
+        return made(NESTED[argument], name, given)
+    if argument in CHOSEN:
+        return chosen(CHOSEN[argument], name, given)
+    return given if isinstance(given, Mapping) else mapping_of(name, given)
+
+
+def _check_no_numbers_as_text(name: str, values: Mapping[str, Any]) -> None:
+    """YAML 1.1 takes 3e-3 for text."""
+    for each, value in values.items():
+        number = _number(value) if isinstance(value, str) else None
+        if number is not None:
+            raise ConfigurationError(
+                f"{name}.{each} must be a number, got the text {value!r}, for which YAML takes a "
+                f"number without a point: write {number!r}"
+            )
+
+
+def _number(text: str) -> float | None:
+    try:
+        return float(text)
+    except ValueError:
+        return None

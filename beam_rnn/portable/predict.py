@@ -1,0 +1,122 @@
+"""Records of a stream into predictions, as rows with a field for each output."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Optional
+
+import apache_beam as beam
+from apache_beam import PCollection
+from apache_beam.typehints.row_type import RowTypeConstraint
+
+from beam_rnn.errors import BeamRnnError
+from beam_rnn.portable.names import field_names, time_text
+from beam_rnn.portable.refused import output_name, with_refused
+from beam_rnn.portable.weights import model_of
+from beam_rnn.rows import Prediction
+from beam_rnn.transforms.predict import Predict
+
+
+class RnnPredict(beam.PTransform):
+    """Carries each key's hidden state across its records; one row for each record.
+
+    A row has the fields key, time (ISO 8601 text), step (1, 2, ...), one for each output, named
+    <output>_prediction, and model (the digest). If the records have a sequence number, so has the
+    row. The weights file names the outputs, and so must be there when the pipeline is built.
+
+    Args:
+        weights: The weights file, on any filesystem that Beam knows, or a pattern of files of which
+            the last by name counts. It names the fields of a record that are read.
+        order: "event_time" (records wait until the watermark has passed them), "sequence" (by
+            the columns' sequence number) or "arrival" (each is taken when it comes).
+        wait: How many seconds longer than the watermark says a record is waited for.
+        grid: Records become due at multiples of so many seconds.
+        emit: "every" for a row a record, "last" for one for each sequence that ended.
+        idle_after: A sequence ends when no record has followed its last one for so many seconds of
+            event time; never if left out.
+        timestamps: "due" or "event": which timestamp a row has, the time when its record had its
+            turn, or the record's own, which may be late.
+        on_model_change: What a sequence does that another model began: "error", "keep", "reset" or
+            "replay".
+        replay: How many of the last inputs are kept, to be replayed.
+        watch: Look for a newer weights file every so many seconds; never if left out.
+        kernel: What computes: "numpy", "fused" or "auto".
+        shards: The keys are hashed into so many shards, whose keys are stepped together; each key
+            alone if left out.
+        error_handling: {output: NAME} gives records that cannot be used, and those that came too
+            late, as a further output. Without it the former stop the pipeline, the latter are
+            counted.
+
+    Raises:
+        ConfigurationError: A value outside its range, or no weights file there; at construction
+            of the pipeline, a merging window.
+        WeightsError: The weights file cannot be used.
+    """
+
+    def __init__(
+        self,
+        weights: str,
+        order: str = "event_time",
+        wait: float = 0.0,
+        grid: float = 0.5,
+        emit: str = "every",
+        idle_after: Optional[float] = None,
+        timestamps: str = "due",
+        on_model_change: str = "error",
+        replay: int = 0,
+        watch: Optional[float] = None,
+        kernel: str = "auto",
+        shards: Optional[int] = None,
+        error_handling: Optional[Mapping[str, Any]] = None,
+    ):
+        super().__init__()
+        self._output = output_name(error_handling)
+        self._predict = Predict(
+            weights,
+            order,
+            wait,
+            grid,
+            emit=emit,
+            idle_after=idle_after,
+            timestamps=timestamps,
+            on_model_change=on_model_change,
+            replay=replay,
+            watch=watch,
+            kernel=kernel,
+            shards=shards,
+        )
+        model = model_of(weights)
+        assert model.columns is not None, "a model without columns is refused when it is read"
+        self._names = field_names(model.output_names, "_prediction")
+        self._has_sequence = model.columns.sequence is not None
+
+    # No return annotation: Beam knows only a PCollection there.
+    def expand(self, pcoll: PCollection[Any]):  # type: ignore[no-untyped-def] # noqa: ANN201
+        """Predict, and name the outputs."""
+        outputs = pcoll | "Predict" >> self._predict
+        fields = [("key", str), ("time", str), ("step", int)]
+        fields += [("sequence", int)] if self._has_sequence else []
+        fields += [(name, float) for name in self._names]
+        rows = outputs.predictions | "Rows" >> beam.Map(
+            prediction_row, self._names, self._has_sequence
+        ).with_output_types(RowTypeConstraint.from_fields([*fields, ("model", str)]))
+        return with_refused(rows, self._output, outputs.invalid, outputs.late)
+
+
+def prediction_row(prediction: Prediction, names: Sequence[str], has_sequence: bool) -> beam.Row:
+    """A prediction with a field for each output.
+
+    Raises:
+        BeamRnnError: A newer model has other outputs than that with which the pipeline was built.
+    """
+    if len(prediction.outputs) != len(names):
+        raise BeamRnnError(
+            f"the model {prediction.model} has {len(prediction.outputs)} outputs, and the pipeline "
+            f"was built for {list(names)}: build it anew"
+        )
+    return beam.Row(
+        key=prediction.key,
+        time=time_text(prediction.time),
+        step=prediction.step,
+        **({"sequence": prediction.sequence} if has_sequence else {}),
+        **dict(zip(names, prediction.outputs, strict=True)),
+        model=prediction.model,
+    )

@@ -1,0 +1,117 @@
+"""Records that were not used, as the rows that `error_handling` asks for."""
+
+import re
+from typing import Any, NamedTuple
+
+import apache_beam as beam
+from apache_beam import PCollection
+from apache_beam.coders import registry
+
+from beam_rnn.errors import BeamRnnError, ConfigurationError
+from beam_rnn.portable.names import time_text
+from beam_rnn.portable.plain import mapping_of
+from beam_rnn.rows import InvalidRecord, LateRecord
+
+GOOD = "good"
+"""What the other output is called, as in Beam's own transforms."""
+
+_SCHEMA = re.compile(r"^BeamSchema_\w*\(")
+"""How Python writes a row that a coder made: by its schema, a UUID."""
+
+
+class RefusedRecord(NamedTuple):
+    """A record that was not used: the three fields of Beam's error rows, and two more.
+
+    Attributes:
+        element: The record, as Python writes it, shortened if it is long; of a late one what the
+            network would have seen.
+        msg: What is wrong with it, with the value.
+        stack: Always empty: it is the record that is wrong, not the code.
+        key: Its key, as text; empty if it has none that can be used.
+        late: Whether it came too late, and nothing else is wrong with it.
+    """
+
+    element: str
+    msg: str
+    stack: str
+    key: str
+    late: bool
+
+
+registry.register_row(RefusedRecord)
+
+
+def output_name(error_handling: Any) -> str | None:
+    """The name of the output that `error_handling` asks for; None if it was left out.
+
+        >>> output_name({"output": "refused"})
+        'refused'
+
+    Raises:
+        ConfigurationError: It is no mapping with an output, or the name is taken.
+    """
+    if error_handling is None:
+        return None
+    given = mapping_of("error_handling", error_handling)
+    name = given.get("output")
+    if set(given) != {"output"} or not isinstance(name, str) or name in ("", GOOD):
+        raise ConfigurationError(
+            "error_handling must be {output: NAME}, NAME being that of a further output and not "
+            f"{GOOD!r}, got {given!r}"
+        )
+    return name
+
+
+def with_refused(
+    good: PCollection[Any],
+    output: str | None,
+    invalid: PCollection[InvalidRecord],
+    late: PCollection[LateRecord] | None = None,
+) -> Any:
+    """The outputs of a transform: with an output for what was refused, if it has a name.
+
+    Without it an invalid record stops the pipeline, as in Beam's own transforms. Late ones are
+    counted, and no error: in a stream there are always some.
+    """
+    if output is None:
+        _ = invalid | "Stop" >> beam.Map(stop)
+        return good
+    refused = [invalid | "Invalid" >> beam.Map(of_invalid).with_output_types(RefusedRecord)]
+    if late is not None:
+        refused.append(late | "Late" >> beam.Map(of_late).with_output_types(RefusedRecord))
+    return {GOOD: good, output: refused | "Refused" >> beam.Flatten()}
+
+
+def stop(row: InvalidRecord) -> None:
+    """Stop the pipeline at an invalid record.
+
+    Raises:
+        BeamRnnError: Always.
+    """
+    refused = of_invalid(row)
+    raise BeamRnnError(
+        f"{refused.msg} in the record {refused.element}: mend it, or take such records as an "
+        "output of their own with error_handling={'output': NAME}"
+    )
+
+
+def of_invalid(row: InvalidRecord) -> RefusedRecord:
+    """A dead letter as a refused record.
+
+    >>> of_invalid(InvalidRecord("a", "x must be finite", "nan", "BeamSchema_7f_2a(x=nan)")).element
+    'Row(x=nan)'
+    """
+    element = _SCHEMA.sub("Row(", row.record)
+    return RefusedRecord(element, f"{row.reason}, got {row.value}", "", row.key, late=False)
+
+
+def of_late(row: LateRecord) -> RefusedRecord:
+    """A late record as a refused one.
+
+    >>> of_late(LateRecord("pump", 1_000_000, 2_500_000, [0.5], 0)).msg
+    'late by 2.5 s: the hidden state of its key had passed 1970-01-01T00:00:01Z'
+    """
+    seconds = row.behind / 1e6
+    at = time_text(row.time)
+    msg = f"late by {seconds:g} s: the hidden state of its key had passed {at}"
+    return RefusedRecord(str(list(row.inputs)), msg, "", row.key, late=True)
