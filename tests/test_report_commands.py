@@ -11,7 +11,7 @@ import pytest
 from beam_rnn import Columns, Model, Predict, weights
 from beam_rnn.commands import evaluate, report, train
 from beam_rnn.commands.counting import CountRecords
-from beam_rnn.commands.replaying import arrive
+from beam_rnn.commands.replaying import ReplayReport, arrive
 from beam_rnn.errors import ConfigurationError
 from beam_rnn.network import Network
 from beam_rnn.records import RecordReader
@@ -164,6 +164,15 @@ def test_models_of_keys_are_refused(tmp_path):
         report.main(flags)
     with pytest.raises(ConfigurationError, match=r"one model, .* holds 2 models of keys"):
         evaluate.main([*flags, f"--report={tmp_path}/report.html"])
+
+
+def test_what_cannot_be_shown_is_said_before_anything_runs(tmp_path):
+    model = random_model()
+    with pytest.raises(ConfigurationError, match=r"shuffle_within.* got -5"):
+        ReplayReport("report.html", "weights.arrow", model, shuffle_within=-5)
+    weights.save(Model(model.network, model.parameters), tmp_path / "weights.arrow")
+    with pytest.raises(ConfigurationError, match="a model without columns"):
+        report.main(["--input=a.csv", f"--weights={tmp_path}/weights.arrow", "--output=o.html"])
 
 
 def test_the_commands_of_the_page_parse():

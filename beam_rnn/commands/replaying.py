@@ -7,6 +7,7 @@ from typing import Any
 import apache_beam as beam
 
 from beam_rnn import Columns, Model, Predict
+from beam_rnn.checks import check_number
 from beam_rnn.commands.counting import CountRecords
 from beam_rnn.commands.progress import SayProgress
 from beam_rnn.commands.reporting import WriteReport
@@ -18,14 +19,19 @@ from beam_rnn.state import record_time
 
 
 def check_one_model(path: str, model: Models) -> Model:
-    """That a page can show what a weights file holds: one model.
+    """That a page can show what a weights file holds: one model of records.
 
     Raises:
-        ConfigurationError: It holds a model for each key.
+        ConfigurationError: It holds a model for each key, or one that names no columns.
     """
     if isinstance(model, KeyedModels):
         raise ConfigurationError(
             f"a report shows one model, {path!r} holds {len(model.models):,} models of keys"
+        )
+    if model.columns is None:
+        raise ConfigurationError(
+            f"{path!r} holds a model without columns, which reads no records: give it some with "
+            "Model(network, parameters, Columns(...))"
         )
     return model
 
@@ -42,12 +48,16 @@ class ReplayReport(beam.PTransform):
         model: What it holds.
         command: The command line, for the page.
         shuffle_within: Let records arrive in another order, each up to so many seconds late.
+
+    Raises:
+        ConfigurationError: `shuffle_within` is below 0 or no number.
     """
 
     def __init__(
         self, path: str, weights: str, model: Model, command: str = "", shuffle_within: float = 0.0
     ):
         super().__init__()
+        check_number("shuffle_within, in seconds,", shuffle_within)
         self._path, self._weights, self._model = path, weights, model
         self._command, self._shuffle_within = command, shuffle_within
 
