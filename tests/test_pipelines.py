@@ -19,6 +19,7 @@ from beam_rnn.commands.running import run
 from beam_rnn.errors import ConfigurationError
 from beam_rnn.records import RecordReader
 from beam_rnn.report import report
+from beam_rnn.report.counts import Counts
 from beam_rnn.sequences import cut
 from pipelines import demo
 
@@ -174,7 +175,8 @@ def test_a_report_of_the_training_is_written(fraction, tmp_path):
     model = weights_file.load(output)
     given = [f"--input={source}", *COLUMNS, *QUICK, *flags]
     command_line = shlex.join(["beam-rnn", "train", *given])
-    assert html == report(model, whole(records), command_line)
+    counts = Counts(241, 0, (("the record has no field 'at'", 1),))
+    assert html == report(model, whole(records), command_line, counts)
     assert model.digest in html
     assert ("were trained on" in html) == (fraction == 1.0)
     assert "<b>ern" not in html

@@ -4,6 +4,7 @@ import json
 import re
 from html.parser import HTMLParser
 from itertools import pairwise
+from statistics import NormalDist
 
 import numpy as np
 import pytest
@@ -12,11 +13,15 @@ from beam_rnn import Adam, Columns, Network, Training
 from beam_rnn.bptt import Bptt
 from beam_rnn.fit import fit
 from beam_rnn.model import Model
+from beam_rnn.outputs import LEAST_DEVIATION
 from beam_rnn.report import report
 from beam_rnn.report.axes import DAY, log_axis, number_axis, time_axis, utc, whole_axis
-from beam_rnn.report.charts import POINTS, Chart, Line, Trace, svg, thinned
+from beam_rnn.report.charts import Chart, svg
 from beam_rnn.report.comparison import RECENT, excerpt, score
-from beam_rnn.report.scores import FEW, Score, summarize
+from beam_rnn.report.counts import Counts
+from beam_rnn.report.marks import POINTS, Bars, Line, Trace, thinned
+from beam_rnn.report.scores import FEW, WORST, Score, summarize
+from beam_rnn.report.spread import spread_of
 from beam_rnn.settings import Rounds
 from tests.models import random_model
 from tests.sequences import wave
@@ -32,7 +37,7 @@ class Page(HTMLParser):
 
     def __init__(self, html):
         super().__init__(convert_charrefs=True)
-        self.open, self.tags, self.attributes, self.texts, self.cells = [], [], [], [], []
+        self.open, self.tags, self.attributes, self.texts, self.tables = [], [], [], [], []
         self.feed(html)
         self.close()
         assert self.open == []
@@ -42,8 +47,12 @@ class Page(HTMLParser):
         self.attributes += attrs
         if tag not in VOID:
             self.open.append(tag)
-        if tag in {"td", "th"}:
-            self.cells.append("")
+        if tag == "table":
+            self.tables.append([])
+        elif tag == "tr":
+            self.tables[-1].append([])
+        elif tag in {"td", "th"}:
+            self.tables[-1][-1].append("")
 
     def handle_startendtag(self, tag, attrs):
         self.tags.append(tag)
@@ -56,7 +65,7 @@ class Page(HTMLParser):
         if "style" not in self.open:
             self.texts.append(data)
         if "td" in self.open or "th" in self.open:
-            self.cells[-1] += data
+            self.tables[-1][-1][-1] += data
 
     @property
     def text(self):
@@ -64,13 +73,13 @@ class Page(HTMLParser):
 
     @property
     def facts(self):
-        return dict(zip(self.cells[::2], self.cells[1::2], strict=False))
+        (table,) = (table for table in self.tables if table[0][0] == "network")
+        return dict(table)
 
     def rows(self, head):
-        """The rows of four cells under a head."""
-        start = self.cells.index(head)
-        rows = [self.cells[i : i + 4] for i in range(start + 4, len(self.cells), 4)]
-        return {row[0].split()[0]: row[1:] for row in rows if len(row) == 4}
+        """The rows of the table under a head, by the first word of each."""
+        (table,) = (table for table in self.tables if table[0][0] == head)
+        return {row[0].split()[0]: row[1:] for row in table[1:]}
 
 
 def first_part(sequence, steps):
@@ -102,7 +111,8 @@ def trained(network=None, sequences=None, training=ONE_EPOCH, **more):
 
 
 def test_the_page_is_whole_and_refers_to_nothing_outside():
-    html = report(trained(), series(), "python -m pipelines.train --input 'a b'")
+    counts = Counts(5, 1, (("x must be finite", 1),), 3, 0)
+    html = report(trained(), series(), "python -m pipelines.train --input 'a b'", counts)
     page = Page(html)
     assert html.startswith("<!DOCTYPE html>\n")
     assert not {"script", "img", "link", "iframe", "object", "a"} & set(page.tags)
@@ -182,7 +192,8 @@ def test_nothing_depends_on_the_order_of_sequences():
 def test_names_cannot_become_a_part_of_the_page():
     columns = Columns(key="<i>", time="t", inputs=["<b>x</b>"])
     sequences = series([HOSTILE, "b"], columns=columns)
-    html = report(trained(sequences=sequences), sequences, "--key '</pre><script>'")
+    counts = Counts(1, 0, ((f"the record has no field {HOSTILE!r}<i>", 1),))
+    html = report(trained(sequences=sequences), sequences, "--key '</pre><script>'", counts)
     page = Page(html)
     assert not {"script", "i", "b"} & set(page.tags)
     assert not any(name.startswith("on") for name, _ in page.attributes)
@@ -240,7 +251,7 @@ def test_a_distribution_has_a_band(output):
     page = Page(html)
     assert "Of the nearest horizon, 1 record ahead" in page.text
     assert page.tags.count("polygon") == 2 * 3
-    holds = float(re.search(r"should hold 80.0 % of the records, and holds (\S+) %", html)[1])
+    holds = float(re.search(r"should hold 80 % of the \d+ targets, and holds (\S+) %", html)[1])
     inside = total = 0
     for each in sequences:
         first = int(np.searchsorted(each.times, model.training["until"][each.key], "right"))
@@ -395,8 +406,173 @@ def test_many_keys_are_not_listed():
     scores = [Score(f"key {i:03}", i / 100, 0.5, 10) for i in range(FEW + 1)]
     summary = summarize(scores)
     assert summary.few == ()
+    assert [each.key for each in summary.worst] == [
+        f"key {i:03}" for i in range(FEW, FEW - WORST, -1)
+    ]
     assert [each.key for _, each in summary.shown] == ["key 000", "key 010", "key 020"]
     assert summarize(reversed(scores)) == summary
+
+
+def test_the_page_of_many_keys_shows_how_they_are_spread_and_the_worst():
+    sequences = series([f"key-{i:02}" for i in range(FEW + 5)])
+    model = trained(sequences=sequences)
+    html = report(model, sequences)
+    page = Page(html)
+    scores = sorted((score(model, [each]) for each in sequences), key=lambda each: each.error)
+    errors = [each.error for each in scores]
+    assert list(page.rows("key")) == [each.key for each in scores[: -WORST - 1 : -1]] + ["mean"]
+    half = f"Half of the 25 keys have an error of at most {errors[12]:.3f}"
+    assert f"{half}, one in ten above {errors[22]:.3f}" in page.text
+    better = sum(each.error < each.last_value for each in scores)
+    assert f"better than the last value on {better} of 25 keys" in page.text
+    bins = np.count_nonzero(spread_of(errors, [each.last_value for each in scores]).model)
+    assert page.attributes.count(("class", "bar")) == 2 * (bins + 1)  # one in the legend
+
+
+def test_every_finite_error_is_in_a_bin():
+    random = np.random.default_rng(0)
+    for errors in (random.lognormal(0, 2, 1000), random.random(50), np.zeros(3), np.full(4, 0.7)):
+        spread = spread_of([*errors, np.inf], errors[:2] / 2)
+        assert sum(spread.model) == len(errors)
+        assert sum(spread.last_value) == 2
+        assert spread.not_finite == 1
+        assert np.sum(errors <= spread.half) >= len(errors) / 2
+        assert np.sum(errors <= spread.most) >= 0.9 * len(errors)
+    assert spread_of([np.inf], []) is None
+
+
+@pytest.mark.parametrize("output", ["identity", "gaussian", "softmax"])
+def test_the_error_at_each_horizon(output):
+    horizons = (1, 3, 8)
+    sequences = series("ab", columns=Columns(key="id", time="t", inputs=["x"], horizon=horizons))
+    if output == "softmax":
+        columns = Columns(
+            key="id", time="t", inputs=["x"], targets=["up"], classes=[0, 1], horizon=horizons
+        )
+        sequences = [
+            each._replace(columns=columns, targets=np.repeat(each.targets > 0, 2, 1) == [0, 1] * 3)
+            for each in sequences
+        ]
+        sequences = [each._replace(targets=each.targets.astype(float)) for each in sequences]
+    model = trained(Network("gru", hidden=4, output=output), sequences)
+    page = Page(report(model, sequences))
+    expected = []
+    for each in sequences:
+        first = int(np.searchsorted(each.times, model.training["until"][each.key], "right"))
+        y = model.forward(model.scaled(each.key, each.inputs[first:])[np.newaxis])[0]
+        y = model.restored(each.key, y).reshape(len(y), 3, -1)
+        truth = each.targets[first:].reshape(len(y), 3, -1)
+        if output == "softmax":
+            expected.append(100 * (y.argmax(2) == truth.argmax(2)).mean(0))
+            continue
+        scale = each.targets[:first, 0].std()
+        errors = [np.abs(y[:, :, 0] - truth[:, :, 0]), np.abs(each.inputs[first:] - truth[:, :, 0])]
+        expected.append([(error / scale).mean(0) for error in errors])
+    rows = page.rows("records ahead")
+    assert list(rows) == ["1", "3", "8"]
+    shown = [[float(cell.split()[0]) for cell in row] for row in rows.values()]
+    if output == "softmax":
+        assert [row[0] for row in shown] == pytest.approx(np.mean(expected, 0), abs=0.06)
+    else:
+        assert pytest.approx(np.mean(expected, 0), abs=6e-4) == np.array(shown).T
+
+
+def test_one_horizon_has_no_section_of_its_own():
+    assert "by horizon" not in Page(report(trained(), series())).text
+
+
+def says(output, b_y, horizon=1, targets=("x",), **network):
+    """A model that says the same of every record."""
+    described = Network("rnn", hidden=2, output=output, **network)
+    columns = Columns(key="id", time="t", inputs=["x"], targets=targets, horizon=horizon)
+    parameters = described.initialize(1, len(b_y), seed=0)
+    parameters = {name: np.zeros_like(value) for name, value in parameters.items()}
+    parameters["head.b_y"] = np.array(b_y, np.float32)
+    return Model(described, parameters, columns)
+
+
+def uniform(columns, values):
+    """A sequence whose targets are these values."""
+    each = np.repeat(np.array(values)[:, np.newaxis], len(columns.horizons), 1)
+    return wave(len(values), "a", columns)._replace(targets=each)
+
+
+def test_quantiles_are_held_against_what_they_say():
+    model = says("quantiles", [0.1, 0.5, 0.9])
+    values = np.arange(0.0005, 1, 0.001)
+    page = Page(report(model, [uniform(model.columns, values)]))
+    assert page.rows("quantile") == {"10": ["10.0 %"], "50": ["50.0 %"], "90": ["90.0 %"]}
+    assert "should hold 80 % of the 1,000 targets, and holds 80.0 %: as it should" in page.text
+    assert "the forecasts are too" not in page.text
+
+    page = Page(report(model, [uniform(model.columns, values / 2)]))
+    assert page.rows("quantile") == {"10": ["20.0 %"], "50": ["100.0 %"], "90": ["100.0 %"]}
+    assert "100.0 % lie below the quantile of 50 %: the forecasts are too high" in page.text
+    assert "and holds 80.0 %" in page.text
+
+    page = Page(report(model, [uniform(model.columns, values * 4 - 1.5)]))
+    assert "holds 20.0 %: it is too narrow" in page.text
+
+
+def test_a_normal_distribution_is_held_against_what_it_says():
+    deviation = np.log1p(np.exp(2.0)) + LEAST_DEVIATION
+    model = says("gaussian", [7.0, 2.0])
+    values = [NormalDist(7.0, deviation).inv_cdf(p) for p in np.arange(0.0005, 1, 0.001)]
+    page = Page(report(model, [uniform(model.columns, values)]))
+    rows = page.rows("quantile")
+    assert len(rows) == 6
+    assert all(float(row[0].split()[0]) == float(name) for name, row in rows.items())
+    assert "and holds 80.0 %: as it should" in page.text
+    wide = Page(report(model, [uniform(model.columns, np.array(values) / 4 + 5.25)]))
+    assert "it is wider than need be" in wide.text
+
+
+def test_the_furthest_horizon_is_calibrated_beside_the_nearest():
+    model = says("quantiles", [0.1, 0.5, 0.9, 0.2, 0.3, 0.4], horizon=(1, 5), horizons=2)
+    page = Page(report(model, [uniform(model.columns, np.arange(0.0005, 1, 0.001))]))
+    assert page.rows("quantile")["10"] == ["10.0 %", "20.0 %"]
+    assert page.rows("quantile")["90"] == ["90.0 %", "40.0 %"]
+    assert "The band, 1 record ahead, should hold" in page.text
+
+
+def test_every_target_counts_for_the_band():
+    """Of two that are independent, both lie within it less often than each."""
+    model = says("quantiles", [0.1, 0.5, 0.9] * 2, targets=("x", "y"))
+    random = np.random.default_rng(0).random((5000, 2))
+    whole = wave(5000, "a")._replace(columns=model.columns, targets=random)
+    assert "of the 10,000 targets" in Page(report(model, [whole])).text
+    holds = re.search(r"and holds (\S+) %: as it should", Page(report(model, [whole])).text)
+    assert float(holds[1]) == pytest.approx(80, abs=1.5)
+
+
+def test_the_records_are_accounted_for():
+    counts = Counts(100, 7, (("x must be finite", 2), ("<x> is missing", 11)), 79, 1, 3600.0)
+    page = Page(report(trained(), series(), counts=counts))
+    assert (
+        "100 records went through Predict as a stream, each up to 3,600 seconds late" in page.text
+    )
+    assert "Every one is accounted for" in page.text
+    rows = page.rows("what became of them")
+    assert {name: row[0] for name, row in rows.items()} == {
+        "predicted": "79",
+        "duplicate": "7",
+        "late": "1",
+        "invalid": "13",
+        "all": "100",
+    }
+    (reasons,) = (table for table in page.tables if table[0][0] == "reason")
+    assert reasons[1:] == [["<x> is missing", "11"], ["x must be finite", "2"]]
+    lost = Page(report(trained(), series(), counts=counts._replace(predicted=78)))
+    assert "accounted" not in lost.text
+    assert "what became" not in Page(report(trained(), series())).text
+
+
+def test_times_of_targets_between_the_last_step_and_the_furthest_horizon():
+    columns = Columns(key="id", time="t", inputs=["x"], horizon=(2, 10))
+    whole = wave(30, "a", columns)
+    model = fit(Network("gru", hidden=4), [first_part(whole, 10)], ONE_EPOCH)
+    shown = excerpt(model, [whole])
+    assert np.diff(shown.whole["truth"].x).tolist() == [1e6] * (len(shown.whole["truth"].x) - 1)
 
 
 def test_the_loss_is_logarithmic_where_it_falls_far():
@@ -524,6 +700,20 @@ def test_texts_do_not_overlap():
                 assert all(a[1] <= b[0] for a, b in pairwise(row)), (width, days)
                 assert row[0][0] >= -1
                 assert row[-1][1] <= width + 1
+
+
+@pytest.mark.parametrize("kind", ["number", "log"])
+def test_numbers_of_the_x_axis_do_not_overlap(kind):
+    for width in (360, 880):
+        for low, high in [(0.01, 0.09), (0.98765, 0.98768), (3, 4e4), (1.2e6, 9.9e6), (1e-5, 50)]:
+            marks = [Bars(np.array([low, (low + high) / 2, high]), np.array([3, 0]), "keys")]
+            chart = Chart(marks, "error", "keys", "", x_axis=kind, from_zero=True)
+            drawn = svg(chart, width, 210)
+            assert drawn.count('class="bar"') == 2  # one in the legend
+            ticks = re.findall(r'<text x="([\d.]+)" y="189.0" text-anchor="middle">([^<]+)<', drawn)
+            ends = [(float(at) - 3 * len(text), float(at) + 3 * len(text)) for at, text in ticks]
+            assert len(ends) > 1
+            assert all(a[1] < b[0] for a, b in pairwise(sorted(ends))), (width, low, high, ticks)
 
 
 def test_values_that_are_not_finite_are_not_drawn():

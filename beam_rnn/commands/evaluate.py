@@ -3,7 +3,8 @@ r"""Stream what training has not seen through a trained network, and measure it.
     beam-rnn evaluate --input 'pipelines/data/nab/*.csv' --weights weights.arrow \\
         --output metrics.json
 
-In a checkout `python -m pipelines.evaluate` is the same.
+In a checkout `python -m pipelines.evaluate` is the same. With --report a page shows how the model
+does, as that of `beam-rnn report` does.
 
 For each key, the records after its split time go through `Predict`. The mean absolute error
 stands beside two forecasts that need no model: the last value, and the value of 24 hours
@@ -15,7 +16,8 @@ file of their own, `<output>.invalid.jsonl`, if there are any. Beam's own flags 
 
 import argparse
 import json
-import random
+import shlex
+import sys
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import partial
@@ -29,12 +31,13 @@ from beam_rnn.cells import Array
 from beam_rnn.commands import flags
 from beam_rnn.commands.predictions import WritePredictions
 from beam_rnn.commands.progress import SayProgress
+from beam_rnn.commands.replaying import ReplayReport, arrive, check_one_model
 from beam_rnn.errors import ConfigurationError, RecordError
 from beam_rnn.files.aside import WriteAside
 from beam_rnn.files.reading import ReadFiles, number_columns
 from beam_rnn.keyed import Models
 from beam_rnn.records import ReadRecords, RecordReader
-from beam_rnn.report.comparison import point_forecast
+from beam_rnn.report.distributions import point_forecast
 from beam_rnn.rows import INVALID
 from beam_rnn.state import decode_records, first_numbers, record_time
 from beam_rnn.storage import read_model
@@ -67,6 +70,9 @@ def parse(argv: Sequence[str] | None) -> tuple[argparse.Namespace, list[str]]:
         default=0.0,
         help="let records arrive in another order, each up to so many seconds late",
     )
+    parser.add_argument("--report", help="a page of HTML that shows the model, to write")
+    given = sys.argv[1:] if argv is None else argv
+    parser.set_defaults(command=shlex.join(["beam-rnn", "evaluate", *given]))
     return parser.parse_known_args(argv)
 
 
@@ -105,6 +111,14 @@ def build(pipeline: beam.Pipeline, args: argparse.Namespace, model: Models) -> N
     if args.predictions:
         write = WritePredictions(args.predictions, model.output_names)
         _ = outputs.predictions | "Predictions" >> write
+    if args.report:
+        _ = records | "Page" >> ReplayReport(
+            args.report,
+            args.weights,
+            check_one_model(args.weights, model),
+            args.command,
+            args.shuffle_within,
+        )
 
 
 class Unseen(beam.DoFn):
@@ -131,15 +145,6 @@ class Unseen(beam.DoFn):
 def until(model: Model | None, key: str) -> int:
     """The time of the last record of a key that its model has seen; -1 if there is none."""
     return -1 if model is None else model.training.get("until", {}).get(key, -1)
-
-
-def arrive(group: tuple[str, Iterable[tuple[int, Any]]], shuffle_within: float) -> Iterator[Any]:
-    """The records of a key in the order in which they arrive: each late by a random time."""
-    key, records = group
-    chance = random.Random(key)
-    late = [(t + chance.uniform(0, shuffle_within) * 1e6, i, r) for i, (t, r) in enumerate(records)]
-    for _, _, record in sorted(late, key=lambda row: row[:2]):
-        yield record
 
 
 class ScoreKey(beam.DoFn):

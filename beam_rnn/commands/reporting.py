@@ -1,4 +1,4 @@
-"""The report of a training, as a stage of the pipeline that trains.
+"""The report of a model, as a stage of the pipeline that trains or replays.
 
 The records of each key are judged where they are. What comes together are a score of each key, and
 what is shown of three of them.
@@ -11,8 +11,10 @@ import apache_beam as beam
 from apache_beam.pvalue import AsIter, AsSingleton
 
 from beam_rnn import Columns, Model, Sequence, Sequences
+from beam_rnn.commands.counting import CountRecords
 from beam_rnn.report import page
 from beam_rnn.report.comparison import Excerpt, excerpt, score
+from beam_rnn.report.counts import Counts
 from beam_rnn.report.scores import Score, Summary, summarize
 from beam_rnn.storage import read_model, write_bytes
 
@@ -20,26 +22,33 @@ from beam_rnn.storage import read_model, write_bytes
 class WriteReport(beam.PTransform):
     """Records, those that were trained on and those that came after, into a page of HTML.
 
-    Records that cannot be used are left out: `Sequences` has them as dead letters in training.
+    Records that cannot be used are left out, and counted: `Sequences` has them as dead letters in
+    training.
 
     Args:
         path: The page to write, on any filesystem that Beam knows.
         columns: Which fields of a record mean what.
         weights: The path of the weights file, once it is written.
         command: The command line, for the page.
+        counts: What became of the records in `Predict`; None if it was not asked.
     """
 
     def __init__(
-        self, path: str, columns: Columns, weights: beam.PCollection[str], command: str = ""
+        self,
+        path: str,
+        columns: Columns,
+        weights: beam.PCollection[str],
+        command: str = "",
+        counts: beam.PCollection[Counts] | None = None,
     ):
         super().__init__()
         self._path, self._columns = path, columns
-        self._weights, self._command = weights, command
+        self._weights, self._command, self._counts = weights, command, counts
 
     def expand(self, pcoll: beam.PCollection[Any]) -> Any:
         """Judge each key, take three, write."""
         weights = AsSingleton(self._weights)
-        sequences, _ = pcoll | "Whole" >> Sequences(self._columns).with_exception_handling()
+        sequences, invalid = pcoll | "Whole" >> Sequences(self._columns).with_exception_handling()
         by_key = (
             sequences
             | "KeyOf" >> beam.Map(lambda sequence: (sequence.key, sequence))
@@ -52,7 +61,11 @@ class WriteReport(beam.PTransform):
             | "Summarize" >> beam.Map(summarize)
         )
         excerpts = by_key | "Excerpt" >> beam.ParDo(ShowKey(), weights, AsSingleton(summary))
-        write = beam.ParDo(WritePage(self._path, self._command), weights, AsIter(excerpts))
+        counts = self._counts
+        if counts is None:
+            counts = pcoll | "Count" >> CountRecords(self._columns, invalid)
+        page_of = WritePage(self._path, self._command)
+        write = beam.ParDo(page_of, weights, AsIter(excerpts), AsSingleton(counts))
         return summary | "Write" >> write
 
 
@@ -99,9 +112,9 @@ class WritePage(WithModel):
         self._path, self._command = path, command
 
     def process(
-        self, element: Summary | None, weights: str, excerpts: Iterable[Excerpt]
+        self, element: Summary | None, weights: str, excerpts: Iterable[Excerpt], counts: Counts
     ) -> Iterator[str]:
         """The summary in, the path of the page out."""
-        html = page(self.model(weights), element, excerpts, self._command)
+        html = page(self.model(weights), element, excerpts, self._command, counts)
         write_bytes(html.encode(), self._path)
         yield self._path

@@ -1,11 +1,10 @@
-"""Charts as SVG that stands in a page: lines, bands, rules and dots between two axes.
+"""Charts as SVG that stands in a page: lines, bands, bars, rules and dots between two axes.
 
 A chart says what is drawn; `svg` draws it for one width. Colours are left to the page, by the
 class that each mark has: `STYLE` has some that colour-blind people can tell apart, for light pages
 and dark ones.
 """
 
-import math
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from html import escape
@@ -17,12 +16,7 @@ import numpy as np
 from beam_rnn.cells import Array
 from beam_rnn.checks import check_choice
 from beam_rnn.report.axes import Axis, log_axis, number_axis, time_axis, whole_axis
-
-POINTS = 500
-"""How many points a line has at the most."""
-
-GREATEST = 1e300
-"""What is greater is drawn as if it were this."""
+from beam_rnn.report.marks import Band, Bars, Dot, Line, Mark, Rule, Shade, Trace
 
 STYLE = """
 :root { --ink: #1c2430; --soft: #59636f; --faint: #dfe3e8; --first: #0072b2; --second: #d55e00; }
@@ -41,66 +35,17 @@ svg.chart .second { stroke: var(--second); }
 svg.chart .band { fill: var(--second); fill-opacity: 0.22; stroke: none; }
 svg.chart .shade { fill: var(--soft); fill-opacity: 0.14; stroke: none; }
 svg.chart .rule { stroke-width: 1.4; stroke-dasharray: 5 4; }
+svg.chart .base { stroke: var(--soft); stroke-dasharray: 6 4; }
+svg.chart .bar { fill: var(--second); fill-opacity: 0.55; stroke: var(--page); stroke-width: 1; }
 svg.chart .limit { stroke: var(--soft); stroke-width: 1.2; stroke-dasharray: 1.5 3; }
 svg.chart .dot { stroke: none; }
 svg.chart .dot.first { fill: var(--first); }
 svg.chart .dot.second { fill: var(--second); }
 """.strip()
-"""The CSS of charts. Classes of marks: truth, first, second, limit, shade."""
+"""The CSS of charts. Classes of marks: truth, first, second, base, limit, shade."""
 
 
-class Trace(NamedTuple):
-    """The points of a line."""
-
-    x: Array  # (points,) float64, rising
-    y: Array  # (points,) float64; NaN between two stretches of the line
-
-
-class Line(NamedTuple):
-    """A line through points."""
-
-    trace: Trace
-    name: str
-    style: str = "first"
-
-
-class Band(NamedTuple):
-    """What lies between two lines."""
-
-    low: Trace
-    high: Trace
-    name: str
-
-
-class Rule(NamedTuple):
-    """A straight line across the chart: upright at x, or level at y."""
-
-    name: str
-    style: str
-    x: float | None = None
-    y: float | None = None
-
-
-class Shade(NamedTuple):
-    """A part of the x axis that is marked."""
-
-    low: float
-    high: float
-    name: str
-
-
-class Dot(NamedTuple):
-    """A point that is marked."""
-
-    x: float
-    y: float
-    name: str
-    style: str = "first"
-
-
-Mark = Line | Band | Rule | Shade | Dot
-
-X_AXES = ("whole", "time")
+X_AXES = ("whole", "number", "log", "time")
 Y_AXES = ("number", "log")
 
 
@@ -118,8 +63,9 @@ class Chart:
         x_name: What the x axis is.
         y_name: What the y axis is, with its unit.
         description: The chart in words, for those who cannot see it.
-        x_axis: "whole" numbers, or "time" in microseconds since 1970.
+        x_axis: "whole" numbers, "number", "log", or "time" in microseconds since 1970.
         y_axis: "number" or "log".
+        from_zero: Whether the y axis, of numbers, begins at 0.
 
     Raises:
         ConfigurationError: Another kind of axis.
@@ -131,46 +77,11 @@ class Chart:
     description: str
     x_axis: str = "whole"
     y_axis: str = "number"
+    from_zero: bool = False
 
     def __post_init__(self) -> None:
         check_choice("x_axis", self.x_axis, X_AXES)
         check_choice("y_axis", self.y_axis, Y_AXES)
-
-
-def thinned(x: Array, y: Array, points: int = POINTS, gap: float = math.inf) -> Trace:
-    """The points of a line, at the most so many; of each stretch the least and the greatest stay.
-
-        >>> y = np.zeros(10_000)
-        >>> y[1234] = 9
-        >>> trace = thinned(np.arange(10_000.0), y, points=100)
-        >>> len(trace.y) <= 100, float(trace.y.max())
-        (True, 9.0)
-        >>> thinned(np.array([1, 2, 90]), np.ones(3), gap=10).y
-        array([ 1.,  1., nan,  1.])
-
-    Args:
-        x: (n,), rising.
-        y: (n,); values that are not finite are left out.
-        points: How many points stay, at the most; at least 4.
-        gap: Where x rises by more, the line is broken.
-    """
-    finite = np.flatnonzero(np.isfinite(y))
-    x, y = x[finite].astype(float), y[finite].clip(-GREATEST, GREATEST).astype(float)
-    stretch = np.concatenate([[0], np.cumsum(np.diff(x) > gap)])[: len(x)]
-    if len(y) > points:
-        kept = _extremes(y, points)
-        x, y, stretch = x[kept], y[kept], stretch[kept]
-    breaks = np.flatnonzero(np.diff(stretch)) + 1
-    return Trace(np.insert(x, breaks, x[breaks]), np.insert(y, breaks, np.nan))
-
-
-def _extremes(y: Array, points: int) -> list[int]:
-    """The places of the first and the last value, and of the extremes of each stretch."""
-    edges = np.linspace(0, len(y), points // 2).astype(int)  # one stretch fewer than points / 2
-    kept = {0, len(y) - 1}
-    for start, stop in pairwise(edges):
-        kept |= {start + int(y[start:stop].argmin()), start + int(y[start:stop].argmax())}
-    return sorted(kept)
 
 
 class Frame(NamedTuple):
@@ -216,19 +127,26 @@ def _frame(chart: Chart, width: int, height: int, legend: float) -> Frame:
     """The axes and where they stand, with room for what is written beside them."""
     xs, ys = _extent(chart)
     top, bottom = legend + LINE_HEIGHT + 12, height - 2 * LINE_HEIGHT - 4
+    most = max(2, int(bottom - top) // 24)
     if chart.y_axis == "log":
-        y = log_axis(*ys, most=max(2, int(bottom - top) // 24), margin=0.05)
+        y = log_axis(*ys, most, margin=0.05)
+    elif chart.from_zero:
+        y = number_axis(0.0, 1.05 * ys[1] or 1.0, most)
     else:
-        y = number_axis(*ys, most=max(2, int(bottom - top) // 24), margin=0.05)
+        y = number_axis(*ys, most, margin=0.05)
     left = 10 + LETTER * max((len(tick.label) for tick in y.ticks), default=1)
     right = width - 12.0
-    room = right - left
-    x = (
-        time_axis(*xs, most=max(2, int(room) // 84))
-        if chart.x_axis == "time"
-        else whole_axis(int(xs[0]), int(xs[1]), most=max(2, int(room) // 50))
-    )
-    return Frame(x, y, left, right, top, bottom)
+    return Frame(_x_axis(chart.x_axis, *xs, right - left), y, left, right, top, bottom)
+
+
+def _x_axis(kind: str, low: float, high: float, room: float) -> Axis:
+    """The x axis, with as many ticks as have room in so many pixels."""
+    if kind == "time":
+        return time_axis(low, high, most=max(2, int(room) // 84))
+    if kind == "whole":
+        return whole_axis(int(low), int(high), most=max(2, int(room) // 50))
+    axis = log_axis if kind == "log" else number_axis
+    return axis(low, high, max(2, int(room) // 60))
 
 
 def _extent(chart: Chart) -> tuple[tuple[float, float], tuple[float, float]]:
@@ -242,6 +160,9 @@ def _extent(chart: Chart) -> tuple[tuple[float, float], tuple[float, float]]:
         elif isinstance(mark, Dot):
             xs.append(mark.x)
             ys.append(mark.y)
+        elif isinstance(mark, Bars):
+            xs += [mark.edges[0], mark.edges[-1]]
+            ys += [0.0, mark.heights.max()]
         elif not isinstance(mark, Shade):
             traces = (mark.trace,) if isinstance(mark, Line) else (mark.low, mark.high)
             for trace in traces:
@@ -279,8 +200,8 @@ def _legend(rows: Iterable[list[tuple[float, Mark]]]) -> Iterator[str]:
 
 def _sample(mark: Mark, x: float, y: float) -> str:
     """What a mark looks like, beside its name."""
-    if isinstance(mark, (Band, Shade)):
-        style = "band" if isinstance(mark, Band) else "shade"
+    if isinstance(mark, (Band, Shade, Bars)):
+        style = {Band: "band", Shade: "shade", Bars: "bar"}[type(mark)]
         return f'<rect class="{style}" x="{x:.1f}" y="{y - 6:.1f}" width="22" height="12"/>'
     if isinstance(mark, Dot):
         return f'<circle class="dot {mark.style}" cx="{x + 11:.1f}" cy="{y:.1f}" r="4.5"/>'
@@ -334,6 +255,8 @@ def _drawn(mark: Mark, frame: Frame) -> str:
         return "".join(f'<polyline class="{style}" points="{points}"/>' for points in pieces)
     if isinstance(mark, Band):
         return "".join(_drawn_band(mark, frame))
+    if isinstance(mark, Bars):
+        return "".join(_drawn_bars(mark, frame))
     if isinstance(mark, Dot):
         x, y = float(frame.at_x(mark.x)), float(frame.at_y(mark.y))
         return f'<circle class="dot {mark.style}" cx="{x:.1f}" cy="{y:.1f}" r="4.5"/>'
@@ -341,6 +264,10 @@ def _drawn(mark: Mark, frame: Frame) -> str:
         x, end = float(frame.at_x(mark.low)), float(frame.at_x(mark.high))
         size = f'width="{end - x:.1f}" height="{frame.bottom - frame.top:.1f}"'
         return f'<rect class="shade" x="{x:.1f}" y="{frame.top:.1f}" {size}/>'
+    return _drawn_rule(mark, frame)
+
+
+def _drawn_rule(mark: Rule, frame: Frame) -> str:
     if mark.x is not None:
         x = float(frame.at_x(mark.x))
         return _straight(_rule_style(mark), x, frame.top, x, frame.bottom)
@@ -354,6 +281,14 @@ def _drawn_band(band: Band, frame: Frame) -> Iterator[str]:
         back = Trace(high.x[::-1], high.y[::-1])
         points = f"{_points(low, frame)} {_points(back, frame)}"
         yield f'<polygon class="band" points="{points}"/>'
+
+
+def _drawn_bars(bars: Bars, frame: Frame) -> Iterator[str]:
+    places = pairwise(frame.at_x(bars.edges).tolist())
+    for (x, end), top in zip(places, frame.at_y(bars.heights).tolist(), strict=True):
+        if top < frame.bottom:
+            size = f'width="{end - x:.1f}" height="{frame.bottom - top:.1f}"'
+            yield f'<rect class="bar" x="{x:.1f}" y="{top:.1f}" {size}/>'
 
 
 def _pieces(trace: Trace) -> Iterator[Trace]:

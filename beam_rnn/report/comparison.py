@@ -16,8 +16,9 @@ from beam_rnn.batches import Sequence, place_of
 from beam_rnn.cells import Array
 from beam_rnn.missing import carry_through
 from beam_rnn.model import Model
-from beam_rnn.report.charts import Trace, thinned
-from beam_rnn.report.scores import Score
+from beam_rnn.report.distributions import band, levels, nominal, point_forecast, quantiles
+from beam_rnn.report.marks import Trace, thinned
+from beam_rnn.report.scores import Calibration, Score
 from beam_rnn.sequence_examples import with_indices
 
 TRAINED_ON = 0.2
@@ -48,14 +49,28 @@ class Excerpt(NamedTuple):
 
 
 class _Judged(NamedTuple):
-    """The steps of a key that are judged; of one target and the nearest horizon each."""
+    """The steps of a key that are judged: those whose target at the nearest horizon counts."""
 
-    times: Array  # (steps,) of the targets, in microseconds
-    truth: Array  # (steps, targets)
-    outputs: Array  # (steps, targets, parts)
+    times: Array  # (steps,) of the nearest targets, in microseconds
+    truth: Array  # (steps, horizons, targets)
+    outputs: Array  # (steps, horizons, targets, parts)
     last: Array  # (steps, targets), the last value; NaN if it is not known
+    counts: Array  # (steps, horizons), whether the target at that horizon counts
     seen: Array  # (steps before, targets)
     trained_on: bool = False
+
+    def at(self, horizon: int) -> "_Ahead":
+        """What is judged at one of the horizons."""
+        counts = self.counts[:, horizon]
+        return _Ahead(self.truth[counts, horizon], self.outputs[counts, horizon], self.last[counts])
+
+
+class _Ahead(NamedTuple):
+    """The steps that are judged at one horizon."""
+
+    truth: Array  # (steps, targets)
+    outputs: Array  # (steps, targets, parts)
+    last: Array  # (steps, targets)
 
 
 def tells_classes(model: Model) -> bool:
@@ -71,23 +86,6 @@ def sees_ahead(model: Model) -> bool:
     return network.bidirectional and network.output_steps == "every" and horizons[0] > 0
 
 
-def nominal(model: Model) -> float:
-    """The share of targets that should lie within the band: 0 if the outputs have none.
-
-    That of quantiles is from the lowest to the highest; that of a normal distribution holds 80 %.
-    """
-    network = model.network
-    if network.output == "gaussian":
-        return 0.8
-    if network.output == "quantiles" and len(network.quantiles) > 1:
-        return network.quantiles[-1] - network.quantiles[0]
-    return 0.0
-
-
-DEVIATIONS = 1.2815515655446004
-"""So many standard deviations on each side of the mean hold 80 % of a normal distribution."""
-
-
 def score(model: Model, sequences: Iterable[Sequence]) -> Score | None:
     """The score of one key; None if there is nothing to judge it by, or no forecast: `sees_ahead`.
 
@@ -100,57 +98,80 @@ def score(model: Model, sequences: Iterable[Sequence]) -> Score | None:
     judged = None if sees_ahead(model) else _judged(model, ordered)
     if judged is None:
         return None
-    key, steps = ordered[0].key, len(judged.truth)
-    if tells_classes(model):
-        return _score_classes(key, judged, exclusive=model.network.output == "softmax")
+    horizons = range(judged.truth.shape[1])
+    measure = _wrong if tells_classes(model) else _absolute_error
     scale = _deviation(judged)
-    with np.errstate(over="ignore", invalid="ignore"):
-        error = float((np.abs(point_forecast(model, judged.outputs) - judged.truth) / scale).mean())
-        errors = np.abs(judged.last - judged.truth) / scale
-    known = errors[~np.isnan(errors)]
-    covered = None
-    if nominal(model):
-        low, high = band(model, judged.outputs)
-        covered = int(((low <= judged.truth) & (judged.truth <= high)).all(1).sum())
+    by_horizon = [measure(model, judged.at(horizon), scale) for horizon in horizons]
+    error, last_value = by_horizon[0]
+    ends = sorted({0, horizons[-1]}) if levels(model) else []
     return Score(
-        key,
-        error if math.isfinite(error) else math.inf,
-        float(known.mean()) if len(known) else None,
-        steps,
-        covered,
-        trained_on=judged.trained_on,
+        ordered[0].key,
+        math.inf if error is None else error,
+        last_value,
+        len(judged.truth),
+        tuple(by_horizon),
+        tuple(_calibration(model, judged.at(horizon)) for horizon in ends),
+        _by_class(model, judged.at(0)) if tells_classes(model) else (),
+        judged.trained_on,
     )
 
 
-def _score_classes(key: str, judged: _Judged, *, exclusive: bool) -> Score:
-    """The score of classes, one of which is the right one, or of labels that stand for themselves.
+Errors = tuple[float | None, float | None]
+"""That of the model and that of the last value; None where there is nothing to judge by."""
 
-    Args:
-        key: The key.
-        judged: Its steps.
-        exclusive: Whether just one of the classes is the right one.
-    """
 
-    def told(probabilities: Array) -> Array:
-        if not exclusive:
-            return probabilities >= 0.5
-        return np.eye(probabilities.shape[1], dtype=bool)[probabilities.argmax(1)]
+def _absolute_error(model: Model, ahead: _Ahead, scale: Array) -> Errors:
+    """Mean absolute errors, in units of `scale`."""
+    if not len(ahead.truth):
+        return None, None
+    with np.errstate(over="ignore", invalid="ignore"):
+        forecast = point_forecast(model, ahead.outputs)
+        error = float((np.abs(forecast - ahead.truth) / scale).mean())
+        errors = np.abs(ahead.last - ahead.truth) / scale
+    known = errors[~np.isnan(errors)]
+    last_value = float(known.mean()) if len(known) else None
+    return error if math.isfinite(error) else math.inf, last_value
 
-    def wrong(told: Array, truth: Array) -> float:
-        different = told != truth
+
+def _wrong(model: Model, ahead: _Ahead, _: Array) -> Errors:
+    """The share of steps whose class was told wrong; of labels, each stands for itself."""
+    exclusive = model.network.output == "softmax"
+
+    def wrong(probabilities: Array, truth: Array) -> float | None:
+        if not len(truth):
+            return None
+        different = _told(model, probabilities) != _told(model, truth)
         return float((different.any(1) if exclusive else different).mean())
 
-    truth, said = told(judged.truth), told(judged.outputs[:, :, 0])
-    known = ~np.isnan(judged.last).any(1)
-    columns = truth.sum(0), said.sum(0), (truth & said).sum(0)
-    return Score(
-        key,
-        wrong(said, truth),
-        wrong(told(judged.last[known]), truth[known]) if known.any() else None,
-        len(truth),
-        classes=tuple((int(a), int(b), int(c)) for a, b, c in zip(*columns, strict=True)),
-        trained_on=judged.trained_on,
+    known = ~np.isnan(ahead.last).any(1)
+    return (
+        wrong(ahead.outputs[:, :, 0], ahead.truth),
+        wrong(ahead.last[known], ahead.truth[known]),
     )
+
+
+def _told(model: Model, probabilities: Array) -> Array:
+    """Which classes they tell: the likeliest one, or each label that is likelier than not."""
+    if model.network.output != "softmax":
+        return probabilities >= 0.5
+    return np.eye(probabilities.shape[1], dtype=bool)[probabilities.argmax(1)]
+
+
+def _by_class(model: Model, ahead: _Ahead) -> tuple[tuple[int, int, int], ...]:
+    """For each class how many steps were of it, were said to be of it, and both."""
+    truth, said = _told(model, ahead.truth), _told(model, ahead.outputs[:, :, 0])
+    columns = truth.sum(0), said.sum(0), (truth & said).sum(0)
+    return tuple((int(a), int(b), int(c)) for a, b, c in zip(*columns, strict=True))
+
+
+def _calibration(model: Model, ahead: _Ahead) -> Calibration:
+    """How often targets lie below their quantiles, and within the band."""
+    truth = ahead.truth
+    with np.errstate(over="ignore", invalid="ignore"):
+        below = truth[..., np.newaxis] <= quantiles(model, ahead.outputs)
+        low, high = band(model, ahead.outputs)
+    within = ((low <= truth) & (truth <= high)).sum() if nominal(model) else 0
+    return Calibration(truth.size, tuple(below.sum((0, 1)).tolist()), int(within))
 
 
 def excerpt(model: Model, sequences: Iterable[Sequence]) -> Excerpt:
@@ -169,9 +190,10 @@ def excerpt(model: Model, sequences: Iterable[Sequence]) -> Excerpt:
     judged = None if tells_classes(model) else _judged(model, ordered)
     if judged is None:
         return Excerpt(longest.key, {}, {}, recent)
-    lines = {"truth": judged.truth, "forecast": point_forecast(model, judged.outputs)}
+    nearest = judged.at(0)
+    lines = {"truth": nearest.truth, "forecast": point_forecast(model, nearest.outputs)}
     if nominal(model):
-        lines["low"], lines["high"] = band(model, judged.outputs)
+        lines["low"], lines["high"] = band(model, nearest.outputs)
     intervals = np.diff(judged.times)
     gap = GAP * float(np.median(intervals)) if len(intervals) else math.inf
 
@@ -191,25 +213,6 @@ def in_order(sequences: Iterable[Sequence]) -> list[Sequence]:
     return sorted(given, key=lambda each: (int(each.times[0]), each.until, place_of(each)))
 
 
-def point_forecast(model: Model, outputs: Array) -> Array:
-    """One number a target: of a distribution its mean, or the middle quantile.
-
-    Args:
-        model: The model.
-        outputs: (..., targets, parts).
-    """
-    parts = model.network.parts
-    return outputs[..., 0 if "mean" in parts else len(parts) // 2]
-
-
-def band(model: Model, outputs: Array) -> tuple[Array, Array]:
-    """The lower and the upper end of the band, each (steps, targets)."""
-    if model.network.output == "gaussian":
-        mean, deviation = outputs[..., 0], outputs[..., 1]
-        return mean - DEVIATIONS * deviation, mean + DEVIATIONS * deviation
-    return outputs[..., 0], outputs[..., -1]
-
-
 def _judged(model: Model, ordered: SequenceOf[Sequence]) -> _Judged | None:
     """The steps of a key that are judged: those after the training part, or its last ones."""
     until = model.training.get("until", {}).get(ordered[0].key, -1) if ordered else -1
@@ -222,7 +225,7 @@ def _judged(model: Model, ordered: SequenceOf[Sequence]) -> _Judged | None:
     found = _together([each for each in unseen if len(each.truth)])
     if found is not None:
         seen = [each.targets[:first] for each, first in zip(ordered, firsts, strict=True)]
-        size = found.truth.shape[1]
+        size = found.truth.shape[2]
         return found._replace(seen=np.concatenate(seen)[:, :size])
     if not ordered:
         return None
@@ -231,7 +234,7 @@ def _judged(model: Model, ordered: SequenceOf[Sequence]) -> _Judged | None:
     judged = _together([_run(model, last, first, begin=0)])
     if judged is None:
         return None
-    size = judged.truth.shape[1]
+    size = judged.truth.shape[2]
     seen_by_all = np.concatenate([each.targets for each in ordered])[:, :size]
     return judged._replace(seen=seen_by_all, trained_on=True)
 
@@ -240,10 +243,10 @@ def _together(judged: SequenceOf[_Judged]) -> _Judged | None:
     """The judged steps of several sequences, one after the other; None if there are none."""
     if not sum(len(each.truth) for each in judged):
         return None
-    times, truth, outputs, last, seen = (
-        np.concatenate([each[i] for each in judged]) for i in range(5)
+    times, truth, outputs, last, counts, seen = (
+        np.concatenate([each[i] for each in judged]) for i in range(6)
     )
-    return _Judged(times, truth, outputs, last, seen)
+    return _Judged(times, truth, outputs, last, counts, seen)
 
 
 def _run(model: Model, sequence: Sequence, first: int, begin: int) -> _Judged:
@@ -265,22 +268,26 @@ def _run(model: Model, sequence: Sequence, first: int, begin: int) -> _Judged:
     if network.output_steps == "last":
         first = len(sequence.times) - 1
     outputs = np.atleast_2d(y)[first - begin if network.output_steps == "every" else 0 :]
-    size, nearest = columns.target_size, columns.horizons[0]
-    truth = sequence.targets[first:, :size]
-    outputs = outputs[:, : size * len(network.parts)].reshape(len(truth), size, -1)
-    weights = np.ones(len(truth)) if sequence.weights is None else sequence.weights[first:, 0]
+    size, horizons = columns.target_size, len(columns.horizons)
+    truth = sequence.targets[first:].reshape(-1, horizons, size)
+    outputs = outputs.reshape(*truth.shape, -1)
+    weights = np.ones((len(truth), 1)) if sequence.weights is None else sequence.weights[first:]
+    counts = np.broadcast_to(weights > 0, truth.shape[:2])
+    nearest, kept = columns.horizons[0], counts[:, 0]
     times = _target_times(sequence, nearest)[first:]
     last = _last_values(sequence, nearest)[first:]
-    counts = weights > 0
-    return _Judged(times[counts], truth[counts], outputs[counts], last[counts], truth[:0])
+    return _Judged(times[kept], truth[kept], outputs[kept], last[kept], counts[kept], truth[:0, 0])
 
 
 def _target_times(sequence: Sequence, horizon: int) -> Array:
-    """The times of the records that the targets are of, as far as they are known.
+    """The times of the records that the targets are of.
 
-    That of the last ones may not be: then it is that of the last record that went in.
+    Of the records after the last step only the time of the very last is known: those between are
+    taken to be evenly spaced.
     """
-    beyond = np.full(min(horizon, len(sequence.times)), sequence.until)
+    last, furthest = sequence.times[-1], sequence.columns.horizons[-1]
+    ahead = np.arange(max(0, horizon - len(sequence.times)), horizon) + 1
+    beyond = last + (sequence.until - last) * ahead // max(1, furthest)
     return np.concatenate([sequence.times[horizon:], beyond])
 
 
@@ -305,6 +312,6 @@ def _deviation(judged: _Judged) -> Array:
     Of a key that training never saw, that of what is judged.
     """
     seen = judged.seen[~np.isnan(judged.seen).any(1)]
-    values = seen if len(seen) else judged.truth
+    values = seen if len(seen) else judged.truth[:, 0]
     deviation = values.std(0)
     return np.where(deviation > 1e-12 * np.abs(values.mean(0)), deviation, 1.0)

@@ -8,26 +8,20 @@ import numpy as np
 from beam_rnn.cells import Array
 from beam_rnn.horizon import REACHED, GradientHorizon, gradient_horizon
 from beam_rnn.model import Model
-from beam_rnn.report.charts import Chart, Dot, Line, Mark, Rule, svg, thinned
+from beam_rnn.report.charts import Chart
 from beam_rnn.report.comparison import Excerpt
 from beam_rnn.report.facts import best_of, bptt_steps, loss_name
+from beam_rnn.report.figures import figure
+from beam_rnn.report.marks import Dot, Line, Mark, Rule, thinned
 from beam_rnn.report.scores import Summary
 from beam_rnn.report.words import counted, number, percent, text
 
-WIDE, NARROW = 880, 372
-"""How wide the two forms of a chart are, in pixels."""
 LOG_FROM = 10.0
 """Losses of which the greatest is so many times the least have a logarithmic axis."""
 LOOK_BACK, MOST_STEPS = 128, 256
 """How many steps back the gradient is looked at: at least, and at the most."""
 LEAST_NORM = 1e-6
 """Gradients below this are not drawn."""
-
-
-def figure(chart: Chart, height: int) -> Iterator[str]:
-    """A chart in its two forms."""
-    yield f'<div class="wide">{svg(chart, WIDE, height)}</div>'
-    yield f'<div class="narrow">{svg(chart, NARROW, min(height + 20, 260))}</div>'
 
 
 def loss_curve(model: Model) -> Iterator[str]:

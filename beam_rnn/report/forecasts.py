@@ -4,15 +4,11 @@ from collections.abc import Iterator, Mapping
 from collections.abc import Sequence as SequenceOf
 
 from beam_rnn.model import Model
-from beam_rnn.report.charts import POINTS, Band, Chart, Line, Mark, Shade, Trace
-from beam_rnn.report.comparison import (
-    CLOSE,
-    Excerpt,
-    nominal,
-    sees_ahead,
-    tells_classes,
-)
-from beam_rnn.report.curves import figure
+from beam_rnn.report.charts import Chart
+from beam_rnn.report.comparison import CLOSE, Excerpt, sees_ahead, tells_classes
+from beam_rnn.report.distributions import nominal
+from beam_rnn.report.figures import figure
+from beam_rnn.report.marks import POINTS, Band, Line, Mark, Shade, Trace
 from beam_rnn.report.scores import Score, Summary
 from beam_rnn.report.words import ahead, counted, number, percent, printable, text
 
@@ -43,8 +39,7 @@ def forecasts(
     model: Model, summary: Summary | None, excerpts: Mapping[str, Excerpt]
 ) -> Iterator[str]:
     """Forecasts, or classes, beside what came."""
-    classes = tells_classes(model)
-    yield f"<h2>{'Classes told' if classes else 'Forecast and truth'}</h2>"
+    yield f"<h2>{'Classes told' if tells_classes(model) else 'Forecast and truth'}</h2>"
     if sees_ahead(model):
         yield (
             "<p>Not shown: this network reads each sequence in both directions, so that every "
@@ -55,12 +50,9 @@ def forecasts(
         yield "<p>Not shown: no key has a record to judge by.</p>"
         return
     yield f"<p>{' '.join(_judged_by(model, summary))}</p>"
-    if not classes:
+    if not tells_classes(model):
         for what, each in summary.shown:
             yield from _of_key(model, what, each, excerpts[each.key])
-    yield from _figures(summary, classes=classes)
-    if classes:
-        yield from _by_class(model, summary)
 
 
 def _judged_by(model: Model, summary: Summary) -> Iterator[str]:
@@ -91,11 +83,6 @@ def _judged_by(model: Model, summary: Summary) -> Iterator[str]:
     several = 0 if model.columns is None else len(model.columns.targets)
     if several > 1 and not tells_classes(model):
         yield f"Errors are the mean of {several} targets, pictures show the first."
-    if summary.covered is not None:
-        yield (
-            f"The band should hold {percent(nominal(model))} of the records, and holds "
-            f"{percent(summary.covered)}."
-        )
     if not tells_classes(model):
         yield "Errors are mean absolute errors, in units of each key's standard deviation."
 
@@ -133,43 +120,20 @@ def _marks(lines: Mapping[str, Trace], share: float) -> Iterator[Mark]:
     yield Line(lines["truth"], "truth", "truth")
 
 
-def _figures(summary: Summary, *, classes: bool) -> Iterator[str]:
-    """A table of the scores of all keys, or of those that are shown."""
-    ranks = {each.key: what for what, each in summary.shown}
-    rows = summary.few or tuple(each for _, each in summary.shown)
-    names = ("accuracy", "class before") if classes else ("error", "last value")
-    yield f"<h3>{'All keys' if summary.few else 'Best, median and worst key'}</h3>"
-    yield '<table class="figures">'
-    yield f"<tr><th>key</th><th>{names[0]}</th><th>{names[1]}</th><th>records</th></tr>"
-
-    def figure(value: float | None) -> str:
-        return percent(1 - value) if classes and value is not None else number(value)
-
-    for each in rows:
-        rank = f' <span class="note">{ranks[each.key]}</span>' if each.key in ranks else ""
-        better = each.last_value is not None and each.error < each.last_value
-        own = figure(each.error)
-        yield (
-            f"<tr><td><bdi>{text(each.key)}</bdi>{rank}</td>"
-            f"<td>{f'<strong>{own}</strong>' if better else own}</td>"
-            f"<td>{figure(each.last_value)}</td><td>{each.steps:,}</td></tr>"
-        )
-    if summary.keys > 1:
-        yield (
-            f"<tr><td>mean of {counted(summary.keys, 'key')}</td><td>{figure(summary.error)}</td>"
-            f"<td>{figure(summary.last_value)}</td><td>{summary.steps:,}</td></tr>"
-        )
-    yield "</table>"
-
-
-def _by_class(model: Model, summary: Summary) -> Iterator[str]:
+def classes(model: Model, summary: Summary | None) -> Iterator[str]:
     """For each class how many of it were found, and how often it was right to say it."""
+    if summary is None or not summary.classes:
+        return
     names = (
         [str(i) for i in range(len(summary.classes))]
         if model.columns is None
         else model.columns.target_names
     )
-    yield "<h3>Classes</h3>"
+    yield "<h2>By class</h2>"
+    yield (
+        "<p>Recall is how many of a class were told as it, precision how many of those told as it "
+        "were of it.</p>"
+    )
     yield '<table class="figures">'
     yield "<tr><th>class</th><th>recall</th><th>precision</th><th>records</th></tr>"
     for name, (of_it, said, both) in list(zip(names, summary.classes, strict=True))[:CLASSES]:
@@ -180,3 +144,5 @@ def _by_class(model: Model, summary: Summary) -> Iterator[str]:
             f"<td>{of_it:,}</td></tr>"
         )
     yield "</table>"
+    if len(summary.classes) > CLASSES:
+        yield f'<p class="note">The first {CLASSES} of {len(summary.classes):,} classes.</p>'

@@ -4,17 +4,26 @@ from collections.abc import Iterable, Iterator
 
 from beam_rnn.batches import Sequence
 from beam_rnn.model import Model
+from beam_rnn.report.calibration import calibration
 from beam_rnn.report.charts import STYLE
 from beam_rnn.report.comparison import Excerpt, excerpt, score
+from beam_rnn.report.counts import Counts, records
 from beam_rnn.report.curves import gradient_reach, loss_curve
 from beam_rnn.report.facts import facts, table, title
-from beam_rnn.report.forecasts import forecasts, main_figure
+from beam_rnn.report.forecasts import classes, forecasts, main_figure
+from beam_rnn.report.horizons import errors_by_horizon
+from beam_rnn.report.keys import errors_by_key
 from beam_rnn.report.scores import Summary, summarize
 from beam_rnn.report.words import text
 
 
-def report(model: Model, sequences: Iterable[Sequence], command: str = "") -> str:
-    """The report of a training as an HTML page.
+def report(
+    model: Model,
+    sequences: Iterable[Sequence],
+    command: str = "",
+    counts: Counts | None = None,
+) -> str:
+    """The report of a model as an HTML page.
 
         >>> import numpy as np
         >>> from beam_rnn.columns import Columns
@@ -36,17 +45,22 @@ def report(model: Model, sequences: Iterable[Sequence], command: str = "") -> st
         sequences: All records of each key, those that were trained on and those that came after, in
             any order: what `Sequences(columns)` gives. They are held in memory.
         command: The command line that made it.
+        counts: What became of the records, if that is known.
     """
     by_key: dict[str, list[Sequence]] = {}
     for sequence in sequences:
         by_key.setdefault(sequence.key, []).append(sequence)
     summary = summarize(score(model, each) for each in by_key.values())
     shown = [] if summary is None else [each.key for _, each in summary.shown]
-    return page(model, summary, [excerpt(model, by_key[key]) for key in shown], command)
+    return page(model, summary, [excerpt(model, by_key[key]) for key in shown], command, counts)
 
 
 def page(
-    model: Model, summary: Summary | None, excerpts: Iterable[Excerpt], command: str = ""
+    model: Model,
+    summary: Summary | None,
+    excerpts: Iterable[Excerpt],
+    command: str = "",
+    counts: Counts | None = None,
 ) -> str:
     """The page, from what is known of all keys and what is shown of some.
 
@@ -55,14 +69,21 @@ def page(
         summary: How well it does; None if no key could be judged.
         excerpts: Of the keys of `summary.shown`, in any order.
         command: The command line that made it.
+        counts: What became of the records, if that is known.
     """
     by_key = {each.key: each for each in excerpts}
     sections = [
         *heading(model, summary),
+        *forecasts(model, summary, by_key),
+        *errors_by_horizon(model, summary),
+        *errors_by_key(model, summary),
+        *classes(model, summary),
+        *calibration(model, summary),
+        *records(counts),
+        "<h2>What was trained</h2>",
         table(facts(model)),
         *loss_curve(model),
         *gradient_reach(model, summary, by_key),
-        *forecasts(model, summary, by_key),
         *_made_by(command),
     ]
     return "\n".join([_HEAD.format(title=text(title(model)), style=_STYLE), *sections, _END])
@@ -90,10 +111,16 @@ table.facts th {{ width: 11em; }}
 table.figures td + td, table.figures th + th {{ text-align: right; white-space: nowrap;
   font-variant-numeric: tabular-nums; overflow-wrap: normal; }}
 table.figures td:last-child, table.figures th:last-child {{ padding-right: 0; }}
+details {{ margin: 4px 0 12px; }}
+summary {{ cursor: pointer; color: var(--soft); }}
+.beside {{ display: flex; flex-wrap: wrap; gap: 8px 40px; align-items: flex-start; }}
+.square {{ flex: 1 1 300px; max-width: 420px; }}
+.beside table {{ flex: 1 1 260px; width: auto; max-width: 420px; }}
+.narrow {{ max-width: 560px; }}
 code, pre {{ font: 13px/1.5 ui-monospace, monospace; }}
 pre {{ white-space: pre-wrap; padding: 12px; border: 1px solid var(--faint); border-radius: 6px; }}
 .narrow {{ display: none; }}
-@media (max-width: 640px) {{
+@media (max-width: 720px) {{
   body {{ padding: 16px 14px 32px; }}
   .wide {{ display: none; }}
   .narrow {{ display: block; }}

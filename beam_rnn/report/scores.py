@@ -5,8 +5,31 @@ from collections.abc import Iterable
 from collections.abc import Sequence as SequenceOf
 from typing import NamedTuple
 
+from beam_rnn.report.spread import Spread, spread_of
+
 FEW = 20
 """So many keys are listed, each with its score."""
+WORST = 10
+"""Of more keys so many are listed: the worst ones."""
+
+
+class Calibration(NamedTuple):
+    """How often targets lie below quantiles of them, or within the band.
+
+    Attributes:
+        targets: How many targets were judged.
+        below: Of each quantile, how many lay at or below it.
+        within: How many lay within the band.
+    """
+
+    targets: int
+    below: tuple[int, ...]
+    within: int
+
+    @property
+    def shares(self) -> tuple[float, ...]:
+        """Of each quantile, the share of the targets at or below it."""
+        return tuple(count / max(1, self.targets) for count in self.below)
 
 
 class Score(NamedTuple):
@@ -20,7 +43,10 @@ class Score(NamedTuple):
         last_value: The same of the forecast that the target stays what it was; None if what it
             was is not known.
         steps: How many steps were judged.
-        covered: How many targets lay within the band; None if the outputs have none.
+        by_horizon: The error and that of the last value at each horizon, None where there is
+            nothing to judge by.
+        calibration: At the nearest horizon, and at the furthest if there are several; empty if
+            the outputs are no distribution.
         classes: For each class how many steps were of it, were said to be of it, and both.
         trained_on: Whether these steps were trained on.
     """
@@ -29,7 +55,8 @@ class Score(NamedTuple):
     error: float
     last_value: float | None
     steps: int
-    covered: int | None = None
+    by_horizon: tuple[tuple[float | None, float | None], ...] = ()
+    calibration: tuple[Calibration, ...] = ()
     classes: tuple[tuple[int, int, int], ...] = ()
     trained_on: bool = False
 
@@ -40,12 +67,15 @@ class Summary(NamedTuple):
     Attributes:
         shown: The scores of the best, the median and the worst key, by what they are.
         few: The scores of all keys, by key; empty if there are more than `FEW`.
+        worst: The scores of the `WORST` worst keys, the worst first; empty if `few` has all.
+        spread: How the errors of all keys are spread; None if none is finite.
         keys: How many keys were judged.
         steps: How many steps.
         error: The mean error over the keys.
         last_value: The same of the last value's forecast, over the keys that have it.
         better: On how many keys the model does better than the last value, and of how many.
-        covered: The share of the targets within the band; None if there is none.
+        by_horizon: The mean over the keys of both errors at each horizon.
+        calibration: As for `Score`, of all keys.
         classes: As for `Score`, of all keys.
         left_out: How many keys have nothing to be judged by.
         trained_on: Whether what was judged was trained on.
@@ -53,12 +83,15 @@ class Summary(NamedTuple):
 
     shown: tuple[tuple[str, Score], ...]
     few: tuple[Score, ...]
+    worst: tuple[Score, ...]
+    spread: Spread | None
     keys: int
     steps: int
     error: float
     last_value: float | None
     better: tuple[int, int]
-    covered: float | None
+    by_horizon: tuple[tuple[float | None, float | None], ...]
+    calibration: tuple[Calibration, ...]
     classes: tuple[tuple[int, int, int], ...]
     left_out: int
     trained_on: bool
@@ -83,17 +116,23 @@ def summarize(scores: Iterable[Score | None]) -> Summary | None:
     if not by_key:
         return None
     comparable = [each for each in by_key if each.last_value is not None]
-    covered = [each.covered for each in by_key if each.covered is not None]
-    steps = sum(each.steps for each in by_key)
+    ranked = sorted(by_key, key=lambda each: (each.error, each.key))
+    few = len(by_key) <= FEW
     return Summary(
-        _shown(by_key),
-        tuple(by_key) if len(by_key) <= FEW else (),
+        _shown(ranked),
+        tuple(by_key) if few else (),
+        () if few else tuple(ranked[: -WORST - 1 : -1]),
+        spread_of([each.error for each in by_key], [each.last_value or 0.0 for each in comparable]),
         len(by_key),
-        steps,
+        sum(each.steps for each in by_key),
         _mean(each.error for each in by_key),
         _mean(each.last_value or 0.0 for each in comparable) if comparable else None,
         (sum(each.error < (each.last_value or 0.0) for each in comparable), len(comparable)),
-        sum(covered) / steps if covered else None,
+        tuple(
+            (_mean_of_known(error for error, _ in each), _mean_of_known(last for _, last in each))
+            for each in zip(*(each.by_horizon for each in by_key), strict=True)
+        ),
+        tuple(_together(each) for each in zip(*(e.calibration for e in by_key), strict=True)),
         tuple(
             tuple(map(sum, zip(*of_class, strict=True)))  # type: ignore[misc]
             for of_class in zip(*(each.classes for each in by_key), strict=True)
@@ -103,14 +142,27 @@ def summarize(scores: Iterable[Score | None]) -> Summary | None:
     )
 
 
-def _shown(scores: SequenceOf[Score]) -> tuple[tuple[str, Score], ...]:
-    ranked = sorted(scores, key=lambda each: (each.error, each.key))
+def _shown(ranked: SequenceOf[Score]) -> tuple[tuple[str, Score], ...]:
     if len(ranked) == 1:
         return (("only", ranked[0]),)
     ends = ("best", ranked[0]), ("worst", ranked[-1])
     if len(ranked) == 2:
         return ends
     return ends[0], ("median", ranked[(len(ranked) - 1) // 2]), ends[1]
+
+
+def _together(each: SequenceOf[Calibration]) -> Calibration:
+    """Those of all keys as one."""
+    return Calibration(
+        sum(of.targets for of in each),
+        tuple(map(sum, zip(*(of.below for of in each), strict=True))),
+        sum(of.within for of in each),
+    )
+
+
+def _mean_of_known(values: Iterable[float | None]) -> float | None:
+    known = [value for value in values if value is not None]
+    return _mean(known) if known else None
 
 
 def _mean(values: Iterable[float]) -> float:

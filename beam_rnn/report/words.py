@@ -3,6 +3,7 @@
 import math
 from collections.abc import Iterable
 from html import escape
+from typing import NamedTuple
 
 
 def printable(value: str) -> str:
@@ -41,6 +42,15 @@ def percent(share: float) -> str:
     return f"{100 * share:.1f} %"
 
 
+def level(share: float) -> str:
+    """A share that was chosen, in per cent.
+
+    >>> level(0.975)
+    '97.5 %'
+    """
+    return f"{100 * share:g} %"
+
+
 def counted(n: int, name: str) -> str:
     """So many of something.
 
@@ -71,3 +81,41 @@ def ahead(horizons: tuple[int, ...]) -> str:
     if list(horizons) == list(range(horizons[0], horizons[-1] + 1)):
         return f"{horizons[0]} to {ends} ahead"
     return f"{names(horizons[:-1])} and {ends} ahead"
+
+
+class Measure(NamedTuple):
+    """How well a model does, as it is written: an error, or of classes the accuracy.
+
+    Attributes:
+        name: What it is called.
+        with_article: The same with "a" or "an".
+        axis: The same with its unit.
+        last_value: What the forecast without a model is called.
+        falls: Whether less of it is worse.
+    """
+
+    name: str
+    with_article: str
+    axis: str
+    last_value: str
+    falls: bool
+
+    def value(self, error: float) -> float:
+        """What an error is drawn as."""
+        return 100 * (1 - error) if self.falls else error
+
+    def text(self, error: float | None) -> str:
+        """What an error is written as."""
+        return percent(1 - error) if self.falls and error is not None else number(error)
+
+
+def measure(*, classes: bool) -> Measure:
+    """How a model of numbers, or of classes, is measured.
+
+    >>> measure(classes=True).text(0.25), measure(classes=False).text(0.25)
+    ('75.0 %', '0.250')
+    """
+    if classes:
+        return Measure("accuracy", "an accuracy", "accuracy, %", "class before", falls=True)
+    axis = "mean absolute error, standard deviations"
+    return Measure("error", "an error", axis, "last value", falls=False)

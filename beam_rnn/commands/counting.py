@@ -1,0 +1,123 @@
+"""What became of records, counted where they are."""
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import apache_beam as beam
+
+from beam_rnn import Columns, InvalidRecord, LateRecord, Prediction
+from beam_rnn.errors import RecordError
+from beam_rnn.records import RecordReader
+from beam_rnn.report.counts import Counts
+
+Counted = tuple[tuple[str, str], int]
+"""What became of a record and why, and of how many."""
+
+
+class CountRecords(beam.PTransform):
+    """Records into one `Counts`.
+
+    Equal records are counted here, as `Predict` counts them: by key, time, sequence number and
+    inputs. What else became of them is what the outputs hold that are given.
+
+    Args:
+        columns: Which fields of a record mean what.
+        invalid: The dead letters.
+        predictions: What `Predict` answered; None if it was not asked: then records that differ
+            in their targets alone are two, as they are in training.
+        late: The records that were late for it.
+        shuffled: Up to how many seconds late each record came.
+    """
+
+    def __init__(
+        self,
+        columns: Columns,
+        invalid: beam.PCollection[InvalidRecord],
+        predictions: beam.PCollection[Prediction] | None = None,
+        late: beam.PCollection[LateRecord] | None = None,
+        shuffled: float = 0.0,
+    ):
+        super().__init__()
+        self._columns, self._invalid = columns, invalid
+        self._predictions, self._late = predictions, late
+        self._shuffled = shuffled
+
+    def expand(self, pcoll: beam.PCollection[Any]) -> beam.PCollection[Counts]:
+        """Count each, and put the numbers together."""
+        replayed = self._predictions is not None
+        equal = (
+            pcoll
+            | "Read" >> beam.ParDo(ReadKeyed(self._columns, targets=not replayed))
+            | "Equal" >> beam.combiners.Count.PerElement()
+        )
+        counted = [
+            pcoll | "Records" >> _each("records"),
+            equal | "Again" >> beam.Map(_again).with_output_types(Counted),
+            self._invalid | "Invalid" >> beam.Map(_reason).with_output_types(Counted),
+        ]
+        if self._predictions is not None:
+            counted.append(self._predictions | "Predicted" >> _each("predicted"))
+        if self._late is not None:
+            counted.append(self._late | "Late" >> _each("late"))
+        return (
+            counted
+            | beam.Flatten()
+            | "Sum" >> beam.CombinePerKey(sum)
+            | "Together" >> beam.combiners.ToDict()
+            | "Counts" >> beam.Map(counts_from, replayed, self._shuffled).with_output_types(Counts)
+        )
+
+
+class ReadKeyed(beam.DoFn):
+    """Records by key, as bytes that are equal if they are; those that cannot be read are none."""
+
+    def __init__(self, columns: Columns, *, targets: bool):
+        self._reader = RecordReader(columns, targets=targets)
+
+    def process(
+        self, element: Any, timestamp: Any = beam.DoFn.TimestampParam
+    ) -> Iterator[tuple[str, bytes]]:
+        """A record in, its key and its bytes out."""
+        try:
+            key, data = self._reader.read(element, timestamp)
+        except RecordError:
+            return
+        yield key, data
+
+
+def _each(what: str) -> Any:
+    """Counts each element as one."""
+    return beam.Map(lambda _: ((what, ""), 1)).with_output_types(Counted)
+
+
+def _again(element: tuple[tuple[str, bytes], int]) -> Counted:
+    """How many there are of a record beyond the first."""
+    return ("duplicate", ""), element[1] - 1
+
+
+def _reason(row: InvalidRecord) -> Counted:
+    return ("invalid", row.reason), 1
+
+
+def counts_from(
+    counted: Mapping[tuple[str, str], int], replayed: bool, shuffled: float = 0.0
+) -> Counts:
+    """The counts, from those of each thing that became of records.
+
+    >>> counts_from(
+    ...     {("records", ""): 5, ("invalid", "x must be finite"): 2}, replayed=False
+    ... )  # doctest: +ELLIPSIS
+    Counts(records=5, duplicate=0, invalid=(('x must be finite', 2),), predicted=None, ...)
+    """
+
+    def of(what: str) -> int:
+        return counted.get((what, ""), 0)
+
+    return Counts(
+        of("records"),
+        of("duplicate"),
+        tuple(sorted((why, count) for (what, why), count in counted.items() if what == "invalid")),
+        of("predicted") if replayed else None,
+        of("late") if replayed else None,
+        shuffled,
+    )

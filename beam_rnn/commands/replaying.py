@@ -1,0 +1,129 @@
+"""A replay of records through `Predict`, and the page of what came of it."""
+
+import random
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+import apache_beam as beam
+
+from beam_rnn import Columns, Model, Predict
+from beam_rnn.checks import check_number
+from beam_rnn.commands.counting import CountRecords
+from beam_rnn.commands.progress import SayProgress
+from beam_rnn.commands.reporting import WriteReport
+from beam_rnn.errors import ConfigurationError, RecordError
+from beam_rnn.files.aside import WriteAside
+from beam_rnn.keyed import KeyedModels, Models
+from beam_rnn.records import RecordReader
+from beam_rnn.state import record_time
+
+
+def check_one_model(path: str, model: Models) -> Model:
+    """That a page can show what a weights file holds: one model of records.
+
+    Raises:
+        ConfigurationError: It holds a model for each key, or one that names no columns.
+    """
+    if isinstance(model, KeyedModels):
+        raise ConfigurationError(
+            f"a report shows one model, {path!r} holds {len(model.models):,} models of keys"
+        )
+    if model.columns is None:
+        raise ConfigurationError(
+            f"{path!r} holds a model without columns, which reads no records: give it some with "
+            "Model(network, parameters, Columns(...))"
+        )
+    return model
+
+
+class ReplayReport(beam.PTransform):
+    """Records through `Predict` and, judged by what came, into a page of HTML.
+
+    Dead letters go to a file of their own, `<path>.invalid.jsonl`, if there are any. A network of
+    both directions cannot step through a stream: then nothing is replayed.
+
+    Args:
+        path: The page to write, on any filesystem that Beam knows.
+        weights: The weights file.
+        model: What it holds.
+        command: The command line, for the page.
+        shuffle_within: Let records arrive in another order, each up to so many seconds late.
+
+    Raises:
+        ConfigurationError: `shuffle_within` is below 0 or no number.
+    """
+
+    def __init__(
+        self, path: str, weights: str, model: Model, command: str = "", shuffle_within: float = 0.0
+    ):
+        super().__init__()
+        check_number("shuffle_within, in seconds,", shuffle_within)
+        self._path, self._weights, self._model = path, weights, model
+        self._command, self._shuffle_within = command, shuffle_within
+
+    def expand(self, pcoll: beam.PCollection[Any]) -> Any:
+        """Replay and count, judge and write."""
+        columns, within = self._model.columns, self._shuffle_within
+        assert columns is not None, "ReadModel gives models with columns"
+        counts = None
+        if not self._model.network.bidirectional:
+            arriving = pcoll | "Arrive" >> Arrive(columns, within)
+            outputs = arriving | "Replay" >> Predict(self._weights)
+            _ = outputs.predictions | "Progress" >> beam.ParDo(SayProgress("predictions"))
+            counts = pcoll | "Count" >> CountRecords(
+                columns, outputs.invalid, outputs.predictions, outputs.late, within
+            )
+            _ = outputs.invalid | "Invalid" >> WriteAside(f"{self._path}.invalid.jsonl")
+        weights = pcoll.pipeline | "Weights" >> beam.Create([self._weights])
+        return pcoll | "Page" >> WriteReport(self._path, columns, weights, self._command, counts)
+
+
+class Arrive(beam.PTransform):
+    """Records in the order in which they arrive, each late by a random time.
+
+    Args:
+        columns: Which fields of a record mean what.
+        within: Up to how many seconds late; 0 leaves records as they come.
+    """
+
+    def __init__(self, columns: Columns, within: float):
+        super().__init__()
+        self._columns, self._within = columns, within
+
+    def expand(self, pcoll: beam.PCollection[Any]) -> beam.PCollection[Any]:
+        """By key, since order is that of a key's records."""
+        if not self._within:
+            return pcoll
+        return (
+            pcoll
+            | "WithTimes" >> beam.ParDo(WithTime(self._columns))
+            | "ByKey" >> beam.GroupByKey()
+            | "InTurn" >> beam.FlatMap(arrive, self._within)
+        )
+
+
+class WithTime(beam.DoFn):
+    """Records by key with their times; one that cannot be read has an empty key and the time 0."""
+
+    def __init__(self, columns: Columns):
+        self._reader = RecordReader(columns)
+
+    def process(
+        self, element: Any, timestamp: Any = beam.DoFn.TimestampParam
+    ) -> Iterator[tuple[str, tuple[int, Any]]]:
+        """A record in; its key, its time and itself out."""
+        try:
+            key, data = self._reader.read(element, timestamp)
+        except RecordError:
+            yield "", (0, element)
+        else:
+            yield key, (record_time(data), element)
+
+
+def arrive(group: tuple[str, Iterable[tuple[int, Any]]], shuffle_within: float) -> Iterator[Any]:
+    """The records of a key in the order in which they arrive: each late by a random time."""
+    key, records = group
+    chance = random.Random(key)
+    late = [(t + chance.uniform(0, shuffle_within) * 1e6, i, r) for i, (t, r) in enumerate(records)]
+    for _, _, record in sorted(late, key=lambda row: row[:2]):
+        yield record

@@ -1,0 +1,59 @@
+r"""Show a trained network and how it does as one page of HTML.
+
+    beam-rnn report --input 'pipelines/data/nab/*.csv' --weights weights.arrow \\
+        --output report.html
+
+The page has forecasts beside what came, the error by horizon and by key, the calibration of
+quantiles, what became of the records, and what was trained. It refers to nothing outside itself.
+Forecasts are judged on the records after each key's split time. All records go through `Predict`,
+and the page says how many were predicted, duplicates, late and invalid. Records that cannot be
+used go to a file of their own, `<output>.invalid.jsonl`, if there are any. Beam's own flags pass
+through.
+"""
+
+import argparse
+import shlex
+import sys
+from collections.abc import Sequence
+
+import apache_beam as beam
+
+from beam_rnn import Model
+from beam_rnn.commands import flags
+from beam_rnn.commands.replaying import ReplayReport, check_one_model
+from beam_rnn.files.reading import ReadFiles, number_columns
+from beam_rnn.storage import read_model
+
+
+def parse(argv: Sequence[str] | None) -> tuple[argparse.Namespace, list[str]]:
+    """Our flags, and those that are Beam's."""
+    parser = flags.parser("report", __doc__)
+    parser.add_argument("--input", required=True, help="a file or a pattern of files")
+    parser.add_argument("--weights", required=True, help="the weights file")
+    parser.add_argument("--output", required=True, help="the page of HTML to write")
+    parser.add_argument(
+        "--shuffle_within",
+        type=float,
+        default=0.0,
+        help="let records arrive in another order, each up to so many seconds late",
+    )
+    given = sys.argv[1:] if argv is None else argv
+    parser.set_defaults(command=shlex.join(["beam-rnn", "report", *given]))
+    return parser.parse_known_args(argv)
+
+
+def build(pipeline: beam.Pipeline, args: argparse.Namespace, model: Model) -> None:
+    """Read -> predict and count -> judge -> write."""
+    assert model.columns is not None, "ReadModel gives models with columns"
+    records = pipeline | "Records" >> ReadFiles(args.input, number_columns(model.columns))
+    _ = records | "Report" >> ReplayReport(
+        args.output, args.weights, model, args.command, args.shuffle_within
+    )
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Run the pipeline."""
+    args, beam_flags = parse(argv)
+    model = check_one_model(args.weights, read_model(args.weights))
+    with beam.Pipeline(options=flags.beam_options(beam_flags)) as pipeline:
+        build(pipeline, args, model)

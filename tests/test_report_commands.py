@@ -1,0 +1,192 @@
+"""`beam-rnn report`, and what the page says became of the records."""
+
+import json
+import re
+import shlex
+from pathlib import Path
+
+import apache_beam as beam
+import pytest
+
+from beam_rnn import Columns, Model, Predict, weights
+from beam_rnn.commands import evaluate, report, train
+from beam_rnn.commands.counting import CountRecords
+from beam_rnn.commands.replaying import ReplayReport, arrive
+from beam_rnn.errors import ConfigurationError
+from beam_rnn.network import Network
+from beam_rnn.records import RecordReader
+from beam_rnn.report import report as page_of
+from beam_rnn.report.counts import Counts
+from beam_rnn.sequences import cut
+from tests.engines import Collect, run
+from tests.models import COLUMNS, keyed_models, random_model, saved
+from tests.streams import START, predict_stream
+
+BAD = [
+    {"id": "a", "t": 5, "x": "n/a", "y": 1.0},
+    {"id": "a", "t": 5, "y": 1.0},
+    {"id": "b", "t": 6, "x": "", "y": 1.0},
+]
+REASONS = (("the record has no field 'x'", 1), ("x must be a number", 2))
+
+
+def good(steps=40):
+    each = [(key, t) for t in range(steps) for key in "ab"]
+    return [{"id": key, "t": 60 * t, "x": t % 7 / 7, "y": t % 5} for key, t in each]
+
+
+def counts_of(records, build, engine="fnapi"):
+    collect = Collect()
+    run(lambda p: build(p | beam.Create(records)) | collect, engine)
+    (counts,) = collect.elements
+    return counts
+
+
+def test_what_becomes_of_records_is_counted(tmp_path):
+    path = saved(random_model(), tmp_path)
+    repeated = [*good(), *good(3), *good(1), *BAD]
+
+    def build(records):
+        outputs = records | Predict(path)
+        return records | CountRecords(
+            COLUMNS, outputs.invalid, outputs.predictions, outputs.late, 60.0
+        )
+
+    assert counts_of(repeated, build) == Counts(91, 8, REASONS, 80, 0, 60.0)
+
+
+def test_no_records_are_counted_as_none(tmp_path):
+    path = saved(random_model(), tmp_path)
+
+    def build(records):
+        outputs = records | Predict(path)
+        return records | CountRecords(COLUMNS, outputs.invalid, outputs.predictions, outputs.late)
+
+    assert counts_of([], build) == Counts(0, 0, (), 0, 0)
+
+
+def test_late_records_of_a_stream_are_counted(tmp_path):
+    def record(t):
+        return {"id": "a", "t": START + t, "x": 0.5, "y": 1.0}
+
+    first, then = [record(1), record(1), record(4)], [record(2), record(20)]
+    came = predict_stream(Predict(saved(random_model(), tmp_path)), first, 10, then)
+
+    def build(records):
+        rows = [came.invalid, came.predictions, came.late]
+        given = [records.pipeline | f"{i}" >> beam.Create(each) for i, each in enumerate(rows)]
+        return records | CountRecords(COLUMNS, *given)
+
+    assert counts_of([*first, *then], build) == Counts(5, 1, (), 3, 1)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """Records in a file, and a model of 40 of 60 steps of them."""
+    folder = tmp_path_factory.mktemp("report")
+    columns = Columns(key="id", time="t", inputs=["x", "y"], targets=["x"], horizon=(1, 3))
+    network = Network("gru", hidden=4, output="quantiles", horizons=2)
+    parameters = network.initialize(2, 6, seed=0)
+    until = dict.fromkeys("ab", 60 * 40 * 1000000)
+    model = Model(network, parameters, columns, training={"until": until})
+    weights.save(model, folder / "weights.arrow")
+    lines = [json.dumps(record) for record in [*good(60), *good(2), *BAD]]
+    (folder / "data.jsonl").write_text("\n".join(lines))
+    return folder
+
+
+def expected(folder, command, shuffled=0.0):
+    """The page, made without a pipeline."""
+    model = weights.load(folder / "weights.arrow")
+    reader = RecordReader(model.columns, targets=True)
+    by_key = {}
+    for record in good(60):
+        key, data = reader.read(record)
+        by_key.setdefault(key, []).append(data)
+    sequences = [each for key, data in by_key.items() for each in cut(key, data, model.columns)]
+    return page_of(model, sequences, command, Counts(127, 4, REASONS, 120, 0, shuffled))
+
+
+@pytest.mark.parametrize("within", [0.0, 600.0])
+def test_the_command_writes_the_page(within, folder, tmp_path):
+    path = tmp_path / "sub" / "report.html"
+    flags = [
+        f"--input={folder}/data.jsonl",
+        f"--weights={folder}/weights.arrow",
+        f"--output={path}",
+        f"--shuffle_within={within}",
+    ]
+    report.main(flags)
+
+    command = shlex.join(["beam-rnn", "report", *flags])
+    assert path.read_text() == expected(folder, command, within)
+    aside = tmp_path / "sub" / "report.html.invalid.jsonl"
+    assert [json.loads(line)["reason"] for line in aside.read_text().splitlines()].count(
+        "x must be a number"
+    ) == 2
+
+
+def test_evaluate_writes_the_same_page(folder, tmp_path):
+    path = tmp_path / "report.html"
+    flags = [
+        f"--input={folder}/data.jsonl",
+        f"--weights={folder}/weights.arrow",
+        f"--output={tmp_path}/metrics.json",
+        f"--report={path}",
+    ]
+    evaluate.main(flags)
+
+    assert path.read_text() == expected(folder, shlex.join(["beam-rnn", "evaluate", *flags]))
+    assert json.loads((tmp_path / "metrics.json").read_text())["bit_equal"] is True
+
+
+def test_a_network_of_both_directions_is_not_replayed(folder, tmp_path):
+    columns = Columns(key="id", time="t", inputs=["x", "y"], targets=["x"])
+    model = random_model(Network("gru", hidden=4, bidirectional=True), columns)
+    weights.save(model, tmp_path / "weights.arrow")
+    report.main(
+        [
+            f"--input={folder}/data.jsonl",
+            f"--weights={tmp_path}/weights.arrow",
+            f"--output={tmp_path}/report.html",
+        ]
+    )
+
+    html = (tmp_path / "report.html").read_text()
+    assert "There were 127 records" in html
+    assert "through Predict" not in html
+
+
+def test_models_of_keys_are_refused(tmp_path):
+    weights.save(keyed_models("ab"), tmp_path / "weights.arrow")
+    flags = ["--input=a.csv", f"--weights={tmp_path}/weights.arrow", f"--output={tmp_path}/o"]
+    with pytest.raises(ConfigurationError, match=r"one model, .* holds 2 models of keys"):
+        report.main(flags)
+    with pytest.raises(ConfigurationError, match=r"one model, .* holds 2 models of keys"):
+        evaluate.main([*flags, f"--report={tmp_path}/report.html"])
+
+
+def test_what_cannot_be_shown_is_said_before_anything_runs(tmp_path):
+    model = random_model()
+    with pytest.raises(ConfigurationError, match=r"shuffle_within.* got -5"):
+        ReplayReport("report.html", "weights.arrow", model, shuffle_within=-5)
+    weights.save(Model(model.network, model.parameters), tmp_path / "weights.arrow")
+    with pytest.raises(ConfigurationError, match="a model without columns"):
+        report.main(["--input=a.csv", f"--weights={tmp_path}/weights.arrow", "--output=o.html"])
+
+
+def test_the_commands_of_the_page_parse():
+    text = (Path(__file__).parent.parent / "docs" / "report.md").read_text()
+    (shell,) = re.findall(r"^```sh\n(.*?)^```$", text, re.MULTILINE | re.DOTALL)
+    commands = [shlex.split(line) for line in shell.replace("\\\n", " ").splitlines()]
+    modules = {"report": report, "evaluate": evaluate, "train": train}
+    assert [words[1] for words in commands] == list(modules)
+    assert all(modules[words[1]].parse(words[2:])[1] == [] for words in commands)
+
+
+def test_records_arrive_late_by_no_more_than_said():
+    records = [(60_000_000 * i, i) for i in range(200)]
+    arrived = list(arrive(("key", records), 600))
+    assert sorted(arrived) == list(range(200))
+    assert arrived != list(range(200))
+    assert max(max(arrived[:i], default=0) - each for i, each in enumerate(arrived)) <= 10
