@@ -34,6 +34,18 @@ def names(text: str) -> list[str]:
     return [name.strip() for name in text.split(",") if name.strip()]
 
 
+def numbers(text: str) -> list[float]:
+    """Numbers from "0.1,0.9".
+
+    Raises:
+        argparse.ArgumentTypeError: One is none.
+    """
+    try:
+        return [float(part) for part in text.split(",")]
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(f"{text!r} are no numbers such as 0.1,0.9") from error
+
+
 def horizons(text: str) -> int | list[int]:
     """One horizon, "3", or several: "1,6,24" or "1-24".
 

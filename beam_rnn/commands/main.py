@@ -6,13 +6,14 @@ from collections.abc import Sequence
 from types import ModuleType
 
 import beam_rnn
-from beam_rnn.commands import evaluate, flags, inspect, predict, size, train
+from beam_rnn.commands import evaluate, flags, inspect, predict, report, size, train
 from beam_rnn.commands.running import DEBUG, run
 
 COMMANDS: dict[str, ModuleType] = {
     "train": train,
     "predict": predict,
     "evaluate": evaluate,
+    "report": report,
     "inspect": inspect,
     "size": size,
 }

@@ -69,7 +69,12 @@ def parse(argv: Sequence[str] | None) -> tuple[argparse.Namespace, list[str]]:
         help="predict the change from the last value; default: if the targets are the first inputs",
     )
     parser.add_argument("--bptt_steps", type=int, default=32, help="k: how far back in time")
-    parser.add_argument("--loss", choices=list(LOSSES), default="mae")
+    parser.add_argument(
+        "--quantiles", type=flags.numbers, help="predict these, not one number: 0.1,0.5,0.9"
+    )
+    parser.add_argument(
+        "--loss", choices=list(LOSSES), help="default: mae, or quantile with --quantiles"
+    )
     parser.add_argument("--learning_rate", type=float, default=3e-3, help="of Adam")
     parser.add_argument("--epochs", type=int, default=60)
     parser.add_argument("--batch_size", type=int, default=32, help="sequences a batch")
@@ -114,10 +119,11 @@ def build(pipeline: beam.Pipeline, args: argparse.Namespace) -> None:
     residual = args.residual
     if residual is None:
         residual = columns.inputs[: len(columns.targets)] == columns.targets
-    network = Network(args.cell, args.hidden, args.layers, residual=residual)
+    output = {"output": "quantiles", "quantiles": args.quantiles} if args.quantiles else {}
+    network = Network(args.cell, args.hidden, args.layers, residual=residual, **output)
     training = Training(
         bptt=Bptt(steps=args.bptt_steps),
-        loss=args.loss,
+        loss=args.loss or ("quantile" if args.quantiles else "mae"),
         optimizer=Adam(args.learning_rate),
         epochs=args.epochs,
         batch_size=args.batch_size,
