@@ -19,6 +19,7 @@ from statistics import median
 from typing import Any
 
 from beam_rnn.commands import evaluate, flags, train
+from beam_rnn.commands.measuring import ERRORS
 from beam_rnn.commands.running import run
 
 DATA = Path(__file__).parent / "data" / "nab"
@@ -47,7 +48,7 @@ def table(metrics: Mapping[str, Any], series: Mapping[str, list[tuple[datetime, 
 
 
 def _row(name: str, every: str, errors: Mapping[str, float]) -> str:
-    figures = [errors[kind] for kind in evaluate.ERRORS]
+    figures = [errors[kind] for kind in ERRORS]
     best = min(figures)
     cells = [f"{figure:.3f}{'*' if figure == best else ' '}" for figure in figures]
     return f"{name:<40}{every:>8}{cells[0]:>10}{cells[1]:>13}{cells[2]:>12}"

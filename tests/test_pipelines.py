@@ -14,7 +14,8 @@ import pytest
 
 from beam_rnn import Columns
 from beam_rnn import weights as weights_file
-from beam_rnn.commands import evaluate, predict, train
+from beam_rnn.commands import evaluate, measuring, predict, train
+from beam_rnn.commands.replaying import arrive
 from beam_rnn.commands.running import run
 from beam_rnn.errors import ConfigurationError
 from beam_rnn.records import RecordReader
@@ -247,45 +248,45 @@ def test_the_order_of_arrival_changes_no_figure(weights, data, tmp_path):
 
     assert figures[0] == figures[1]
     records = [(r, i) for r, i in enumerate("abcdef")]
-    arrived = list(evaluate.arrive(("key", [(t * 1_000_000, x) for t, x in records]), 3))
+    arrived = list(arrive(("key", [(t * 1_000_000, x) for t, x in records]), 3))
     assert sorted(arrived) == list("abcdef")
     assert arrived != list("abcdef")
 
 
 def test_means_are_over_the_series_that_have_every_figure():
     def score(key, *errors):
-        return evaluate.Score(key, *errors, bit_equal=True, records=1)
+        return measuring.Score(key, *errors, bit_equal=True, records=1)
 
     short, long = score("a", 1.0, 2.0, None), score("b", 3.0, 4.0, 5.0)
 
-    assert list(evaluate.report([short, long], 1)["mean"].values()) == [3.0, 4.0, 5.0]
-    assert list(evaluate.report([short], 1)["mean"].values()) == [1.0, 2.0, None]
-    assert list(evaluate.report([], 1)["mean"].values()) == [None, None, None]
+    assert list(measuring.report([short, long], 1)["mean"].values()) == [3.0, 4.0, 5.0]
+    assert list(measuring.report([short], 1)["mean"].values()) == [1.0, 2.0, None]
+    assert list(measuring.report([], 1)["mean"].values()) == [None, None, None]
 
 
 def test_a_difference_of_one_bit_is_seen(weights):
     model = weights_file.load(weights)
     records = [r for r in rows() if r["city"] == "Bern"]
-    reader = evaluate.RecordReader(model.columns, targets=True)
+    reader = measuring.RecordReader(model.columns, targets=True)
     encoded = [reader.read({**r, "at": r["at"]}).data for r in records]
     inputs = np.array([[r["load"], r["heat"]] for r in records[72:]])
-    outputs, state = evaluate.forward_pass(model, "Bern", inputs)
+    outputs, state = measuring.forward_pass(model, "Bern", inputs)
     rows_out = [
-        evaluate.Prediction(
+        measuring.Prediction(
             "Bern", (START + (72 + i) * EVERY) * 1_000_000, i + 1, y, "", b"", 0, ""
         )
         for i, y in enumerate(outputs.tolist())
     ]
     rows_out[-1] = rows_out[-1]._replace(state=state.tobytes())
-    assert evaluate.score(model, "Bern", encoded, rows_out).bit_equal
+    assert measuring.score(model, "Bern", encoded, rows_out).bit_equal
 
     off = list(rows_out)
     off[3] = off[3]._replace(outputs=[np.nextafter(off[3].outputs[0], np.inf)])
-    assert not evaluate.score(model, "Bern", encoded, off).bit_equal
+    assert not measuring.score(model, "Bern", encoded, off).bit_equal
     other_state = bytes([state.tobytes()[0] ^ 1]) + state.tobytes()[1:]
     off = [*rows_out[:-1], rows_out[-1]._replace(state=other_state)]
-    assert not evaluate.score(model, "Bern", encoded, off).bit_equal
-    assert not evaluate.score(model, "Bern", encoded, rows_out[:-1]).bit_equal
+    assert not measuring.score(model, "Bern", encoded, off).bit_equal
+    assert not measuring.score(model, "Bern", encoded, rows_out[:-1]).bit_equal
 
 
 def test_bad_lines_are_set_aside_and_the_rest_goes_on(weights, data, tmp_path):

@@ -5,7 +5,7 @@ import pytest
 
 from beam_rnn import Columns, Model, Network
 from beam_rnn.commands import main, size
-from beam_rnn.commands.size import Load, sizes_of
+from beam_rnn.commands.sizing import Load, sizes_of
 from beam_rnn.errors import ConfigurationError
 from beam_rnn.loading import ModelLoader
 from beam_rnn.shards.blocks import Block

@@ -1,0 +1,169 @@
+"""How well a model does on the records of a key that training did not see."""
+
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any, NamedTuple
+
+import apache_beam as beam
+import numpy as np
+
+from beam_rnn import Columns, Model, Prediction
+from beam_rnn.cells import Array
+from beam_rnn.errors import RecordError
+from beam_rnn.keyed import Models
+from beam_rnn.records import RecordReader
+from beam_rnn.report.distributions import point_forecast
+from beam_rnn.state import decode_records, first_numbers, record_time
+from beam_rnn.storage import read_model
+
+DAY = 24 * 3600 * 1_000_000  # microseconds
+ERRORS = ("model_mae", "last_value_mae", "yesterday_mae")
+
+
+class Score(NamedTuple):
+    """What came out for one key; None where there is nothing to measure."""
+
+    key: str
+    model_mae: float | None
+    last_value_mae: float | None
+    yesterday_mae: float | None
+    bit_equal: bool
+    records: int
+
+
+class Unseen(beam.DoFn):
+    """Records after their key's split time, by key; one that cannot be measured is left out."""
+
+    def __init__(self, weights: str, columns: Columns):
+        self._weights = weights
+        self._reader = RecordReader(columns, targets=True)
+
+    def setup(self) -> None:
+        """Loads the model, which says where its training ended."""
+        self._model: Models = read_model(self._weights)
+
+    def process(self, element: Mapping[str, Any]) -> Iterator[tuple[str, tuple[int, Any]]]:
+        """A record in; its key, its time and itself out."""
+        try:
+            key, data = self._reader.read(element)
+        except RecordError:
+            return
+        if record_time(data) > until(self._model.of(key), key):
+            yield key, (record_time(data), element)
+
+
+def until(model: Model | None, key: str) -> int:
+    """The time of the last record of a key that its model has seen; -1 if there is none."""
+    return -1 if model is None else model.training.get("until", {}).get(key, -1)
+
+
+class ScoreKey(beam.DoFn):
+    """Compares a key's predictions with what came, and with one forward pass."""
+
+    def __init__(self, weights: str):
+        self._weights = weights
+
+    def setup(self) -> None:
+        """Loads the model."""
+        self._model: Models = read_model(self._weights)
+
+    def process(self, element: tuple[str, Mapping[str, Iterable[Any]]]) -> Iterator[Score]:
+        """A key, its checked records and its predictions in; its score out."""
+        key, group = element
+        model = self._model.of(key)
+        if model is None:  # its records are dead letters
+            yield Score(key, None, None, None, True, 0)
+        else:
+            yield score(model, key, group["records"], group["predictions"])
+
+
+def score(
+    model: Model, key: str, records: Iterable[bytes], predictions: Iterable[Prediction]
+) -> Score:
+    """The score of one key.
+
+    Args:
+        model: The model.
+        key: The key.
+        records: All its records, with targets, encoded, in any order.
+        predictions: The predictions of those after its split time, in any order.
+    """
+    columns = model.columns
+    assert columns is not None, "pipelines train models with columns"
+    # Records that differ in their targets alone are one to `Predict`: it sees the inputs.
+    distinct = {first_numbers(record, columns.number_size): record for record in sorted(records)}
+    times, *_, numbers = decode_records(list(distinct.values()))
+    ends = np.cumsum([columns.number_size, columns.target_size])
+    inputs, targets, _ = np.split(numbers, ends, axis=1)
+    first = int(np.searchsorted(times, until(model, key), "right"))
+    streamed = sorted(predictions, key=lambda row: row.step)
+    if not streamed:
+        return Score(key, None, None, None, True, 0)
+
+    outputs, state = forward_pass(model, key, inputs[first:])
+    stream_outputs = np.array([row.outputs for row in streamed])
+    complete = [row.time for row in streamed] == times[first:].tolist()
+    bit_equal = (
+        complete
+        and np.array_equal(stream_outputs, outputs)
+        and streamed[-1].state == state.tobytes()
+    )
+    n = len(times) - columns.horizons[-1]
+    if first >= n or not complete:
+        # With records missing there is no telling which prediction belongs to which target.
+        return Score(key, None, None, None, bit_equal, len(streamed))
+    at = np.arange(first, n)[:, np.newaxis]  # the records whose targets are all known
+    ahead = at + np.array(columns.horizons)  # (steps, horizons)
+    truth = targets[ahead]  # (steps, horizons, targets)
+    forecast = point_forecast(model, stream_outputs[: len(at)].reshape(*truth.shape, -1))
+    yesterday = np.searchsorted(times, times[ahead] - DAY, "right") - 1
+    known = (yesterday >= 0) & (yesterday <= at)
+    scale = _deviation(model, key, targets[:first])
+
+    def mae(forecast: Array, where: Array) -> float | None:
+        errors = np.abs(forecast - truth) / scale
+        known = where & np.isfinite(errors).all(-1)  # not where a value is missing
+        return float(errors[known].mean()) if known.any() else None
+
+    everywhere = np.ones(ahead.shape, bool)
+    return Score(
+        key,
+        mae(forecast, everywhere),
+        mae(targets[at], everywhere),
+        mae(targets[yesterday], known),
+        bit_equal,
+        len(streamed),
+    )
+
+
+def forward_pass(model: Model, key: str, inputs: Array) -> tuple[Array, Array]:
+    """The outputs (steps, targets) in their own units, and the last state (state_size,)."""
+    y, state = model.run(model.scaled(key, inputs)[np.newaxis])
+    return model.restored(key, y[0]), state[0]
+
+
+def _deviation(model: Model, key: str, seen: Array) -> Array:
+    """The standard deviation of each target in training; 1 for one that never changed."""
+    seen = seen[np.isfinite(seen).all(1)]
+    if len(seen):
+        deviation = seen.std(0)
+        return np.where(deviation > 1e-12 * np.abs(seen.mean(0)), deviation, 1.0)
+    return model.scaler.of(key).targets_scale if model.scaler is not None else np.ones(1)
+
+
+def report(scores: Iterable[Score], seconds: float) -> dict[str, Any]:
+    """What the JSON file says; means are over the series that have every figure that any has."""
+    rows = sorted(scores)
+    records = sum(row.records for row in rows)
+    series = {row.key: {name: getattr(row, name) for name in ERRORS} for row in rows}
+    known = {name for errors in series.values() for name in ERRORS if errors[name] is not None}
+    complete = [e for e in series.values() if all(e[name] is not None for name in known)]
+    return {
+        "series": series,
+        "mean": {
+            name: float(np.mean([e[name] for e in complete])) if name in known else None
+            for name in ERRORS
+        },
+        "bit_equal": all(row.bit_equal for row in rows),
+        "records": records,
+        "records_per_second": records / seconds,
+    }
