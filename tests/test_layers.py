@@ -165,6 +165,7 @@ ORDER = [
     "commands.train",
     "commands.predict",
     "commands.evaluate",
+    "commands.convert",
     "commands.main",
     "__main__",
 ]

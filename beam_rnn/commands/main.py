@@ -6,10 +6,15 @@ from collections.abc import Sequence
 from types import ModuleType
 
 import beam_rnn
-from beam_rnn.commands import evaluate, flags, predict, train
+from beam_rnn.commands import convert, evaluate, flags, predict, train
 from beam_rnn.commands.running import DEBUG, run
 
-COMMANDS: dict[str, ModuleType] = {"train": train, "predict": predict, "evaluate": evaluate}
+COMMANDS: dict[str, ModuleType] = {
+    "train": train,
+    "predict": predict,
+    "evaluate": evaluate,
+    "convert": convert,
+}
 
 
 def description() -> str:
