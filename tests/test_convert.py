@@ -1,13 +1,15 @@
 """`beam-rnn convert`: from one format into another, and what a person is told."""
 
 import json
+import re
+import shlex
 from pathlib import Path
 
 import numpy as np
 import pytest
 from safetensors.numpy import load_file, save_file
 
-from beam_rnn import Columns, Network, interop
+from beam_rnn import Columns, Model, Network, interop
 from beam_rnn import weights as weights_file
 from beam_rnn.commands import main as command
 from beam_rnn.commands import predict
@@ -15,7 +17,8 @@ from beam_rnn.commands.convert import main
 from beam_rnn.commands.running import run
 from tests.models import COLUMNS, keyed_models, random_model, saved
 
-GOLDEN = Path(__file__).parent / "golden"
+ROOT = Path(__file__).parent.parent
+GOLDEN = ROOT / "tests" / "golden"
 FLAGS = ["--key=id", "--time=t", "--inputs=x,y", "--targets=x"]
 GOLDEN_FLAGS = ["--key=id", "--inputs=a,b,c,d", "--targets=a,b,c"]
 """Columns for the golden models of PyTorch: four inputs, three outputs."""
@@ -50,16 +53,15 @@ def test_from_each_framework_into_each(suffix, other, weights, tmp_path):
     assert weights_file.load(back) == weights_file.load(weights)
 
 
-def test_what_a_quantile_is_comes_from_the_other_file(tmp_path):
+def with_quantiles():
     columns = Columns(key="id", time="t", inputs=["x", "y"], targets=["x"], horizon=(1, 6))
     network = Network("lstm", 4, output="quantiles", quantiles=(0.2, 0.8), horizons=2)
-    outputs = 2 * len(network.parts)
-    parameters = network.initialize(2, outputs, seed=1)
-    model = random_model()
-    weights = saved(
-        type(model)(network, parameters, columns, model.scaler),
-        tmp_path,
-    )
+    parameters = network.initialize(2, 2 * len(network.parts), seed=1)
+    return Model(network, parameters, columns, random_model().scaler)
+
+
+def test_what_a_quantile_is_comes_from_the_other_file(tmp_path):
+    weights = saved(with_quantiles(), tmp_path)
 
     there = convert(weights, tmp_path / "model.onnx")
     back = convert(there, tmp_path / "back.arrow", f"--like={weights}")
@@ -102,7 +104,7 @@ def test_several_horizons_share_the_outputs(tmp_path):
 
 def test_a_weights_file_without_columns_is_given_some(tmp_path):
     model = random_model()
-    bare = saved(type(model)(model.network, model.parameters), tmp_path)
+    bare = saved(Model(model.network, model.parameters), tmp_path)
 
     described = weights_file.load(convert(bare, tmp_path / "described.arrow", *FLAGS))
 
@@ -181,11 +183,11 @@ def folder(tmp_path, monkeypatch):
         Path(name).write_bytes(content)
     model = random_model()
     weights_file.save(model, "w.arrow")
-    weights_file.save(type(model)(model.network, model.parameters), "bare.arrow")
+    weights_file.save(Model(model.network, model.parameters), "bare.arrow")
     weights_file.save(keyed_models(), "keyed.arrow")
     weights_file.save(random_model(Network("gru", 3, residual=True)), "residual.arrow")
     softmax = Network("gru", 3, output="softmax")
-    interop.to_onnx(type(model)(softmax, softmax.initialize(2, 4, seed=0)), "softmax.onnx")
+    interop.to_onnx(Model(softmax, softmax.initialize(2, 4, seed=0)), "softmax.onnx")
     return tmp_path
 
 
@@ -253,6 +255,24 @@ def test_an_error_names_the_file_and_the_flag(flags, message):
     assert str(caught.value).startswith("error: ")
     assert message in str(caught.value)
     assert not list(Path().glob("o.*"))
+
+
+def test_the_commands_of_the_page_run(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    page = (ROOT / "docs" / "networks.md").read_text()
+    section = page.split("## From PyTorch, Keras and ONNX")[1]
+    (shell,) = re.findall(r"^```sh\n(.*?)^```$", section, re.MULTILINE | re.DOTALL)
+    weights_file.save(with_quantiles(), "ranges.arrow")
+    other = Network("lstm", 5, layers=2)
+    interop.to_torch(Model(other, other.initialize(2, 1, seed=3)), "model.safetensors")
+
+    for line in shell.replace("\\\n", " ").splitlines():
+        program, *flags = shlex.split(line)
+        assert program == "beam-rnn"
+        command.main(flags)
+
+    assert weights_file.load("again.arrow") == weights_file.load("ranges.arrow")
+    assert weights_file.load("pumps.arrow").columns.inputs == ("pressure", "flow")
 
 
 def test_it_is_one_of_the_commands(weights, tmp_path, capsys):
