@@ -26,6 +26,7 @@ class Process:
         command: The program and its arguments.
         log: The file.
         environment: Variables beside those of this process.
+        folder: Where it runs; by default where this process does.
     """
 
     def __init__(
@@ -34,6 +35,7 @@ class Process:
         command: Sequence[str],
         log: Path,
         environment: Mapping[str, str] | None = None,
+        folder: Path | None = None,
     ):
         self.name, self.log = name, log
         log.parent.mkdir(parents=True, exist_ok=True)
@@ -44,6 +46,7 @@ class Process:
                 stdout=output,
                 stderr=subprocess.STDOUT,
                 env={**os.environ, **(environment or {})},
+                cwd=folder,
                 start_new_session=True,
             )
 
