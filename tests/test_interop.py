@@ -4,6 +4,7 @@ import io
 import itertools
 import json
 import os
+import sys
 import zipfile
 from pathlib import Path
 
@@ -356,6 +357,12 @@ def test_a_pickle_is_never_read(tmp_path):
     path.write_bytes(b"\x80\x04.")
     with pytest.raises(InteropError, match=r"is a \.safetensors, \.pt or \.pth file"):
         interop.from_torch(path)
+
+
+def test_without_pytorch_its_own_files_are_refused_with_the_remedy(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "torch", None)
+    with pytest.raises(InteropError, match="'torch': pip install torch, or save the state_dict as"):
+        interop.from_torch(tmp_path / "model.pt")
 
 
 @pytest.mark.parametrize(

@@ -162,8 +162,8 @@ def _like(model: Model, other: Model, path: str) -> Model:
         )
     network = model.network
     if (network.output, other.network.output) == ("identity", "quantiles"):
-        levels = {"output": "quantiles", "quantiles": other.network.quantiles}
-        model = replace(model, network=replace(network, **levels))
+        network = replace(network, output="quantiles", quantiles=other.network.quantiles)
+        model = replace(model, network=network)
     return _with(model, columns=other.columns, scaler=other.scaler)
 
 

@@ -189,7 +189,8 @@ def to_keras(model: Model, path: str | os.PathLike[str]) -> None:
     """Write a model as a `.keras` file, which `keras.models.load_model` reads.
 
     It is a `Sequential` of recurrent layers, each perhaps in a `Bidirectional`, and a `Dense`.
-    Keras has one bias for each gate, but for the GRU with reset_after: there our two are added.
+    In a GRU with reset_after Keras has two biases for each gate, as we do; elsewhere one, which is
+    the sum of our two.
 
     Args:
         model: The model. Its columns and its scaler have no place in such a file.
@@ -202,7 +203,9 @@ def to_keras(model: Model, path: str | os.PathLike[str]) -> None:
     _check_form(network)
     if not name.endswith(".keras"):
         raise InteropError(f"a model of Keras is written as .keras, got {name!r}")
-    layers = [_entry("InputLayer", "inputs", model, batch_shape=[None, None, model.inputs])]
+    layers: list[Config] = [
+        _entry("InputLayer", "inputs", model, batch_shape=[None, None, model.inputs])
+    ]
     weights = io.BytesIO()
     counts: dict[str, int] = {}
     with package("h5py").File(weights, "w") as file:
@@ -217,8 +220,8 @@ def to_keras(model: Model, path: str | os.PathLike[str]) -> None:
 
         for i in range(network.layers):
             add(*_written_layer(model, i))
-        activation = "linear" if network.output == "quantiles" else network.output
-        activation = "linear" if activation == "identity" else activation
+        as_they_are = network.output in ("identity", "quantiles")
+        activation = "linear" if as_they_are else network.output
         if network.head == "linear":
             W_y, b_y = model.parameters["head.W_y"], model.parameters["head.b_y"]
             settings = {"units": model.outputs, "activation": activation, "use_bias": True}
@@ -229,8 +232,8 @@ def to_keras(model: Model, path: str | os.PathLike[str]) -> None:
     data = io.BytesIO()
     with zipfile.ZipFile(data, "w") as archive:
         for member, content in {
-            "metadata.json": json.dumps({"keras_version": "3.0.0"}),
-            "config.json": json.dumps({**config, "module": "keras"}),
+            "metadata.json": json.dumps({"keras_version": "3.0.0"}).encode(),
+            "config.json": json.dumps({**config, "module": "keras"}).encode(),
             "model.weights.h5": weights.getvalue(),
         }.items():
             archive.writestr(zipfile.ZipInfo(member), content)  # no time: same model, same bytes
