@@ -11,7 +11,7 @@ LAUNCH := $(VENV)-dataflow
 WORKER := $(VENV)-worker
 
 .PHONY: demo test test-slow test-prism test-flink test-dataflow test-packages soak lint docs package \
-    bench format engines kafka prism clean
+    bench format engines kafka java prism clean
 
 demo: $(VENV)/demo.installed  ## train on the shipped series, stream them, show what came out
 	$(PY) -m pipelines.demo
@@ -22,10 +22,10 @@ test: $(VENV)/dev.installed  ## run the tests
 test-slow: $(VENV)/dev.installed  ## run the tests that take minutes
 	$(PY) -m pytest -m slow
 
-test-prism: $(VENV)/dev.installed  ## run those on Prism, and with Kafka: needs Go, Java and mvn
+test-prism: $(VENV)/dev.installed  ## run those on Prism, with Kafka, and in Java: needs Go, Java and mvn
 	@if command -v go >/dev/null; then $(MAKE) --no-print-directory prism; fi
-	@if command -v mvn >/dev/null; then $(MAKE) --no-print-directory kafka; fi
-	$(PY) -m pytest -m "prism and not slow" -n auto --dist loadfile
+	@if command -v mvn >/dev/null; then $(MAKE) --no-print-directory kafka java; fi
+	$(PY) -m pytest -m "(prism or java) and not slow" -n auto --dist loadfile
 
 test-flink: $(VENV)/dev.installed  ## run those on a real Flink cluster and Kafka broker: needs Java and mvn
 	@if command -v mvn >/dev/null; then $(MAKE) --no-print-directory engines; fi
@@ -76,12 +76,14 @@ engines: $(ENGINES)/job-server.jar $(ENGINES)/flink $(ENGINES)/broker $(ENGINES)
 
 kafka: $(ENGINES)/broker $(ENGINES)/kafka-io  ## a broker, and Beam's transforms for it
 
+java: $(ENGINES)/arrow $(ENGINES)/jdbc-io  ## Arrow's library, and Beam's transforms for SQL
+
 prism: $(ENGINES)/prism  ## Beam's runner in Go
 
 $(ENGINES)/job-server.jar: deploy/local/job-server.xml
 	mvn -B -q -f $< package -Dto=$(ENGINES)/job-server
 
-$(ENGINES)/broker $(ENGINES)/kafka-io: $(ENGINES)/%: deploy/local/%.xml
+$(ENGINES)/broker $(ENGINES)/kafka-io $(ENGINES)/arrow $(ENGINES)/jdbc-io: $(ENGINES)/%: deploy/local/%.xml
 	mvn -B -q -f $< dependency:copy-dependencies -DoutputDirectory=$@
 	@touch $@
 

@@ -4,6 +4,7 @@ import io
 import itertools
 import json
 import os
+import sys
 import zipfile
 from pathlib import Path
 
@@ -18,10 +19,12 @@ import keras
 from keras import layers as kl
 
 from beam_rnn import interop
+from beam_rnn.cells import CELLS
 from beam_rnn.errors import InteropError
 from beam_rnn.model import Model
 from beam_rnn.network import MERGES, Network
 from beam_rnn.outputs import OUTPUTS
+from tests.minimal_gated_unit import MINIMAL_GATED_UNIT
 
 GOLDEN = Path(__file__).parent / "golden"
 TORCH = sorted(path.name for path in GOLDEN.glob("torch-*"))
@@ -152,6 +155,8 @@ def chains():
         "last, both": [both(gru(4)), both(kl.GRU(3)), kl.Dense(1, activation="sigmoid")],
         "last, both, sum": [both(kl.GRU(3), "sum"), kl.Dense(1)],
         "last, no head": [kl.SimpleRNN(3)],
+        "function after the head": [gru(3), kl.Dense(2), kl.Activation("tanh")],
+        "function, no head": [gru(3), kl.Activation("relu")],
         **{
             activation: [lstm(3, return_sequences=True), kl.Dense(3, activation=activation)]
             for activation in ("sigmoid", "tanh", "relu", "softmax")
@@ -168,6 +173,96 @@ def test_what_keras_saves_gives_what_keras_says(name, functional, tmp_path):
     ours = interop.from_keras(path).forward(batch()[0])
 
     np.testing.assert_allclose(ours, said, rtol=0, atol=1e-5)
+
+
+IN_KERAS = [
+    network
+    for network in NETWORKS
+    if not network.residual
+    and network.output != "gaussian"
+    and not (network.output == "softmax" and network.horizons > 1)
+]
+
+
+@pytest.mark.parametrize("network", IN_KERAS, ids=lambda network: str(network.to_json()))
+def test_keras_says_the_same_of_what_we_write(network, tmp_path):
+    model, (x, _) = random_model(network), batch()
+    path = tmp_path / "model.keras"
+    interop.to_keras(model, path)
+
+    theirs = keras.models.load_model(path)
+    said = np.asarray(theirs.predict(x, verbose=0))
+
+    np.testing.assert_allclose(said, model.forward(x), rtol=0, atol=1e-5)
+
+
+def is_of_one_bias(network):
+    return network.cell != "gru" or not network.reset_after
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("network", IN_KERAS, ids=lambda network: str(network.to_json()))
+def test_what_we_write_for_keras_is_read_back_bit_for_bit(network, dtype, tmp_path):
+    """Our second bias is zero where Keras has but one: then nothing is rounded."""
+    model = random_model(network).astype(dtype)
+    if is_of_one_bias(network):
+        ours = {
+            name: np.zeros_like(value) if name.endswith("b_h") else value
+            for name, value in model.parameters.items()
+        }
+        model = Model(network, ours)
+    interop.to_keras(model, tmp_path / "model.keras")
+
+    back = interop.from_keras(tmp_path / "model.keras")
+
+    assert back.parameters.keys() == model.parameters.keys()
+    for name, value in model.parameters.items():
+        np.testing.assert_array_equal(back.parameters[name], value, name)
+    if network.output != "quantiles":
+        assert back.network == network
+
+
+@pytest.mark.parametrize("name", KERAS)
+def test_a_keras_file_goes_there_and_back_bit_for_bit(name, tmp_path):
+    model = interop.from_keras(GOLDEN / name / "model.keras")
+    first, second = tmp_path / "first.keras", tmp_path / "second.keras"
+
+    interop.to_keras(model, first)
+    interop.to_keras(interop.from_keras(first), second)
+
+    assert interop.from_keras(first) == model
+    assert first.read_bytes() == second.read_bytes()
+    theirs = [keras.models.load_model(path) for path in (GOLDEN / name / "model.keras", first)]
+    for golden, ours in zip(*(each.get_weights() for each in theirs), strict=True):
+        np.testing.assert_array_equal(ours, golden)
+
+
+@pytest.mark.parametrize(
+    ("network", "message"),
+    [
+        (Network("gru", 3, residual=True), "no form for a residual head"),
+        (Network("gru", 3, initial_state="learned"), "no form for a learned initial state"),
+        (Network("gru", 3, carry=False), "no form for carry=False"),
+        (Network("gru", 3, output="gaussian"), "no form for output='gaussian'"),
+        (Network("rnn", 4, output="softmax", horizons=3), "output='softmax' of several horizons"),
+    ],
+)
+def test_what_keras_has_no_layers_for_is_refused(network, message, tmp_path):
+    with pytest.raises(InteropError, match=message):
+        interop.to_keras(random_model(network), tmp_path / "model.keras")
+    assert not list(tmp_path.iterdir())
+
+
+def test_keras_s_older_format_is_not_written(tmp_path):
+    with pytest.raises(InteropError, match=r"is written as \.keras, got .*model\.h5"):
+        interop.to_keras(random_model(Network("gru", 3)), tmp_path / "model.h5")
+
+
+@pytest.mark.parametrize("write", [interop.to_keras, interop.to_onnx, interop.to_torch])
+def test_a_cell_of_ones_own_has_no_form_elsewhere(write, tmp_path, monkeypatch):
+    monkeypatch.setitem(CELLS, "mgu", MINIMAL_GATED_UNIT)
+    with pytest.raises(InteropError, match=r"no form .*for cell='mgu'"):
+        write(random_model(Network("mgu", 3)), tmp_path / "model")
 
 
 def run_onnx(path, **inputs):
@@ -262,6 +357,12 @@ def test_a_pickle_is_never_read(tmp_path):
     path.write_bytes(b"\x80\x04.")
     with pytest.raises(InteropError, match=r"is a \.safetensors, \.pt or \.pth file"):
         interop.from_torch(path)
+
+
+def test_without_pytorch_its_own_files_are_refused_with_the_remedy(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "torch", None)
+    with pytest.raises(InteropError, match="'torch': pip install torch, or save the state_dict as"):
+        interop.from_torch(tmp_path / "model.pt")
 
 
 @pytest.mark.parametrize(

@@ -193,6 +193,7 @@ ORDER = [
     "commands.inspect",
     "commands.sizing",
     "commands.size",
+    "commands.convert",
     "commands.main",
     "__main__",
 ]

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from types import ModuleType
 
 import beam_rnn
-from beam_rnn.commands import evaluate, flags, inspect, predict, report, size, train
+from beam_rnn.commands import convert, evaluate, flags, inspect, predict, report, size, train
 from beam_rnn.commands.running import DEBUG, run
 
 COMMANDS: dict[str, ModuleType] = {
@@ -15,6 +15,7 @@ COMMANDS: dict[str, ModuleType] = {
     "evaluate": evaluate,
     "report": report,
     "inspect": inspect,
+    "convert": convert,
     "size": size,
 }
 

@@ -12,8 +12,12 @@ from beam_rnn.model import Model
 from beam_rnn.network import Network
 
 
-def package(name: str) -> Any:
-    """A package of the extra `interop`, imported when it is first needed.
+def package(name: str, remedy: str = "pip install 'beam-rnn[interop]'") -> Any:
+    """A package that the library itself does not need, imported when it is first needed.
+
+    Args:
+        name: The package.
+        remedy: How it is installed; the default is for those of the extra `interop`.
 
     Raises:
         InteropError: It is not installed.
@@ -21,9 +25,7 @@ def package(name: str) -> Any:
     try:
         return importlib.import_module(name)
     except ModuleNotFoundError as error:
-        raise InteropError(
-            f"this needs the package {error.name!r}: pip install 'beam-rnn[interop]'"
-        ) from error
+        raise InteropError(f"this needs the package {error.name!r}: {remedy}") from error
 
 
 def in_order(value: Array, theirs: str, ours: str, axis: int) -> Array:

@@ -43,6 +43,8 @@ def from_onnx(path: str | os.PathLike[str]) -> Model:
     onnx = package("onnx")
     try:
         graph = onnx.load(os.fspath(path)).graph
+    except OSError:
+        raise
     except Exception as error:  # protobuf has a class of its own for it
         raise InteropError(f"{os.fspath(path)!r} is no ONNX file: {error}") from error
     chain = Chain(os.fspath(path))
@@ -238,6 +240,7 @@ def to_onnx(model: Model, path: str | os.PathLike[str]) -> None:
     """
     network = model.network
     for refused, why in {
+        f"cell={network.cell!r}": network.cell not in GATES,
         "a learned initial state": network.initial_state == "learned",
         "an embedding": network.embedding_sizes != (),
         "carry=False": not network.carry,

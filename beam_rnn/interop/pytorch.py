@@ -1,6 +1,7 @@
 """PyTorch: the state_dict of an `nn.RNN`, `nn.GRU` or `nn.LSTM` with a linear layer after it."""
 
 import os
+import pickle
 import re
 from collections.abc import Mapping
 from pathlib import Path
@@ -10,7 +11,7 @@ import numpy as np
 
 from beam_rnn.cells import Array, CellParameters
 from beam_rnn.errors import InteropError
-from beam_rnn.interop.chain import Chain, package
+from beam_rnn.interop.chain import GATES, Chain, package
 from beam_rnn.model import Model
 
 _CELL_OF_GATES = {1: "rnn", 3: "gru", 4: "lstm"}
@@ -63,11 +64,18 @@ def from_torch(path: str | os.PathLike[str], *, activation: str = "tanh") -> Mod
 
 def _read(path: str) -> Mapping[str, Array]:
     if path.endswith(".safetensors"):
-        return package("safetensors.numpy").load_file(path)
+        safetensors = package("safetensors.numpy")
+        try:
+            return safetensors.load_file(path)
+        except package("safetensors").SafetensorError as error:
+            raise InteropError(f"{path!r} is no .safetensors file: {error}") from error
     if path.endswith((".pt", ".pth")):
-        torch = package("torch")
-        loaded = torch.load(path, map_location="cpu", weights_only=True)
-        return {name: tensor.numpy() for name, tensor in loaded.items()}
+        torch = package("torch", "pip install torch, or save the state_dict as .safetensors")
+        try:
+            loaded = torch.load(path, map_location="cpu", weights_only=True)
+            return {name: tensor.numpy() for name, tensor in loaded.items()}
+        except (pickle.UnpicklingError, RuntimeError, EOFError, AttributeError) as error:
+            raise InteropError(f"{path!r} is no state_dict that loads safely: {error}") from error
     raise InteropError(f"a state_dict is a .safetensors, .pt or .pth file, got {path!r}")
 
 
@@ -120,6 +128,7 @@ def to_torch(model: Model, path: str | os.PathLike[str]) -> None:
     """
     network = model.network
     for refused, why in {
+        f"cell={network.cell!r}": network.cell not in GATES,
         "a sigmoid activation": network.activation == "sigmoid",
         "the reset gate before the product": not network.reset_after,
         f"merge={network.merge!r}": network.merge != "concat",

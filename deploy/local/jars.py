@@ -14,6 +14,8 @@ FLINK = Path(os.environ.get("FLINK_LIB", ENGINES / "flink"))
 """The jars of the cluster, of the patch release that the Makefile names."""
 BROKER = ENGINES / "broker"
 KAFKA_IO = ENGINES / "kafka-io"
+JDBC_IO = ENGINES / "jdbc-io"
+"""Beam's transforms for databases; the service that expands them is in `KAFKA_IO`."""
 _MEMORY_METER = KAFKA_IO / "jamm-0.4.0.jar"
 
 _PACKAGES = {

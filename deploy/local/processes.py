@@ -27,6 +27,7 @@ class Process:
         command: The program and its arguments.
         log: The file.
         environment: Variables beside those of this process.
+        folder: Where it runs; by default where this process does.
     """
 
     def __init__(
@@ -35,6 +36,7 @@ class Process:
         command: Sequence[str],
         log: Path,
         environment: Mapping[str, str] | None = None,
+        folder: Path | None = None,
     ):
         self.name, self.log = name, log
         log.parent.mkdir(parents=True, exist_ok=True)
@@ -45,6 +47,7 @@ class Process:
                 stdout=output,
                 stderr=subprocess.STDOUT,
                 env={**os.environ, **(environment or {})},
+                cwd=folder,
                 start_new_session=True,
             )
 

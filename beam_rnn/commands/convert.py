@@ -1,0 +1,200 @@
+r"""Turn weights files into models of PyTorch, Keras and ONNX, and theirs into weights files.
+
+    beam-rnn convert --input weights.arrow --output weights.onnx
+    beam-rnn convert --input model.keras --output weights.arrow \\
+        --key id --time at --inputs pressure,flow --targets flow
+    beam-rnn convert --input weights.onnx --output again.arrow --like weights.arrow
+
+What a file holds is told by its suffix: .arrow (a weights file), .onnx, .keras, .safetensors (a
+state_dict of PyTorch); .pt and .pth state_dicts are read, not written. Needs the extra `interop`.
+
+Only a weights file says which fields of a record a model sees, and how they are scaled. For a model
+that was trained elsewhere flags say the first, or --like takes both from another weights file. What
+the file that is written cannot hold is said.
+"""
+
+import argparse
+import os
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+
+from beam_rnn import Columns, Model, interop
+from beam_rnn.commands import flags
+from beam_rnn.errors import BeamRnnError, ConfigurationError
+from beam_rnn.network import Network
+from beam_rnn.storage import read_any_model, write_model
+
+WEIGHTS = ".arrow"
+READERS: Mapping[str, Callable[[str], Any]] = {
+    WEIGHTS: read_any_model,
+    ".onnx": interop.from_onnx,
+    ".keras": interop.from_keras,
+    ".safetensors": interop.from_torch,
+    ".pt": interop.from_torch,
+    ".pth": interop.from_torch,
+}
+WRITERS: Mapping[str, Callable[[Model, str], None]] = {
+    WEIGHTS: write_model,
+    ".onnx": interop.to_onnx,
+    ".keras": interop.to_keras,
+    ".safetensors": interop.to_torch,
+}
+FLOAT32_ALONE = (WEIGHTS, ".onnx")
+COLUMN_FLAGS = ("key", "time", "inputs", "targets", "horizon")
+
+
+def parse(argv: Sequence[str] | None) -> argparse.Namespace:
+    """Our flags; there are none of Beam's."""
+    parser = flags.parser("convert", __doc__)
+    parser.add_argument("--input", required=True, help="the model to read")
+    parser.add_argument("--output", required=True, help="the file to write")
+    parser.add_argument("--key", help="column of the key")
+    parser.add_argument("--time", help="column of the event time; default: Beam's timestamp")
+    parser.add_argument("--inputs", type=flags.names, help="columns that the network sees: A,B")
+    parser.add_argument("--targets", type=flags.names, help="columns: A,B; default: --inputs")
+    parser.add_argument(
+        "--horizon",
+        type=flags.horizons,
+        help="how many records ahead; or several at once: 1,6,24 or 1-24; default: 1",
+    )
+    parser.add_argument("--like", help="a weights file to take columns and scaler from")
+    parser.add_argument(
+        "--activation",
+        choices=("tanh", "relu"),
+        default="tanh",
+        help="of an nn.RNN of PyTorch, whose file does not say",
+    )
+    return parser.parse_args(argv)
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Read -> say which fields it sees -> write."""
+    args = parse(argv)
+    written = _suffix("--output", args.output, WRITERS)
+    model = _read("--input", args.input, activation=args.activation)
+    with _naming("--input", args.input):
+        model = _described(model, args)
+    if written == WEIGHTS and model.columns is None:
+        raise ConfigurationError(
+            f"--output {args.output!r} would not say which fields of a record the model sees, and "
+            "Predict could not use it: give --key, --inputs and, as needed, --time, --targets and "
+            "--horizon, or --like and a weights file that says it"
+        )
+    if written in FLOAT32_ALONE and model.dtype != np.float32:
+        _say(f"{args.output} holds float32: the numbers of {model.dtype} are rounded")
+        model = model.astype(np.float32)
+    with _naming("--output", args.output):
+        WRITERS[written](model, args.output)
+    for line in _left_out(model, args.output, written):
+        _say(line)
+
+
+def _suffix(flag: str, path: str, known: Mapping[str, object]) -> str:
+    """The suffix of a file, which says what it holds."""
+    found = os.path.splitext(path)[1].lower()
+    if found in known:
+        return found
+    hints = {
+        ".h5": "; load it in Keras 3 and save it as .keras",
+        ".hdf5": "; load it in Keras 3 and save it as .keras",
+        ".pt": "; a state_dict is written as .safetensors",
+        ".pth": "; a state_dict is written as .safetensors",
+    }
+    raise ConfigurationError(
+        f"{flag} must end in one of {', '.join(known)}, got {path!r}{hints.get(found, '')}"
+    )
+
+
+def _read(flag: str, path: str, *, activation: str = "tanh") -> Model:
+    """The one model of a file."""
+    read = READERS[_suffix(flag, path, READERS)]
+    with _naming(flag, path):
+        if read is interop.from_torch:
+            return interop.from_torch(path, activation=activation)
+        model = read(path)
+        if not isinstance(model, Model):
+            raise ConfigurationError(
+                f"it holds a {type(model).__name__}, only a file of one Model is converted"
+            )
+        return model
+
+
+@contextmanager
+def _naming(flag: str, path: str) -> Iterator[None]:
+    """Errors say which file is at fault, and the flag that named it."""
+    try:
+        yield
+    except (BeamRnnError, OSError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise ConfigurationError(f"{flag} {path!r}: {reason}") from error
+
+
+def _described(model: Model, args: argparse.Namespace) -> Model:
+    """The model with the columns, and the scaler, that the flags say."""
+    given = {name: getattr(args, name) for name in COLUMN_FLAGS}
+    named = [f"--{name}" for name, value in given.items() if value is not None]
+    if args.like is not None:
+        if named:
+            raise ConfigurationError(
+                f"--like {args.like!r} says what {', '.join(named)} would: leave out one or the "
+                "other"
+            )
+        return _like(model, _read("--like", args.like), args.like)
+    if not named:
+        return model
+    if args.key is None or args.inputs is None:
+        raise ConfigurationError(f"{', '.join(named)} alone: --key and --inputs are needed too")
+    columns = Columns(**{name: value for name, value in given.items() if value is not None})
+    return _with(model, columns=columns)
+
+
+def _like(model: Model, other: Model, path: str) -> Model:
+    """The model with the columns and the scaler of another, and what its outputs mean there."""
+    if other.columns is None:
+        raise ConfigurationError(
+            f"--like {path!r} does not say which fields of a record it is for: take a weights file "
+            "that was trained in a pipeline"
+        )
+    network = model.network
+    if (network.output, other.network.output) == ("identity", "quantiles"):
+        network = replace(network, output="quantiles", quantiles=other.network.quantiles)
+        model = replace(model, network=network)
+    return _with(model, columns=other.columns, scaler=other.scaler)
+
+
+def _with(model: Model, columns: Columns, **more: Any) -> Model:
+    """The model with these columns: its outputs are those of all their horizons."""
+    network: Network = model.network
+    horizons = len(columns.horizons)
+    if network.output == "softmax" and network.horizons != horizons:
+        raise ConfigurationError(
+            f"its softmax is over all outputs of {network.horizons} horizons, the columns name "
+            f"{horizons}"
+        )
+    return replace(model, network=replace(network, horizons=horizons), columns=columns, **more)
+
+
+def _left_out(model: Model, path: str, written: str) -> Iterator[str]:
+    """What the file that was written does not say of the model."""
+    if written == WEIGHTS:
+        if model.scaler is None:
+            yield f"{path} holds no scaler: the network sees the fields as they are"
+        return
+    if model.columns is not None:
+        seen = ", ".join(model.columns.input_names)
+        yield f"{path} cannot hold the columns: what it takes is {seen}, in this order"
+        yield f"what it gives is {', '.join(model.output_names)}"
+    if model.scaler is not None:
+        yield (
+            f"{path} cannot hold the scaler: what it takes must be scaled as in training, what it "
+            "gives is scaled"
+        )
+
+
+def _say(line: str) -> None:
+    print(line, file=sys.stderr)
