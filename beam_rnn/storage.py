@@ -82,13 +82,22 @@ def write_model(model: Models | Transducer, path: str) -> None:
         write_bytes(weights.to_bytes(model), path)
 
 
+def with_folder(pattern: str) -> str:
+    """A pattern as Beam 2.77 finds files by it: one without a folder finds nothing.
+
+    >>> with_folder("*.csv"), with_folder("data/*.csv"), with_folder("a.csv")
+    ('./*.csv', 'data/*.csv', 'a.csv')
+    """
+    return f"./{pattern}" if any(c in pattern for c in "*?[") and "/" not in pattern else pattern
+
+
 def newest(pattern: str) -> str:
     """The last by name of the files of a pattern.
 
     Raises:
         FileNotFoundError: There is none.
     """
-    paths = [match.path for match in FileSystems.match([pattern])[0].metadata_list]
+    paths = [match.path for match in FileSystems.match([with_folder(pattern)])[0].metadata_list]
     if not paths:
         raise FileNotFoundError(f"there is no file {pattern!r}")
     return max(paths)

@@ -588,3 +588,15 @@ def test_the_shipped_series_are_small_and_carry_their_licence():
 
     assert sum(file.stat().st_size for file in files) < 2_000_000
     assert "Copyright 2014-2024 Numenta Inc." in (demo.DATA / "LICENSE.txt").read_text()
+
+
+def test_patterns_find_the_files_of_this_folder(weights, data, tmp_path, monkeypatch):
+    (tmp_path / f"day-1{data.suffix}").write_bytes(data.read_bytes())
+    (tmp_path / "model-1.arrow").write_bytes(Path(weights).read_bytes())
+    monkeypatch.chdir(tmp_path)
+
+    pattern = f"day-*{data.suffix}"
+    predict.main([f"--input={pattern}", "--weights=model-*.arrow", "--output=found.csv"])
+    predict.main([f"--input={data}", f"--weights={weights}", "--output=named.csv"])
+
+    assert Path("found.csv").read_text() == Path("named.csv").read_text()

@@ -36,14 +36,14 @@ from beam_rnn.files.reading import ReadFiles, number_columns
 from beam_rnn.keyed import Models
 from beam_rnn.records import ReadRecords, RecordReader
 from beam_rnn.rows import INVALID
-from beam_rnn.storage import read_model
+from beam_rnn.storage import newest, read_model
 
 
 def parse(argv: Sequence[str] | None) -> tuple[argparse.Namespace, list[str]]:
     """Our flags, and those that are Beam's."""
     parser = flags.parser("evaluate", __doc__)
     parser.add_argument("--input", required=True, help="a file or a pattern of files")
-    parser.add_argument("--weights", required=True, help="the weights file")
+    parser.add_argument("--weights", required=True, help="the weights file, or a pattern")
     parser.add_argument("--output", required=True, help="the JSON file of figures to write")
     parser.add_argument("--predictions", help="a file for the predictions themselves")
     parser.add_argument(
@@ -106,6 +106,7 @@ def build(pipeline: beam.Pipeline, args: argparse.Namespace, model: Models) -> N
 def main(argv: Sequence[str] | None = None) -> None:
     """Run the pipeline."""
     args, beam_flags = parse(argv)
+    args.weights = newest(args.weights)
     model = read_model(args.weights)
     if model.columns is not None and model.columns.classes:
         raise ConfigurationError(

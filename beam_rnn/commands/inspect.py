@@ -26,7 +26,7 @@ from beam_rnn.pairs.transducer import Transducer
 from beam_rnn.report.curves import carries_forward
 from beam_rnn.report.facts import facts, title
 from beam_rnn.report.words import counted, names, number, printable
-from beam_rnn.storage import read_model
+from beam_rnn.storage import newest, read_model
 
 STEPS = 256
 """So far back the gradient is followed."""
@@ -36,7 +36,7 @@ SHOWN_KEYS = 12
 def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     """The flags."""
     parser = flags.parser("inspect", __doc__)
-    parser.add_argument("weights", help="the weights file, or a checkpoint")
+    parser.add_argument("weights", help="the weights file, or a checkpoint, or a pattern")
     parser.add_argument("--key", help="the key whose model to show, of a file with many")
     parser.add_argument("--json", action="store_true", help="as one JSON object")
     return parser.parse_args(argv)
@@ -206,6 +206,7 @@ def as_json(model: Any) -> Mapping[str, Any]:
 def main(argv: Sequence[str] | None = None) -> None:
     """Show the file."""
     args = parse(argv)
+    args.weights = newest(args.weights)
     model = read_model(args.weights)
     if args.json:
         shown = model if args.key is None else of_key(model, args.weights, args.key)

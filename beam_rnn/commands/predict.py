@@ -26,7 +26,7 @@ from beam_rnn.commands.progress import SayProgress
 from beam_rnn.files.aside import WriteAside
 from beam_rnn.files.reading import ReadFiles, number_columns
 from beam_rnn.keyed import Models
-from beam_rnn.storage import read_model
+from beam_rnn.storage import newest, read_model
 from beam_rnn.transforms.arguments import ORDERS
 
 
@@ -34,7 +34,7 @@ def parse(argv: Sequence[str] | None) -> tuple[argparse.Namespace, list[str]]:
     """Our flags, and those that are Beam's."""
     parser = flags.parser("predict", __doc__)
     parser.add_argument("--input", required=True, help="a file or a pattern of files")
-    parser.add_argument("--weights", required=True, help="the weights file")
+    parser.add_argument("--weights", required=True, help="the weights file, or a pattern")
     parser.add_argument("--output", required=True, help="the file of predictions to write")
     parser.add_argument("--order", choices=ORDERS, default="event_time")
     parser.add_argument("--wait", type=float, default=0.0, help="seconds beyond the watermark")
@@ -75,6 +75,7 @@ def build(pipeline: beam.Pipeline, args: argparse.Namespace, model: Models) -> N
 def main(argv: Sequence[str] | None = None) -> None:
     """Run the pipeline."""
     args, beam_flags = parse(argv)
+    args.weights = newest(args.weights)
     model = read_model(args.weights)
     with beam.Pipeline(options=flags.beam_options(beam_flags)) as pipeline:
         build(pipeline, args, model)

@@ -22,14 +22,14 @@ from beam_rnn import Model
 from beam_rnn.commands import flags
 from beam_rnn.commands.replaying import ReplayReport, check_one_model
 from beam_rnn.files.reading import ReadFiles, number_columns
-from beam_rnn.storage import read_model
+from beam_rnn.storage import newest, read_model
 
 
 def parse(argv: Sequence[str] | None) -> tuple[argparse.Namespace, list[str]]:
     """Our flags, and those that are Beam's."""
     parser = flags.parser("report", __doc__)
     parser.add_argument("--input", required=True, help="a file or a pattern of files")
-    parser.add_argument("--weights", required=True, help="the weights file")
+    parser.add_argument("--weights", required=True, help="the weights file, or a pattern")
     parser.add_argument("--output", required=True, help="the page of HTML to write")
     parser.add_argument(
         "--shuffle_within",
@@ -54,6 +54,7 @@ def build(pipeline: beam.Pipeline, args: argparse.Namespace, model: Model) -> No
 def main(argv: Sequence[str] | None = None) -> None:
     """Run the pipeline."""
     args, beam_flags = parse(argv)
+    args.weights = newest(args.weights)
     model = check_one_model(args.weights, read_model(args.weights))
     with beam.Pipeline(options=flags.beam_options(beam_flags)) as pipeline:
         build(pipeline, args, model)

@@ -16,6 +16,7 @@ from apache_beam.io import fileio
 from beam_rnn.columns import Columns
 from beam_rnn.errors import BeamRnnError, shown
 from beam_rnn.files.suffixes import suffix
+from beam_rnn.storage import with_folder
 
 
 class UnreadableFileError(BeamRnnError):
@@ -37,7 +38,7 @@ class ReadFiles(beam.PTransform):
     def __init__(self, pattern: str, numbers: Collection[str]):
         super().__init__()
         suffix(pattern)
-        self._pattern = pattern
+        self._pattern = with_folder(pattern)
         self._numbers = frozenset(numbers)
 
     def expand(self, pbegin: Any) -> beam.PCollection[dict[str, Any]]:

@@ -7,6 +7,7 @@ from apache_beam.transforms.window import NonMergingWindowFn
 
 from beam_rnn.checks import check_choice, check_number
 from beam_rnn.errors import ConfigurationError
+from beam_rnn.storage import with_folder
 from beam_rnn.turns import Order
 
 ORDERS = ("event_time", "sequence", "arrival")
@@ -78,6 +79,4 @@ def path_of(name: str, value: Any) -> str:
     """
     if not isinstance(value, (str, os.PathLike)) or not os.fspath(value):
         raise ConfigurationError(f"{name} must be the path of a file, got {value!r}")
-    path = str(os.fspath(value))
-    # Beam 2.77 finds nothing by a pattern without a folder.
-    return f"./{path}" if any(c in path for c in "*?[") and "/" not in path else path
+    return with_folder(str(os.fspath(value)))
