@@ -18,6 +18,7 @@ from beam_rnn.errors import ConfigurationError
 from beam_rnn.kernels import Advance, kernel_name, kernel_of
 from beam_rnn.missing import carry_forward
 from beam_rnn.network import Network, Parameters
+from beam_rnn.outputs import in_order
 from beam_rnn.packed import last_rows, rows_of, running_at
 from beam_rnn.scaler import Scaler
 
@@ -217,10 +218,10 @@ class Model:
         return inputs if self.scaler is None else self.scaler.of(key).scale_inputs(inputs)
 
     def restored(self, key: str, y: Array) -> Array:
-        """Outputs (..., outputs) of a key in the targets' own units: float64."""
+        """Outputs (..., outputs) in the targets' own units, quantiles in order: float64."""
         y = y.astype(np.float64)
         if self.scaler is None:
-            return y
+            return in_order(y, self.network.parts)
         return self.scaler.of(key).restore_targets(y, self.network.parts)
 
     def astype(self, dtype: DTypeLike) -> "Model":

@@ -1,5 +1,6 @@
 """What is trained, and how what is learned from is scaled and dealt out."""
 
+import logging
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
@@ -20,6 +21,8 @@ from beam_rnn.scaler import Scaler
 from beam_rnn.sequence_examples import for_columns
 from beam_rnn.settings import Training
 from beam_rnn.vocabularies import Vocabulary
+
+logger = logging.getLogger(__name__)
 
 
 class Plan(NamedTuple):
@@ -133,8 +136,11 @@ def plan_of(
         return Plan(network, columns, None, *rest, {}, learned, held_back, longest)
     network, columns = of_sequences
     network = for_columns(network, columns)
+    statistics = {each.key: each.statistics for each in ordered if each.statistics is not None}
+    if training.scaling != "robust":
+        _warn_of_outliers(Scaler.outliers(statistics, columns))
     scaler = Scaler.of_statistics(
-        {each.key: each.statistics for each in ordered if each.statistics is not None},
+        statistics,
         columns,
         training.scaler,
         training.scaling,
@@ -145,6 +151,17 @@ def plan_of(
         scaler = scaler.with_indices(len(columns.symbols))
     until = {each.key: each.until for each in ordered}
     return Plan(network, columns, scaler, *rest, until, learned, held_back)
+
+
+def _warn_of_outliers(found: Sequence[str], most: int = 3) -> None:
+    for each in found[:most]:
+        logger.warning(
+            "%s: beside it the others are nearly the same. If it is an error, leave it out, or "
+            "take scaling='robust'",
+            each,
+        )
+    if len(found) > most:
+        logger.warning("and %d more like it", len(found) - most)
 
 
 def _vocabularies(

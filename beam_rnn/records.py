@@ -181,14 +181,28 @@ class ReadRecords(beam.DoFn):
             yield TaggedOutput(INVALID, self._reader.invalid(element, error))
 
 
+UNREADABLE = "cannot be read"
+"""The field of a record in which a source says why it could not read it."""
+
+
 def field(record: Any, name: str) -> Any:
     """One field of a record."""
     try:
         return record[name] if isinstance(record, Mapping) else getattr(record, name)
     except (KeyError, AttributeError) as error:
-        raise RecordError(f"the record has no field {name!r}", record) from error
+        raise RecordError(_why_missing(record, name), record) from error
     except Exception as error:  # a property may raise anything
         raise RecordError(f"the field {name!r} cannot be read: {error!r}", record) from error
+
+
+def _why_missing(record: Any, name: str) -> str:
+    if isinstance(record, Mapping) and isinstance(record.get(UNREADABLE), str):
+        return str(record[UNREADABLE])
+    if type(record) is tuple and len(record) == 2:
+        return (
+            f"the record has no field {name!r}: it is a pair, of which the second may be the record"
+        )
+    return f"the record has no field {name!r}"
 
 
 def key_text(name: str, value: Any) -> str:

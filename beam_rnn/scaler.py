@@ -21,6 +21,7 @@ from beam_rnn.checks import check_choice
 from beam_rnn.columns import Columns
 from beam_rnn.errors import TrainingError
 from beam_rnn.generating.chance import hashed
+from beam_rnn.outputs import in_order
 
 SCALERS = ("per_key", "global", "none")
 """per_key: each key by its own numbers, and a key never seen by those
@@ -54,7 +55,7 @@ class Scaling(NamedTuple):
         return ((by_horizon - self.targets_center) / self.targets_scale).reshape(targets.shape)
 
     def restore_targets(self, outputs: Array, parts: Sequence[str] = ("value",)) -> Array:
-        """Outputs in the targets' own units: the inverse of `scale_targets`.
+        """Outputs in the targets' own units, quantiles in order: the inverse of `scale_targets`.
 
         Args:
             outputs: (..., horizons * targets * parts).
@@ -66,9 +67,11 @@ class Scaling(NamedTuple):
         centered = np.array([part != "deviation" for part in parts])
         center = self.targets_center[..., np.newaxis, :, np.newaxis] * centered
         scale = self.targets_scale[..., np.newaxis, :, np.newaxis]
-        return (by_part * scale + center).reshape(outputs.shape)
+        return in_order((by_part * scale + center).reshape(outputs.shape), parts)
 
 
+OUTLYING = 0.9
+"""The share of a column's variance above which one value is an outlier."""
 SAMPLE = 4096
 """So many values, drawn by a hash of their places, stand for all where quantiles are wanted."""
 
@@ -240,6 +243,31 @@ class Scaler:
                 mine[where] = of_all[where]
         alike = not of_keys and not targets  # nothing is scaled by a key's own numbers
         return Scaler(default, {} if alike or kind == "global" else keys)
+
+    @staticmethod
+    def outliers(
+        statistics: Mapping[str, tuple[Statistics, Statistics]], columns: Columns
+    ) -> list[str]:
+        """Values beside which all others of their key would be scaled to nothing, in words.
+
+        Args:
+            statistics: As for `of_statistics`.
+            columns: The names.
+        """
+        found = []
+        for key, (inputs, _) in sorted(statistics.items()):
+            with np.errstate(all="ignore"):
+                highest = inputs.high - inputs.mean >= inputs.mean - inputs.low
+                far = np.where(highest, inputs.high, inputs.low)
+                share = (far - inputs.mean) ** 2 / inputs.squares
+            # A flag that is raised once is none: it is what it was meant to be.
+            odd = (share > OUTLYING) & (inputs.n >= 20) & (inputs.high - inputs.low > 1)
+            found += [
+                f"one value of {columns.number_names[i]!r} of key {key!r}, {far[i]:g}, makes up "
+                f"{100 * share[i]:.1f} % of its variance"
+                for i in np.flatnonzero(odd)
+            ]
+        return found
 
     def with_indices(self, fields: int) -> "Scaler":
         """The same for inputs with the indices of symbols behind them, which stay as they are."""

@@ -12,6 +12,7 @@ import numpy as np
 
 from beam_rnn.cells import Array
 from beam_rnn.model import Model
+from beam_rnn.outputs import in_order
 from beam_rnn.packed import rows_of, running_at
 from beam_rnn.scaler import Scaling
 
@@ -147,8 +148,10 @@ def sweep(
         place[at] = np.arange(len(time))
         y, packed = model.advance(values[order], x[at], running)
     outputs = y[place].astype(np.float64)
-    if scaling is not None:
-        outputs = scaling.restore_targets(outputs, model.network.parts)
+    parts = model.network.parts
+    outputs = (
+        in_order(outputs, parts) if scaling is None else scaling.restore_targets(outputs, parts)
+    )
     left = np.zeros(0, np.int64)
     fits = not np.isinf(x).any() if model.carried else _all_finite(x)
     if not (fits and _all_finite(packed) and _all_finite(outputs)):

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from apache_beam.metrics import MetricsFilter
 from apache_beam.testing import test_stream
+from apache_beam.testing.util import assert_that
 from apache_beam.transforms.window import FixedWindows, Sessions, SlidingWindows, TimestampedValue
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -210,6 +211,36 @@ def test_arrival_order_is_taken_as_it_is_and_counted(model, weights):
     assert collect.elements[-1].state == state.tobytes()
     assert counter(result, "records_out_of_order") == 1
     assert counter(result, "num_inferences") == 5
+
+
+def test_quantiles_of_a_record_never_cross(tmp_path):
+    model = random_model(Network("gru", 5, output="quantiles", quantiles=(0.1, 0.5, 0.9)))
+    records = [row(t) for t in range(40)]
+    with beam.Pipeline(runner="FnApiRunner") as p:
+        alone = p | beam.Create(records) | Predict(saved(model, tmp_path))
+        together = (
+            p | "Again" >> beam.Create(records) | "S" >> Predict(saved(model, tmp_path), shards=2)
+        )
+        for label, outputs in (("1", alone), ("2", together)):
+            said = outputs.predictions | f"Said{label}" >> beam.Map(lambda row: list(row.outputs))
+            assert_that(said, rises, label=f"Rises{label}")
+
+    raw = model.forward(
+        model.scaled("a", np.array([[r["x"], r["y"]] for r in records]))[np.newaxis]
+    )
+    assert (np.diff(raw[0]) < 0).any(), "as the network has them they do cross"
+
+
+def rises(outputs):
+    assert len(outputs) == 40
+    assert all(each == sorted(each) for each in outputs)
+
+
+def test_a_collection_is_not_taken_for_its_outputs(weights):
+    with beam.Pipeline(runner="FnApiRunner") as p:
+        outputs = p | beam.Create([row(1)]) | Predict(weights)
+        with pytest.raises(TypeError, match=r"take one of \.predictions, \.late, \.invalid"):
+            outputs | beam.Map(print)
 
 
 def counter(result, name):

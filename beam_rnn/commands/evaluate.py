@@ -63,6 +63,7 @@ def build(pipeline: beam.Pipeline, args: argparse.Namespace, model: Models) -> N
     started = time.time()
     columns = model.columns
     assert columns is not None, "pipelines train models with columns"
+    horizons = columns.horizons
     records = pipeline | "Records" >> ReadFiles(args.input, number_columns(columns))
     arriving = (
         records
@@ -87,7 +88,11 @@ def build(pipeline: beam.Pipeline, args: argparse.Namespace, model: Models) -> N
         scores
         | "Gather" >> beam.CombineGlobally(beam.combiners.ToListCombineFn())
         | "Report"
-        >> beam.Map(lambda rows: json.dumps(report(rows, time.time() - started), indent=2))
+        >> beam.Map(
+            lambda rows: json.dumps(
+                report(rows, time.time() - started, horizons), indent=2, ensure_ascii=False
+            )
+        )
         | "WriteReport" >> beam.io.WriteToText(args.output, num_shards=1, shard_name_template="")
     )
     if args.predictions:

@@ -1,6 +1,6 @@
 """How well a model does on the records of a key that training did not see."""
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import apache_beam as beam
@@ -11,6 +11,7 @@ from beam_rnn.cells import Array
 from beam_rnn.errors import RecordError
 from beam_rnn.keyed import Models
 from beam_rnn.records import RecordReader
+from beam_rnn.report.comparison import knows
 from beam_rnn.report.distributions import point_forecast
 from beam_rnn.state import decode_records, first_numbers, record_time
 from beam_rnn.storage import read_model
@@ -28,6 +29,8 @@ class Score(NamedTuple):
     yesterday_mae: float | None
     bit_equal: bool
     records: int
+    horizons: tuple[tuple[float | None, float | None], ...] = ()  # model, last value
+    known: bool = True  # whether training saw the key
 
 
 class Unseen(beam.DoFn):
@@ -125,6 +128,7 @@ def score(
         return float(errors[known].mean()) if known.any() else None
 
     everywhere = np.ones(ahead.shape, bool)
+    each = [np.arange(ahead.shape[1]) == i for i in range(ahead.shape[1])]
     return Score(
         key,
         mae(forecast, everywhere),
@@ -132,6 +136,10 @@ def score(
         mae(targets[yesterday], known),
         bit_equal,
         len(streamed),
+        tuple(
+            (mae(forecast, everywhere & one), mae(targets[at], everywhere & one)) for one in each
+        ),
+        knows(model, key),
     )
 
 
@@ -150,20 +158,50 @@ def _deviation(model: Model, key: str, seen: Array) -> Array:
     return model.scaler.of(key).targets_scale if model.scaler is not None else np.ones(1)
 
 
-def report(scores: Iterable[Score], seconds: float) -> dict[str, Any]:
-    """What the JSON file says; means are over the series that have every figure that any has."""
+def report(
+    scores: Iterable[Score], seconds: float, horizons: Sequence[int] = (1,)
+) -> dict[str, Any]:
+    """What the JSON file says.
+
+    Means are over the keys that training saw (over all, if it saw none) and that have every figure
+    that any has.
+
+    Args:
+        scores: Those of the keys, in any order.
+        seconds: How long it took.
+        horizons: How many records ahead the targets lie; with several each has figures of its own.
+    """
     rows = sorted(scores)
     records = sum(row.records for row in rows)
-    series = {row.key: {name: getattr(row, name) for name in ERRORS} for row in rows}
-    known = {name for errors in series.values() for name in ERRORS if errors[name] is not None}
-    complete = [e for e in series.values() if all(e[name] is not None for name in known)]
+    measured = [row for row in rows if row.known] or rows
+    known = {name for row in measured for name in ERRORS if getattr(row, name) is not None}
+    complete = [row for row in measured if all(getattr(row, name) is not None for name in known)]
+
+    def mean(values: Iterable[float | None]) -> float | None:
+        there = [value for value in values if value is not None]
+        return float(np.mean(there)) if there else None
+
+    def by_horizon(of: Sequence[Score]) -> dict[str, Any]:
+        if len(horizons) == 1:
+            return {}
+        return {
+            "horizons": {
+                str(horizon): {
+                    name: mean(row.horizons[i][j] for row in of if row.horizons)
+                    for j, name in enumerate(ERRORS[:2])
+                }
+                for i, horizon in enumerate(horizons)
+            }
+        }
+
     return {
-        "series": series,
-        "mean": {
-            name: float(np.mean([e[name] for e in complete])) if name in known else None
-            for name in ERRORS
+        "series": {
+            row.key: {name: getattr(row, name) for name in ERRORS} | by_horizon([row])
+            for row in rows
         },
-        "bit_equal": all(row.bit_equal for row in rows),
+        "mean": {name: mean(getattr(row, name) for row in complete) for name in ERRORS}
+        | by_horizon(complete),
+        "bit_equal": all(row.bit_equal for row in rows) if records else None,
         "records": records,
         "records_per_second": records / seconds,
     }

@@ -15,7 +15,8 @@ from apache_beam.io import fileio
 
 from beam_rnn.columns import Columns
 from beam_rnn.errors import BeamRnnError, shown
-from beam_rnn.files.suffixes import suffix
+from beam_rnn.files.suffixes import suffix, whole_suffix
+from beam_rnn.records import UNREADABLE
 from beam_rnn.storage import with_folder
 
 
@@ -37,7 +38,7 @@ class ReadFiles(beam.PTransform):
 
     def __init__(self, pattern: str, numbers: Collection[str]):
         super().__init__()
-        suffix(pattern)
+        whole_suffix(pattern)
         self._pattern = with_folder(pattern)
         self._numbers = frozenset(numbers)
 
@@ -65,7 +66,9 @@ def read_file(
     name = os.path.relpath(path, root) if root else path
     readers = {".csv": _csv, ".parquet": _parquet, ".arrow": _arrow, ".jsonl": _json_lines}
     try:
-        with file.open() as stream:
+        with file.open() as opened:
+            text = suffix(path) in (".csv", ".jsonl")
+            stream = io.BufferedReader(Plain(opened)) if text else opened
             for record in readers[suffix(path)](stream, numbers):
                 yield {"filename": name, **record}
     except (csv.Error, pa.ArrowException) as error:
@@ -73,6 +76,28 @@ def read_file(
             f"{path!r} cannot be read as a {suffix(path)} file, it is cut, broken or of another "
             f"format: {error}"
         ) from error
+
+
+class Plain(io.RawIOBase):
+    """What Beam opened, compressed or not, as a file of Python's own classes.
+
+    Args:
+        opened: A file that Beam's filesystems opened.
+    """
+
+    def __init__(self, opened: Any):
+        super().__init__()
+        self._opened = opened
+
+    def readable(self) -> bool:
+        """It is."""
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        """The next bytes."""
+        data = self._opened.read(len(buffer))
+        buffer[: len(data)] = data
+        return len(data)
 
 
 def _csv(stream: BinaryIO, numbers: Collection[str]) -> Iterator[dict[str, Any]]:
@@ -83,8 +108,11 @@ def _csv(stream: BinaryIO, numbers: Collection[str]) -> Iterator[dict[str, Any]]
         if not fields:  # an empty line
             continue
         if len(fields) != len(names):
-            what = f"a line of {len(fields)} fields, not {len(names)}"
-            yield {what: [_text(field) for field in fields]}
+            yield {
+                UNREADABLE: f"a line of {len(fields)} fields, not {len(names)}",
+                "line": lines.line_num,
+                "fields": [_text(field) for field in fields],
+            }
             continue
         row = dict(zip(names, fields, strict=True))
         for name in numbers & row.keys():
@@ -140,7 +168,9 @@ def json_record(text: bytes) -> dict[str, Any]:
             json.dumps(record, ensure_ascii=False).encode()
     except (ValueError, RecursionError):
         record = None
-    return record if isinstance(record, dict) else {"not a JSON object": text.strip()}
+    if isinstance(record, dict):
+        return record
+    return {UNREADABLE: "it is no JSON object", "text": text.strip()}
 
 
 def number_columns(columns: Columns) -> list[str]:

@@ -20,8 +20,8 @@ def suffix(path: str) -> str:
     return ending
 
 
-def written_suffix(path: str) -> str:
-    """The suffix that says how a file is to be written.
+def whole_suffix(path: str) -> str:
+    """The suffix of a file that is compressed only if such files are.
 
     Raises:
         ConfigurationError: It is none of `SUFFIXES`, or such a file is not compressed as a whole.

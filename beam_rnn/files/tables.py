@@ -8,7 +8,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from beam_rnn.files.lines import csv_line, json_line
-from beam_rnn.files.suffixes import written_suffix
+from beam_rnn.files.suffixes import whole_suffix
 from beam_rnn.storage import write_bytes
 from beam_rnn.transforms.together import gathered
 
@@ -29,7 +29,7 @@ class WriteTable(beam.PTransform):
 
     def __init__(self, path: str):
         super().__init__()
-        self._suffix = written_suffix(path)
+        self._suffix = whole_suffix(path)
         self._path = path
 
     def expand(self, pcoll: beam.PCollection[tuple[str, list[Row]]]) -> Any:

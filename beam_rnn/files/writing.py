@@ -9,7 +9,7 @@ from apache_beam.io.filebasedsink import FileBasedSink
 from apache_beam.io.filesystem import CompressionTypes
 
 from beam_rnn.files.lines import csv_line, json_line
-from beam_rnn.files.suffixes import written_suffix
+from beam_rnn.files.suffixes import whole_suffix
 
 
 class WriteFile(beam.PTransform):
@@ -22,7 +22,7 @@ class WriteFile(beam.PTransform):
 
     def __init__(self, path: str, schema: pa.Schema):
         super().__init__()
-        self._suffix = written_suffix(path)
+        self._suffix = whole_suffix(path)
         self._path = path
         self._schema = schema
 

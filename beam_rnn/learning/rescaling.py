@@ -8,7 +8,7 @@ from beam_rnn.cells import Array
 from beam_rnn.errors import ConfigurationError
 from beam_rnn.learning.running import Running, Statistics, center_and_scale, no_statistics, observed
 from beam_rnn.model import Model
-from beam_rnn.outputs import OUTPUTS
+from beam_rnn.outputs import OUTPUTS, in_order
 from beam_rnn.scaler import Scaler, Scaling
 
 
@@ -175,7 +175,7 @@ class Rescaling:
         restored = by_part * scaled.scale[:, np.newaxis] + scaled.offset[:, np.newaxis] * centered
         if self.running is not None and self.running.log:
             restored = np.exp(restored)
-        return restored.reshape(-1)
+        return in_order(restored.reshape(-1), self._parts)
 
     def scaler(self, statistics: Statistics) -> Scaler | None:
         """What is known as the scaler of a model.

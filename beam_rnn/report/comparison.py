@@ -73,6 +73,12 @@ class _Ahead(NamedTuple):
     last: Array  # (steps, targets)
 
 
+def knows(model: Model, key: str) -> bool:
+    """Whether training saw a key; so it is if nothing is known of training."""
+    until = model.training.get("until", {})
+    return not until or key in until
+
+
 def tells_classes(model: Model) -> bool:
     """Whether the outputs are the probabilities of classes, or of labels that are 0 or 1."""
     loss = model.training.get("settings", {}).get("loss")
@@ -100,7 +106,7 @@ def score(model: Model, sequences: Iterable[Sequence]) -> Score | None:
         return None
     horizons = range(judged.truth.shape[1])
     measure = _wrong if tells_classes(model) else _absolute_error
-    scale = _deviation(judged)
+    scale = _deviation(model, ordered[0].key, judged)
     by_horizon = [measure(model, judged.at(horizon), scale) for horizon in horizons]
     error, last_value = by_horizon[0]
     ends = sorted({0, horizons[-1]}) if levels(model) else []
@@ -113,6 +119,7 @@ def score(model: Model, sequences: Iterable[Sequence]) -> Score | None:
         tuple(_calibration(model, judged.at(horizon)) for horizon in ends),
         _by_class(model, judged.at(0)) if tells_classes(model) else (),
         judged.trained_on,
+        knows(model, ordered[0].key),
     )
 
 
@@ -306,12 +313,14 @@ def _last_values(sequence: Sequence, horizon: int) -> Array:
     return values
 
 
-def _deviation(judged: _Judged) -> Array:
+def _deviation(model: Model, key: str, judged: _Judged) -> Array:
     """The standard deviation of each target in training; 1 for one that never changed.
 
-    Of a key that training never saw, that of what is judged.
+    Of a key that training never saw, the scale that the model has for it.
     """
-    seen = judged.seen[~np.isnan(judged.seen).any(1)]
-    values = seen if len(seen) else judged.truth[:, 0]
+    values = judged.seen[~np.isnan(judged.seen).any(1)]
+    if not len(values) and model.scaler is not None:
+        return model.scaler.of(key).targets_scale
+    values = values if len(values) else judged.truth[:, 0]
     deviation = values.std(0)
     return np.where(deviation > 1e-12 * np.abs(values.mean(0)), deviation, 1.0)

@@ -70,6 +70,9 @@ def _judged_by(model: Model, summary: Summary) -> Iterator[str]:
         )
     else:
         yield f"On all records that were given, {steps}."
+    if summary.strange:
+        be = "is" if summary.strange == 1 else "are"
+        yield f"{counted(summary.strange, 'key')} that training did not see {be} left out."
     if summary.left_out:
         yield f"{counted(summary.left_out, 'key')} had none to be judged by."
     if model.network.bidirectional:

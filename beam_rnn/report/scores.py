@@ -49,6 +49,7 @@ class Score(NamedTuple):
             the outputs are no distribution.
         classes: For each class how many steps were of it, were said to be of it, and both.
         trained_on: Whether these steps were trained on.
+        known: Whether training saw the key.
     """
 
     key: str
@@ -59,6 +60,7 @@ class Score(NamedTuple):
     calibration: tuple[Calibration, ...] = ()
     classes: tuple[tuple[int, int, int], ...] = ()
     trained_on: bool = False
+    known: bool = True
 
 
 class Summary(NamedTuple):
@@ -79,6 +81,7 @@ class Summary(NamedTuple):
         classes: As for `Score`, of all keys.
         left_out: How many keys have nothing to be judged by.
         trained_on: Whether what was judged was trained on.
+        strange: How many keys are left out since training did not see them.
     """
 
     shown: tuple[tuple[str, Score], ...]
@@ -95,12 +98,14 @@ class Summary(NamedTuple):
     classes: tuple[tuple[int, int, int], ...]
     left_out: int
     trained_on: bool
+    strange: int = 0
 
 
 def summarize(scores: Iterable[Score | None]) -> Summary | None:
     """The summary of the scores of all keys, in any order; None if none could be judged.
 
-    Keys of which all was trained on are left out where others have more.
+    Keys of which all was trained on are left out where others have more; and so are keys that
+    training did not see, where it saw others.
 
     >>> scores = [Score("a", 0.3, 0.5, 9), Score("b", 0.1, 0.2, 9), Score("c", 0.9, 0.5, 9), None]
     >>> summary = summarize(scores)
@@ -112,7 +117,9 @@ def summarize(scores: Iterable[Score | None]) -> Summary | None:
     given = list(scores)
     judged = [each for each in given if each is not None]
     unseen = [each for each in judged if not each.trained_on]
-    by_key = sorted(unseen or judged)
+    known = [each for each in unseen or judged if each.known]
+    by_key = sorted(known or unseen or judged)
+    strange = len(unseen or judged) - len(by_key)
     if not by_key:
         return None
     comparable = [each for each in by_key if each.last_value is not None]
@@ -137,8 +144,9 @@ def summarize(scores: Iterable[Score | None]) -> Summary | None:
             tuple(map(sum, zip(*of_class, strict=True)))  # type: ignore[misc]
             for of_class in zip(*(each.classes for each in by_key), strict=True)
         ),
-        len(given) - len(by_key),
+        len(given) - len(by_key) - strange,
         not unseen,
+        strange,
     )
 
 

@@ -31,6 +31,7 @@ from beam_rnn.transforms.arguments import (
     micros,
     order_of,
     path_of,
+    take_one,
 )
 
 
@@ -50,6 +51,8 @@ class ScoreAnomaliesOutputs(NamedTuple):
     invalid: PCollection[InvalidRecord]
     ended: PCollection[EndedSequence]
     gaps: PCollection[SequenceGap]
+
+    __or__ = take_one  # it is no collection itself
 
 
 class ScoreAnomalies(beam.PTransform):

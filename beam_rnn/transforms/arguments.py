@@ -71,6 +71,16 @@ def micros(name: str, seconds: float | None) -> int | None:
     return round(seconds * 1e6)
 
 
+def take_one(outputs: Any, _: Any) -> Any:
+    """What `outputs | transform` says, where there are several outputs to go on from.
+
+    Raises:
+        TypeError: Always.
+    """
+    names = ", ".join(f".{name}" for name in outputs._fields)
+    raise TypeError(f"{type(outputs).__name__} holds several collections: take one of {names}")
+
+
 def path_of(name: str, value: Any) -> str:
     """The path of a file, or a pattern, as Beam's filesystems take it.
 

@@ -18,7 +18,7 @@ from beam_rnn.loading import ModelLoader
 from beam_rnn.packing import PackRecords
 from beam_rnn.rows import INVALID, Generated, InvalidRecord
 from beam_rnn.storage import read_model
-from beam_rnn.transforms.arguments import path_of
+from beam_rnn.transforms.arguments import path_of, take_one
 
 
 class GenerateOutputs(NamedTuple):
@@ -32,6 +32,8 @@ class GenerateOutputs(NamedTuple):
 
     generated: PCollection[Generated]
     invalid: PCollection[InvalidRecord]
+
+    __or__ = take_one  # it is no collection itself
 
 
 class Generate(beam.PTransform):

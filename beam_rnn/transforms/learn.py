@@ -22,6 +22,7 @@ from beam_rnn.transforms.arguments import (
     micros,
     order_of,
     path_of,
+    take_one,
 )
 
 
@@ -43,6 +44,8 @@ class PredictAndLearnOutputs(NamedTuple):
     ended: PCollection[EndedSequence]
     gaps: PCollection[SequenceGap]
     models: PCollection[tuple[str, Model]]
+
+    __or__ = take_one  # it is no collection itself
 
 
 class PredictAndLearn(beam.PTransform):

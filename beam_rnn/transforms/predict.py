@@ -32,6 +32,7 @@ from beam_rnn.transforms.arguments import (
     micros,
     order_of,
     path_of,
+    take_one,
 )
 
 logger = logging.getLogger(__name__)
@@ -56,6 +57,8 @@ class PredictOutputs(NamedTuple):
     invalid: PCollection[InvalidRecord]
     ended: PCollection[EndedSequence]
     gaps: PCollection[SequenceGap]
+
+    __or__ = take_one  # it is no collection itself
 
 
 class Predict(beam.PTransform):

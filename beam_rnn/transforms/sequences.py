@@ -17,7 +17,7 @@ from beam_rnn.records import ReadRecords, RecordReader
 from beam_rnn.rows import INVALID, InvalidRecord, LateRecord, SequenceGap
 from beam_rnn.sequences import CutSequences
 from beam_rnn.stateful import GAPS, LATE, StepKeys
-from beam_rnn.transforms.arguments import check_not_merging, check_type, micros, order_of
+from beam_rnn.transforms.arguments import check_not_merging, check_type, micros, order_of, take_one
 
 
 class SequencesOutputs(NamedTuple):
@@ -25,6 +25,8 @@ class SequencesOutputs(NamedTuple):
 
     sequences: PCollection[Sequence]
     invalid: PCollection[InvalidRecord]
+
+    __or__ = take_one  # it is no collection itself
 
 
 class Sequences(beam.PTransform):
@@ -131,6 +133,8 @@ class LastRecordsOutputs(NamedTuple):
     late: PCollection[LateRecord]
     invalid: PCollection[InvalidRecord]
     gaps: PCollection[SequenceGap]
+
+    __or__ = take_one  # it is no collection itself
 
 
 class LastRecords(beam.PTransform):

@@ -14,7 +14,7 @@ from beam_rnn.pairs.records import PairReader, Transduced
 from beam_rnn.pairs.transducing import TransduceRecords
 from beam_rnn.records import ReadRecords
 from beam_rnn.rows import INVALID, InvalidRecord
-from beam_rnn.transforms.arguments import check_type, path_of
+from beam_rnn.transforms.arguments import check_type, path_of, take_one
 
 
 class PairsOutputs(NamedTuple):
@@ -22,6 +22,8 @@ class PairsOutputs(NamedTuple):
 
     pairs: PCollection[Pair]
     invalid: PCollection[InvalidRecord]
+
+    __or__ = take_one  # it is no collection itself
 
 
 class Pairs(beam.PTransform):
@@ -66,6 +68,8 @@ class TransduceOutputs(NamedTuple):
 
     written: PCollection[Transduced]
     invalid: PCollection[InvalidRecord]
+
+    __or__ = take_one  # it is no collection itself
 
 
 class Transduce(beam.PTransform):

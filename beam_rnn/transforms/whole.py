@@ -12,7 +12,7 @@ from beam_rnn.loading import ModelLoader, check_reads
 from beam_rnn.packing import PackRecords
 from beam_rnn.rows import INVALID, EndedSequence, InvalidRecord, Prediction
 from beam_rnn.stateful import ENDED
-from beam_rnn.transforms.arguments import micros, path_of
+from beam_rnn.transforms.arguments import micros, path_of, take_one
 from beam_rnn.whole import PredictWhole
 
 
@@ -29,6 +29,8 @@ class PredictSequencesOutputs(NamedTuple):
     predictions: PCollection[Prediction]
     invalid: PCollection[InvalidRecord]
     ended: PCollection[EndedSequence]
+
+    __or__ = take_one  # it is no collection itself
 
 
 class PredictSequences(beam.PTransform):
