@@ -17,8 +17,9 @@ from apache_beam.transforms.userstate import (
     TimerSpec,
     on_timer,
 )
-from apache_beam.transforms.window import GlobalWindow, TimestampedValue
+from apache_beam.transforms.window import GlobalWindow
 from apache_beam.utils.timestamp import Timestamp
+from apache_beam.utils.windowed_value import WindowedValue
 
 from beam_rnn.columns import Columns
 from beam_rnn.errors import ConfigurationError
@@ -229,6 +230,7 @@ class StepKeys(beam.DoFn):
         if models:
             self._stepper.use(path for _, path in models)
         key, data = element
+        self._here = (window,)
         cells = Cells((state, arrived, waiting, armed), due, window, self._fingerprint)
         armed_at = cells.armed() if self._timed else None
         if armed_at is None and cells.state() is None:
@@ -329,6 +331,7 @@ class StepKeys(beam.DoFn):
         due: Any = beam.DoFn.TimerParam(DUE),
     ) -> Iterator[Any]:
         """The watermark has passed the earliest thing to do."""
+        self._here = (window,)
         cells = Cells((state, arrived, waiting, armed), due, window, self._fingerprint)
         yield from self._advance(key, int(fired.micros), cells)
 
@@ -344,6 +347,7 @@ class StepKeys(beam.DoFn):
         due: Any = beam.DoFn.TimerParam(DUE),
     ) -> Iterator[Any]:
         """The watermark has passed the end of the window: all that waits, then the sequence."""
+        self._here = (window,)
         cells = Cells((state, arrived, waiting, armed), due, window, self._fingerprint)
         after, _ = yield from self._take_due(key, cells.end, cells)
         idle_at = self._idle_at(after, cells)
@@ -433,7 +437,7 @@ class StepKeys(beam.DoFn):
             if reached is not None and number > reached + 1:
                 self._gaps.inc()
                 gap = SequenceGap(key, record_time(record), reached + 1, number - 1)
-                yield TaggedOutput(GAPS, _at(gap, taken[record]))
+                yield TaggedOutput(GAPS, self._at(gap, taken[record]))
             reached = number
 
     def _same_number(self, one: bytes, other: bytes) -> bool:
@@ -446,9 +450,16 @@ class StepKeys(beam.DoFn):
         idle_at = self._order.due(last_step(state)[0] + self._idle_after, arrived)
         return idle_at if idle_at <= cells.end else None
 
+    def _at(self, row: Any, micros: int | None) -> Any:
+        """A row at a time, in the window that is stepped.
+
+        A `TimestampedValue` would not stay there: Beam puts it into all windows of its time.
+        """
+        return row if micros is None else WindowedValue(row, Timestamp(micros=micros), self._here)
+
     def _tagged(self, step: Step, due_at: int | None) -> Any:
         """A result on the output where it belongs, at its timestamp."""
-        result = _at(step.result, step.time if self._at_event_time else due_at)
+        result = self._at(step.result, step.time if self._at_event_time else due_at)
         tag = _TAGS.get(type(step.result))
         return result if tag is None else TaggedOutput(tag, result)
 
@@ -456,11 +467,7 @@ class StepKeys(beam.DoFn):
         self._late.inc()
         time, number, *_, numbers = decode_record(record)
         row = LateRecord(key, time, reached - time, numbers.tolist(), number)
-        return TaggedOutput(LATE, _at(row, due_at))
+        return TaggedOutput(LATE, self._at(row, due_at))
 
 
 _TAGS = {InvalidRecord: INVALID, EndedSequence: ENDED, tuple: MODELS}  # a key and its model
-
-
-def _at(row: Any, micros: int | None) -> Any:
-    return row if micros is None else TimestampedValue(row, Timestamp(micros=micros))
