@@ -25,6 +25,7 @@ import numpy as np
 
 from beam_rnn import Columns, Model, interop
 from beam_rnn.commands import flags
+from beam_rnn.commands.overwriting import check_outputs
 from beam_rnn.errors import BeamRnnError, ConfigurationError
 from beam_rnn.network import Network
 from beam_rnn.storage import read_any_model, write_model
@@ -76,6 +77,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     """Read -> say which fields it sees -> write."""
     args = parse(argv)
     written = _suffix("--output", args.output, WRITERS)
+    check_outputs({"--input": args.input, "--like": args.like}, {"--output": args.output})
     model = _read("--input", args.input, activation=args.activation)
     with _naming("--input", args.input):
         model = _described(model, args)
@@ -92,6 +94,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         WRITERS[written](model, args.output)
     for line in _left_out(model, args.output, written):
         _say(line)
+    print(f"wrote {args.output}")
 
 
 def _suffix(flag: str, path: str, known: Mapping[str, object]) -> str:
@@ -129,6 +132,8 @@ def _naming(flag: str, path: str) -> Iterator[None]:
     """Errors say which file is at fault, and the flag that named it."""
     try:
         yield
+    except FileNotFoundError as error:
+        raise FileNotFoundError(f"{flag}: there is no file {path!r}") from error
     except (BeamRnnError, OSError) as error:
         reason = getattr(error, "strerror", None) or error
         raise ConfigurationError(f"{flag} {path!r}: {reason}") from error
