@@ -1,7 +1,7 @@
 r"""Turn weights files into models of PyTorch, Keras and ONNX, and theirs into weights files.
 
     beam-rnn convert --input weights.arrow --output weights.onnx
-    beam-rnn convert --input model.keras --output weights.arrow \\
+    beam-rnn convert --input model.keras --output weights.arrow \
         --key id --time at --inputs pressure,flow --targets flow
     beam-rnn convert --input weights.onnx --output again.arrow --like weights.arrow
 

@@ -1,6 +1,6 @@
 r"""Stream what training has not seen through a trained network, and measure it.
 
-    beam-rnn evaluate --input 'pipelines/data/nab/*.csv' --weights weights.arrow \\
+    beam-rnn evaluate --input 'pipelines/data/nab/*.csv' --weights weights.arrow \
         --output metrics.json
 
 In a checkout `python -m pipelines.evaluate` is the same. With --report a page shows how the model
@@ -33,7 +33,7 @@ from beam_rnn.commands.overwriting import BESIDE, check_outputs
 from beam_rnn.commands.predictions import WritePredictions
 from beam_rnn.commands.progress import PREDICTIONS, SayProgress
 from beam_rnn.commands.replaying import ReplayReport, arrive, check_one_model
-from beam_rnn.commands.table import quoted, table
+from beam_rnn.commands.table import table
 from beam_rnn.commands.usable import After, SetAside
 from beam_rnn.errors import ConfigurationError
 from beam_rnn.files.reading import ReadFiles, number_columns
@@ -147,7 +147,7 @@ def figures(path: str) -> Iterator[str]:
     yield "mean absolute error, in standard deviations of each key in training"
     rows = [("key", "model", "last value", "yesterday")]
     series = list(found["series"].items())
-    rows += [(quoted(key), *_cells(errors)) for key, errors in series[:SHOWN_KEYS]]
+    rows += [(key, *_cells(errors)) for key, errors in series[:SHOWN_KEYS]]
     if len(series) > SHOWN_KEYS:
         rows.append((f"and {len(series) - SHOWN_KEYS:,} more keys", "", "", ""))
     if len(series) > 1:

@@ -146,6 +146,21 @@ def share(text: str) -> float:
     return value
 
 
+def probability(text: str) -> float:
+    """A probability below 1.
+
+    Raises:
+        argparse.ArgumentTypeError: It is none.
+    """
+    try:
+        value = float(text)
+    except ValueError:
+        value = -1.0
+    if not 0 <= value < 1:
+        raise argparse.ArgumentTypeError(f"must be in [0, 1), such as 0.2, got {text!r}")
+    return value
+
+
 def ending(suffix: str) -> Callable[[str], str]:
     """The type of a flag that names a file which ends so."""
 

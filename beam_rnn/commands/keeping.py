@@ -10,7 +10,7 @@ from beam_rnn.commands.predictions import to_row
 from beam_rnn.files.tables import WriteTable
 
 ALL = ["all"]
-"""What says that every column is kept."""
+"""What says that every column is kept, but `filename`."""
 
 
 class WriteKept(beam.PTransform):
@@ -20,7 +20,7 @@ class WriteKept(beam.PTransform):
         path: The file; its suffix says how it is written.
         outputs: The names of the outputs.
         columns: Which fields of a record are its key and its time.
-        keep: The fields of the record to write; `ALL` for every one.
+        keep: The fields of the record to write; or `ALL`.
     """
 
     def __init__(self, path: str, outputs: Sequence[str], columns: Columns, keep: Sequence[str]):
@@ -68,10 +68,10 @@ def beside(
         record: The record; None where it cannot be told which it was.
         row: The row of its prediction.
         own: The names of its key and its time.
-        keep: The names of the fields; `ALL` for every one.
+        keep: The names of the fields; or `ALL`.
     """
     fields = record or {}
-    names = list(fields) if keep == ALL else keep
+    names = [name for name in fields if name != "filename"] if keep == ALL else keep
     first = {name: row[name] for name in ("key", "time", "step")}
     kept = {}
     for name in names:

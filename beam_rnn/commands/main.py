@@ -41,19 +41,6 @@ def _first_line(command: ModuleType) -> str:
     return (command.__doc__ or "").splitlines()[0]
 
 
-def _command(name: str) -> str:
-    """The name of a command.
-
-    Raises:
-        argparse.ArgumentTypeError: There is none of that name.
-    """
-    if name not in COMMANDS:
-        near = difflib.get_close_matches(name, COMMANDS, 1)
-        hint = f"did you mean {near[0]}?" if near else f"there are {', '.join(COMMANDS)}"
-        raise argparse.ArgumentTypeError(f"there is no command {name!r}; {hint}")
-    return name
-
-
 def main(argv: Sequence[str] | None = None) -> None:
     """Run the command that the first argument names."""
     all_given = list(sys.argv[1:] if argv is None else argv)
@@ -65,9 +52,14 @@ def main(argv: Sequence[str] | None = None) -> None:
         usage=f"{flags.PROGRAM} COMMAND [flags]",
     )
     parser.add_argument("--version", action="version", version=beam_rnn.__version__)
-    parser.add_argument("command", type=_command, metavar="COMMAND")
+    parser.add_argument("command", metavar="COMMAND")
     if not given:
         parser.print_help()
         raise SystemExit(2)
-    command = COMMANDS[parser.parse_args(given[:1]).command]
+    name = parser.parse_args(given[:1]).command
+    if name not in COMMANDS:
+        near = difflib.get_close_matches(name, COMMANDS, 1)
+        hint = f"did you mean {near[0]}?" if near else f"there are {', '.join(COMMANDS)}"
+        parser.error(f"there is no command {name!r}; {hint}")
+    command = COMMANDS[name]
     run(lambda: command.main(given[1:]), debug=DEBUG in all_given)

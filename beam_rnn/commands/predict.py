@@ -1,6 +1,6 @@
 r"""Stream files of records through a trained network, and write a prediction for each.
 
-    beam-rnn predict --input 'pipelines/data/nab/*.csv' --weights weights.arrow \\
+    beam-rnn predict --input 'pipelines/data/nab/*.csv' --weights weights.arrow \
         --output predictions.csv
 
 In a checkout `python -m pipelines.predict` is the same.

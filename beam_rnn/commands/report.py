@@ -1,6 +1,6 @@
 r"""Show a trained network and how it does as one page of HTML.
 
-    beam-rnn report --input 'pipelines/data/nab/*.csv' --weights weights.arrow \\
+    beam-rnn report --input 'pipelines/data/nab/*.csv' --weights weights.arrow \
         --output report.html
 
 The page has forecasts beside what came, the error by horizon and by key, the calibration of

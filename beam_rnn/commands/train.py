@@ -1,6 +1,6 @@
 r"""Learn from files of records, and write the weights.
 
-    beam-rnn train --input 'pipelines/data/nab/*.csv' --key filename \\
+    beam-rnn train --input 'pipelines/data/nab/*.csv' --key filename \
         --time timestamp --inputs value --targets value --output weights.arrow
 
 In a checkout `python -m pipelines.train` is the same.
@@ -83,7 +83,7 @@ def parse(argv: Sequence[str] | None) -> tuple[argparse.Namespace, list[str]]:
         help="how many records ahead, not hours; or several at once: 1,6,24 or 1-24",
     )
     parser.add_argument("--sequence_length", type=flags.whole, default=256, help="steps a sequence")
-    parser.add_argument("--cell", choices=list(CELLS), default="gru")
+    parser.add_argument("--cell", choices=list(CELLS), default="gru", help="the kind of network")
     parser.add_argument(
         "--hidden",
         type=flags.sizes,
@@ -101,7 +101,7 @@ def parse(argv: Sequence[str] | None) -> tuple[argparse.Namespace, list[str]]:
     )
     parser.add_argument(
         "--dropout",
-        type=float,
+        type=flags.probability,
         default=0.0,
         help="share of the units that each sequence is learned without, between layers and in time",
     )

@@ -172,7 +172,7 @@ def check_usable(
         Traceback (most recent call last):
         ...
         beam_rnn.commands.usable.NothingUsableError: none of 3 records could be used: the record \
-has no field 'x'; what is read: id, x; what the records have: y; see out.csv.invalid.jsonl
+has no field 'x'; needed are id, x; the records have y; see out.csv.invalid.jsonl
 
     Args:
         refused: The reasons of those that could not, the most frequent first.
@@ -191,8 +191,8 @@ has no field 'x'; what is read: id, x; what the records have: y; see out.csv.inv
         return total - count
     there = max(kinds, key=lambda kind: (kinds[kind], kind))
     raise NothingUsableError(
-        f"none of {counted(total, 'record')} could be used: {refused[0].reason}; what is "
-        f"read: {names(read)}; what the records have: {names(there)}{_hint(there)}; see {path}"
+        f"none of {counted(total, 'record')} could be used: {refused[0].reason}; needed are "
+        f"{names(read)}; the records have {names(there)}{_hint(there)}; see {path}"
     )
 
 
