@@ -480,7 +480,6 @@ def test_flags_reach_the_network_the_training_and_beam(tmp_path):
     assert model.network.to_json() == {
         "cell": "lstm",
         "hidden": [5, 3],
-        "layers": 2,
     }
     assert model.columns.horizon == 2
     assert (model.columns.weight, model.columns.missing) == ("much", "carry")
