@@ -73,7 +73,7 @@ def joined(
         >>> read = [(reader.read(record).data, record) for record in records]
         >>> row = Prediction("a", 0, 5, [1.5], "", b"", 0, "numpy")
         >>> [(pair[0]["x"], pair[1].step) for pair in joined(read, [row._replace(step=6), row])]
-        [(1.0, 5), (2.0, 6)]
+        [(2.0, 5), (1.0, 6)]
         >>> list(joined(read, [row]))[0][0] is None
         True
 

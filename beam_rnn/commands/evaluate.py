@@ -145,7 +145,7 @@ def figures(path: str) -> Iterator[str]:
         yield "nothing was measured: no record comes after those that training saw"
         return
     yield "mean absolute error, in standard deviations of each key in training"
-    rows = [("key", "model", "last value", "yesterday")]
+    rows: list[tuple[str, ...]] = [("key", "model", "last value", "yesterday")]
     series = list(found["series"].items())
     rows += [(key, *_cells(errors)) for key, errors in series[:SHOWN_KEYS]]
     if len(series) > SHOWN_KEYS:

@@ -184,7 +184,7 @@ has no field 'x'; needed are id, x; the records have y; see out.csv.invalid.json
     Raises:
         NothingUsableError: There is no record, or none that could be used.
     """
-    total, count = sum(kinds.values()), sum(row.count for row in refused)
+    total, count = sum(kinds.values()), sum(row.records for row in refused)
     if not total:
         raise NothingUsableError(f"there is no record in {source!r}")
     if count < total:

@@ -19,12 +19,12 @@ class Refused(NamedTuple):
     """How many records there are of one reason, and a value that one of them had.
 
     Attributes:
-        count: How many.
+        records: How many.
         reason: Why they could not be used.
         value: The least of their values, as Python writes them.
     """
 
-    count: int
+    records: int
     reason: str
     value: str
 
@@ -78,7 +78,7 @@ def _together(each: Iterable[tuple[int, str]]) -> tuple[int, str]:
 
 def _in_order(reasons: list[tuple[str, tuple[int, str]]]) -> list[Refused]:
     rows = [Refused(count, reason, value) for reason, (count, value) in reasons]
-    return sorted(rows, key=lambda row: (-row.count, row.reason))
+    return sorted(rows, key=lambda row: (-row.records, row.reason))
 
 
 def said(refused: list[Refused], what: str, path: str) -> list[str]:
@@ -87,12 +87,12 @@ def said(refused: list[Refused], what: str, path: str) -> list[str]:
     >>> said([Refused(2, "x must be finite", "inf")], "were refused", "a.jsonl")
     ['2 records were refused: see a.jsonl', '  2: x must be finite, such as inf']
     """
-    total = sum(row.count for row in refused)
+    total = sum(row.records for row in refused)
     if not total:
         return []
     what = what.replace("were", "was") if total == 1 else what
     first = f"{counted(total, 'record')} {what}: see {path}"
     with_reason = [row for row in refused[:SHOWN] if row.reason]
-    each = [f"  {row.count:,}: {row.reason}, such as {row.value[:80]}" for row in with_reason]
-    rest = sum(row.count for row in refused[SHOWN:])
+    each = [f"  {row.records:,}: {row.reason}, such as {row.value[:80]}" for row in with_reason]
+    rest = sum(row.records for row in refused[SHOWN:])
     return [first, *each, *([f"  {rest:,}: for other reasons"] if rest else [])]
