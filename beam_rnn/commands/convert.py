@@ -49,6 +49,10 @@ FLOAT32_ALONE = (WEIGHTS, ".onnx")
 COLUMN_FLAGS = ("key", "time", "inputs", "targets", "horizon")
 
 
+class ConversionError(BeamRnnError):
+    """A file cannot be read or written."""
+
+
 def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     """Our flags; there are none of Beam's."""
     parser = flags.parser("convert", __doc__)
@@ -132,11 +136,13 @@ def _naming(flag: str, path: str) -> Iterator[None]:
     """Errors say which file is at fault, and the flag that named it."""
     try:
         yield
-    except FileNotFoundError as error:
-        raise FileNotFoundError(f"{flag}: there is no file {path!r}") from error
+    except ConfigurationError as error:
+        raise ConfigurationError(f"{flag} {path!r}: {error}") from error
     except (BeamRnnError, OSError) as error:
+        if isinstance(error, FileNotFoundError) and flag != "--output":
+            raise ConversionError(f"{flag}: there is no file {path!r}") from error
         reason = getattr(error, "strerror", None) or error
-        raise ConfigurationError(f"{flag} {path!r}: {reason}") from error
+        raise ConversionError(f"{flag} {path!r}: {reason}") from error
 
 
 def _described(model: Model, args: argparse.Namespace) -> Model:

@@ -95,7 +95,9 @@ class CheckRecords(beam.PTransform):
 
 
 class After(beam.PTransform):
-    """The same elements, once another collection has its one element.
+    """The same elements; they are not all there before another collection is.
+
+    What gathers or writes them waits, then: on every runner, even where there is no element.
 
     Args:
         other: What to wait for.
@@ -106,9 +108,9 @@ class After(beam.PTransform):
         self._other = other
 
     def expand(self, pcoll: beam.PCollection[Any]) -> beam.PCollection[Any]:
-        """Pass them on."""
-        passed = beam.Map(lambda element, _: element, AsSingleton(self._other))
-        return pcoll | "After" >> passed.with_output_types(pcoll.element_type)
+        """Put nothing of the other beside them."""
+        nothing = beam.FlatMap(lambda _: ()).with_output_types(pcoll.element_type)
+        return (pcoll, self._other | "Nothing" >> nothing) | "After" >> beam.Flatten()
 
 
 class CountKinds(beam.CombineFn):
