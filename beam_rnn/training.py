@@ -270,6 +270,9 @@ def far_off(facts: Mapping[str, Any]) -> str | None:
 
         >>> far_off({"loss_curve": [0.5, 2.5], "settings": {}}).split(":")[0]
         'the loss rose from 0.5 to 2.5'
+        >>> settings = {"loss": "mae", "scaler": "per_key", "scaling": "standard"}
+        >>> far_off({"loss_curve": [4572.0, 2819.0], "settings": settings}).split(":")[0]
+        'the loss is 2819, that of the mean alone about 1'
 
     Args:
         facts: What a model says of its training.

@@ -1,6 +1,7 @@
 """`beam-rnn`, the installed command: what its parts share, and those that look at weights."""
 
 import json
+import logging
 import subprocess
 import sys
 from pathlib import Path
@@ -14,7 +15,8 @@ import beam_rnn
 from beam_rnn import Columns, KeyedModels, Model, Network, weights
 from beam_rnn.commands.launching import StoppedError, launch
 from beam_rnn.commands.main import COMMANDS, main
-from beam_rnn.commands.overwriting import BESIDE, check_outputs
+from beam_rnn.commands.overwriting import BESIDE, check_outputs, check_prefix
+from beam_rnn.commands.running import Once
 from beam_rnn.errors import ConfigurationError
 from beam_rnn.horizon import gradient_horizon
 from beam_rnn.scaler import Scaler
@@ -168,6 +170,10 @@ def test_nothing_is_written_over_what_is_read(tmp_path, monkeypatch):
     refuses("*.csv", "link.csv")
     refuses("*.jsonl", "p.csv")
     refuses("gs://bucket/*.csv", "gs://bucket/p.csv")
+    (tmp_path / "states-00000-of-00001.parquet").touch()
+    with pytest.raises(ConfigurationError, match=r"'states' may be written over .*states-0"):
+        check_prefix({"--states": "states*"}, "--export_states", "states")
+    check_prefix({"--states": "states*"}, "--export_states", "states-2")
     written = check_outputs({"--input": "*.csv"}, {"--output": "p.csv", "--report": None})
     assert written == ["p.csv"]
 
@@ -182,6 +188,13 @@ def test_the_folders_that_a_failed_run_leaves_are_removed(tmp_path):
         launch(build, PipelineOptions(["--runner=FnApiRunner"]), [output])
 
     assert list(tmp_path.iterdir()) == [before]
+
+
+def test_a_line_is_said_once():
+    once = Once()
+    said = [logging.makeLogRecord({"msg": "loaded %s", "args": (each,)}) for each in "aba"]
+
+    assert [once.filter(record) for record in said] == [True, True, False]
 
 
 def test_a_worker_s_complaint_is_not_about_the_flags():

@@ -622,6 +622,22 @@ def test_what_was_done_is_said(weights, data, tmp_path, capsys):
     assert last == f"wrote {figures}"
 
 
+def test_the_errors_of_many_keys_are_cut_short_and_those_of_none_are_said(tmp_path):
+    path, errors = tmp_path / "m.json", dict.fromkeys(measuring.ERRORS, 0.5)
+    many = {f"key {i:02}": errors for i in range(20)}
+    path.write_text(
+        json.dumps({"records": 9, "series": many, "mean": errors | {measuring.ERRORS[2]: None}})
+    )
+    _, _, *lines = evaluate.figures(str(path))
+    assert len(lines) == 12 + 2
+    assert lines[-2].startswith("and 8 more keys")
+    assert lines[-1].split() == ["mean", "0.500*", "0.500*", "-"]
+
+    path.write_text(json.dumps({"records": 0, "series": {}, "mean": errors}))
+    assert "nothing was measured" in "".join(evaluate.figures(str(path)))
+    assert list(evaluate.figures(str(tmp_path / "elsewhere"))) == []
+
+
 def test_records_in_another_order_than_their_time_are_counted(weights, data, tmp_path, caplog):
     head, *lines = data.read_text().splitlines()
     source = tmp_path / "data.csv"

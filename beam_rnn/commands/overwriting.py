@@ -52,6 +52,34 @@ def check_outputs(
     return paths
 
 
+def check_prefix(inputs: Mapping[str, str | None], flag: str, prefix: str | None) -> None:
+    """That no file is read whose name begins with that of files which are written.
+
+    Args:
+        inputs: The flags that name what is read, files or patterns; None where one is not given.
+        flag: The flag that names what is written.
+        prefix: What the names of those files begin with; None for none.
+
+    Raises:
+        ConfigurationError: One does.
+    """
+    for name, pattern in inputs.items():
+        if prefix is not None and pattern is not None:
+            for path in _found(pattern):
+                if _place(path).startswith(f"{_place(prefix)}-"):
+                    raise ConfigurationError(
+                        f"{flag} {prefix!r} may be written over {path!r}, which {name} reads: take "
+                        "another name, such as one with the day"
+                    )
+
+
+def _found(pattern: str) -> list[str]:
+    """The files of a pattern that are there; of one elsewhere the pattern itself."""
+    if FileSystems.get_scheme(pattern) is not None:
+        return [pattern]
+    return [match.path for match in FileSystems.match([with_folder(pattern)])[0].metadata_list]
+
+
 def _with_beside(
     outputs: Mapping[str, str | None], beside: Mapping[str, tuple[str, ...]]
 ) -> Iterator[tuple[str, str]]:
@@ -68,8 +96,7 @@ def reads(pattern: str, path: str) -> bool:
         return fnmatchcase(path, pattern)
     if _place(pattern) == _place(path):
         return True
-    found = FileSystems.match([with_folder(pattern)])[0].metadata_list
-    return _place(path) in {_place(match.path) for match in found}
+    return _place(path) in map(_place, _found(pattern))
 
 
 def _place(path: str) -> str:

@@ -26,7 +26,7 @@ from beam_rnn import ExportStates, ImportStates, JoinRecords, Predict
 from beam_rnn.commands import flags
 from beam_rnn.commands.keeping import WriteKept
 from beam_rnn.commands.launching import launch
-from beam_rnn.commands.overwriting import BESIDE, check_outputs
+from beam_rnn.commands.overwriting import BESIDE, check_outputs, check_prefix
 from beam_rnn.commands.predictions import WritePredictions, utc
 from beam_rnn.commands.progress import PREDICTIONS, SayProgress
 from beam_rnn.commands.usable import After, SetAside
@@ -109,11 +109,9 @@ def perform(argv: Sequence[str] | None = None) -> list[str]:
             "--keep goes with an order: --order arrival takes records of one time as they come, "
             "and does not say which of them was which"
         )
-    written = check_outputs(
-        {"--input": args.input, "--weights": args.weights, "--states": args.states},
-        {"--output": args.output},
-        {"--output": BESIDE},
-    )
+    inputs = {"--input": args.input, "--weights": args.weights, "--states": args.states}
+    written = check_outputs(inputs, {"--output": args.output}, {"--output": BESIDE})
+    check_prefix(inputs, "--export_states", args.export_states)
     model = read_model(args.weights)
     counts = launch(
         lambda pipeline: build(pipeline, args, model), flags.beam_options(beam_flags), written
