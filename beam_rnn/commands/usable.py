@@ -12,7 +12,7 @@ from beam_rnn import Columns, InvalidRecord
 from beam_rnn.commands.keeping import ALL
 from beam_rnn.errors import BeamRnnError
 from beam_rnn.files.aside import Refused, WriteAside
-from beam_rnn.records import ReadRecords, RecordReader
+from beam_rnn.records import UNREADABLE, ReadRecords, RecordReader
 from beam_rnn.report.words import counted, names
 from beam_rnn.rows import INVALID
 
@@ -114,7 +114,10 @@ class After(beam.PTransform):
 
 
 class CountKinds(beam.CombineFn):
-    """Counts records by what columns they have; the file's name is none."""
+    """Counts records by what columns they have; the file's name is none.
+
+    Those that could not be read have none, nor have those of kinds beyond `DISTINCT`.
+    """
 
     def create_accumulator(self) -> Counter[tuple[str, ...]]:
         """None yet."""
@@ -125,7 +128,9 @@ class CountKinds(beam.CombineFn):
     ) -> Counter[tuple[str, ...]]:
         """One more."""
         kind = tuple(name for name in element if name != "filename")
-        if kind not in mutable_accumulator and len(mutable_accumulator) >= DISTINCT:
+        if UNREADABLE in element or (
+            kind not in mutable_accumulator and len(mutable_accumulator) >= DISTINCT
+        ):
             kind = ()
         mutable_accumulator[kind] += 1
         return mutable_accumulator
@@ -191,10 +196,11 @@ has no field 'x'; needed are id, x; the records have y; see out.csv.invalid.json
         raise NothingUsableError(f"there is no record in {source!r}")
     if count < total:
         return total - count
-    there = max(kinds, key=lambda kind: (kinds[kind], kind))
+    there = max(kinds, key=lambda kind: (len(kind) > 0, kinds[kind], kind))
+    have = f"; the records have {names(there)}{_hint(there)}" if there else ""
     raise NothingUsableError(
         f"none of {counted(total, 'record')} could be used: {refused[0].reason}; needed are "
-        f"{names(read)}; the records have {names(there)}{_hint(there)}; see {path}"
+        f"{names(read)}{have}; see {path}"
     )
 
 
