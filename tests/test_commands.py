@@ -13,6 +13,7 @@ from apache_beam.options.pipeline_options import PipelineOptions
 
 import beam_rnn
 from beam_rnn import Columns, KeyedModels, Model, Network, weights
+from beam_rnn.commands import flags, predict
 from beam_rnn.commands.launching import StoppedError, launch
 from beam_rnn.commands.main import COMMANDS, main
 from beam_rnn.commands.overwriting import BESIDE, check_outputs, check_prefix
@@ -286,3 +287,18 @@ def test_what_cannot_be_measured_is_said(tmp_path, capsys):
     both = model(bidirectional=True)
 
     assert "not measured" in output(capsys, "inspect", saved(both, tmp_path))
+
+
+def test_paths_are_absolute_where_workers_may_be_elsewhere(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    asked = ["--input=day-*.csv", "--weights=w.arrow", "--output=gs://bucket/o.csv"]
+
+    args, beam_flags = predict.parse([*asked, "--runner=FlinkRunner"])
+    flags.locate(args, beam_flags, predict.PATHS)
+    assert args.input == str(tmp_path / "day-*.csv")
+    assert args.weights == str(tmp_path / "w.arrow")
+    assert (args.output, args.states) == ("gs://bucket/o.csv", None)
+
+    args, beam_flags = predict.parse(asked)
+    flags.locate(args, beam_flags, predict.PATHS)
+    assert args.input == "day-*.csv"

@@ -46,6 +46,9 @@ from beam_rnn.storage import newest, read_bytes, read_model
 SHOWN_KEYS = 12
 """The errors of so many keys are printed; all of them are in the file."""
 
+PATHS = ("input", "weights", "output", "predictions", "report")
+"""The flags that are paths, or patterns of them."""
+
 
 def parse(argv: Sequence[str] | None) -> tuple[argparse.Namespace, list[str]]:
     """Our flags, and those that are Beam's."""
@@ -123,6 +126,7 @@ def build(pipeline: beam.Pipeline, args: argparse.Namespace, model: Models) -> N
 def perform(argv: Sequence[str] | None = None) -> list[str]:
     """Run the pipeline; gives what there is to say of it."""
     args, beam_flags = parse(argv)
+    flags.locate(args, beam_flags, PATHS)
     args.weights = newest(args.weights)
     written = check_outputs(
         {"--input": args.input, "--weights": args.weights},

@@ -4,8 +4,10 @@ import argparse
 import difflib
 import sys
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any, NoReturn
 
+from apache_beam.io.filesystems import FileSystems
 from apache_beam.options.pipeline_options import PipelineOptions
 
 from beam_rnn.errors import ConfigurationError
@@ -87,6 +89,22 @@ def parser(command: str | None, description: str | None) -> Parser:
         formatter_class=HelpFormatter,
         allow_abbrev=False,  # --report is no --report_steps of Beam's
     )
+
+
+def locate(args: argparse.Namespace, beam_flags: Sequence[str], paths: Sequence[str]) -> None:
+    """Make paths on this machine absolute if a runner is named: its workers may be elsewhere.
+
+    Args:
+        args: Our flags; they are changed.
+        beam_flags: Beam's.
+        paths: Which of ours are paths or patterns; those that are None stay.
+    """
+    if not any(flag.partition("=")[0] == "--runner" for flag in beam_flags):
+        return
+    for name in paths:
+        path = getattr(args, name)
+        if path is not None and FileSystems.get_scheme(path) is None:
+            setattr(args, name, str(Path(path).absolute()))
 
 
 def names(text: str) -> list[str]:

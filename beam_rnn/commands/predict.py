@@ -40,6 +40,9 @@ from beam_rnn.transforms.arguments import ORDERS
 
 logger = logging.getLogger(__name__)
 
+PATHS = ("input", "weights", "output", "states", "export_states")
+"""The flags that are paths, or patterns of them."""
+
 
 def parse(argv: Sequence[str] | None) -> tuple[argparse.Namespace, list[str]]:
     """Our flags, and those that are Beam's."""
@@ -103,6 +106,7 @@ def build(pipeline: beam.Pipeline, args: argparse.Namespace, model: Models) -> N
 def perform(argv: Sequence[str] | None = None) -> list[str]:
     """Run the pipeline; gives what there is to say of it."""
     args, beam_flags = parse(argv)
+    flags.locate(args, beam_flags, PATHS)
     args.weights = newest(args.weights)
     if args.keep and args.order == "arrival":
         raise ConfigurationError(

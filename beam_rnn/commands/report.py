@@ -26,6 +26,9 @@ from beam_rnn.commands.replaying import ReplayReport, check_one_model
 from beam_rnn.files.reading import ReadFiles, number_columns
 from beam_rnn.storage import newest, read_model
 
+PATHS = ("input", "weights", "output")
+"""The flags that are paths, or patterns of them."""
+
 
 def parse(argv: Sequence[str] | None) -> tuple[argparse.Namespace, list[str]]:
     """Our flags, and those that are Beam's."""
@@ -61,6 +64,7 @@ def build(pipeline: beam.Pipeline, args: argparse.Namespace, model: Model) -> No
 def perform(argv: Sequence[str] | None = None) -> list[str]:
     """Run the pipeline; gives what there is to say of it."""
     args, beam_flags = parse(argv)
+    flags.locate(args, beam_flags, PATHS)
     args.weights = newest(args.weights)
     written = check_outputs(
         {"--input": args.input, "--weights": args.weights},

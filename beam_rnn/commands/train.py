@@ -47,6 +47,9 @@ from beam_rnn.scaler import SCALERS, SCALINGS
 OUTER = Sgd(1.0, momentum=0.5, nesterov=True)
 """Takes the averaged change of a round of several shards: see docs/training.md."""
 
+PATHS = ("input", "output", "report", "checkpoints", "resume", "start")
+"""The flags that are paths, or patterns of them."""
+
 
 def parse(argv: Sequence[str] | None) -> tuple[argparse.Namespace, list[str]]:
     """Our flags, and those that are Beam's."""
@@ -219,6 +222,7 @@ def build(pipeline: beam.Pipeline, args: argparse.Namespace) -> None:
 def perform(argv: Sequence[str] | None = None) -> list[str]:
     """Run the pipeline; gives what there is to say of it."""
     args, beam_flags = parse(argv)
+    flags.locate(args, beam_flags, PATHS)
     if args.report and args.per_key:
         raise ConfigurationError(
             "--report shows one model, --per_key trains one for each key: leave out --report, and "
