@@ -135,7 +135,7 @@ def test_sequences_without_their_states_are_refused(tmp_path):
     weights = saved(random_model(), tmp_path)
     records = [{"id": "a", "t": t, "x": 0.5, "y": 0.1} for t in range(3)]
 
-    with pytest.raises(StateError, match="'a' ended without its hidden state.*with_state=True"):
+    with pytest.raises(StateError, match=r"'a' ended without its hidden state.*with_state=True"):
         run(
             lambda p: (
                 (p | beam.Create(records) | Predict(weights)).ended | ExportStates(tmp_path / "s")

@@ -250,7 +250,7 @@ def test_sorting_on_disk_is_sorting():
 def test_arrow_batches_are_refused_with_what_reads_rows():
     columns = Columns(key="id", time="t", inputs=["x"])
     with (
-        pytest.raises(ConfigurationError, match="Arrow batches .*ReadFromParquet"),
+        pytest.raises(ConfigurationError, match=r"Arrow batches .*ReadFromParquet"),
         beam.Pipeline(runner="FnApiRunner") as p,
     ):
         _ = p | beam.io.ReadFromParquetBatched("no/*.parquet", validate=False) | Sequences(columns)
