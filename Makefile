@@ -10,7 +10,7 @@ PRISM_VERSION ?= v2.77.0
 LAUNCH := $(VENV)-dataflow
 WORKER := $(VENV)-worker
 
-.PHONY: demo test test-slow test-prism test-flink test-dataflow test-packages soak lint docs package \
+.PHONY: demo test test-slow test-pages test-prism test-flink test-dataflow test-packages soak lint docs package \
     bench format engines kafka java prism clean
 
 demo: $(VENV)/demo.installed  ## train on the shipped series, stream them, show what came out
@@ -21,6 +21,9 @@ test: $(VENV)/dev.installed  ## run the tests
 
 test-slow: $(VENV)/dev.installed  ## run the tests that take minutes
 	$(PY) -m pytest -m slow
+
+test-pages: $(VENV)/dev.installed  ## run all that README, docs and demo show
+	$(PY) -m pytest -m pages -n auto
 
 test-prism: $(VENV)/dev.installed  ## run those on Prism, with Kafka, and in Java: needs Go, Java and mvn
 	@if command -v go >/dev/null; then $(MAKE) --no-print-directory prism; fi

@@ -727,6 +727,7 @@ def test_the_help_shows_the_exact_command(module):
     assert not result.stderr
 
 
+@pytest.mark.pages
 def test_the_demo(tmp_path, capsys):
     demo.main([f"--output={tmp_path}"])
 

@@ -17,6 +17,7 @@ from beam_rnn.commands.main import main as beam_rnn
 from pipelines import demo, live
 from pipelines.messages import topic
 
+pytestmark = pytest.mark.pages
 ROOT = Path(__file__).parent.parent
 FENCE = re.compile(r"^```(\w+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
