@@ -164,9 +164,9 @@ def advice_on(row: InvalidRecord) -> str:
     """
     if row.reason.startswith("the element's timestamp "):
         return ": name the field of the time in columns, or put AssignTimestamps before"
-    if row.reason.endswith(" must be a number") and row.value[:1] in {"'", '"'}:
-        if number_in(row.value[1:-1].replace(",", ".")) is not None:
-            return ": the column was read as text: see docs/yaml.md"
+    is_text = row.reason.endswith(" must be a number") and row.value[:1] in {"'", '"'}
+    if is_text and number_in(row.value[1:-1].replace(",", ".")) is not None:
+        return ": the column was read as text: see docs/yaml.md"
     return ""
 
 
