@@ -1,5 +1,6 @@
 """One key's hidden state, stepped through records that are in order; sequences begin and end."""
 
+import logging
 import time as clock
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -12,6 +13,7 @@ from apache_beam.metrics import Metrics
 
 from beam_rnn.cells import Array
 from beam_rnn.errors import StateError
+from beam_rnn.keyed import KeyedModels
 from beam_rnn.loading import ModelLoader
 from beam_rnn.model import Model
 from beam_rnn.rows import EndedSequence, Prediction, poisoned
@@ -24,6 +26,8 @@ from beam_rnn.state import (
     encode_state,
 )
 from beam_rnn.sweep import Records, Standing, Swept, sweep
+
+logger = logging.getLogger(__name__)
 
 _NO_VALUES, _NO_NUMBERS = np.zeros(0, np.float32), np.zeros(0)
 
@@ -84,6 +88,8 @@ class Stepper:
         self._invalid = Metrics.counter("beam_rnn", "records_invalid")
         self._ended = Metrics.counter("beam_rnn", "sequences_ended")
         self._model_changes = Metrics.counter("beam_rnn", "model_changes")
+        self._unknown = Metrics.counter("beam_rnn", "keys_unknown")
+        self._said_unknown = False
 
     def refresh(self) -> None:
         """Look for a newer model, if it is time."""
@@ -103,6 +109,14 @@ class Stepper:
             data: Its state so far; None before its first step.
             records: Its next records, encoded, in order.
         """
+        if records and (data is None or not decode_state(data).steps):
+            self.count_unknown([key])
+        return self.advance(key, data, records)
+
+    def advance(
+        self, key: str, data: bytes | None, records: Sequence[bytes]
+    ) -> tuple[bytes | None, list[Step]]:
+        """As `step`, of a key that was counted when it began."""
         if not records:
             return data, []
         state = None if data is None else decode_state(data)
@@ -117,6 +131,27 @@ class Stepper:
             results += came_out
             self.count(steps, started)
         return (None if state is None else encode_state(state)), results
+
+    def count_unknown(self, keys: Iterable[str]) -> None:
+        """Count keys that begin, and that training did not see, where it told keys apart."""
+        newest = self.library.newest
+        if isinstance(newest, KeyedModels):
+            known, instead = newest.models, "the model of all others is theirs"
+        else:
+            known = {} if newest.scaler is None else newest.scaler.keys
+            instead = "they are scaled by the statistics of all"
+        unknown = [key for key in keys if key not in known] if known else []
+        if not unknown:
+            return
+        self._unknown.inc(len(unknown))
+        if not self._said_unknown:
+            self._said_unknown = True
+            logger.warning(
+                "training did not see the key %r, perhaps others: %s; the metric keys_unknown "
+                "counts them",
+                unknown[0],
+                instead,
+            )
 
     def count(self, steps: int, started: float) -> None:
         """Count steps that began at a time of `time.perf_counter`."""

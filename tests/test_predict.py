@@ -238,6 +238,14 @@ def rises(outputs):
     assert all(each == sorted(each) for each in outputs)
 
 
+@pytest.mark.usefixtures("each_way")
+def test_keys_that_training_did_not_see_are_counted(weights):
+    records = [row(t, key) for t in range(6) for key in ("a", "never", "seen")]
+    _, result = run(lambda p: Outputs(p | beam.Create(records) | Predict(weights)))
+
+    assert counter(result, "keys_unknown") == 2
+
+
 def test_a_collection_is_not_taken_for_its_outputs(weights):
     with beam.Pipeline(runner="FnApiRunner") as p:
         outputs = p | beam.Create([row(1)]) | Predict(weights)

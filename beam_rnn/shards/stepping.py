@@ -64,6 +64,9 @@ class ShardStepper:
             records: Their records, in order.
         """
         started = clock.perf_counter()
+        begins = table.steps[rows] == 0
+        if begins.any():
+            self.alone.count_unknown(table.names(rows[begins]))
         makers, of_keys = self._makers(table, rows, records)
         stepped = self._nothing(table, len(records.time))
         alone = 0
@@ -236,7 +239,7 @@ class ShardStepper:
             )
             before = table.state(row)
             data = None if before is None else encode_state(before)
-            after, steps = self.alone.step(table.keys[row], data, encoded)
+            after, steps = self.alone.advance(table.keys[row], data, encoded)
             table.set_state(row, None if after is None else decode_state(after))
             for step in steps:
                 place = int(places[step.record])
