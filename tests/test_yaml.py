@@ -218,7 +218,7 @@ def test_the_other_blocks_of_the_docs(series, trained, tmp_path, monkeypatch):
         pytest.approx(mean) for mean in sorted(sum(said) / len(said) for said in means.values())
     ]
     assert [r["temperature"] for r in found["Numbers"]] == [59.36]
-    assert found["Numbers.not_numbers"][0]["element"]["temperature"] == "broken"
+    assert "broken" in found["Numbers.not_numbers"][0]["element"]
     assert [r["temperature"] for r in found["Missing"]] == [59.36, None]
     assert [r["temperature"] for r in found["Commas"]] == [59.36]
     ends = {path.name for path in (tmp_path / "models").iterdir()}
