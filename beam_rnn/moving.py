@@ -7,6 +7,7 @@ import apache_beam as beam
 import numpy as np
 import pyarrow as pa
 
+from beam_rnn.errors import StateError
 from beam_rnn.rows import EndedSequence
 from beam_rnn.shards.blocks import encode_states_to_start_from, shards_of
 from beam_rnn.state import KeyState, encode_imported, imported
@@ -59,7 +60,16 @@ def _place(ended: EndedSequence) -> tuple[int, int, bool, int]:
 
 
 def to_row(ended: EndedSequence) -> dict[str, Any]:
-    """A row of `SCHEMA`."""
+    """A row of `SCHEMA`.
+
+    Raises:
+        StateError: The sequence came without its hidden state.
+    """
+    if not ended.state:
+        raise StateError(
+            f"the sequence of key {ended.key!r} ended without its hidden state: ExportStates needs "
+            "the .ended of Predict(..., with_state=True)"
+        )
     return {
         "key": ended.key,
         "steps": ended.steps,

@@ -1,6 +1,7 @@
 """Records of a key, in any Beam window, into sequences."""
 
 import hashlib
+import logging
 from collections.abc import Iterable, Iterator
 from itertools import islice
 from typing import Any
@@ -11,8 +12,12 @@ from apache_beam.metrics import Metrics
 
 from beam_rnn.batches import Part, Sequence
 from beam_rnn.columns import Columns
+from beam_rnn.errors import shown
+from beam_rnn.report.words import counted, names
 from beam_rnn.sorting import sorted_on_disk
 from beam_rnn.state import decode_records, record_marks, record_time, without_texts
+
+logger = logging.getLogger(__name__)
 
 
 def cut(
@@ -168,7 +173,10 @@ def cut_ordered(
 
 
 class CutSequences(beam.DoFn):
-    """`cut`, or `cut_in_parts`, for each key; counts those with too few records for a step."""
+    """`cut`, or `cut_in_parts`, for each key; counts those with too few records for a step.
+
+    The log has their names, in one line for each bundle.
+    """
 
     def __init__(
         self,
@@ -183,6 +191,10 @@ class CutSequences(beam.DoFn):
         self._length, self._stride, self._parts_of = length, stride, parts_of
         self._fraction, self._idle_after = fraction, idle_after
         self._too_short = Metrics.counter("beam_rnn", "keys_too_short")
+
+    def start_bundle(self) -> None:
+        """No key was too short yet."""
+        self._short: list[str] = []
 
     def process(
         self, element: tuple[str, Iterable[bytes]], window: Any = beam.DoFn.WindowParam
@@ -202,3 +214,11 @@ class CutSequences(beam.DoFn):
             yield sequence
         if too_short:
             self._too_short.inc()
+            self._short.append(shown(key))
+
+    def finish_bundle(self) -> None:
+        """Say which keys there is nothing to learn from."""
+        if self._short:
+            have = "has" if len(self._short) == 1 else "have"
+            keys = names(sorted(self._short))
+            logger.info("%s %s too few records: %s", counted(len(self._short), "key"), have, keys)

@@ -2,7 +2,7 @@
 
 import logging
 import time as clock
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import repeat
 from operator import itemgetter
@@ -135,6 +135,7 @@ class Stepper:
     def count_unknown(self, keys: Iterable[str]) -> None:
         """Count keys that begin, and that training did not see, where it told keys apart."""
         newest = self.library.newest
+        known: Mapping[str, Any]
         if isinstance(newest, KeyedModels):
             known, instead = newest.models, "the model of all others is theirs"
         else:

@@ -6,7 +6,7 @@ one, into a file of that worker: a worker holds a batch, not its shard.
 
 import logging
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,7 +14,7 @@ import apache_beam as beam
 from apache_beam.pvalue import TaggedOutput
 
 from beam_rnn import checkpoints
-from beam_rnn.errors import DivergenceError
+from beam_rnn.errors import ADVICE, DivergenceError
 from beam_rnn.examples import Examples
 from beam_rnn.fit import Epoch, epoch_of, first_divergence, run_rounds
 from beam_rnn.network import Network
@@ -40,6 +40,10 @@ PROGRESS_SECONDS = 2.0
 """How long training is silent at the most, unless a round takes longer."""
 PASSED_ON = "passed_on"
 """The output of a shard on its way to the next round."""
+OF_SCALED_TARGETS = ("mae", "mse", "huber", "quantile")
+"""The losses that are about 1 at the most for who says the mean of all targets, once scaled."""
+FAR = 10.0
+"""A loss of scaled targets from which on nothing can have been learned."""
 LEARNED, JUDGED_BY = b"\0", b"\1"
 """The marks of examples where one worker has both."""
 
@@ -255,7 +259,34 @@ def trained(task: Task, standing: Standing, plan: Plan) -> Trained:
         model.kernel,
         model.digest[:12],
     )
+    warning = far_off(model.training)
+    if warning:
+        logger.warning("%s", warning)
     return model
+
+
+def far_off(facts: Mapping[str, Any]) -> str | None:
+    """What to say of a loss that is far above where it began, or above that of the mean alone.
+
+        >>> far_off({"loss_curve": [0.5, 2.5], "settings": {}}).split(":")[0]
+        'the loss rose from 0.5 to 2.5'
+        >>> settings = {"loss": "mae", "scaler": "per_key", "scaling": "standard"}
+        >>> far_off({"loss_curve": [4572.0, 2819.0], "settings": settings}).split(":")[0]
+        'the loss is 2819, that of the mean alone about 1'
+
+    Args:
+        facts: What a model says of its training.
+    """
+    losses, settings = facts["loss_curve"], facts["settings"]
+    if not losses:
+        return None
+    first, last = losses[0], losses[-1]
+    if last > first + abs(first):
+        return f"the loss rose from {first:.4g} to {last:.4g}: {ADVICE}"
+    scaled = settings.get("scaler") != "none" and settings.get("scaling") != "robust"
+    if scaled and settings.get("loss") in OF_SCALED_TARGETS and last > FAR:
+        return f"the loss is {last:.4g}, that of the mean alone about 1: {ADVICE}"
+    return None
 
 
 class Progress:
@@ -274,12 +305,12 @@ class Progress:
 
 
 def say(epoch: Epoch) -> None:
-    """One line in the log."""
+    """One line in the log; the first without a rate, since it has the time of compiling."""
     logger.info(
-        "epoch %d/%d  loss %.4f%s  %s records/s",
+        "epoch %d/%d  loss %.4f%s%s",
         epoch.epoch,
         epoch.epochs,
         epoch.loss,
         "" if epoch.validation_loss is None else f"  validation {epoch.validation_loss:.4f}",
-        f"{epoch.records_per_second:,.0f}",
+        "" if epoch.epoch == 1 else f"  {epoch.records_per_second:,.0f} records/s",
     )

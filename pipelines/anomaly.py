@@ -1,6 +1,6 @@
 r"""Score the records of files by how surprising each is, in one pass, with no look ahead.
 
-    python -m pipelines.anomaly --input 'pipelines/data/nab/*.csv' --key filename \\
+    python -m pipelines.anomaly --input 'pipelines/data/nab/*.csv' --key filename \
         --time timestamp --inputs value --output scores.csv
 
 All records stream through `ScoreAnomalies`, where a network learns each key from its own records
@@ -117,7 +117,7 @@ def plan(args: argparse.Namespace, beam_flags: Sequence[str]) -> Plan:
     named += [f"--sequence={args.sequence}"] if args.sequence else []
     files = [f"--input={args.input}", f"--output={weights}"]
     settings = [f"--hidden={HIDDEN}", f"--train_fraction={args.train_fraction}"]
-    train.main([*files, *named, *settings, *beam_flags])
+    train.perform([*files, *named, *settings, *beam_flags])
     until = read_model(weights).training["until"]
     return Plan(columns, weights, None if args.learn is False else LEARNING, until)
 

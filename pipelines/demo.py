@@ -111,11 +111,11 @@ def main(argv: Sequence[str] | None = None) -> None:
     series = read_series()
     print(f"Training one GRU on the first 60 % of {len(series)} series", flush=True)
     columns = ["--key=filename", "--time=timestamp", "--inputs=value", "--targets=value"]
-    train.main([f"--input={pattern}", *columns, f"--output={weights}", *beam_flags])
+    train.perform([f"--input={pattern}", *columns, f"--output={weights}", *beam_flags])
     trained = time.perf_counter() - started
 
     print("Streaming the rest, each record up to an hour late", flush=True)
-    evaluate.main(
+    evaluate.perform(
         [
             f"--input={pattern}",
             f"--weights={weights}",

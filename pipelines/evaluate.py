@@ -1,6 +1,6 @@
 r"""Measure a trained network on what training has not seen: `beam-rnn evaluate`.
 
-    python -m pipelines.evaluate --input 'pipelines/data/nab/*.csv' --weights weights.arrow \\
+    python -m pipelines.evaluate --input 'pipelines/data/nab/*.csv' --weights weights.arrow \
         --output metrics.json
 
 The pipeline, to read or to copy, is in beam_rnn/commands/evaluate.py: flags, graph, main.

@@ -1,8 +1,8 @@
 r"""Predict a live stream of messages, from Kafka or Pub/Sub and back.
 
-    python -m pipelines.live --weights 'models/*.arrow' \\
-        --input 'kafka://127.0.0.1:9092/readings?group.id=forecasts' \\
-        --output kafka://127.0.0.1:9092/forecasts --rejected kafka://127.0.0.1:9092/rejected \\
+    python -m pipelines.live --weights 'models/*.arrow' \
+        --input 'kafka://127.0.0.1:9092/readings?group.id=forecasts' \
+        --output kafka://127.0.0.1:9092/forecasts --rejected kafka://127.0.0.1:9092/rejected \
         --runner FlinkRunner --flink_master 127.0.0.1:8081 --checkpointing_interval 10000 ...
 
 Each message is a JSON object with the columns that the weights file names. For each one a message

@@ -1,6 +1,6 @@
 r"""Stream files of records through a trained network: `beam-rnn predict`.
 
-    python -m pipelines.predict --input 'pipelines/data/nab/*.csv' --weights weights.arrow \\
+    python -m pipelines.predict --input 'pipelines/data/nab/*.csv' --weights weights.arrow \
         --output predictions.csv
 
 The pipeline, to read or to copy, is in beam_rnn/commands/predict.py: flags, graph, main.

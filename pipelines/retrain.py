@@ -1,8 +1,8 @@
 r"""Predict a stream, and train on it every so often: the new model takes over.
 
-    beam-rnn train --input 'history/*.csv' --key id --time at --inputs x \\
+    beam-rnn train --input 'history/*.csv' --key id --time at --inputs x \
         --output models/00000000T000000Z.arrow
-    python -m pipelines.retrain --input 'arriving/*.jsonl' --models models --every 86400 \\
+    python -m pipelines.retrain --input 'arriving/*.jsonl' --models models --every 86400 \
         --output predictions/day --runner PrismRunner --streaming
 
 Files that match --input are read when they come, so long as the pipeline runs. The records of each

@@ -1,10 +1,10 @@
 r"""Learn from sentences whether what they say is meant well, and tell of others.
 
-    python -m pipelines.sentiment --positive rt-polarity.pos --negative rt-polarity.neg \\
+    python -m pipelines.sentiment --positive rt-polarity.pos --negative rt-polarity.neg \
         --output scores.csv
-    python -m pipelines.sentiment --input 'reviews/*.csv' --text review --label stars \\
+    python -m pipelines.sentiment --input 'reviews/*.csv' --text review --label stars \
         --classes 1,2,3,4,5 --output scores.csv
-    python -m pipelines.sentiment --input new.csv --text review \\
+    python -m pipelines.sentiment --input new.csv --text review \
         --weights scores.csv.weights.arrow --output told.csv
 
 Sentences come one a line, in a file for each class, or from the column --text of CSV, Parquet,

@@ -1,6 +1,6 @@
 r"""Learn from files of records, and write the weights: `beam-rnn train`.
 
-    python -m pipelines.train --input 'pipelines/data/nab/*.csv' --key filename \\
+    python -m pipelines.train --input 'pipelines/data/nab/*.csv' --key filename \
         --time timestamp --inputs value --targets value --output weights.arrow
 
 The pipeline, to read or to copy, is in beam_rnn/commands/train.py: flags, graph, main.

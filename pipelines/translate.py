@@ -2,7 +2,7 @@ r"""Learn to turn sequences into others, and show how well it does on fresh ones
 
     python -m pipelines.translate --task additions --weights weights.arrow
     python -m pipelines.translate --task dates --weights weights.arrow --output fresh.csv
-    python -m pipelines.translate --input 'pairs/*.csv' --key id --source said --target meant \\
+    python -m pipelines.translate --input 'pairs/*.csv' --key id --source said --target meant \
         --weights weights.arrow
 
 The two tasks are made up, so that every answer can be checked: sums of numbers as text, and dates

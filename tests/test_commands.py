@@ -1,16 +1,24 @@
 """`beam-rnn`, the installed command: what its parts share, and those that look at weights."""
 
 import json
+import logging
 import subprocess
 import sys
 from pathlib import Path
 
+import apache_beam as beam
 import numpy as np
 import pytest
+from apache_beam.options.pipeline_options import PipelineOptions
 
 import beam_rnn
 from beam_rnn import Columns, KeyedModels, Model, Network, weights
+from beam_rnn.commands import flags, predict
+from beam_rnn.commands.launching import StoppedError, launch
 from beam_rnn.commands.main import COMMANDS, main
+from beam_rnn.commands.overwriting import BESIDE, check_outputs, check_prefix
+from beam_rnn.commands.running import Once
+from beam_rnn.errors import ConfigurationError
 from beam_rnn.horizon import gradient_horizon
 from beam_rnn.scaler import Scaler
 from tests.models import saved
@@ -75,7 +83,7 @@ def test_an_unknown_command_is_named(capsys):
     code, said = failed(capsys, "predcit")
 
     assert code == 2
-    assert "'predcit'" in said
+    assert "'predcit'; did you mean predict?" in said
 
 
 def test_an_error_is_one_line_and_with_debug_has_its_trace(capsys):
@@ -84,9 +92,122 @@ def test_an_error_is_one_line_and_with_debug_has_its_trace(capsys):
     assert "/nowhere.arrow" in code
     assert "Traceback" not in said
 
-    code, said = failed(capsys, "inspect", "/nowhere.arrow", "--debug")
-    assert "/nowhere.arrow" in code
-    assert "Traceback" in said
+    for words in (["inspect", "--debug"], ["--debug", "inspect"]):
+        code, said = failed(capsys, *words, "/nowhere.arrow")
+        assert "/nowhere.arrow" in code
+        assert "Traceback" in said
+
+
+WEIGHTS = {"inspect": [], "size": ["--weights"], "convert": ["--output=o.onnx", "--input"]}
+
+
+@pytest.mark.parametrize("name", WEIGHTS)
+def test_a_weights_file_that_is_not_there_is_named(name, capsys):
+    code, _ = failed(capsys, name, *WEIGHTS[name], "nope.arrow")
+
+    assert "there is no file 'nope.arrow'" in code
+
+
+TRAIN = ["train", "--input=a.csv", "--key=id", "--time=at", "--inputs=x", "--output=w.arrow"]
+
+
+@pytest.mark.parametrize(
+    ("flag", "message"),
+    [
+        ("--epohcs=3", "unknown flags: --epohcs=3; did you mean --epochs?"),
+        ("--colour=red", "unknown flags: --colour=red; --help lists those there are"),
+        ("--train_fraction=60", "--train_fraction: must be in (0, 1], such as 0.6, got '60'"),
+        ("--bptt_steps=0", "--bptt_steps: must be a whole number of at least 1, got '0'"),
+        ("--sequence_length=x", "--sequence_length: must be a whole number"),
+        ("--hidden=8,x", "--hidden: must be a whole number of at least 1, got 'x'"),
+        ("--hidden=8,4 --layers=3", "lists 2 layers, got layers=3"),
+        ("--dropout=1", "--dropout: must be in [0, 1), such as 0.2, got '1'"),
+        ("--learning_rate=-1", "learning_rate"),
+        ("--output=w.csv", "--output: must end in .arrow, got 'w.csv'"),
+        ("--checkpoints=c.arrow", "--checkpoints: is what names begin with"),
+        ("--per_key --report=r.html", "leave out --report, and let `beam-rnn evaluate`"),
+        ("--start=w.arrow", "--output 'w.arrow' would be written over --start 'w.arrow'"),
+        ("--report=w.arrow", "--report 'w.arrow' would be written over --output 'w.arrow'"),
+        ("--missing=guess", "--missing: invalid choice: 'guess'"),
+    ],
+)
+def test_wrong_flags_are_one_line_and_exit_with_2(flag, message, capsys):
+    code, said = failed(capsys, *TRAIN, *flag.split())
+
+    assert code == 2
+    assert said.startswith("error: ")
+    assert message in said
+    assert said.count("\n") == 1
+
+
+def test_a_required_flag_that_was_mistyped_is_named(capsys):
+    code, said = failed(capsys, *TRAIN[:-1], "--outptu=w.arrow")
+
+    assert code == 2
+    assert "required: --output; unknown flags: --outptu=w.arrow; did you mean --output?" in said
+
+
+def test_the_help_says_each_default(capsys):
+    with pytest.raises(SystemExit):
+        main(["train", "--help"])
+
+    text = " ".join(capsys.readouterr().out.split())
+    for default in ("0.6", "per_key", "gru", "60", "0.003", "refuse", "0"):
+        assert f"; default: {default} " in text
+    assert "default: None" not in text
+
+
+def test_nothing_is_written_over_what_is_read(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "a.csv").touch()
+    (tmp_path / "p.csv.invalid.jsonl").touch()
+    (tmp_path / "link.csv").symlink_to("a.csv")
+
+    def refuses(inputs, output):
+        with pytest.raises(ConfigurationError, match="would be written over --input"):
+            check_outputs({"--input": inputs}, {"--output": output}, {"--output": BESIDE})
+
+    refuses("a.csv", "./a.csv")
+    refuses("*.csv", "link.csv")
+    refuses("*.jsonl", "p.csv")
+    refuses("gs://bucket/*.csv", "gs://bucket/p.csv")
+    (tmp_path / "states-00000-of-00001.parquet").touch()
+    with pytest.raises(ConfigurationError, match=r"'states' may be written over .*states-0"):
+        check_prefix({"--states": "states*"}, "--export_states", "states")
+    check_prefix({"--states": "states*"}, "--export_states", "states-2")
+    written = check_outputs({"--input": "*.csv"}, {"--output": "p.csv", "--report": None})
+    assert written == ["p.csv"]
+
+
+def test_the_folders_that_a_failed_run_leaves_are_removed(tmp_path):
+    def build(pipeline):
+        _ = pipeline | beam.Create(["a", "b"]) | beam.Map(int) | beam.io.WriteToText(output)
+
+    output, before = str(tmp_path / "out.csv"), tmp_path / f"beam-temp-out.csv-{'0' * 32}"
+    before.mkdir()
+    with pytest.raises(ValueError, match="invalid literal"):
+        launch(build, PipelineOptions(["--runner=FnApiRunner"]), [output])
+
+    assert list(tmp_path.iterdir()) == [before]
+
+
+def test_a_line_is_said_once():
+    once = Once()
+    said = [logging.makeLogRecord({"msg": "loaded %s", "args": (each,)}) for each in "aba"]
+
+    assert [once.filter(record) for record in said] == [True, True, False]
+
+
+def test_a_worker_s_complaint_is_not_about_the_flags():
+    def build(pipeline):
+        _ = pipeline | beam.Create([1]) | beam.Map(refuse)
+
+    with pytest.raises(StoppedError, match="not this one"):
+        launch(build, PipelineOptions(["--runner=FnApiRunner"]), [])
+
+
+def refuse(_):
+    raise ConfigurationError("not this one")
 
 
 def test_a_file_that_holds_no_weights_is_named(capsys):
@@ -139,17 +260,45 @@ def test_inspect_shows_the_model_of_a_key(tmp_path, capsys):
     assert "2 models, each of a key" in text
     assert "3 records are too few" in text
     assert model(2).digest in output(capsys, "inspect", path, "--key", "b")
-    assert failed(capsys, "inspect", path, "--key", "c")[0].endswith("3 records are too few")
-    assert "training did not see it" in failed(capsys, "inspect", path, "--key", "z")[0]
+    assert "3 records are too few" in failed(capsys, "inspect", path, "--key", "c")[1]
+    assert "training did not see it" in failed(capsys, "inspect", path, "--key", "z")[1]
 
 
 def test_a_key_of_a_file_with_one_model_is_refused(tmp_path, capsys):
-    code, _ = failed(capsys, "inspect", saved(model(), tmp_path), "--key", "a")
+    code, said = failed(capsys, "inspect", saved(model(), tmp_path), "--key", "a")
 
-    assert "one model for all keys" in code
+    assert code == 2
+    assert "one model for all keys" in said
+
+
+def test_inspect_says_that_a_key_has_no_model_of_its_own(tmp_path, capsys):
+    own = {"a": model(1), "b, c": model(2)}
+    models = KeyedModels.gathered(own, fallback=model(3), reasons={"d": "it is too short"})
+    path = tmp_path / "weights.arrow"
+    weights.save(models, path)
+
+    text = output(capsys, "inspect", path, "--key", "d")
+    assert "'d' has no model of its own (it is too short): this is the fallback" in text
+    assert "a, 'b, c'" in text
+    assert model(3).digest in text.split("this is the fallback")[1]
 
 
 def test_what_cannot_be_measured_is_said(tmp_path, capsys):
     both = model(bidirectional=True)
 
     assert "not measured" in output(capsys, "inspect", saved(both, tmp_path))
+
+
+def test_paths_are_absolute_where_workers_may_be_elsewhere(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    asked = ["--input=day-*.csv", "--weights=w.arrow", "--output=gs://bucket/o.csv"]
+
+    args, beam_flags = predict.parse([*asked, "--runner=FlinkRunner"])
+    flags.locate(args, beam_flags, predict.PATHS)
+    assert args.input == str(tmp_path / "day-*.csv")
+    assert args.weights == str(tmp_path / "w.arrow")
+    assert (args.output, args.states) == ("gs://bucket/o.csv", None)
+
+    args, beam_flags = predict.parse(asked)
+    flags.locate(args, beam_flags, predict.PATHS)
+    assert args.input == "day-*.csv"

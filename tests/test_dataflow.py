@@ -19,6 +19,7 @@ from beam_rnn import (
     ExportStates,
     Generate,
     ImportStates,
+    JoinRecords,
     LastRecords,
     LossCurve,
     Network,
@@ -107,6 +108,11 @@ def trained(pipeline, **settings):
     return records(pipeline) | Sequences(COLUMNS) | Train(Network("gru", hidden=3), **settings)
 
 
+def joined(given, weights):
+    columns = Columns(key="id", time="t", inputs=["x", "y"], targets=["x"])
+    return (given | PredictSequences(weights)).predictions | JoinRecords(columns, given)
+
+
 LEARNS = Untrained(Network("gru"), COLUMNS)
 GRAPHS = {
     "Predict": ("graph", lambda p, w: records(p) | Predict(w.two)),
@@ -126,6 +132,7 @@ GRAPHS = {
     "WriteModel": (None, lambda p, w: trained(p) | WriteModel("gs://bucket/weights.arrow")),
     "ReadModel": (None, lambda p, w: p | ReadModel(w.two)),
     "LossCurve": (None, lambda p, w: trained(p) | LossCurve()),
+    "JoinRecords": (None, lambda p, w: joined(records(p), w.two)),
     "ImportStates": (None, lambda p, w: p | ImportStates(w.two)),
 }
 """Case -> the golden graph with its state, if it has any, and the pipeline."""

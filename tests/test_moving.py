@@ -129,3 +129,15 @@ def test_a_state_of_another_kernel_leaves_the_model_at_work_as_it_is(weights):
     library.refresh(0)
 
     assert (other.kernel, library.newest.kernel) == ("numpy", "fused")
+
+
+def test_sequences_without_their_states_are_refused(tmp_path):
+    weights = saved(random_model(), tmp_path)
+    records = [{"id": "a", "t": t, "x": 0.5, "y": 0.1} for t in range(3)]
+
+    with pytest.raises(StateError, match=r"'a' ended without its hidden state.*with_state=True"):
+        run(
+            lambda p: (
+                (p | beam.Create(records) | Predict(weights)).ended | ExportStates(tmp_path / "s")
+            )
+        )

@@ -17,9 +17,12 @@ import pytest
 from beam_rnn import Columns
 from beam_rnn import weights as weights_file
 from beam_rnn.commands import evaluate, measuring, predict, train
+from beam_rnn.commands import report as report_command
 from beam_rnn.commands.replaying import arrive
 from beam_rnn.commands.running import run
 from beam_rnn.errors import ConfigurationError
+from beam_rnn.files import aside
+from beam_rnn.files.aside import Refused
 from beam_rnn.records import RecordReader
 from beam_rnn.report import report
 from beam_rnn.report.counts import Counts
@@ -388,7 +391,9 @@ def test_several_horizons_are_trained_predicted_and_measured(data, tmp_path):
 @pytest.mark.parametrize("text", ["", "a", "1-", "2-1x"])
 def test_a_horizon_that_cannot_be_is_refused(text, data, tmp_path, capsys):
     with pytest.raises(SystemExit):
-        train.main([f"--input={data}", *COLUMNS, f"--horizon={text}", f"--output={tmp_path}/w"])
+        train.main(
+            [f"--input={data}", *COLUMNS, f"--horizon={text}", f"--output={tmp_path}/w.arrow"]
+        )
     assert "is none of 3, 1,6,24 and 1-24" in capsys.readouterr().err
 
 
@@ -452,7 +457,7 @@ def test_training_sets_bad_lines_aside_and_says_so(data, weights, tmp_path, capl
     output = tmp_path / "weights.arrow"
     train.main([f"--input={source}", *COLUMNS, *QUICK, f"--output={output}"])
 
-    assert f"1 records could not be used: see {output}.invalid.jsonl" in caplog.text
+    assert f"1 record could not be used: see {output}.invalid.jsonl" in caplog.text
     letter = json.loads(Path(f"{output}.invalid.jsonl").read_text())
     assert (letter["reason"], letter["value"]) == ("load must be a number", "'n/a'")
     assert weights_file.load(output).digest == weights_file.load(weights).digest
@@ -476,10 +481,12 @@ def test_a_file_s_name_can_be_the_key(tmp_path):
     assert set(weights_file.load(output).training["until"]) == {"a.csv", "b.csv"}
 
 
-def test_flags_reach_the_network_the_training_and_beam(data, tmp_path):
+def test_flags_reach_the_network_the_training_and_beam(tmp_path):
+    data = write(tmp_path / "data.jsonl", [row | {"much": 1.0} for row in rows()])
     output = tmp_path / "weights.arrow"
-    flags = "--cell=lstm --hidden=5 --layers=2 --bptt_steps=7 --epochs=1 --seed=9 --horizon=2"
-    more = "--no-residual --loss=mse --train_fraction=0.5 --scaler=global --batch_size=3"
+    flags = "--cell=lstm --hidden=5,3 --bptt_steps=7 --epochs=1 --seed=9 --horizon=2 --dropout=0.1"
+    more = "--weight=much --missing=carry"
+    more += " --no-residual --loss=mse --train_fraction=0.5 --scaler=global --batch_size=3"
     runner = "--runner=BundleBasedDirectRunner"
     train.main(
         [f"--input={data}", *COLUMNS, *flags.split(), *more.split(), runner, f"--output={output}"]
@@ -488,12 +495,13 @@ def test_flags_reach_the_network_the_training_and_beam(data, tmp_path):
 
     assert model.network.to_json() == {
         "cell": "lstm",
-        "hidden": 5,
-        "layers": 2,
+        "hidden": [5, 3],
     }
     assert model.columns.horizon == 2
+    assert (model.columns.weight, model.columns.missing) == ("much", "carry")
     settings = model.training["settings"]
     assert settings["bptt"]["steps"] == 7
+    assert (settings["dropout"]["layers"], settings["dropout"]["recurrent"]) == (0.1, 0.1)
     assert (settings["seed"], settings["loss"], settings["batch_size"]) == (9, "mse", 3)
     assert not model.scaler.keys
     assert model.training["until"]["Bern"] == (START + 59 * EVERY) * 1_000_000
@@ -526,21 +534,15 @@ def test_a_training_in_shards_is_resumed(data, tmp_path):
     [
         (
             train.main,
-            ["--input=/nowhere/*.csv", *COLUMNS, "--output=w"],
+            ["--input=/nowhere/*.csv", *COLUMNS, "--output=w.arrow"],
             "error: there is no file '/nowhere/*.csv'",
         ),
-        (train.main, ["--input=data.xls", *COLUMNS, "--output=w"], "got 'data.xls'"),
         (
             predict.main,
             ["--input=a.csv", "--weights=/nowhere.arrow", "--output=o.csv"],
-            "nowhere.arrow",
+            "there is no file '/nowhere.arrow'",
         ),
         (evaluate.main, ["--input=a.csv", f"--weights={__file__}", "--output=o"], "cut, altered"),
-        (
-            train.main,
-            ["--input=a.csv", *COLUMNS, "--output=w", "--hiden=64"],
-            "unknown flags: --hiden=64",
-        ),
     ],
 )
 def test_errors_are_one_line_with_what_is_at_fault(main, flags, message):
@@ -552,20 +554,163 @@ def test_errors_are_one_line_with_what_is_at_fault(main, flags, message):
     assert message in text
 
 
-def test_a_column_that_no_record_has_is_named(data, tmp_path, capsys):
-    columns = ["--key=town", "--time=at", "--inputs=load"]
-    with pytest.raises(SystemExit, match="error: there is nothing to learn from"):
-        run(lambda: train.main([f"--input={data}", *columns, f"--output={tmp_path}/w.arrow"]))
+def test_an_input_of_no_known_format_is_refused(data, capsys):
+    with pytest.raises(SystemExit) as caught:
+        run(lambda: train.main(["--input=data.xls", *COLUMNS, "--output=w.arrow"]))
 
+    assert caught.value.code == 2
+    assert "got 'data.xls'" in capsys.readouterr().err
+
+
+COMMANDS = {
+    "train": (train.main, "w.arrow"),
+    "predict": (predict.main, "p.csv"),
+    "evaluate": (evaluate.main, "m.json"),
+    "report": (report_command.main, "r.html"),
+}
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_none_of_the_records_could_be_used(name, weights, data, tmp_path, capsys):
+    """The error has the most frequent reason, what is needed and what is there."""
+    main, output = COMMANDS[name]
+    source, output = tmp_path / "data.csv", tmp_path / output
+    source.write_text(data.read_text().replace(",", ";"))
+    flags = COLUMNS if name == "train" else [f"--weights={weights}"]
+    with pytest.raises(SystemExit) as caught:
+        run(lambda: main([f"--input={source}", *flags, f"--output={output}"]))
+
+    assert "none of 240 records could be used: the record has no field 'city'" in caught.value.code
+    assert "needed are city, at, load, heat" in caught.value.code
+    assert "have city;at;load;heat (separated by semicolons" in caught.value.code
     said = capsys.readouterr().err
-    assert "the record has no field 'town'" in said
-    assert "240 records could not be used" in said
+    assert f"240 records could not be used: see {output}.invalid.jsonl" in said
+    assert "  240: the record has no field 'city', such as {" in said
     assert "Traceback" not in said
+    assert len(Path(f"{output}.invalid.jsonl").read_text().splitlines()) == 240
+    names = [source.name, f"{output.name}.invalid.jsonl"]
+    assert sorted(each.name for each in tmp_path.iterdir()) == sorted(names)
+
+
+@pytest.mark.parametrize("name", ["train", "predict"])
+def test_a_file_without_records_is_named(name, weights, data, tmp_path):
+    main, output = COMMANDS[name]
+    source = tmp_path / "data.csv"
+    source.write_text(data.read_text().splitlines()[0])
+    flags = COLUMNS if name == "train" else [f"--weights={weights}"]
+    with pytest.raises(SystemExit, match=f"error: there is no record in '{source}'"):
+        run(lambda: main([f"--input={source}", *flags, f"--output={tmp_path / output}"]))
+
+    assert list(tmp_path.iterdir()) == [source]
+
+
+def test_reasons_are_counted():
+    rows = [Refused(1000, "x must be finite", "inf"), Refused(1, "x must be a number", "'?'")]
+    lines = aside.said(rows, "could not be used", "p.jsonl")
+
+    assert lines == [
+        "1,001 records could not be used: see p.jsonl",
+        "  1,000: x must be finite, such as inf",
+        "  1: x must be a number, such as '?'",
+    ]
+    assert aside.said(rows[1:], "were late", "p")[0] == "1 record was late: see p"
+    many = [Refused(2, f"reason {i}", "") for i in range(9)]
+    assert aside.said(many, "were late", "p")[-1] == "  8: for other reasons"
+
+
+def test_what_was_done_is_said(weights, data, tmp_path, capsys):
+    flags = [f"--input={data}", f"--weights={weights}"]
+    predictions, figures = tmp_path / "p.csv", tmp_path / "m.json"
+    predict.main([*flags, f"--output={predictions}"])
+    assert capsys.readouterr().out == f"wrote {predictions}: 240 predictions\n"
+
+    evaluate.main([*flags, f"--output={figures}"])
+    head, names, *lines, last = capsys.readouterr().out.splitlines()
+    assert "mean absolute error" in head
+    assert names.split() == ["key", "model", "last", "value", "yesterday"]
+    said = json.loads(figures.read_text())
+    shown = {line.split()[0]: line.replace("*", "").split()[1:] for line in lines}
+    assert list(shown) == ["Bern", "Köln", "mean"]
+    for name, errors in (said["series"] | {"mean": said["mean"]}).items():
+        assert [float(cell) for cell in shown[name]] == pytest.approx(
+            [errors[kind] for kind in measuring.ERRORS], abs=6e-4
+        )
+    assert last == f"wrote {figures}"
+
+
+def test_the_errors_of_many_keys_are_cut_short_and_those_of_none_are_said(tmp_path):
+    path, errors = tmp_path / "m.json", dict.fromkeys(measuring.ERRORS, 0.5)
+    many = {f"key {i:02}": errors for i in range(20)}
+    path.write_text(
+        json.dumps({"records": 9, "series": many, "mean": errors | {measuring.ERRORS[2]: None}})
+    )
+    _, _, *lines = evaluate.figures(str(path))
+    assert len(lines) == 12 + 2
+    assert lines[-2].startswith("and 8 more keys")
+    assert lines[-1].split() == ["mean", "0.500*", "0.500*", "-"]
+
+    path.write_text(json.dumps({"records": 0, "series": {}, "mean": errors}))
+    assert "nothing was measured" in "".join(evaluate.figures(str(path)))
+    assert list(evaluate.figures(str(tmp_path / "elsewhere"))) == []
+
+
+def test_records_in_another_order_than_their_time_are_counted(weights, data, tmp_path, caplog):
+    head, *lines = data.read_text().splitlines()
+    source = tmp_path / "data.csv"
+    source.write_text("\n".join([head, *lines[2:], *lines[:2]]))
+    output = f"--output={tmp_path}/p.csv"
+    predict.main([f"--input={source}", f"--weights={weights}", output, "--order=arrival"])
+
+    assert "2 records were out of the order of their time" in caplog.text
+
+
+def test_a_key_with_too_few_records_is_named(data, tmp_path, caplog):
+    source = tmp_path / "data.csv"
+    source.write_text(data.read_text() + "Tiny,2014-05-20 01:00:00,1,0.5\n")
+    with caplog.at_level("INFO", logger="beam_rnn"):
+        train.main([f"--input={source}", *COLUMNS, *QUICK, f"--output={tmp_path}/w.arrow"])
+
+    assert "1 key has too few records: 'Tiny'" in caplog.text
+
+
+def test_columns_of_the_records_stand_beside_their_predictions(weights, data, tmp_path, capsys):
+    """With a line twice, two of one time, and one that cannot be used."""
+    head, *lines = data.read_text().splitlines()
+    with_site = [f"{line},site {i}" for i, line in enumerate(lines)]
+    tie = lines[3].split(",")
+    more = [with_site[5], f"{tie[0]},{tie[1]},-1e3,0.5,tie", f"{tie[0]},{tie[1]},n/a,0.5,bad"]
+    source, output = tmp_path / "data.csv", tmp_path / "p.csv"
+    source.write_text("\n".join([f"{head},site", *with_site, *more]))
+    flags = [f"--input={source}", f"--weights={weights}", f"--output={output}"]
+
+    predict.main([*flags, "--keep=all"])
+    kept = read(output)
+    predict.main([*flags, "--keep=at,site"])
+    some = read(output)
+    predict.main(flags)
+    plain = read(output)
+
+    assert list(kept[0])[:7] == ["key", "time", "step", "city", "at", "load", "heat"]
+    assert [(row["step"], row["load_prediction"]) for row in kept] == [
+        (row["step"], row["load_prediction"]) for row in in_order(plain)
+    ]
+    written = {line.rsplit(",", 1)[1]: line.split(",") for line in [*with_site, more[1]]}
+    assert sorted(row["site"] for row in kept) == sorted(written)
+    for row in kept:
+        city, at, load, heat, _ = written[row["site"]]
+        assert (row["city"], row["at"]) == (city, at)
+        assert (float(row["load"]), float(row["heat"])) == (float(load), float(heat))
+    assert [(row["at"], row["site"]) for row in some] == [(r["at"], r["site"]) for r in kept]
+    assert list(some[0])[3:5] == ["at", "site"]
+    with pytest.raises(Exception, match=r"--keep nope: no record in .* has it; there are at, city"):
+        predict.main([*flags, "--keep=nope"])
+    with pytest.raises(ConfigurationError, match="--keep goes with an order"):
+        predict.main([*flags, "--keep=all", "--order=arrival"])
 
 
 def test_flags_that_are_no_numbers_are_refused(data):
     with pytest.raises(SystemExit):
-        train.main([f"--input={data}", *COLUMNS, "--output=w", "--hidden=many"])
+        train.main([f"--input={data}", *COLUMNS, "--output=w.arrow", "--hidden=many"])
 
 
 @pytest.mark.parametrize("module", ["train", "predict", "evaluate", "demo"])

@@ -138,6 +138,8 @@ def test_evaluate_writes_the_same_page(folder, tmp_path):
 
     assert path.read_text() == expected(folder, shlex.join(["beam-rnn", "evaluate", *flags]))
     assert json.loads((tmp_path / "metrics.json").read_text())["bit_equal"] is True
+    asides = [each.name for each in tmp_path.glob("*.invalid.jsonl")]
+    assert asides == ["metrics.json.invalid.jsonl"]
 
 
 def test_a_network_of_both_directions_is_not_replayed(folder, tmp_path):

@@ -245,3 +245,12 @@ def test_sorting_on_disk_is_sorting():
         assert count == len(found)
     with sorted_on_disk([]) as (ordered, count):
         assert (list(ordered), count) == ([], 0)
+
+
+def test_arrow_batches_are_refused_with_what_reads_rows():
+    columns = Columns(key="id", time="t", inputs=["x"])
+    with (
+        pytest.raises(ConfigurationError, match=r"Arrow batches .*ReadFromParquet"),
+        beam.Pipeline(runner="FnApiRunner") as p,
+    ):
+        _ = p | beam.io.ReadFromParquetBatched("no/*.parquet", validate=False) | Sequences(columns)

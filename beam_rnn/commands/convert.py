@@ -1,7 +1,7 @@
 r"""Turn weights files into models of PyTorch, Keras and ONNX, and theirs into weights files.
 
     beam-rnn convert --input weights.arrow --output weights.onnx
-    beam-rnn convert --input model.keras --output weights.arrow \\
+    beam-rnn convert --input model.keras --output weights.arrow \
         --key id --time at --inputs pressure,flow --targets flow
     beam-rnn convert --input weights.onnx --output again.arrow --like weights.arrow
 
@@ -25,6 +25,7 @@ import numpy as np
 
 from beam_rnn import Columns, Model, interop
 from beam_rnn.commands import flags
+from beam_rnn.commands.overwriting import check_outputs
 from beam_rnn.errors import BeamRnnError, ConfigurationError
 from beam_rnn.network import Network
 from beam_rnn.storage import read_any_model, write_model
@@ -46,6 +47,10 @@ WRITERS: Mapping[str, Callable[[Model, str], None]] = {
 }
 FLOAT32_ALONE = (WEIGHTS, ".onnx")
 COLUMN_FLAGS = ("key", "time", "inputs", "targets", "horizon")
+
+
+class ConversionError(BeamRnnError):
+    """A file cannot be read or written."""
 
 
 def parse(argv: Sequence[str] | None) -> argparse.Namespace:
@@ -76,6 +81,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     """Read -> say which fields it sees -> write."""
     args = parse(argv)
     written = _suffix("--output", args.output, WRITERS)
+    check_outputs({"--input": args.input, "--like": args.like}, {"--output": args.output})
     model = _read("--input", args.input, activation=args.activation)
     with _naming("--input", args.input):
         model = _described(model, args)
@@ -92,6 +98,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         WRITERS[written](model, args.output)
     for line in _left_out(model, args.output, written):
         _say(line)
+    print(f"wrote {args.output}")
 
 
 def _suffix(flag: str, path: str, known: Mapping[str, object]) -> str:
@@ -129,9 +136,13 @@ def _naming(flag: str, path: str) -> Iterator[None]:
     """Errors say which file is at fault, and the flag that named it."""
     try:
         yield
+    except ConfigurationError as error:
+        raise ConfigurationError(f"{flag} {path!r}: {error}") from error
     except (BeamRnnError, OSError) as error:
+        if isinstance(error, FileNotFoundError) and flag != "--output":
+            raise ConversionError(f"{flag}: there is no file {path!r}") from error
         reason = getattr(error, "strerror", None) or error
-        raise ConfigurationError(f"{flag} {path!r}: {reason}") from error
+        raise ConversionError(f"{flag} {path!r}: {reason}") from error
 
 
 def _described(model: Model, args: argparse.Namespace) -> Model:

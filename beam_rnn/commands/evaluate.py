@@ -1,6 +1,6 @@
 r"""Stream what training has not seen through a trained network, and measure it.
 
-    beam-rnn evaluate --input 'pipelines/data/nab/*.csv' --weights weights.arrow \\
+    beam-rnn evaluate --input 'pipelines/data/nab/*.csv' --weights weights.arrow \
         --output metrics.json
 
 In a checkout `python -m pipelines.evaluate` is the same. With --report a page shows how the model
@@ -19,24 +19,35 @@ import json
 import shlex
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
+from typing import Any
 
 import apache_beam as beam
 
 from beam_rnn import Predict
 from beam_rnn.commands import flags
-from beam_rnn.commands.measuring import ScoreKey, Unseen, report
+from beam_rnn.commands.launching import launch
+from beam_rnn.commands.measuring import ERRORS, ScoreKey, Unseen, report
+from beam_rnn.commands.overwriting import BESIDE, check_outputs
 from beam_rnn.commands.predictions import WritePredictions
-from beam_rnn.commands.progress import SayProgress
+from beam_rnn.commands.progress import PREDICTIONS, SayProgress
 from beam_rnn.commands.replaying import ReplayReport, arrive, check_one_model
+from beam_rnn.commands.table import table
+from beam_rnn.commands.usable import After, SetAside
 from beam_rnn.errors import ConfigurationError
-from beam_rnn.files.aside import WriteAside
 from beam_rnn.files.reading import ReadFiles, number_columns
 from beam_rnn.keyed import Models
 from beam_rnn.records import ReadRecords, RecordReader
+from beam_rnn.report.words import number
 from beam_rnn.rows import INVALID
-from beam_rnn.storage import newest, read_model
+from beam_rnn.storage import newest, read_bytes, read_model
+
+SHOWN_KEYS = 12
+"""The errors of so many keys are printed; all of them are in the file."""
+
+PATHS = ("input", "weights", "output", "predictions", "report")
+"""The flags that are paths, or patterns of them."""
 
 
 def parse(argv: Sequence[str] | None) -> tuple[argparse.Namespace, list[str]]:
@@ -76,8 +87,9 @@ def build(pipeline: beam.Pipeline, args: argparse.Namespace, model: Models) -> N
     checked = records | "Check" >> beam.ParDo(ReadRecords(reader)).with_outputs(
         INVALID, main="checked"
     )
-    _ = checked.invalid | "Invalid" >> WriteAside(f"{args.output}.invalid.jsonl")
-    _ = outputs.predictions | "Progress" >> beam.ParDo(SayProgress("predictions"))
+    aside = SetAside(records, columns, args.input, f"{args.output}.invalid.jsonl", training=True)
+    usable = checked.invalid | "Invalid" >> aside
+    _ = outputs.predictions | "Progress" >> beam.ParDo(SayProgress(PREDICTIONS))
     predictions = outputs.predictions | "KeyOf" >> beam.Map(lambda row: (row.key, row))
     scores = (
         {"records": checked.checked, "predictions": predictions}
@@ -87,6 +99,7 @@ def build(pipeline: beam.Pipeline, args: argparse.Namespace, model: Models) -> N
     _ = (
         scores
         | "Gather" >> beam.CombineGlobally(beam.combiners.ToListCombineFn())
+        | "Usable" >> After(usable)
         | "Report"
         >> beam.Map(
             lambda rows: json.dumps(
@@ -97,7 +110,8 @@ def build(pipeline: beam.Pipeline, args: argparse.Namespace, model: Models) -> N
     )
     if args.predictions:
         write = WritePredictions(args.predictions, model.output_names)
-        _ = outputs.predictions | "Predictions" >> write
+        predictions = outputs.predictions | "OfUsable" >> After(usable)
+        _ = predictions | "Predictions" >> write
     if args.report:
         _ = records | "Page" >> ReplayReport(
             args.report,
@@ -105,18 +119,59 @@ def build(pipeline: beam.Pipeline, args: argparse.Namespace, model: Models) -> N
             check_one_model(args.weights, model),
             args.command,
             args.shuffle_within,
+            usable,
         )
 
 
-def main(argv: Sequence[str] | None = None) -> None:
-    """Run the pipeline."""
+def perform(argv: Sequence[str] | None = None) -> list[str]:
+    """Run the pipeline; gives what there is to say of it."""
     args, beam_flags = parse(argv)
+    flags.locate(args, beam_flags, PATHS)
     args.weights = newest(args.weights)
+    written = check_outputs(
+        {"--input": args.input, "--weights": args.weights},
+        {"--output": args.output, "--predictions": args.predictions, "--report": args.report},
+        {"--output": BESIDE[:1]},
+    )
     model = read_model(args.weights)
     if model.columns is not None and model.columns.classes:
         raise ConfigurationError(
             f"evaluate measures forecasts of numbers; {args.weights!r} tells apart the classes "
             f"{list(model.columns.classes)}"
         )
-    with beam.Pipeline(options=flags.beam_options(beam_flags)) as pipeline:
-        build(pipeline, args, model)
+    launch(lambda pipeline: build(pipeline, args, model), flags.beam_options(beam_flags), written)
+    files = (args.output, args.predictions, args.report)
+    return [*figures(args.output), *(f"wrote {path}" for path in files if path is not None)]
+
+
+def figures(path: str) -> Iterator[str]:
+    """The errors that a file of figures has, as lines; none of a file that is not here."""
+    try:
+        found = json.loads(read_bytes(path))
+    except Exception:  # noqa: BLE001  # a runner may have put it where this machine cannot read
+        return
+    if not found["records"]:
+        yield "nothing was measured: no record comes after those that training saw"
+        return
+    yield "mean absolute error, in standard deviations of each key in training"
+    rows: list[tuple[str, ...]] = [("key", "model", "last value", "yesterday")]
+    series = list(found["series"].items())
+    rows += [(key, *_cells(errors)) for key, errors in series[:SHOWN_KEYS]]
+    if len(series) > SHOWN_KEYS:
+        rows.append((f"and {len(series) - SHOWN_KEYS:,} more keys", "", "", ""))
+    if len(series) > 1:
+        rows.append(("mean", *_cells(found["mean"])))
+    yield from table(rows)
+
+
+def _cells(errors: Mapping[str, Any]) -> list[str]:
+    """The errors of a row; a star is behind the smallest."""
+    values = [errors[name] for name in ERRORS]
+    least = min((value for value in values if value is not None), default=None)
+    stars = ["*" if value is not None and value == least else "" for value in values]
+    return [number(value) + star for value, star in zip(values, stars, strict=True)]
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Run the pipeline, print the errors, and say what was written."""
+    print("\n".join(perform(argv)))

@@ -1,8 +1,13 @@
 """What the flags of a command line say, ours and Beam's."""
 
 import argparse
-from collections.abc import Sequence
+import difflib
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, NoReturn
 
+from apache_beam.io.filesystems import FileSystems
 from apache_beam.options.pipeline_options import PipelineOptions
 
 from beam_rnn.errors import ConfigurationError
@@ -10,23 +15,96 @@ from beam_rnn.errors import ConfigurationError
 LOCAL_RUNNER = "FnApiRunner"
 """Where a pipeline runs if no --runner is given: in this process, with nothing to download."""
 
+WRONG_FLAGS = 2
+"""What a command exits with whose flags are wrong."""
+UNKNOWN = "unknown flags"
 
 PROGRAM = "beam-rnn"
 
 
-def parser(command: str | None, description: str | None) -> argparse.ArgumentParser:
+class Parser(argparse.ArgumentParser):
+    """A parser whose errors are one line, which has what may have been meant."""
+
+    def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
+        """Our flags, and those that are Beam's; others are an error.
+
+        A runner that is named may have flags of its own, which only it can check.
+        """
+        self._given = list(sys.argv[1:] if args is None else args)
+        ours, rest = super().parse_known_args(self._given, namespace)
+        unknown = unknown_to_beam(rest)
+        if unknown:
+            self.error(self._says_of(unknown))
+        return ours, rest
+
+    def error(self, message: str) -> NoReturn:
+        """Say in one line what is wrong, and what may have been meant."""
+        message = message.removeprefix("argument ")
+        if not message.startswith(UNKNOWN):
+            names = [(flag, flag.split("=", maxsplit=1)[0]) for flag in self._given]
+            others = [
+                flag for flag, name in names if name[:2] == "--" and name not in self._known()
+            ]
+            unknown = [flag for flag in others if self._meant(flag)]
+            message += f"; {self._says_of(unknown)}" if unknown else ""
+        self.exit(WRONG_FLAGS, f"error: {message}\n")
+
+    def _meant(self, flag: str) -> str | None:
+        """The flag that was probably meant."""
+        name = flag.split("=", maxsplit=1)[0]
+        near = difflib.get_close_matches(name, self._known(), n=1, cutoff=0.75)
+        return near[0] if near else None
+
+    def _known(self) -> list[str]:
+        return [name for action in self._actions for name in action.option_strings]
+
+    def _says_of(self, unknown: Sequence[str]) -> str:
+        """What is said of flags that are none."""
+        meant = [flag for each in unknown if each.startswith("--") and (flag := self._meant(each))]
+        hint = f"did you mean {' and '.join(meant)}?" if meant else "--help lists those there are"
+        return f"{UNKNOWN}: {' '.join(unknown)}; {hint}"
+
+
+class HelpFormatter(argparse.RawDescriptionHelpFormatter):
+    """Help that names each flag's default, where it has one."""
+
+    def _get_help_string(self, action: argparse.Action) -> str:
+        text, default = action.help or "", action.default
+        none = default is None or default is False or default in ([], argparse.SUPPRESS)
+        if none or action.required or "default: " in text:
+            return text
+        return f"{text}; default: %(default)s" if text else "default: %(default)s"
+
+
+def parser(command: str | None, description: str | None) -> Parser:
     """A parser whose help is the module's docstring.
 
     Args:
         command: Which command of `beam-rnn` it is; None for a program of its own.
         description: The docstring.
     """
-    return argparse.ArgumentParser(
+    return Parser(
         prog=command and f"{PROGRAM} {command}",
         description=description,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+        formatter_class=HelpFormatter,
         allow_abbrev=False,  # --report is no --report_steps of Beam's
     )
+
+
+def locate(args: argparse.Namespace, beam_flags: Sequence[str], paths: Sequence[str]) -> None:
+    """Make paths on this machine absolute if a runner is named: its workers may be elsewhere.
+
+    Args:
+        args: Our flags; they are changed.
+        beam_flags: Beam's.
+        paths: Which of ours are paths or patterns; those that are None stay.
+    """
+    if not any(flag.partition("=")[0] == "--runner" for flag in beam_flags):
+        return
+    for name in paths:
+        path = getattr(args, name)
+        if path is not None and FileSystems.get_scheme(path) is None:
+            setattr(args, name, str(Path(path).absolute()))
 
 
 def names(text: str) -> list[str]:
@@ -46,6 +124,85 @@ def numbers(text: str) -> list[float]:
         raise argparse.ArgumentTypeError(f"{text!r} are no numbers such as 0.1,0.9") from error
 
 
+def sizes(text: str) -> int | list[int]:
+    """One size, "32", or that of each layer: "16,8".
+
+    Raises:
+        argparse.ArgumentTypeError: It is neither.
+    """
+    each = [whole(part) for part in text.split(",")]
+    return each[0] if len(each) == 1 else each
+
+
+def whole(text: str) -> int:
+    """A whole number of at least 1.
+
+    Raises:
+        argparse.ArgumentTypeError: It is none.
+    """
+    try:
+        value = int(text)
+    except ValueError:
+        value = 0
+    if value < 1:
+        raise argparse.ArgumentTypeError(f"must be a whole number of at least 1, got {text!r}")
+    return value
+
+
+def share(text: str) -> float:
+    """A share: more than 0, and 1 at the most.
+
+    Raises:
+        argparse.ArgumentTypeError: It is none.
+    """
+    try:
+        value = float(text)
+    except ValueError:
+        value = 0
+    if not 0 < value <= 1:
+        raise argparse.ArgumentTypeError(f"must be in (0, 1], such as 0.6, got {text!r}")
+    return value
+
+
+def probability(text: str) -> float:
+    """A probability below 1.
+
+    Raises:
+        argparse.ArgumentTypeError: It is none.
+    """
+    try:
+        value = float(text)
+    except ValueError:
+        value = -1.0
+    if not 0 <= value < 1:
+        raise argparse.ArgumentTypeError(f"must be in [0, 1), such as 0.2, got {text!r}")
+    return value
+
+
+def ending(suffix: str) -> Callable[[str], str]:
+    """The type of a flag that names a file which ends so."""
+
+    def path(text: str) -> str:
+        if not text.endswith(suffix):
+            raise argparse.ArgumentTypeError(f"must end in {suffix}, got {text!r}")
+        return text
+
+    return path
+
+
+def without_ending(text: str) -> str:
+    """What names of files begin with: the name of none.
+
+    Raises:
+        argparse.ArgumentTypeError: It has the ending of one.
+    """
+    if text.endswith((".arrow", ".csv", ".jsonl", ".parquet", ".json")):
+        raise argparse.ArgumentTypeError(
+            f"is what names begin with, to which a number and .arrow are added, got {text!r}"
+        )
+    return text
+
+
 def horizons(text: str) -> int | list[int]:
     """One horizon, "3", or several: "1,6,24" or "1-24".
 
@@ -62,21 +219,28 @@ def horizons(text: str) -> int | list[int]:
     return found[0] if len(found) == 1 else found
 
 
+def unknown_to_beam(flags: Sequence[str]) -> list[str]:
+    """Those that Beam does not know; none if a runner is named, which may have flags of its own."""
+    if _names_runner(flags):
+        return []
+    known = argparse.ArgumentParser(add_help=False, allow_abbrev=False, conflict_handler="resolve")
+    for options in PipelineOptions.__subclasses__():
+        options._add_argparse_args(known)  # noqa: SLF001  # Beam's hook for options
+    return known.parse_known_args(list(flags))[1]
+
+
+def _names_runner(flags: Sequence[str]) -> bool:
+    return any(flag == "--runner" or flag.startswith("--runner=") for flag in flags)
+
+
 def beam_options(flags: Sequence[str]) -> PipelineOptions:
     """Beam's options from the flags that our parser left over.
 
     Raises:
-        ConfigurationError: Without --runner, a flag that Beam does not know either. A runner
-            may have flags of its own, which only it can check.
+        ConfigurationError: Without --runner, a flag that Beam does not know either.
     """
-    if any(flag == "--runner" or flag.startswith("--runner=") for flag in flags):
-        return PipelineOptions(list(flags))
-    known = argparse.ArgumentParser(add_help=False, allow_abbrev=False, conflict_handler="resolve")
-    for options in PipelineOptions.__subclasses__():
-        options._add_argparse_args(known)  # noqa: SLF001  # Beam's hook for options
-    unknown = known.parse_known_args(list(flags))[1]
+    unknown = unknown_to_beam(flags)
     if unknown:
-        raise ConfigurationError(
-            f"unknown flags: {' '.join(unknown)}; --help lists those there are"
-        )
-    return PipelineOptions([*flags, f"--runner={LOCAL_RUNNER}"])
+        raise ConfigurationError(f"{UNKNOWN}: {' '.join(unknown)}; --help lists those there are")
+    runner = [] if _names_runner(flags) else [f"--runner={LOCAL_RUNNER}"]
+    return PipelineOptions([*flags, *runner])

@@ -11,13 +11,14 @@ one JSON object.
 
 import argparse
 import json
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
 from beam_rnn.cells import Array
 from beam_rnn.commands import flags
+from beam_rnn.commands.table import quoted, table
 from beam_rnn.errors import ConfigurationError
 from beam_rnn.horizon import REACHED, gradient_horizon
 from beam_rnn.keyed import KeyedModels
@@ -25,7 +26,7 @@ from beam_rnn.model import Model
 from beam_rnn.pairs.transducer import Transducer
 from beam_rnn.report.curves import carries_forward
 from beam_rnn.report.facts import facts, title
-from beam_rnn.report.words import counted, names, number, printable
+from beam_rnn.report.words import counted, names, number
 from beam_rnn.storage import newest, read_model
 
 STEPS = 256
@@ -59,8 +60,13 @@ def description(model: Any, path: str, key: str | None = None) -> Iterator[str]:
             return
         yield ""
     if key is not None:
-        model = of_key(model, path, key)
-        path = f"{path}, the model of {printable(key)}"
+        models, model = model, of_key(model, path, key)
+        if key in models.models:
+            path = f"{path}, the model of {quoted(key)}"
+        else:
+            yield f"{key!r} has no model of its own{_why(models, key)}: this is the fallback"
+            yield ""
+            path = f"{path}, the fallback"
     if isinstance(model, Transducer):
         yield from _of_pairs(model, path)
     else:
@@ -89,6 +95,10 @@ def of_key(model: Any, path: str, key: str) -> Model:
     return of_it
 
 
+def _why(models: KeyedModels, key: str) -> str:
+    return f" ({models.reasons[key]})" if key in models.reasons else ""
+
+
 def _of_many(models: KeyedModels, path: str) -> Iterator[str]:
     yield f"{path}: {counted(len(models.models), 'model')}, each of a key"
     yield ""
@@ -98,9 +108,9 @@ def _of_many(models: KeyedModels, path: str) -> Iterator[str]:
     rows = [
         ("network", json.dumps(models.network.to_json())),
         ("records", f"key: {models.columns.key}; inputs: {names(models.columns.input_names)}"),
-        ("keys", names(sorted(models.models), SHOWN_KEYS)),
+        ("keys", names(map(quoted, sorted(models.models)), SHOWN_KEYS)),
         ("other keys", rest),
-        *((f"no model of {key}", why) for key, why in sorted(models.reasons.items())),
+        *((f"no model of {quoted(key)}", why) for key, why in sorted(models.reasons.items())),
         ("digest", models.digest),
     ]
     yield from table(rows[: SHOWN_KEYS + len(rows) - len(models.reasons)])
@@ -169,22 +179,6 @@ def _scales(model: Model) -> Iterator[Sequence[str]]:
 def _parameter(name: str, value: Array) -> Sequence[str]:
     of_all = value.mean(), value.std(), value.min(), value.max()
     return name, " x ".join(map(str, value.shape)), *(number(float(each)) for each in of_all)
-
-
-def table(rows: Iterable[Sequence[str]]) -> Iterator[str]:
-    """Rows as lines of text, their cells one below the other.
-
-    >>> list(table([("a", "longer"), ("name", "b")]))
-    ['a     longer', 'name  b']
-    """
-    shown = [[printable(cell) for cell in row] for row in rows]
-    wide = [
-        max((len(row[i]) for row in shown if i < len(row) - 1), default=0)
-        for i in range(max(map(len, shown), default=0))
-    ]
-    for *cells, last in shown:
-        padded = [cell.ljust(wide[i]) for i, cell in enumerate(cells)]
-        yield "  ".join([*padded, last])
 
 
 def as_json(model: Any) -> Mapping[str, Any]:

@@ -1,6 +1,7 @@
 """The command `beam-rnn`, which runs one of the others."""
 
 import argparse
+import difflib
 import sys
 from collections.abc import Sequence
 from types import ModuleType
@@ -42,18 +43,23 @@ def _first_line(command: ModuleType) -> str:
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Run the command that the first argument names."""
-    given = list(sys.argv[1:] if argv is None else argv)
-    parser = argparse.ArgumentParser(
+    all_given = list(sys.argv[1:] if argv is None else argv)
+    given = [flag for flag in all_given if flag != DEBUG]
+    parser = flags.Parser(
         prog=flags.PROGRAM,
         description=description(),
         formatter_class=argparse.RawDescriptionHelpFormatter,
         usage=f"{flags.PROGRAM} COMMAND [flags]",
     )
     parser.add_argument("--version", action="version", version=beam_rnn.__version__)
-    parser.add_argument("command", choices=list(COMMANDS), metavar="COMMAND")
+    parser.add_argument("command", metavar="COMMAND")
     if not given:
         parser.print_help()
         raise SystemExit(2)
-    command = COMMANDS[parser.parse_args(given[:1]).command]
-    debug = DEBUG in given
-    run(lambda: command.main([flag for flag in given[1:] if flag != DEBUG]), debug=debug)
+    name = parser.parse_args(given[:1]).command
+    if name not in COMMANDS:
+        near = difflib.get_close_matches(name, COMMANDS, 1)
+        hint = f"did you mean {near[0]}?" if near else f"there are {', '.join(COMMANDS)}"
+        parser.error(f"there is no command {name!r}; {hint}")
+    command = COMMANDS[name]
+    run(lambda: command.main(given[1:]), debug=DEBUG in all_given)

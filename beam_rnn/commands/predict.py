@@ -1,6 +1,6 @@
 r"""Stream files of records through a trained network, and write a prediction for each.
 
-    beam-rnn predict --input 'pipelines/data/nab/*.csv' --weights weights.arrow \\
+    beam-rnn predict --input 'pipelines/data/nab/*.csv' --weights weights.arrow \
         --output predictions.csv
 
 In a checkout `python -m pipelines.predict` is the same.
@@ -11,23 +11,37 @@ from them, as a live stream does from a history.
 The output has the columns key, time, step, one `<output>_prediction` for each output (the
 target, with its horizon and its part where there are several) and model. Late and invalid records
 go to files of their own beside it, `<output>.late.jsonl` and `<output>.invalid.jsonl`, if there
-are any. Beam's own flags, such as --runner, pass through.
+are any. With --keep columns of the records stand beside their predictions: each as it was in the
+file, the key and the time too, and the rows are in order of the key. Beam's own flags, such as
+--runner, pass through.
 """
 
 import argparse
+import logging
 from collections.abc import Sequence
 
 import apache_beam as beam
 
-from beam_rnn import ExportStates, ImportStates, Predict
+from beam_rnn import ExportStates, ImportStates, JoinRecords, Predict
 from beam_rnn.commands import flags
+from beam_rnn.commands.keeping import WriteKept
+from beam_rnn.commands.launching import launch
+from beam_rnn.commands.overwriting import BESIDE, check_outputs, check_prefix
 from beam_rnn.commands.predictions import WritePredictions, utc
-from beam_rnn.commands.progress import SayProgress
+from beam_rnn.commands.progress import PREDICTIONS, SayProgress
+from beam_rnn.commands.usable import After, SetAside
+from beam_rnn.errors import ConfigurationError
 from beam_rnn.files.aside import WriteAside
 from beam_rnn.files.reading import ReadFiles, number_columns
 from beam_rnn.keyed import Models
+from beam_rnn.report.words import counted
 from beam_rnn.storage import newest, read_model
 from beam_rnn.transforms.arguments import ORDERS
+
+logger = logging.getLogger(__name__)
+
+PATHS = ("input", "weights", "output", "states", "export_states")
+"""The flags that are paths, or patterns of them."""
 
 
 def parse(argv: Sequence[str] | None) -> tuple[argparse.Namespace, list[str]]:
@@ -36,7 +50,9 @@ def parse(argv: Sequence[str] | None) -> tuple[argparse.Namespace, list[str]]:
     parser.add_argument("--input", required=True, help="a file or a pattern of files")
     parser.add_argument("--weights", required=True, help="the weights file, or a pattern")
     parser.add_argument("--output", required=True, help="the file of predictions to write")
-    parser.add_argument("--order", choices=ORDERS, default="event_time")
+    parser.add_argument(
+        "--order", choices=ORDERS, default="event_time", help="what orders a key's records"
+    )
     parser.add_argument("--wait", type=float, default=0.0, help="seconds beyond the watermark")
     parser.add_argument("--idle_after", type=float, help="seconds after which a sequence ends")
     parser.add_argument(
@@ -44,6 +60,12 @@ def parse(argv: Sequence[str] | None) -> tuple[argparse.Namespace, list[str]]:
     )
     parser.add_argument("--states", help="files of hidden states to start from")
     parser.add_argument("--export_states", help="files to write the last hidden states to")
+    parser.add_argument(
+        "--keep",
+        type=flags.names,
+        default=[],
+        help="columns of the records to put beside their predictions: A,B; or all",
+    )
     return parser.parse_known_args(argv)
 
 
@@ -64,18 +86,58 @@ def build(pipeline: beam.Pipeline, args: argparse.Namespace, model: Models) -> N
     outputs = records | predict
     if args.export_states is not None:
         _ = outputs.ended | ExportStates(args.export_states)
-    write = WritePredictions(args.output, model.output_names)
-    _ = outputs.predictions | "Predictions" >> write
-    _ = outputs.predictions | "Progress" >> beam.ParDo(SayProgress("predictions"))
+    aside = SetAside(
+        records, model.columns, args.input, f"{args.output}.invalid.jsonl", keep=args.keep
+    )
+    usable = outputs.invalid | "Invalid" >> aside
+    predictions = outputs.predictions | After(usable)
+    if args.keep:
+        kept = predictions | "Join" >> JoinRecords(model.columns, records)
+        _ = kept | "Predictions" >> WriteKept(
+            args.output, model.output_names, model.columns, args.keep
+        )
+    else:
+        _ = predictions | "Predictions" >> WritePredictions(args.output, model.output_names)
+    _ = outputs.predictions | "Progress" >> beam.ParDo(SayProgress(PREDICTIONS))
     late = outputs.late | "LateRows" >> beam.Map(lambda row: row._replace(time=utc(row.time)))
-    _ = late | "Late" >> WriteAside(f"{args.output}.late.jsonl")
-    _ = outputs.invalid | "Invalid" >> WriteAside(f"{args.output}.invalid.jsonl")
+    _ = late | "Late" >> WriteAside(f"{args.output}.late.jsonl", "were late")
+
+
+def perform(argv: Sequence[str] | None = None) -> list[str]:
+    """Run the pipeline; gives what there is to say of it."""
+    args, beam_flags = parse(argv)
+    flags.locate(args, beam_flags, PATHS)
+    args.weights = newest(args.weights)
+    if args.keep and args.order == "arrival":
+        raise ConfigurationError(
+            "--keep goes with an order: --order arrival takes records of one time as they come, "
+            "and does not say which of them was which"
+        )
+    inputs = {"--input": args.input, "--weights": args.weights, "--states": args.states}
+    written = check_outputs(inputs, {"--output": args.output}, {"--output": BESIDE})
+    check_prefix(inputs, "--export_states", args.export_states)
+    model = read_model(args.weights)
+    counts = launch(
+        lambda pipeline: build(pipeline, args, model), flags.beam_options(beam_flags), written
+    )
+    unordered = counts.get("records_out_of_order", 0)
+    if unordered:
+        logger.warning(
+            "%s out of the order of their time, and predicted as they came: --order event_time "
+            "sorts them",
+            "1 record was" if unordered == 1 else f"{unordered:,} records were",
+        )
+    alone = counts.get("predictions_not_joined", 0)
+    if alone:
+        logger.warning(
+            "%s without columns of the record, since several have the same key, time and number",
+            counted(alone, "prediction"),
+        )
+    predictions = counts.get(PREDICTIONS)
+    how_many = "" if predictions is None else f": {counted(predictions, 'prediction')}"
+    return [f"wrote {args.output}{how_many}"]
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    """Run the pipeline."""
-    args, beam_flags = parse(argv)
-    args.weights = newest(args.weights)
-    model = read_model(args.weights)
-    with beam.Pipeline(options=flags.beam_options(beam_flags)) as pipeline:
-        build(pipeline, args, model)
+    """Run the pipeline, and say what was written."""
+    print("\n".join(perform(argv)))

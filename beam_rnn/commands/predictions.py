@@ -24,27 +24,34 @@ class WritePredictions(beam.PTransform):
     def __init__(self, path: str, outputs: Sequence[str]):
         super().__init__()
         self._path = path
-        self._names = [f"{output}_prediction" for output in outputs]
+        self._outputs = outputs
 
     def expand(self, pcoll: beam.PCollection[Prediction]) -> Any:
         """Rows, then the file."""
-        names = self._names
+        outputs = self._outputs
         schema = pa.schema(
             [("key", pa.string()), ("time", UTC), ("step", pa.int64())]
-            + [(name, pa.float64()) for name in names]
+            + [(column_of(output), pa.float64()) for output in outputs]
             + [("model", pa.string())]
         )
+        rows = pcoll | "Rows" >> beam.Map(to_row, outputs)
+        return rows | "Write" >> WriteFile(self._path, schema)
 
-        def row(prediction: Prediction) -> dict[str, Any]:
-            return {
-                "key": prediction.key,
-                "time": utc(prediction.time),
-                "step": prediction.step,
-                **dict(zip(names, prediction.outputs, strict=True)),
-                "model": prediction.model,
-            }
 
-        return pcoll | "Rows" >> beam.Map(row) | "Write" >> WriteFile(self._path, schema)
+def to_row(prediction: Prediction, outputs: Sequence[str]) -> dict[str, Any]:
+    """A prediction as a row, with a column for each of the outputs that are named."""
+    return {
+        "key": prediction.key,
+        "time": utc(prediction.time),
+        "step": prediction.step,
+        **dict(zip(map(column_of, outputs), prediction.outputs, strict=True)),
+        "model": prediction.model,
+    }
+
+
+def column_of(output: str) -> str:
+    """The column of an output."""
+    return f"{output}_prediction"
 
 
 def utc(micros: int) -> datetime:

@@ -5,15 +5,20 @@ import time
 from typing import Any
 
 import apache_beam as beam
+from apache_beam.metrics import Metrics
 
 logger = logging.getLogger(__name__)
 
 EVERY = 5.0
 """Seconds between two lines."""
+PREDICTIONS = "predictions"
+"""What is counted where there are predictions."""
 
 
 class SayProgress(beam.DoFn):
     """Counts what passes; says every few seconds how many there were on this worker.
+
+    The counter of that name has how many there were on all.
 
     Args:
         what: What is counted, such as "predictions".
@@ -21,6 +26,7 @@ class SayProgress(beam.DoFn):
 
     def __init__(self, what: str):
         self._what = what
+        self._passed = Metrics.counter("beam_rnn", what)
 
     def setup(self) -> None:
         """Nothing was counted yet."""
@@ -29,6 +35,7 @@ class SayProgress(beam.DoFn):
 
     def process(self, element: Any) -> None:  # noqa: ARG002
         """Count one."""
+        self._passed.inc()
         self._count += 1
         if self._count & 1023 == 0:  # the clock costs more than the rest
             now = time.monotonic()

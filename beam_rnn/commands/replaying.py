@@ -9,10 +9,10 @@ import apache_beam as beam
 from beam_rnn import Columns, Model, Predict
 from beam_rnn.checks import check_number
 from beam_rnn.commands.counting import CountRecords
-from beam_rnn.commands.progress import SayProgress
+from beam_rnn.commands.progress import PREDICTIONS, SayProgress
 from beam_rnn.commands.reporting import WriteReport
+from beam_rnn.commands.usable import After, CheckRecords, SetAside
 from beam_rnn.errors import ConfigurationError, RecordError
-from beam_rnn.files.aside import WriteAside
 from beam_rnn.keyed import KeyedModels, Models
 from beam_rnn.records import RecordReader
 from beam_rnn.state import record_time
@@ -48,34 +48,52 @@ class ReplayReport(beam.PTransform):
         model: What it holds.
         command: The command line, for the page.
         shuffle_within: Let records arrive in another order, each up to so many seconds late.
+        usable: What the page waits for, where the dead letters are set aside elsewhere.
+        source: Where the records come from, for the error.
 
     Raises:
         ConfigurationError: `shuffle_within` is below 0 or no number.
+        NothingUsableError: In the pipeline: there is no record, or none could be used.
     """
 
     def __init__(
-        self, path: str, weights: str, model: Model, command: str = "", shuffle_within: float = 0.0
+        self,
+        path: str,
+        weights: str,
+        model: Model,
+        command: str = "",
+        shuffle_within: float = 0.0,
+        usable: beam.PCollection[int] | None = None,
+        source: str = "",
     ):
         super().__init__()
         check_number("shuffle_within, in seconds,", shuffle_within)
         self._path, self._weights, self._model = path, weights, model
         self._command, self._shuffle_within = command, shuffle_within
+        self._usable, self._source = usable, source
 
     def expand(self, pcoll: beam.PCollection[Any]) -> Any:
         """Replay and count, judge and write."""
         columns, within = self._model.columns, self._shuffle_within
         assert columns is not None, "ReadModel gives models with columns"
-        counts = None
+        counts, usable = None, self._usable
+        of_file = columns, self._source, f"{self._path}.invalid.jsonl"
         if not self._model.network.bidirectional:
             arriving = pcoll | "Arrive" >> Arrive(columns, within)
             outputs = arriving | "Replay" >> Predict(self._weights)
-            _ = outputs.predictions | "Progress" >> beam.ParDo(SayProgress("predictions"))
+            _ = outputs.predictions | "Progress" >> beam.ParDo(SayProgress(PREDICTIONS))
             counts = pcoll | "Count" >> CountRecords(
                 columns, outputs.invalid, outputs.predictions, outputs.late, within
             )
-            _ = outputs.invalid | "Invalid" >> WriteAside(f"{self._path}.invalid.jsonl")
+            if usable is None:
+                usable = outputs.invalid | "Invalid" >> SetAside(pcoll, *of_file)
+        elif usable is None:
+            usable = pcoll | "Invalid" >> CheckRecords(*of_file)
         weights = pcoll.pipeline | "Weights" >> beam.Create([self._weights])
-        return pcoll | "Page" >> WriteReport(self._path, columns, weights, self._command, counts)
+        page = WriteReport(
+            self._path, columns, weights | "Usable" >> After(usable), self._command, counts
+        )
+        return pcoll | "Page" >> page
 
 
 class Arrive(beam.PTransform):

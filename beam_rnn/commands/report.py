@@ -1,6 +1,6 @@
 r"""Show a trained network and how it does as one page of HTML.
 
-    beam-rnn report --input 'pipelines/data/nab/*.csv' --weights weights.arrow \\
+    beam-rnn report --input 'pipelines/data/nab/*.csv' --weights weights.arrow \
         --output report.html
 
 The page has forecasts beside what came, the error by horizon and by key, the calibration of
@@ -20,9 +20,14 @@ import apache_beam as beam
 
 from beam_rnn import Model
 from beam_rnn.commands import flags
+from beam_rnn.commands.launching import launch
+from beam_rnn.commands.overwriting import BESIDE, check_outputs
 from beam_rnn.commands.replaying import ReplayReport, check_one_model
 from beam_rnn.files.reading import ReadFiles, number_columns
 from beam_rnn.storage import newest, read_model
+
+PATHS = ("input", "weights", "output")
+"""The flags that are paths, or patterns of them."""
 
 
 def parse(argv: Sequence[str] | None) -> tuple[argparse.Namespace, list[str]]:
@@ -47,14 +52,30 @@ def build(pipeline: beam.Pipeline, args: argparse.Namespace, model: Model) -> No
     assert model.columns is not None, "ReadModel gives models with columns"
     records = pipeline | "Records" >> ReadFiles(args.input, number_columns(model.columns))
     _ = records | "Report" >> ReplayReport(
-        args.output, args.weights, model, args.command, args.shuffle_within
+        args.output,
+        args.weights,
+        model,
+        args.command,
+        args.shuffle_within,
+        source=args.input,
     )
 
 
-def main(argv: Sequence[str] | None = None) -> None:
-    """Run the pipeline."""
+def perform(argv: Sequence[str] | None = None) -> list[str]:
+    """Run the pipeline; gives what there is to say of it."""
     args, beam_flags = parse(argv)
+    flags.locate(args, beam_flags, PATHS)
     args.weights = newest(args.weights)
+    written = check_outputs(
+        {"--input": args.input, "--weights": args.weights},
+        {"--output": args.output},
+        {"--output": BESIDE[:1]},
+    )
     model = check_one_model(args.weights, read_model(args.weights))
-    with beam.Pipeline(options=flags.beam_options(beam_flags)) as pipeline:
-        build(pipeline, args, model)
+    launch(lambda pipeline: build(pipeline, args, model), flags.beam_options(beam_flags), written)
+    return [f"wrote {args.output}"]
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Run the pipeline, and say what was written."""
+    print("\n".join(perform(argv)))

@@ -1,6 +1,6 @@
 r"""Learn from files of records, and write the weights.
 
-    beam-rnn train --input 'pipelines/data/nab/*.csv' --key filename \\
+    beam-rnn train --input 'pipelines/data/nab/*.csv' --key filename \
         --time timestamp --inputs value --targets value --output weights.arrow
 
 In a checkout `python -m pipelines.train` is the same.
@@ -19,13 +19,27 @@ from collections.abc import Sequence
 
 import apache_beam as beam
 
-from beam_rnn import Adam, Bptt, Columns, Network, Sequences, Sgd, Train, Training, WriteModel
+from beam_rnn import (
+    Adam,
+    Bptt,
+    Columns,
+    Dropout,
+    Network,
+    Sequences,
+    Sgd,
+    Train,
+    Training,
+    WriteModel,
+)
 from beam_rnn.cells import CELLS
+from beam_rnn.columns import MISSING
 from beam_rnn.commands import flags
+from beam_rnn.commands.launching import launch
+from beam_rnn.commands.overwriting import BESIDE, check_outputs
 from beam_rnn.commands.reporting import WriteReport
+from beam_rnn.commands.usable import After, SetAside
 from beam_rnn.cycles import CYCLES
 from beam_rnn.errors import ConfigurationError
-from beam_rnn.files.aside import WriteAside
 from beam_rnn.files.reading import ReadFiles, number_columns
 from beam_rnn.losses import LOSSES
 from beam_rnn.scaler import SCALERS, SCALINGS
@@ -33,12 +47,17 @@ from beam_rnn.scaler import SCALERS, SCALINGS
 OUTER = Sgd(1.0, momentum=0.5, nesterov=True)
 """Takes the averaged change of a round of several shards: see docs/training.md."""
 
+PATHS = ("input", "output", "report", "checkpoints", "resume", "start")
+"""The flags that are paths, or patterns of them."""
+
 
 def parse(argv: Sequence[str] | None) -> tuple[argparse.Namespace, list[str]]:
     """Our flags, and those that are Beam's."""
     parser = flags.parser("train", __doc__)
     parser.add_argument("--input", required=True, help="a file or a pattern of files")
-    parser.add_argument("--output", required=True, help="the weights file to write")
+    parser.add_argument(
+        "--output", required=True, type=flags.ending(".arrow"), help="the weights file to write"
+    )
     parser.add_argument("--key", required=True, help="column of the key; may be `filename`")
     parser.add_argument("--time", required=True, help="column of the event time")
     parser.add_argument("--sequence", help="column of a number that orders records of one time")
@@ -53,22 +72,42 @@ def parse(argv: Sequence[str] | None) -> tuple[argparse.Namespace, list[str]]:
         default=[],
         help=f"what the network sees of the time, of {','.join(CYCLES)}: day,week",
     )
+    parser.add_argument("--weight", help="column that says how much a record counts in training")
+    parser.add_argument(
+        "--missing",
+        choices=MISSING,
+        default="refuse",
+        help="records without a value: refuse or drop them, or carry the last value forward",
+    )
     parser.add_argument(
         "--horizon",
         type=flags.horizons,
         default=1,
-        help="how many records ahead; or several at once: 1,6,24 or 1-24",
+        help="how many records ahead, not hours; or several at once: 1,6,24 or 1-24",
     )
-    parser.add_argument("--sequence_length", type=int, default=256, help="steps a sequence")
-    parser.add_argument("--cell", choices=list(CELLS), default="gru")
-    parser.add_argument("--hidden", type=int, default=32, help="size of the hidden state")
-    parser.add_argument("--layers", type=int, default=1)
+    parser.add_argument("--sequence_length", type=flags.whole, default=256, help="steps a sequence")
+    parser.add_argument("--cell", choices=list(CELLS), default="gru", help="the kind of network")
+    parser.add_argument(
+        "--hidden",
+        type=flags.sizes,
+        default=32,
+        help="size of the hidden state; or of each layer's: 16,8",
+    )
+    parser.add_argument("--layers", type=flags.whole, default=1, help="how many, each of that size")
     parser.add_argument(
         "--residual",
         action=argparse.BooleanOptionalAction,
         help="predict the change from the last value; default: if the targets are the first inputs",
     )
-    parser.add_argument("--bptt_steps", type=int, default=32, help="k: how far back in time")
+    parser.add_argument(
+        "--bptt_steps", type=flags.whole, default=32, help="k: how many records back in time"
+    )
+    parser.add_argument(
+        "--dropout",
+        type=flags.probability,
+        default=0.0,
+        help="share of the units that each sequence is learned without, between layers and in time",
+    )
     parser.add_argument(
         "--quantiles", type=flags.numbers, help="predict these, not one number: 0.1,0.5,0.9"
     )
@@ -76,28 +115,47 @@ def parse(argv: Sequence[str] | None) -> tuple[argparse.Namespace, list[str]]:
         "--loss", choices=list(LOSSES), help="default: mae, or quantile with --quantiles"
     )
     parser.add_argument("--learning_rate", type=float, default=3e-3, help="of Adam")
-    parser.add_argument("--epochs", type=int, default=60)
-    parser.add_argument("--batch_size", type=int, default=32, help="sequences a batch")
-    parser.add_argument("--scaler", choices=SCALERS, default="per_key")
-    parser.add_argument("--scaling", choices=SCALINGS, default="standard")
+    parser.add_argument(
+        "--epochs", type=flags.whole, default=60, help="how often all records are passed over"
+    )
+    parser.add_argument(
+        "--batch_size", type=flags.whole, default=32, help="sequences side by side in a batch"
+    )
+    parser.add_argument(
+        "--scaler", choices=SCALERS, default="per_key", help="whose records say the scale"
+    )
+    parser.add_argument("--scaling", choices=SCALINGS, default="standard", help="what the scale is")
     parser.add_argument(
         "--validation", type=float, default=0.0, help="share of the steps to judge the model by"
     )
     parser.add_argument(
-        "--patience", type=int, help="stop after so many epochs without a lower validation loss"
+        "--patience",
+        type=flags.whole,
+        help="stop after so many epochs without a lower validation loss",
     )
-    parser.add_argument("--shards", type=int, default=1, help="workers that learn at the same time")
     parser.add_argument(
-        "--local_epochs", type=int, default=1, help="epochs of a shard between two averages"
+        "--shards", type=flags.whole, default=1, help="workers that learn at the same time"
     )
-    parser.add_argument("--checkpoints", help="what the names of checkpoint files begin with")
+    parser.add_argument(
+        "--local_epochs", type=flags.whole, default=1, help="epochs of a shard between two averages"
+    )
+    parser.add_argument(
+        "--checkpoints",
+        type=flags.without_ending,
+        help="what the names of checkpoint files begin with: `runs/c` for runs/c-00001.arrow",
+    )
     parser.add_argument("--resume", help="the checkpoint file to go on from, or a pattern")
     parser.add_argument("--start", help="the weights file to start from, or a pattern")
     parser.add_argument(
         "--per_key", action="store_true", help="a model for each key, and one for all others"
     )
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--train_fraction", type=float, default=0.6)
+    parser.add_argument("--seed", type=int, default=0, help="decides all that is random")
+    parser.add_argument(
+        "--train_fraction",
+        type=flags.share,
+        default=0.6,
+        help="share of each key's records, the first in time, to learn from",
+    )
     parser.add_argument("--report", help="a page of HTML that shows the training, to write")
     given = sys.argv[1:] if argv is None else argv
     parser.set_defaults(command=shlex.join(["beam-rnn", "train", *given]))
@@ -115,6 +173,8 @@ def build(pipeline: beam.Pipeline, args: argparse.Namespace) -> None:
         horizon=args.horizon,
         static=args.static,
         calendar=args.calendar,
+        weight=args.weight,
+        missing=args.missing,
     )
     residual = args.residual
     if residual is None:
@@ -132,6 +192,7 @@ def build(pipeline: beam.Pipeline, args: argparse.Namespace) -> None:
         seed=args.seed,
         validation=args.validation,
         patience=args.patience,
+        dropout=Dropout(layers=args.dropout, recurrent=args.dropout),
     )
     train = Train(
         network,
@@ -151,16 +212,31 @@ def build(pipeline: beam.Pipeline, args: argparse.Namespace) -> None:
             columns, length=args.sequence_length, fraction=args.train_fraction
         ).with_exception_handling()
     )
-    written = sequences | train | WriteModel(args.output)
+    aside = SetAside(records, columns, args.input, f"{args.output}.invalid.jsonl", training=True)
+    usable = invalid | "Invalid" >> aside
+    written = sequences | After(usable) | train | WriteModel(args.output)
     if args.report:
         _ = records | "Report" >> WriteReport(args.report, columns, written, args.command)
-    _ = invalid | "Invalid" >> WriteAside(f"{args.output}.invalid.jsonl")
+
+
+def perform(argv: Sequence[str] | None = None) -> list[str]:
+    """Run the pipeline; gives what there is to say of it."""
+    args, beam_flags = parse(argv)
+    flags.locate(args, beam_flags, PATHS)
+    if args.report and args.per_key:
+        raise ConfigurationError(
+            "--report shows one model, --per_key trains one for each key: leave out --report, and "
+            "let `beam-rnn evaluate` say the error of each key"
+        )
+    written = check_outputs(
+        {"--input": args.input, "--start": args.start, "--resume": args.resume},
+        {"--output": args.output, "--report": args.report},
+        {"--output": BESIDE[:1]},
+    )
+    launch(lambda pipeline: build(pipeline, args), flags.beam_options(beam_flags), written)
+    return [f"wrote {path}" for path in (args.output, args.report) if path is not None]
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    """Run the pipeline."""
-    args, beam_flags = parse(argv)
-    if args.report and args.per_key:
-        raise ConfigurationError("--report shows one model, --per_key trains many: leave out one")
-    with beam.Pipeline(options=flags.beam_options(beam_flags)) as pipeline:
-        build(pipeline, args)
+    """Run the pipeline, and say what was written."""
+    print("\n".join(perform(argv)))

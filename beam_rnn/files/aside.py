@@ -1,52 +1,98 @@
 """Records that could not be used, into a file beside the one of those that could."""
 
 import logging
-from collections.abc import Iterator
-from typing import Any
+from collections.abc import Iterable
+from typing import Any, NamedTuple
 
 import apache_beam as beam
 
 from beam_rnn.files.lines import json_line
+from beam_rnn.report.words import counted
 
 logger = logging.getLogger(__name__)
 
+SHOWN = 5
+"""So many reasons go to the log, the most frequent ones."""
 
-class FormatAside(beam.DoFn):
-    """Rows as JSON lines; the log shows the first of each bundle."""
 
-    def start_bundle(self) -> None:
-        """Nothing has been shown yet."""
-        self._shown = False
+class Refused(NamedTuple):
+    """How many records there are of one reason, and a value that one of them had.
 
-    def process(self, element: Any) -> Iterator[str]:
-        """A NamedTuple in, its line out."""
-        line = json_line(element._asdict())
-        if not self._shown:
-            logger.warning("cannot use: %s", line)
-            self._shown = True
-        yield line
+    Attributes:
+        records: How many.
+        reason: Why they could not be used.
+        value: The least of their values, as Python writes them.
+    """
+
+    records: int
+    reason: str
+    value: str
 
 
 class WriteAside(beam.PTransform):
     """Records that could not be used, as NamedTuples, into a file of JSON lines.
 
-    The log shows one of them and says how many there were; if there is none, there is no file.
+    The log says how many there were, and the most frequent reasons, each with a value. If there is
+    none, there is no file.
+
+    Args:
+        path: The file.
+        what: What became of them.
     """
 
-    def __init__(self, path: str):
+    def __init__(self, path: str, what: str = "could not be used"):
         super().__init__()
-        self._path = path
+        self._path, self._what = path, what
 
-    def expand(self, pcoll: beam.PCollection[Any]) -> Any:
-        """Count and say, format and write."""
-        path = self._path
-
-        def say(count: int) -> None:
-            if count:
-                logger.warning("%d records could not be used: see %s", count, path)
-
-        _ = pcoll | "Count" >> beam.combiners.Count.Globally() | "Say" >> beam.Map(say)
-        lines = pcoll | "Format" >> beam.ParDo(FormatAside())
-        return lines | "Write" >> beam.io.WriteToText(
-            path, num_shards=1, shard_name_template="", skip_if_empty=True
+    def expand(self, pcoll: beam.PCollection[Any]) -> beam.PCollection[list[Refused]]:
+        """Write; then count by reason, say it, and give it as one list, the most frequent first."""
+        lines = pcoll | "Format" >> beam.Map(lambda row: json_line(row._asdict()))
+        written = lines | "Write" >> beam.io.WriteToText(
+            self._path, num_shards=1, shard_name_template="", skip_if_empty=True
         )
+        return (
+            pcoll
+            | "Reason" >> beam.Map(_reason)
+            | "Count" >> beam.CombinePerKey(_together)
+            | "Gather" >> beam.combiners.ToList()
+            | "InOrder" >> beam.Map(_in_order)
+            | "Say" >> beam.Map(self._say, beam.pvalue.AsIter(written))
+        )
+
+    def _say(self, refused: list[Refused], _: Iterable[str]) -> list[Refused]:
+        """Lines in the log, once the file is there."""
+        for line in said(refused, self._what, self._path):
+            logger.warning("%s", line)
+        return refused
+
+
+def _reason(row: Any) -> tuple[str, tuple[int, str]]:
+    """Why a row is there; late records have no reason of their own."""
+    return getattr(row, "reason", ""), (1, getattr(row, "value", ""))
+
+
+def _together(each: Iterable[tuple[int, str]]) -> tuple[int, str]:
+    counts, values = zip(*each, strict=True)
+    return sum(counts), min(values)
+
+
+def _in_order(reasons: list[tuple[str, tuple[int, str]]]) -> list[Refused]:
+    rows = [Refused(count, reason, value) for reason, (count, value) in reasons]
+    return sorted(rows, key=lambda row: (-row.records, row.reason))
+
+
+def said(refused: list[Refused], what: str, path: str) -> list[str]:
+    """What the log says.
+
+    >>> said([Refused(2, "x must be finite", "inf")], "were refused", "a.jsonl")
+    ['2 records were refused: see a.jsonl', '  2: x must be finite, such as inf']
+    """
+    total = sum(row.records for row in refused)
+    if not total:
+        return []
+    what = what.replace("were", "was") if total == 1 else what
+    first = f"{counted(total, 'record')} {what}: see {path}"
+    with_reason = [row for row in refused[:SHOWN] if row.reason]
+    each = [f"  {row.records:,}: {row.reason}, such as {row.value[:80]}" for row in with_reason]
+    rest = sum(row.records for row in refused[SHOWN:])
+    return [first, *each, *([f"  {rest:,}: for other reasons"] if rest else [])]

@@ -2,6 +2,7 @@
 
 from beam_rnn.transforms.anomalies import ScoreAnomalies, ScoreAnomaliesOutputs
 from beam_rnn.transforms.generate import Generate, GenerateOutputs
+from beam_rnn.transforms.join import JoinRecords
 from beam_rnn.transforms.learn import PredictAndLearn, PredictAndLearnOutputs
 from beam_rnn.transforms.models import LossCurve, ReadModel, WriteModel
 from beam_rnn.transforms.predict import Predict, PredictOutputs
@@ -22,6 +23,7 @@ __all__ = [
     "Generate",
     "GenerateOutputs",
     "ImportStates",
+    "JoinRecords",
     "LastRecords",
     "LastRecordsOutputs",
     "LossCurve",

@@ -52,7 +52,8 @@ class ScoreAnomaliesOutputs(NamedTuple):
     ended: PCollection[EndedSequence]
     gaps: PCollection[SequenceGap]
 
-    __or__ = take_one  # it is no collection itself
+    def __or__(self, _: Any) -> Any:
+        return take_one(self)
 
 
 class ScoreAnomalies(beam.PTransform):

@@ -1,7 +1,7 @@
 """What the transforms check of their arguments, before any pipeline runs."""
 
 import os
-from typing import Any
+from typing import Any, NoReturn
 
 from apache_beam.transforms.window import NonMergingWindowFn
 from apache_beam.utils.timestamp import Duration
@@ -89,8 +89,8 @@ def micros(name: str, seconds: float | None) -> int | None:
     return round(seconds * 1e6)
 
 
-def take_one(outputs: Any, _: Any) -> Any:
-    """What `outputs | transform` says, where there are several outputs to go on from.
+def take_one(outputs: Any) -> NoReturn:
+    """What `outputs | transform` does, where there are several outputs to go on from.
 
     Raises:
         TypeError: Always.

@@ -33,7 +33,8 @@ class GenerateOutputs(NamedTuple):
     generated: PCollection[Generated]
     invalid: PCollection[InvalidRecord]
 
-    __or__ = take_one  # it is no collection itself
+    def __or__(self, _: Any) -> Any:
+        return take_one(self)
 
 
 class Generate(beam.PTransform):

@@ -45,7 +45,8 @@ class PredictAndLearnOutputs(NamedTuple):
     gaps: PCollection[SequenceGap]
     models: PCollection[tuple[str, Model]]
 
-    __or__ = take_one  # it is no collection itself
+    def __or__(self, _: Any) -> Any:
+        return take_one(self)
 
 
 class PredictAndLearn(beam.PTransform):

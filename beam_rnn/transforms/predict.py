@@ -58,7 +58,8 @@ class PredictOutputs(NamedTuple):
     ended: PCollection[EndedSequence]
     gaps: PCollection[SequenceGap]
 
-    __or__ = take_one  # it is no collection itself
+    def __or__(self, _: Any) -> Any:
+        return take_one(self)
 
 
 class Predict(beam.PTransform):

@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 import apache_beam as beam
 from apache_beam import PCollection
 
+from beam_rnn.arrow import batch_type
 from beam_rnn.batches import Sequence
 from beam_rnn.checks import check_number, check_whole
 from beam_rnn.columns import Columns
@@ -26,7 +27,8 @@ class SequencesOutputs(NamedTuple):
     sequences: PCollection[Sequence]
     invalid: PCollection[InvalidRecord]
 
-    __or__ = take_one  # it is no collection itself
+    def __or__(self, _: Any) -> Any:
+        return take_one(self)
 
 
 class Sequences(beam.PTransform):
@@ -98,6 +100,13 @@ class Sequences(beam.PTransform):
 
     def expand(self, pcoll: PCollection[Any]) -> Any:
         """Read and check, group by key, sort and cut."""
+        kind = batch_type(pcoll)
+        if kind is not None:
+            raise ConfigurationError(
+                f"Sequences takes rows, and the records come as Arrow batches ({kind.__name__}): "
+                "read them with ReadFromParquet, or make rows with "
+                "beam.FlatMap(lambda batch: batch.to_pylist())"
+            )
         reader = partial(RecordReader, self._columns, targets=True)
         read = ReadRecords(reader, strict=not self._dead_letters)
         checked = pcoll | "Read" >> beam.ParDo(read).with_output_types(
@@ -134,7 +143,8 @@ class LastRecordsOutputs(NamedTuple):
     invalid: PCollection[InvalidRecord]
     gaps: PCollection[SequenceGap]
 
-    __or__ = take_one  # it is no collection itself
+    def __or__(self, _: Any) -> Any:
+        return take_one(self)
 
 
 class LastRecords(beam.PTransform):

@@ -23,7 +23,8 @@ class PairsOutputs(NamedTuple):
     pairs: PCollection[Pair]
     invalid: PCollection[InvalidRecord]
 
-    __or__ = take_one  # it is no collection itself
+    def __or__(self, _: Any) -> Any:
+        return take_one(self)
 
 
 class Pairs(beam.PTransform):
@@ -69,7 +70,8 @@ class TransduceOutputs(NamedTuple):
     written: PCollection[Transduced]
     invalid: PCollection[InvalidRecord]
 
-    __or__ = take_one  # it is no collection itself
+    def __or__(self, _: Any) -> Any:
+        return take_one(self)
 
 
 class Transduce(beam.PTransform):

@@ -30,7 +30,8 @@ class PredictSequencesOutputs(NamedTuple):
     invalid: PCollection[InvalidRecord]
     ended: PCollection[EndedSequence]
 
-    __or__ = take_one  # it is no collection itself
+    def __or__(self, _: Any) -> Any:
+        return take_one(self)
 
 
 class PredictSequences(beam.PTransform):

@@ -1,0 +1,82 @@
+"""A pipeline of a command, from its first stage to what its counters say."""
+
+import glob
+import os
+import shutil
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import apache_beam as beam
+from apache_beam.io.filesystems import FileSystems
+from apache_beam.metrics import MetricsFilter
+from apache_beam.options.pipeline_options import PipelineOptions
+
+from beam_rnn.errors import BeamRnnError, ConfigurationError
+
+NAMESPACE = "beam_rnn"
+
+
+class StoppedError(BeamRnnError):
+    """A pipeline that ran could not go on: its flags were not what is wrong."""
+
+
+def launch(
+    build: Callable[[beam.Pipeline], None], options: PipelineOptions, outputs: Sequence[str]
+) -> Mapping[str, int]:
+    """Build a pipeline, run it, and wait for its end.
+
+    Args:
+        build: Puts the stages in.
+        options: Beam's options.
+        outputs: The files that it writes: if it fails, what Beam left beside them is removed.
+
+    Returns:
+        What the counters of `beam_rnn` say; none of a runner that does not tell.
+
+    Raises:
+        ConfigurationError: The pipeline cannot be built.
+        StoppedError: It was built, and stopped with a `ConfigurationError` of a worker.
+    """
+    built = False
+    try:
+        with _tidied(outputs), beam.Pipeline(options=options) as pipeline:
+            build(pipeline)
+            built = True
+    except ConfigurationError as error:
+        if built:
+            raise StoppedError(str(error)) from error
+        raise
+    return _counters(pipeline.result)
+
+
+def _counters(result: Any) -> Mapping[str, int]:
+    try:
+        found = result.metrics().query(MetricsFilter().with_namespace(NAMESPACE))["counters"]
+    except Exception:  # noqa: BLE001  # each runner has its own way of not telling
+        return {}
+    counts: dict[str, int] = {}
+    for counter in found:
+        name = counter.key.metric.name
+        counts[name] = counts.get(name, 0) + (counter.result or 0)
+    return counts
+
+
+@contextmanager
+def _tidied(outputs: Sequence[str]) -> Iterator[None]:
+    """Removes the folders that Beam's sinks made beside files on this machine, if all fails."""
+    before = set(_temporary(outputs))
+    try:
+        yield
+    except BaseException:
+        for folder in set(_temporary(outputs)) - before:
+            shutil.rmtree(folder, ignore_errors=True)
+        raise
+
+
+def _temporary(outputs: Sequence[str]) -> Iterator[str]:
+    for path in outputs:
+        if FileSystems.get_scheme(path) is None:
+            folder, name = os.path.split(path)
+            pattern = f"beam-temp-{glob.escape(name)}-{'[0-9a-f]' * 32}"
+            yield from glob.glob(os.path.join(glob.escape(folder), pattern))

@@ -1,0 +1,57 @@
+"""Predictions and their records."""
+
+from typing import Any
+
+import apache_beam as beam
+from apache_beam import PCollection
+
+from beam_rnn.columns import Columns
+from beam_rnn.errors import ConfigurationError
+from beam_rnn.joining import JoinPlace, ReadPlaces, place_of
+from beam_rnn.rows import Prediction
+from beam_rnn.transforms.arguments import check_type
+
+
+class JoinRecords(beam.PTransform):
+    """Predictions with the records that they are of: pairs `(record, prediction)`.
+
+    For batch pipelines: both are in the global window, or in windows that hold a prediction with
+    its record. Records are read and checked as in `Predict`: those that it refused have no
+    prediction, and equal ones count once. Several records of one key, time and sequence number are
+    told apart by the order in which `Predict` takes them. Where that cannot be, since one of them
+    was late or a sequence ended between them, the record of the pair is None, and
+    `predictions_not_joined` counts it. With order="arrival" such records come in no order that is
+    known here: give them a sequence number.
+
+    Args:
+        columns: Which fields of a record mean what, as `Predict` reads them: those of the model.
+        records: The records that went into `Predict`, as they are.
+
+    Raises:
+        ConfigurationError: An argument of another type, or symbols without their vocabularies.
+    """
+
+    def __init__(self, columns: Columns, records: PCollection[Any]):
+        super().__init__()
+        check_type("columns", columns, Columns)
+        check_type("records", records, PCollection)
+        if not columns.has_vocabularies:
+            raise ConfigurationError(
+                f"JoinRecords needs the vocabularies of symbols={list(columns.symbols)}: take the "
+                "columns of the model"
+            )
+        self._columns, self._records = columns, records
+
+    def expand(self, pcoll: PCollection[Prediction]) -> PCollection[tuple[Any, Prediction]]:
+        """Both by place, together."""
+        records = self._records | "Read" >> beam.ParDo(ReadPlaces(self._columns)).with_output_types(
+            tuple[tuple[str, int, int], tuple[bytes, Any]]
+        )
+        predictions = pcoll | "PlaceOf" >> beam.Map(place_of).with_output_types(
+            tuple[tuple[str, int, int], Prediction]
+        )
+        return (
+            {"records": records, "predictions": predictions}
+            | "Together" >> beam.CoGroupByKey()
+            | "Join" >> beam.ParDo(JoinPlace()).with_output_types(tuple[Any, Prediction])
+        )
