@@ -78,6 +78,10 @@ def collected(transform, records, *names, windowing=None):
     def build(p):
         stamped = [TimestampedValue(record, 0) for record in records]
         pcoll = p | beam.Create(stamped, reshuffle=False)
+        if isinstance(records[0], beam.Row):
+            fields = [(name, type(value)) for name, value in records[0].as_dict().items()]
+            kind = RowTypeConstraint.from_fields(fields)
+            pcoll |= "Typed" >> beam.Map(lambda row: row).with_output_types(kind)
         if windowing is not None:
             pcoll |= beam.WindowInto(windowing)
         outputs = pcoll | transform
@@ -324,6 +328,44 @@ def test_predictions_have_a_field_for_each_output(tmp_path):
         for p in oracle(model, records).predictions
     )
     assert list(rows[0].as_dict()) == ["key", "time", "step", "sequence", *names, "model"]
+
+
+@pytest.mark.parametrize("windowing", [None, FixedWindows(3600)])
+def test_fields_of_the_record_are_kept_beside_its_prediction(windowing, tmp_path):
+    rows = [beam.Row(**r, key=f"{r['id']}{r['t']}", site=r["t"] % 3) for r in RECORDS]
+    weights = saved(random_model(), tmp_path)
+    found = collected(RnnPredict(weights, keep=["site", "key"]), rows, windowing=windowing)
+    expected = collected(RnnPredict(weights), rows)
+    at = {time_text(r["t"] * 10**6): r["t"] for r in RECORDS}
+    assert sorted(tuple(row.as_dict().items()) for row in found) == sorted(
+        (
+            *row.as_dict().items(),
+            ("site", at[row.time] % 3),
+            ("record_key", f"{row.key}{at[row.time]}"),
+        )
+        for row in expected
+    )
+
+
+def test_a_field_is_null_where_it_cannot_be_told_whose_it_is(tmp_path):
+    rows = [beam.Row(id="a", t=5, x=x, y=0.0, end=True, site=7) for x in (0.0, 1.0)]
+    columns = Columns(key="id", time="t", inputs=["x", "y"], end="end")
+    transform = RnnPredict(saved(random_model(columns=columns), tmp_path), keep=["site"])
+    assert [row.site for row in collected(transform, rows)] == [None, None]
+
+
+def test_what_cannot_be_kept_is_said(tmp_path):
+    weights = saved(random_model(), tmp_path)
+    pipeline = beam.Pipeline(runner="FnApiRunner")
+    rows = pipeline | "Rows" >> beam.Create([beam.Row(**RECORDS[0])])
+    with pytest.raises(ConfigurationError, match=r"no field 'site' \(keep names it\); it has id"):
+        _ = rows | RnnPredict(weights, keep=["site"])
+    dicts = pipeline | "Dicts" >> beam.Create(RECORDS)
+    with pytest.raises(ConfigurationError, match=r"keep=\['site'\] needs rows with a schema"):
+        _ = dicts | "OfDicts" >> RnnPredict(weights, keep=["site"])
+    for bad in ("site", ["x", "x"], [7]):
+        with pytest.raises(ConfigurationError, match="keep must be a list of different names"):
+            RnnPredict(weights, keep=bad)
 
 
 def test_a_model_for_each_key_predicts(tmp_path):

@@ -1,5 +1,6 @@
 """The fields of the rows that come in, where a schema says them."""
 
+from collections.abc import Sequence
 from typing import Any
 
 from apache_beam import PCollection
@@ -15,6 +16,32 @@ def fields_of(pcoll: PCollection[Any]) -> list[str] | None:
         return [name for name, _ in named_fields_from_element_type(pcoll.element_type)]
     except TypeError:
         return None
+
+
+def types_of(
+    pcoll: PCollection[Any], transform: str, names: Sequence[str]
+) -> list[tuple[str, Any]]:
+    """The fields of these names with their types.
+
+    Args:
+        pcoll: What comes in.
+        transform: Whose input it is, for the error.
+        names: Names of fields that `keep` has.
+
+    Raises:
+        ConfigurationError: One is not there, or there is no schema.
+    """
+    try:
+        there = dict(named_fields_from_element_type(pcoll.element_type))
+    except TypeError as error:
+        raise ConfigurationError(
+            f"keep={list(names)} needs rows with a schema, which says their types; the input of "
+            f"{transform} has elements of {pcoll.element_type}"
+        ) from error
+    for name in names:
+        if name not in there:
+            raise ConfigurationError(_not_there(transform, name, "keep names it", list(there)))
+    return [(name, there[name]) for name in names]
 
 
 def check_fields(
@@ -48,10 +75,11 @@ def check_fields(
     read += [columns.weight] if weight else []
     for name in read:
         if name is not None and name not in there and not _is_property(pcoll, name):
-            raise ConfigurationError(
-                f"the input of {transform} has no field {name!r} ({because}); it has "
-                f"{', '.join(there)}"
-            )
+            raise ConfigurationError(_not_there(transform, name, because, there))
+
+
+def _not_there(transform: str, name: str, because: str, there: Sequence[str]) -> str:
+    return f"the input of {transform} has no field {name!r} ({because}); it has {', '.join(there)}"
 
 
 def _is_property(pcoll: PCollection[Any], name: str) -> bool:

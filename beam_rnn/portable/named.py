@@ -58,7 +58,7 @@ output, columns, training
                 raise ConfigurationError(
                     f"{transform} has no {name!r}{hint}: it takes {', '.join(takes)}"
                 )
-        given = [*takes[: len(args) - 1], *named]
+        given = [*takes[: len(args) - 1], *map(str, named)]
         for each in parameters:
             if each.default is each.empty and each.name not in given:
                 got = ", ".join(given) or "nothing"

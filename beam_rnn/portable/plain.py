@@ -6,7 +6,7 @@ optimizers and schedules, the mapping has a `type` too.
 
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import MISSING, fields
 from decimal import Decimal
 from typing import Any, TypeVar
@@ -152,6 +152,23 @@ def _check_no_numbers_as_text(name: str, values: Mapping[str, Any]) -> None:
         raise ConfigurationError(
             f"{name}.{each} must be a number, got the text {value!r}: {advice}"
         )
+
+
+def names_in(name: str, given: Any) -> list[str]:
+    """A list of names, all different; [] from None.
+
+    Raises:
+        ConfigurationError: It is none.
+    """
+    names = [] if given is None else given
+    if (
+        isinstance(names, str)
+        or not isinstance(names, Sequence)
+        or not all(isinstance(each, str) and each for each in names)
+        or len(set(names)) != len(names)
+    ):
+        raise ConfigurationError(f"{name} must be a list of different names, got {given!r}")
+    return list(names)
 
 
 def number_in(text: str) -> float | None:

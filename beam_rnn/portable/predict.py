@@ -1,16 +1,18 @@
 """Records of a stream into predictions, as rows with a field for each output."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Optional
 
 import apache_beam as beam
 from apache_beam import PCollection
 
-from beam_rnn.portable.fields import check_fields
+from beam_rnn.portable.fields import check_fields, types_of
 from beam_rnn.portable.named import by_name
-from beam_rnn.portable.predictions import PredictionRows
+from beam_rnn.portable.plain import names_in
+from beam_rnn.portable.predictions import KeptRows, PredictionRows
 from beam_rnn.portable.refused import output_name, with_refused
 from beam_rnn.portable.weights import columns_of, model_of
+from beam_rnn.transforms.join import JoinRecords
 from beam_rnn.transforms.predict import Predict
 
 
@@ -41,6 +43,10 @@ class RnnPredict(beam.PTransform):
         kernel: What computes: "numpy", "fused" or "auto".
         shards: The keys are hashed into so many shards, whose keys are stepped together; each key
             alone if left out.
+        keep: Fields of a record to have beside its prediction, such as [site, price]: in batch, or
+            in windows. One that the row has already has record_ before its name. It is null where
+            several records of a key have one time and sequence number, and it cannot be told which
+            of them it was.
         error_handling: {output: NAME} gives records that cannot be used, and those that came too
             late, as a further output. Without it the former stop the pipeline, the latter are
             counted.
@@ -66,6 +72,7 @@ class RnnPredict(beam.PTransform):
         watch: Optional[float] = None,
         kernel: str = "auto",
         shards: Optional[int] = None,
+        keep: Optional[Sequence[str]] = None,
         error_handling: Optional[Mapping[str, Any]] = None,
     ):
         super().__init__()
@@ -87,11 +94,17 @@ class RnnPredict(beam.PTransform):
         )
         model = model_of(weights)
         self._columns, self._rows = columns_of(model), PredictionRows(model)
+        self._keep = names_in("keep", keep)
 
     # No return annotation: Beam knows only a PCollection there.
     def expand(self, pcoll: PCollection[Any]):  # type: ignore[no-untyped-def] # noqa: ANN201
         """Predict, and name the outputs."""
         check_fields(pcoll, "RnnPredict", self._columns, f"{self._weights} reads it")
         outputs = pcoll | "Predict" >> self._predict
-        rows = outputs.predictions | "Rows" >> self._rows
+        if self._keep:
+            kept = types_of(pcoll, "RnnPredict", self._keep)
+            pairs = outputs.predictions | "Join" >> JoinRecords(self._columns, pcoll)
+            rows = pairs | "Rows" >> KeptRows(self._rows, kept)
+        else:
+            rows = outputs.predictions | "Rows" >> self._rows
         return with_refused(rows, self._output, outputs.invalid, outputs.late)
