@@ -155,7 +155,8 @@ class InvalidRecord(NamedTuple):
         key: Its key, as text; empty if it has none that can be used.
         reason: What is wrong with it.
         value: The offending value, as Python writes it.
-        record: The whole record, as Python writes it, shortened if it is long.
+        record: The whole record, as Python writes it, shortened if it is long; of one that could
+            be read, but not be stepped, its time and its inputs.
     """
 
     key: str
@@ -227,6 +228,19 @@ for _row in (
     registry.register_row(_row)
 
 
-def poisoned(key: str, inputs: Array, reason: str) -> InvalidRecord:
-    """The dead letter for a record that could be read, but not be stepped."""
-    return InvalidRecord(key, reason, shown(inputs.tolist()), "")
+def poisoned(key: str, time: int, inputs: Array, reason: str) -> InvalidRecord:
+    """The dead letter for a record that could be read, but not be stepped.
+
+        >>> import numpy as np
+        >>> poisoned("pump", 1_714_557_600_000_000, np.array([1e300]), "too large").record
+        "{'inputs': [1e+300], 'time': '2024-05-01T10:00:00Z'}"
+
+    Args:
+        key: Its key.
+        time: Its event time, in microseconds since 1970.
+        inputs: Its inputs, as recorded.
+        reason: What is wrong with it.
+    """
+    numbers = inputs.tolist()
+    known = {"time": Timestamp(micros=time).to_rfc3339(), "inputs": numbers}
+    return InvalidRecord(key, reason, shown(numbers), shown(known))

@@ -240,7 +240,8 @@ class Smoother:
     def _refused(self, key: str, place: int, rows: DecodedRecords, reason: str) -> Step:
         """The dead letter of a record."""
         self._invalid.inc()
-        return Step(place, int(rows.time[place]), poisoned(key, rows.numbers[place], reason))
+        time = int(rows.time[place])
+        return Step(place, time, poisoned(key, time, rows.numbers[place], reason))
 
 
 @dataclass(frozen=True)

@@ -380,7 +380,8 @@ class Stepper:
         if np.isinf(x).any() or not (np.isfinite(after).all() and np.isfinite(outputs).all()):
             self._invalid.inc()
             reason = "the step left the range of numbers; the state before it was kept"
-            results.append(Step(place, record.time, poisoned(key, record.numbers, reason)))
+            letter = poisoned(key, record.time, record.numbers, reason)
+            results.append(Step(place, record.time, letter))
             return state
         steps, first_time, history = 1, record.time, _NO_NUMBERS
         if state is not None and goes_on:
@@ -407,7 +408,8 @@ class Stepper:
     def _nobody_s(self, key: str, place: int, record: BufferedRecord) -> Step:
         """The dead letter of a record whose key has no model."""
         self._invalid.inc()
-        letter = poisoned(key, record.numbers, "the key has no model, and there is no fallback")
+        reason = "the key has no model, and there is no fallback"
+        letter = poisoned(key, record.time, record.numbers, reason)
         return Step(place, record.time, letter)
 
     def _shown_each(self, swept: Swept) -> Iterable[bytes]:

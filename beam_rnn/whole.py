@@ -252,7 +252,8 @@ class PredictWhole(beam.DoFn):
     def _refused(self, whole: Whole, places: Array, reason: str) -> Iterator[InvalidRecord]:
         """The dead letters of records."""
         self._invalid.inc(len(places))
-        return (poisoned(whole.key, whole.numbers[place], reason) for place in places)
+        for place in places:
+            yield poisoned(whole.key, int(whole.time[place]), whole.numbers[place], reason)
 
 
 _TAGS = {InvalidRecord: INVALID, EndedSequence: ENDED}

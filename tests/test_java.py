@@ -38,7 +38,7 @@ class Page:
     """The commands of docs/other-languages.md, with the ports and folders of a test."""
 
     def __init__(self, folder):
-        self.ports = {8073: free_port(), 8097: free_port()}
+        self.ports = {8073: free_port(), 8098: free_port()}
         self._folder = folder
         text = (ROOT / "docs" / "other-languages.md").read_text()
         shell = "".join(re.findall(r"^```sh\n(.*?)^```$", text, re.MULTILINE | re.DOTALL))
@@ -70,7 +70,7 @@ def services(page, tmp_path):
     """Prism, and Python's expansion service."""
     started = []
     try:
-        for begin, port in ((".engines/prism", 8073), ("python -m apache_beam.runners", 8097)):
+        for begin, port in ((".engines/prism", 8073), ("python -m apache_beam.runners", 8098)):
             log = tmp_path / f"{port}.log"
             started.append(Process(begin, page.command(begin), log, {"PYTHONPATH": str(ROOT)}))
             here = page.ports[port]
@@ -98,7 +98,7 @@ def readings():
 @pytest.mark.usefixtures("services")
 def test_java_gets_the_bits_of_python(page, tmp_path):
     model = random_model(columns=COLUMNS)
-    saved(model, tmp_path)
+    Path(saved(model, tmp_path)).rename(tmp_path / "readings.arrow")
     build = [*page.command("mvn"), "--batch-mode", "--quiet", f"-Dto={tmp_path}"]
     subprocess.run(build, check=True)  # noqa: S603
     java = Process("Java", page.command("java"), tmp_path / "java.log")

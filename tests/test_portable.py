@@ -1,5 +1,6 @@
 """Plain parameters, and rows that every language of Beam can read."""
 
+import math
 import re
 from functools import partial
 from pathlib import Path
@@ -9,7 +10,7 @@ import apache_beam as beam
 import numpy as np
 import pytest
 from apache_beam.coders import RowCoder, registry
-from apache_beam.transforms.window import FixedWindows, TimestampedValue
+from apache_beam.transforms.window import FixedWindows, Sessions, TimestampedValue
 from apache_beam.typehints.row_type import RowTypeConstraint
 from apache_beam.typehints.schemas import schema_from_element_type
 from apache_beam.utils.timestamp import Timestamp
@@ -39,16 +40,23 @@ from beam_rnn import (
 from beam_rnn import weights as weights_file
 from beam_rnn.errors import ConfigurationError
 from beam_rnn.model import Model
-from beam_rnn.portable import RnnAnomalies, RnnGenerate, RnnPredict, RnnSequences, RnnTrain
+from beam_rnn.portable import (
+    RnnAnomalies,
+    RnnGenerate,
+    RnnPredict,
+    RnnPredictSequences,
+    RnnSequences,
+    RnnTrain,
+)
 from beam_rnn.portable.generate import GeneratedRow
 from beam_rnn.portable.names import time_text
 from beam_rnn.portable.plain import OPTIMIZERS, chosen, made
-from beam_rnn.portable.predict import prediction_row
+from beam_rnn.portable.predictions import prediction_row
 from beam_rnn.portable.refused import RefusedRecord
 from beam_rnn.portable.sequences import SequenceRow, row_of, sequence_of
 from beam_rnn.portable.train import WrittenModel
 from beam_rnn.testing import oracle
-from tests.engines import Collect, predict, run
+from tests.engines import Collect, elements, predict, run
 from tests.models import COLUMNS, keyed_models, random_model, saved
 from tests.streams import START, stream
 from tests.test_generate import model_of as singer
@@ -70,6 +78,10 @@ def collected(transform, records, *names, windowing=None):
     def build(p):
         stamped = [TimestampedValue(record, 0) for record in records]
         pcoll = p | beam.Create(stamped, reshuffle=False)
+        if isinstance(records[0], beam.Row):
+            fields = [(name, type(value)) for name, value in records[0].as_dict().items()]
+            kind = RowTypeConstraint.from_fields(fields)
+            pcoll |= "Typed" >> beam.Map(lambda row: row).with_output_types(kind)
         if windowing is not None:
             pcoll |= beam.WindowInto(windowing)
         outputs = pcoll | transform
@@ -158,10 +170,46 @@ def _named(**fields):
             partial(
                 made, Training, "training", {"optimizer": {"type": "adam", "learning_rate": "3e-3"}}
             ),
-            "training.optimizer.learning_rate must be a number, got the text '3e-3'",
+            "learning_rate must be a number, got the text '3e-3': YAML takes a number without a p",
+        ),
+        (
+            partial(made, Training, "training", {"clip_norm": "3e-05"}),
+            "write 0.00003",
+        ),
+        (
+            partial(made, Network, "network", {"hidden": "32"}),
+            "network.hidden must be a number, got the text '32': write 32, without quotes; in a t",
+        ),
+        (
+            partial(made, Training, "training", {"bptt": 24}),
+            "training.bptt must be a mapping, such as {steps: 24}, got 24",
+        ),
+        (
+            partial(made, Training, "training", {"optimizer": "sgd"}),
+            "training.optimizer must be a mapping, such as {type: sgd, learning_rate: 0.003}",
+        ),
+        (
+            partial(
+                made, Training, "training", {"optimizer": {"type": "adam", "learning_rate": "x"}}
+            ),
+            "learning_rate must be a mapping, such as {type: cosine, ...}, got 'x'",
+        ),
+        (
+            partial(RnnTrain, "w.arrow", epochs=3),
+            "RnnTrain has no 'epochs', which training has: it",
+        ),
+        (
+            partial(RnnTrain, "w.arrow", steps=3),
+            "has no 'steps', which training.bptt has: it takes",
+        ),
+        (partial(RnnTrain, "w.arrow", learning_rate=3), "which training.optimizer has"),
+        (partial(RnnPredict, wait=3), "RnnPredict needs 'weights', got wait"),
+        (
+            partial(RnnPredict, "w.arrow", epochs=3),
+            "RnnPredict has no 'epochs': it takes weights, ",
         ),
         (partial(RnnTrain, "w.arrow", network={"cell": "gnu"}), "cell must be one of"),
-        (partial(RnnTrain, "w.arrow", length=8), "length=8 is for records, which need columns"),
+        (partial(RnnTrain, "w.arrow", length=8), "length: 8 is for records, which need columns"),
         (
             partial(RnnTrain, "w.arrow", columns=PLAIN, error_handling={"output": "good"}),
             "error_handling must be {output: NAME}",
@@ -173,6 +221,7 @@ def _named(**fields):
         (partial(RnnSequences, PLAIN, error_handling="bad"), "must be a mapping, got 'bad'"),
         (partial(RnnPredict, "no.arrow"), "there is no weights file 'no.arrow'"),
         (partial(RnnAnomalies, "no.arrow"), "there is no weights file 'no.arrow'"),
+        (partial(RnnPredictSequences, "no.arrow"), "there is no weights file 'no.arrow'"),
         (partial(RnnPredict, 7), "weights must be the path of a file, got 7"),
     ],
 )
@@ -221,7 +270,7 @@ def test_a_model_for_each_key(tmp_path):
 
     models = weights_file.load(path)
     assert set(models.models) == {"a", "b"}
-    assert row == WrittenModel(path, models.digest, 0, None, None)
+    assert row == WrittenModel(path, models.digest, None, None, None)
 
 
 @pytest.mark.parametrize(
@@ -281,6 +330,44 @@ def test_predictions_have_a_field_for_each_output(tmp_path):
     assert list(rows[0].as_dict()) == ["key", "time", "step", "sequence", *names, "model"]
 
 
+@pytest.mark.parametrize("windowing", [None, FixedWindows(3600)])
+def test_fields_of_the_record_are_kept_beside_its_prediction(windowing, tmp_path):
+    rows = [beam.Row(**r, key=f"{r['id']}{r['t']}", site=r["t"] % 3) for r in RECORDS]
+    weights = saved(random_model(), tmp_path)
+    found = collected(RnnPredict(weights, keep=["site", "key"]), rows, windowing=windowing)
+    expected = collected(RnnPredict(weights), rows)
+    at = {time_text(r["t"] * 10**6): r["t"] for r in RECORDS}
+    assert sorted(tuple(row.as_dict().items()) for row in found) == sorted(
+        (
+            *row.as_dict().items(),
+            ("site", at[row.time] % 3),
+            ("record_key", f"{row.key}{at[row.time]}"),
+        )
+        for row in expected
+    )
+
+
+def test_a_field_is_null_where_it_cannot_be_told_whose_it_is(tmp_path):
+    rows = [beam.Row(id="a", t=5, x=x, y=0.0, end=True, site=7) for x in (0.0, 1.0)]
+    columns = Columns(key="id", time="t", inputs=["x", "y"], end="end")
+    transform = RnnPredict(saved(random_model(columns=columns), tmp_path), keep=["site"])
+    assert [row.site for row in collected(transform, rows)] == [None, None]
+
+
+def test_what_cannot_be_kept_is_said(tmp_path):
+    weights = saved(random_model(), tmp_path)
+    pipeline = beam.Pipeline(runner="FnApiRunner")
+    rows = pipeline | "Rows" >> beam.Create([beam.Row(**RECORDS[0])])
+    with pytest.raises(ConfigurationError, match=r"no field 'site' \(keep names it\); it has id"):
+        _ = rows | RnnPredict(weights, keep=["site"])
+    dicts = pipeline | "Dicts" >> beam.Create(RECORDS)
+    with pytest.raises(ConfigurationError, match=r"keep=\['site'\] needs rows with a schema"):
+        _ = dicts | "OfDicts" >> RnnPredict(weights, keep=["site"])
+    for bad in ("site", ["x", "x"], [7]):
+        with pytest.raises(ConfigurationError, match="keep must be a list of different names"):
+            RnnPredict(weights, keep=bad)
+
+
 def test_a_model_for_each_key_predicts(tmp_path):
     models = keyed_models()
     rows = collected(RnnPredict(saved(models, tmp_path)), RECORDS)
@@ -322,7 +409,9 @@ def test_rows_of_every_numeric_type_are_read(kind, tmp_path):
     assert (found.time, found.x_prediction) == ("1970-01-01T00:00:05Z", expected.outputs[0])
 
 
-@pytest.mark.parametrize("kind", ["predict", "anomalies", "generate", "sequences", "train"])
+@pytest.mark.parametrize(
+    "kind", ["predict", "anomalies", "whole", "generate", "sequences", "train"]
+)
 def test_invalid_records_stop_the_pipeline_or_are_an_output(kind, tmp_path):
     weights = saved(random_model(), tmp_path)
     if kind == "generate":
@@ -330,6 +419,7 @@ def test_invalid_records_stop_the_pipeline_or_are_an_output(kind, tmp_path):
     transform = {
         "predict": partial(RnnPredict, weights),
         "anomalies": partial(RnnAnomalies, weights),
+        "whole": partial(RnnPredictSequences, weights),
         "generate": partial(RnnGenerate, weights, length=2),
         "sequences": partial(RnnSequences, PLAIN),
         "train": partial(RnnTrain, str(tmp_path / "w.arrow"), PLAIN, training={"epochs": 1}),
@@ -370,6 +460,87 @@ def test_late_records_are_dropped_or_an_output(dropped, tmp_path):
         assert collects["late"].elements == [RefusedRecord("[0.0, 0.0]", msg, "", "a", late=True)]
 
 
+@pytest.mark.parametrize("kind", ["sequences", "train"])
+def test_missing_values_are_dropped_where_the_columns_say_so(kind, tmp_path):
+    columns = {**PLAIN, "missing": "drop"}
+    transform = {
+        "sequences": partial(RnnSequences, columns),
+        "train": partial(RnnTrain, str(tmp_path / "w.arrow"), columns, training={"epochs": 1}),
+    }[kind]
+    missing = [NO_NUMBER, {**NO_NUMBER, "x": math.nan}, {**NO_NUMBER, "x": np.float32("nan")}]
+
+    dropped = collected(transform(), [*RECORDS, *missing])
+    assert dropped == collected(transform(), RECORDS)
+    outputs = collected(transform(error_handling={"output": "bad"}), [*RECORDS, *missing], "bad")
+    assert len(outputs["bad"]) == 3
+    with pytest.raises(Exception, match=r"x must be a number, got 'None' in the record"):
+        collected(transform(), [*RECORDS, {**NO_NUMBER, "x": "None"}])
+
+
+def test_text_in_a_column_of_numbers_has_a_remedy(tmp_path, caplog):
+    transform = RnnPredict(saved(random_model(), tmp_path), error_handling={"output": "bad"})
+    bad = [{**RECORDS[0], "x": x} for x in ("59.36", "1,5", "broken")]
+    rows = collected(transform, bad, "bad")["bad"]
+
+    remedy = ": the column was read as text: see docs/yaml.md"
+    assert {row.msg for row in rows} == {
+        f"x must be a number, got '59.36'{remedy}",
+        f"x must be a number, got '1,5'{remedy}",
+        "x must be a number, got 'broken'",
+    }
+    (line,) = (message for message in caplog.messages if message.startswith("refused"))
+    assert line.startswith("refused, the first of its bundle: x must be a number, got '59.36'")
+
+
+def test_an_element_without_a_time_has_a_remedy(tmp_path):
+    model = random_model(columns=Columns(key="id", inputs=["x", "y"], targets=["x"]))
+    with pytest.raises(Exception, match="name the field of the time in columns, or put Assign"):
+        elements(RnnPredict(saved(model, tmp_path)), RECORDS[:1])
+
+
+@pytest.mark.parametrize("handling", [None, {"output": "bad"}])
+@pytest.mark.parametrize("name", ["id", "t", "y", "x"])
+def test_a_field_that_is_not_there_is_missed_before_anything_runs(name, handling, tmp_path):
+    columns = Columns(key="id", time="t", inputs=["y"], targets=["x"])
+    weights = saved(random_model(columns=columns), tmp_path)
+    pipeline = beam.Pipeline(runner="FnApiRunner")
+    there = [(each, float) for each in ("id", "t", "x", "y", "other") if each != name]
+    kind = RowTypeConstraint.from_fields(there)
+    rows = pipeline | beam.Create([]) | beam.Map(lambda row: row).with_output_types(kind)
+
+    for why, transform in {
+        f"{weights} reads it": RnnPredict(weights, error_handling=handling),
+        f"{weights} reads it ": RnnPredictSequences(weights, error_handling=handling),
+        f"{weights} reads it  ": RnnAnomalies(weights, error_handling=handling),
+        "columns name it": RnnTrain("w.arrow", PLAIN, error_handling=handling),
+        "columns name it ": RnnSequences(PLAIN, error_handling=handling),
+    }.items():
+        called = type(transform).__name__
+        if name == "x" and called.startswith("RnnPredict"):  # which does without targets
+            _ = rows | transform
+            continue
+        with pytest.raises(ConfigurationError) as error:
+            _ = rows | transform
+        assert str(error.value) == (
+            f"the input of {called} has no field {name!r} ({why.strip()}); it has "
+            f"{', '.join(each for each, _ in there)}"
+        )
+
+
+def test_sessions_are_for_whole_sequences(tmp_path):
+    weights = saved(random_model(), tmp_path)
+    with pytest.raises(
+        ConfigurationError, match=r"across Sessions\(gap_size=300 s\): .*RnnPredictS"
+    ):
+        collected(RnnPredict(weights), RECORDS, windowing=Sessions(300))
+
+    rows = collected(RnnPredictSequences(weights), RECORDS, windowing=Sessions(300))
+    expected = predict(PredictSequences(weights), RECORDS).predictions
+    assert sorted((row.key, row.time, row.step, row.x_prediction, row.model) for row in rows) == (
+        sorted((p.key, time_text(p.time), p.step, *p.outputs, p.model) for p in expected)
+    )
+
+
 def test_a_newer_model_with_other_outputs_is_an_error():
     (said, *_) = oracle(random_model(), RECORDS).predictions
     with pytest.raises(Exception, match=r"has 1 outputs, .* \['x', 'y'\]: build it anew"):
@@ -387,7 +558,7 @@ def test_anomalies_and_generated_sequences_are_those_of_python(tmp_path):
                 time=time_text(s.time),
                 step=s.step,
                 x_value=s.values[0],
-                x_prediction=s.predictions[0] if s.predictions else None,
+                x_expected=s.predictions[0] if s.predictions else None,
                 score=s.score,
                 probability=s.probability,
                 model=s.model,
@@ -434,6 +605,9 @@ GIVING_ROWS = {
     ),
     "RnnAnomalies": lambda path: RnnAnomalies(
         saved(random_model(), path), error_handling={"output": "bad"}
+    ),
+    "RnnPredictSequences": lambda path: RnnPredictSequences(
+        saved(random_model(BOTH), path), error_handling={"output": "bad"}
     ),
     "RnnGenerate": lambda path: RnnGenerate(
         saved(singer("letters"), path), 5, error_handling={"output": "bad"}

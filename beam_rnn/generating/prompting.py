@@ -68,7 +68,8 @@ class GenerateSequences(beam.DoFn):
         model = self._models.of(key)
         if model is None:
             for data in last:
-                letter = poisoned(key, decode_record(data).numbers, NOBODY)
+                record = decode_record(data)
+                letter = poisoned(key, record.time, record.numbers, NOBODY)
                 yield self._letter(letter, windowed.timestamp, windowed.windows)
             return
         times, *_, numbers = decode_records(last)
@@ -93,14 +94,13 @@ class GenerateSequences(beam.DoFn):
         read = generator.read(prompts)
         for i, place in read.bad:
             reason = f"{LEFT}; the state before it was kept"
-            letter = poisoned(prompts[i].key, prompts[i].numbers[place], reason)
-            yield self._letter(letter, *held[i][1:])
+            yield self._letter(letter_of(prompts[i], place, reason), *held[i][1:])
         for each in generator.generate(prompts, read):
             prompt, *at = held[each.prompt]
             last = read.last[each.prompt]
             if each.reason == "range":
                 reason = f"{LEFT} after {len(each.values)} generated ones, sample {each.sample}"
-                yield self._letter(poisoned(prompt.key, prompt.numbers[last], reason), *at)
+                yield self._letter(letter_of(prompt, last, reason), *at)
                 continue
             self._generated.inc()
             row = row_of(generator.model, prompt.key, int(prompt.times[last]), each)
@@ -110,6 +110,11 @@ class GenerateSequences(beam.DoFn):
         """A dead letter where its prompt stands."""
         self._invalid.inc()
         return TaggedOutput(INVALID, WindowedValue(letter, timestamp, windows))
+
+
+def letter_of(prompt: Prompt, place: int, reason: str) -> InvalidRecord:
+    """The dead letter of a record of a prompt."""
+    return poisoned(prompt.key, int(prompt.times[place]), prompt.numbers[place], reason)
 
 
 def row_of(model: Model, key: str, time: int, written: Continuation) -> Generated:

@@ -212,7 +212,7 @@ class LearningStepper:
             "the step left the range of numbers; the state before it was kept"
         )
         inputs = record.numbers[: self.columns.number_size]
-        return poisoned(key, inputs, reason)
+        return poisoned(key, record.time, inputs, reason)
 
     def _count(self, before: Learned, after: Learned) -> None:
         for counter, name in (

@@ -12,6 +12,7 @@ from beam_rnn.portable.generate import RnnGenerate
 from beam_rnn.portable.predict import RnnPredict
 from beam_rnn.portable.sequences import RnnSequences
 from beam_rnn.portable.train import RnnTrain
+from beam_rnn.portable.whole import RnnPredictSequences
 
 PROVIDERS = str(Path(__file__).parent.parent / "providers.yaml")
 """The file for `include:` under `providers:` of a YAML pipeline."""
@@ -21,6 +22,7 @@ __all__ = [
     "RnnAnomalies",
     "RnnGenerate",
     "RnnPredict",
+    "RnnPredictSequences",
     "RnnSequences",
     "RnnTrain",
 ]

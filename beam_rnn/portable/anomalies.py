@@ -8,10 +8,12 @@ from apache_beam import PCollection
 from apache_beam.typehints.row_type import RowTypeConstraint
 
 from beam_rnn.anomalies.tails import Surprise
+from beam_rnn.portable.fields import check_fields
+from beam_rnn.portable.named import by_name
 from beam_rnn.portable.names import field_names, time_text
 from beam_rnn.portable.plain import made
 from beam_rnn.portable.refused import output_name, with_refused
-from beam_rnn.portable.weights import model_of
+from beam_rnn.portable.weights import columns_of, model_of
 from beam_rnn.rows import AnomalyScore
 from beam_rnn.transforms.anomalies import ScoreAnomalies
 
@@ -19,9 +21,9 @@ from beam_rnn.transforms.anomalies import ScoreAnomalies
 class RnnAnomalies(beam.PTransform):
     """Scores each record by how surprising it is: one row for each.
 
-    A row has the fields key, time (ISO 8601 text), step, for each target <target>_value and
-    <target>_prediction (what was said of it one record before; null for the first record of a
-    sequence), score (in [0, 1]), probability and model.
+    A row has the fields key, time (of the record, as ISO 8601 text), step, for each target
+    <target>_value and <target>_expected (what was said of it one record before; null for the first
+    record of a sequence), score (in [0, 1]), probability and model.
 
     Args:
         weights: The weights file, on any filesystem that Beam knows, whose horizons have 1 among
@@ -40,10 +42,11 @@ class RnnAnomalies(beam.PTransform):
 
     Raises:
         ConfigurationError: A value outside its range, or no weights file there; at construction
-            of the pipeline, a merging window.
+            of the pipeline, a merging window, or a field that is not there.
         WeightsError: The weights file cannot be used.
     """
 
+    @by_name
     def __init__(
         self,
         weights: str,
@@ -56,6 +59,7 @@ class RnnAnomalies(beam.PTransform):
         error_handling: Optional[Mapping[str, Any]] = None,
     ):
         super().__init__()
+        self._weights = weights
         self._output = output_name(error_handling)
         self._score = ScoreAnomalies(
             weights,
@@ -66,34 +70,35 @@ class RnnAnomalies(beam.PTransform):
             idle_after=idle_after,
             kernel=kernel,
         )
-        columns = model_of(weights).columns
-        assert columns is not None, "a model without columns is refused when it is read"
-        self._values = field_names(columns.target_names, "_value")
-        self._predictions = field_names(columns.target_names, "_prediction")
+        self._columns = columns_of(model_of(weights))
+        self._values = field_names(self._columns.target_names, "_value")
+        self._expected = field_names(self._columns.target_names, "_expected")
 
     # No return annotation: Beam knows only a PCollection there.
     def expand(self, pcoll: PCollection[Any]):  # type: ignore[no-untyped-def] # noqa: ANN201
         """Score, and name the values."""
+        why = f"{self._weights} reads it"
+        check_fields(pcoll, "RnnAnomalies", self._columns, why, targets=True)
         outputs = pcoll | "Score" >> self._score
         fields: list[tuple[str, Any]] = [("key", str), ("time", str), ("step", int)]
         fields += [(name, float) for name in self._values]
-        fields += [(name, Optional[float]) for name in self._predictions]
+        fields += [(name, Optional[float]) for name in self._expected]
         fields += [("score", float), ("probability", float), ("model", str)]
         rows = outputs.scores | "Rows" >> beam.Map(
-            score_row, self._values, self._predictions
+            score_row, self._values, self._expected
         ).with_output_types(RowTypeConstraint.from_fields(fields))
         return with_refused(rows, self._output, outputs.invalid, outputs.late)
 
 
-def score_row(score: AnomalyScore, values: Sequence[str], predictions: Sequence[str]) -> beam.Row:
+def score_row(score: AnomalyScore, values: Sequence[str], expected: Sequence[str]) -> beam.Row:
     """An anomaly score with a field for each value."""
-    said: Sequence[Optional[float]] = score.predictions or [None] * len(predictions)
+    said: Sequence[Optional[float]] = score.predictions or [None] * len(expected)
     return beam.Row(
         key=score.key,
         time=time_text(score.time),
         step=score.step,
         **dict(zip(values, score.values, strict=True)),
-        **dict(zip(predictions, said, strict=True)),
+        **dict(zip(expected, said, strict=True)),
         score=score.score,
         probability=score.probability,
         model=score.model,

@@ -7,8 +7,12 @@ import apache_beam as beam
 from apache_beam import PCollection
 from apache_beam.coders import registry
 
+from beam_rnn.errors import ConfigurationError
+from beam_rnn.portable.fields import check_fields
+from beam_rnn.portable.named import by_name
 from beam_rnn.portable.names import time_text
 from beam_rnn.portable.refused import output_name, with_refused
+from beam_rnn.portable.weights import columns_of, model_of
 from beam_rnn.rows import Generated
 from beam_rnn.transforms.generate import Generate
 
@@ -66,9 +70,11 @@ class RnnGenerate(beam.PTransform):
 
     Raises:
         ConfigurationError: A value outside its range, or a model that cannot generate: at once if
-            the file can be read here, else by the worker.
+            the file can be read here, else by the worker. At construction of the pipeline, a field
+            that is not there.
     """
 
+    @by_name
     def __init__(
         self,
         weights: str,
@@ -83,6 +89,7 @@ class RnnGenerate(beam.PTransform):
         error_handling: Optional[Mapping[str, Any]] = None,
     ):
         super().__init__()
+        self._weights = weights
         self._output = output_name(error_handling)
         self._generate = Generate(
             weights,
@@ -99,9 +106,17 @@ class RnnGenerate(beam.PTransform):
     # No return annotation: Beam knows only a PCollection there.
     def expand(self, pcoll: PCollection[Any]):  # type: ignore[no-untyped-def] # noqa: ANN201
         """Generate, and make rows."""
+        self._check_fields(pcoll)
         outputs = pcoll | "Generate" >> self._generate
         rows = outputs.generated | "Rows" >> beam.Map(generated_row).with_output_types(GeneratedRow)
         return with_refused(rows, self._output, outputs.invalid)
+
+    def _check_fields(self, pcoll: PCollection[Any]) -> None:
+        try:
+            columns = columns_of(model_of(self._weights))
+        except ConfigurationError:
+            return  # the worker sees the file
+        check_fields(pcoll, "RnnGenerate", columns, f"{self._weights} reads it")
 
 
 def generated_row(generated: Generated) -> GeneratedRow:

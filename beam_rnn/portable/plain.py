@@ -4,8 +4,11 @@ A mapping has the names of the arguments in Python. Where Python has a choice of
 optimizers and schedules, the mapping has a `type` too.
 """
 
-from collections.abc import Mapping
+import math
+import re
+from collections.abc import Mapping, Sequence
 from dataclasses import MISSING, fields
+from decimal import Decimal
 from typing import Any, TypeVar
 
 from beam_rnn.bptt import Bptt
@@ -31,6 +34,9 @@ OPTIMIZERS: Mapping[str, Any] = {"adam": Adam, "adamw": AdamW, "rmsprop": RmsPro
 SCHEDULES: Mapping[str, Any] = {"step_decay": StepDecay, "cosine": Cosine, "warmup": Warmup}
 CHOSEN = {"optimizer": OPTIMIZERS, "learning_rate": SCHEDULES, "then": SCHEDULES}
 """The arguments that are mappings with a `type`, and the types there are."""
+
+_YAML_NUMBER = re.compile(r"[-+]?([0-9]+(\.[0-9]*)?|\.[0-9]+)")
+"""Such a text was quoted: YAML takes it for a number otherwise."""
 
 
 def made(kind: type[T], name: str, given: Any) -> T:
@@ -111,6 +117,7 @@ def mapping_of(name: str, given: Any) -> dict[str, Any]:
 
 def _value(name: str, argument: str, given: Any) -> Any:
     if not isinstance(given, Mapping) and not hasattr(given, "_asdict"):
+        _check_no_mapping_needed(name, argument, given)
         return given
     if argument in NESTED:
         return made(NESTED[argument], name, given)
@@ -119,19 +126,59 @@ def _value(name: str, argument: str, given: Any) -> Any:
     return given if isinstance(given, Mapping) else mapping_of(name, given)
 
 
+def _check_no_mapping_needed(name: str, argument: str, given: Any) -> None:
+    """That it is no text or number where a mapping is needed."""
+    such = ""
+    if argument in NESTED and not isinstance(given, NESTED[argument]) and given is not None:
+        such = f"{{{fields(NESTED[argument])[0].name}: {given}}}"
+    elif argument == "optimizer" and isinstance(given, (str, int, float)):
+        such = f"{{type: {given if given in OPTIMIZERS else 'adam'}, learning_rate: 0.003}}"
+    elif argument in CHOSEN and isinstance(given, str):
+        such = f"{{type: {given if given in SCHEDULES else 'cosine'}, ...}}"
+    if such:
+        raise ConfigurationError(f"{name} must be a mapping, such as {such}, got {given!r}")
+
+
 def _check_no_numbers_as_text(name: str, values: Mapping[str, Any]) -> None:
     """YAML 1.1 takes 3e-3 for text."""
     for each, value in values.items():
-        number = _number(value) if isinstance(value, str) else None
-        if number is not None:
-            raise ConfigurationError(
-                f"{name}.{each} must be a number, got the text {value!r}, for which YAML takes a "
-                f"number without a point: write {number!r}"
-            )
+        number = number_in(value) if isinstance(value, str) else None
+        if number is None:
+            continue
+        shown = format(Decimal(repr(number)), "f").removesuffix(".0")
+        advice = f"YAML takes a number without a point for text: write {shown}"
+        if _YAML_NUMBER.fullmatch(value):
+            advice = f"write {shown}, without quotes; in a template {{{{ {each} }}}} without them"
+        raise ConfigurationError(
+            f"{name}.{each} must be a number, got the text {value!r}: {advice}"
+        )
 
 
-def _number(text: str) -> float | None:
+def names_in(name: str, given: Any) -> list[str]:
+    """A list of names, all different; [] from None.
+
+    Raises:
+        ConfigurationError: It is none.
+    """
+    names = [] if given is None else given
+    if (
+        isinstance(names, str)
+        or not isinstance(names, Sequence)
+        or not all(isinstance(each, str) and each for each in names)
+        or len(set(names)) != len(names)
+    ):
+        raise ConfigurationError(f"{name} must be a list of different names, got {given!r}")
+    return list(names)
+
+
+def number_in(text: str) -> float | None:
+    """The finite number that a text is; None if it is none.
+
+    >>> number_in("32"), number_in("3e-3"), number_in("nan"), number_in("mae")
+    (32.0, 0.003, None, None)
+    """
     try:
-        return float(text)
+        number = float(text)
     except ValueError:
         return None
+    return number if math.isfinite(number) else None

@@ -5,22 +5,24 @@ from typing import Any, Optional
 
 import apache_beam as beam
 from apache_beam import PCollection
-from apache_beam.typehints.row_type import RowTypeConstraint
 
-from beam_rnn.errors import BeamRnnError
-from beam_rnn.portable.names import field_names, time_text
+from beam_rnn.portable.fields import check_fields, types_of
+from beam_rnn.portable.named import by_name
+from beam_rnn.portable.plain import names_in
+from beam_rnn.portable.predictions import KeptRows, PredictionRows
 from beam_rnn.portable.refused import output_name, with_refused
-from beam_rnn.portable.weights import model_of
-from beam_rnn.rows import Prediction
+from beam_rnn.portable.weights import columns_of, model_of
+from beam_rnn.transforms.join import JoinRecords
 from beam_rnn.transforms.predict import Predict
 
 
 class RnnPredict(beam.PTransform):
     """Carries each key's hidden state across its records; one row for each record.
 
-    A row has the fields key, time (ISO 8601 text), step (1, 2, ...), one for each output, named
-    <output>_prediction, and model (the digest). If the records have a sequence number, so has the
-    row. The weights file names the outputs, and so must be there when the pipeline is built.
+    A row has the fields key, time (of the record, as ISO 8601 text), step (1, 2, ...), one for each
+    output, named <output>_prediction, which is of the record `horizon` records later, and model
+    (the digest). If the records have a sequence number, so has the row. The weights file names the
+    outputs, and so must be there when the pipeline is built.
 
     Args:
         weights: The weights file, on any filesystem that Beam knows, or a pattern of files of which
@@ -41,16 +43,21 @@ class RnnPredict(beam.PTransform):
         kernel: What computes: "numpy", "fused" or "auto".
         shards: The keys are hashed into so many shards, whose keys are stepped together; each key
             alone if left out.
+        keep: Fields of a record to have beside its prediction, such as [site, price]: in batch, or
+            in windows. One that the row has already has record_ before its name. It is null where
+            several records of a key have one time and sequence number, and it cannot be told which
+            of them it was.
         error_handling: {output: NAME} gives records that cannot be used, and those that came too
             late, as a further output. Without it the former stop the pipeline, the latter are
             counted.
 
     Raises:
         ConfigurationError: A value outside its range, or no weights file there; at construction
-            of the pipeline, a merging window.
+            of the pipeline, a merging window, or a field that is not there.
         WeightsError: The weights file cannot be used.
     """
 
+    @by_name
     def __init__(
         self,
         weights: str,
@@ -65,9 +72,11 @@ class RnnPredict(beam.PTransform):
         watch: Optional[float] = None,
         kernel: str = "auto",
         shards: Optional[int] = None,
+        keep: Optional[Sequence[str]] = None,
         error_handling: Optional[Mapping[str, Any]] = None,
     ):
         super().__init__()
+        self._weights = weights
         self._output = output_name(error_handling)
         self._predict = Predict(
             weights,
@@ -84,39 +93,18 @@ class RnnPredict(beam.PTransform):
             shards=shards,
         )
         model = model_of(weights)
-        assert model.columns is not None, "a model without columns is refused when it is read"
-        self._names = field_names(model.output_names, "_prediction")
-        self._has_sequence = model.columns.sequence is not None
+        self._columns, self._rows = columns_of(model), PredictionRows(model)
+        self._keep = names_in("keep", keep)
 
     # No return annotation: Beam knows only a PCollection there.
     def expand(self, pcoll: PCollection[Any]):  # type: ignore[no-untyped-def] # noqa: ANN201
         """Predict, and name the outputs."""
+        check_fields(pcoll, "RnnPredict", self._columns, f"{self._weights} reads it")
         outputs = pcoll | "Predict" >> self._predict
-        fields = [("key", str), ("time", str), ("step", int)]
-        fields += [("sequence", int)] if self._has_sequence else []
-        fields += [(name, float) for name in self._names]
-        rows = outputs.predictions | "Rows" >> beam.Map(
-            prediction_row, self._names, self._has_sequence
-        ).with_output_types(RowTypeConstraint.from_fields([*fields, ("model", str)]))
+        if self._keep:
+            kept = types_of(pcoll, "RnnPredict", self._keep)
+            pairs = outputs.predictions | "Join" >> JoinRecords(self._columns, pcoll)
+            rows = pairs | "Rows" >> KeptRows(self._rows, kept)
+        else:
+            rows = outputs.predictions | "Rows" >> self._rows
         return with_refused(rows, self._output, outputs.invalid, outputs.late)
-
-
-def prediction_row(prediction: Prediction, names: Sequence[str], has_sequence: bool) -> beam.Row:
-    """A prediction with a field for each output.
-
-    Raises:
-        BeamRnnError: A newer model has other outputs than that with which the pipeline was built.
-    """
-    if len(prediction.outputs) != len(names):
-        raise BeamRnnError(
-            f"the model {prediction.model} has {len(prediction.outputs)} outputs, and the pipeline "
-            f"was built for {list(names)}: build it anew"
-        )
-    return beam.Row(
-        key=prediction.key,
-        time=time_text(prediction.time),
-        step=prediction.step,
-        **({"sequence": prediction.sequence} if has_sequence else {}),
-        **dict(zip(names, prediction.outputs, strict=True)),
-        model=prediction.model,
-    )

@@ -1,6 +1,8 @@
 """Records that were not used, as the rows that `error_handling` asks for."""
 
+import logging
 import re
+from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
 import apache_beam as beam
@@ -9,14 +11,18 @@ from apache_beam.coders import registry
 
 from beam_rnn.errors import BeamRnnError, ConfigurationError
 from beam_rnn.portable.names import time_text
-from beam_rnn.portable.plain import mapping_of
+from beam_rnn.portable.plain import mapping_of, number_in
 from beam_rnn.rows import InvalidRecord, LateRecord
+
+logger = logging.getLogger(__name__)
 
 GOOD = "good"
 """What the other output is called, as in Beam's own transforms."""
 
 _SCHEMA = re.compile(r"^BeamSchema_\w*\(")
 """How Python writes a row that a coder made: by its schema, a UUID."""
+_MISSING = re.compile(r"None|nan|np\.float\d+\(nan\)")
+"""How it writes what is not there."""
 
 
 class RefusedRecord(NamedTuple):
@@ -67,32 +73,74 @@ def with_refused(
     output: str | None,
     invalid: PCollection[InvalidRecord],
     late: PCollection[LateRecord] | None = None,
+    *,
+    drops: bool = False,
 ) -> Any:
     """The outputs of a transform: with an output for what was refused, if it has a name.
 
     Without it an invalid record stops the pipeline, as in Beam's own transforms. Late ones are
     counted, and no error: in a stream there are always some.
+
+    Args:
+        good: The other rows.
+        output: The name of the output, if there is one.
+        invalid: Dead letters.
+        late: Those that came too late.
+        drops: Whether records in which a value is missing are no error either.
     """
     if output is None:
-        _ = invalid | "Stop" >> beam.Map(stop)
+        _ = invalid | "Stop" >> beam.Map(stop, drops)
         return good
-    refused = [invalid | "Invalid" >> beam.Map(of_invalid).with_output_types(RefusedRecord)]
+    rows = beam.ParDo(Refuse(of_invalid)).with_output_types(RefusedRecord)
+    refused = [invalid | "Invalid" >> rows]
     if late is not None:
-        refused.append(late | "Late" >> beam.Map(of_late).with_output_types(RefusedRecord))
+        rows = beam.ParDo(Refuse(of_late)).with_output_types(RefusedRecord)
+        refused.append(late | "Late" >> rows)
     return {GOOD: good, output: refused | "Refused" >> beam.Flatten()}
 
 
-def stop(row: InvalidRecord) -> None:
+def stop(row: InvalidRecord, drops: bool) -> None:
     """Stop the pipeline at an invalid record.
 
+    Args:
+        row: The record.
+        drops: Go on where a value is missing.
+
     Raises:
-        BeamRnnError: Always.
+        BeamRnnError: It is to stop.
     """
+    if drops and _MISSING.fullmatch(row.value):
+        return
     refused = of_invalid(row)
     raise BeamRnnError(
         f"{refused.msg} in the record {refused.element}: mend it, or take such records as an "
-        "output of their own with error_handling={'output': NAME}"
+        "output of their own with error_handling: {output: NAME}"
     )
+
+
+class Refuse(beam.DoFn):
+    """Refused records as rows; the log shows the first of each bundle.
+
+    Args:
+        row_of: Makes the row.
+    """
+
+    def __init__(self, row_of: Callable[[Any], RefusedRecord]):
+        self._row_of = row_of
+
+    def start_bundle(self) -> None:
+        """Nothing has been shown yet."""
+        self._shown = False
+
+    def process(self, element: Any) -> Iterator[RefusedRecord]:
+        """A dead letter or a late record in, its row out."""
+        row = self._row_of(element)
+        if not self._shown:
+            logger.warning(
+                "refused, the first of its bundle: %s, in the record %s", row.msg, row.element
+            )
+            self._shown = True
+        yield row
 
 
 def of_invalid(row: InvalidRecord) -> RefusedRecord:
@@ -102,7 +150,24 @@ def of_invalid(row: InvalidRecord) -> RefusedRecord:
     'Row(x=nan)'
     """
     element = _SCHEMA.sub("Row(", row.record)
-    return RefusedRecord(element, f"{row.reason}, got {row.value}", "", row.key, late=False)
+    msg = f"{row.reason}, got {row.value}{advice_on(row)}"
+    return RefusedRecord(element, msg, "", row.key, late=False)
+
+
+def advice_on(row: InvalidRecord) -> str:
+    """What to do about a record, where the reader of YAML has a remedy.
+
+    >>> advice_on(InvalidRecord("a", "x must be a number", "'59.36'", ""))
+    ': the column was read as text: see docs/yaml.md'
+    >>> advice_on(InvalidRecord("a", "x must be a number", "'broken'", ""))
+    ''
+    """
+    if row.reason.startswith("the element's timestamp "):
+        return ": name the field of the time in columns, or put AssignTimestamps before"
+    is_text = row.reason.endswith(" must be a number") and row.value[:1] in {"'", '"'}
+    if is_text and number_in(row.value[1:-1].replace(",", ".")) is not None:
+        return ": the column was read as text: see docs/yaml.md"
+    return ""
 
 
 def of_late(row: LateRecord) -> RefusedRecord:

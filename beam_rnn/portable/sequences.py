@@ -14,6 +14,8 @@ from beam_rnn import batches
 from beam_rnn.batches import Part
 from beam_rnn.cells import Array
 from beam_rnn.columns import Columns
+from beam_rnn.portable.fields import check_fields
+from beam_rnn.portable.named import by_name
 from beam_rnn.portable.plain import made
 from beam_rnn.portable.refused import output_name, with_refused
 from beam_rnn.transforms.sequences import Sequences
@@ -115,9 +117,11 @@ class RnnSequences(beam.PTransform):
             without it they stop the pipeline.
 
     Raises:
-        ConfigurationError: A name that does not exist, or a value outside its range.
+        ConfigurationError: A name that does not exist, or a value outside its range; at
+            construction of the pipeline, a field that is not there.
     """
 
+    @by_name
     def __init__(
         self,
         columns: Mapping[str, Any],
@@ -130,8 +134,9 @@ class RnnSequences(beam.PTransform):
     ):
         super().__init__()
         self._output = output_name(error_handling)
+        self._columns = made(Columns, "columns", columns)
         self._sequences = Sequences(
-            made(Columns, "columns", columns),
+            self._columns,
             length,
             stride,
             fraction,
@@ -142,6 +147,7 @@ class RnnSequences(beam.PTransform):
     # No return annotation: Beam knows only a PCollection there.
     def expand(self, pcoll: PCollection[Any]):  # type: ignore[no-untyped-def] # noqa: ANN201
         """Cut, and make rows."""
+        check_fields(pcoll, "RnnSequences", self._columns, targets=True, weight=True)
         sequences, invalid = pcoll | "Sequences" >> self._sequences
         rows = sequences | "Rows" >> beam.Map(row_of).with_output_types(SequenceRow)
-        return with_refused(rows, self._output, invalid)
+        return with_refused(rows, self._output, invalid, drops=self._columns.missing == "drop")

@@ -6,13 +6,14 @@ from typing import Any, NamedTuple, Optional
 import apache_beam as beam
 from apache_beam import PCollection
 from apache_beam.coders import registry
-from apache_beam.typehints.schemas import named_fields_from_element_type
 
 from beam_rnn import batches
 from beam_rnn.columns import Columns
 from beam_rnn.errors import ConfigurationError
 from beam_rnn.model import Model
 from beam_rnn.network import Network
+from beam_rnn.portable.fields import check_fields, fields_of
+from beam_rnn.portable.named import by_name
 from beam_rnn.portable.plain import OPTIMIZERS, chosen, made
 from beam_rnn.portable.refused import output_name, with_refused
 from beam_rnn.portable.sequences import SequenceRow, sequence_of
@@ -30,14 +31,14 @@ class WrittenModel(NamedTuple):
     Attributes:
         path: Its path.
         model: The digest of the model, or of all models of a file with one for each key.
-        epochs: How many epochs were run; 0 for a file with a model for each key.
+        epochs: How many epochs were run; None for a file with a model for each key.
         loss: The mean loss over the last one, of scaled targets; None for such a file.
         validation_loss: That of what was held back, where it was asked after that epoch.
     """
 
     path: str
     model: str
-    epochs: int
+    epochs: Optional[int]
     loss: Optional[float]
     validation_loss: Optional[float]
 
@@ -50,7 +51,7 @@ def written_model(path: str) -> WrittenModel:
     model = read_any_model(path)
     losses = list(losses_of(model)) if isinstance(model, Model) else []
     if not losses:
-        return WrittenModel(path, model.digest, 0, None, None)
+        return WrittenModel(path, model.digest, None, None, None)
     last = losses[-1]
     return WrittenModel(path, model.digest, last.epoch, last.loss, last.validation_loss)
 
@@ -97,9 +98,10 @@ class RnnTrain(beam.PTransform):
     Raises:
         ConfigurationError: A name that does not exist, a value outside its range, or arguments that
             do not go together; at construction of the pipeline, rows without columns that are
-            no sequences.
+            no sequences, or a field that is not there.
     """
 
+    @by_name
     def __init__(
         self,
         output: str,
@@ -138,10 +140,10 @@ class RnnTrain(beam.PTransform):
             resume=resume,
             start=start,
         )
-        self._sequences: Sequences | None = None
-        if columns is not None:
+        self._columns = None if columns is None else made(Columns, "columns", columns)
+        if self._columns is not None:
             self._sequences = Sequences(
-                made(Columns, "columns", columns),
+                self._columns,
                 length,
                 stride,
                 fraction,
@@ -160,18 +162,20 @@ class RnnTrain(beam.PTransform):
         for name, (value, default) in of_records.items():
             if value != default:
                 raise ConfigurationError(
-                    f"{name}={value!r} is for records, which need columns; RnnSequences has it too"
+                    f"{name}: {value} is for records, which need columns; RnnSequences has it too"
                 )
 
     # No return annotation: Beam knows only a PCollection there.
     def expand(self, pcoll: PCollection[Any]):  # type: ignore[no-untyped-def] # noqa: ANN201
         """Cut the records, train, write, and say what was written."""
-        if self._sequences is None:
+        if self._columns is None:
             _check_sequences(pcoll)
             rows = pcoll | "Sequences" >> beam.Map(sequence_of).with_output_types(batches.Sequence)
             return self._written(rows)
+        check_fields(pcoll, "RnnTrain", self._columns, targets=True, weight=True)
         sequences, invalid = pcoll | "Sequences" >> self._sequences
-        return with_refused(self._written(sequences), self._output, invalid)
+        drops = self._columns.missing == "drop"
+        return with_refused(self._written(sequences), self._output, invalid, drops=drops)
 
     def _written(self, sequences: PCollection[batches.Sequence]) -> PCollection[WrittenModel]:
         return (
@@ -184,10 +188,7 @@ class RnnTrain(beam.PTransform):
 
 def _check_sequences(pcoll: PCollection[Any]) -> None:
     """That there are sequences where no columns say how to make them of records."""
-    try:
-        names = [name for name, _ in named_fields_from_element_type(pcoll.element_type)]
-    except TypeError:
-        names = []
+    names = fields_of(pcoll) or []
     if not set(SequenceRow._fields) <= set(names):
         raise ConfigurationError(
             "RnnTrain needs columns, which say what the fields of a record mean, or the rows of "

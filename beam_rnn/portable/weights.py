@@ -1,9 +1,16 @@
 """The weights file that says, when a pipeline is built, what the fields of its rows are."""
 
+from beam_rnn.columns import Columns
 from beam_rnn.errors import ConfigurationError
 from beam_rnn.keyed import Models
 from beam_rnn.storage import newest, read_model
 from beam_rnn.transforms.arguments import path_of
+
+
+def columns_of(model: Models) -> Columns:
+    """Which fields of a record a model reads."""
+    assert model.columns is not None, "a model without columns is refused when it is read"
+    return model.columns
 
 
 def model_of(weights: str) -> Models:

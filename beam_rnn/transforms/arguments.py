@@ -4,6 +4,7 @@ import os
 from typing import Any, NoReturn
 
 from apache_beam.transforms.window import NonMergingWindowFn
+from apache_beam.utils.timestamp import Duration
 
 from beam_rnn.checks import check_choice, check_number
 from beam_rnn.errors import ConfigurationError
@@ -53,10 +54,27 @@ def check_not_merging(windowfn: Any, name: str) -> None:
     """
     if not isinstance(windowfn, NonMergingWindowFn):
         raise ConfigurationError(
-            f"{name} cannot carry a state across {windowfn}: state does not follow windows that "
-            "merge. Use fixed, sliding or global windows here; Sequences cuts sessions, and "
-            "PredictSequences predicts them"
+            f"{name} cannot carry a state across {window_text(windowfn)}: state does not follow "
+            "windows that merge. Use fixed, sliding or global windows here; Sequences cuts "
+            "sessions, and PredictSequences predicts them (in Beam YAML RnnSequences and "
+            "RnnPredictSequences)"
         )
+
+
+def window_text(windowfn: Any) -> str:
+    """How records are put into windows, as text: Beam has none.
+
+    >>> from apache_beam.transforms.window import Sessions, SlidingWindows
+    >>> window_text(Sessions(300)), window_text(SlidingWindows(60, 2.5))
+    ('Sessions(gap_size=300 s)', 'SlidingWindows(size=60 s, period=2.5 s)')
+    """
+    seconds = {
+        name: value.micros / 1e6
+        for name, value in vars(windowfn).items()
+        if isinstance(value, Duration) and (value.micros or name != "offset")
+    }
+    lengths = ", ".join(f"{name}={value:g} s" for name, value in seconds.items())
+    return f"{type(windowfn).__name__}({lengths})"
 
 
 def micros(name: str, seconds: float | None) -> int | None:

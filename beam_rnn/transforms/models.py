@@ -14,7 +14,7 @@ from beam_rnn.model import Model
 from beam_rnn.pairs.transducer import Transducer
 from beam_rnn.rows import EpochLoss
 from beam_rnn.storage import read_any_model
-from beam_rnn.transforms.arguments import path_of
+from beam_rnn.transforms.arguments import path_of, window_text
 from beam_rnn.writing import NameModel, WriteWeights, losses_of
 
 
@@ -43,9 +43,9 @@ class WriteModel(beam.PTransform):
         windowed = not isinstance(pcoll.windowing.windowfn, GlobalWindows)
         if windowed and "{end}" not in self._path:
             raise ConfigurationError(
-                f"the models of all windows of {pcoll.windowing.windowfn} would overwrite each "
-                f"other in {self._path!r}: put them into the global window, or write to a path "
-                "with '{end}' in it"
+                f"the models of all windows of {window_text(pcoll.windowing.windowfn)} would "
+                f"overwrite each other in {self._path!r}: put them into the global window, or "
+                "write to a path with '{end}' in it"
             )
         return (
             pcoll

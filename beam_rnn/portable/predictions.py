@@ -1,0 +1,101 @@
+"""Predictions as rows with a field for each output."""
+
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Any, Optional
+
+import apache_beam as beam
+from apache_beam import PCollection
+from apache_beam.typehints.row_type import RowTypeConstraint
+
+from beam_rnn.errors import BeamRnnError
+from beam_rnn.keyed import Models
+from beam_rnn.portable.names import field_names, time_text
+from beam_rnn.records import field
+from beam_rnn.rows import Prediction
+
+
+class PredictionRows(beam.PTransform):
+    """Predictions of a model as rows: key, time, step, sequence if there is one, outputs, model.
+
+    Args:
+        model: The model, which names the outputs.
+    """
+
+    def __init__(self, model: Models):
+        super().__init__()
+        assert model.columns is not None, "a model without columns is refused when it is read"
+        self._names = field_names(model.output_names, "_prediction")
+        self._has_sequence = model.columns.sequence is not None
+
+    def expand(self, pcoll: PCollection[Prediction]) -> PCollection[Any]:
+        """A row for each."""
+        row = beam.Map(self.row_of).with_output_types(RowTypeConstraint.from_fields(self.fields))
+        return pcoll | row
+
+    @property
+    def fields(self) -> list[tuple[str, Any]]:
+        """The fields of a row, with their types."""
+        fields: list[tuple[str, Any]] = [("key", str), ("time", str), ("step", int)]
+        fields += [("sequence", int)] if self._has_sequence else []
+        fields += [(name, float) for name in self._names]
+        return [*fields, ("model", str)]
+
+    @property
+    def row_of(self) -> Callable[[Prediction], beam.Row]:
+        """What makes a row of a prediction."""
+        return partial(prediction_row, names=self._names, has_sequence=self._has_sequence)
+
+
+class KeptRows(beam.PTransform):
+    """Pairs of a record and its prediction as rows, the fields of the record behind the others.
+
+    A field has its own name, and `record_` before it where the row has one of that name. It is null
+    where it cannot be told which record it was.
+
+    Args:
+        rows: What makes rows of predictions.
+        kept: The fields of the record, with their types.
+    """
+
+    def __init__(self, rows: PredictionRows, kept: Sequence[tuple[str, Any]]):
+        super().__init__()
+        self._row_of, self._own, self._kept = rows.row_of, rows.fields, kept
+
+    def expand(self, pcoll: PCollection[tuple[Any, Prediction]]) -> PCollection[Any]:
+        """A row for each."""
+        own = {name for name, _ in self._own}
+        names = {f"record_{name}" if name in own else name: name for name, _ in self._kept}
+        kinds = [Optional[kind] for _, kind in self._kept]
+        row_of = self._row_of
+
+        def beside(record: Any, prediction: Prediction) -> beam.Row:
+            fields = {
+                shown: None if record is None else field(record, name)
+                for shown, name in names.items()
+            }
+            return beam.Row(**row_of(prediction).as_dict(), **fields)
+
+        types = [*self._own, *zip(names, kinds, strict=True)]
+        return pcoll | beam.MapTuple(beside).with_output_types(RowTypeConstraint.from_fields(types))
+
+
+def prediction_row(prediction: Prediction, names: Sequence[str], has_sequence: bool) -> beam.Row:
+    """A prediction with a field for each output.
+
+    Raises:
+        BeamRnnError: A newer model has other outputs than that with which the pipeline was built.
+    """
+    if len(prediction.outputs) != len(names):
+        raise BeamRnnError(
+            f"the model {prediction.model} has {len(prediction.outputs)} outputs, and the pipeline "
+            f"was built for {list(names)}: build it anew"
+        )
+    return beam.Row(
+        key=prediction.key,
+        time=time_text(prediction.time),
+        step=prediction.step,
+        **({"sequence": prediction.sequence} if has_sequence else {}),
+        **dict(zip(names, prediction.outputs, strict=True)),
+        model=prediction.model,
+    )
