@@ -3,6 +3,7 @@
 import contextlib
 import logging
 import os
+import re
 import signal
 import sys
 import threading
@@ -13,6 +14,12 @@ from apache_beam.runners.runner import PipelineResult
 
 STOPPED = 128 + signal.SIGINT
 """What a program exits with that Ctrl-C has ended."""
+REASONS = {
+    r"JobCancellationException": "the job was cancelled where it runs",
+    r"Could not find any partitions info": "Kafka has no topic of the name in --input: make it",
+    r"Topic (\S+) not present in metadata": r"Kafka has no topic \1, or no broker answers",
+}
+"""What ends of pipelines mean whose errors are the traces of a worker in Java."""
 
 
 def run_until_stopped(start: Callable[[], PipelineResult], said: str, *, here: bool) -> None:
@@ -37,11 +44,14 @@ def run_until_stopped(start: Callable[[], PipelineResult], said: str, *, here: b
         signal.signal(signal.SIGINT, interrupt)  # Beam has put one there that a second one hangs
         print(said, file=sys.stderr, flush=True)
         result.wait_until_finish()
-    except BaseException:
+    except BaseException as error:
         # The runner may get the same Ctrl-C, and its end is then an error here.
-        if not interrupted.is_set():
-            raise
-        _stop(result, here=here)
+        if interrupted.is_set():
+            _stop(result, here=here)
+        for pattern, reason in REASONS.items():
+            if found := re.search(pattern, str(error)):
+                sys.exit(f"error: {found.expand(reason)}")
+        raise
 
 
 def _stop(result: PipelineResult | None, *, here: bool) -> NoReturn:
