@@ -82,6 +82,10 @@ class Process:
         except subprocess.TimeoutExpired as error:
             raise EngineError(f"{self.name} runs after {seconds:g} s:\n{self.said()}") from error
 
+    def interrupt(self) -> None:
+        """What Ctrl-C does: to it, and to all that it has started."""
+        os.killpg(self._popen.pid, signal.SIGINT)
+
     def kill(self) -> None:
         """Kill -9 of the program alone, not of what it has started."""
         self._popen.kill()
