@@ -53,13 +53,23 @@ def parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--rejected", required=True, help="the URL of the topic of what is not used"
     )
-    parser.add_argument("--order", choices=ORDERS, default="event_time")
+    parser.add_argument(
+        "--order",
+        choices=ORDERS,
+        default="event_time",
+        help=f"what says when a record has its turn: {', '.join(ORDERS)}",
+    )
     parser.add_argument("--wait", type=float, default=0.0, help="seconds beyond the watermark")
     parser.add_argument("--grid", type=float, default=0.5, help="seconds between two due times")
     parser.add_argument("--idle_after", type=float, help="seconds after which a sequence ends")
     parser.add_argument("--shards", type=int, help="step so many sets of keys together")
     parser.add_argument("--watch", type=float, help="look for a newer model so often, in seconds")
-    parser.add_argument("--on_model_change", choices=MODEL_CHANGES, default="error")
+    parser.add_argument(
+        "--on_model_change",
+        choices=MODEL_CHANGES,
+        default="error",
+        help=f"what sequences do that another model began: {', '.join(MODEL_CHANGES)}",
+    )
     parser.add_argument("--replay", type=int, default=0, help="inputs that a new model replays")
     parser.add_argument("--expansion_service", help="what expands Beam's Kafka transforms")
     return parser
