@@ -13,12 +13,18 @@ docs/kafka.md has a start from nothing, docs/engines.md says which flags a runne
 """
 
 import argparse
+import logging
 import math
+import os
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import apache_beam as beam
-from apache_beam.options.pipeline_options import GoogleCloudOptions, StandardOptions
+from apache_beam.options.pipeline_options import (
+    GoogleCloudOptions,
+    PipelineOptions,
+    StandardOptions,
+)
 from apache_beam.runners.runner import PipelineResult
 
 from beam_rnn import InvalidRecord, LateRecord, Predict, Prediction
@@ -30,8 +36,12 @@ from beam_rnn.storage import newest, read_model
 from beam_rnn.transforms.arguments import ORDERS
 from beam_rnn.transforms.predict import MODEL_CHANGES
 from pipelines.messages import ReadMessages, WriteMessages
+from pipelines.spelling import check_spelling
+from pipelines.stopping import run_until_stopped
 
 AT_LEAST_ONCE = "streaming_mode_at_least_once"
+BATCH_RUNNERS = ("FnApiRunner", "BundleBasedDirectRunner", "DirectRunner")
+"""They wait for the end of what they read before they go on."""
 
 
 def parser() -> argparse.ArgumentParser:
@@ -43,13 +53,23 @@ def parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--rejected", required=True, help="the URL of the topic of what is not used"
     )
-    parser.add_argument("--order", choices=ORDERS, default="event_time")
+    parser.add_argument(
+        "--order",
+        choices=ORDERS,
+        default="event_time",
+        help=f"what says when a record has its turn: {', '.join(ORDERS)}",
+    )
     parser.add_argument("--wait", type=float, default=0.0, help="seconds beyond the watermark")
     parser.add_argument("--grid", type=float, default=0.5, help="seconds between two due times")
     parser.add_argument("--idle_after", type=float, help="seconds after which a sequence ends")
     parser.add_argument("--shards", type=int, help="step so many sets of keys together")
     parser.add_argument("--watch", type=float, help="look for a newer model so often, in seconds")
-    parser.add_argument("--on_model_change", choices=MODEL_CHANGES, default="error")
+    parser.add_argument(
+        "--on_model_change",
+        choices=MODEL_CHANGES,
+        default="error",
+        help=f"what sequences do that another model began: {', '.join(MODEL_CHANGES)}",
+    )
     parser.add_argument("--replay", type=int, default=0, help="inputs that a new model replays")
     parser.add_argument("--expansion_service", help="what expands Beam's Kafka transforms")
     return parser
@@ -95,10 +115,16 @@ def late_row(row: LateRecord) -> dict[str, Any]:
     return {**row._asdict(), "inputs": inputs, "reason": reason}
 
 
-def main(argv: Sequence[str] | None = None) -> PipelineResult:
-    """Start the pipeline, which runs until it is stopped."""
+def parsed(argv: Sequence[str] | None) -> tuple[argparse.Namespace, PipelineOptions]:
+    """Our flags, and Beam's options.
+
+    Raises:
+        ConfigurationError: A flag is misspelled, or they do not fit together.
+    """
     args, beam_flags = parser().parse_known_args(argv)
-    model = read_model(newest(args.weights))
+    check_spelling(beam_flags, parser())
+    if "://" not in args.weights:
+        args.weights = os.path.abspath(args.weights)  # workers may run in another folder
     options = flags.beam_options(beam_flags)
     options.view_as(StandardOptions).streaming = True
     services = options.view_as(GoogleCloudOptions).dataflow_service_options or []
@@ -107,6 +133,24 @@ def main(argv: Sequence[str] | None = None) -> PipelineResult:
             f"--order arrival steps a record twice that comes twice, as {AT_LEAST_ONCE} allows: "
             "choose --order event_time or sequence, or leave that service option away"
         )
+    runner = runner_of(options)
+    if runner in BATCH_RUNNERS:
+        given = any(flag.split("=")[0] == "--runner" for flag in beam_flags)
+        raise ConfigurationError(
+            "a live stream needs --runner PrismRunner, FlinkRunner or DataflowRunner"
+            + (f", got {runner}, which waits for the end of its input" if given else "")
+        )
+    return args, options
+
+
+def runner_of(options: PipelineOptions) -> str:
+    """The runner's name, as --runner has it."""
+    return str(options.view_as(StandardOptions).runner).rpartition(".")[2]
+
+
+def start(args: argparse.Namespace, options: PipelineOptions) -> PipelineResult:
+    """Start the pipeline, which runs until it is stopped."""
+    model = read_model(newest(args.weights))
     # Not `with`: a launcher of Dataflow starts a pipeline, and must not wait for its end.
     pipeline = beam.Pipeline(options=options)
     records = pipeline | "Records" >> ReadMessages(args.input, args.expansion_service)
@@ -116,5 +160,25 @@ def main(argv: Sequence[str] | None = None) -> PipelineResult:
     return pipeline.run()
 
 
+def main(argv: Sequence[str] | None = None) -> PipelineResult:
+    """Start what the flags say."""
+    return start(*parsed(argv))
+
+
+def command() -> None:
+    """Start what the command line says, and wait."""
+    # It warns of each flag, and each value, that only a runner's job server knows.
+    logging.getLogger("apache_beam.options.pipeline_options").setLevel(logging.ERROR)
+    args, options = parsed(None)
+    here = runner_of(options) == "PrismRunner"
+    source, output, rejected = (
+        url.partition("?")[0]  # what follows may be a password
+        for url in (args.input, args.output, args.rejected)
+    )
+    end = "Ctrl-C stops it" if here else "Ctrl-C leaves it: cancel it where it runs"
+    said = f"reading {source}, writing {output}, refused to {rejected}; {end}"
+    run_until_stopped(lambda: start(args, options), said, here=here)
+
+
 if __name__ == "__main__":
-    run(lambda: main().wait_until_finish())
+    run(command)

@@ -1,10 +1,12 @@
 """From Kafka through `pipelines.live` and back: a real broker, on Prism."""
 
+import io
 import itertools
 import json
 import math
 import re
 import shutil
+import sys
 import time
 from collections import defaultdict
 from pathlib import Path
@@ -13,9 +15,10 @@ import pytest
 from apache_beam.runners.runner import PipelineState
 
 from beam_rnn.testing import oracle
+from deploy.local import ROOT
 from deploy.local.jars import BROKER, KAFKA_IO
 from deploy.local.kafka import Broker, for_others
-from deploy.local.processes import wait_for
+from deploy.local.processes import EngineError, Process, wait_for
 from pipelines import live
 from tests.engines import FLAGS, prism
 from tests.feed import cancelled
@@ -170,9 +173,9 @@ def test_each_message_is_answered_with_the_bits_of_the_oracle(kafka, model, weig
     assert by_reason[0][1] == "a"
     assert by_reason[0][0].endswith("s behind the key's last step")
     assert by_reason[1:] == [
-        ("the record has no field 'id'", ""),
-        ("the record has no field 'id'", ""),
-        ("the record has no field 'id'", ""),
+        ("it is no JSON object", ""),
+        ("it is no JSON object", ""),
+        ("it is no JSON object", ""),
         ("the record has no field 't'", "a"),
         ("x must be a number", "a"),
     ]
@@ -202,6 +205,72 @@ def test_nothing_is_lost_while_the_broker_is_away_or_when_the_job_begins_again(
     assert len(again.forecasts) == 400
     assert steps(again.forecasts) == expected(model, records)
     assert not again.rejected
+
+
+def command(kafka, weights, names, folder):
+    """`pipelines.live` as a program of its own."""
+    broker, expansion = kafka
+    source, output, rejected = (f"kafka://{broker.address}/{name}" for name in names)
+    words = [
+        *(sys.executable, "-m", "pipelines.live", f"--weights={weights}", f"--input={source}"),
+        *(f"--output={output}", f"--rejected={rejected}"),
+        f"--expansion_service={expansion.address}",
+        *FLAGS["prism"],
+    ]
+    return Process("pipelines.live", words, folder / "said", folder=ROOT)
+
+
+def test_ctrl_c_stops_it(kafka, weights, tmp_path):
+    names = ("stopped-readings", "stopped-forecasts", "stopped-rejected")
+    topics.create(kafka[0].address, *names)
+    live_stream = command(kafka, weights, names, tmp_path)
+    try:
+        wait_for("the start", lambda: "Ctrl-C stops it" in live_stream.said(), 90, live_stream)
+        live_stream.interrupt()
+        assert live_stream.wait(60) == 130
+    finally:
+        live_stream.stop()
+
+    said = live_stream.said(lines=1000)
+    address = kafka[0].address
+    assert f"reading kafka://{address}/stopped-readings, writing kafka://{address}/" in said
+    assert said.splitlines()[-1] == "stopped"
+    assert "Traceback" not in said
+
+
+def test_a_topic_that_is_not_there_is_an_error(kafka, weights, tmp_path):
+    live_stream = command(kafka, weights, ("misspelled", "any", "other"), tmp_path)
+    try:
+        assert live_stream.wait(120) == 1
+    finally:
+        live_stream.stop()
+
+    assert "error: Kafka has no topic of the name in --input: make it" in live_stream.said()
+
+
+def test_topics_that_are_there_are_left(kafka, monkeypatch, capsys):
+    address = kafka[0].address
+
+    def main(*words, lines=b""):
+        monkeypatch.setattr(sys, "argv", ["topics", words[0], address, *words[1:]])
+        monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(lines)))
+        topics.main()
+        return capsys.readouterr().out
+
+    assert main("create", "first") == "first made\n"
+    assert main("create", "first", "second") == "first is already there\nsecond made\n"
+    assert main("send", "first", lines=b"one\n\ntwo\n") == "2 messages sent\n"
+    with pytest.raises(SystemExit, match=r"message 2 is no JSON object, .*: 'nonsense'"):
+        main("send", "first", "--time", "t", lines=b'{"x": 1}\nnonsense\n')
+    with pytest.raises(SystemExit, match="there is no topic third at"):
+        main("send", "third", lines=b"one\n")
+    with pytest.raises(SystemExit, match="there is no topic third at"):
+        main("read", "first", "third")
+
+
+def test_a_broker_that_does_not_answer_is_an_error():
+    with pytest.raises(EngineError, match=r"no broker answers at 127.0.0.1:1: start it first"):
+        topics.check_up("127.0.0.1:1")
 
 
 def test_messages_are_sent_at_their_time(kafka):

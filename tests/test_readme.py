@@ -12,8 +12,8 @@ import pytest
 
 from beam_rnn.cells import CELLS
 from beam_rnn.commands import train
-from beam_rnn.commands.flags import beam_options
 from beam_rnn.commands.main import main as beam_rnn
+from deploy.local import flink, kafka
 from pipelines import demo, live
 from pipelines.messages import topic
 
@@ -149,10 +149,11 @@ def test_the_commands_run_as_they_stand(tmp_path):
 
 
 def test_the_commands_of_the_kafka_page_parse():
-    """A broker is needed to run them; tests/test_live.py has one."""
+    """A broker is needed to run them; tests/test_live.py has one, tests/flink a cluster too."""
     text = (ROOT / "docs" / "kafka.md").read_text()
     shell = "".join(block for kind, block in FENCE.findall(text) if kind == "sh")
     lines = [line for line in shell.replace("\\\n", " ").splitlines() if line]
+    started = []
     for line in lines:
         words = shlex.split(line.split("<")[0])
         if words[0] == "make":
@@ -161,15 +162,41 @@ def test_the_commands_of_the_kafka_page_parse():
         elif words[:2] == ["beam-rnn", "train"]:
             assert train.parse(words[2:])[1] == []
         elif words[:3] == ["python", "-m", "pipelines.live"]:
-            args, flags = live.parser().parse_known_args(words[3:])
+            args, options = live.parsed(words[3:])
             assert all(topic(url).broker == "kafka" for url in (args.input, args.output))
-            beam_options([flag for flag in flags if flag not in ("--runner", "PrismRunner")])
+            started.append((live.runner_of(options), args, options, words))
         elif words[:3] == ["python", "-m", "deploy.local.topics"]:
             topics = pytest.importorskip("deploy.local.topics", exc_type=ImportError)
             topics.parser().parse_args(words[3:])
+        elif words[:2] == ["python", "-m"]:
+            engine = {"deploy.local.kafka": kafka, "deploy.local.flink": flink}[words[2]]
+            engine.parser().parse_args(words[3:])
         else:
-            assert words[:3] in (["python", "-m", "deploy.local.kafka"], ["pip", "install", "-e"])
-    assert len(lines) == 8
+            assert words[:3] in (["pip", "install", "-U"], ["pip", "install", "-e"])
+    assert [runner for runner, *_ in started] == ["PrismRunner", "FlinkRunner"]
+
+
+def test_the_kafka_page_names_the_ports_and_flags_of_what_it_starts():
+    text = (ROOT / "docs" / "kafka.md").read_text()
+    command = text[text.index("--runner FlinkRunner") :].split("```")[0]
+    words = shlex.split(command.replace("\\\n", " "))
+    broker = kafka.parser().parse_args(["kafka"])
+    folder = Path("/tmp/flink")  # noqa: S108  # as the page has it
+    cluster = flink.parser().parse_args([str(folder)])
+    needed = flink.Flink(folder, rest=cluster.rest, job=cluster.job)
+    with mock.patch.object(flink.worker, "command", worker_of):
+        flags = [part for flag in needed.flags() for part in flag.split("=", maxsplit=1)]
+
+    assert set(flags) <= set(words)
+    streaming = {part for flag in flink.STREAMING for part in flag.split("=")} - {"--streaming"}
+    assert streaming <= set(words)
+    assert f"kafka://127.0.0.1:{broker.port}/readings" in text
+    assert f"--expansion_service 127.0.0.1:{broker.expansion_port}" in text
+
+
+def worker_of(folder, sdk):
+    """What `deploy.local.worker.command` says, without the program that it writes."""
+    return json.dumps({"command": f"{folder}/worker-{sdk}.sh"})
 
 
 def test_no_command_is_forgotten():

@@ -5,8 +5,8 @@
 starts one, says which flags a pipeline needs, and stops it with Ctrl-C.
 """
 
+import argparse
 import shlex
-import sys
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -16,15 +16,26 @@ import requests
 from typing_extensions import Self
 
 from deploy.local import worker
-from deploy.local.jars import FLINK, FLINK_VERSION, JOB_SERVER, OPEN_PACKAGES, QUICK_START, java
+from deploy.local.jars import (
+    FLINK,
+    FLINK_VERSION,
+    JOB_SERVER,
+    OPEN_PACKAGES,
+    QUICK_START,
+    check_fetched,
+    java,
+)
 from deploy.local.jobs import Jobs
 from deploy.local.processes import (
     Process,
+    alone_in,
+    check_free,
     free_port,
     listens,
-    sleep,
+    port,
     until_stopped,
     wait_for,
+    watch,
 )
 
 SETTINGS: Mapping[str, Any] = {
@@ -46,8 +57,10 @@ SETTINGS: Mapping[str, Any] = {
     "state.backend.type": "rocksdb",
     "state.backend.incremental": True,
     "state.checkpoints.num-retained": 3,
+    "blob.service.cleanup.interval": 120,  # seconds: each job brings its jar of 200 MB
     "restart-strategy.type": "fixed-delay",
-    "restart-strategy.fixed-delay.attempts": 1000,
+    # A crash is gone on from; an error of the pipeline comes again, and is to end the job.
+    "restart-strategy.fixed-delay.attempts": 60,
     "restart-strategy.fixed-delay.delay": "500 ms",
     # A process that is gone is missed after seconds, not after a minute.
     "heartbeat.interval": 1000,
@@ -87,6 +100,7 @@ class Flink:
         taskmanagers: How many TaskManagers.
         settings: Settings of Flink beside, or instead of, `SETTINGS`.
         rest: The port of the REST interface and the web page; by default one that is free.
+        job: The port of what takes Beam's jobs; by default one that is free.
     """
 
     def __init__(
@@ -95,6 +109,7 @@ class Flink:
         taskmanagers: int = 2,
         settings: Mapping[str, Any] | None = None,
         rest: int | None = None,
+        job: int | None = None,
     ):
         self.folder = folder
         self._rest = rest or free_port()
@@ -102,7 +117,7 @@ class Flink:
         self.jobs = Jobs(self.address)
         self._jobmanager: Process | None = None
         self._job_server: Process | None = None
-        self._job_port = free_port()
+        self._job_port = job or free_port()
         self._taskmanagers: list[Process | None] = [None] * taskmanagers
         self._killed: list[Process] = []  # their workers may outlive them
 
@@ -116,8 +131,22 @@ class Flink:
         """The address for --flink_master."""
         return f"127.0.0.1:{self._rest}"
 
+    @property
+    def processes(self) -> list[Process]:
+        """Those that are to run."""
+        found = (self._jobmanager, self._job_server, *self._taskmanagers)
+        return [process for process in found if process is not None]
+
     def start(self) -> None:
-        """Start all processes, and wait until they have found each other."""
+        """Start all processes, and wait until they have found each other.
+
+        Raises:
+            EngineError: A port is taken, a jar is not there, or a process ended.
+        """
+        for jars in (FLINK, JOB_SERVER):
+            check_fetched(jars)
+        check_free(self._rest, "--rest")
+        check_free(self._job_port, "--job")
         for name in ("conf", "log", "work", "checkpoints", "savepoints"):
             (self.folder / name).mkdir(parents=True, exist_ok=True)
         own = {
@@ -250,14 +279,34 @@ def _yaml(value: Any) -> str:
     return str(value).lower() if isinstance(value, bool) else str(value)
 
 
+def parser() -> argparse.ArgumentParser:
+    """The command line."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("folder", type=Path, help="of its settings, logs and checkpoints")
+    parser.add_argument(
+        "--rest", type=port, default=8081, help="the port of the web page; default: 8081"
+    )
+    parser.add_argument(
+        "--job", type=port, default=8099, help="the port that takes jobs; default: 8099"
+    )
+    return parser
+
+
 def main() -> None:
     """Run until Ctrl-C."""
-    if len(sys.argv) != 2:
-        sys.exit(__doc__)
-    with until_stopped(), Flink(Path(sys.argv[1]).absolute(), rest=8081) as flink:
+    args = parser().parse_args()
+    with (
+        until_stopped(),
+        alone_in(args.folder.absolute()) as folder,
+        Flink(folder, rest=args.rest, job=args.job) as flink,
+    ):
         print(f"http://{flink.address} is up; the flags of a pipeline:")
-        print(" ".join(map(shlex.quote, flink.flags())))
-        sleep()
+        print(shlex.join(flink.flags()))
+        print("and of a stream from Kafka beside them:")
+        print(shlex.join(STREAMING), flush=True)
+        watch(lambda: flink.processes)
 
 
 if __name__ == "__main__":

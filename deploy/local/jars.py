@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from deploy.local import ENGINES
+from deploy.local.processes import EngineError
 
 JOB_SERVER = Path(os.environ.get("FLINK_JOB_SERVER_JAR", ENGINES / "job-server.jar"))
 """Beam's job server for Flink, with Kafka's transforms; another one by FLINK_JOB_SERVER_JAR."""
@@ -57,3 +58,13 @@ def java(
     measured = main.startswith("org.apache.beam.") and "runners" not in main
     agent = [f"-javaagent:{_MEMORY_METER}"] if measured else []
     return ["java", f"-Xmx{heap}m", *agent, *options, "-cp", classpath, main, *arguments]
+
+
+def check_fetched(jars: Path) -> None:
+    """That there are jars.
+
+    Raises:
+        EngineError: There are none.
+    """
+    if not jars.exists():
+        raise EngineError(f"no {jars}: fetch it with `make engines`, which needs Java and mvn")

@@ -1,26 +1,31 @@
 """A Kafka broker on this machine, and the service that expands Beam's transforms for it.
 
     python -m deploy.local.kafka FOLDER
+    python -m deploy.local.kafka FOLDER --for flink
 
-starts both, at 127.0.0.1:9092 and 127.0.0.1:8097, and stops them with Ctrl-C.
+starts both, and stops them with Ctrl-C. The topics stay in the folder. Flink asks for a service of
+its own kind.
 """
 
+import argparse
 import subprocess
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 
 from typing_extensions import Self
 
-from deploy.local.jars import BROKER, JOB_SERVER, KAFKA_IO, java
+from deploy.local import worker
+from deploy.local.jars import BROKER, JOB_SERVER, KAFKA_IO, check_fetched, java
 from deploy.local.processes import (
-    EngineError,
     Process,
+    alone_in,
+    check_free,
     free_port,
     listens,
-    sleep,
+    port,
     until_stopped,
     wait_for,
+    watch,
 )
 
 _LOG = "-Dorg.slf4j.simpleLogger.defaultLogLevel="
@@ -28,6 +33,9 @@ _LOG = "-Dorg.slf4j.simpleLogger.defaultLogLevel="
 
 class _Service:
     """A program that listens at a port of this machine."""
+
+    flag: str
+    """What gives it another port, on the command line."""
 
     def __init__(self, folder: Path, port: int | None):
         self._folder = folder
@@ -38,6 +46,11 @@ class _Service:
     def address(self) -> str:
         """What clients are told."""
         return f"127.0.0.1:{self._port}"
+
+    @property
+    def processes(self) -> list[Process]:
+        """The program, while it is to run."""
+        return [] if self._process is None else [self._process]
 
     def start(self) -> None:
         """Start it."""
@@ -61,6 +74,7 @@ class _Service:
             self._process = None
 
     def _start(self, name: str, command: Sequence[str], log: str) -> None:
+        check_free(self._port, self.flag)
         self._process = Process(name, command, self._folder / log)
         wait_for(name, lambda: listens(self._port), 60, self._process)
 
@@ -73,6 +87,8 @@ class Broker(_Service):
         port: Where it listens; by default one that is free.
     """
 
+    flag = "--port"
+
     def __init__(self, folder: Path, port: int | None = None):
         super().__init__(folder, port)
 
@@ -80,23 +96,24 @@ class Broker(_Service):
         """Start it; the first time its storage is formatted."""
         check_fetched(BROKER)
         settings = self._folder / "server.properties"
-        if not settings.exists():
-            self._format(settings)
+        formatted = settings.exists()
+        self._folder.mkdir(parents=True, exist_ok=True)
+        written = settings.with_suffix(".part")
+        written.write_text(self._settings(free_port()))  # those of now: the port may be another
+        if not formatted:
+            self._format(written)
+        written.rename(settings)
         options = [f"{_LOG}info"]
         command = java("kafka.Kafka", f"{BROKER}/*", str(settings), heap=512, options=options)
         self._start("the Kafka broker", command, "broker.log")
 
     def _format(self, settings: Path) -> None:
-        """Write the settings, and what a broker keeps beside its topics."""
-        self._folder.mkdir(parents=True, exist_ok=True)
-        written = settings.with_suffix(".part")
-        written.write_text(self._settings(free_port()))
+        """Write what a broker keeps beside its topics."""
         tool = java("kafka.tools.StorageTool", f"{BROKER}/*", heap=64, options=[f"{_LOG}warn"])
         run = subprocess.run([*tool, "random-uuid"], capture_output=True, check=True, text=True)
         cluster = run.stdout.split()[-1]
-        command = [*tool, "format", "-t", cluster, "-c", str(written)]
+        command = [*tool, "format", "-t", cluster, "-c", str(settings)]
         subprocess.run(command, check=True, capture_output=True)
-        written.rename(settings)
 
     def _settings(self, controller: int) -> str:
         return f"""\
@@ -113,6 +130,8 @@ offsets.topic.num.partitions=1
 transaction.state.log.replication.factor=1
 transaction.state.log.min.isr=1
 group.initial.rebalance.delay.ms=0
+# A name that is misspelled is an error, not an empty topic.
+auto.create.topics.enable=false
 # Records whose own times are years ago are not deleted for their age.
 log.retention.ms=-1
 """
@@ -127,6 +146,8 @@ class Expansion(_Service):
         arguments: Its further flags.
         port: Where it listens; by default one that is free.
     """
+
+    flag = "--expansion_port"
 
     def __init__(
         self, folder: Path, classpath: str, arguments: Sequence[str], port: int | None = None
@@ -149,7 +170,7 @@ class Expansion(_Service):
         self._start("the expansion service", command, "expansion.log")
 
 
-def for_flink(folder: Path, worker: str) -> Expansion:
+def for_flink(folder: Path, worker: str, port: int | None = None) -> Expansion:
     """Of the job server's version; its reads are Flink's native ones, its workers processes."""
     return Expansion(
         folder,
@@ -159,6 +180,7 @@ def for_flink(folder: Path, worker: str) -> Expansion:
             "--defaultEnvironmentType=PROCESS",
             f"--defaultEnvironmentConfig={worker}",
         ],
+        port,
     )
 
 
@@ -167,24 +189,40 @@ def for_others(folder: Path, port: int | None = None) -> Expansion:
     return Expansion(folder, f"{KAFKA_IO}/*", ["--alsoStartLoopbackWorker"], port)
 
 
-def check_fetched(jars: Path) -> None:
-    """That there are jars.
-
-    Raises:
-        EngineError: There are none.
-    """
-    if not jars.is_dir():
-        raise EngineError(f"no {jars}: fetch it with `make engines`, which needs Java and mvn")
+def parser() -> argparse.ArgumentParser:
+    """The command line."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("folder", type=Path, help="of its settings, logs and topics")
+    parser.add_argument(
+        "--for",
+        dest="runner",
+        choices=("prism", "flink"),
+        default="prism",
+        help="the runner of the pipelines; default: prism",
+    )
+    parser.add_argument("--port", type=port, default=9092, help="of the broker; default: 9092")
+    parser.add_argument(
+        "--expansion_port", type=port, default=8097, help="of the service; default: 8097"
+    )
+    return parser
 
 
 def main() -> None:
     """Run until Ctrl-C."""
-    if len(sys.argv) != 2:
-        sys.exit(__doc__)
-    folder = Path(sys.argv[1]).absolute()
-    with until_stopped(), Broker(folder, 9092) as broker, for_others(folder, 8097) as expansion:
-        print(f"Kafka is at {broker.address}; pipelines: --expansion_service {expansion.address}")
-        sleep()
+    args = parser().parse_args()
+    with until_stopped(), alone_in(args.folder.absolute()) as folder:
+        if args.runner == "flink":
+            check_fetched(JOB_SERVER)
+            expansion = for_flink(folder, worker.command(folder, "java"), args.expansion_port)
+        else:
+            expansion = for_others(folder, args.expansion_port)
+        with Broker(folder, args.port) as broker, expansion:
+            runner = args.runner.capitalize()
+            said = f"pipelines on {runner}: --expansion_service {expansion.address}"
+            print(f"Kafka is at {broker.address}; {said}", flush=True)
+            watch(lambda: [*broker.processes, *expansion.processes])
 
 
 if __name__ == "__main__":

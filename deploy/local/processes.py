@@ -1,6 +1,8 @@
 """Programs that run beside a test or benchmark, and what they are waited for."""
 
+import argparse
 import contextlib
+import fcntl
 import os
 import re
 import signal
@@ -80,6 +82,10 @@ class Process:
         except subprocess.TimeoutExpired as error:
             raise EngineError(f"{self.name} runs after {seconds:g} s:\n{self.said()}") from error
 
+    def interrupt(self) -> None:
+        """What Ctrl-C does: to it, and to all that it has started."""
+        os.killpg(self._popen.pid, signal.SIGINT)
+
     def kill(self) -> None:
         """Kill -9 of the program alone, not of what it has started."""
         self._popen.kill()
@@ -138,6 +144,47 @@ def listens(port: int) -> bool:
         return client.connect_ex(("127.0.0.1", port)) == 0
 
 
+def check_free(port: int, flag: str) -> None:
+    """That nobody listens to a port, before a program is started that is to listen there.
+
+    Args:
+        port: The port.
+        flag: What gives it another one.
+
+    Raises:
+        EngineError: Somebody does; whoever asks there would be answered by a stranger.
+    """
+    if listens(port):
+        raise EngineError(f"{port} is taken by another program: stop it, or give {flag} PORT")
+
+
+@contextlib.contextmanager
+def alone_in(folder: Path) -> Iterator[Path]:
+    """A folder, made if it is not there, that no other process uses meanwhile.
+
+    Raises:
+        EngineError: One does.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / "lock").open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise EngineError(f"{folder} is used by one that runs: take another folder") from error
+        yield folder
+
+
+def port(text: str) -> int:
+    """A port, from a command line.
+
+    Raises:
+        argparse.ArgumentTypeError: It is none.
+    """
+    if not (text.isdecimal() and 0 < int(text) < 2**16):
+        raise argparse.ArgumentTypeError(f"{text!r} is no port: a whole number below 65536")
+    return int(text)
+
+
 @contextlib.contextmanager
 def until_stopped() -> Iterator[None]:
     """What a command line does until Ctrl-C or SIGTERM; an engine's error is said in one line."""
@@ -150,7 +197,14 @@ def until_stopped() -> Iterator[None]:
         sys.exit(f"error: {error}")
 
 
-def sleep() -> NoReturn:
-    """Wait for a signal."""
+def watch(processes: Callable[[], Sequence[Process]]) -> NoReturn:
+    """Wait for a signal, or for a process that ends by itself.
+
+    Raises:
+        EngineError: One has ended.
+    """
     while True:
-        time.sleep(3600)
+        for process in processes():
+            if not process.runs:
+                raise EngineError(f"{process.name} has ended:\n{process.said()}")
+        time.sleep(0.5)

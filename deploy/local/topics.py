@@ -9,16 +9,18 @@ with --rate it sends so many a second. `read` prints what is there and what come
 """
 
 import argparse
-import contextlib
 import json
+import logging
 import sys
 import time
 import uuid
 from collections.abc import Iterable, Iterator
 from typing import NamedTuple, TypeVar
 
-from confluent_kafka import Consumer, Producer
+from confluent_kafka import Consumer, KafkaError, KafkaException, Producer
 from confluent_kafka.admin import AdminClient, NewTopic
+
+from deploy.local.processes import EngineError, until_stopped
 
 T = TypeVar("T")
 
@@ -37,12 +39,57 @@ class Message(NamedTuple):
     arrived: float
 
 
-def create(address: str, *topics: str, partitions: int = 1) -> None:
-    """Make topics at a broker that has none of these names."""
+def create(address: str, *topics: str, partitions: int = 1) -> list[str]:
+    """Make topics at a broker; gives those that were already there, which are left as they are.
+
+    Raises:
+        EngineError: The broker refuses a name.
+    """
     client = AdminClient({"bootstrap.servers": address})
     made = client.create_topics([NewTopic(topic, partitions, 1) for topic in topics])
-    for each in made.values():
-        each.result(30)
+    there = []
+    for topic, each in made.items():
+        try:
+            each.result(30)
+        except KafkaException as error:
+            if error.args[0].code() != KafkaError.TOPIC_ALREADY_EXISTS:
+                raise EngineError(f"{topic}: {error.args[0].str()}") from error
+            there.append(topic)
+    return there
+
+
+def check_up(address: str) -> set[str]:
+    """That a broker answers; gives the names of its topics.
+
+    Raises:
+        EngineError: None does.
+    """
+    client = AdminClient({"bootstrap.servers": address}, logger=_quiet())
+    try:
+        return set(client.list_topics(timeout=5).topics)
+    except KafkaException as error:
+        raise EngineError(f"no broker answers at {address}: start it first") from error
+
+
+def check_there(address: str, topics: Iterable[str]) -> None:
+    """That a broker has topics.
+
+    Raises:
+        EngineError: No broker answers, or it has no such topic.
+    """
+    missing = sorted(set(topics) - check_up(address))
+    if missing:
+        raise EngineError(
+            f"there is no topic {' or '.join(missing)} at {address}: make it with `create`"
+        )
+
+
+def _quiet() -> logging.Logger:
+    """The client's own complaints go nowhere: they repeat until somebody answers."""
+    logger = logging.getLogger("deploy.local.topics")
+    logger.addHandler(logging.NullHandler())
+    logger.propagate = False
+    return logger
 
 
 class Sender:
@@ -106,15 +153,36 @@ def paced(values: Iterable[T], rate: float) -> Iterator[T]:
 
 
 def send(address: str, topic: str, values: Iterable[bytes], time_field: str | None) -> int:
-    """Send JSON objects, each at the time of sending if a field is named for it."""
+    """Send messages; with a time field JSON objects, each at the time of sending.
+
+    Raises:
+        EngineError: A value is no JSON object, into which the time could be put; those before it
+            were sent.
+    """
     sender, sent = Sender(address), 0
-    for value in values:
-        said = value
-        if time_field is not None:
-            said = json.dumps({**json.loads(value), time_field: time.time()}).encode()
-        sender.send(topic, said)
-        sent += 1
-    return sent - sender.flush()
+    try:
+        for value in values:
+            said = value if time_field is None else timed(value, time_field, sent + 1)
+            sender.send(topic, said)
+            sent += 1
+    finally:
+        waiting = sender.flush()
+    return sent - waiting
+
+
+def timed(value: bytes, field: str, number: int) -> bytes:
+    """A JSON object with the time of now in a field.
+
+    Raises:
+        EngineError: It is none.
+    """
+    try:
+        return json.dumps({**json.loads(value), field: time.time()}).encode()
+    except (ValueError, TypeError) as error:
+        shown = value[:60].decode(errors="replace")
+        raise EngineError(
+            f"message {number} is no JSON object, so --time has no place in it: {shown!r}"
+        ) from error
 
 
 def show(address: str, topics: Iterable[str]) -> None:
@@ -144,16 +212,22 @@ def parser() -> argparse.ArgumentParser:
 def main() -> None:
     """Do what the command line says."""
     args = parser().parse_args()
-    if args.what == "create":
-        create(args.address, *args.topics)
-    elif args.what == "read":
-        with contextlib.suppress(KeyboardInterrupt):
+    if args.what == "send" and len(args.topics) != 1:
+        parser().error(f"send takes one topic, got {' '.join(args.topics)}")
+    with until_stopped():
+        if args.what == "create":
+            check_up(args.address)
+            there = create(args.address, *args.topics)
+            for topic in args.topics:
+                print(topic, "is already there" if topic in there else "made")
+            return
+        check_there(args.address, args.topics)
+        if args.what == "read":
             show(args.address, args.topics)
-    else:
-        lines = (line.strip() for line in sys.stdin.buffer if line.strip())
-        values = lines if args.rate is None else paced(lines, args.rate)
-        (topic,) = args.topics
-        print(send(args.address, topic, values, args.time), "messages sent")
+        else:
+            lines = (line.strip() for line in sys.stdin.buffer if line.strip())
+            values = lines if args.rate is None else paced(lines, args.rate)
+            print(send(args.address, args.topics[0], values, args.time), "messages sent")
 
 
 if __name__ == "__main__":

@@ -1,0 +1,83 @@
+"""Engines on this machine: what is refused before a program is started, and while it runs."""
+
+import argparse
+import socket
+import sys
+
+import pytest
+
+from deploy.local import flink, kafka
+from deploy.local.processes import (
+    EngineError,
+    Process,
+    alone_in,
+    check_free,
+    free_port,
+    port,
+    watch,
+)
+
+
+@pytest.fixture
+def taken():
+    """A port of a stranger's."""
+    with socket.create_server(("127.0.0.1", 0)) as stranger:
+        yield stranger.getsockname()[1]
+
+
+def test_a_port_that_is_taken_is_refused(taken):
+    with pytest.raises(EngineError, match=f"^{taken} is taken .* give --rest PORT$"):
+        check_free(taken, "--rest")
+
+    check_free(free_port(), "--rest")
+
+
+@pytest.mark.parametrize(
+    ("engine", "flag"),
+    [
+        (lambda folder, port: flink.Flink(folder, rest=port), "--rest"),
+        (lambda folder, port: flink.Flink(folder, job=port), "--job"),
+        (kafka.for_others, "--expansion_port"),
+    ],
+)
+def test_an_engine_does_not_take_a_stranger_s_port(engine, flag, taken, tmp_path, monkeypatch):
+    for module in (flink, kafka):
+        monkeypatch.setattr(module, "check_fetched", lambda _jars: None)
+    with pytest.raises(EngineError, match=f"{taken} is taken .* give {flag} PORT"):
+        engine(tmp_path, taken).start()
+
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_folder_is_used_by_one(tmp_path):
+    with (
+        alone_in(tmp_path / "new") as folder,
+        pytest.raises(EngineError, match="is used by one that runs"),
+        alone_in(folder),
+    ):
+        pass
+    with alone_in(folder) as again:
+        assert again == folder
+
+
+def test_a_process_that_ends_is_noticed(tmp_path):
+    command = [sys.executable, "-c", "print('out of memory')"]
+    process = Process("the broker", command, tmp_path / "log")
+
+    with pytest.raises(EngineError, match="the broker has ended:\nout of memory"):
+        watch(lambda: [process])
+
+
+@pytest.mark.parametrize("text", ["0", "65536", "-1", "http"])
+def test_a_port_is_a_number(text):
+    with pytest.raises(argparse.ArgumentTypeError, match="is no port"):
+        port(text)
+
+
+@pytest.mark.parametrize("module", [flink, kafka])
+def test_help_starts_nothing(module, capsys):
+    with pytest.raises(SystemExit) as end:
+        module.parser().parse_args(["--help"])
+
+    assert end.value.code == 0
+    assert "Ctrl-C" in capsys.readouterr().out
