@@ -2,7 +2,6 @@
 
 import os
 from collections.abc import Iterator, Mapping
-from fnmatch import fnmatchcase
 
 from apache_beam.io.filesystems import FileSystems
 
@@ -91,12 +90,11 @@ def _with_beside(
 
 
 def reads(pattern: str, path: str) -> bool:
-    """Whether a pattern of files finds a file; on this machine only one that is there."""
-    if FileSystems.get_scheme(pattern) is not None or FileSystems.get_scheme(path) is not None:
-        return fnmatchcase(path, pattern)
+    """Whether a pattern of files is a file, or finds it where that can be seen: on this machine."""
     if _place(pattern) == _place(path):
         return True
-    return _place(path) in map(_place, _found(pattern))
+    elsewhere = FileSystems.get_scheme(pattern) or FileSystems.get_scheme(path)
+    return elsewhere is None and _place(path) in map(_place, _found(pattern))
 
 
 def _place(path: str) -> str:
