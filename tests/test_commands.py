@@ -170,7 +170,7 @@ def test_nothing_is_written_over_what_is_read(tmp_path, monkeypatch):
     refuses("a.csv", "./a.csv")
     refuses("*.csv", "link.csv")
     refuses("*.jsonl", "p.csv")
-    refuses("gs://bucket/*.csv", "gs://bucket/p.csv")
+    refuses("gs://bucket/p.csv", "gs://bucket/p.csv")
     (tmp_path / "states-00000-of-00001.parquet").touch()
     with pytest.raises(ConfigurationError, match=r"'states' may be written over .*states-0"):
         check_prefix({"--states": "states*"}, "--export_states", "states")
