@@ -109,9 +109,12 @@ class Stepper:
             data: Its state so far; None before its first step.
             records: Its next records, encoded, in order.
         """
-        if records and (data is None or not decode_state(data).steps):
+        if not records:
+            return data, []
+        state = None if data is None else decode_state(data)
+        if state is None or not state.steps:
             self.count_unknown([key])
-        return self.advance(key, data, records)
+        return self._advance(key, state, records)
 
     def advance(
         self, key: str, data: bytes | None, records: Sequence[bytes]
@@ -119,7 +122,11 @@ class Stepper:
         """As `step`, of a key that was counted when it began."""
         if not records:
             return data, []
-        state = None if data is None else decode_state(data)
+        return self._advance(key, None if data is None else decode_state(data), records)
+
+    def _advance(
+        self, key: str, state: KeyState | None, records: Sequence[bytes]
+    ) -> tuple[bytes | None, list[Step]]:
         results: list[Step] = []
         for start in range(0, len(records), SWEPT_AT_MOST):
             started = clock.perf_counter()

@@ -9,8 +9,7 @@ import difflib
 import logging
 from collections.abc import Sequence
 
-from apache_beam.options.pipeline_options import PipelineOptions
-
+from beam_rnn.commands.flags import beam_parser
 from beam_rnn.errors import ConfigurationError
 
 _logger = logging.getLogger(__name__)
@@ -68,12 +67,9 @@ def check_spelling(flags: Sequence[str], ours: argparse.ArgumentParser) -> None:
     Raises:
         ConfigurationError: One is; the message has what was probably meant.
     """
-    known = argparse.ArgumentParser(add_help=False, allow_abbrev=False, conflict_handler="resolve")
-    for options in PipelineOptions.__subclasses__():
-        options._add_argparse_args(known)  # noqa: SLF001  # Beam's hook for options
     names = {
         name
-        for parser in (ours, known)
+        for parser in (ours, beam_parser())
         for action in parser._actions  # noqa: SLF001  # argparse has no other list
         for name in action.option_strings
     } | {f"--{name}" for name in FLINK}

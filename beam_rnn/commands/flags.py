@@ -2,6 +2,7 @@
 
 import argparse
 import difflib
+import math
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -155,10 +156,7 @@ def share(text: str) -> float:
     Raises:
         argparse.ArgumentTypeError: It is none.
     """
-    try:
-        value = float(text)
-    except ValueError:
-        value = 0
+    value = _number(text)
     if not 0 < value <= 1:
         raise argparse.ArgumentTypeError(f"must be in (0, 1], such as 0.6, got {text!r}")
     return value
@@ -170,13 +168,18 @@ def probability(text: str) -> float:
     Raises:
         argparse.ArgumentTypeError: It is none.
     """
-    try:
-        value = float(text)
-    except ValueError:
-        value = -1.0
+    value = _number(text)
     if not 0 <= value < 1:
         raise argparse.ArgumentTypeError(f"must be in [0, 1), such as 0.2, got {text!r}")
     return value
+
+
+def _number(text: str) -> float:
+    """A number; not a number, which lies in no interval, if it is none."""
+    try:
+        return float(text)
+    except ValueError:
+        return math.nan
 
 
 def ending(suffix: str) -> Callable[[str], str]:
@@ -223,10 +226,15 @@ def unknown_to_beam(flags: Sequence[str]) -> list[str]:
     """Those that Beam does not know; none if a runner is named, which may have flags of its own."""
     if _names_runner(flags):
         return []
+    return beam_parser().parse_known_args(list(flags))[1]
+
+
+def beam_parser() -> argparse.ArgumentParser:
+    """A parser of all flags that Beam knows."""
     known = argparse.ArgumentParser(add_help=False, allow_abbrev=False, conflict_handler="resolve")
     for options in PipelineOptions.__subclasses__():
         options._add_argparse_args(known)  # noqa: SLF001  # Beam's hook for options
-    return known.parse_known_args(list(flags))[1]
+    return known
 
 
 def _names_runner(flags: Sequence[str]) -> bool:

@@ -11,7 +11,7 @@ from beam_rnn.cells import Array
 from beam_rnn.errors import RecordError
 from beam_rnn.keyed import Models
 from beam_rnn.records import RecordReader
-from beam_rnn.report.comparison import knows
+from beam_rnn.report.comparison import knows, until
 from beam_rnn.report.distributions import point_forecast
 from beam_rnn.state import decode_records, first_numbers, record_time
 from beam_rnn.storage import read_model
@@ -50,13 +50,9 @@ class Unseen(beam.DoFn):
             key, data = self._reader.read(element)
         except RecordError:
             return
-        if record_time(data) > until(self._model.of(key), key):
+        model = self._model.of(key)
+        if model is None or record_time(data) > until(model, key):
             yield key, (record_time(data), element)
-
-
-def until(model: Model | None, key: str) -> int:
-    """The time of the last record of a key that its model has seen; -1 if there is none."""
-    return -1 if model is None else model.training.get("until", {}).get(key, -1)
 
 
 class ScoreKey(beam.DoFn):

@@ -73,10 +73,15 @@ class _Ahead(NamedTuple):
     last: Array  # (steps, targets)
 
 
+def until(model: Model, key: str) -> int:
+    """The time of the last record of a key that training saw; -1 if it saw none."""
+    return int(model.training.get("until", {}).get(key, -1))
+
+
 def knows(model: Model, key: str) -> bool:
     """Whether training saw a key; so it is if nothing is known of training."""
-    until = model.training.get("until", {})
-    return not until or key in until
+    keys = model.training.get("until", {})
+    return not keys or key in keys
 
 
 def tells_classes(model: Model) -> bool:
@@ -222,8 +227,8 @@ def in_order(sequences: Iterable[Sequence]) -> list[Sequence]:
 
 def _judged(model: Model, ordered: SequenceOf[Sequence]) -> _Judged | None:
     """The steps of a key that are judged: those after the training part, or its last ones."""
-    until = model.training.get("until", {}).get(ordered[0].key, -1) if ordered else -1
-    firsts = [int(np.searchsorted(each.times, until, "right")) for each in ordered]
+    seen_until = until(model, ordered[0].key) if ordered else -1
+    firsts = [int(np.searchsorted(each.times, seen_until, "right")) for each in ordered]
     unseen = [
         _run(model, each, first, begin=first)
         for each, first in zip(ordered, firsts, strict=True)

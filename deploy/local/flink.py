@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Any
 
 import requests
-from typing_extensions import Self
 
 from deploy.local import worker
 from deploy.local.jars import (
@@ -28,6 +27,7 @@ from deploy.local.jars import (
 from deploy.local.jobs import Jobs
 from deploy.local.processes import (
     Process,
+    Started,
     alone_in,
     check_free,
     free_port,
@@ -92,7 +92,7 @@ appender.file.layout.pattern = %d{HH:mm:ss.SSS} %-5p %c{1} - %m%n
 """
 
 
-class Flink:
+class Flink(Started):
     """A cluster; use it in a `with` block, or `start` and `stop` it.
 
     Args:
@@ -205,17 +205,6 @@ class Flink:
         for process in (self._job_server, *self._killed, *self._taskmanagers, self._jobmanager):
             if process is not None:
                 process.stop()
-
-    def __enter__(self) -> Self:
-        try:
-            self.start()
-        except BaseException:
-            self.stop()
-            raise
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.stop()
 
     def memory(self) -> list[int]:
         """The resident bytes of each TaskManager with its workers."""

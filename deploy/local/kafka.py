@@ -12,12 +12,11 @@ import subprocess
 from collections.abc import Sequence
 from pathlib import Path
 
-from typing_extensions import Self
-
 from deploy.local import worker
 from deploy.local.jars import BROKER, JOB_SERVER, KAFKA_IO, check_fetched, java
 from deploy.local.processes import (
     Process,
+    Started,
     alone_in,
     check_free,
     free_port,
@@ -31,7 +30,7 @@ from deploy.local.processes import (
 _LOG = "-Dorg.slf4j.simpleLogger.defaultLogLevel="
 
 
-class _Service:
+class _Service(Started):
     """A program that listens at a port of this machine."""
 
     flag: str
@@ -51,21 +50,6 @@ class _Service:
     def processes(self) -> list[Process]:
         """The program, while it is to run."""
         return [] if self._process is None else [self._process]
-
-    def start(self) -> None:
-        """Start it."""
-        raise NotImplementedError
-
-    def __enter__(self) -> Self:
-        try:
-            self.start()
-        except BaseException:
-            self.stop()
-            raise
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.stop()
 
     def stop(self) -> None:
         """Stop it; messages that a broker has confirmed stay."""

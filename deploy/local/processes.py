@@ -14,11 +14,36 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import NoReturn, TypeVar
 
+from typing_extensions import Self
+
 T = TypeVar("T")
 
 
 class EngineError(RuntimeError):
     """A program did not do what it was started for."""
+
+
+class Started:
+    """What is started and stopped: as a context, even if it does not start."""
+
+    def start(self) -> None:
+        """Start it."""
+        raise NotImplementedError
+
+    def stop(self) -> None:
+        """Stop it, whatever of it runs."""
+        raise NotImplementedError
+
+    def __enter__(self) -> Self:
+        try:
+            self.start()
+        except BaseException:
+            self.stop()
+            raise
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.stop()
 
 
 class Process:
