@@ -11,11 +11,12 @@ Version 1 is an Arrow IPC file with one row an array of the training's standing:
 
 The schema's metadata holds, as JSON: `beam_rnn.checkpoint_version`, `beam_rnn.network`,
 `beam_rnn.columns`, `beam_rnn.scaler`, `beam_rnn.settings`, `beam_rnn.facts` (of the model) and
-`beam_rnn.standing` (all that is no array), and as text `beam_rnn.sha256`, of all of it.
+`beam_rnn.standing` (all that is no array), and as text `beam_rnn.seal` (of the file:
+`beam_rnn.sealed`).
 """
 
-import hashlib
 import json
+import math
 from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
@@ -23,17 +24,18 @@ import numpy as np
 import pyarrow as pa
 
 from beam_rnn.cells import Array
+from beam_rnn.described import check_sizes, network_of
 from beam_rnn.described import model_of as described
-from beam_rnn.described import network_of
 from beam_rnn.errors import CheckpointError
 from beam_rnn.plan import Plan
 from beam_rnn.rounds import Standing, Trained, model_of
 from beam_rnn.schedules import Best, PlateauState
+from beam_rnn.sealed import CHECKPOINT, SealedFile, decoding, from_json, kind_of, schema_of, seal
 from beam_rnn.settings import Rounds, Training
 
 CHECKPOINT_VERSION = 1
 
-_VERSION = b"beam_rnn.checkpoint_version"
+_TEXTS = ("network", "columns", "scaler", "settings", "facts", "standing")
 _SCHEMA = pa.schema(
     [
         pa.field("name", pa.string(), nullable=False),
@@ -55,13 +57,9 @@ class Checkpoint(NamedTuple):
     model: Trained  # the best so far
 
 
-def is_checkpoint(data: bytes) -> bool:
-    """Whether bytes are those of a checkpoint, not of a weights file."""
-    try:
-        with pa.ipc.open_file(pa.py_buffer(data)) as reader:
-            return _VERSION in (reader.schema.metadata or {})
-    except (pa.ArrowException, OSError):
-        return False
+def is_checkpoint(data: pa.Buffer | bytes) -> bool:
+    """Return True if the bytes say that they are a checkpoint, not a weights file."""
+    return kind_of(data) == CHECKPOINT
 
 
 def to_bytes(standing: Standing, plan: Plan, training: Training, rounds: Rounds) -> bytes:
@@ -96,16 +94,16 @@ def to_bytes(standing: Standing, plan: Plan, training: Training, rounds: Rounds)
         }
         for name, array in arrays.items()
     ]
-    metadata = {f"beam_rnn.{name}": text for name, text in texts.items()}
-    metadata |= {_VERSION.decode(): str(CHECKPOINT_VERSION)}
-    metadata |= {"beam_rnn.sha256": _digest(texts, rows)}
+    schema = schema_of(
+        CHECKPOINT, _SCHEMA, {"checkpoint_version": str(CHECKPOINT_VERSION), **texts}
+    )
     sink = pa.BufferOutputStream()
-    with pa.ipc.new_file(sink, _SCHEMA.with_metadata(metadata)) as writer:
-        writer.write_table(pa.Table.from_pylist(rows, _SCHEMA.with_metadata(metadata)))
-    return sink.getvalue().to_pybytes()
+    with pa.ipc.new_file(sink, schema) as writer:
+        writer.write_table(pa.Table.from_pylist(rows, schema))
+    return seal(sink.getvalue())
 
 
-def from_bytes(data: bytes, name: str = "<buffer>") -> Checkpoint:
+def from_bytes(data: pa.Buffer | bytes, name: str = "<buffer>") -> Checkpoint:
     """The inverse of `to_bytes`.
 
     Args:
@@ -115,26 +113,16 @@ def from_bytes(data: bytes, name: str = "<buffer>") -> Checkpoint:
     Raises:
         CheckpointError: They are cut, altered, or no checkpoint.
     """
-    try:
-        with pa.ipc.open_file(pa.py_buffer(data)) as reader:
-            table = reader.read_all()
-        metadata = {k.decode(): v.decode() for k, v in (table.schema.metadata or {}).items()}
-        if int(metadata[_VERSION.decode()]) > CHECKPOINT_VERSION:
+    with decoding(name, CheckpointError):
+        file = SealedFile(pa.py_buffer(data), CHECKPOINT)
+        version = int(file.texts["checkpoint_version"])
+        if version > CHECKPOINT_VERSION:
             raise CheckpointError(
-                f"{name!r} has checkpoint version {metadata[_VERSION.decode()]}, this beam_rnn "
-                f"reads up to {CHECKPOINT_VERSION}: install a newer beam_rnn"
+                f"{name!r} has checkpoint version {version}, this beam_rnn reads up to "
+                f"{CHECKPOINT_VERSION}: install a newer beam_rnn"
             )
-        rows = table.to_pylist()
-        keys = ("network", "columns", "scaler", "settings", "facts", "standing")
-        texts = {key: metadata[f"beam_rnn.{key}"] for key in keys}
-        if _digest(texts, rows) != metadata["beam_rnn.sha256"]:
-            raise CheckpointError(f"{name!r} is altered: it has another digest than when written")
-        return _checkpoint({key: json.loads(text) for key, text in texts.items()}, rows)
-    except (pa.ArrowException, OSError, ValueError, KeyError, TypeError) as error:
-        raise CheckpointError(
-            f"{name!r} cannot be read as a checkpoint, it is cut, altered or of another format: "
-            f"{error}"
-        ) from error
+        rows = file.table(_SCHEMA).to_pylist()
+        return _checkpoint({key: from_json(file.texts[key]) for key in _TEXTS}, rows)
 
 
 def check_goes_on(
@@ -185,23 +173,11 @@ def _leaves(path: str, tree: Any) -> Iterator[tuple[str, Any]]:
         yield path, dict(tree) if isinstance(tree, Mapping) else tree
 
 
-def _digest(texts: Mapping[str, str], rows: list[dict[str, Any]]) -> str:
-    sha = hashlib.sha256(json.dumps(dict(texts), sort_keys=True).encode())
-    for row in rows:
-        sha.update(f"\0{row['name']}\0{row['type']}\0{row['shape']}\0".encode())
-        sha.update(row["data"])
-    return sha.hexdigest()
-
-
 def _checkpoint(facts: dict[str, Any], rows: list[dict[str, Any]]) -> Checkpoint:
     there = facts["standing"]
     trees: dict[str, Any] = {}
-    arrays: dict[str, Array] = {
-        row["name"]: np.frombuffer(row["data"], f"<{np.dtype(row['type']).str[1:]}").reshape(
-            row["shape"]
-        )
-        for row in rows
-    }
+    arrays = {row["name"]: _array(row) for row in rows}
+    check_sizes(facts, len(arrays), sum(array.size for array in arrays.values()))
     for path, leaf in {**arrays, **there["others"]}.items():
         *names, last = path.split("/")
         branch = trees
@@ -223,3 +199,12 @@ def _checkpoint(facts: dict[str, Any], rows: list[dict[str, Any]]) -> Checkpoint
         there["over"],
     )
     return Checkpoint(standing, facts, described(facts, standing.best_parameters, facts["facts"]))
+
+
+def _array(row: Mapping[str, Any]) -> Array:
+    stored = np.dtype(row["type"]).newbyteorder("<")
+    if stored.kind not in "fiub" or len(row["data"]) != math.prod(row["shape"]) * stored.itemsize:
+        raise ValueError(
+            f"{row['name']!r} has {len(row['data'])} bytes, not {row['shape']} numbers"
+        )
+    return np.frombuffer(row["data"], stored).reshape(row["shape"])

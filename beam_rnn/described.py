@@ -5,13 +5,37 @@ from typing import Any
 
 from beam_rnn.cells import CELLS
 from beam_rnn.columns import Columns
-from beam_rnn.errors import WeightsError
+from beam_rnn.errors import ConfigurationError, WeightsError
 from beam_rnn.model import Model
 from beam_rnn.network import Network, Parameters
 from beam_rnn.pairs.columns import PairColumns
 from beam_rnn.pairs.encoder_decoder import KIND, EncoderDecoder
 from beam_rnn.pairs.transducer import Transducer
 from beam_rnn.scaler import Scaler
+
+
+def check_sizes(facts: Mapping[str, Any], parameters: int, numbers: int) -> None:
+    """That no size in the description of a model is larger than the file that holds the model.
+
+    Args:
+        facts: Network and columns, as JSON values.
+        parameters: The number of parameters in the file.
+        numbers: The number of numbers in them.
+
+    Raises:
+        ValueError: A layer, unit, horizon or input needs at least one number, and there are fewer.
+    """
+    network, columns = facts["network"], facts["columns"] or {}
+    most = {"layers": parameters, "hidden": numbers, "horizons": numbers, "embedding": numbers}
+    named = [(name, network.get(name), limit) for name, limit in most.items()]
+    named += [("vectors", size, numbers) for size in dict(columns.get("vectors", ())).values()]
+    for name, size, limit in named:
+        for each in size if isinstance(size, list) else [size]:
+            if isinstance(each, (int, float)) and each > limit:
+                raise ValueError(
+                    f"{name}={each!r} needs more than the {numbers} numbers of the "
+                    f"{parameters} parameters in the file"
+                )
 
 
 def network_of(values: Mapping[str, Any]) -> Any:
@@ -43,6 +67,8 @@ def model_of(values: Mapping[str, Any], parameters: Parameters, training: Mappin
         WeightsError: It has a cell that is not there.
         ConfigurationError: They do not fit each other.
     """
+    if not isinstance(training, Mapping):
+        raise ConfigurationError(f"the facts about the training are {training!r}, no mapping")
     network = network_of(values["network"])
     columns, scaler = values["columns"], values["scaler"]
     if isinstance(network, EncoderDecoder):

@@ -14,14 +14,14 @@ It is version 2 of a weights file: an Arrow IPC file with one row a key, in the 
 The schema's metadata holds, as JSON: `beam_rnn.format_version`, `beam_rnn.network`,
 `beam_rnn.columns`, `beam_rnn.shapes` (name and shape of each parameter, in the order of the
 values), `beam_rnn.training` (the facts that all have in common), and as text `beam_rnn.digest`
-(that of the set) and `beam_rnn.content_sha256` (of all rows, shapes and facts).
+(that of the set) and `beam_rnn.seal` (of the file: `beam_rnn.sealed`).
 
 A row begins where the one before it ends, at a multiple of 4 bytes: a model is a view of the file
 all the same, and sixty bytes a key are saved.
 """
 
-import hashlib
 import json
+import math
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
@@ -31,12 +31,13 @@ import pyarrow.compute as pc
 
 from beam_rnn.cells import Array
 from beam_rnn.columns import Columns
-from beam_rnn.described import network_of
+from beam_rnn.described import check_sizes, network_of
 from beam_rnn.errors import NotWeightsError, TrainingError, WeightsError
 from beam_rnn.keyed import KeyedModels
 from beam_rnn.model import Model
 from beam_rnn.pairs.transducer import Transducer
 from beam_rnn.scaler import Scaler
+from beam_rnn.sealed import WEIGHTS, SealedFile, decoding, from_json, schema_of, seal
 
 KEYED_VERSION = 2
 ROWS_IN_A_BATCH = 65_536
@@ -133,14 +134,13 @@ def _file(table: pa.Table, described: Mapping[str, str]) -> bytes:
         **described,
         "training": shared,
         "digest": read.models().digest,
-        "content_sha256": _content_sha256(described["shapes"], shared, batches),
     }
-    schema = _ROWS.with_metadata({f"beam_rnn.{name}": text for name, text in metadata.items()})
+    schema = schema_of(WEIGHTS, _ROWS, metadata)
     sink = pa.BufferOutputStream()
     with pa.ipc.new_file(sink, schema) as writer:
         for batch in batches:
             writer.write_batch(batch)
-    return sink.getvalue().to_pybytes()
+    return seal(sink.getvalue())
 
 
 def _with_shared_facts(table: pa.Table) -> tuple[str, pa.Table]:
@@ -178,29 +178,18 @@ def to_bytes(models: KeyedModels) -> bytes:
     return joined(rows)
 
 
-def from_buffer(data: pa.Buffer | bytes, name: str) -> KeyedModels:
+def from_file(data: pa.Buffer, file: SealedFile, name: str) -> KeyedModels:
     """The models of a file; each is made, a view of the bytes, when it is asked for.
 
     Args:
-        data: The bytes.
+        data: The bytes of the file.
+        file: The same, its seal being right.
         name: What to call them in an error.
 
     Raises:
         ValueError, KeyError, TypeError: The bytes do not fit together.
     """
-    data = pa.py_buffer(data)
-    with pa.ipc.open_file(data) as reader:
-        table = reader.read_all()
-    if [(f.name, f.type) for f in table.schema] != [(f.name, f.type) for f in _ROWS]:
-        raise ValueError(f"its columns are {table.schema}")
-    table.validate(full=True)
-    text = {
-        k.decode().removeprefix("beam_rnn."): v.decode() for k, v in table.schema.metadata.items()
-    }
-    found = _content_sha256(text["shapes"], text["training"], table.to_batches())
-    if found != text["content_sha256"]:
-        raise ValueError(f"the rows have the digest {found}")
-    return StoredModels(data, name, table, text).models()
+    return StoredModels(data, name, file.table(_ROWS), file.texts).models()
 
 
 class StoredModels(Mapping[str, Model]):
@@ -217,11 +206,14 @@ class StoredModels(Mapping[str, Model]):
         self.data = data
         self._name = name
         self._table = table
-        facts = {k: json.loads(text[k]) for k in (*_DESCRIBED, "training")}
+        facts = {k: from_json(text[k]) for k in (*_DESCRIBED, "training")}
+        self._shapes = {name: tuple(shape) for name, shape in facts["shapes"]}
+        sizes = [math.prod(shape) for shape in self._shapes.values()]
+        _check_rows(table, sum(sizes))
+        check_sizes(facts, len(sizes), sum(sizes))
         self._network, self._columns = network_of(facts["network"]), Columns(**facts["columns"])
         self._training = facts["training"]
-        self._shapes = {name: tuple(shape) for name, shape in facts["shapes"]}
-        self._ends = np.cumsum([int(np.prod(shape)) for shape in self._shapes.values()])
+        self._ends = np.cumsum(sizes)
         keys, digests = (table.column(i).to_pylist() for i in (0, 1))
         if len(set(keys)) != len(keys):
             raise ValueError("a key has two rows")
@@ -258,22 +250,18 @@ class StoredModels(Mapping[str, Model]):
         return _stored, (self.data.to_pybytes(), self._name)
 
     def _model(self, row: int) -> Model:
-        _, digest, values, scaler, training, _ = (column[row] for column in self._table.columns)
-        numbers = values.values.to_numpy(zero_copy_only=True)
-        if len(numbers) != self._ends[-1]:
-            raise NotWeightsError(
-                f"{self._name!r} is altered: row {row} has {len(numbers)} parameters, the network "
-                f"has {self._ends[-1]}"
+        with decoding(self._name, NotWeightsError):
+            _, digest, values, scaler, training, _ = (column[row] for column in self._table.columns)
+            numbers = values.values.to_numpy(zero_copy_only=True)
+            parts: list[Array] = np.split(numbers, self._ends[:-1])
+            scaling = from_json(scaler.as_py())
+            model = Model(
+                self._network,
+                {n: v.reshape(s) for (n, s), v in zip(self._shapes.items(), parts, strict=True)},
+                self._columns,
+                scaling and Scaler.from_json(scaling),
+                {**self._training, **from_json(training.as_py())},
             )
-        parts: list[Array] = np.split(numbers, self._ends[:-1])
-        scaling = json.loads(scaler.as_py())
-        model = Model(
-            self._network,
-            {n: v.reshape(s) for (n, s), v in zip(self._shapes.items(), parts, strict=True)},
-            self._columns,
-            scaling and Scaler.from_json(scaling),
-            {**self._training, **json.loads(training.as_py())},
-        )
         if model.digest != digest.as_py():
             raise NotWeightsError(
                 f"{self._name!r} is altered: the parameters in row {row} have the digest "
@@ -282,26 +270,27 @@ class StoredModels(Mapping[str, Model]):
         return model
 
 
+def _check_rows(table: pa.Table, numbers: int) -> None:
+    """That every row has a model of so many numbers, or the reason why there is none.
+
+    Raises:
+        ValueError: One has not.
+    """
+    lengths = pc.list_value_length(table.column("values")).drop_null()
+    if numbers < 1 or not pc.all(pc.equal(lengths, numbers), min_count=0).as_py():
+        raise ValueError(f"a row has not the {numbers} parameters that its shapes name")
+    has_model = table.column("digest").is_valid()
+    for name in ("values", "scaler", "training", "reason"):
+        expected = pc.invert(has_model) if name == "reason" else has_model
+        if not table.column(name).is_valid().equals(expected):
+            raise ValueError(f"a row has neither a model nor a reason: see its {name}")
+
+
 def _stored(data: bytes, name: str) -> Mapping[str, Model]:
-    return from_buffer(data, name).models
+    buffer = pa.py_buffer(data)
+    with decoding(name, NotWeightsError):
+        return from_file(buffer, SealedFile(buffer, WEIGHTS), name).models
 
 
 def _json(value: Any) -> str:
     return json.dumps(value, sort_keys=True)
-
-
-def _content_sha256(shapes: str, training: str, batches: Iterable[pa.RecordBatch]) -> str:
-    """Of all that is in the rows: what is null, how long each value is, the values."""
-    sha = hashlib.sha256(f"{shapes}\0{training}\0".encode())
-    for batch in batches:
-        for column in batch.columns:
-            sha.update(column.is_valid().to_numpy(zero_copy_only=False).tobytes())
-            offsets = np.frombuffer(column.buffers()[1], np.int32)
-            offsets = offsets[column.offset : column.offset + len(column) + 1]
-            sha.update(np.diff(offsets).tobytes())
-            if pa.types.is_list(column.type):
-                sha.update(column.values.to_numpy()[offsets[0] : offsets[-1]].tobytes())
-            else:
-                text = column.buffers()[2] or pa.py_buffer(b"")
-                sha.update(memoryview(text)[offsets[0] : offsets[-1]])
-    return sha.hexdigest()

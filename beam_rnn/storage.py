@@ -8,7 +8,7 @@ from apache_beam.io.filesystem import CompressionTypes
 from apache_beam.io.filesystems import FileSystems
 
 from beam_rnn import checkpoints, weights
-from beam_rnn.errors import NotWeightsError, WeightsError
+from beam_rnn.errors import CheckpointError, NotWeightsError, WeightsError
 from beam_rnn.keyed import Models
 from beam_rnn.pairs.transducer import Transducer
 
@@ -49,7 +49,7 @@ def read_transducer(path: str) -> Transducer:
 def read_any_model(path: str) -> Any:
     """Read a weights file: a `Model`, `Transducer` or `KeyedModels`; of a checkpoint its best.
 
-    A local file is read through a memory map.
+    All of it is read into memory.
 
     Args:
         path: A path that Beam understands: local, gs://, s3:// and so on.
@@ -58,15 +58,14 @@ def read_any_model(path: str) -> Any:
         WeightsError: The file is cut, altered, foreign, or of a newer version.
         OSError: There is no such file.
     """
-    try:
-        if FileSystems.get_scheme(path) is None:
-            return weights.load(path)
-        return weights.from_buffer(read_bytes(path), path)
-    except NotWeightsError:
-        data = read_bytes(path)
-        if not checkpoints.is_checkpoint(data):
-            raise
-        return checkpoints.from_bytes(data, path).model
+    local = FileSystems.get_scheme(path) is None
+    data = weights.read(path) if local else read_bytes(path)
+    if checkpoints.is_checkpoint(data):
+        try:
+            return checkpoints.from_bytes(data, path).model
+        except CheckpointError as error:
+            raise NotWeightsError(str(error)) from error
+    return weights.from_buffer(data, path)
 
 
 def write_model(model: Models | Transducer, path: str) -> None:

@@ -10,13 +10,13 @@ Version 1 is an Arrow IPC file with one row a parameter, each in a record batch 
 
 The schema's metadata holds, as JSON: `beam_rnn.format_version`, `beam_rnn.network`,
 `beam_rnn.columns`, `beam_rnn.scaler`, `beam_rnn.training`, and as text `beam_rnn.digest`
-(the model's) and `beam_rnn.training_sha256`. Any Arrow library can read it; this one reads
-it through a memory map without a copy. There is no pickle in it.
+(the model's) and `beam_rnn.seal` (of the file: `beam_rnn.sealed`). Any Arrow library can read it,
+through a memory map without a copy; this one reads it into memory, so that a file that is
+overwritten later changes no model. There is no pickle in it.
 
 Version 2 holds the models of many keys, one row a key: `beam_rnn.keyed_weights`.
 """
 
-import hashlib
 import json
 import os
 import uuid
@@ -28,19 +28,22 @@ import pyarrow as pa
 
 from beam_rnn import keyed_weights
 from beam_rnn.cells import Array
-from beam_rnn.described import model_of
-from beam_rnn.errors import ConfigurationError, NotWeightsError, WeightsVersionError
+from beam_rnn.described import check_sizes, model_of
+from beam_rnn.errors import NotWeightsError, WeightsVersionError
 from beam_rnn.keyed import KeyedModels, Models
 from beam_rnn.keyed_weights import KEYED_VERSION, check_float32
 from beam_rnn.pairs.transducer import Transducer
+from beam_rnn.sealed import MAGIC, WEIGHTS, SealedFile, decoding, from_json, schema_of, seal
 
 FORMAT_VERSION = 1
 
 _ALIGNMENT = 64
-_FIELDS = (
-    pa.field("name", pa.string(), nullable=False),
-    pa.field("shape", pa.list_(pa.int64()), nullable=False),
-    pa.field("values", pa.list_(pa.float32()), nullable=False),
+_FIELDS = pa.schema(
+    [
+        pa.field("name", pa.string(), nullable=False),
+        pa.field("shape", pa.list_(pa.int64()), nullable=False),
+        pa.field("values", pa.list_(pa.float32()), nullable=False),
+    ]
 )
 _PADDING_KEY = "padding"
 
@@ -67,9 +70,10 @@ def save(model: Models | Transducer, path: str | os.PathLike[str]) -> None:
 
 
 def load(path: str | os.PathLike[str]) -> Any:
-    """Read a `Model`, `Transducer` or `KeyedModels` from a local file.
+    """Read a `Model`, `Transducer` or `KeyedModels` from a local file, all of it into memory.
 
-    The parameters are views of a memory map.
+    The parameters are views of one aligned buffer. A file that is overwritten afterwards, or
+    removed, does not change them.
 
         >>> from beam_rnn import Model, Network
         >>> network = Network("gru", hidden=4)
@@ -88,10 +92,21 @@ def load(path: str | os.PathLike[str]) -> Any:
         NotWeightsError: The file is cut, altered, or not a weights file.
         WeightsVersionError: A newer version of the library wrote it.
     """
-    if Path(path).stat().st_size == 0:
-        raise NotWeightsError(f"{os.fspath(path)!r} is empty, not a weights file")
-    with pa.memory_map(os.fspath(path)) as source:
-        return from_buffer(source.read_buffer(), os.fspath(path))
+    return from_buffer(read(path), os.fspath(path))
+
+
+def read(path: str | os.PathLike[str]) -> pa.Buffer:
+    """The bytes of a local file, aligned; of one that is no Arrow file only the first few.
+
+    Raises:
+        OSError: It cannot be read.
+    """
+    with pa.OSFile(os.fspath(path)) as file:
+        start = file.read_buffer(len(MAGIC))
+        if start.to_pybytes() != MAGIC:
+            return start
+        file.seek(0)
+        return file.read_buffer()
 
 
 def to_bytes(model: Models | Transducer) -> bytes:
@@ -103,21 +118,19 @@ def to_bytes(model: Models | Transducer) -> bytes:
     if isinstance(model, KeyedModels):
         return keyed_weights.to_bytes(model)
     check_float32(model)
-    training = json.dumps(dict(model.training), sort_keys=True)
-    metadata = {
-        "beam_rnn.format_version": str(FORMAT_VERSION),
-        **{f"beam_rnn.{k}": json.dumps(v, sort_keys=True) for k, v in model.to_json().items()},
-        "beam_rnn.training": training,
-        "beam_rnn.training_sha256": hashlib.sha256(training.encode()).hexdigest(),
-        "beam_rnn.digest": model.digest,
+    facts = {**model.to_json(), "training": dict(model.training)}
+    texts = {
+        "format_version": str(FORMAT_VERSION),
+        **{name: json.dumps(value, sort_keys=True) for name, value in facts.items()},
+        "digest": model.digest,
     }
-    schema = pa.schema(_FIELDS, metadata)
+    schema = schema_of(WEIGHTS, _FIELDS, texts)
     # Arrow aligns to 8 bytes. Metadata of a batch comes before its values, so a text of the
     # right length in it moves them to where they should be.
     paddings = [0] * len(model.parameters)
     for i, address in enumerate(_addresses(_write(model.parameters, schema, paddings))):
         paddings[i] = -(address + sum(paddings)) % _ALIGNMENT
-    return _write(model.parameters, schema, paddings).to_pybytes()
+    return seal(_write(model.parameters, schema, paddings))
 
 
 def from_buffer(data: pa.Buffer | bytes, name: str = "<buffer>") -> Any:
@@ -133,27 +146,21 @@ def from_buffer(data: pa.Buffer | bytes, name: str = "<buffer>") -> Any:
         NotWeightsError: The bytes are cut, altered, or not a weights file.
         WeightsVersionError: A newer version of the library wrote them.
     """
-    try:
-        with pa.ipc.open_file(pa.py_buffer(data)) as reader:
-            version = _version(reader.schema, name)
-            if version > KEYED_VERSION:
-                raise WeightsVersionError(
-                    f"{name!r} has weights format version {version}, this beam_rnn reads up to "
-                    f"{KEYED_VERSION}: install a newer beam_rnn"
-                )
-            table = reader.read_all()
-    except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
-        raise NotWeightsError(
-            f"{name!r} cannot be read as an Arrow file, it is cut, altered or of another "
-            f"format: {error}"
-        ) from error
-    try:
+    data = pa.py_buffer(data)
+    if not data.size:
+        raise NotWeightsError(f"{name!r} is empty, not a weights file")
+    with decoding(name, NotWeightsError):
+        file = SealedFile(data, WEIGHTS)
+        version = int(file.texts["format_version"])
+        if version > KEYED_VERSION:
+            raise WeightsVersionError(
+                f"{name!r} has weights format version {version}, this beam_rnn reads up to "
+                f"{KEYED_VERSION}: install a newer beam_rnn"
+            )
         model: Models | Transducer = (
-            _model(table) if version == FORMAT_VERSION else keyed_weights.from_buffer(data, name)
+            _model(file) if version == FORMAT_VERSION else keyed_weights.from_file(data, file, name)
         )
-        recorded = table.schema.metadata[b"beam_rnn.digest"].decode()
-    except (pa.ArrowException, ConfigurationError, ValueError, TypeError, KeyError) as error:
-        raise NotWeightsError(f"{name!r} is altered, it does not fit together: {error}") from error
+        recorded = file.texts["digest"]
     if model.digest != recorded:
         raise NotWeightsError(
             f"{name!r} is altered: its parameters have the digest {model.digest}, it was "
@@ -183,36 +190,14 @@ def _addresses(data: pa.Buffer) -> list[int]:
     return [row.values.buffers()[1].address - data.address for row in rows]
 
 
-def _version(schema: pa.Schema, name: str) -> int:
-    text = (schema.metadata or {}).get(b"beam_rnn.format_version")
-    if text is None:
-        raise NotWeightsError(
-            f"{name!r} is an Arrow file but holds no beam_rnn weights; its columns are "
-            f"{schema.names}"
-        )
-    try:
-        return int(text)
-    except ValueError as error:
-        raise NotWeightsError(f"{name!r} has weights format version {text!r}") from error
-
-
-def _facts(schema: pa.Schema) -> dict[str, Any]:
-    """What the metadata of version 1 holds as JSON."""
-    text = {k.decode().removeprefix("beam_rnn."): v.decode() for k, v in schema.metadata.items()}
-    found = hashlib.sha256(text["training"].encode()).hexdigest()
-    if found != text["training_sha256"]:
-        raise ValueError(f"the facts about training have the digest {found}")
-    return {k: json.loads(text[k]) for k in ("network", "columns", "scaler", "training")}
-
-
-def _model(table: pa.Table) -> Any:
-    if [(f.name, f.type) for f in table.schema] != [(f.name, f.type) for f in _FIELDS]:
-        raise ValueError(f"its columns are {table.schema}")
-    table.validate(full=True)
-    facts = _facts(table.schema)
+def _model(file: SealedFile) -> Any:
+    table = file.table(_FIELDS)
+    facts = {k: from_json(file.texts[k]) for k in ("network", "columns", "scaler", "training")}
+    values = table.column("values")
+    check_sizes(facts, len(table), sum(len(chunk.values) for chunk in values.chunks))
     parameters = {}
     for batch in table.to_batches():
-        for name, shape, values in zip(*(batch.column(i) for i in range(3)), strict=True):
-            flat = values.values.to_numpy(zero_copy_only=True)
+        for name, shape, row in zip(*batch.columns, strict=True):
+            flat = row.values.to_numpy(zero_copy_only=True)
             parameters[name.as_py()] = flat.reshape(shape.as_py())
     return model_of(facts, parameters, facts["training"])

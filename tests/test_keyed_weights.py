@@ -2,7 +2,6 @@
 
 import json
 import pickle
-import random
 from pathlib import Path
 
 import numpy as np
@@ -101,7 +100,7 @@ def test_the_digest_says_what_decides_a_prediction(models):
         assert other.digest != models.digest
 
 
-def test_a_model_is_made_when_it_is_asked_for_and_is_a_view_of_the_file(tmp_path, monkeypatch):
+def test_a_model_is_made_when_it_is_asked_for_and_is_a_view_of_one_buffer(tmp_path, monkeypatch):
     path = tmp_path / "models.arrow"
     network = Network("gru", hidden=64)
     columns = Columns(key="id", inputs=["x"])
@@ -124,7 +123,7 @@ def test_a_model_is_made_when_it_is_asked_for_and_is_a_view_of_the_file(tmp_path
 
     assert len(made) == 2
     assert read.of("k7") is read.of("k7")
-    assert pa.total_allocated_bytes() - before < 100_000  # the parameters are 2.6 MB
+    assert pa.total_allocated_bytes() - before < path.stat().st_size + 10_000  # 2.6 MB
     for value in read.of("k7").parameters.values():
         assert not value.flags.owndata
         assert not value.flags.writeable
@@ -189,44 +188,31 @@ def test_a_file_of_several_batches_is_one(models, monkeypatch):
 
 def test_a_cut_file_is_an_error_wherever_it_is_cut(models):
     data = weights.to_bytes(models)
-    for length in range(0, len(data), 101):
+    for length in range(101, len(data), 101):
         with pytest.raises(NotWeightsError, match="cut, altered or of another format"):
             weights.from_buffer(data[:length])
 
 
-def test_an_altered_bit_is_an_error_or_changes_nothing():
-    """Padding between the parts of the file may be anything."""
-    original = keyed_models()
-    data, refused = weights.to_bytes(original), 0
-    chance = random.Random(0)
-    for _ in range(1000):
+def test_an_altered_bit_is_an_error_wherever_it_is():
+    data = weights.to_bytes(keyed_models())
+    for at in range(len(data)):
         changed = bytearray(data)
-        changed[chance.randrange(len(data))] ^= 1 << chance.randrange(8)
-        try:
-            read = weights.from_buffer(bytes(changed))
-            found = {key: read.of(key) for key in read.models}
-        except WeightsError:
-            refused += 1
-        else:
-            assert read.digest == original.digest
-            assert read.reasons == original.reasons
-            for key, model in found.items():
-                assert model == original.of(key)
-                assert model.training == original.of(key).training
-    assert refused > 750
+        changed[at] ^= 1 << at % 8
+        with pytest.raises(NotWeightsError, match="cut, altered or of another format"):
+            weights.from_buffer(bytes(changed))
 
 
 @pytest.mark.parametrize(
     ("metadata", "message"),
     [
-        ({"network": '{"cell": "gru", "hidden": 9}'}, "does not fit together|has the digest"),
-        ({"network": "{"}, "does not fit together"),
+        ({"network": '{"cell": "gru", "hidden": 9}'}, "cut, altered or of another|has the digest"),
+        ({"network": "{"}, "cut, altered or of another"),
         ({"columns": '{"key": "id", "inputs": ["z", "y"], "targets": ["z"]}'}, "digest"),
-        ({"shapes": "[]"}, "the rows have the digest"),
-        ({"training": '{"epochs": 9}'}, "the rows have the digest"),
-        ({"content_sha256": "0" * 64}, "the rows have the digest"),
+        ({"shapes": "[]"}, "a row has not the 0 parameters"),
+        ({"shapes": '[["head.W_y", [6, -1]]]'}, "a row has not the -6 parameters"),
+        ({"training": "[9]"}, "cut, altered or of another"),
         ({"digest": "0" * 64}, "it was written with 0000"),
-        ({"format_version": "1"}, "does not fit together: its columns are key: string"),
+        ({"format_version": "1"}, r"its columns are \['key', .*, not \['name'"),
     ],
 )
 def test_altered_metadata_is_an_error(metadata, message, models):

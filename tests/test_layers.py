@@ -7,6 +7,7 @@ from pathlib import Path
 PACKAGE = Path(__file__).parent.parent / "beam_rnn"
 ORDER = [
     "errors",
+    "sealed",
     "checks",
     "cells",
     "cycles",
@@ -211,7 +212,7 @@ ORDER = [
 """A module imports only what stands before it."""
 BEAM_FROM = "rows"
 ARROW = {
-    *("keyed_weights", "weights", "checkpoints", "moving", "arrow", "shards.emission"),
+    *("sealed", "keyed_weights", "weights", "checkpoints", "moving", "arrow", "shards.emission"),
     *("files.reading", "files.writing", "files.tables", "commands.predictions"),
 }
 
