@@ -3,8 +3,10 @@
 import logging
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable, Iterable
 from functools import partial
+from typing import NamedTuple
 
 import numpy as np
 from apache_beam.io.filesystems import FileSystems
@@ -20,77 +22,116 @@ from beam_rnn.storage import read_model
 logger = logging.getLogger(__name__)
 
 Version = tuple[str, int, float]
-"""A file as it was at some time: path, size, time of its last change."""
+"""A file as it was at some time: path, size, time of its last change; of a path of `models=`, the
+path alone."""
+
+
+UNUSED_AFTER = 600.0
+"""An older model that no sequence asked for in so many seconds leaves the memory."""
+RETRY_AFTER, RETRY_AT_MOST = 1.0, 600.0
+"""A path of `models=` that cannot be used is tried again after so many seconds; twice as many after
+each failure."""
+
+
+class Content(NamedTuple):
+    """What was in a file."""
+
+    digest: str
+    kernel: str
+    keyed: bool
+
+
+class Held(NamedTuple):
+    """Models in memory, and when a sequence last asked for them, by `time.monotonic`."""
+
+    models: Models
+    used: float
 
 
 class Library:
-    """What one process has loaded; shared by the DoFns that read the same files."""
+    """The models that one process has in memory; shared by the DoFns that read the same files.
+
+    The newest model is there, the one before it, and those that sequences asked for in the last
+    `UNUSED_AFTER` seconds. Any other is read again from its file when a sequence asks for it.
+
+    Args:
+        pattern: The files; the last by name is the newest.
+        kernel: What computes.
+        check: What a model must be fit for.
+
+    Raises:
+        FileNotFoundError: There is no file.
+        OSError: The newest one cannot be read.
+        WeightsError: None of the files can be used.
+    """
 
     def __init__(self, pattern: str, kernel: str, check: "Check"):
         self._pattern = pattern
         self._kernel = kernel
         self._check = check
         self._lock = threading.Lock()
-        self._models: dict[str, Models] = {}  # by digest
-        self._by_other_kernels: dict[tuple[str, str], Model] = {}  # for states they computed
-        self._tried: dict[Version, str | None] = {}  # the digest, or None for a broken file
+        self._held: dict[tuple[str, str], Held] = {}  # by digest and kernel
+        self._read: dict[Version, Content] = {}
+        self._refused: set[Version] = set()
+        self._given: list[str] = []  # the paths of `models=`, the newest first
+        self._retry_at, self._retry_after = float("inf"), RETRY_AFTER
         self._looked = float("-inf")
+        self._said: set[str] = set()  # what failed and is in the log
         self._milliseconds: list[int] = []  # of the loads that no metric has counted yet
-        self._broken = 0
-        self.newest: Models = self._look(required=True)
+        self._failures: Counter[str] = Counter()  # by metric, that no metric has counted yet
+        self.newest: Models = self._hold(self._first())
+        self._before = self.newest
 
     def refresh(self, seconds: float | None) -> None:
-        """Look for a newer model, if the last look was at least so many seconds ago."""
+        """Look for a newer model, if the last look was at least so many seconds ago.
+
+        A look that fails leaves the model as it is, and is repeated as any other.
+        """
+        if len(self._held) > 2:
+            with self._lock:
+                self._forget()
         if seconds is None or time.monotonic() - self._looked < seconds:
             return
         with self._lock:
             if time.monotonic() - self._looked >= seconds:
-                self._look(required=False)
+                self._look()
 
     def use(self, paths: Iterable[str]) -> None:
-        """Take the last of these paths, by name, as the newest model."""
-        path = max(paths, default=None)
-        if path is None:
+        """Take the last of these paths, by name, that can be used as the newest model."""
+        given = sorted(set(paths), reverse=True)
+        if not given or (given == self._given and time.monotonic() < self._retry_at):
             return
-        version = (path, 0, 0.0)
-        if version not in self._tried:
-            with self._lock:
-                self._try(version)
-        digest = self._tried[version]
-        if digest is not None:
-            self.newest = self._models[digest]
+        with self._lock:
+            again = given == self._given
+            self._retry_after = min(2 * self._retry_after, RETRY_AT_MOST) if again else RETRY_AFTER
+            self._given, self._retry_at = given, float("inf")
+            for path in given:
+                models = self._usable((path, 0, 0.0))
+                if models is not None:
+                    self._take(models)
+                    return
+                self._retry_at = time.monotonic() + self._retry_after
 
     def made_by(self, digest: str, kernel: str) -> Model:
         """The model with that digest, computed by that kernel.
 
         Raises:
             StateError: No file that can be read has it, or the kernel cannot be had.
+            OSError: The files cannot be listed.
         """
-        model = self._found(digest)
-        if model is None:
-            with self._lock:
-                for version in self._matched():
-                    self._try(version)
-            model = self._found(digest)
+        with self._lock:
+            model = self._in_memory(digest, kernel)
+            if model is None and self._in_files(digest):
+                model = self._in_memory(digest, kernel)
         if model is None:
             raise StateError(
                 f"stored state was made by the model {digest}, which none of the files of "
-                f"{self._pattern!r} holds: keep its file, start the job without its old state, or "
+                f"{self._pattern!r}"
+                + (f" and of the {len(self._given)} paths of models=" if self._given else "")
+                + " holds: keep its file, start the job without its old state, or "
                 "say Predict(on_model_change='reset') or 'replay'"
             )
-        if model.kernel == kernel:
-            return model
-        if (digest, kernel) not in self._by_other_kernels:
-            try:
-                self._by_other_kernels[digest, kernel] = model.with_kernel(kernel)
-            except ConfigurationError as error:
-                raise StateError(f"stored state cannot be gone on with: {error}") from error
-        return self._by_other_kernels[digest, kernel]
-
-    def _found(self, digest: str) -> Model | None:
-        """The model with that digest, of those that were loaded."""
-        found = (models.with_digest(digest) for models in [*self._models.values()])
-        return next((model for model in found if model is not None), None)
+        return model
 
     def report(self) -> None:
         """Count what was loaded; in a bundle, since Beam takes no metrics in `setup`."""
@@ -102,9 +143,44 @@ class Library:
                     milliseconds
                 )
                 Metrics.distribution("beam_rnn", "model_byte_size").update(size)
-        if self._broken:
-            broken, self._broken = self._broken, 0
-            Metrics.counter("beam_rnn", "models_broken").inc(broken)
+        if self._failures:
+            failures, self._failures = self._failures, Counter()
+            for name, count in failures.items():
+                Metrics.counter("beam_rnn", name).inc(count)
+
+    def _first(self) -> Models:
+        """The newest model that can be used, when there is none yet."""
+        self._looked = time.monotonic()
+        versions = self._matched()
+        if not versions:
+            raise FileNotFoundError(f"there is no weights file {self._pattern!r}")
+        errors = []
+        for version in versions:
+            try:
+                return self._load(version)
+            except (WeightsError, ConfigurationError) as error:
+                errors.append(error)
+                self._refuse(version, error)
+        raise errors[0]
+
+    def _look(self) -> None:
+        """Take the newest file that can be used, if any can."""
+        self._looked = time.monotonic()
+        try:
+            versions = self._matched()
+        except Exception as error:  # noqa: BLE001  # each filesystem has errors of its own
+            self._unreachable(self._pattern, error)
+            return
+        self._said.discard(self._pattern)
+        gone = self._read.keys() - {*versions, *((path, 0, 0.0) for path in self._given)}
+        for version in gone:
+            del self._read[version]
+        self._refused &= set(versions)
+        for version in versions:
+            models = None if version in self._refused else self._usable(version)
+            if models is not None:
+                self._take(models)
+                return
 
     def _matched(self) -> list[Version]:
         """The files there are, the newest first: the last by name."""
@@ -112,52 +188,121 @@ class Library:
         versions = [(m.path, m.size_in_bytes, m.last_updated_in_seconds) for m in matches]
         return sorted(versions, reverse=True)
 
-    def _look(self, *, required: bool) -> Models:
-        """Take the newest file that can be read; if none can, raise the newest one's error."""
-        self._looked = time.monotonic()
-        versions = self._matched()
-        if not versions and required:
-            raise FileNotFoundError(f"there is no weights file {self._pattern!r}")
-        first_error: Exception | None = None
-        for version in versions:
-            error = self._try(version)
-            first_error = first_error or error
-            digest = self._tried[version]
-            if digest is not None:
-                self.newest = self._models[digest]
-                return self.newest
-        if required and first_error is not None:
-            raise first_error
-        return self.newest
+    def _usable(self, version: Version) -> Models | None:
+        """The models of a file; None if they cannot be used now, which is counted and logged."""
+        read = self._read.get(version)
+        if read is not None and read[:2] in self._held:
+            return self._held[read[:2]].models
+        try:
+            return self._load(version)
+        except (WeightsError, ConfigurationError) as error:
+            self._refuse(version, error)
+        except Exception as error:  # noqa: BLE001  # each filesystem has errors of its own
+            self._unreachable(version[0], error)
+        return None
 
-    def _try(self, version: Version) -> Exception | None:
-        """Load a file that was not tried yet, as it is now; the error if it cannot be used."""
-        if version in self._tried:
-            return None
+    def _load(self, version: Version) -> Models:
+        """Read a file."""
         path = version[0]
         started = time.monotonic()
-        try:
-            model: Models = read_model(path).with_kernel(self._kernel)
-            self._check(model, path)
-            if hasattr(self, "newest"):
-                check_same_records(self.newest, model, path)
-            warm_up(model)
-        except (WeightsError, ConfigurationError, OSError) as error:
-            self._tried[version] = None
-            self._broken += 1
-            logger.warning("cannot use the model in %r, the one before goes on: %s", path, error)
-            return error
+        models: Models = read_model(path).with_kernel(self._kernel)
+        self._check(models, path)
+        if hasattr(self, "newest"):
+            check_same_records(self.newest, models, path)
+        warm_up(models)
         self._milliseconds.append(int((time.monotonic() - started) * 1000))
-        self._tried[version] = model.digest
-        self._models.setdefault(model.digest, model)
+        keyed = isinstance(models, KeyedModels)
+        self._read[version] = Content(models.digest, models.kernel, keyed)
+        self._refused.discard(version)
+        self._said.discard(path)
         logger.info(
             "loaded %s: %s, digest %s, kernel %s",
             path,
-            model.network.to_json(),
-            model.digest[:12],
-            model.kernel,
+            models.network.to_json(),
+            models.digest[:12],
+            models.kernel,
         )
-        return None
+        return models
+
+    def _refuse(self, version: Version, error: Exception) -> None:
+        """What is in a file cannot be used: it is not read again while it stays as it is."""
+        if version not in self._refused:
+            self._refused.add(version)
+            self._failures["models_broken"] += 1
+            logger.warning(
+                "cannot use the model in %r, the one before goes on: %s", version[0], error
+            )
+
+    def _unreachable(self, what: str, error: Exception) -> None:
+        """A file or a folder cannot be read now, and will be tried again."""
+        self._failures["models_unreachable"] += 1
+        if what not in self._said:
+            self._said.add(what)
+            logger.warning(
+                "cannot read %r, the model goes on and it is tried again: %s: %s",
+                what,
+                type(error).__name__,
+                error,
+            )
+
+    def _take(self, models: Models) -> None:
+        """Let these be the newest."""
+        models = self._hold(models)
+        if models is not self.newest:
+            self._before, self.newest = self.newest, models
+            self._forget()
+
+    def _hold(self, models: Models, used: float = float("-inf")) -> Models:
+        """Keep models in memory; gives those that are there already, if they are the same."""
+        key = models.digest, models.kernel
+        if key in self._held:
+            models, used = self._held[key].models, max(used, self._held[key].used)
+        self._held[key] = Held(models, used)
+        return models
+
+    def _forget(self) -> None:
+        """Let models leave the memory: not the newest two, and not asked for recently."""
+        oldest = time.monotonic() - UNUSED_AFTER
+        self._held = {
+            key: held
+            for key, held in self._held.items()
+            if held.used > oldest or held.models is self.newest or held.models is self._before
+        }
+
+    def _in_memory(self, digest: str, kernel: str) -> Model | None:
+        """The model with that digest, of those in memory.
+
+        Raises:
+            StateError: The kernel cannot be had.
+        """
+        found = None
+        for (_, computed_by), held in self._held.items():
+            if held.models.with_digest(digest) is not None:
+                found = held.models
+                if computed_by == kernel:
+                    break
+        if found is None:
+            return None
+        try:
+            models = found if found.kernel == kernel else found.with_kernel(kernel)
+        except ConfigurationError as error:
+            raise StateError(f"stored state cannot be gone on with: {error}") from error
+        return self._hold(models, time.monotonic()).with_digest(digest)
+
+    def _in_files(self, digest: str) -> bool:
+        """Read the files that may hold a model, the newest first, until one does."""
+        given = [(path, 0, 0.0) for path in self._given]
+        for version in [*given, *self._matched()]:
+            read = self._read.get(version)
+            if version in self._refused or (
+                read is not None and not read.keyed and read.digest != digest
+            ):
+                continue
+            models = self._usable(version)
+            if models is not None and models.with_digest(digest) is not None:
+                self._hold(models)
+                return True
+        return False
 
 
 def warm_up(models: Models) -> None:

@@ -96,14 +96,16 @@ class Predict(beam.PTransform):
             model, "reset" (it ends, and another begins), or "replay" its last inputs through
             the new one.
         replay: How many of the last inputs are kept in the state, to be replayed.
-        watch: Look for a newer model every so many seconds; None for never.
+        watch: Look for a newer model every so many seconds; None for never. The weights are
+            then a pattern of files.
         kernel: What computes: "numpy", "fused" (needs the extra `fast`), or "auto", the fused one
             where it can be had. The two agree to 4e-7, not to the bit, so all workers must have
             the same: state that another kernel computed is treated as that of another model.
         shards: The keys are hashed into so many shards, whose keys are stepped together: for many
             keys or many records. None: each key alone; Arrow batches have 16 then. It belongs to
             a running job: with another number its states are not found, which is an error.
-        models: Paths of further weights files, as they come; the last by name counts.
+        models: Paths of further weights files, as they come, instead of `watch`; the last by
+            name that can be used counts.
         states: Hidden states to start from, from `ImportStates`; a key that has one already
             keeps it.
 
@@ -139,6 +141,11 @@ class Predict(beam.PTransform):
         check_choice("kernel", kernel, KERNELS)
         if watch is not None:
             check_number("watch, in seconds,", watch, below=MAX_SECONDS)
+        if watch is not None and models is not None:
+            raise ConfigurationError(
+                f"watch={watch!r} takes the newest file of {self._weights!r}, and models= the "
+                "newest of its paths: give one of the two"
+            )
         check_whole("replay", replay, least=0)
         if (on_model_change == "replay") != (replay > 0):
             raise ConfigurationError(
