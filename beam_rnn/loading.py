@@ -87,7 +87,7 @@ class Library:
 
         A look that fails leaves the model as it is, and is repeated as any other.
         """
-        if len(self._held) > 2:
+        if len(self._held) > 1:
             with self._lock:
                 self._forget()
         if seconds is None or time.monotonic() - self._looked < seconds:
