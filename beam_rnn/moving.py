@@ -1,14 +1,22 @@
-"""Hidden states out of one job and into another, through Parquet files."""
+"""Hidden states out of one job and into another, through Parquet files.
 
-from collections.abc import Mapping
-from typing import Any
+Each row has a digest of all its other columns. It shows that a row is as it was exported; rows may
+be left out, and the file may be written again by another program.
+"""
+
+import hashlib
+import json
+from collections.abc import Iterator, Mapping
+from typing import Any, BinaryIO
 
 import apache_beam as beam
 import numpy as np
 import pyarrow as pa
+import pyarrow.parquet as pq
 
 from beam_rnn.errors import StateError
 from beam_rnn.rows import EndedSequence
+from beam_rnn.sealed import decoding
 from beam_rnn.shards.blocks import encode_states_to_start_from, shards_of
 from beam_rnn.state import KeyState, encode_imported, imported
 
@@ -23,9 +31,20 @@ SCHEMA = pa.schema(
         pa.field("outputs", pa.list_(pa.float64()), nullable=False),
         pa.field("state", pa.list_(pa.float32()), nullable=False),
         pa.field("kernel", pa.string(), nullable=False),
+        pa.field("digest", pa.string(), nullable=False),
     ]
 )
-"""One row a key: its last step, and the hidden state after it."""
+"""One row a key: its last step, the hidden state after it, and the digest of all that."""
+
+_WITH_MICROS = pa.schema(
+    [
+        field.with_type(pa.int64()) if pa.types.is_timestamp(field.type) else field
+        for field in SCHEMA
+    ]
+)
+_ROWS_AT_ONCE = 1024
+_LARGEST_EXPANSION = 64
+"""A file holds at most so many bytes, and so many values of a column, for each of its own bytes."""
 
 OPEN = ("window", "idle")
 """Why a sequence ends that would have gone on, had there been more records."""
@@ -70,7 +89,7 @@ def to_row(ended: EndedSequence) -> dict[str, Any]:
             f"the sequence of key {ended.key!r} ended without its hidden state: ExportStates needs "
             "the .ended of Predict(..., with_state=True)"
         )
-    return {
+    row = {
         "key": ended.key,
         "steps": ended.steps,
         "first_time": ended.first_time,
@@ -81,22 +100,96 @@ def to_row(ended: EndedSequence) -> dict[str, Any]:
         "state": np.frombuffer(ended.state, "<f4").tolist(),
         "kernel": ended.kernel,
     }
+    return {**row, "digest": digest_of_row(row)}
 
 
-def from_row(row: Mapping[str, Any]) -> tuple[str, bytes]:
-    """A key, and its state as `StepKeys` takes it in."""
-    first_time, time = (_micros(row[name]) for name in ("first_time", "time"))
+def digest_of_row(row: Mapping[str, Any]) -> str:
+    """SHA-256, in hexadecimal, of the columns of a row but the digest.
+
+    Of [[name, value], ...] as JSON, in the order of `SCHEMA`; times in microseconds since 1970.
+    """
+    named = [[name, row[name]] for name in SCHEMA.names if name != "digest"]
+    return hashlib.sha256(json.dumps(named, default=bytes.hex).encode()).hexdigest()
+
+
+def read_states(file: BinaryIO, size: int, name: str) -> Iterator[tuple[str, bytes]]:
+    """The keys in a file of exported states, and the state of each as `StepKeys` takes it in.
+
+    Args:
+        file: The Parquet file.
+        size: The number of bytes in it.
+        name: What to call it in an error.
+
+    Raises:
+        StateError: It is cut, altered, or of another format.
+    """
+    with decoding(name, StateError):
+        parquet = pq.ParquetFile(file)
+        missing = set(SCHEMA.names) - set(parquet.schema_arrow.names)
+        if missing:
+            raise StateError(
+                f"{name!r} holds no states that ExportStates of this version wrote: it has no "
+                f"column {', '.join(sorted(missing))}. Export the states again"
+            )
+        _check_expansion(parquet.metadata, size)
+        for batch in parquet.iter_batches(_ROWS_AT_ONCE, columns=SCHEMA.names):
+            batch.validate(full=True)
+            table = pa.Table.from_batches([batch]).select(SCHEMA.names).cast(SCHEMA)
+            for row in table.cast(_WITH_MICROS).to_pylist():
+                yield from_row(row, name)
+
+
+def _check_expansion(metadata: pq.FileMetaData, size: int) -> None:
+    """That what a file claims to hold is in proportion to its length.
+
+    Raises:
+        ValueError: It is not.
+    """
+    for i in range(metadata.num_row_groups):
+        group = metadata.row_group(i)
+        for column in map(group.column, range(group.num_columns)):
+            claimed = max(column.num_values, column.total_uncompressed_size, group.num_rows)
+            if claimed > _LARGEST_EXPANSION * size:
+                raise ValueError(
+                    f"its column {column.path_in_schema} claims {claimed} values or bytes, the "
+                    f"file has {size} bytes"
+                )
+
+
+def from_row(row: Mapping[str, Any], name: str) -> tuple[str, bytes]:
+    """A key, and its state as `StepKeys` takes it in.
+
+    Args:
+        row: A row of `SCHEMA`, times in microseconds since 1970.
+        name: What to call its file in an error.
+
+    Raises:
+        StateError: The row is not as it was exported.
+    """
+    found = digest_of_row(row)
+    if found != row["digest"]:
+        raise StateError(
+            f"the state of key {row['key']!r} in {name!r} is altered: its row has the digest "
+            f"{found}, it was exported with {row['digest']}: export it again, or leave the row out"
+        )
     state = KeyState(
         row["model"],
         row["kernel"],
         row["steps"],
-        first_time,
-        time,
+        row["first_time"],
+        row["time"],
         row["sequence"],
         np.array(row["state"], np.float32),
         np.array(row["outputs"], np.float64),
         np.zeros(0),
     )
+    finite = np.isfinite(state.values).all() and np.isfinite(state.outputs).all()
+    if state.steps < 1 or len(state.digest) != 64 or not finite:
+        raise StateError(
+            f"the state of key {row['key']!r} in {name!r} is none to go on from: of the model "
+            f"{state.digest!r}, after {state.steps} steps, with values {state.values} and outputs "
+            f"{state.outputs}"
+        )
     return row["key"], encode_imported(state)
 
 
@@ -106,7 +199,3 @@ def to_shard(keyed: tuple[str, bytes], shards: int) -> tuple[str, bytes]:
     state = imported(data)
     assert state is not None, "from_row gives states"
     return str(shards_of([key], shards)[0]), encode_states_to_start_from(key, state)
-
-
-def _micros(value: Any) -> int:
-    return value if isinstance(value, int) else pa.scalar(value, pa.timestamp("us", "UTC")).value

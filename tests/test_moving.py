@@ -1,6 +1,10 @@
 """Hidden states from one job into another."""
 
+import io
+
 import apache_beam as beam
+import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from apache_beam.transforms.window import FixedWindows
@@ -8,6 +12,9 @@ from apache_beam.transforms.window import FixedWindows
 from beam_rnn import Columns, ExportStates, ImportStates, Network, Predict
 from beam_rnn.errors import ConfigurationError, StateError
 from beam_rnn.loading import ModelLoader
+from beam_rnn.moving import SCHEMA, digest_of_row, read_states, to_row
+from beam_rnn.rows import EndedSequence
+from beam_rnn.state import decode_state, imported
 from beam_rnn.testing import oracle
 from tests.engines import ENGINES, Outputs, run
 from tests.models import random_model, saved
@@ -81,6 +88,7 @@ def test_the_table_is_one_that_others_can_read(model, weights, tmp_path):
         "outputs",
         "state",
         "kernel",
+        "digest",
     ]
     rows = sorted(table.to_pylist(), key=lambda r: r["key"])
     assert [(r["key"], r["steps"], r["sequence"]) for r in rows] == [(k, 10, 9) for k in "abc"]
@@ -141,3 +149,123 @@ def test_sequences_without_their_states_are_refused(tmp_path):
                 (p | beam.Create(records) | Predict(weights)).ended | ExportStates(tmp_path / "s")
             )
         )
+
+
+def exported(key="a", **changed):
+    """A row as it is exported."""
+    state = np.array([0.1, -0.0, 1e-45], np.float32)
+    fields = {
+        "steps": 3,
+        "first_time": -7_000_001,
+        "last_time": 2**53 + 1,
+        "outputs": [0.1, -1e300],
+        "reason": "window",
+        "model": "3f" * 32,
+        "state": state.tobytes(),
+        "sequence": -(2**63),
+        "kernel": "fused",
+    }
+    return to_row(EndedSequence(key=key, **{**fields, **changed}))
+
+
+def parquet(rows, schema=SCHEMA, **settings):
+    file = io.BytesIO()
+    pq.write_table(pa.Table.from_pylist(rows, SCHEMA).cast(schema), file, **settings)
+    return file.getvalue()
+
+
+def read(data, name="states.parquet"):
+    return dict(read_states(io.BytesIO(data), len(data), name))
+
+
+def test_a_state_comes_back_bit_for_bit_also_from_a_file_that_another_program_wrote():
+    """It left a row out, compressed the rest, and has its own types."""
+    large = {"key": pa.large_string(), "state": pa.large_list(pa.float64())}
+    theirs = pa.schema([field.with_type(large.get(field.name, field.type)) for field in SCHEMA])
+    for data in (
+        parquet([exported("a"), exported("é")]),
+        parquet([exported("é")], theirs, compression="zstd"),
+    ):
+        state = decode_state(imported(read(data)["é"]))
+        assert state.values.tobytes() == np.array([0.1, -0.0, 1e-45], np.float32).tobytes()
+        assert state.outputs.tolist() == [0.1, -1e300]
+        assert state[:6] == ("3f" * 32, "fused", 3, -7_000_001, 2**53 + 1, -(2**63))
+
+
+@pytest.mark.parametrize("column", SCHEMA.names)
+def test_a_row_that_is_altered_in_any_column_is_refused(column):
+    other = exported(
+        "b", steps=4, first_time=1, last_time=5, outputs=[0.1], model="4f" * 32, state=bytes(12),
+        sequence=9, kernel="numpy",
+    )  # fmt: skip
+    row = {**exported(), column: other[column]}
+    key = row["key"]
+
+    with pytest.raises(StateError, match=f"state of key '{key}' in 'states.parquet' is altered"):
+        read(parquet([exported("z"), row]))
+
+
+@pytest.mark.parametrize(
+    ("changed", "message"),
+    [
+        ({"state": [float("nan")]}, r"none to go on from.* values \[nan\]"),
+        ({"outputs": [float("inf")]}, r"none to go on from.* outputs \[inf\]"),
+        ({"steps": 0}, "after 0 steps"),
+        ({"model": "no hex"}, "cut, altered or of another format"),
+        ({"model": "3f"}, "none to go on from: of the model '3f'"),
+        ({"kernel": "other"}, "cut, altered or of another format"),
+    ],
+)
+def test_a_state_that_is_none_is_refused_whatever_its_digest_says(changed, message):
+    row = {**exported(), **changed}
+    data = parquet([{**row, "digest": digest_of_row(row)}])
+    with pytest.raises(StateError, match=message):
+        read(data)
+
+
+def test_a_file_of_something_else_and_one_without_digests_are_refused():
+    file = io.BytesIO()
+    pq.write_table(pa.Table.from_pylist([exported()], SCHEMA).drop_columns(["digest"]), file)
+
+    with pytest.raises(StateError, match=r"it has no column digest\. Export the states again"):
+        read(file.getvalue())
+    with pytest.raises(StateError, match="cut, altered or of another format"):
+        read(b"key,steps")
+
+
+def test_a_file_that_claims_more_than_it_can_hold_is_refused_before_it_is_read():
+    """A few kilobytes, ten million zeros."""
+    zeros = pa.ListArray.from_arrays(pa.array([0, 10**7], pa.int32()), np.zeros(10**7, np.float32))
+    table = pa.Table.from_pylist([exported()], SCHEMA)
+    table = table.set_column(table.column_names.index("state"), SCHEMA.field("state"), zeros)
+    file = io.BytesIO()
+    pq.write_table(table, file, compression="zstd")
+
+    with pytest.raises(StateError, match=r"state\.list\.element claims \d+ values or bytes"):
+        read(file.getvalue())
+
+
+@pytest.mark.usefixtures("each_way")
+def test_an_altered_state_stops_the_job(weights, tmp_path):
+    export(weights, tmp_path, records(0, 10), "fnapi")
+    (path,) = tmp_path.glob("states*")
+    table = pq.read_table(path)
+    state = pa.array([[0.5] * len(row) for row in table.column("state").to_pylist()])
+    at = table.column_names.index("state")
+    pq.write_table(
+        table.set_column(at, SCHEMA.field("state"), state.cast(SCHEMA.field(at).type)), path
+    )
+
+    with pytest.raises(StateError, match=f"state of key '.' in '{path}' is altered"):
+        run(
+            lambda p: Outputs(
+                p
+                | beam.Create(records(10, 12))
+                | Predict(weights, states=p | "States" >> ImportStates(tmp_path / "states*"))
+            )
+        )
+
+
+def test_no_file_is_an_error_before_the_pipeline_runs(tmp_path):
+    with pytest.raises(FileNotFoundError, match=r"there is no file '.*nowhere"):
+        _ = beam.Pipeline() | ImportStates(tmp_path / "nowhere*")

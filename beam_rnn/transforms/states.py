@@ -1,13 +1,18 @@
 """Hidden states from one job to another."""
 
 import os
+from collections.abc import Iterator
 from typing import Any
 
 import apache_beam as beam
 from apache_beam import PCollection
+from apache_beam.io import fileio
+from apache_beam.io.filesystem import CompressionTypes, FileMetadata
+from apache_beam.io.filesystems import FileSystems
 
-from beam_rnn.moving import OPEN, SCHEMA, LastOfKey, from_row, to_row
+from beam_rnn.moving import OPEN, SCHEMA, LastOfKey, read_states, to_row
 from beam_rnn.rows import EndedSequence
+from beam_rnn.storage import newest
 from beam_rnn.transforms.arguments import path_of
 
 
@@ -41,8 +46,14 @@ class ExportStates(beam.PTransform):
 class ImportStates(beam.PTransform):
     """Reads hidden states that `ExportStates` wrote, for `Predict(states=...)`.
 
+    Each row is verified by its digest: one that was altered stops the pipeline.
+
     Args:
         pattern: A file or a pattern of files.
+
+    Raises:
+        FileNotFoundError: At construction of the pipeline: there is no file.
+        StateError: On a worker: a file is cut, altered, or of another format.
     """
 
     def __init__(self, pattern: str | os.PathLike[str]):
@@ -50,6 +61,17 @@ class ImportStates(beam.PTransform):
         self._pattern = path_of("pattern", pattern)
 
     def expand(self, pbegin: Any) -> PCollection[tuple[str, bytes]]:
-        """Read rows; each is a key and its state."""
-        rows = pbegin | "Read" >> beam.io.ReadFromParquet(self._pattern)
-        return rows | "State" >> beam.Map(from_row).with_output_types(tuple[str, bytes])
+        """Match the files, and read the rows of each; a row is a key and its state."""
+        newest(self._pattern)
+        return (
+            pbegin
+            | "Match" >> fileio.MatchFiles(self._pattern, fileio.EmptyMatchTreatment.DISALLOW)
+            | "Spread" >> beam.Reshuffle()
+            | "Read" >> beam.FlatMap(_states_of).with_output_types(tuple[str, bytes])
+        )
+
+
+def _states_of(found: FileMetadata) -> Iterator[tuple[str, bytes]]:
+    """The states of a file."""
+    with FileSystems.open(found.path, compression_type=CompressionTypes.UNCOMPRESSED) as file:
+        yield from read_states(file, found.size_in_bytes, found.path)
