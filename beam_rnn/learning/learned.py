@@ -8,6 +8,7 @@ whole numbers as int64, others as they are, little-endian.
 
 import hashlib
 import json
+import math
 import struct
 from collections.abc import Iterator
 from typing import Any, NamedTuple
@@ -179,18 +180,20 @@ def decode_learned(data: bytes, like: Learned, here: Place) -> tuple[Place, Lear
             "start the job without its old state"
         )
     rows = [steps] * (len(like.recent) - 1) + [records]
-    recent = Recent._make(
-        np.empty((n, *part.shape[1:]), part.dtype)
-        for n, part in zip(rows, like.recent, strict=True)
-    )
-    like = like._replace(recent=recent)
-    size = _HEADER.size + _size(like)
+    none = like._replace(recent=Recent._make(part[:0] for part in like.recent))
+    size = _HEADER.size + _size(none)
+    for n, part in zip(rows, like.recent, strict=True):
+        size += n * math.prod(part.shape[1:]) * part.itemsize
     if len(data) != size:
         raise StateError(
             f"stored state of what was learned has {len(data)} bytes, one of {steps} steps and "
             f"{records} records has {size}"
         )
-    return place, _Reader(data).read(like)
+    recent = Recent._make(
+        np.empty((n, *part.shape[1:]), part.dtype)
+        for n, part in zip(rows, like.recent, strict=True)
+    )
+    return place, _Reader(data).read(like._replace(recent=recent))
 
 
 def _size(tree: Any) -> int:
