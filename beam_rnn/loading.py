@@ -157,14 +157,20 @@ class Library:
         errors = []
         for version in versions:
             try:
-                return self._load(version)
+                models = self._load(version)
             except (WeightsError, ConfigurationError) as error:
                 errors.append(error)
                 self._refuse(version, error)
+            else:
+                self._path = version[0]
+                return models
         raise errors[0]
 
     def _look(self) -> None:
-        """Take the newest file that can be used, if any can."""
+        """Take the newest file that can be used, if it is not older than that of the model here.
+
+        So a file that is cut or removed does not bring back the model before it.
+        """
         self._looked = time.monotonic()
         try:
             versions = self._matched()
@@ -177,8 +183,11 @@ class Library:
             del self._read[version]
         self._refused &= set(versions)
         for version in versions:
+            if version[0] < self._path:
+                return
             models = None if version in self._refused else self._usable(version)
             if models is not None:
+                self._path = version[0]
                 self._take(models)
                 return
 

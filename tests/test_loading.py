@@ -11,7 +11,7 @@ from apache_beam.io.filesystem import BeamIOError
 from apache_beam.io.filesystems import FileSystems
 from apache_beam.metrics import MetricsFilter
 
-from beam_rnn import ExportStates, ImportStates, Predict, loading, weights
+from beam_rnn import ExportStates, ImportStates, Network, Predict, loading, weights
 from beam_rnn.errors import ConfigurationError, StateError, WeightsError
 from beam_rnn.loading import RETRY_AFTER, UNUSED_AFTER, ModelLoader
 from tests.engines import Outputs, run
@@ -139,6 +139,23 @@ def test_a_file_that_was_refused_is_read_again_when_it_has_changed(folder):
     library.refresh(0)
 
     assert (before, library.newest) == (random_model(seed=1), random_model(seed=2))
+
+
+@pytest.mark.parametrize("how", ["cut", "removed", "overwritten"])
+def test_a_watched_file_at_work_that_is_cut_removed_or_overwritten(how, folder):
+    """Only another good file takes its place."""
+    put(folder, "m2", 2)
+    library = library_of(folder)
+    path = folder / "m2.arrow"
+    if how == "removed":
+        path.unlink()
+    else:
+        other = random_model(Network("gru", hidden=7), seed=3)
+        path.write_bytes(weights.to_bytes(other)[: 500 if how == "cut" else None])
+    for _ in range(2):
+        library.refresh(0)
+
+    assert library.newest == (other if how == "overwritten" else random_model(seed=2))
 
 
 def test_of_given_paths_the_newest_that_can_be_used_counts(folder, clock, monkeypatch):
