@@ -235,6 +235,25 @@ def test_a_newer_file_is_taken_up_while_the_stream_runs(policy, two_models, tmp_
         assert [p.step for p in rows] == [1, 2, 3, 4, 5]
 
 
+@pytest.mark.usefixtures("each_way")
+def test_a_watched_file_that_is_cut_and_removed_changes_nothing(two_models, tmp_path):
+    old, _ = two_models
+    path = tmp_path / "w-1.arrow"
+    damages = [lambda: path.write_bytes(path.read_bytes()[:1000]), path.unlink]
+    start, sent = time.time(), []
+
+    with running(fed(Predict(tmp_path / "w-*.arrow", watch=0.1))) as (stream, (feed, outputs)):
+        for damage in (*damages, lambda: None):
+            records = [row(start + (len(sent) + i) / 100, "a") for i in range(3)]
+            sent += records
+            feed.put(*records)
+            stream.until(lambda n=len(sent): len(outputs.predictions) >= n)
+            damage()
+
+    assert [p.outputs for p in sorted(outputs.predictions)] == forward(old, sent)
+    assert {p.model for p in outputs.predictions} == {old.digest}
+
+
 def windowed(transform, seconds=2):
     """The transform in windows of the records' own time."""
 
