@@ -247,7 +247,8 @@ def test_a_watched_file_that_is_cut_and_removed_changes_nothing(two_models, tmp_
             records = [row(start + (len(sent) + i) / 100, "a") for i in range(3)]
             sent += records
             feed.put(*records)
-            stream.until(lambda n=len(sent): len(outputs.predictions) >= n)
+            expected = len(sent)
+            stream.until(lambda n=expected: len(outputs.predictions) >= n)
             damage()
 
     assert [p.outputs for p in sorted(outputs.predictions)] == forward(old, sent)
