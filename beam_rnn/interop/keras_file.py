@@ -8,6 +8,7 @@ import json
 import os
 import zipfile
 from collections.abc import Iterator, Mapping
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -17,6 +18,8 @@ from beam_rnn.errors import InteropError
 from beam_rnn.interop.chain import package
 
 _MEMBERS = ("metadata.json", "config.json", "model.weights.h5")
+_BROKEN = (zipfile.BadZipFile, KeyError, ValueError, RuntimeError, OSError, EOFError)
+"""What Python's readers of archives and of JSON raise for damaged bytes."""
 _DEEPEST, _MOST = 16, 10_000
 """How deep a tensor may stand in the HDF5 file, and how many groups and tensors it may hold."""
 
@@ -31,12 +34,13 @@ def read_keras_file(path: str | os.PathLike[str]) -> tuple[Any, dict[str, Array]
             points out of itself.
     """
     name = os.fspath(path)
+    data = Path(path).read_bytes()
     try:
-        with zipfile.ZipFile(name) as archive:
+        with zipfile.ZipFile(io.BytesIO(data)) as archive:
             _check_members(name, archive)
             config = json.loads(archive.read("config.json"))
             weights = archive.read("model.weights.h5")
-    except (zipfile.BadZipFile, KeyError, ValueError, RecursionError, NotImplementedError) as error:
+    except _BROKEN as error:
         raise InteropError(f"{name!r} is no .keras file: {error}") from error
     return config, _tensors(name, weights)
 

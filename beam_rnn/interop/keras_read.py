@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from beam_rnn.cells import Array, CellParameters
-from beam_rnn.errors import InteropError
+from beam_rnn.errors import InteropError, shown
 from beam_rnn.interop.chain import GATES, Chain, in_order
 from beam_rnn.interop.keras_file import read_keras_file
 from beam_rnn.model import Model
@@ -79,7 +79,7 @@ def from_keras(path: str | os.PathLike[str]) -> Model:
         elif kind not in ("InputLayer", *_NO_EFFECT):
             _add_recurrent(chain, where, kind, layer, group, tensors)
     if tensors:
-        raise InteropError(f"no layer has a place for the tensors {sorted(tensors)}")
+        raise InteropError(f"no layer has a place for the tensors {shown(sorted(tensors))}")
     return chain.model()
 
 

@@ -5,11 +5,11 @@ import json
 import os
 import zipfile
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from beam_rnn.atomic import replace_file
 from beam_rnn.cells import Array, CellParameters
 from beam_rnn.errors import InteropError
 from beam_rnn.interop.chain import GATES, in_order, package
@@ -72,7 +72,7 @@ def to_keras(model: Model, path: str | os.PathLike[str]) -> None:
             "model.weights.h5": weights.getvalue(),
         }.items():
             archive.writestr(zipfile.ZipInfo(member), content)  # no time: same model, same bytes
-    Path(name).write_bytes(data.getvalue())
+    replace_file(name, data.getvalue())
 
 
 def _check_form(network: Network) -> None:

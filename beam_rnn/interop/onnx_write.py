@@ -2,11 +2,11 @@
 
 import os
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from beam_rnn.atomic import replace_file
 from beam_rnn.cells import Array, CellParameters
 from beam_rnn.errors import InteropError
 from beam_rnn.interop.chain import GATES, in_order, package
@@ -48,7 +48,7 @@ def to_onnx(model: Model, path: str | os.PathLike[str], *, lengths: bool = False
     opset = onnx.helper.make_opsetid("", _OPSET)
     exported = onnx.helper.make_model(graph, opset_imports=[opset], ir_version=_IR_VERSION)
     onnx.checker.check_model(exported)
-    Path(path).write_bytes(exported.SerializeToString())
+    replace_file(path, exported.SerializeToString())
 
 
 class _Writer:

@@ -8,8 +8,9 @@ from typing import Any
 
 import numpy as np
 
+from beam_rnn.atomic import replace_file
 from beam_rnn.cells import Array, CellParameters
-from beam_rnn.errors import InteropError
+from beam_rnn.errors import InteropError, shown
 from beam_rnn.interop.chain import GATES, Chain, package
 from beam_rnn.model import Model
 
@@ -47,7 +48,7 @@ def from_torch(
     if len(prefixes) != 1:
         raise InteropError(
             f"{os.fspath(path)!r} must hold one nn.RNN, nn.GRU or nn.LSTM, it holds "
-            f"{len(prefixes)}: {sorted(left)}"
+            f"{len(prefixes)}: {shown(sorted(left))}"
         )
     (prefix,) = prefixes
     if any(name.startswith(f"{prefix}weight_hr_l") for name in left):
@@ -145,7 +146,7 @@ def _linear(
     if module is None or not left.keys() <= known or (head is not None and head != module):
         raise InteropError(
             f"{path!r} holds more than a recurrent module and one linear layer"
-            f"{'' if head is None else f' {head!r}'}: {sorted(left)}"
+            f"{'' if head is None else f' {head!r}'}: {shown(sorted(left))}"
         )
     weight = left[weights[0]]
     bias = left.get(weights[0].removesuffix("weight") + "bias")
@@ -208,4 +209,4 @@ def to_torch(model: Model, path: str | os.PathLike[str]) -> None:
         tensors["head.weight"] = np.ascontiguousarray(model.parameters["head.W_y"].T)
         tensors["head.bias"] = model.parameters["head.b_y"]
     data = package("safetensors.numpy").save(tensors, metadata={"format": "pt"})
-    Path(path).write_bytes(data)
+    replace_file(path, data)
