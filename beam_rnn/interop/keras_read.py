@@ -133,14 +133,16 @@ def _check_source(entry: Config, name: str, previous: str | None) -> None:
 
 
 def _taken(call: Any) -> Any:
-    """What a layer takes when it is called: layer, call and output, of each tensor."""
-    arguments, settings = (call.get(k) for k in ("args", "kwargs")) if _is(call) else (None, None)
-    if not isinstance(arguments, list) or not _is(settings):
+    """What a layer takes when it is called: layer, call and output, of each tensor.
+
+    The call itself, if it has an initial state, a mask, or is one of training.
+    """
+    try:
+        tensors = [argument["config"]["keras_history"] for argument in call["args"]]
+        settings = call["kwargs"].values()
+    except (TypeError, KeyError, AttributeError):
         return call
-    if any(value not in (None, False) for value in settings.values()):
-        return call  # an initial state, a mask, or training for ever
-    tensors = [argument.get("config") for argument in arguments if _is(argument)]
-    return [tensor.get("keras_history") if _is(tensor) else None for tensor in tensors] or call
+    return tensors if all(value in (None, False) for value in settings) else call
 
 
 def _is(value: object) -> bool:

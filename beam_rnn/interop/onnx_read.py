@@ -202,7 +202,7 @@ class _Reader:
 
     def _recurrent(self, node: Node, values: _Values) -> list[_Value]:
         cell, name = CELLS_OF_ONNX[node.kind], str(node)
-        x, w, r, b, lengths, initial_h, initial_c, peepholes, *_ = [*values, *[None] * 8]
+        x, w, r, b, lengths, initial_h, initial_c, peepholes = _padded(values, 8)
         axes = self._changed(node, x).axes
         if axes != (TIME, BATCH, FEATURES):
             raise InteropError(
@@ -275,7 +275,7 @@ class _Reader:
 
     def _linear(self, node: Node, values: _Values) -> list[_Value]:
         """A MatMul, whose bias may follow, or a Gemm."""
-        x, w, b, *_ = [*values, *[None] * 3]
+        x, w, b = _padded(values, 3)
         signal = self._changed(node, x)
         weight = self._weights(node, w, 2)
         if node.attributes.get("transB", 0):
@@ -438,6 +438,11 @@ class _Reader:
         "Unsqueeze": (_select, {"axes": list}),
     }
     """What reads each operator, and the attributes that it knows, with their types."""
+
+
+def _padded(values: _Values, count: int) -> _Values:
+    """So many values: those at the end that are left out are None."""
+    return [values[i] if i < len(values) else None for i in range(count)]
 
 
 def _beside(value: _Value | None) -> _Beside | None:

@@ -110,7 +110,8 @@ def _layer(left: dict[str, Array], prefix: str, suffix: str, has_bias: bool) -> 
     try:
         W_x = left.pop(f"{prefix}weight_ih_{suffix}")
         W_h = left.pop(f"{prefix}weight_hh_{suffix}")
-        b_x = b_h = np.zeros(W_x.shape[:1], W_x.dtype)
+        b_x: Array = np.zeros(W_x.shape[:1], W_x.dtype)
+        b_h = b_x
         if has_bias:
             b_x = left.pop(f"{prefix}bias_ih_{suffix}")
             b_h = left.pop(f"{prefix}bias_hh_{suffix}")
@@ -122,7 +123,7 @@ def _layer(left: dict[str, Array], prefix: str, suffix: str, has_bias: bool) -> 
         wide not in [gates * hidden for gates in _CELL_OF_GATES]
         or not wide
         or W_x.shape != (wide, *W_x.shape[1:2])
-        or {b_x.shape, b_h.shape} != {(wide,)}
+        or not b_x.shape == b_h.shape == (wide,)
     ):
         raise InteropError(
             f"{prefix}weight_ih_{suffix}: {W_x.shape}, {W_h.shape}, {b_x.shape} and {b_h.shape} "
