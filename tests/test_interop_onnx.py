@@ -369,3 +369,75 @@ def test_each_node_is_looked_at_once(tmp_path):
     model = interop.from_onnx(onnx_file(tmp_path, nodes, weights() | zeros))
 
     assert model.network.cell == "lstm"
+
+
+def one_node(random, source, to, rank):
+    """A node at random, its constants, and the rank of what it gives."""
+    kind = random.choice(["Transpose", "Squeeze", "Reshape", "Softmax", "MatMul", "Gather", "Relu"])
+    axis = int(random.integers(-1, rank))
+    if kind == "Transpose":
+        order = [int(i) for i in random.permutation(rank)]
+        return make_node(kind, [source], [to], perm=order), {}, rank
+    if kind == "Squeeze":
+        return make_node(kind, [source, f"{to}_axes"], [to]), {f"{to}_axes": [axis]}, rank - 1
+    if kind == "Reshape":
+        shape = [0] * int(random.integers(0, rank)) + [-1]
+        return make_node(kind, [source, f"{to}_as"], [to]), {f"{to}_as": shape}, len(shape)
+    if kind == "MatMul":
+        weight = floats(HIDDEN * random.choice([1, 2]), 3)
+        return make_node(kind, [source, f"{to}_w"], [to]), {f"{to}_w": weight}, rank
+    if kind == "Gather":
+        index = np.array(random.choice([0, -1]))
+        return make_node(kind, [source, f"{to}_i"], [to], axis=axis), {f"{to}_i": index}, rank - 1
+    return (
+        make_node(kind, [source], [to], **({"axis": axis} if kind == "Softmax" else {})),
+        {},
+        rank,
+    )
+
+
+def a_graph(random):
+    """A cell, and what puts its axes in order, now and then with another node in between."""
+    kind, directions = random.choice(list(GATES)), int(random.integers(1, 3))
+    attributes = {"direction": "bidirectional"} if directions == 2 else {}
+    source, rank, order = random.choice(
+        np.array([("h", 3, [1, 0, 2]), ("Y", 4, [2, 0, 1, 3])], dtype=object)
+    )
+    nodes, constants = [SWAP, cell(kind, **attributes)], weights(kind, directions)
+    for step in ("order", "join", "more", "most"):
+        to = f"to_{step}"
+        if step == "order" and random.random() < 0.9:
+            nodes.append(make_node("Transpose", [source], [to], perm=order))
+        elif step == "join" and random.random() < 0.9:
+            constants["axes"] = np.array([0] * (rank - 2) + [-1])
+            nodes.append(make_node("Reshape", [source, "axes"], [to]))
+            rank -= 1
+        elif random.random() < 0.4:
+            node, more, rank = one_node(random, source, to, rank)
+            nodes.append(node)
+            constants |= {name: np.asarray(value) for name, value in more.items()}
+        else:
+            continue
+        source = to
+        if rank < 3:
+            break
+    return nodes, constants, [source]
+
+
+@pytest.mark.parametrize(
+    "count", [200, pytest.param(2_000, marks=pytest.mark.slow)], ids=["200", "2000"]
+)
+def test_of_graphs_at_random_those_that_are_read_are_the_same(count, tmp_path):
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 4  # it says of some that they cannot be
+    read, x = 0, floats(2, 5, INPUTS)
+    for seed in range(count):
+        path = onnx_file(tmp_path, *a_graph(np.random.default_rng(seed)))
+        try:
+            ours = interop.from_onnx(path).forward(x)
+        except InteropError:
+            continue
+        session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+        np.testing.assert_allclose(ours, session.run(None, {"x": x})[0], rtol=0, atol=1e-5)
+        read += 1
+    assert 0.1 * count < read < 0.9 * count

@@ -12,12 +12,8 @@ from beam_rnn.model import Model
 from beam_rnn.network import Network
 
 
-def package(name: str, remedy: str = "pip install 'beam-rnn[interop]'") -> Any:
-    """A package that the library itself does not need, imported when it is first needed.
-
-    Args:
-        name: The package.
-        remedy: How it is installed; the default is for those of the extra `interop`.
+def package(name: str) -> Any:
+    """A package of the extra `interop`, imported when it is first needed.
 
     Raises:
         InteropError: It is not installed.
@@ -25,7 +21,9 @@ def package(name: str, remedy: str = "pip install 'beam-rnn[interop]'") -> Any:
     try:
         return importlib.import_module(name)
     except ModuleNotFoundError as error:
-        raise InteropError(f"this needs the package {error.name!r}: {remedy}") from error
+        raise InteropError(
+            f"this needs the package {error.name!r}: pip install 'beam-rnn[interop]'"
+        ) from error
 
 
 def in_order(value: Array, theirs: str, ours: str, axis: int) -> Array:
