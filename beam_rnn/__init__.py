@@ -1,13 +1,14 @@
 """Recurrent networks as native Apache Beam transforms."""
 
+import importlib
+from typing import TYPE_CHECKING, Any
+
 import beam_rnn.quiet  # noqa: F401  # before anything else imports Beam
-from beam_rnn.anomalies.detector import ForecastDetector
 from beam_rnn.anomalies.tails import Surprise
 from beam_rnn.batches import Sequence
 from beam_rnn.bptt import Bptt
 from beam_rnn.columns import Columns
 from beam_rnn.dropout import Dropout
-from beam_rnn.inference import RnnModelHandler
 from beam_rnn.keyed import KeyedModels
 from beam_rnn.learning.gating import Gate
 from beam_rnn.learning.running import Running
@@ -52,6 +53,10 @@ from beam_rnn.transforms import (
     WriteModel,
 )
 from beam_rnn.vocabularies import Vocabulary
+
+if TYPE_CHECKING:
+    from beam_rnn.anomalies.detector import ForecastDetector
+    from beam_rnn.inference import RnnModelHandler
 
 __version__ = "0.1.0.dev0"
 
@@ -112,3 +117,20 @@ __all__ = [
     "WriteModel",
     "prediction_schema",
 ]
+
+_WHEN_USED = {
+    "ForecastDetector": "beam_rnn.anomalies.detector",
+    "RnnModelHandler": "beam_rnn.inference",
+}
+"""Names whose modules import `apache_beam.ml`, which imports PyTorch where it is installed."""
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _WHEN_USED:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = globals()[name] = getattr(importlib.import_module(_WHEN_USED[name]), name)
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

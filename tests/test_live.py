@@ -6,12 +6,18 @@ import json
 import math
 import re
 import shutil
+import socket
 import sys
 import time
 from collections import defaultdict
 from pathlib import Path
 
+import grpc
 import pytest
+from apache_beam.portability.api import beam_expansion_api_pb2 as api
+from apache_beam.portability.api import beam_expansion_api_pb2_grpc as services
+from apache_beam.portability.api import beam_runner_api_pb2 as runner
+from apache_beam.portability.api import external_transforms_pb2 as payloads
 from apache_beam.runners.runner import PipelineState
 
 from beam_rnn.testing import oracle
@@ -56,6 +62,55 @@ def kafka(tmp_path_factory):
     folder = tmp_path_factory.mktemp("kafka")
     with Broker(folder) as broker, for_others(folder) as expansion:
         yield broker, expansion
+
+
+def expanded(address, urn, payload=b""):
+    """What an expansion service answers, who asked being nobody."""
+    spec = runner.FunctionSpec(urn=urn, payload=payload)
+    request = api.ExpansionRequest(transform=runner.PTransform(unique_name="any", spec=spec))
+    with grpc.insecure_channel(address) as channel:
+        return services.ExpansionServiceStub(channel).Expand(request)
+
+
+@pytest.mark.parametrize(
+    ("urn", "payload"),
+    [
+        (
+            "beam:expansion:payload:java_class_lookup:v1",
+            payloads.JavaClassLookupPayload(class_name="java.io.File").SerializeToString(),
+        ),
+        (
+            "beam:expansion:payload:schematransform:v1",  # one that compiles Java source
+            payloads.SchemaTransformPayload(
+                identifier="beam:schematransform:org.apache.beam:yaml:map_to_fields-java:v1"
+            ).SerializeToString(),
+        ),
+        ("beam:transform:managed:v1", b""),
+        ("beam:transform:write_files:v1", b""),
+    ],
+)
+def test_nothing_but_kafka_s_transforms_is_expanded(urn, payload, kafka):
+    error = expanded(kafka[1].address, urn, payload).error
+    assert re.search("does not enable expanding|Did not find a SchemaTr|Unknown urn", error), error
+
+
+def test_the_schema_transforms_that_are_offered_are_kafka_s(kafka):
+    with grpc.insecure_channel(kafka[1].address) as channel:
+        asked = api.DiscoverSchemaTransformRequest()
+        found = services.ExpansionServiceStub(channel).DiscoverSchemaTransform(asked)
+    assert set(found.schema_transform_configs) == {
+        f"beam:schematransform:org.apache.beam:kafka_{what}:v1" for what in ("read", "write")
+    }
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere 127.0.0.2 is no loopback address")
+def test_other_interfaces_are_not_listened_at(kafka):
+    """A program that listens at all of them answers at 127.0.0.2 too."""
+    for server in kafka:
+        port = int(server.address.rpartition(":")[2])
+        socket.create_connection(("127.0.0.1", port), timeout=5).close()
+        with pytest.raises(ConnectionRefusedError):
+            socket.create_connection(("127.0.0.2", port), timeout=5)
 
 
 class Stream:

@@ -1,12 +1,14 @@
 """Engines on this machine: what is refused before a program is started, and while it runs."""
 
 import argparse
+import json
 import socket
+import subprocess
 import sys
 
 import pytest
 
-from deploy.local import flink, kafka
+from deploy.local import flink, kafka, worker
 from deploy.local.processes import (
     EngineError,
     Process,
@@ -66,6 +68,24 @@ def test_a_process_that_ends_is_noticed(tmp_path):
 
     with pytest.raises(EngineError, match="the broker has ended:\nout of memory"):
         watch(lambda: [process])
+
+
+def test_a_worker_is_started_from_a_folder_with_a_space(tmp_path, monkeypatch):
+    monkeypatch.setattr(worker, "ENGINES", tmp_path / "the engines; $HOME")
+    shown = tmp_path / "a program"
+    shown.write_text('#!/bin/sh\nprintf "%s\\n" "$ENGINES" "$PYTHONPATH" "$@"\n')
+    shown.chmod(0o755)
+    monkeypatch.setattr(worker.sys, "executable", str(shown))
+
+    program = json.loads(worker.command(tmp_path, "java"))["command"]
+    command = [program, "--id=a b"]
+    said = subprocess.run(command, check=True, capture_output=True, text=True).stdout  # noqa: S603
+
+    assert said.splitlines() == [
+        str(tmp_path / "the engines; $HOME"),
+        str(worker.ROOT),
+        *("-m", "deploy.local.worker", "java", "--id=a b"),
+    ]
 
 
 @pytest.mark.parametrize("text", ["0", "65536", "-1", "http"])

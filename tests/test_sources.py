@@ -161,7 +161,8 @@ def database():
 @pytest.fixture
 def services(tmp_path, monkeypatch):
     """What Beam would start from a jar that it fetches, of another version."""
-    service = Expansion(tmp_path, f"{KAFKA_IO}/*:{JDBC_IO}/*", ["--alsoStartLoopbackWorker"])
+    jars, flags = f"{KAFKA_IO}/*:{JDBC_IO}/*", ["--alsoStartLoopbackWorker"]
+    service = Expansion(tmp_path, jars, flags, allowed=["beam:transform:managed:v1"])
     service.start()
     jar = "sdks:java:io:google-cloud-platform:expansion-service:shadowJar"
     monkeypatch.setenv("BEAM_SERVICE_OVERRIDES", json.dumps({jar: service.address}))

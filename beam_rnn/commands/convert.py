@@ -6,7 +6,7 @@ r"""Turn weights files into models of PyTorch, Keras and ONNX, and theirs into w
     beam-rnn convert --input weights.onnx --output again.arrow --like weights.arrow
 
 What a file holds is told by its suffix: .arrow (a weights file), .onnx, .keras, .safetensors (a
-state_dict of PyTorch); .pt and .pth state_dicts are read, not written. Needs the extra `interop`.
+state_dict of PyTorch). Needs the extra `interop`.
 
 Only a weights file says which fields of a record a model sees, and how they are scaled. For a model
 that was trained elsewhere flags say the first, or --like takes both from another weights file. What
@@ -27,6 +27,7 @@ from beam_rnn import Columns, Model, interop
 from beam_rnn.commands import flags
 from beam_rnn.commands.overwriting import check_outputs
 from beam_rnn.errors import BeamRnnError, ConfigurationError
+from beam_rnn.interop.pytorch import SAVE
 from beam_rnn.network import Network
 from beam_rnn.storage import read_any_model, write_model
 
@@ -36,8 +37,6 @@ READERS: Mapping[str, Callable[[str], Any]] = {
     ".onnx": interop.from_onnx,
     ".keras": interop.from_keras,
     ".safetensors": interop.from_torch,
-    ".pt": interop.from_torch,
-    ".pth": interop.from_torch,
 }
 WRITERS: Mapping[str, Callable[[Model, str], None]] = {
     WEIGHTS: write_model,
@@ -71,8 +70,12 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument(
         "--activation",
         choices=("tanh", "relu"),
-        default="tanh",
         help="of an nn.RNN of PyTorch, whose file does not say",
+    )
+    parser.add_argument(
+        "--head",
+        help="the name of PyTorch's linear module, where its shape does not say that it stands "
+        "after the recurrent one",
     )
     return parser.parse_args(argv)
 
@@ -82,7 +85,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     args = parse(argv)
     written = _suffix("--output", args.output, WRITERS)
     check_outputs({"--input": args.input, "--like": args.like}, {"--output": args.output})
-    model = _read("--input", args.input, activation=args.activation)
+    model = _read("--input", args.input, activation=args.activation, head=args.head)
     with _naming("--input", args.input):
         model = _described(model, args)
     if written == WEIGHTS and model.columns is None:
@@ -109,20 +112,19 @@ def _suffix(flag: str, path: str, known: Mapping[str, object]) -> str:
     hints = {
         ".h5": "; load it in Keras 3 and save it as .keras",
         ".hdf5": "; load it in Keras 3 and save it as .keras",
-        ".pt": "; a state_dict is written as .safetensors",
-        ".pth": "; a state_dict is written as .safetensors",
+        **dict.fromkeys((".pt", ".pth"), f"; a state_dict is saved by {SAVE}"),
     }
     raise ConfigurationError(
         f"{flag} must end in one of {', '.join(known)}, got {path!r}{hints.get(found, '')}"
     )
 
 
-def _read(flag: str, path: str, *, activation: str = "tanh") -> Model:
-    """The one model of a file."""
+def _read(flag: str, path: str, **more: str | None) -> Model:
+    """The one model of a file; what else is said of it is for PyTorch's alone."""
     read = READERS[_suffix(flag, path, READERS)]
     with _naming(flag, path):
         if read is interop.from_torch:
-            return interop.from_torch(path, activation=activation)
+            return interop.from_torch(path, **more)
         model = read(path)
         if not isinstance(model, Model):
             raise ConfigurationError(

@@ -4,8 +4,10 @@ Gate orders and bias vectors are mapped, never approximated. What cannot be repr
 `InteropError` that names the layer and says why.
 """
 
-from beam_rnn.interop.keras import from_keras, to_keras
-from beam_rnn.interop.onnx import from_onnx, to_onnx
+from beam_rnn.interop.keras_read import from_keras
+from beam_rnn.interop.keras_write import to_keras
+from beam_rnn.interop.onnx_read import from_onnx
+from beam_rnn.interop.onnx_write import to_onnx
 from beam_rnn.interop.pytorch import from_torch, to_torch
 
 __all__ = ["from_keras", "from_onnx", "from_torch", "to_keras", "to_onnx", "to_torch"]

@@ -7,17 +7,13 @@ from typing import Any
 import numpy as np
 
 from beam_rnn.cells import Array, CellParameters
-from beam_rnn.errors import InteropError
+from beam_rnn.errors import ConfigurationError, InteropError
 from beam_rnn.model import Model
 from beam_rnn.network import Network
 
 
-def package(name: str, remedy: str = "pip install 'beam-rnn[interop]'") -> Any:
-    """A package that the library itself does not need, imported when it is first needed.
-
-    Args:
-        name: The package.
-        remedy: How it is installed; the default is for those of the extra `interop`.
+def package(name: str) -> Any:
+    """A package of the extra `interop`, imported when it is first needed.
 
     Raises:
         InteropError: It is not installed.
@@ -25,7 +21,9 @@ def package(name: str, remedy: str = "pip install 'beam-rnn[interop]'") -> Any:
     try:
         return importlib.import_module(name)
     except ModuleNotFoundError as error:
-        raise InteropError(f"this needs the package {error.name!r}: {remedy}") from error
+        raise InteropError(
+            f"this needs the package {error.name!r}: pip install 'beam-rnn[interop]'"
+        ) from error
 
 
 def in_order(value: Array, theirs: str, ours: str, axis: int) -> Array:
@@ -83,6 +81,11 @@ class Chain:
         b_y = np.zeros(W_y.shape[1], W_y.dtype) if b_y is None else b_y
         self._head = {"head.W_y": np.ascontiguousarray(W_y), "head.b_y": b_y}
 
+    @property
+    def outputs(self) -> int:
+        """How many outputs the linear layer has."""
+        return int(self._head["head.W_y"].shape[1])
+
     def add_bias(self, b_y: Array) -> None:
         """The bias of the linear layer, where it comes as a step of its own."""
         self._head["head.b_y"] = self._head["head.b_y"] + b_y
@@ -101,19 +104,22 @@ class Chain:
         """The whole model.
 
         Raises:
-            InteropError: There is no recurrent layer.
+            InteropError: There is no recurrent layer, or what was found does not fit together.
         """
         if not self._layers:
             raise InteropError(f"{self._source!r} holds no recurrent layer")
         sizes = [layer[0].W_h.shape[0] for layer in self._layers]
-        network = Network(
-            hidden=sizes[0] if len(set(sizes)) == 1 else sizes,
-            layers=len(sizes),
-            head="linear" if self._head else "none",
-            **self._settings,
-            **self._output,
-        )
-        parameters: dict[str, Array] = {}
-        for i, layer in enumerate(self._layers):
-            parameters |= network.named(i, layer)
-        return Model(network, parameters | self._head)
+        try:
+            network = Network(
+                hidden=sizes[0] if len(set(sizes)) == 1 else sizes,
+                layers=len(sizes),
+                head="linear" if self._head else "none",
+                **self._settings,
+                **self._output,
+            )
+            parameters: dict[str, Array] = {}
+            for i, layer in enumerate(self._layers):
+                parameters |= network.named(i, layer)
+            return Model(network, parameters | self._head)
+        except ConfigurationError as error:
+            raise InteropError(f"{self._source!r} holds what does not fit: {error}") from error

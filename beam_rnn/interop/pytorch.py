@@ -1,7 +1,6 @@
 """PyTorch: the state_dict of an `nn.RNN`, `nn.GRU` or `nn.LSTM` with a linear layer after it."""
 
 import os
-import pickle
 import re
 from collections.abc import Mapping
 from pathlib import Path
@@ -9,103 +8,159 @@ from typing import Any
 
 import numpy as np
 
+from beam_rnn.atomic import replace_file
 from beam_rnn.cells import Array, CellParameters
-from beam_rnn.errors import InteropError
+from beam_rnn.errors import InteropError, shown
 from beam_rnn.interop.chain import GATES, Chain, package
 from beam_rnn.model import Model
 
 _CELL_OF_GATES = {1: "rnn", 3: "gru", 4: "lstm"}
 _NAMES = {"W_x": "weight_ih", "W_h": "weight_hh", "b_x": "bias_ih", "b_h": "bias_hh"}
 _FIRST_WEIGHT = re.compile(r"(?P<prefix>.*)weight_ih_l0$")
+_TYPES = {"F32": "<f4", "F64": "<f8"}
+"""Those of safetensors that a model may have here, and numpy's names for them."""
+SAVE = 'safetensors.torch.save_file(net.float().state_dict(), "model.safetensors")'
 
 
-def from_torch(path: str | os.PathLike[str], *, activation: str = "tanh") -> Model:
+def from_torch(
+    path: str | os.PathLike[str], *, activation: str | None = None, head: str | None = None
+) -> Model:
     """A model from a PyTorch state_dict.
 
-    The state_dict holds one recurrent module, stacked or bidirectional, and at most one
-    linear module that stands on every step; their names do not matter.
+    The state_dict holds one recurrent module, stacked or bidirectional, and at most one linear
+    module. It does not say what `forward` does with them: here the linear module stands on every
+    step of what the recurrent one gives, with nothing in between or after it. Where its shape
+    would let it stand before the recurrent module too, its name must be `head`, or be given.
 
     Args:
-        path: A `.safetensors` file; or a `.pt` or `.pth` file, which is read by PyTorch's safe
-            loading (it must be installed) and never unpickled.
-        activation: The nonlinearity of an `nn.RNN`, "tanh" or "relu": a state_dict does not
-            say which.
+        path: A `.safetensors` file. Files of `torch.save` are not read, since they are pickles:
+            save the state_dict with `safetensors.torch.save_file`.
+        activation: The nonlinearity of an `nn.RNN`, "tanh" or "relu", of which a state_dict says
+            nothing; None for a GRU or an LSTM.
+        head: The name of the linear module, as in the state_dict.
 
     Raises:
         InteropError: The state_dict holds something else as well, or something that this
-            library has no form for.
+            library has no form for, or does not say enough.
     """
-    tensors = _read(os.fspath(path))
-    prefixes = [match["prefix"] for name in tensors if (match := _FIRST_WEIGHT.match(name))]
+    left = _read(os.fspath(path))
+    prefixes = [match["prefix"] for name in left if (match := _FIRST_WEIGHT.match(name))]
     if len(prefixes) != 1:
         raise InteropError(
             f"{os.fspath(path)!r} must hold one nn.RNN, nn.GRU or nn.LSTM, it holds "
-            f"{len(prefixes)}: {sorted(tensors)}"
+            f"{len(prefixes)}: {shown(sorted(left))}"
         )
     (prefix,) = prefixes
-    left = dict(tensors)
     if any(name.startswith(f"{prefix}weight_hr_l") for name in left):
         raise InteropError(f"{prefix}weight_hr_l0: projections (proj_size) have no form here")
-    directions = 2 if f"{prefix}weight_ih_l0_reverse" in left else 1
+    suffixes = ["", "_reverse"] if f"{prefix}weight_ih_l0_reverse" in left else [""]
+    has_bias = f"{prefix}bias_ih_l0" in left
     chain = Chain(os.fspath(path))
+    inputs = left[f"{prefix}weight_ih_l0"].shape[-1:]
     i = 0
     while f"{prefix}weight_ih_l{i}" in left:
-        suffixes = [f"l{i}", f"l{i}_reverse"][:directions]
-        layer = [_layer(left, prefix, suffix) for suffix in suffixes]
+        name = f"{prefix}weight_ih_l{i}"
+        layer = [_layer(left, prefix, f"l{i}{suffix}", has_bias) for suffix in suffixes]
         gates = layer[0].W_h.shape[1] // layer[0].W_h.shape[0]
-        settings = {"cell": _CELL_OF_GATES[gates], "bidirectional": directions == 2}
+        settings = {"cell": _CELL_OF_GATES[gates], "bidirectional": len(suffixes) == 2}
         if gates == 1:
-            settings["activation"] = activation
-        chain.recurrent(f"{prefix}weight_ih_l{i}", settings, layer)
+            settings["activation"] = _nonlinearity(name, activation)
+        elif activation not in (None, "tanh"):
+            raise InteropError(f"{name}: activation={activation!r} is only for an nn.RNN")
+        chain.recurrent(name, settings, layer)
         i += 1
-    _linear(left, chain, os.fspath(path))
+    _linear(left, chain, os.fspath(path), head, inputs)
     return chain.model()
 
 
-def _read(path: str) -> Mapping[str, Array]:
-    if path.endswith(".safetensors"):
-        safetensors = package("safetensors.numpy")
-        try:
-            return safetensors.load_file(path)
-        except package("safetensors").SafetensorError as error:
-            raise InteropError(f"{path!r} is no .safetensors file: {error}") from error
-    if path.endswith((".pt", ".pth")):
-        torch = package("torch", "pip install torch, or save the state_dict as .safetensors")
-        try:
-            loaded = torch.load(path, map_location="cpu", weights_only=True)
-            return {name: tensor.numpy() for name, tensor in loaded.items()}
-        except (pickle.UnpicklingError, RuntimeError, EOFError, AttributeError) as error:
-            raise InteropError(f"{path!r} is no state_dict that loads safely: {error}") from error
-    raise InteropError(f"a state_dict is a .safetensors, .pt or .pth file, got {path!r}")
+def _nonlinearity(name: str, activation: str | None) -> str:
+    if activation not in ("tanh", "relu"):
+        raise InteropError(
+            f"{name}: a state_dict does not say the nonlinearity of an nn.RNN: say "
+            f"activation='tanh' or 'relu', got {activation!r}"
+        )
+    return activation
 
 
-def _layer(left: dict[str, Array], prefix: str, suffix: str) -> CellParameters:
+def _read(path: str) -> dict[str, Array]:
+    """The tensors of a file."""
+    if not path.endswith(".safetensors"):
+        raise InteropError(
+            f"a state_dict is read from a .safetensors file, got {path!r}: save it by {SAVE}"
+        )
+    safetensors = package("safetensors")
+    try:
+        found = safetensors.deserialize(Path(path).read_bytes())
+    except safetensors.SafetensorError as error:
+        raise InteropError(f"{path!r} is no .safetensors file: {error}") from error
+    return {name: _array(name, tensor) for name, tensor in found}
+
+
+def _array(name: str, tensor: Mapping[str, Any]) -> Array:
+    if tensor["dtype"] not in _TYPES:
+        raise InteropError(
+            f"{name} is {tensor['dtype']}: only F32 and F64 have a form here, save it by {SAVE}"
+        )
+    values = np.frombuffer(bytes(tensor["data"]), _TYPES[tensor["dtype"]])
+    return values.reshape(tensor["shape"])
+
+
+def _layer(left: dict[str, Array], prefix: str, suffix: str, has_bias: bool) -> CellParameters:
     """One direction of one layer, taken out of what is left."""
     try:
         W_x = left.pop(f"{prefix}weight_ih_{suffix}")
         W_h = left.pop(f"{prefix}weight_hh_{suffix}")
+        b_x: Array = np.zeros(W_x.shape[:1], W_x.dtype)
+        b_h = b_x
+        if has_bias:
+            b_x = left.pop(f"{prefix}bias_ih_{suffix}")
+            b_h = left.pop(f"{prefix}bias_hh_{suffix}")
     except KeyError as error:
         raise InteropError(f"the state_dict has no {error.args[0]!r}") from error
-    zero = np.zeros(len(W_x), W_x.dtype)  # an nn.RNN(bias=False) has none
-    b_x = left.pop(f"{prefix}bias_ih_{suffix}", zero)
-    b_h = left.pop(f"{prefix}bias_hh_{suffix}", zero)
+    hidden = W_h.shape[-1] if W_h.ndim == 2 else 0
+    wide = len(W_h) if hidden else 0
+    if (
+        wide not in [gates * hidden for gates in _CELL_OF_GATES]
+        or not wide
+        or W_x.shape != (wide, *W_x.shape[1:2])
+        or not b_x.shape == b_h.shape == (wide,)
+    ):
+        raise InteropError(
+            f"{prefix}weight_ih_{suffix}: {W_x.shape}, {W_h.shape}, {b_x.shape} and {b_h.shape} "
+            "are not the shapes of an nn.RNN, nn.GRU or nn.LSTM"
+        )
     return CellParameters(np.ascontiguousarray(W_x.T), np.ascontiguousarray(W_h.T), b_x, b_h)
 
 
-def _linear(left: dict[str, Array], chain: Chain, path: str) -> None:
-    """The linear layer, which must be all that is left."""
-    if not left:
+def _linear(
+    left: dict[str, Array], chain: Chain, path: str, head: str | None, inputs: tuple[int, ...]
+) -> None:
+    """The linear layer, which must be all that is left.
+
+    A Linear(n, inputs) may stand before the recurrent module, as an Embedding(n, inputs) may.
+    """
+    weights = [name for name, value in left.items() if value.ndim == 2 and name.endswith("weight")]
+    module = weights[0].rpartition(".")[0] if len(weights) == 1 else None
+    known = {f"{module}.weight", f"{module}.bias"} if module else {"weight", "bias"}
+    if not left and head is None:
         return
-    weights = [name for name, value in left.items() if value.ndim == 2]
-    if len(weights) == 1 and weights[0].endswith("weight"):
-        weight = left.pop(weights[0])
-        bias = left.pop(weights[0].removesuffix("weight") + "bias", None)
-        if not left:
-            chain.linear(weights[0], weight.T, bias)
-            return
-    raise InteropError(
-        f"{path!r} holds more than a recurrent module and one linear layer: {sorted(left)}"
-    )
+    if module is None or not left.keys() <= known or (head is not None and head != module):
+        raise InteropError(
+            f"{path!r} holds more than a recurrent module and one linear layer"
+            f"{'' if head is None else f' {head!r}'}: {shown(sorted(left))}"
+        )
+    weight = left[weights[0]]
+    bias = left.get(weights[0].removesuffix("weight") + "bias")
+    if bias is not None and bias.shape != weight.shape[:1]:
+        raise InteropError(f"{weights[0]}: a bias of the shape {bias.shape} is none of a Linear")
+    before = (*weight.shape[:1],) == inputs or (bias is None and weight.shape[1:] == inputs)
+    if before and head is None and module.rpartition(".")[2] != "head":
+        raise InteropError(
+            f"{weights[0]} has a shape, {weight.shape}, with which it may stand before the "
+            f"recurrent module or after it, and a state_dict does not say where: say "
+            f"head={module!r} if it stands after it"
+        )
+    chain.linear(weights[0], weight.T, bias)
 
 
 def to_torch(model: Model, path: str | os.PathLike[str]) -> None:
@@ -155,4 +210,4 @@ def to_torch(model: Model, path: str | os.PathLike[str]) -> None:
         tensors["head.weight"] = np.ascontiguousarray(model.parameters["head.W_y"].T)
         tensors["head.bias"] = model.parameters["head.b_y"]
     data = package("safetensors.numpy").save(tensors, metadata={"format": "pt"})
-    Path(path).write_bytes(data)
+    replace_file(path, data)

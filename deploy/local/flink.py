@@ -242,10 +242,10 @@ class Flink(Started):
             "org.apache.beam.runners.flink.FlinkJobServerDriver",
             str(JOB_SERVER),
             f"--flink-master={self.address}",
-            f"--artifacts-dir={self.folder}/artifacts",
+            *("--artifacts-dir", f"{self.folder}/artifacts"),  # as one argument it has no spaces
             f"--job-port={self._job_port}",
             "--artifact-port=0",
-            "--expansion-port=0",
+            "--expansion-port=-1",  # none: `deploy.local.kafka` starts one of its own
             heap=768,
             options=QUICK_START,
         )
@@ -257,7 +257,7 @@ class Flink(Started):
             *OPEN_PACKAGES,
             "-XX:MaxDirectMemorySize=512m",
             f"-Dlog.file={log / name}.log",
-            f"-Dlog4j.configurationFile=file:{conf / 'log4j.properties'}",
+            f"-Dlog4j.configurationFile={(conf / 'log4j.properties').as_uri()}",
         ]
         arguments = ("--configDir", str(conf), *arguments)
         command = java(main, f"{FLINK}/*", *arguments, heap=768, options=options)

@@ -17,6 +17,8 @@ BROKER = ENGINES / "broker"
 KAFKA_IO = ENGINES / "kafka-io"
 JDBC_IO = ENGINES / "jdbc-io"
 """Beam's transforms for databases; the service that expands them is in `KAFKA_IO`."""
+EXPANSION = str(Path(__file__).with_name("Expansion.java"))
+"""The program that expands Beam's transforms; Java compiles it when it is started."""
 _MEMORY_METER = KAFKA_IO / "jamm-0.4.0.jar"
 
 _PACKAGES = {
@@ -54,8 +56,8 @@ QUICK_START = ["-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1"]
 def java(
     main: str, classpath: str, *arguments: str, heap: int, options: Sequence[str] = ()
 ) -> list[str]:
-    """A command: the class to run, its jars, and the size of its heap in MiB."""
-    measured = main.startswith("org.apache.beam.") and "runners" not in main
+    """A command: the class or source to run, its jars, and the size of its heap in MiB."""
+    measured = main == EXPANSION or main.startswith("org.apache.beam.fn.")
     agent = [f"-javaagent:{_MEMORY_METER}"] if measured else []
     return ["java", f"-Xmx{heap}m", *agent, *options, "-cp", classpath, main, *arguments]
 

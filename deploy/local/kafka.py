@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from deploy.local import worker
-from deploy.local.jars import BROKER, JOB_SERVER, KAFKA_IO, check_fetched, java
+from deploy.local.jars import BROKER, EXPANSION, JOB_SERVER, KAFKA_IO, check_fetched, java
 from deploy.local.processes import (
     Process,
     Started,
@@ -27,6 +27,15 @@ from deploy.local.processes import (
     watch,
 )
 
+KAFKA = (
+    "beam:transform:org.apache.beam:kafka_read_with_metadata:v1",
+    "beam:transform:org.apache.beam:kafka_read_without_metadata:v1",
+    "beam:transform:org.apache.beam:kafka_write:v1",
+    "beam:transform:org.apache.beam:kafka_write:v2",
+    "beam:schematransform:org.apache.beam:kafka_read:v1",
+    "beam:schematransform:org.apache.beam:kafka_write:v1",
+)
+"""The transforms of Kafka, as Beam names them."""
 _LOG = "-Dorg.slf4j.simpleLogger.defaultLogLevel="
 
 
@@ -124,30 +133,38 @@ log.retention.ms=-1
 class Expansion(_Service):
     """Expands Beam's Kafka transforms for a pipeline in Python.
 
+    It listens at 127.0.0.1 alone, and expands what is allowed alone.
+
     Args:
         folder: Its log.
         classpath: Jars of Beam's Java SDK.
         arguments: Its further flags.
         port: Where it listens; by default one that is free.
+        allowed: The transforms that it expands, as Beam names them.
     """
 
     flag = "--expansion_port"
 
     def __init__(
-        self, folder: Path, classpath: str, arguments: Sequence[str], port: int | None = None
+        self,
+        folder: Path,
+        classpath: str,
+        arguments: Sequence[str],
+        port: int | None = None,
+        *,
+        allowed: Sequence[str] = KAFKA,
     ):
         super().__init__(folder, port)
         self._classpath = classpath
-        self._arguments = arguments
+        self._arguments = [",".join(allowed), *arguments]
 
     def start(self) -> None:
         """Start it."""
         check_fetched(KAFKA_IO)
         command = java(
-            "org.apache.beam.sdk.expansion.service.ExpansionService",
+            EXPANSION,
             self._classpath,
             str(self._port),
-            "--javaClassLookupAllowlistFile=*",
             *self._arguments,
             heap=768,
         )

@@ -27,8 +27,9 @@ from deploy.local.jars import JOB_SERVER, QUICK_START, java
 def command(folder: Path, sdk: str) -> str:
     """A program in the folder that starts a worker, to be named by --environment_config."""
     path = folder / f"worker-{sdk}.sh"
-    python = f"PYTHONPATH={shlex.quote(str(ROOT))} exec {shlex.quote(sys.executable)}"
-    path.write_text(f'#!/bin/sh\nENGINES={ENGINES} {python} -m deploy.local.worker {sdk} "$@"\n')
+    environment = [f"ENGINES={ENGINES}", f"PYTHONPATH={ROOT}"]
+    program = [sys.executable, "-m", "deploy.local.worker", sdk]
+    path.write_text(f'#!/bin/sh\nexec {shlex.join(["env", *environment, *program])} "$@"\n')
     path.chmod(0o755)
     return json.dumps({"command": str(path)})
 

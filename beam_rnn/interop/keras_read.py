@@ -1,0 +1,283 @@
+"""Keras, read: SimpleRNN, GRU or LSTM layers and a Dense layer after them."""
+
+import os
+import re
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import numpy as np
+
+from beam_rnn.cells import Array, CellParameters
+from beam_rnn.errors import InteropError, shown
+from beam_rnn.interop.chain import GATES, Chain, in_order
+from beam_rnn.interop.keras_file import read_keras_file
+from beam_rnn.model import Model
+
+CELLS_OF_KERAS = {"SimpleRNN": "rnn", "GRU": "gru", "LSTM": "lstm"}
+GATES_OF_KERAS = {"rnn": "h", "gru": "zrn", "lstm": "ifgo"}
+_OUTPUTS = ("linear", "sigmoid", "tanh", "relu", "softmax")
+_NO_EFFECT = ("Dropout", "SpatialDropout1D", "GaussianNoise", "GaussianDropout")
+"""Layers that change nothing when a network is used."""
+_BOTH = (False, True)
+_KNOWN: Mapping[str, Mapping[str, tuple[object, ...]]] = {
+    "InputLayer": {"sparse": (False,), "ragged": (False,)},
+    "SimpleRNN": {"activation": ("tanh", "relu", "sigmoid")},
+    "GRU": {"activation": ("tanh",), "recurrent_activation": ("sigmoid",), "reset_after": _BOTH},
+    "LSTM": {"activation": ("tanh",), "recurrent_activation": ("sigmoid",)},
+    "Bidirectional": {"merge_mode": ("concat", "sum", "mul", "ave")},
+    "TimeDistributed": {},
+    "Dense": {"activation": _OUTPUTS, "use_bias": _BOTH, "quantization_config": (None,)},
+    "Activation": {"activation": _OUTPUTS},
+    **{kind: {} for kind in _NO_EFFECT},
+}
+"""The settings of each layer that decide what it computes, and the values that have a form here."""
+_OF_RECURRENT: Mapping[str, tuple[object, ...]] = {
+    "use_bias": _BOTH,
+    "return_sequences": _BOTH,
+    "return_state": _BOTH,
+    "go_backwards": (False,),
+    "stateful": (False,),
+}
+_FREE = re.compile(
+    r"name|trainable|dtype|units|(\w+_)?(initializer|regularizer|constraint)|unit_forget_bias"
+    r"|dropout|recurrent_dropout|seed|unroll|implementation|zero_output_for_mask"  # no mask is read
+    r"|batch_shape|optional|layer|backward_layer|rate|noise_shape|stddev"
+)
+"""Settings of the layers above that decide nothing, or that are looked at by themselves."""
+_MAY_LACK = ("return_state", "stateful", "quantization_config", "sparse", "ragged")
+"""Settings that older files do not have; they are off there."""
+
+Config = Mapping[str, Any]
+
+
+def from_keras(path: str | os.PathLike[str]) -> Model:
+    """A model from a `.keras` file of Keras 3.
+
+    The model is a chain with one output: recurrent layers of one kind, each of them perhaps in
+    a `Bidirectional`, all but the last returning sequences, then at most one `Dense`, perhaps in
+    a `TimeDistributed`, with one of the activations in `beam_rnn.outputs.OUTPUTS`, which may
+    stand after it in an `Activation`. Layers that act in training alone, such as `Dropout`, are
+    left out. Every setting of every layer is checked; what is not known to compute the same here
+    is refused.
+
+    Args:
+        path: The file.
+
+    Raises:
+        InteropError: The file holds something else, or something that this library has no
+            form for; the error names the layer.
+    """
+    config, tensors = read_keras_file(path)
+    chain = Chain(os.fspath(path))
+    counts: dict[str, int] = {}
+    for kind, layer in _layers(config):
+        where, group = f"layer {layer['name']!r}", group_of(kind, counts)
+        if kind in ("Dense", "TimeDistributed"):
+            _add_dense(chain, where, kind, layer, group, tensors)
+        elif kind == "Activation":
+            chain.output(where, layer["activation"])
+        elif kind not in ("InputLayer", *_NO_EFFECT):
+            _add_recurrent(chain, where, kind, layer, group, tensors)
+    if tensors:
+        raise InteropError(f"no layer has a place for the tensors {shown(sorted(tensors))}")
+    return chain.model()
+
+
+def group_of(kind: str, counts: dict[str, int]) -> str:
+    """Where the weights of the next layer of a class are: gru, gru_1, and so on."""
+    snake = re.sub(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])", "_", kind).lower()
+    count = counts[snake] = counts.get(snake, -1) + 1
+    return f"layers/{snake}" + (f"_{count}" if count else "")
+
+
+def _layers(model: Any) -> Iterator[tuple[str, Config]]:
+    """Kind and settings of each layer, which must form a chain with one output."""
+    kind = _get(model, "class_name", str, "the model")
+    if kind not in ("Sequential", "Functional"):
+        raise InteropError(
+            f"a {kind} model has no form here: only a Sequential or a chain of layers"
+        )
+    config = _get(model, "config", dict, "the model")
+    entries = _get(config, "layers", list, "the model")
+    previous = None
+    for entry in entries:
+        layer_kind, layer = _layer(entry)
+        if kind == "Functional":
+            _check_source(entry, layer["name"], previous)
+        elif "inbound_nodes" in entry:
+            raise InteropError(f"layer {layer['name']!r}: a layer of a Sequential has no inputs")
+        if layer_kind == "InputLayer" and previous is not None:
+            raise InteropError(f"layer {layer['name']!r}: a model takes one input here")
+        previous = layer["name"]
+        yield layer_kind, layer
+    if kind == "Functional":
+        outputs = _get(config, "output_layers", list, "the model")
+        if outputs not in ([previous, 0, 0], [[previous, 0, 0]]):
+            raise InteropError(
+                f"the outputs of the model are {outputs}: only that of the last layer, "
+                f"{previous!r}, has a form here"
+            )
+
+
+def _check_source(entry: Config, name: str, previous: str | None) -> None:
+    """That a layer of a functional model takes the output of the one before, once."""
+    calls = _get(entry, "inbound_nodes", list, f"layer {name!r}")
+    if previous is None and calls == []:
+        return
+    taken = [_taken(call) for call in calls]
+    if taken != [[[previous, 0, 0]]]:
+        raise InteropError(
+            f"layer {name!r} takes {taken}: a chain of layers takes the one before, once, and of "
+            f"its outputs the first: [[[{previous!r}, 0, 0]]]"
+        )
+
+
+def _taken(call: Any) -> Any:
+    """What a layer takes when it is called: layer, call and output, of each tensor.
+
+    The call itself, if it has an initial state, a mask, or is one of training.
+    """
+    try:
+        tensors = [argument["config"]["keras_history"] for argument in call["args"]]
+        settings = call["kwargs"].values()
+    except (TypeError, KeyError, AttributeError):
+        return call
+    return tensors if all(value in (None, False) for value in settings) else call
+
+
+def _is(value: object) -> bool:
+    return isinstance(value, dict)
+
+
+def _get(config: Any, name: str, kind: type, where: str) -> Any:
+    """A setting that must be there."""
+    value = config.get(name) if _is(config) else None
+    if not isinstance(value, kind):
+        raise InteropError(f"{where}: {name}={value!r} is not what Keras writes")
+    return value
+
+
+def _layer(entry: Any, *, backwards: bool = False) -> tuple[str, Config]:
+    """Kind and settings of a layer that has a form here.
+
+    Raises:
+        InteropError: A setting has none.
+    """
+    kind = _get(entry, "class_name", str, "a layer")
+    layer = _get(entry, "config", dict, f"a {kind} layer")
+    where = f"layer {_get(layer, 'name', str, f'a {kind} layer')!r}"
+    foreign = entry.get("module") != "keras.layers" or entry.get("registered_name") is not None
+    if kind not in _KNOWN or foreign:
+        raise InteropError(f"{where}: a {kind} layer has no form here")
+    known = dict(_KNOWN[kind])
+    if kind in CELLS_OF_KERAS:
+        known |= {**_OF_RECURRENT, "go_backwards": (backwards,)}
+    for name, values in known.items():
+        value = layer.get(name, False if name in _MAY_LACK else "nothing")
+        if name in _MAY_LACK and not value and value is not None:
+            value = values[0]
+        if not any(type(value) is type(each) and value == each for each in values):
+            raise InteropError(
+                f"{where}: {name}={value!r} has no form here, only "
+                f"{', '.join(repr(each) for each in values)}"
+            )
+    for name, value in layer.items():
+        if name not in known and not _FREE.fullmatch(name):
+            raise InteropError(f"{where}: {name}={value!r} has no form here")
+    _check_type(where, layer.get("dtype"))
+    return kind, layer
+
+
+def _check_type(where: str, dtype: Any) -> None:
+    """That a layer computes in the type of its weights."""
+    name = dtype
+    if _is(dtype):
+        inner = dtype.get("config")
+        plain = dtype.get("class_name") == "DTypePolicy" and _is(inner)
+        name = inner.get("name") if plain else dtype
+    if name not in ("float32", "float64"):
+        raise InteropError(f"{where}: dtype={name!r} has no form here, only float32 and float64")
+
+
+def _add_recurrent(
+    chain: Chain, where: str, kind: str, layer: Config, group: str, tensors: dict[str, Array]
+) -> None:
+    if kind == "Bidirectional":
+        kind, inner = _layer(layer.get("layer"))
+        settings = _settings(where, kind, inner)
+        if layer.get("backward_layer") is not None:
+            other = _layer(layer["backward_layer"], backwards=True)
+            same = _settings(where, *other) == settings
+            for name in ("units", "use_bias", "return_sequences"):
+                same = same and other[1].get(name) == inner.get(name)
+            if not same:
+                raise InteropError(f"{where}: its two directions are not alike")
+        settings |= {"bidirectional": True, "merge": layer["merge_mode"]}
+        groups = [f"{group}/forward_layer", f"{group}/backward_layer"]
+        layer = inner
+    else:
+        settings, groups = _settings(where, kind, layer), [group]
+    cell = settings["cell"]
+    chain.recurrent(where, settings, [_cell(where, cell, layer, g, tensors) for g in groups])
+    if not layer["return_sequences"]:
+        chain.last_step()
+
+
+def _settings(where: str, kind: str, layer: Config) -> dict[str, Any]:
+    """What `Network` says of a recurrent layer."""
+    if kind not in CELLS_OF_KERAS:
+        raise InteropError(f"{where}: a Bidirectional {kind} has no form here")
+    settings: dict[str, Any] = {"cell": CELLS_OF_KERAS[kind]}
+    if kind == "SimpleRNN":
+        settings["activation"] = layer["activation"]
+    if kind == "GRU":
+        settings["reset_after"] = layer["reset_after"]
+    return settings
+
+
+def _cell(
+    where: str, cell: str, layer: Config, group: str, tensors: dict[str, Array]
+) -> CellParameters:
+    """The parameters of one direction, its one or two biases as our two."""
+    units, size = layer.get("units"), len(GATES[cell])
+    kernel = _pop(where, f"{group}/cell/vars/0", tensors)
+    recurrent = _pop(where, f"{group}/cell/vars/1", tensors)
+    wide = size * recurrent.shape[0]
+    b_x = b_h = np.zeros(wide, kernel.dtype)
+    two = cell == "gru" and layer["reset_after"]
+    fits = kernel.shape[1:] == (wide,) and recurrent.shape == (units, wide)
+    if layer["use_bias"]:
+        bias = _pop(where, f"{group}/cell/vars/2", tensors)
+        fits = fits and bias.shape == ((2, wide) if two else (wide,))
+        b_x, b_h = bias if two and fits else (bias, b_h)
+    if not fits:
+        raise InteropError(f"{where}: weights of other shapes than those of units={units!r}")
+    return CellParameters(
+        *(in_order(v, GATES_OF_KERAS[cell], GATES[cell], -1) for v in (kernel, recurrent, b_x, b_h))
+    )
+
+
+def _add_dense(
+    chain: Chain, where: str, kind: str, layer: Config, group: str, tensors: dict[str, Array]
+) -> None:
+    """The linear layer, and its activation."""
+    if kind == "TimeDistributed":
+        kind, layer = _layer(layer.get("layer"))
+        group += "/layer"
+        if kind != "Dense":
+            raise InteropError(f"{where}: a {kind} on every step has no form here")
+    W_y = _pop(where, f"{group}/vars/0", tensors)
+    b_y = _pop(where, f"{group}/vars/1", tensors) if layer["use_bias"] else None
+    units = layer.get("units")
+    if W_y.shape[1:] != (units,) or (b_y is not None and b_y.shape != (units,)):
+        raise InteropError(f"{where}: weights of other shapes than those of units={units!r}")
+    chain.linear(where, W_y, b_y)
+    if layer["activation"] != "linear":
+        chain.output(where, layer["activation"])
+
+
+def _pop(where: str, path: str, tensors: dict[str, Array]) -> Array:
+    """A tensor, taken out of those that are left."""
+    if path not in tensors or tensors[path].ndim == 0:
+        raise InteropError(f"{where} has no weights at {path!r}")
+    return tensors.pop(path)

@@ -1,0 +1,139 @@
+"""Keras, written: files that `keras.models.load_model` reads."""
+
+import io
+import json
+import os
+import zipfile
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from beam_rnn.atomic import replace_file
+from beam_rnn.cells import Array, CellParameters
+from beam_rnn.errors import InteropError
+from beam_rnn.interop.chain import GATES, in_order, package
+from beam_rnn.interop.keras_read import CELLS_OF_KERAS, GATES_OF_KERAS, group_of
+from beam_rnn.model import Model
+from beam_rnn.network import Network
+
+Config = Mapping[str, Any]
+
+
+def to_keras(model: Model, path: str | os.PathLike[str]) -> None:
+    """Write a model as a `.keras` file, which `keras.models.load_model` reads.
+
+    It is a `Sequential` of recurrent layers, each perhaps in a `Bidirectional`, and a `Dense`.
+    In a GRU with reset_after Keras has two biases for each gate, as we do; elsewhere one, which is
+    the sum of our two.
+
+    Args:
+        model: The model. Its columns and its scaler have no place in such a file.
+        path: The file.
+
+    Raises:
+        InteropError: The network has no form in a chain of Keras's layers.
+    """
+    network, name = model.network, os.fspath(path)
+    _check_form(network)
+    if not name.endswith(".keras"):
+        raise InteropError(f"a model of Keras is written as .keras, got {name!r}")
+    layers: list[Config] = [
+        _entry("InputLayer", "inputs", model, batch_shape=[None, None, model.inputs])
+    ]
+    weights = io.BytesIO()
+    counts: dict[str, int] = {}
+    with package("h5py").File(weights, "w") as file:
+        file.create_group("vars")
+
+        def add(entry: Config, values: Mapping[str, Array]) -> None:
+            layers.append(entry)
+            group = file.create_group(group_of(entry["class_name"], counts))
+            group.create_group("vars")
+            for place, value in values.items():
+                group[place] = value
+
+        for i in range(network.layers):
+            add(*_written_layer(model, i))
+        as_they_are = network.output in ("identity", "quantiles")
+        activation = "linear" if as_they_are else network.output
+        if network.head == "linear":
+            W_y, b_y = model.parameters["head.W_y"], model.parameters["head.b_y"]
+            settings = {"units": model.outputs, "activation": activation, "use_bias": True}
+            add(_entry("Dense", "head", model, **settings), {"vars/0": W_y, "vars/1": b_y})
+        elif activation != "linear":
+            add(_entry("Activation", "output", model, activation=activation), {})
+    config = _entry("Sequential", "beam_rnn", model, layers=layers)
+    data = io.BytesIO()
+    with zipfile.ZipFile(data, "w") as archive:
+        for member, content in {
+            "metadata.json": json.dumps({"keras_version": "3.0.0"}).encode(),
+            "config.json": json.dumps({**config, "module": "keras"}).encode(),
+            "model.weights.h5": weights.getvalue(),
+        }.items():
+            archive.writestr(zipfile.ZipInfo(member), content)  # no time: same model, same bytes
+    replace_file(name, data.getvalue())
+
+
+def _check_form(network: Network) -> None:
+    """That a network is a chain of Keras's layers."""
+    several = network.output == "softmax" and network.horizons > 1
+    for refused, why in {
+        f"cell={network.cell!r}": network.cell not in GATES,
+        "a residual head": network.residual,
+        "a learned initial state": network.initial_state == "learned",
+        "an embedding": network.embedding_sizes != (),
+        "carry=False": not network.carry,
+        "output='gaussian'": network.output == "gaussian",
+        "output='softmax' of several horizons": several,
+    }.items():
+        if why:
+            raise InteropError(f"a chain of Keras's layers has no form for {refused}")
+
+
+def _entry(kind: str, name: str, model: Model, **settings: Any) -> dict[str, Any]:
+    """A layer as Keras writes it; what is at its default is left out."""
+    return {
+        "module": "keras.layers",
+        "class_name": kind,
+        "config": {"name": name, "dtype": model.dtype.name, **settings},
+        "registered_name": None,
+    }
+
+
+def _written_layer(model: Model, i: int) -> tuple[Config, Mapping[str, Array]]:
+    """A recurrent layer, and its weights by their places in its group."""
+    network = model.network
+    last = network.output_steps == "last" and i == network.layers - 1
+    settings: dict[str, Any] = {"units": network.sizes[i], "return_sequences": not last}
+    settings["activation"] = network.activation
+    if network.cell != "rnn":
+        settings["recurrent_activation"] = "sigmoid"
+    if network.cell == "gru":
+        settings["reset_after"] = network.reset_after
+    settings |= {"use_bias": True, "go_backwards": False}
+    (kind,) = (kind for kind, cell in CELLS_OF_KERAS.items() if cell == network.cell)
+    directions = network.layer(model.parameters, i)
+    if not network.bidirectional:
+        return _entry(kind, f"recurrent_{i}", model, **settings), _variables(network, directions[0])
+    inner = [
+        _entry(kind, f"{name}_{i}", model, **{**settings, "go_backwards": name == "backward"})
+        for name in ("forward", "backward")
+    ]
+    both = dict(zip(("layer", "backward_layer"), inner, strict=True))
+    variables = {
+        f"{name}_layer/{place}": value
+        for name, p in zip(("forward", "backward"), directions, strict=True)
+        for place, value in _variables(network, p).items()
+    }
+    entry = _entry("Bidirectional", f"recurrent_{i}", model, merge_mode=network.merge, **both)
+    return entry, variables
+
+
+def _variables(network: Network, p: CellParameters) -> dict[str, Array]:
+    """The weights of one direction, our two biases as its one or two."""
+    cell = network.cell
+    W_x, W_h, b_x, b_h = (in_order(v, GATES[cell], GATES_OF_KERAS[cell], -1) for v in p)
+    two = cell == "gru" and network.reset_after
+    bias = np.stack([b_x, b_h]) if two else b_x + b_h
+    return {f"cell/vars/{j}": value for j, value in enumerate((W_x, W_h, bias))}

@@ -1,0 +1,163 @@
+"""The graph of an ONNX file, decoded: what its nodes mean is `onnx_read`'s business."""
+
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from google.protobuf.message import DecodeError
+
+from beam_rnn.cells import Array
+from beam_rnn.errors import InteropError
+from beam_rnn.interop.chain import package
+
+_OLDEST_OPSET = 7
+"""From here on recurrent nodes have the inputs and outputs that they have today."""
+_MOST = 10_000
+"""Nodes, or constants: far more than a chain of layers has."""
+_TYPES = ("FLOAT", "DOUBLE", "INT32", "INT64")
+_DOMAINS = ("", "ai.onnx")
+
+
+@dataclass(frozen=True)
+class Node:
+    """A node.
+
+    Attributes:
+        name: What it is called in errors.
+        kind: The operator; "" if it is none of ONNX's own.
+        attributes: Numbers, texts, lists of these, or arrays.
+        inputs: Names; "" for one that is left out.
+        outputs: The same.
+    """
+
+    name: str
+    kind: str
+    attributes: Mapping[str, Any]
+    inputs: Sequence[str]
+    outputs: Sequence[str]
+
+    def __str__(self) -> str:
+        return f"node {self.name!r}"
+
+
+@dataclass(frozen=True)
+class Graph:
+    """A graph.
+
+    Attributes:
+        opset: The version of the operators.
+        nodes: In the order in which they are computed.
+        constants: By name.
+        inputs: The names of those that are no constants, and their rank, if it is said.
+        outputs: Their names.
+    """
+
+    opset: int
+    nodes: Sequence[Node]
+    constants: Mapping[str, Array]
+    inputs: Mapping[str, int | None]
+    outputs: Sequence[str]
+
+
+def read_graph(path: str | os.PathLike[str]) -> Graph:
+    """The graph of a file.
+
+    Raises:
+        InteropError: It is no ONNX file, or holds what has no form here.
+    """
+    try:
+        return _Decoder(package("onnx")).graph(Path(path).read_bytes())
+    except (DecodeError, UnicodeDecodeError) as error:
+        raise InteropError(f"{os.fspath(path)!r} is no ONNX file: {error}") from error
+
+
+class _Decoder:
+    def __init__(self, onnx: Any):
+        self._onnx = onnx
+        types = onnx.AttributeProto
+        self._fields = {
+            types.INT: "i",
+            types.FLOAT: "f",
+            types.STRING: "s",
+            types.INTS: "ints",
+            types.FLOATS: "floats",
+            types.STRINGS: "strings",
+            types.TENSOR: "t",
+        }
+
+    def graph(self, data: bytes) -> Graph:
+        exported = self._onnx.ModelProto.FromString(data)
+        graph = exported.graph
+        for what, found in (
+            ("functions", exported.functions),
+            ("sparse constants", graph.sparse_initializer),
+        ):
+            if found:
+                raise InteropError(f"{what} in an ONNX file have no form here")
+        for what, found in (("nodes", graph.node), ("constants", graph.initializer)):
+            if len(found) > _MOST:
+                raise InteropError(f"{len(found)} {what} are too many: at most {_MOST}")
+        constants = {each.name: self._array(each) for each in graph.initializer}
+        inputs = {each.name: _rank(each) for each in graph.input if each.name not in constants}
+        return Graph(
+            self._opset(exported),
+            [self._node(each) for each in graph.node],
+            constants,
+            inputs,
+            [each.name for each in graph.output],
+        )
+
+    def _opset(self, exported: Any) -> int:
+        newest = self._onnx.defs.onnx_opset_version()
+        found = [each.version for each in exported.opset_import if each.domain in _DOMAINS]
+        if len(found) != 1 or not _OLDEST_OPSET <= found[0] <= newest:
+            raise InteropError(
+                f"a graph must be of ONNX's opset {_OLDEST_OPSET} to {newest}, got {found}"
+            )
+        return int(found[0])
+
+    def _node(self, node: Any) -> Node:
+        name = node.name or ", ".join(node.output)
+        attributes = {}
+        for each in node.attribute:
+            if each.type not in self._fields or each.ref_attr_name:
+                raise InteropError(f"node {name!r}: {each.name!r} has no form here")
+            attributes[each.name] = self._value(each.type, getattr(each, self._fields[each.type]))
+        kind = node.op_type if node.domain in _DOMAINS else ""
+        return Node(name, kind, attributes, list(node.input), list(node.output))
+
+    def _value(self, kind: int, value: Any) -> Any:
+        """The value of an attribute."""
+        types = self._onnx.AttributeProto
+        if kind == types.TENSOR:
+            return self._array(value)
+        if kind == types.STRING:
+            return value.decode()
+        if kind == types.STRINGS:
+            return [each.decode() for each in value]
+        return value if kind in (types.INT, types.FLOAT) else list(value)
+
+    def _array(self, tensor: Any) -> Array:
+        """A constant; nothing is taken from another file."""
+        types, what = self._onnx.TensorProto, f"the constant {tensor.name!r}"
+        if tensor.external_data or tensor.data_location == types.EXTERNAL:
+            raise InteropError(f"{what} is in another file: save the model as one file")
+        names = {number: name for name, number in types.DataType.items()}
+        name = names.get(tensor.data_type, tensor.data_type)
+        if name not in _TYPES:
+            raise InteropError(f"{what} is {name}: it must be one of {', '.join(_TYPES)}")
+        try:
+            value = np.asarray(self._onnx.numpy_helper.to_array(tensor))
+        except (ValueError, TypeError) as error:
+            raise InteropError(f"{what} cannot be read: {error}") from error
+        if value.shape != tuple(tensor.dims):
+            raise InteropError(f"{what} cannot have the shape {list(tensor.dims)}")
+        return value
+
+
+def _rank(value: Any) -> int | None:
+    tensor = value.type.tensor_type
+    return len(tensor.shape.dim) if tensor.HasField("shape") else None

@@ -1,0 +1,201 @@
+"""ONNX, written: graphs that any runtime of ONNX computes."""
+
+import os
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from beam_rnn.atomic import replace_file
+from beam_rnn.cells import Array, CellParameters
+from beam_rnn.errors import InteropError
+from beam_rnn.interop.chain import GATES, in_order, package
+from beam_rnn.interop.onnx_read import CELLS_OF_ONNX, GATES_OF_ONNX
+from beam_rnn.model import Model
+from beam_rnn.outputs import LEAST_DEVIATION
+
+_OPSET, _IR_VERSION = 17, 8
+
+
+def to_onnx(model: Model, path: str | os.PathLike[str], *, lengths: bool = False) -> None:
+    """Write a model as an ONNX file.
+
+    The graph takes `x` (batch, time, inputs) and gives `y`, the same as `Model.forward`:
+    (batch, time, outputs), or (batch, outputs) of the last step.
+
+    Args:
+        model: The model, its parameters float32. Its columns and scaler have no place in it.
+        path: The file.
+        lengths: Let the graph take `lengths` (batch,) int32 too, the number of steps of each
+            sequence: y is zero after a sequence's end. `from_onnx` does not read such a file.
+
+    Raises:
+        InteropError: The parameters are not float32, or the network has no form here.
+    """
+    network = model.network
+    for refused, why in {
+        f"cell={network.cell!r}": network.cell not in GATES,
+        "a learned initial state": network.initial_state == "learned",
+        "an embedding": network.embedding_sizes != (),
+        "carry=False": not network.carry,
+    }.items():
+        if why:
+            raise InteropError(f"an ONNX file has no form here for {refused}")
+    if model.dtype != np.float32:
+        raise InteropError(f"ONNX runtimes want float32, the parameters are {model.dtype}")
+    onnx = package("onnx")
+    graph = _Writer(model, onnx, lengths).graph()
+    opset = onnx.helper.make_opsetid("", _OPSET)
+    exported = onnx.helper.make_model(graph, opset_imports=[opset], ir_version=_IR_VERSION)
+    onnx.checker.check_model(exported)
+    replace_file(path, exported.SerializeToString())
+
+
+class _Writer:
+    """Builds the graph of a model, node by node."""
+
+    def __init__(self, model: Model, onnx: Any, lengths: bool):
+        self._model = model
+        self._onnx = onnx
+        self._has_lengths = lengths
+        self._nodes: list[Any] = []
+        self._constants: dict[str, Array] = {}
+
+    def graph(self) -> Any:
+        """The whole graph."""
+        helper, types = self._onnx.helper, self._onnx.TensorProto
+        model, network = self._model, self._model.network
+        last = network.output_steps == "last"
+        inputs = [helper.make_tensor_value_info("x", types.FLOAT, ["batch", "time", model.inputs])]
+        if self._has_lengths:
+            inputs.append(helper.make_tensor_value_info("lengths", types.INT32, ["batch"]))
+            self._lengths(last)
+        h = self._node("Transpose", ["x"], "time_first", perm=[1, 0, 2])
+        for i in range(network.layers):
+            h = self._layer(i, h, of_last_step=last and i == network.layers - 1)
+        z = h if last else self._node("Transpose", [h], "batch_first", perm=[1, 0, 2])
+        if network.head == "linear":
+            z = self._node("MatMul", [z, self._constant("W_y", model.parameters["head.W_y"])])
+            z = self._node("Add", [z, self._constant("b_y", model.parameters["head.b_y"])])
+        if network.residual:
+            z = self._node("Add", [z, self._last_values()])
+        y = self._output(z)
+        if self._has_lengths:
+            zero = self._constant("nothing", np.zeros((), np.float32))
+            y = self._node("Where", ["valid", y, zero])
+        self._nodes[-1].output[0] = "y"
+        tensors = [self._onnx.numpy_helper.from_array(v, k) for k, v in self._constants.items()]
+        time = [] if last else ["time"]
+        outputs = helper.make_tensor_value_info("y", types.FLOAT, ["batch", *time, model.outputs])
+        return helper.make_graph(self._nodes, "beam_rnn", inputs, [outputs], tensors)
+
+    def _last_values(self) -> str:
+        """What a residual network adds: x by the 0 and 1 of `Network.last_values`."""
+        model, x = self._model, "x"
+        last = model.network.output_steps == "last"
+        if last and not self._has_lengths:
+            x = self._node("Gather", ["x", self._constant("last", np.array(-1))], axis=1)
+        elif last:
+            one = self._constant("step", np.int32(1))
+            place = self._node("Sub", ["sequence_lens", one])
+            place = self._node("Cast", [place], to=self._onnx.TensorProto.INT64)
+            column = self._node("Unsqueeze", [place, self._integers("one", [1])])
+            x = self._node("GatherND", ["x", column], batch_dims=1)
+        copies = model.network.last_values(np.eye(model.inputs, dtype=np.float32), model.outputs)
+        return self._node("MatMul", [x, self._constant("last_values", copies)])
+
+    def _output(self, z: str) -> str:
+        """The output function."""
+        network = self._model.network
+        if network.output in ("identity", "quantiles"):
+            return z
+        if network.output == "gaussian":
+            deviation = np.array([p == "deviation" for p in network.parts], np.float32)
+            deviation = np.tile(deviation, self._model.outputs // 2)
+            least = self._constant("least", np.array(LEAST_DEVIATION, np.float32))
+            positive = self._node("Add", [self._node("Softplus", [z]), least])
+            s = self._node("Mul", [positive, self._constant("is_deviation", deviation)])
+            m = self._node("Mul", [z, self._constant("is_mean", 1 - deviation)])
+            return self._node("Add", [m, s])
+        if network.horizons == 1 or network.output != "softmax":
+            axis: dict[str, Any] = {"axis": -1} if network.output == "softmax" else {}
+            return self._node(network.output.capitalize(), [z], **axis)
+        kept = [0] if network.output_steps == "last" else [0, 0]
+        by_horizon = self._integers("by_horizon", [*kept, network.horizons, -1])
+        y = self._node("Softmax", [self._node("Reshape", [z, by_horizon])], axis=-1)
+        return self._node("Reshape", [y, self._integers("flat", [*kept, -1])])
+
+    def _lengths(self, last: bool) -> None:
+        """`sequence_lens` (batch,), and `valid`: of each step, (batch, time, 1), or (batch, 1)."""
+        one = self._integers("one", [1])
+        shape = self._node("Shape", ["x"])
+        time = self._node("Slice", [shape, one, self._integers("two", [2])])
+        time = self._node("Cast", [time], to=self._onnx.TensorProto.INT32)
+        self._node("Min", ["lengths", time], "sequence_lens")
+        column = self._node("Unsqueeze", ["sequence_lens", one])
+        start = self._constant("start", np.zeros((), np.int32))
+        if last:
+            self._node("Less", [start, column], "valid")
+            return
+        scalars = [start, self._node("Squeeze", [time]), self._constant("step", np.int32(1))]
+        running = self._node("Less", [self._node("Range", scalars), column])
+        self._node("Unsqueeze", [running, self._integers("two", [2])], "valid")
+
+    def _layer(self, i: int, x: str, *, of_last_step: bool) -> str:
+        """A recurrent node, its directions merged: (time, batch, output_size).
+
+        Of its last state, (batch, output_size), if that is asked for.
+        """
+        network, name = self._model.network, f"layers.{i}"
+        order = GATES_OF_ONNX[network.cell]
+        layer = [
+            CellParameters(*(in_order(v, GATES[network.cell], order, -1) for v in p))
+            for p in network.layer(self._model.parameters, i)
+        ]
+        W = np.stack([p.W_x.T for p in layer])
+        R = np.stack([p.W_h.T for p in layer])
+        B = np.stack([np.concatenate([p.b_x, p.b_h]) for p in layer])
+        weights = [self._constant(f"{name}.{k}", v) for k, v in (("W", W), ("R", R), ("B", B))]
+        attributes: dict[str, Any] = {"hidden_size": network.sizes[i]}
+        attributes["direction"] = "bidirectional" if network.bidirectional else "forward"
+        if network.cell == "rnn":
+            attributes["activations"] = [network.activation.capitalize()] * network.directions
+        if network.cell == "gru":
+            attributes["linear_before_reset"] = int(network.reset_after)
+        operator = {cell: kind for kind, cell in CELLS_OF_ONNX.items()}[network.cell]
+        # Y is (time, directions, batch, hidden), Y_h the same without time
+        outputs, axis, kept_axes = [f"{name}.Y"], 1, [0, 0]
+        if of_last_step:
+            outputs, axis, kept_axes = ["", f"{name}.Y_h"], 0, [0]
+        y = outputs[-1]
+        lengths = ["sequence_lens"] if self._has_lengths else []
+        self._nodes.append(
+            self._onnx.helper.make_node(
+                operator, [x, *weights, *lengths], outputs, name=name, **attributes
+            )
+        )
+        if not network.bidirectional:
+            return self._node("Squeeze", [y, self._integers(f"axis_{axis}", [axis])])
+        if network.merge == "concat":
+            perm = [1, 0, 2] if of_last_step else [0, 2, 1, 3]
+            side_by_side = self._node("Transpose", [y], perm=perm)
+            merged = self._integers(f"merged_{axis}", [*kept_axes, -1])
+            return self._node("Reshape", [side_by_side, merged])
+        if network.merge == "sum":
+            axes = self._integers(f"axis_{axis}", [axis])
+            return self._node("ReduceSum", [y, axes], keepdims=0)
+        kind = {"mul": "ReduceProd", "ave": "ReduceMean"}[network.merge]
+        return self._node(kind, [y], axes=[axis], keepdims=0)
+
+    def _node(self, kind: str, inputs: Sequence[str], output: str = "", **attributes: Any) -> str:
+        output = output or f"{kind}_{len(self._nodes)}"
+        node = self._onnx.helper.make_node(kind, inputs, [output], name=output, **attributes)
+        self._nodes.append(node)
+        return output
+
+    def _constant(self, name: str, value: Array) -> str:
+        self._constants[name] = np.asarray(value, order="C")
+        return name
+
+    def _integers(self, name: str, values: Sequence[int]) -> str:
+        return self._constant(name, np.array(values, np.int64))
