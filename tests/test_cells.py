@@ -3,7 +3,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from beam_rnn.cells import ELMAN, CellParameters, product, project, sigmoid
+from beam_rnn.cells import ELMAN, CellParameters, project, sigmoid
+from beam_rnn.products import product
 
 INPUTS, HIDDEN = 3, 5
 

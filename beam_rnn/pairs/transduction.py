@@ -21,6 +21,7 @@ from beam_rnn.network import Parameters
 from beam_rnn.optimizers import Optimizer
 from beam_rnn.pairs.attention import AttentionTrace, attend, attend_backward
 from beam_rnn.pairs.encoder_decoder import EncoderDecoder, part_of, under
+from beam_rnn.products import matmul
 
 BORDER = 0
 """What the decoder sees before the first symbol, and writes after the last one."""
@@ -178,8 +179,8 @@ def backward(
     encoder, decoder = (part_of(parameters, part) for part in ("encoder", "decoder"))
     rows = d_z.reshape(-1, d_z.shape[2])
     features = trace.features.reshape(len(rows), -1)
-    gradients = {"output.W_y": features.T @ rows, "output.b_y": rows.sum(0)}
-    d_h = (rows @ parameters["output.W_y"].T).reshape(trace.features.shape)
+    gradients = {"output.W_y": matmul(features.T, rows), "output.b_y": rows.sum(0)}
+    d_h = matmul(rows, parameters["output.W_y"].T).reshape(trace.features.shape)
     d_read = None
     if trace.attention is not None:
         p = part_of(parameters, "attention")
