@@ -7,6 +7,7 @@ from pathlib import Path
 PACKAGE = Path(__file__).parent.parent / "beam_rnn"
 ORDER = [
     "errors",
+    "arithmetic",
     "checks",
     "products",
     "cells",

@@ -9,6 +9,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from beam_rnn.arithmetic import default_arithmetic
 from beam_rnn.backprop import States, Trace, backward_layers, forward_layers, initial_states
 from beam_rnn.batches import Example, pad
 from beam_rnn.bptt import Learner, WindowLoss, updated
@@ -213,7 +214,7 @@ def one_hot(index: Array, n: int, dtype: np.dtype) -> Array:
     return (index[..., np.newaxis] == np.arange(n)).astype(dtype)
 
 
-@np.errstate(over="ignore", invalid="ignore")  # numbers out of range are an error of their own
+@default_arithmetic()  # numbers out of range are an error of their own
 def learn_pairs(
     network: EncoderDecoder,
     learner: Learner,
