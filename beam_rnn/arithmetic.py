@@ -48,8 +48,8 @@ class default_arithmetic(ContextDecorator):  # noqa: N801  # read as `np.errstat
         self._errors = np.errstate(all="ignore")
         self._errors.__enter__()
 
-    def __exit__(self, *raised: object) -> None:
-        self._errors.__exit__(*raised)
+    def __exit__(self, *_: object) -> None:
+        self._errors.__exit__(None, None, None)
         if self._modes is not None:
             ctypes.CDLL(None).fesetenv(self._modes)
 

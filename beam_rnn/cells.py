@@ -17,13 +17,14 @@ made for all steps of a sequence at once (`project`). The cell starts from a.
 """
 
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
-from numpy.typing import DTypeLike
+from numpy.typing import DTypeLike, NDArray
 
-from beam_rnn.products import Array, matmul, product
+from beam_rnn.products import matmul, product
 
+Array = NDArray[Any]
 State = tuple[Array, ...]
 """What a cell carries from step to step: (h,), or (h, c) for the LSTM."""
 Cache = tuple[Array, ...]

@@ -13,8 +13,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-Array = NDArray[Any]
-
 ARM = platform.machine() in ("arm64", "aarch64")
 MOST_WEIGHTS = (
     9_000 if np.lib.NumpyVersion(np.__version__) < "2.0.0" else 24_000 if ARM else 460_000
@@ -26,7 +24,7 @@ DEEPEST, WIDEST = 8192, 4096
 """The most rows and columns of a block of weights: one thread adds up to 10,000 terms."""
 
 
-def product(x: Array, weights: Array) -> Array:
+def product(x: NDArray[Any], weights: NDArray[Any]) -> NDArray[Any]:
     """X @ weights, where a row of x has the same bits in every batch.
 
     BLAS multiplies a row by another order of additions when it stands in a batch of
@@ -58,7 +56,7 @@ def product(x: Array, weights: Array) -> Array:
     return out[:, 0, :]
 
 
-def matmul(a: Array, b: Array) -> Array:
+def matmul(a: NDArray[Any], b: NDArray[Any]) -> NDArray[Any]:
     """A @ b for the backward pass, where no row has to have the same bits in every batch.
 
     Args:

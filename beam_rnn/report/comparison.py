@@ -325,7 +325,7 @@ def _deviation(model: Model, key: str, judged: _Judged) -> Array:
     Of a key that training never saw, and of a target that never changed, the scale that the model
     has for it.
     """
-    of_model = model.scaler.of(key).targets_scale if model.scaler is not None else 1.0
+    of_model = model.scaler.of(key).targets_scale if model.scaler is not None else np.ones(1)
     values = judged.seen[~np.isnan(judged.seen).any(1)]
     if not len(values) and model.scaler is not None:
         return of_model
