@@ -18,6 +18,7 @@ from beam_rnn.kernels import NUMPY, Kernel
 from beam_rnn.layers import LayerTrace
 from beam_rnn.network import Network, Parameters
 from beam_rnn.packed import running_at
+from beam_rnn.products import matmul
 
 States = tuple[State, ...]
 """The state of every layer: of its forward direction, then of its reverse one."""
@@ -290,9 +291,9 @@ def backward(
     d_h: Array | None = d_z
     if network.head == "linear":
         rows = d_z.reshape(-1, d_z.shape[2])
-        gradients["head.W_y"] = trace.h.reshape(-1, trace.h.shape[2]).T @ rows
+        gradients["head.W_y"] = matmul(trace.h.reshape(-1, trace.h.shape[2]).T, rows)
         gradients["head.b_y"] = rows.sum(0)
-        d_h = (rows @ parameters["head.W_y"].T).reshape(trace.h.shape)
+        d_h = matmul(rows, parameters["head.W_y"].T).reshape(trace.h.shape)
     assert d_h is not None, "it is the gradient of what the head saw"
     cell, directions = network.step_cell, range(network.directions)
     d_last = [

@@ -6,6 +6,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from beam_rnn.arithmetic import default_arithmetic
 from beam_rnn.backprop import States, backward, first_rows, forward, initial_states
 from beam_rnn.batches import Batch
 from beam_rnn.cells import Array
@@ -170,7 +171,7 @@ def updated(
     return Learner(*optimizer.update(gradients, learner.optimizer_state, learner.parameters))
 
 
-@np.errstate(over="ignore", invalid="ignore")  # numbers out of range are an error of their own
+@default_arithmetic()  # numbers out of range are an error of their own
 def learn(
     network: Network,
     learner: Learner,

@@ -22,6 +22,8 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
+from beam_rnn.products import matmul, product
+
 Array = NDArray[Any]
 State = tuple[Array, ...]
 """What a cell carries from step to step: (h,), or (h, c) for the LSTM."""
@@ -73,22 +75,6 @@ class Cell(NamedTuple):
         return tuple(np.zeros((batch, hidden), dtype) for _ in range(self.states))
 
 
-def product(x: Array, weights: Array) -> Array:
-    """X @ weights, where a row of x has the same bits in every batch.
-
-    BLAS multiplies a row by another order of additions when it stands in a batch of
-    another size or at another place in it. So each row is a product of its own here:
-    numpy makes one vector-matrix product of each matrix in a stack. Exact equality was
-    seen for float32 and float64, 548 shapes, and OpenBLAS kernels Prescott, Sandy Bridge,
-    Haswell, Zen and SkylakeX, where the plain product differed on every one of them.
-
-    Args:
-        x: (batch, inputs).
-        weights: (inputs, outputs).
-    """
-    return np.matmul(np.ascontiguousarray(x)[:, np.newaxis, :], weights)[:, 0, :]
-
-
 def linear(x: Array, weights: Array, bias: Array) -> Array:
     """X @ weights + bias; x is (batch, inputs)."""
     return product(x, weights) + bias
@@ -131,7 +117,7 @@ def elman(f: Callable[[Array], Array], derivative: Callable[[Array], Array]) -> 
         h_prev, h = cache
         (d_h,) = d_state
         d_a = d_h * derivative(h)
-        return StepGradient((d_a @ p.W_h.T,), d_a, h_prev.T @ d_a, d_a.sum(0))
+        return StepGradient((matmul(d_a, p.W_h.T),), d_a, matmul(h_prev.T, d_a), d_a.sum(0))
 
     return Cell(1, 1, forward, backward)
 
@@ -157,8 +143,8 @@ def gru_backward(p: CellParameters, cache: Cache, d_state: State) -> StepGradien
     d_z = d_h * (h_prev - n) * z * (1 - z)
     d_a = np.concatenate([d_r, d_z, d_n], 1)
     d_u = np.concatenate([d_r, d_z, d_n * r], 1)
-    d_h_prev = d_h * z + d_u @ p.W_h.T
-    return StepGradient((d_h_prev,), d_a, h_prev.T @ d_u, d_u.sum(0))
+    d_h_prev = d_h * z + matmul(d_u, p.W_h.T)
+    return StepGradient((d_h_prev,), d_a, matmul(h_prev.T, d_u), d_u.sum(0))
 
 
 def gru_reset_before_forward(p: CellParameters, state: State, a: Array) -> tuple[State, Cache]:
@@ -180,13 +166,13 @@ def gru_reset_before_backward(p: CellParameters, cache: Cache, d_state: State) -
     (d_h,) = d_state
     m = h_prev.shape[1]
     d_n = d_h * (1 - z) * (1 - n * n)
-    d_rh = d_n @ p.W_h[:, 2 * m :].T
+    d_rh = matmul(d_n, p.W_h[:, 2 * m :].T)
     d_r = d_rh * h_prev * r * (1 - r)
     d_z = d_h * (h_prev - n) * z * (1 - z)
     d_rz = np.concatenate([d_r, d_z], 1)
     d_a = np.concatenate([d_rz, d_n], 1)
-    d_h_prev = d_h * z + d_rh * r + d_rz @ p.W_h[:, : 2 * m].T
-    d_W_h = np.concatenate([h_prev.T @ d_rz, (r * h_prev).T @ d_n], 1)
+    d_h_prev = d_h * z + d_rh * r + matmul(d_rz, p.W_h[:, : 2 * m].T)
+    d_W_h = np.concatenate([matmul(h_prev.T, d_rz), matmul((r * h_prev).T, d_n)], 1)
     return StepGradient((d_h_prev,), d_a, d_W_h, d_a.sum(0))
 
 
@@ -214,7 +200,7 @@ def lstm_backward(p: CellParameters, cache: Cache, d_state: State) -> StepGradie
     d_g = d_c * i * (1 - g * g)
     d_o = d_h * tanh_c * o * (1 - o)
     d_a = np.concatenate([d_i, d_f, d_g, d_o], 1)
-    return StepGradient((d_a @ p.W_h.T, d_c * f), d_a, h_prev.T @ d_a, d_a.sum(0))
+    return StepGradient((matmul(d_a, p.W_h.T), d_c * f), d_a, matmul(h_prev.T, d_a), d_a.sum(0))
 
 
 ELMAN: dict[str, Cell] = {

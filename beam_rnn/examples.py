@@ -13,6 +13,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from beam_rnn.arithmetic import default_arithmetic
 from beam_rnn.batches import Example
 from beam_rnn.cells import Array
 
@@ -45,7 +46,7 @@ def encode_example(place: Place, key: str, example: Example) -> bytes:
     horizons = 0 if example.weights is None else example.weights.shape[1]
     name = key.encode()
     header = _HEADER.pack(*place, steps, inputs, *example.targets.shape, horizons, len(name))
-    with np.errstate(over="ignore"):
+    with default_arithmetic():
         numbers = [example.x.astype("<f4"), example.targets.astype("<f4")]
     if example.weights is not None:
         numbers.append(example.weights.astype("<f8"))

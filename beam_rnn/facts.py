@@ -6,6 +6,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from beam_rnn.arithmetic import default_arithmetic
 from beam_rnn.cells import Array
 from beam_rnn.columns import Columns
 from beam_rnn.examples import Place
@@ -56,7 +57,7 @@ class KeyFacts(NamedTuple):
     longest: int = 0
 
 
-@np.errstate(over="ignore", invalid="ignore")  # numbers too great are an error of the scaler
+@default_arithmetic()  # numbers too great are an error of the scaler
 def key_facts(facts: Iterable[Facts]) -> KeyFacts:
     """The facts of all sequences of a key, in any order."""
     ordered = sorted(facts, key=lambda each: (each.place, each.until))

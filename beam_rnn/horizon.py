@@ -27,6 +27,7 @@ from beam_rnn.fit import fit
 from beam_rnn.layers import LayerTrace
 from beam_rnn.model import Model
 from beam_rnn.network import Network
+from beam_rnn.products import matmul
 from beam_rnn.settings import Training
 
 REACHED = 0.01
@@ -113,7 +114,7 @@ def _squares(
             step = cell.backward(p, cache, d_state[i])
             d_state[i] = tuple(np.array(d) for d in step.state)
             if i > 0:  # the input of this layer is the h of the one below, at the same step
-                d_state[i - 1][0][:] += step.a @ p.W_x.T
+                d_state[i - 1][0][:] += matmul(step.a, p.W_x.T)
         squares.append(sum(float((d.astype(float) ** 2).sum()) for s in d_state for d in s))
     return squares
 

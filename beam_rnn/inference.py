@@ -10,6 +10,7 @@ import numpy as np
 from apache_beam.ml.inference.base import ModelHandler, PredictionResult
 from apache_beam.utils.timestamp import Timestamp
 
+from beam_rnn.arithmetic import default_arithmetic
 from beam_rnn.batches import Sequence
 from beam_rnn.cells import Array
 from beam_rnn.checks import check_choice
@@ -307,7 +308,7 @@ class LoadedModel:
         model = self._models.of(key)
         if model is None:
             raise RecordError(NOBODY_S, key)
-        with np.errstate(over="ignore"):
+        with default_arithmetic():
             x = model.scaled(key, numbers)
             beyond = np.isinf(x.astype(np.float32)).any(1)
         if beyond.any():

@@ -10,6 +10,7 @@ from typing import NamedTuple
 import numpy as np
 
 from beam_rnn.cells import Array, Cache, Cell, CellParameters, State, project
+from beam_rnn.products import matmul
 
 
 class LayerTrace(NamedTuple):
@@ -89,5 +90,5 @@ def layer_backward(
         d_b_h += step.b_h
     x = trace.x.reshape(steps * batch, inputs)
     rows = d_a.reshape(steps * batch, p.W_x.shape[1])
-    gradient = CellParameters(x.T @ rows, d_W_h, rows.sum(0), d_b_h)
-    return gradient, (rows @ p.W_x.T).reshape(trace.x.shape), d_state
+    gradient = CellParameters(matmul(x.T, rows), d_W_h, rows.sum(0), d_b_h)
+    return gradient, matmul(rows, p.W_x.T).reshape(trace.x.shape), d_state

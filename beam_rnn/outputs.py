@@ -43,7 +43,7 @@ def _identity(z: Array) -> Array:
 
 def softmax(z: Array) -> Array:
     """exp(z_i) / sum_j exp(z_j) over the last axis."""
-    e = np.exp(z - z.max(-1, keepdims=True))
+    e = np.exp(z - z.max(-1, keepdims=True), order="C")  # in another order sums have other bits
     return e / e.sum(-1, keepdims=True)
 
 

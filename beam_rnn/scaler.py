@@ -16,6 +16,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from beam_rnn.arithmetic import default_arithmetic
 from beam_rnn.cells import Array
 from beam_rnn.checks import check_choice
 from beam_rnn.columns import Columns
@@ -70,6 +71,8 @@ class Scaling(NamedTuple):
         return in_order((by_part * scale + center).reshape(outputs.shape), parts)
 
 
+CONSTANT = 1e-12
+"""A deviation that is not greater than so much of the mean is that of rounding."""
 OUTLYING = 0.9
 """The share of a column's variance above which one value is an outlier."""
 SAMPLE = 4096
@@ -181,7 +184,7 @@ class Scaler:
             TrainingError: Numbers so great that their variance is not finite.
         """
         sample = scaling == "robust"
-        with np.errstate(over="ignore", invalid="ignore"):  # too great is an error of its own
+        with default_arithmetic():  # too great is an error of its own
             statistics = {
                 key: (
                     Statistics.of(inputs, place_of_key(key), sample=sample),
@@ -192,7 +195,7 @@ class Scaler:
         return Scaler.of_statistics(statistics, columns, kind, scaling, targets=targets)
 
     @staticmethod
-    @np.errstate(over="ignore", invalid="ignore")  # numbers too great are an error of their own
+    @default_arithmetic()  # numbers too great are an error of their own
     def of_statistics(
         statistics: Mapping[str, tuple[Statistics, Statistics]],
         columns: Columns,
@@ -203,7 +206,8 @@ class Scaler:
     ) -> "Scaler":
         """The scaler of values whose statistics are known.
 
-        A target that is an input too is scaled as that input.
+        A target that is an input too is scaled as that input. A column that never changes in a key
+        has that key's own center, and the scale that it has in all keys together.
 
         Args:
             statistics: For each key those of its inputs and of its targets.
@@ -233,12 +237,17 @@ class Scaler:
                 raise TrainingError(
                     f"every value of {name!r} is missing: there is nothing to learn from it"
                 )
-        default = _scaling("all", *total, columns, scaling, targets)
+        default = _with_a_scale(_scaling("all", *total, columns, scaling, targets))
         of_keys = columns.own_size
         for key, own in keys.items():
             inputs, of_targets = (each.n == 0 for each in statistics[key])
             inputs[of_keys:] = True  # what is static, or of the calendar, is no key's own
-            unknown = inputs, inputs, of_targets, of_targets
+            unknown = (
+                inputs,
+                inputs | (own.inputs_scale == 0),
+                of_targets,
+                of_targets | (own.targets_scale == 0),
+            )
             for where, mine, of_all in zip(unknown, own, default, strict=True):
                 mine[where] = of_all[where]
         alike = not of_keys and not targets  # nothing is scaled by a key's own numbers
@@ -256,7 +265,7 @@ class Scaler:
         """
         found = []
         for key, (inputs, _) in sorted(statistics.items()):
-            with np.errstate(all="ignore"):
+            with default_arithmetic():
                 highest = inputs.high - inputs.mean >= inputs.mean - inputs.low
                 far = np.where(highest, inputs.high, inputs.low)
                 share = (far - inputs.mean) ** 2 / inputs.squares
@@ -333,7 +342,7 @@ def _scaling(
 def _center_and_scale(
     key: str, names: Sequence[str], statistics: Statistics, scaling: str
 ) -> tuple[Array, Array]:
-    """What is subtracted, and what is divided by: 1 for a column that never changes.
+    """What is subtracted, and what is divided by: 0 for a column that never changes.
 
     Where half of the values are one, the quartiles may be too: then the deviation is the scale.
     """
@@ -344,8 +353,20 @@ def _center_and_scale(
             f"the numbers of {names[int(beyond.argmax())]!r} of key {key!r} are too great to be "
             "scaled: is there a mark for missing values among them?"
         )
-    constant = deviation <= 1e-12 * np.abs(center)
+    constant = deviation <= CONSTANT * np.abs(center)
     if scaling != "standard":
         center, scale = getattr(statistics, scaling)()
         deviation = np.where(scale > 0, scale, deviation)
-    return np.array(center), np.where(constant, 1.0, deviation)
+    return np.array(center), np.where(constant, 0.0, deviation)
+
+
+def _with_a_scale(scaling: Scaling) -> Scaling:
+    """The same, where a column that never changes has the scale of its level; 1 if that is 0."""
+
+    def scale(center: Array, scale: Array) -> Array:
+        return np.where(scale > 0, scale, np.where(center, np.abs(center), 1.0))
+
+    return scaling._replace(
+        inputs_scale=scale(scaling.inputs_center, scaling.inputs_scale),
+        targets_scale=scale(scaling.targets_center, scaling.targets_scale),
+    )

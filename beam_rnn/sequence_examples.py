@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from beam_rnn.arithmetic import default_arithmetic
 from beam_rnn.batches import Example, Sequence, place_of
 from beam_rnn.columns import Columns
 from beam_rnn.errors import ConfigurationError, TrainingError
@@ -53,7 +54,7 @@ def facts_of_sequence(
     )
 
 
-@np.errstate(over="ignore", invalid="ignore")  # numbers too great are an error of the scaler
+@default_arithmetic()  # numbers too great are an error of the scaler
 def _statistics(
     sequence: Sequence, place: Place, training: Training
 ) -> tuple[Statistics, Statistics]:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from apache_beam.metrics import Metrics
 
+from beam_rnn.arithmetic import default_arithmetic
 from beam_rnn.cells import Array
 from beam_rnn.errors import StateError
 from beam_rnn.kept import KeptRecords, decode_kept, encode_kept
@@ -174,7 +175,7 @@ class Smoother:
         new = KeptRecords(rows.time[part], rows.sequence[part], rows.numbers[part])
         kept = KeptRecords(*map(np.concatenate, zip(before, new, strict=True)))
         waiting = len(before.time)
-        with np.errstate(over="ignore", invalid="ignore"):
+        with default_arithmetic():
             x = model.scaled(key, kept.numbers).astype(np.float32)
             y, given, values, finite = both.windows(state.values, x, waiting, self._lag)
             outputs = model.restored(key, y)
@@ -221,7 +222,7 @@ class Smoother:
         kept = decode_kept(state.history, model.inputs - model.carried)
         outputs = state.outputs
         if len(kept.time):
-            with np.errstate(over="ignore", invalid="ignore"):
+            with default_arithmetic():
                 x = model.scaled(key, kept.numbers).astype(np.float32)
                 one = np.ones(len(x), np.int64)
                 y, _ = both_directions(model).run(x, one, state.values[np.newaxis])

@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from apache_beam.metrics import Metrics
 
+from beam_rnn.arithmetic import default_arithmetic
 from beam_rnn.cells import Array
 from beam_rnn.errors import StateError
 from beam_rnn.keyed import KeyedModels
@@ -380,7 +381,7 @@ class Stepper:
         """The state after one record; the same state if it cannot be used."""
         goes_on = state is not None and state.steps > 0
         values = state.values if state is not None and goes_on else model.initial_state()[0]
-        with np.errstate(over="ignore", invalid="ignore"):
+        with default_arithmetic():
             x = model.scaled(key, record.numbers)[np.newaxis].astype(np.float32)
             after, y = model.step(values[np.newaxis], x)
             outputs = model.restored(key, y[0])

@@ -10,6 +10,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from beam_rnn.arithmetic import default_arithmetic
 from beam_rnn.cells import Array
 from beam_rnn.model import Model
 from beam_rnn.outputs import in_order
@@ -103,7 +104,7 @@ class Swept(NamedTuple):
         return self.packed[self.place[records]]
 
 
-@np.errstate(over="ignore", invalid="ignore")  # what leaves the range of numbers is told
+@default_arithmetic()  # what leaves the range of numbers is told
 def sweep(
     model: Model,
     keys: Sequence[str],

@@ -10,6 +10,7 @@ from apache_beam.metrics import Metrics
 from apache_beam.pvalue import TaggedOutput
 from apache_beam.utils.windowed_value import WindowedValue
 
+from beam_rnn.arithmetic import default_arithmetic
 from beam_rnn.cells import Array
 from beam_rnn.loading import ModelLoader
 from beam_rnn.lookahead import both_directions
@@ -66,7 +67,7 @@ def outputs_of(model: Model, sequences: Sequence[Array]) -> list[Array | None]:
     steps, rank = rows_of(running)
     first = np.cumsum(lengths) - lengths
     row = first[order][rank] + steps  # of each packed row, where its step stands in all
-    with np.errstate(over="ignore", invalid="ignore"):
+    with default_arithmetic():
         x = np.concatenate(sequences).astype(np.float32)[row]
         y, finite = _run(model, x, running)
     last = model.network.output_steps == "last"
@@ -98,7 +99,7 @@ def usable_steps(model: Model, x: Array) -> Array:
     Such a step is the last one of the shortest beginning that leaves it. The others are as if it
     had never been there.
     """
-    with np.errstate(over="ignore"):
+    with default_arithmetic():
         kept = np.flatnonzero(~np.isinf(x.astype(np.float32)).any(1))
     while len(kept) and outputs_of(model, [x[kept]])[0] is None:
         kept = np.delete(kept, _leaves(model, x[kept]))

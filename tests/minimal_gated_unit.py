@@ -2,7 +2,8 @@
 
 import numpy as np
 
-from beam_rnn.cells import Cell, StepGradient, product, sigmoid
+from beam_rnn.cells import Cell, StepGradient, sigmoid
+from beam_rnn.products import matmul, product
 
 
 def forward(p, state, a):
@@ -21,11 +22,11 @@ def backward(p, cache, d_state):
     (d_h,) = d_state
     m = h_prev.shape[1]
     d_n = d_h * f * (1 - n * n)
-    d_fh = d_n @ p.W_h[:, m:].T
+    d_fh = matmul(d_n, p.W_h[:, m:].T)
     d_f = (d_h * (n - h_prev) + d_fh * h_prev) * f * (1 - f)
     d_a = np.concatenate([d_f, d_n], 1)
-    d_h_prev = d_h * (1 - f) + d_fh * f + d_f @ p.W_h[:, :m].T
-    d_W_h = np.concatenate([h_prev.T @ d_f, (f * h_prev).T @ d_n], 1)
+    d_h_prev = d_h * (1 - f) + d_fh * f + matmul(d_f, p.W_h[:, :m].T)
+    d_W_h = np.concatenate([matmul(h_prev.T, d_f), matmul((f * h_prev).T, d_n)], 1)
     return StepGradient((d_h_prev,), d_a, d_W_h, d_a.sum(0))
 
 

@@ -3,7 +3,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from beam_rnn.cells import ELMAN, CellParameters, product, project, sigmoid
+from beam_rnn.cells import ELMAN, CellParameters, project, sigmoid
+from beam_rnn.outputs import OUTPUTS
+from beam_rnn.products import product
 
 INPUTS, HIDDEN = 3, 5
 
@@ -62,3 +64,31 @@ def test_sigmoid_saturates_without_a_warning(dtype):
 
     np.testing.assert_allclose(y, [0, 0, 0, 0.5, 1, 1, 1], atol=1e-7)
     assert y.dtype == dtype
+
+
+@settings(deadline=None, max_examples=100)
+@given(
+    length=st.integers(1, 70),
+    before=st.integers(0, 20),
+    stride=st.integers(1, 3),
+    dtype=st.sampled_from(["float32", "float64"]),
+)
+@pytest.mark.parametrize("function", [np.exp, np.tanh, np.log1p, sigmoid])
+def test_a_number_has_the_same_bits_wherever_it_stands(function, length, before, stride, dtype):
+    """Vectors and what is left at the end of a row are computed alike."""
+    numbers = np.abs(3 * np.random.default_rng(length).standard_normal(length)).astype(dtype)
+    rows = np.zeros((2, stride * length + before), dtype)
+    rows[1, before::stride] = numbers
+
+    alone = [function(np.array([number], dtype))[0] for number in numbers]
+    np.testing.assert_array_equal(function(rows[:, before::stride])[1], alone)
+
+
+@pytest.mark.parametrize("classes", [9, 17, 130])
+def test_the_layout_of_a_batch_changes_no_bit_of_a_softmax(classes):
+    z = np.random.default_rng(classes).standard_normal((40, classes)).astype(np.float32)
+    softmax = OUTPUTS["softmax"].forward
+
+    alone = np.concatenate([softmax(row[np.newaxis]) for row in z])
+    np.testing.assert_array_equal(softmax(z), alone)
+    np.testing.assert_array_equal(softmax(np.asfortranarray(z)), alone)

@@ -10,6 +10,8 @@ ORDER = [
     "sealed",
     "checks",
     "atomic",
+    "arithmetic",
+    "products",
     "cells",
     "cycles",
     "vocabularies",

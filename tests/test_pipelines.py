@@ -2,6 +2,7 @@ import bz2
 import csv
 import gzip
 import json
+import math
 import re
 import shlex
 import subprocess
@@ -201,7 +202,10 @@ def test_evaluate_writes_the_figures(weights, data, tmp_path):
     evaluate.main([f"--input={data}", f"--weights={weights}", f"--output={output}"])
     metrics = json.loads(output.read_text())
 
-    assert list(metrics) == ["series", "mean", "bit_equal", "records", "records_per_second"]
+    assert list(metrics) == [
+        "series", "mean", "bit_equal", "records", "records_per_second", "unscaled"
+    ]  # fmt: skip
+    assert metrics["unscaled"] == []
     assert metrics["bit_equal"] is True
     assert metrics["records"] == 2 * 48
     assert metrics["records_per_second"] > 0
@@ -268,6 +272,40 @@ def test_means_are_over_the_series_that_have_every_figure():
     assert list(measuring.report([short], 1)["mean"].values()) == [1.0, 2.0, None]
     assert list(measuring.report([], 1)["mean"].values()) == [None, None, None]
     assert measuring.report([], 1)["bit_equal"] is None
+
+
+def test_a_key_that_never_changed_in_training_is_left_out_of_the_mean(tmp_path):
+    def score(key, error, *, scaled):
+        return measuring.Score(key, error, error, error, bit_equal=True, records=1, scaled=scaled)
+
+    moves, off = score("moves", 1.0, scaled=True), score("off", 5000.0, scaled=False)
+    figures = tmp_path / "m.json"
+    figures.write_text(json.dumps(measuring.report([moves, off], 1)))
+
+    assert json.loads(figures.read_text())["mean"]["model_mae"] == 1.0
+    assert json.loads(figures.read_text())["unscaled"] == ["off"]
+    assert measuring.report([off], 1)["mean"]["model_mae"] is None
+    assert "1 key without a change in training" in list(evaluate.figures(str(figures)))[-1]
+    figures.write_text(json.dumps(measuring.report([moves], 1)))
+    assert "without a change" not in "".join(evaluate.figures(str(figures)))
+
+
+def test_a_key_that_never_changed_in_training_is_forecast_at_its_level(tmp_path):
+    data, model, figures = tmp_path / "x.csv", tmp_path / "w.arrow", tmp_path / "m.json"
+    rows = [
+        f"{key},{3600 * hour},{x:.9f}\n"
+        for hour in range(100)
+        for key, x in (("flat", 1e-5), ("wave", 2e-5 + 1e-5 * math.sin(hour)))
+    ]
+    data.write_text("id,t,x\n" + "".join(rows))
+    flags = [f"--input={data}", "--key=id", "--time=t", "--inputs=x", "--hidden=4", "--epochs=5"]
+    train.main([*flags, f"--output={model}"])
+    evaluate.main([f"--input={data}", f"--weights={model}", f"--output={figures}"])
+
+    found = json.loads(figures.read_text())
+    assert found["unscaled"] == ["flat"]
+    assert found["series"]["flat"]["model_mae"] < 2
+    assert found["mean"] == found["series"]["wave"]
 
 
 def test_means_leave_out_keys_that_training_did_not_see():

@@ -54,15 +54,47 @@ def test_restore_is_the_inverse_of_scale():
     np.testing.assert_allclose(restored, targets, rtol=1e-12)
 
 
-@pytest.mark.parametrize("level", [0.0, 7.25, 1e9])
-def test_a_column_that_never_changes_keeps_its_unit(level):
+@pytest.mark.parametrize("scaling", ["standard", "min_max", "robust"])
+@pytest.mark.parametrize("rows", [1, 50])
+def test_a_key_that_never_changes_has_its_own_level_and_the_scale_of_all(rows, scaling):
+    columns = Columns(key="id", inputs=["a"])
+    off, on = np.full((rows, 1), 1e-5), 1e-5 * np.arange(1, 51.0)[:, np.newaxis]
+
+    scaler = Scaler.fit({"off": (off, off), "on": (on, on)}, columns, scaling=scaling)
+
+    for of_off, of_all, of_on in zip(
+        scaler.of("off")[1::2], scaler.default[1::2], scaler.of("on")[1::2], strict=True
+    ):
+        assert of_off == of_all
+        assert of_off == pytest.approx(of_on, rel=0.5)
+    np.testing.assert_array_equal(scaler.of("off").scale_inputs(off), 0)
+
+
+@pytest.mark.parametrize(
+    ("level", "scale"), [(0.0, 1.0), (7.25, 7.25), (-1e-5, 1e-5), (1e30, 1e30), (5e-324, 5e-324)]
+)
+def test_where_no_key_ever_changes_the_level_is_the_scale(level, scale):
     columns = Columns(key="id", inputs=["a"])
     constant = np.full((5, 1), level)
 
     scaling = Scaler.fit({"x": (constant, constant)}, columns).of("x")
 
-    np.testing.assert_array_equal(scaling.inputs_scale, 1)
-    np.testing.assert_array_equal(scaling.scale_inputs(constant), 0)
+    np.testing.assert_allclose(scaling.inputs_scale, scale, rtol=1e-12)
+    np.testing.assert_allclose(scaling.scale_inputs(constant), 0, atol=1e-12)
+    np.testing.assert_array_equal(scaling.inputs_scale, scaling.targets_scale)
+
+
+def test_of_several_inputs_only_the_one_that_never_changes_has_the_scale_of_all():
+    columns = Columns(key="id", inputs=["a", "b"], targets=["b"])
+    random = np.random.default_rng(0)
+    on, off = random.normal(size=(50, 2)), random.normal(size=(50, 2))
+    off[:, 1] = 3.0
+
+    scaler = Scaler.fit({"on": (on, on[:, 1:]), "off": (off, off[:, 1:])}, columns)
+
+    np.testing.assert_allclose(scaler.of("off").inputs_scale[0], off[:, 0].std())
+    assert scaler.of("off").inputs_scale[1] == scaler.default.inputs_scale[1]
+    assert scaler.of("off").targets_scale == scaler.of("off").inputs_scale[1]
 
 
 def test_none_leaves_numbers_as_they_are():

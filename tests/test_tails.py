@@ -117,6 +117,30 @@ def test_what_leaps_and_falls_back_is_one_event():
     assert fall > leap
 
 
+@pytest.mark.parametrize("spike", [1e3, 999_999, 1e30])
+def test_a_value_that_is_no_measurement_does_not_hide_a_leap_after_it(spike):
+    chance = random.Random(3)
+    errors = [chance.gauss(0, 1) for _ in range(1000)]
+    errors[500:502] = spike, -spike
+
+    assert probabilities([*errors[:510], 200.0])[-1] < 0.005
+    assert probabilities([*errors, 200.0])[-1] < 0.005
+
+
+@pytest.mark.parametrize("growth", [100, 1e6])
+def test_errors_that_grow_and_stay_are_learned_within_tens_of_records(growth):
+    chance = random.Random(4)
+    errors = [chance.gauss(0, 1) * (1 if i < 3000 else growth) for i in range(3300)]
+
+    found = probabilities(errors)
+    assert min(found[3000:3010]) < 0.001
+    assert min(found[3100:]) > 0.001
+
+
+def test_the_first_error_of_a_key_that_was_always_right_counts_in_full():
+    assert after([0.0] * 99 + [5.0]).excess == 5.0
+
+
 def test_old_errors_are_forgotten():
     wild, calm = [50.0, -50.0] * 500, [1.0, -0.5, 0.25] * 400
 

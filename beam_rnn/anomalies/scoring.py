@@ -5,6 +5,7 @@ from dataclasses import dataclass, replace
 
 from beam_rnn.anomalies.scored import Scored, decode_scored, encode_scored, nothing_scored
 from beam_rnn.anomalies.tails import Surprise, Tail, observed, tail_probability
+from beam_rnn.arithmetic import default_arithmetic
 from beam_rnn.columns import Columns
 from beam_rnn.errors import ConfigurationError
 from beam_rnn.keyed import KeyedModels, Models
@@ -108,6 +109,7 @@ class ScoringStepper:
         """These are the models there are."""
         self._inner.use(models)
 
+    @default_arithmetic()
     def step(
         self, key: str, data: bytes | None, records: Sequence[bytes]
     ) -> tuple[bytes | None, list[Step]]:

@@ -33,6 +33,8 @@ HEAVIEST = 0.45
 """The greatest xi of those that moments can tell: the variance is infinite from 0.5 on."""
 GREATEST_ERROR = 1e150
 """A greater one counts as this: its square is still a number."""
+FAR = 10.0
+"""How many times as large as the peaks before it an error may count."""
 
 
 @dataclass(frozen=True)
@@ -133,12 +135,18 @@ def _amounts(tail: Tail) -> tuple[float, float, float]:
 def observed(tail: Tail, error: float, surprise: Surprise) -> Tail:
     """What is known with one more error.
 
+    One value that is no measurement, such as 999999, must not hide what follows it. So an error
+    counts as at most `FAR` times the size of a mean peak before it, where there was an error. The
+    bound grows with the peaks: larger errors that stay are learned within tens of records.
+
     Args:
         tail: What was known before.
         error: The error.
         surprise: How it is judged.
     """
-    size, decay = min(abs(error), GREATEST_ERROR), surprise.decay
+    last, decay = min(abs(error), GREATEST_ERROR), surprise.decay
+    usual = tail.threshold + _amounts(tail)[0] if tail.total else math.inf
+    size = min(last, FAR * usual)
     amount = max(size - tail.threshold, 0.0)
     after = Tail(
         weight=decay * tail.weight + 1,
@@ -147,7 +155,7 @@ def observed(tail: Tail, error: float, surprise: Surprise) -> Tail:
         peaks=decay * tail.peaks + (amount > 0),
         excess=decay * tail.excess + amount,
         squares=decay * tail.squares + amount * amount,
-        last=size,
+        last=last,
     )
     return after._replace(threshold=_following(after, surprise.peaks, is_peak=amount > 0))
 

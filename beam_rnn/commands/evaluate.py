@@ -8,8 +8,9 @@ does, as that of `beam-rnn report` does.
 
 For each key, the records after its split time go through `Predict`. The mean absolute error
 stands beside two forecasts that need no model: the last value, and the value of 24 hours
-before. Errors are in units of the key's standard deviation in training. `bit_equal` says
-whether every prediction of the stream, and the hidden state that each key ended with, has the
+before. Errors are in units of the key's standard deviation in training. A key that never changed
+there has none: it is in `unscaled`, in the unit of all keys, and left out of the mean. `bit_equal`
+says whether every prediction of the stream, and the hidden state that each key ended with, has the
 same bits as one forward pass over the key's sorted records. Records that cannot be used go to a
 file of their own, `<output>.invalid.jsonl`, if there are any. Beam's own flags pass through.
 """
@@ -39,7 +40,7 @@ from beam_rnn.errors import ConfigurationError
 from beam_rnn.files.reading import ReadFiles, number_columns
 from beam_rnn.keyed import Models
 from beam_rnn.records import ReadRecords, RecordReader
-from beam_rnn.report.words import number
+from beam_rnn.report.words import counted, names, number
 from beam_rnn.rows import INVALID
 from beam_rnn.storage import newest, read_bytes, read_model
 
@@ -162,6 +163,11 @@ def figures(path: str) -> Iterator[str]:
     if len(series) > 1:
         rows.append(("mean", *_cells(found["mean"])))
     yield from table(rows)
+    if found["unscaled"]:
+        yield (
+            f"{counted(len(found['unscaled']), 'key')} without a change in training, in the unit "
+            f"of all keys, not in the mean: {names(found['unscaled'])}"
+        )
 
 
 def _cells(errors: Mapping[str, Any]) -> list[str]:

@@ -13,6 +13,7 @@ from beam_rnn.keyed import Models
 from beam_rnn.records import RecordReader
 from beam_rnn.report.comparison import knows, until
 from beam_rnn.report.distributions import point_forecast
+from beam_rnn.scaler import CONSTANT
 from beam_rnn.state import decode_records, first_numbers, record_time
 from beam_rnn.storage import read_model
 
@@ -31,6 +32,7 @@ class Score(NamedTuple):
     records: int
     horizons: tuple[tuple[float | None, float | None], ...] = ()  # model, last value
     known: bool = True  # whether training saw the key
+    scaled: bool = True  # whether its targets changed in training: else the unit is no key's own
 
 
 class Unseen(beam.DoFn):
@@ -116,7 +118,7 @@ def score(
     forecast = point_forecast(model, stream_outputs[: len(at)].reshape(*truth.shape, -1))
     yesterday = np.searchsorted(times, times[ahead] - DAY, "right") - 1
     known = (yesterday >= 0) & (yesterday <= at)
-    scale = _deviation(model, key, targets[:first])
+    scale, scaled = _deviation(model, key, targets[:first])
 
     def mae(forecast: Array, where: Array) -> float | None:
         errors = np.abs(forecast - truth) / scale
@@ -136,6 +138,7 @@ def score(
             (mae(forecast, everywhere & one), mae(targets[at], everywhere & one)) for one in each
         ),
         knows(model, key),
+        scaled,
     )
 
 
@@ -145,13 +148,18 @@ def forward_pass(model: Model, key: str, inputs: Array) -> tuple[Array, Array]:
     return model.restored(key, y[0]), state[0]
 
 
-def _deviation(model: Model, key: str, seen: Array) -> Array:
-    """The standard deviation of each target in training; 1 for one that never changed."""
+def _deviation(model: Model, key: str, seen: Array) -> tuple[Array, bool]:
+    """The standard deviation of each target in training, and whether each has one.
+
+    For a target that never changed it is the scale that the model has for it.
+    """
+    of_model = model.scaler.of(key).targets_scale if model.scaler is not None else np.ones(1)
     seen = seen[np.isfinite(seen).all(1)]
-    if len(seen):
-        deviation = seen.std(0)
-        return np.where(deviation > 1e-12 * np.abs(seen.mean(0)), deviation, 1.0)
-    return model.scaler.of(key).targets_scale if model.scaler is not None else np.ones(1)
+    if not len(seen):
+        return of_model, True
+    deviation = seen.std(0)
+    changed = deviation > CONSTANT * np.abs(seen.mean(0))
+    return np.where(changed, deviation, of_model), bool(changed.all())
 
 
 def report(
@@ -159,8 +167,8 @@ def report(
 ) -> dict[str, Any]:
     """What the JSON file says.
 
-    Means are over the keys that training saw (over all, if it saw none) and that have every figure
-    that any has.
+    Means are over the keys that training saw (over all, if it saw none), whose targets changed in
+    training, and that have every figure that any has.
 
     Args:
         scores: Those of the keys, in any order.
@@ -169,7 +177,8 @@ def report(
     """
     rows = sorted(scores)
     records = sum(row.records for row in rows)
-    measured = [row for row in rows if row.known] or rows
+    unscaled = [row.key for row in rows if not row.scaled]
+    measured = [row for row in [row for row in rows if row.known] or rows if row.scaled]
     known = {name for row in measured for name in ERRORS if getattr(row, name) is not None}
     complete = [row for row in measured if all(getattr(row, name) is not None for name in known)]
 
@@ -200,4 +209,5 @@ def report(
         "bit_equal": all(row.bit_equal for row in rows) if records else None,
         "records": records,
         "records_per_second": records / seconds,
+        "unscaled": unscaled,
     }

@@ -16,6 +16,7 @@ from statistics import NormalDist
 
 import numpy as np
 
+from beam_rnn.arithmetic import default_arithmetic
 from beam_rnn.cells import Array
 
 _NORMAL = NormalDist()
@@ -139,7 +140,7 @@ def draw_between(
 
 def _log(p: Array) -> Array:
     """The natural logarithm, minus infinity for 0."""
-    with np.errstate(divide="ignore"):
+    with default_arithmetic():
         return np.log(p)
 
 

@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from beam_rnn.arithmetic import default_arithmetic
 from beam_rnn.cells import Array
 from beam_rnn.checks import check_number, check_whole
 from beam_rnn.columns import Columns
@@ -342,7 +343,7 @@ class Generator:
     def _step(self, state: Array, numbers: Array, scaling: Scaling) -> tuple[Array, Array, Array]:
         """One step: the states, what is said of the next records, and which rows are finite."""
         model = self.model
-        with np.errstate(over="ignore", invalid="ignore"):
+        with default_arithmetic():
             x = scaling.scale_inputs(numbers).astype(model.dtype)
             state, y = model.step(state, x)
             restored = scaling.restore_targets(y.astype(np.float64), model.network.parts)

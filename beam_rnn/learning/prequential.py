@@ -10,6 +10,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from beam_rnn.arithmetic import default_arithmetic
 from beam_rnn.backprop import States, initial_states
 from beam_rnn.cells import Array
 from beam_rnn.errors import ConfigurationError
@@ -160,7 +161,7 @@ class Prequential:
         stepped = self.step(state, key, numbers)
         return None if stepped is None else self._trimmed(self.learn(self._judged(stepped)))
 
-    @np.errstate(over="ignore", invalid="ignore", divide="ignore")
+    @default_arithmetic()
     def step(self, state: Learned, key: str, numbers: Array) -> Learned | None:
         """The state after the prediction, before anything is learned; None if out of range."""
         scaled = self.rescaling.scaled(state.statistics, state.recent.values, key, numbers)
@@ -216,7 +217,7 @@ class Prequential:
             weights = weights * values[..., targets]
         return (unscaled - recent.offset[rows]) / recent.scale[rows], weights
 
-    @np.errstate(over="ignore", invalid="ignore")
+    @default_arithmetic()
     def _judged(self, state: Learned) -> Learned:
         """The state with the evidence of the step that is complete now."""
         gate, at = self.learning.gate, self._complete(state) - 1
@@ -274,7 +275,7 @@ class Prequential:
             return state
         return self._learned(state, stop)
 
-    @np.errstate(over="ignore", invalid="ignore")
+    @default_arithmetic()
     def _learned(self, state: Learned, stop: int) -> Learned:
         """The state after learning from the steps up to `stop`; moved on to the next window."""
         start = state.start

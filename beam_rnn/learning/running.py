@@ -80,6 +80,12 @@ class Running:
         return -(-horizon // self.difference) * self.difference
 
 
+FEW = 10
+"""After fewer values nothing is known of how far they may be from each other."""
+FAR = 10.0
+"""How many deviations from the mean a value may count."""
+
+
 class Statistics(NamedTuple):
     """What is known of some columns: (columns,) float64 each.
 
@@ -100,11 +106,19 @@ def no_statistics(columns: int) -> Statistics:
 
 
 def observed(statistics: Statistics, values: Array, decay: float = 1.0) -> Statistics:
-    """The statistics with one more value of each column; of those that are NaN, without."""
+    """The statistics with one more value of each column; of those that are NaN, without.
+
+    One value that is no measurement, such as 999999, must not be the scale of all that follow. So
+    after `FEW` values one counts as at most `FAR` deviations from the mean, or as so many as make
+    the variance grow twofold: a change of level that stays is learned within tens of records.
+    """
     weight = decay * statistics.weight + 1
     delta = values - statistics.mean
+    _, deviation, varies = center_and_scale(statistics)
+    most = deviation * np.maximum(FAR, np.sqrt(weight))
+    delta = np.where(varies & (weight > FEW), np.clip(delta, -most, most), delta)
     mean = statistics.mean + delta / weight
-    squares = decay * statistics.squares + delta * (values - mean)
+    squares = decay * statistics.squares + delta * (delta - delta / weight)
     there = ~np.isnan(values)
     return Statistics(
         np.where(there, weight, statistics.weight),

@@ -13,6 +13,7 @@ from beam_rnn.learning.flat import Layout
 from beam_rnn.learning.settings import Learning
 from beam_rnn.losses import Loss
 from beam_rnn.network import Network, Parameters
+from beam_rnn.products import matmul
 
 ALL = "all"
 """The name of the vector of all parameters, as the optimiser sees it."""
@@ -128,9 +129,9 @@ def _backward(
     d_h = d_z
     if network.head == "linear":
         rows = d_z[:, 0]
-        gradients["head.W_y"] = traces[-1].h[:, 0].T @ rows
+        gradients["head.W_y"] = matmul(traces[-1].h[:, 0].T, rows)
         gradients["head.b_y"] = rows.sum(0)
-        d_h = (rows @ parameters["head.W_y"].T)[:, np.newaxis]
+        d_h = matmul(rows, parameters["head.W_y"].T)[:, np.newaxis]
     for i in reversed(range(network.layers)):
         (p,) = network.layer(parameters, i)
         d_last = network.step_cell.initial_state(1, network.sizes[i], d_h.dtype)

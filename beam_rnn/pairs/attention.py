@@ -14,6 +14,7 @@ import numpy as np
 
 from beam_rnn.cells import Array, linear
 from beam_rnn.network import Parameters
+from beam_rnn.products import matmul
 
 
 class AttentionTrace(NamedTuple):
@@ -70,21 +71,25 @@ def attend_backward(
     queries, keys, fits, shares, seen, features = trace
     m = queries.shape[2]
     d_a = d_features * (1 - features * features)
-    d_seen = d_a @ p["W_c"].T
+    d_seen = matmul(d_a, p["W_c"].T)
     d_queries, d_context = d_seen[..., :m], d_seen[..., m:]
     d_shares = np.stack([(d_context * k).sum(2) for k in keys])
     d_scores = (shares * (d_shares - (shares * d_shares).sum(0)))[..., np.newaxis]
     d_fits = d_scores * p["v"][:, 0] * (1 - fits * fits)
     d_of_query, d_of_key = d_fits.sum(0), d_fits.sum(1)
     gradients = {
-        "W_q": _rows(queries).T @ _rows(d_of_query),
-        "W_k": _rows(keys).T @ _rows(d_of_key),
-        "v": _rows(fits).T @ _rows(d_scores),
-        "W_c": _rows(seen).T @ _rows(d_a),
+        "W_q": matmul(_rows(queries).T, _rows(d_of_query)),
+        "W_k": matmul(_rows(keys).T, _rows(d_of_key)),
+        "v": matmul(_rows(fits).T, _rows(d_scores)),
+        "W_c": matmul(_rows(seen).T, _rows(d_a)),
         "b_c": _rows(d_a).sum(0),
     }
     d_keys = np.stack([(share[..., np.newaxis] * d_context).sum(0) for share in shares])
-    return gradients, d_queries + d_of_query @ p["W_q"].T, d_keys + d_of_key @ p["W_k"].T
+    return (
+        gradients,
+        d_queries + matmul(d_of_query, p["W_q"].T),
+        d_keys + matmul(d_of_key, p["W_k"].T),
+    )
 
 
 def _rows(x: Array) -> Array:

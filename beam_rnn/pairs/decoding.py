@@ -102,7 +102,7 @@ class Decoder:
             features, _ = attend(self._of_attention, features, read.keys, read.lengths, linear)
         z = logits(self._parameters, features, self._kernel)[0].astype(np.float64)
         z -= z.max(1, keepdims=True)
-        return z - np.log(np.exp(z).sum(1, keepdims=True)), state
+        return z - np.log(np.exp(z, order="C").sum(1, keepdims=True)), state
 
     def decode(self, sources: Sequence[Array], beam: int, limit: int) -> list[Decoded]:
         """What is written for each source.

@@ -12,6 +12,7 @@ from apache_beam.utils.shared import Shared
 from apache_beam.utils.timestamp import Timestamp
 from apache_beam.utils.windowed_value import WindowedValue
 
+from beam_rnn.arithmetic import default_arithmetic
 from beam_rnn.errors import RecordError
 from beam_rnn.pairs.columns import Pair
 from beam_rnn.pairs.records import PairReader, Transduced
@@ -70,7 +71,7 @@ class TransduceRecords(beam.DoFn):
         if not held:
             return
         model, started = self._model, clock.perf_counter()
-        with np.errstate(over="ignore", invalid="ignore"):  # told below
+        with default_arithmetic():  # told below
             written = model.transduce([pair.source for pair, _ in held], self._beam, self._limit)
         self._inferences.inc(len(held))
         self._micros.update(int((clock.perf_counter() - started) * 1e6))

@@ -9,6 +9,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from beam_rnn.arithmetic import default_arithmetic
 from beam_rnn.backprop import States, Trace, backward_layers, forward_layers, initial_states
 from beam_rnn.batches import Example, pad
 from beam_rnn.bptt import Learner, WindowLoss, updated
@@ -21,6 +22,7 @@ from beam_rnn.network import Parameters
 from beam_rnn.optimizers import Optimizer
 from beam_rnn.pairs.attention import AttentionTrace, attend, attend_backward
 from beam_rnn.pairs.encoder_decoder import EncoderDecoder, part_of, under
+from beam_rnn.products import matmul
 
 BORDER = 0
 """What the decoder sees before the first symbol, and writes after the last one."""
@@ -178,8 +180,8 @@ def backward(
     encoder, decoder = (part_of(parameters, part) for part in ("encoder", "decoder"))
     rows = d_z.reshape(-1, d_z.shape[2])
     features = trace.features.reshape(len(rows), -1)
-    gradients = {"output.W_y": features.T @ rows, "output.b_y": rows.sum(0)}
-    d_h = (rows @ parameters["output.W_y"].T).reshape(trace.features.shape)
+    gradients = {"output.W_y": matmul(features.T, rows), "output.b_y": rows.sum(0)}
+    d_h = matmul(rows, parameters["output.W_y"].T).reshape(trace.features.shape)
     d_read = None
     if trace.attention is not None:
         p = part_of(parameters, "attention")
@@ -212,7 +214,7 @@ def one_hot(index: Array, n: int, dtype: np.dtype) -> Array:
     return (index[..., np.newaxis] == np.arange(n)).astype(dtype)
 
 
-@np.errstate(over="ignore", invalid="ignore")  # numbers out of range are an error of their own
+@default_arithmetic()  # numbers out of range are an error of their own
 def learn_pairs(
     network: EncoderDecoder,
     learner: Learner,

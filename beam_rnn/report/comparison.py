@@ -19,6 +19,7 @@ from beam_rnn.model import Model
 from beam_rnn.report.distributions import band, levels, nominal, point_forecast, quantiles
 from beam_rnn.report.marks import Trace, thinned
 from beam_rnn.report.scores import Calibration, Score
+from beam_rnn.scaler import CONSTANT
 from beam_rnn.sequence_examples import with_indices
 
 TRAINED_ON = 0.2
@@ -319,13 +320,15 @@ def _last_values(sequence: Sequence, horizon: int) -> Array:
 
 
 def _deviation(model: Model, key: str, judged: _Judged) -> Array:
-    """The standard deviation of each target in training; 1 for one that never changed.
+    """The standard deviation of each target in training.
 
-    Of a key that training never saw, the scale that the model has for it.
+    Of a key that training never saw, and of a target that never changed, the scale that the model
+    has for it.
     """
+    of_model = model.scaler.of(key).targets_scale if model.scaler is not None else np.ones(1)
     values = judged.seen[~np.isnan(judged.seen).any(1)]
     if not len(values) and model.scaler is not None:
-        return model.scaler.of(key).targets_scale
+        return of_model
     values = values if len(values) else judged.truth[:, 0]
     deviation = values.std(0)
-    return np.where(deviation > 1e-12 * np.abs(values.mean(0)), deviation, 1.0)
+    return np.where(deviation > CONSTANT * np.abs(values.mean(0)), deviation, of_model)

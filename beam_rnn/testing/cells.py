@@ -115,7 +115,7 @@ def check_a_row_has_the_same_bits_in_every_batch(cell: Cell) -> None:
             for array, whole in zip(some, together, strict=True):
                 assert np.array_equal(array, whole[rows]), (
                     f"{dtype}: rows {rows} alone have other bits than in a batch of "
-                    "50: multiply by beam_rnn.cells.product"
+                    "50: multiply by beam_rnn.products.product"
                 )
 
 
