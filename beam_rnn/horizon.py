@@ -11,11 +11,13 @@ import os
 from collections.abc import Iterable, Mapping
 from collections.abc import Sequence as SequenceOf
 from dataclasses import replace
+from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike
 
+from beam_rnn.atomic import replacing
 from beam_rnn.backprop import forward, initial_states
 from beam_rnn.batches import Sequence
 from beam_rnn.bptt import Bptt
@@ -161,5 +163,6 @@ def plot_horizon(horizons: Mapping[str, GradientHorizon], path: str | os.PathLik
     for side in ("top", "right"):
         axis.spines[side].set_visible(False)
     figure.tight_layout()
-    figure.savefig(path, dpi=120)
+    with replacing(path) as temporary:
+        figure.savefig(temporary, dpi=120, format=Path(path).suffix.removeprefix(".") or None)
     plt.close(figure)

@@ -1,13 +1,15 @@
 """Models and checkpoints on any filesystem that Beam knows."""
 
 import uuid
-from pathlib import Path
-from typing import Any
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from typing import Any, BinaryIO
 
 from apache_beam.io.filesystem import CompressionTypes
 from apache_beam.io.filesystems import FileSystems
 
 from beam_rnn import checkpoints, weights
+from beam_rnn.atomic import replacing
 from beam_rnn.errors import NotWeightsError, WeightsError
 from beam_rnn.keyed import Models
 from beam_rnn.pairs.transducer import Transducer
@@ -70,16 +72,17 @@ def read_any_model(path: str) -> Any:
 
 
 def write_model(model: Models | Transducer, path: str) -> None:
-    """Write a weights file: to a temporary name beside it, then renamed.
+    """Write a weights file: see `created`.
 
     Args:
         model: The model, or the models of keys.
         path: A path that Beam understands.
+
+    Raises:
+        WeightsError: The parameters are not float32.
+        OSError: The file cannot be written.
     """
-    if FileSystems.get_scheme(path) is None:
-        weights.save(model, path)
-    else:
-        write_bytes(weights.to_bytes(model), path)
+    write_bytes(weights.to_bytes(model), path)
 
 
 def with_folder(pattern: str) -> str:
@@ -109,18 +112,37 @@ def read_bytes(path: str) -> bytes:
         return file.read()
 
 
-def write_bytes(data: bytes, path: str) -> None:
-    """Write a file: to a temporary name beside it, then renamed.
+@contextmanager
+def created(path: str, compression: str = CompressionTypes.UNCOMPRESSED) -> Iterator[BinaryIO]:
+    """A file to write to, which gets its name when the block ends: all of it, or nothing.
 
-    Folders on this machine that are not there are made; one that is there is replaced.
+    Args:
+        path: A path that Beam understands. A file that is there is replaced; folders that are not
+            there are made. A local one is written as `beam_rnn.atomic.replacing` says.
+        compression: One of Beam's `CompressionTypes`.
+
+    Raises:
+        OSError: The file cannot be written; what was written of it is removed.
     """
-    local = FileSystems.get_scheme(path) is None
-    temporary = f"{path}.{uuid.uuid4().hex}"
-    if local:
-        Path(path).parent.mkdir(parents=True, exist_ok=True)
-        Path(temporary).write_bytes(data)
-        Path(temporary).replace(path)
+    if FileSystems.get_scheme(path) is None:
+        with (
+            replacing(path) as temporary,
+            FileSystems.create(temporary, compression_type=compression) as file,
+        ):
+            yield file
         return
-    with FileSystems.create(temporary, compression_type=CompressionTypes.UNCOMPRESSED) as file:
+    temporary = f"{path}.{uuid.uuid4().hex}.part"
+    try:
+        with FileSystems.create(temporary, compression_type=compression) as file:
+            yield file
+        FileSystems.rename([temporary], [path])
+    except BaseException:
+        with suppress(Exception):  # the first error is the one to tell
+            FileSystems.delete([temporary])
+        raise
+
+
+def write_bytes(data: bytes, path: str) -> None:
+    """Write a file: see `created`."""
+    with created(path) as file:
         file.write(data)
-    FileSystems.rename([temporary], [path])

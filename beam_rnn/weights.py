@@ -19,7 +19,6 @@ Version 2 holds the models of many keys, one row a key: `beam_rnn.keyed_weights`
 import hashlib
 import json
 import os
-import uuid
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -27,6 +26,7 @@ from typing import Any
 import pyarrow as pa
 
 from beam_rnn import keyed_weights
+from beam_rnn.atomic import replace_file
 from beam_rnn.cells import Array
 from beam_rnn.described import model_of
 from beam_rnn.errors import ConfigurationError, NotWeightsError, WeightsVersionError
@@ -46,24 +46,18 @@ _PADDING_KEY = "padding"
 
 
 def save(model: Models | Transducer, path: str | os.PathLike[str]) -> None:
-    """Write a model to a local file: to a temporary name beside it, then renamed.
+    """Write a model to a local file, all of it or nothing: see `beam_rnn.atomic.replacing`.
 
     Args:
         model: The model, or the models of keys; parameters are float32.
-        path: The file; one that is there is replaced in one move. Folders that are not there
+        path: The file; one that is there is replaced in one step. Folders that are not there
             are made.
 
     Raises:
         WeightsError: The parameters are not float32.
+        OSError: The file cannot be written.
     """
-    target = Path(path)
-    temporary = target.with_name(f".{target.name}.{uuid.uuid4().hex}")
-    target.parent.mkdir(parents=True, exist_ok=True)
-    try:
-        temporary.write_bytes(to_bytes(model))
-        temporary.replace(target)
-    finally:
-        temporary.unlink(missing_ok=True)
+    replace_file(path, to_bytes(model))
 
 
 def load(path: str | os.PathLike[str]) -> Any:

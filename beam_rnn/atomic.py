@@ -1,0 +1,76 @@
+"""Files on this machine that are replaced as a whole, or not at all."""
+
+import os
+import shutil
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+
+@contextmanager
+def replacing(path: str | os.PathLike[str]) -> Iterator[str]:
+    """A temporary path beside a file, which gets the file's name when the block ends.
+
+    Before that the data is flushed to the disk. If the block raises, or the disk is full, the
+    temporary file is removed and the old file stays as it was. A process that is killed leaves the
+    old file, and perhaps a temporary one: its name begins with a dot and ends in `.part`, so a
+    pattern such as `*.arrow` does not find it.
+
+        >>> import tempfile
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     with replacing(f"{folder}/a.txt") as temporary:
+        ...         written = Path(temporary).write_text("all of it")
+        ...     os.listdir(folder)
+        ['a.txt']
+
+    Args:
+        path: The file. A symbolic link is followed. Folders that are not there are made.
+
+    Raises:
+        OSError: It cannot be written, or it is a folder or a device.
+    """
+    target = Path(os.path.realpath(path))
+    if target.is_dir():
+        raise IsADirectoryError(f"{os.fspath(path)!r} is a folder: name a file in it")
+    if target.exists() and not target.is_file():
+        raise OSError(f"{os.fspath(path)!r} is not a regular file, and cannot be replaced")
+    target.parent.mkdir(parents=True, exist_ok=True)
+    temporary = target.with_name(f".{target.name[:40]}.{uuid.uuid4().hex}.part")
+    try:
+        yield str(temporary)
+        if target.exists():
+            shutil.copymode(target, temporary)
+        _flush(temporary)
+        temporary.replace(target)
+    except OSError as error:
+        if error.errno is None or error.filename not in (None, str(temporary)):
+            raise
+        raise OSError(error.errno, error.strerror, os.fspath(path)) from error
+    finally:
+        temporary.unlink(missing_ok=True)
+    with suppress(OSError):  # the file is in its place; not every system flushes folders
+        _flush(target.parent)
+
+
+def replace_file(path: str | os.PathLike[str], data: bytes) -> None:
+    """Write all bytes of a file in one step: see `replacing`.
+
+    Args:
+        path: The file; one that is there is replaced.
+        data: What it holds afterwards.
+
+    Raises:
+        OSError: It cannot be written, or it is a folder or a device.
+    """
+    with replacing(path) as temporary:
+        Path(temporary).write_bytes(data)
+
+
+def _flush(path: Path) -> None:
+    """Wait until the disk has the data of a file, or the names in a folder."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
