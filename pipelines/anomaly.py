@@ -42,7 +42,7 @@ from beam_rnn.commands.running import run
 from beam_rnn.errors import ConfigurationError, RecordError
 from beam_rnn.files.aside import WriteAside
 from beam_rnn.files.reading import ReadFiles, number_columns
-from beam_rnn.files.tables import WriteTable
+from beam_rnn.files.writing import WriteTable
 from beam_rnn.keyed import KeyedModels, Models
 from beam_rnn.records import RecordReader
 from beam_rnn.state import decode_record

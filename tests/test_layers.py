@@ -183,7 +183,6 @@ ORDER = [
     "files.reading",
     "files.writing",
     "files.aside",
-    "files.tables",
     "commands",
     "commands.flags",
     "commands.running",
@@ -213,7 +212,7 @@ ORDER = [
 BEAM_FROM = "rows"
 ARROW = {
     *("keyed_weights", "weights", "checkpoints", "moving", "arrow", "shards.emission"),
-    *("files.reading", "files.writing", "files.tables", "commands.predictions"),
+    *("files.reading", "files.writing", "commands.predictions"),
 }
 
 

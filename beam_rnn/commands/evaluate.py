@@ -41,7 +41,7 @@ from beam_rnn.keyed import Models
 from beam_rnn.records import ReadRecords, RecordReader
 from beam_rnn.report.words import number
 from beam_rnn.rows import INVALID
-from beam_rnn.storage import newest, read_bytes, read_model
+from beam_rnn.storage import newest, read_bytes, read_model, write_bytes
 
 SHOWN_KEYS = 12
 """The errors of so many keys are printed; all of them are in the file."""
@@ -74,7 +74,7 @@ def build(pipeline: beam.Pipeline, args: argparse.Namespace, model: Models) -> N
     started = time.time()
     columns = model.columns
     assert columns is not None, "pipelines train models with columns"
-    horizons = columns.horizons
+    horizons, output = columns.horizons, args.output
     records = pipeline | "Records" >> ReadFiles(args.input, number_columns(columns))
     arriving = (
         records
@@ -106,7 +106,7 @@ def build(pipeline: beam.Pipeline, args: argparse.Namespace, model: Models) -> N
                 report(rows, time.time() - started, horizons), indent=2, ensure_ascii=False
             )
         )
-        | "WriteReport" >> beam.io.WriteToText(args.output, num_shards=1, shard_name_template="")
+        | "WriteReport" >> beam.Map(lambda text: write_bytes(f"{text}\n".encode(), output))
     )
     if args.predictions:
         write = WritePredictions(args.predictions, model.output_names)
