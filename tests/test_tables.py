@@ -73,6 +73,13 @@ def test_rows_of_several_kinds_have_all_columns(tmp_path):
     assert path.read_text() == "x,y\n1,\none,\n,2\n"
 
 
+def test_text_that_is_not_utf_8_is_written_as_it_was(tmp_path):
+    path = tmp_path / "rows.csv"
+    written([("a", [{"place": b"Z\xfcrich", "x": "1E+05"}])], WriteTable(str(path)))
+
+    assert path.read_bytes() == b"place,x\nZ\xfcrich,1E+05\n"
+
+
 def test_a_file_of_lines_is_there_if_there_are_some(tmp_path):
     path = tmp_path / "refused.jsonl"
     written(["a", "b"], WriteLines(str(path)))

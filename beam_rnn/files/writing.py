@@ -140,7 +140,7 @@ def write_lines(header: Iterable[str], lines: Iterable[str], path: str) -> None:
     """Write a file of text, compressed if its suffix says so."""
     with created(path, CompressionTypes.detect_compression_type(path)) as file:
         for line in itertools.chain(header, lines):
-            file.write(f"{line}\n".encode())
+            file.write(f"{line}\n".encode(errors="surrogateescape"))
 
 
 def write_batches(rows: Iterator[Row], schema: pa.Schema, path: str) -> None:
