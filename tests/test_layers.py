@@ -212,7 +212,7 @@ ORDER = [
 BEAM_FROM = "rows"
 ARROW = {
     *("keyed_weights", "weights", "checkpoints", "moving", "arrow", "shards.emission"),
-    *("files.reading", "files.writing", "commands.predictions"),
+    *("files.reading", "files.writing", "commands.predictions", "commands.predict"),
 }
 
 
