@@ -4,8 +4,11 @@ import errno
 import logging
 import re
 import sys
+import threading
 import traceback
 from collections.abc import Callable
+
+import grpc
 
 from beam_rnn.commands.flags import WRONG_FLAGS
 from beam_rnn.errors import BeamRnnError, ConfigurationError, WeightsError
@@ -41,23 +44,42 @@ class Once(logging.Filter):
         return new
 
 
+def without_trace(record: logging.LogRecord) -> bool:
+    """Whether a record of the log is no trace of an error, which the command says at its end."""
+    traces = "Traceback (most recent call last)" in record.getMessage()
+    return not traces and record.name != "PrismRunner"  # it sets a level of its own
+
+
+QUIET = {
+    # It warns of every file that was not written because it would have been empty.
+    "apache_beam.io.filebasedsink": logging.ERROR,
+    # They log an exception that is then raised, and that is said in one line at the end.
+    "apache_beam.runners.common": logging.CRITICAL,
+    "apache_beam.runners.worker": logging.CRITICAL,
+    # It says where the server of a runner was started.
+    "apache_beam.utils.subprocess_server": logging.ERROR,
+    "beam_rnn": logging.INFO,
+    # The command says at its end what it wrote.
+    "beam_rnn.writing": logging.WARNING,
+}
+"""From which level on the lines of a logger are shown."""
+
+
 def run(main: Callable[[], object], *, debug: bool = False) -> None:
-    """Run a command: how far it is goes to the standard error, an error in one line.
+    """Run a command: its progress goes to the standard error, an error in one line.
 
     Args:
         main: The command.
-        debug: Show the trace of an error as well.
+        debug: Show all that the runner logs, and the trace of an error as well.
     """
     logging.basicConfig(level=logging.WARNING, format="%(message)s", stream=sys.stderr, force=True)
     for handler in logging.getLogger().handlers:
         handler.addFilter(Once())
-    # It warns of every file that was not written because it would have been empty.
-    logging.getLogger("apache_beam.io.filebasedsink").setLevel(logging.ERROR)
-    # It logs the trace of an exception that it then raises, and that is said in one line below.
-    logging.getLogger("apache_beam.runners.common").setLevel(logging.CRITICAL)
-    logging.getLogger("beam_rnn").setLevel(logging.INFO)
-    # The command says at its end what it wrote.
-    logging.getLogger("beam_rnn.writing").setLevel(logging.WARNING)
+        if not debug:
+            handler.addFilter(without_trace)
+    for name, level in QUIET.items():
+        logging.getLogger(name).setLevel(logging.INFO if debug else level)
+    threading.excepthook = _of_thread
     try:
         main()
     except KeyboardInterrupt:
@@ -84,26 +106,41 @@ def in_one_line(error: Exception) -> str | None:
         >>> in_one_line(RuntimeError("Trace\nOSError: [Errno 28] No space left on device: 'p.csv'"))
         "'p.csv': No space left on device; free some space, or name a file on another disk"
     """
-    said = re.sub(r" (with exceptions None|\[while running '.*?'\])", "", str(error))
+    said = f"{type(error).__name__}: {error}"
+    said = re.sub(r" (with exceptions None|\[while running '.*?'\])", "", said)
     if no_file := re.search(r"Empty match for pattern (.*)\. Disallowed", said):  # Beam's match
         return f"there is no file {no_file[1]!r}"
-    if isinstance(error, OSError) and error.errno is not None:
-        said = f"OSError: {said}"
-    elif isinstance(error, (BeamRnnError, OSError)):
-        return " ".join(said.splitlines())
+    if isinstance(error, BeamRnnError):
+        return " ".join(said.partition(": ")[2].splitlines())
+    if (of_trace := _of_trace(said)) is not None:
+        return of_trace
+    return " ".join(str(error).splitlines()) if isinstance(error, OSError) else None
+
+
+def _of_trace(said: str) -> str | None:
+    """What the text of an error, or of a worker's trace, says in one line."""
     if of_library := re.search(r"beam_rnn\.[\w.]+Error: (.*)", said):
         return of_library[1]
-    if of_system := re.search(r"Error: \[Errno (\d+)\] ([^:\n]+)(?:: (.*))?", said):
-        return _of_system(int(of_system[1]), of_system[2], of_system[3])
-    if isinstance(error, MemoryError) or "MemoryError" in said:
+    if of_system := re.findall(r"Error: \[Errno (\d+)\] ([^:\n]+)(?:: (.*))?", said):
+        number, reason, file = max(of_system, key=lambda each: bool(each[2]))  # one with a file
+        return _of_system(int(number), reason, file)
+    if "MemoryError" in said:
         size = re.search(r"Unable to allocate .*", said)
         return f"there is not enough memory{f': {size[0]}' if size else ''}; {LESS_MEMORY}"
+    if of_runner := re.search(r"Unable to (?:fetch|parse binary URL) .*|FutureTimeoutError", said):
+        return f"the runner cannot be started: {of_runner[0]}; see docs/engines.md for its flags"
     return None
 
 
-def _of_system(number: int, reason: str, file: str | None) -> str:
+def _of_system(number: int, reason: str, file: str) -> str:
     """An error of the operating system, and what to do."""
     if number == errno.ENOENT and file:
         return f"there is no file {file}"
     advice = WAYS_OUT.get(number)
     return f"{f'{file}: ' if file else ''}{reason}{f'; {advice}' if advice else ''}"
+
+
+def _of_thread(failed: threading.ExceptHookArgs) -> None:
+    """Says an exception of a thread, unless it is that the connection to a runner has ended."""
+    if not isinstance(failed.exc_value, grpc.RpcError):
+        threading.__excepthook__(failed)
