@@ -37,12 +37,13 @@ from beam_rnn import (
 )
 from beam_rnn.anomalies.scoring import scorer_of
 from beam_rnn.commands import flags, train
+from beam_rnn.commands.overwriting import BESIDE, check_outputs
 from beam_rnn.commands.predictions import utc
 from beam_rnn.commands.running import run
 from beam_rnn.errors import ConfigurationError, RecordError
 from beam_rnn.files.aside import WriteAside
 from beam_rnn.files.reading import ReadFiles, number_columns
-from beam_rnn.files.tables import WriteTable
+from beam_rnn.files.writing import WriteTable
 from beam_rnn.keyed import KeyedModels, Models
 from beam_rnn.records import RecordReader
 from beam_rnn.state import decode_record
@@ -229,6 +230,12 @@ def columns_of(score: AnomalyScore, targets: Sequence[str], until: int) -> dict[
 def main(argv: Sequence[str] | None = None) -> None:
     """Learn, if that is asked for, and run the pipeline."""
     args, beam_flags = parse(argv)
+    trained = f"{args.output}.weights.arrow" if args.train_fraction and not args.weights else None
+    check_outputs(
+        {"--input": args.input, "--weights": args.weights},
+        {"--output": args.output, "the weights beside --output": trained},
+        {"--output": BESIDE},
+    )
     planned = plan(args, beam_flags)
     with beam.Pipeline(options=flags.beam_options(beam_flags)) as pipeline:
         build(pipeline, args, planned)

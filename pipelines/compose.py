@@ -36,6 +36,7 @@ from beam_rnn import (
 )
 from beam_rnn.batches import shuffled
 from beam_rnn.commands import flags
+from beam_rnn.commands.overwriting import check_outputs, folder_of
 from beam_rnn.commands.running import run
 from beam_rnn.errors import ConfigurationError
 from pipelines import music
@@ -172,11 +173,17 @@ def main(argv: Sequence[str] | None = None) -> None:
     if not 1 <= args.steps <= music.COUNTED:
         raise ConfigurationError(f"--steps must be 1 to {music.COUNTED}, got {args.steps}")
     options = flags.beam_options(beam_flags)
-    folder = Path(args.output)
-    folder.mkdir(parents=True, exist_ok=True)
+    folder = folder_of("--output", args.output)
+    picture = folder / "pieces.png"
+    songs = {f"piece {n} of --output": path_of(n, args) for n in range(1, args.count + 1)}
     path = args.weights
-    if path is None:
-        path = str(folder / "weights.arrow")
+    trained = str(folder / "weights.arrow") if path is None else None
+    check_outputs(
+        {"--input": args.input, "--weights": args.weights},
+        {"the weights of --output": trained, "the picture of --output": str(picture), **songs},
+    )
+    if trained is not None:
+        path = trained
         pieces = music.read_pieces(args.input, args.beats)
         train(pieces, path, args, options)
         held_out = [piece for piece in pieces if piece.held_out]
@@ -185,7 +192,6 @@ def main(argv: Sequence[str] | None = None) -> None:
             print(f"{bits:.2f} bits for each chord of {len(held_out)} pieces that were held out")
     generate(path, args, options)
     written = [path_of(sample, args) for sample in range(1, min(args.count, DRAWN) + 1)]
-    picture = folder / "pieces.png"
     pieces_drawn = [(Path(each).name, music.read_midi(each, args.beats)) for each in written]
     music.draw(pieces_drawn, str(picture))
     print(picture)

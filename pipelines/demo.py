@@ -18,8 +18,10 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
+from beam_rnn.atomic import replacing
 from beam_rnn.commands import evaluate, flags, train
 from beam_rnn.commands.measuring import ERRORS
+from beam_rnn.commands.overwriting import folder_of
 from beam_rnn.commands.running import run
 
 DATA = Path(__file__).parent / "data" / "nab"
@@ -95,14 +97,14 @@ def plot(
             axis.spines[side].set_visible(False)
     axes[0].legend(fontsize=8, ncols=2, frameon=False, loc="lower right", bbox_to_anchor=(1, 1))
     figure.tight_layout()
-    figure.savefig(output, dpi=110)
+    with replacing(output) as temporary:
+        figure.savefig(temporary, dpi=110, format="png")
 
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Train, evaluate, print, plot."""
     args, beam_flags = parse(argv)
-    folder = Path(args.output)
-    folder.mkdir(parents=True, exist_ok=True)
+    folder = folder_of("--output", args.output)
     weights, metrics_file = folder / "weights.arrow", folder / "metrics.json"
     predictions, picture = folder / "predictions.csv", folder / "forecast.png"
     pattern = str(DATA / "*.csv")

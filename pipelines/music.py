@@ -18,6 +18,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+from beam_rnn.atomic import replacing
 from beam_rnn.errors import ConfigurationError
 
 LOWEST, HIGHEST = 21, 108  # the keys of a piano
@@ -141,7 +142,8 @@ def write_midi(chords_of: Chords, path: str, beats: float = 1.0, tempo: int = 84
         sounding = chord
         waited += round(TICKS * beats)
     track.append(mido.MetaMessage("end_of_track", time=waited - round(TICKS * beats)))
-    mido.MidiFile(type=0, ticks_per_beat=TICKS, tracks=[track]).save(path)
+    with replacing(path) as temporary:
+        mido.MidiFile(type=0, ticks_per_beat=TICKS, tracks=[track]).save(temporary)
 
 
 def in_one_key(chords_of: Chords) -> Chords:
@@ -218,5 +220,6 @@ def draw(pieces: Sequence[tuple[str, Chords]], path: str) -> None:
             axis.spines[side].set_visible(False)
     axes[-1, 0].set_xlabel("steps", fontsize=8)
     figure.tight_layout()
-    figure.savefig(path, dpi=100)
+    with replacing(path) as temporary:
+        figure.savefig(temporary, dpi=100, format="png")
     plt.close(figure)

@@ -46,6 +46,7 @@ from beam_rnn import (
     WriteModel,
 )
 from beam_rnn.commands import flags
+from beam_rnn.commands.overwriting import BESIDE, check_outputs
 from beam_rnn.commands.running import run
 from beam_rnn.errors import ConfigurationError, shown
 from beam_rnn.files.aside import WriteAside
@@ -371,6 +372,16 @@ def main(argv: Sequence[str] | None = None) -> None:
     check(args)
     options = flags.beam_options(beam_flags)
     weights = args.weights or args.write_weights or f"{args.output}.weights.arrow"
+    check_outputs(
+        {
+            "--input": args.input,
+            "--positive": args.positive,
+            "--negative": args.negative,
+            "--weights": args.weights,
+        },
+        {"--output": args.output, "--write_weights": None if args.weights else weights},
+        {"--output": BESIDE[:1]},
+    )
     if not args.weights:
         with beam.Pipeline(options=options) as pipeline:
             train(pipeline, args, weights)

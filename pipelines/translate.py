@@ -32,6 +32,7 @@ from beam_rnn import (
     WriteModel,
 )
 from beam_rnn.commands import flags
+from beam_rnn.commands.overwriting import BESIDE, check_outputs
 from beam_rnn.commands.running import run
 from beam_rnn.errors import ConfigurationError
 from beam_rnn.files.aside import WriteAside
@@ -220,6 +221,11 @@ def main(argv: Sequence[str] | None = None) -> None:
     """Learn, then write."""
     args, beam_flags = parse(argv)
     args = with_defaults(args)
+    check_outputs(
+        {"--input": args.input},
+        {"--weights": args.weights, "--output": args.output},
+        {"--weights": BESIDE[:1], "--output": BESIDE[:1]},
+    )
     for build in (learn, write):
         with beam.Pipeline(options=flags.beam_options(beam_flags)) as pipeline:
             build(pipeline, args)

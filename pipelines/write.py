@@ -33,6 +33,7 @@ from beam_rnn import (
     weights,
 )
 from beam_rnn.commands import flags
+from beam_rnn.commands.overwriting import check_outputs
 from beam_rnn.commands.running import run
 from beam_rnn.errors import ConfigurationError
 
@@ -163,6 +164,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         raise ConfigurationError(f"--prompt must be a text to go on from, got {args.prompt!r}")
     options = flags.beam_options(beam_flags)
     if args.weights is None:
+        check_outputs({"--text": args.text}, {"--output": args.output})
         text = text_of(args.text, args.characters)
         train(text, args, options)
         held_out = text[int(LEARNED * len(text)) :]

@@ -201,6 +201,10 @@ def folder(tmp_path, monkeypatch):
         (["--input=none.onnx", "--output=o.keras"], "--input: there is no file 'none.onnx'"),
         (["--input=none.arrow", "--output=o.keras"], "--input: there is no file 'none.arrow'"),
         (["--input=w.arrow", "--output=w.arrow/o.onnx"], "--output 'w.arrow/o.onnx': "),
+        (
+            ["--input=w.arrow", "--output=none/o.onnx"],
+            "--output 'none/o.onnx' cannot be written: there is no folder",
+        ),
         (["--input=m.pkl", "--output=o.onnx"], "--input must end in one of .arrow, .onnx, .keras"),
         (["--input=m.h5", "--output=o.onnx"], "got 'm.h5'; load it in Keras 3 and save it as"),
         (["--input=w.arrow", "--output=o.pt"], "got 'o.pt'; a state_dict is saved by safetensors"),

@@ -190,7 +190,6 @@ ORDER = [
     "files.reading",
     "files.writing",
     "files.aside",
-    "files.tables",
     "commands",
     "commands.flags",
     "commands.running",
@@ -220,7 +219,7 @@ ORDER = [
 BEAM_FROM = "rows"
 ARROW = {
     *("sealed", "keyed_weights", "weights", "checkpoints", "moving", "arrow", "shards.emission"),
-    *("files.reading", "files.writing", "files.tables", "commands.predictions"),
+    *("files.reading", "files.writing", "commands.predictions", "commands.predict"),
 }
 
 

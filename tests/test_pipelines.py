@@ -573,23 +573,33 @@ def test_a_training_in_shards_is_resumed(data, tmp_path):
         (
             train.main,
             ["--input=/nowhere/*.csv", *COLUMNS, "--output=w.arrow"],
-            "error: there is no file '/nowhere/*.csv'",
+            "there is no file '/nowhere/*.csv'",
         ),
         (
             predict.main,
-            ["--input=a.csv", "--weights=/nowhere.arrow", "--output=o.csv"],
+            [
+                f"--input={Path(__file__).parent}/*.csv",
+                "--weights=/nowhere.arrow",
+                "--output=o.csv",
+            ],
             "there is no file '/nowhere.arrow'",
         ),
-        (evaluate.main, ["--input=a.csv", f"--weights={__file__}", "--output=o"], "cut, altered"),
+        (
+            evaluate.main,
+            [f"--input={__file__}", f"--weights={__file__}", "--output=o.json"],
+            "altered",
+        ),
     ],
 )
-def test_errors_are_one_line_with_what_is_at_fault(main, flags, message):
+def test_errors_are_one_line_with_what_is_at_fault(main, flags, message, capsys):
     with pytest.raises(SystemExit) as caught:
         run(lambda: main(flags))
 
-    text = str(caught.value)
+    assert caught.value.code == 2
+    text = capsys.readouterr().err
     assert text.startswith("error: ")
     assert message in text
+    assert text.count("\n") == 1
 
 
 def test_an_input_of_no_known_format_is_refused(data, capsys):

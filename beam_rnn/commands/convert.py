@@ -84,6 +84,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     """Read -> say which fields it sees -> write."""
     args = parse(argv)
     written = _suffix("--output", args.output, WRITERS)
+    _suffix("--input", args.input, READERS)
     check_outputs({"--input": args.input, "--like": args.like}, {"--output": args.output})
     model = _read("--input", args.input, activation=args.activation, head=args.head)
     with _naming("--input", args.input):

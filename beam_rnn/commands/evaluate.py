@@ -42,7 +42,7 @@ from beam_rnn.keyed import Models
 from beam_rnn.records import ReadRecords, RecordReader
 from beam_rnn.report.words import counted, names, number
 from beam_rnn.rows import INVALID
-from beam_rnn.storage import newest, read_bytes, read_model
+from beam_rnn.storage import newest, read_bytes, read_model, write_bytes
 
 SHOWN_KEYS = 12
 """The errors of so many keys are printed; all of them are in the file."""
@@ -56,7 +56,9 @@ def parse(argv: Sequence[str] | None) -> tuple[argparse.Namespace, list[str]]:
     parser = flags.parser("evaluate", __doc__)
     parser.add_argument("--input", required=True, help="a file or a pattern of files")
     parser.add_argument("--weights", required=True, help="the weights file, or a pattern")
-    parser.add_argument("--output", required=True, help="the JSON file of figures to write")
+    parser.add_argument(
+        "--output", required=True, type=flags.ending(".json"), help="the file of figures to write"
+    )
     parser.add_argument("--predictions", help="a file for the predictions themselves")
     parser.add_argument(
         "--shuffle_within",
@@ -64,7 +66,9 @@ def parse(argv: Sequence[str] | None) -> tuple[argparse.Namespace, list[str]]:
         default=0.0,
         help="let records arrive in another order, each up to so many seconds late",
     )
-    parser.add_argument("--report", help="a page of HTML that shows the model, to write")
+    parser.add_argument(
+        "--report", type=flags.ending(".html"), help="a page of HTML that shows the model, to write"
+    )
     given = sys.argv[1:] if argv is None else argv
     parser.set_defaults(command=shlex.join(["beam-rnn", "evaluate", *given]))
     return parser.parse_known_args(argv)
@@ -75,7 +79,7 @@ def build(pipeline: beam.Pipeline, args: argparse.Namespace, model: Models) -> N
     started = time.time()
     columns = model.columns
     assert columns is not None, "pipelines train models with columns"
-    horizons = columns.horizons
+    horizons, output = columns.horizons, args.output
     records = pipeline | "Records" >> ReadFiles(args.input, number_columns(columns))
     arriving = (
         records
@@ -107,7 +111,7 @@ def build(pipeline: beam.Pipeline, args: argparse.Namespace, model: Models) -> N
                 report(rows, time.time() - started, horizons), indent=2, ensure_ascii=False
             )
         )
-        | "WriteReport" >> beam.io.WriteToText(args.output, num_shards=1, shard_name_template="")
+        | "WriteReport" >> beam.Map(lambda text: write_bytes(f"{text}\n".encode(), output))
     )
     if args.predictions:
         write = WritePredictions(args.predictions, model.output_names)
@@ -128,19 +132,19 @@ def perform(argv: Sequence[str] | None = None) -> list[str]:
     """Run the pipeline; gives what there is to say of it."""
     args, beam_flags = parse(argv)
     flags.locate(args, beam_flags, PATHS)
-    args.weights = newest(args.weights)
-    written = check_outputs(
+    check_outputs(
         {"--input": args.input, "--weights": args.weights},
         {"--output": args.output, "--predictions": args.predictions, "--report": args.report},
         {"--output": BESIDE[:1]},
     )
+    args.weights = newest(args.weights)
     model = read_model(args.weights)
     if model.columns is not None and model.columns.classes:
         raise ConfigurationError(
             f"evaluate measures forecasts of numbers; {args.weights!r} tells apart the classes "
             f"{list(model.columns.classes)}"
         )
-    launch(lambda pipeline: build(pipeline, args, model), flags.beam_options(beam_flags), written)
+    launch(lambda pipeline: build(pipeline, args, model), flags.beam_options(beam_flags))
     files = (args.output, args.predictions, args.report)
     return [*figures(args.output), *(f"wrote {path}" for path in files if path is not None)]
 

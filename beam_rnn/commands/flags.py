@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from apache_beam.io.filesystems import FileSystems
-from apache_beam.options.pipeline_options import PipelineOptions
+from apache_beam.options.pipeline_options import PipelineOptions, StandardOptions
+from apache_beam.runners.runner import create_runner
 
 from beam_rnn.errors import ConfigurationError
 
@@ -21,6 +22,9 @@ WRONG_FLAGS = 2
 UNKNOWN = "unknown flags"
 
 PROGRAM = "beam-rnn"
+
+MAX_UNITS, MAX_LAYERS, MAX_HORIZONS = 16_384, 1_000, 10_000
+"""What is more than that is a mistake, and would fill the memory before it is told."""
 
 
 class Parser(argparse.ArgumentParser):
@@ -131,22 +135,43 @@ def sizes(text: str) -> int | list[int]:
     Raises:
         argparse.ArgumentTypeError: It is neither.
     """
-    each = [whole(part) for part in text.split(",")]
+    each = [units(part) for part in text.split(",")]
     return each[0] if len(each) == 1 else each
 
 
-def whole(text: str) -> int:
-    """A whole number of at least 1.
+def units(text: str) -> int:
+    """The size of a layer, of at most `MAX_UNITS`.
 
     Raises:
         argparse.ArgumentTypeError: It is none.
+    """
+    return whole(text, MAX_UNITS)
+
+
+def layers(text: str) -> int:
+    """How many layers, at most `MAX_LAYERS`.
+
+    Raises:
+        argparse.ArgumentTypeError: It is none.
+    """
+    return whole(text, MAX_LAYERS)
+
+
+def whole(text: str, most: float = math.inf) -> int:
+    """A whole number of at least 1.
+
+    Raises:
+        argparse.ArgumentTypeError: It is none, or more than `most`.
     """
     try:
         value = int(text)
     except ValueError:
         value = 0
-    if value < 1:
-        raise argparse.ArgumentTypeError(f"must be a whole number of at least 1, got {text!r}")
+    if not 1 <= value <= most:
+        limit = "" if most == math.inf else f" and at most {most:,}"
+        raise argparse.ArgumentTypeError(
+            f"must be a whole number of at least 1{limit}, got {text!r}"
+        )
     return value
 
 
@@ -216,9 +241,13 @@ def horizons(text: str) -> int | list[int]:
         found: list[int] = []
         for part in text.split(","):
             first, *last = map(int, part.split("-"))
-            found += range(first, (last[0] if last else first) + 1)
+            found += range(first, (last[0] if last else first) + 1)[: MAX_HORIZONS + 1]
     except ValueError as error:
         raise argparse.ArgumentTypeError(f"{text!r} is none of 3, 1,6,24 and 1-24") from error
+    if not 1 <= len(found) <= MAX_HORIZONS:
+        raise argparse.ArgumentTypeError(
+            f"{text!r} must be from 1 to {MAX_HORIZONS:,} horizons, such as 1-24"
+        )
     return found[0] if len(found) == 1 else found
 
 
@@ -245,10 +274,25 @@ def beam_options(flags: Sequence[str]) -> PipelineOptions:
     """Beam's options from the flags that our parser left over.
 
     Raises:
-        ConfigurationError: Without --runner, a flag that Beam does not know either.
+        ConfigurationError: Beam has no such runner; or, without --runner, a flag that Beam does not
+            know either.
     """
     unknown = unknown_to_beam(flags)
     if unknown:
         raise ConfigurationError(f"{UNKNOWN}: {' '.join(unknown)}; --help lists those there are")
     runner = [] if _names_runner(flags) else [f"--runner={LOCAL_RUNNER}"]
-    return PipelineOptions([*flags, *runner])
+    options = PipelineOptions([*flags, *runner])
+    _check_runner(str(options.view_as(StandardOptions).runner))
+    return options
+
+
+def _check_runner(name: str) -> None:
+    try:
+        create_runner(name)
+    except ImportError as error:
+        raise ConfigurationError(f"--runner {name!r} cannot be imported: {error}") from error
+    except (ValueError, AttributeError) as error:
+        known = [path.rpartition(".")[2] for path in StandardOptions.ALL_KNOWN_RUNNERS]
+        near = difflib.get_close_matches(name, known, 1)
+        hint = f"did you mean {near[0]}?" if near else f"there are {', '.join(known)}"
+        raise ConfigurationError(f"--runner {name!r} is none of Beam's; {hint}") from error

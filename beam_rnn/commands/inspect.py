@@ -18,6 +18,7 @@ import numpy as np
 
 from beam_rnn.cells import Array
 from beam_rnn.commands import flags
+from beam_rnn.commands.overwriting import check_outputs
 from beam_rnn.commands.table import quoted, table
 from beam_rnn.errors import ConfigurationError
 from beam_rnn.horizon import REACHED, gradient_horizon
@@ -200,6 +201,7 @@ def as_json(model: Any) -> Mapping[str, Any]:
 def main(argv: Sequence[str] | None = None) -> None:
     """Show the file."""
     args = parse(argv)
+    check_outputs({"weights": args.weights}, {})
     args.weights = newest(args.weights)
     model = read_model(args.weights)
     if args.json:

@@ -7,7 +7,7 @@ import apache_beam as beam
 
 from beam_rnn import Columns, Prediction
 from beam_rnn.commands.predictions import to_row
-from beam_rnn.files.tables import WriteTable
+from beam_rnn.files.writing import WriteTable
 
 ALL = ["all"]
 """What says that every column is kept, but `filename`."""

@@ -12,7 +12,7 @@ from apache_beam.io.filesystems import FileSystems
 from apache_beam.metrics import MetricsFilter
 from apache_beam.options.pipeline_options import PipelineOptions
 
-from beam_rnn.errors import BeamRnnError, ConfigurationError
+from beam_rnn.errors import BeamRnnError, ConfigurationError, WeightsError
 
 NAMESPACE = "beam_rnn"
 
@@ -22,28 +22,29 @@ class StoppedError(BeamRnnError):
 
 
 def launch(
-    build: Callable[[beam.Pipeline], None], options: PipelineOptions, outputs: Sequence[str]
+    build: Callable[[beam.Pipeline], None], options: PipelineOptions, prefixes: Sequence[str] = ()
 ) -> Mapping[str, int]:
     """Build a pipeline, run it, and wait for its end.
 
     Args:
         build: Puts the stages in.
         options: Beam's options.
-        outputs: The files that it writes: if it fails, what Beam left beside them is removed.
+        prefixes: Those of the files that a sink of Beam writes: if it fails, what Beam left beside
+            them is removed.
 
     Returns:
         What the counters of `beam_rnn` say; none of a runner that does not tell.
 
     Raises:
         ConfigurationError: The pipeline cannot be built.
-        StoppedError: It was built, and stopped with a `ConfigurationError` of a worker.
+        StoppedError: It was built, and a worker raised such an error, or a `WeightsError`.
     """
     built = False
     try:
-        with _tidied(outputs), beam.Pipeline(options=options) as pipeline:
+        with _tidied(prefixes), beam.Pipeline(options=options) as pipeline:
             build(pipeline)
             built = True
-    except ConfigurationError as error:
+    except (ConfigurationError, WeightsError) as error:
         if built:
             raise StoppedError(str(error)) from error
         raise
@@ -63,19 +64,19 @@ def _counters(result: Any) -> Mapping[str, int]:
 
 
 @contextmanager
-def _tidied(outputs: Sequence[str]) -> Iterator[None]:
+def _tidied(prefixes: Sequence[str]) -> Iterator[None]:
     """Removes the folders that Beam's sinks made beside files on this machine, if all fails."""
-    before = set(_temporary(outputs))
+    before = set(_temporary(prefixes))
     try:
         yield
     except BaseException:
-        for folder in set(_temporary(outputs)) - before:
+        for folder in set(_temporary(prefixes)) - before:
             shutil.rmtree(folder, ignore_errors=True)
         raise
 
 
-def _temporary(outputs: Sequence[str]) -> Iterator[str]:
-    for path in outputs:
+def _temporary(prefixes: Sequence[str]) -> Iterator[str]:
+    for path in prefixes:
         if FileSystems.get_scheme(path) is None:
             folder, name = os.path.split(path)
             pattern = f"beam-temp-{glob.escape(name)}-{'[0-9a-f]' * 32}"

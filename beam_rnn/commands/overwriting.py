@@ -1,7 +1,10 @@
-"""Files that a command would write over what it reads."""
+"""What a command would write: not over what it reads, and only where it can."""
 
 import os
+import re
 from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import NamedTuple
 
 from apache_beam.io.filesystems import FileSystems
 
@@ -10,14 +13,32 @@ from beam_rnn.storage import with_folder
 
 BESIDE = (".invalid.jsonl", ".late.jsonl")
 """What a file is called that holds the records of another that could not be used."""
+CHECKPOINTS = r"-\d{5,}\.arrow"
+STATES = r"-\d{5}-of-\d{5}\.parquet"
+"""What follows a prefix in the names of the files that are written for it."""
+
+
+class Prefix(NamedTuple):
+    """What the names of several files that are written begin with.
+
+    Attributes:
+        path: The prefix; None if there is none.
+        ending: The regular expression of what follows it, such as `CHECKPOINTS`.
+        resumes: The flag that may name files of this prefix, as one that is gone on from.
+    """
+
+    path: str | None
+    ending: str
+    resumes: str | None = None
 
 
 def check_outputs(
     inputs: Mapping[str, str | None],
     outputs: Mapping[str, str | None],
     beside: Mapping[str, tuple[str, ...]] | None = None,
-) -> list[str]:
-    """That no file is written which is read, and none twice.
+    prefixes: Mapping[str, Prefix] | None = None,
+) -> None:
+    """Check, before anything runs, that each output can be written and destroys nothing else.
 
         >>> check_outputs({"--input": "a.csv"}, {"--output": "a.csv"})
         Traceback (most recent call last):
@@ -26,77 +47,187 @@ def check_outputs(
 
     Args:
         inputs: The flags that name what is read, files or patterns; None where one is not given.
-        outputs: The flags that name what is written.
-        beside: What is put behind the names of files that are written beside one of those.
-
-    Returns:
-        All files that are written.
+        outputs: The flags that name a file that is written.
+        beside: What is added to the names of files that are written beside one of those.
+        prefixes: The flags that name a prefix of files that are written.
 
     Raises:
-        ConfigurationError: One is.
+        ConfigurationError: There is no file of an input. Or an output is read, or written twice,
+            or is a folder or a device, or is in a folder that does not exist or is not writable. Or
+            Beam has no filesystem for a path.
     """
-    written: dict[str, str] = {}  # what is said of each file, by where it is
-    paths = []
-    for flag, path in _with_beside(outputs, beside or {}):
-        what = f"{flag} {path!r}"
-        if path != outputs[flag]:
-            what = f"{path!r}, beside {flag},"
-        for name, pattern in inputs.items():
-            if pattern is not None and reads(pattern, path):
-                raise ConfigurationError(f"{what} would be written over {name} {pattern!r}")
-        twice = written.setdefault(_place(path), what)
-        if twice != what:
-            raise ConfigurationError(f"{what} would be written over {twice}")
-        paths.append(path)
-    return paths
+    taken = _read(inputs)
+    for file, what in _named(outputs, beside or {}):
+        for place in _places(file):
+            if place in taken:
+                raise ConfigurationError(f"{what} would be written over {taken[place]}")
+        check_writable(file, what)
+        taken.update(dict.fromkeys(_places(file), what))
+    for flag, prefix in (prefixes or {}).items():
+        if prefix.path is not None:
+            resumed = f"{prefix.resumes} {inputs.get(prefix.resumes or '')!r}"
+            others = {place: said for place, said in taken.items() if said != resumed}
+            _check_prefix(f"{flag} {prefix.path!r}", prefix.path, prefix.ending, others)
+    for flag, pattern in _given(inputs):
+        check_readable(flag, pattern)
 
 
-def check_prefix(inputs: Mapping[str, str | None], flag: str, prefix: str | None) -> None:
-    """That no file is read whose name begins with that of files which are written.
-
-    Args:
-        inputs: The flags that name what is read, files or patterns; None where one is not given.
-        flag: The flag that names what is written.
-        prefix: What the names of those files begin with; None for none.
-
-    Raises:
-        ConfigurationError: One does.
-    """
-    for name, pattern in inputs.items():
-        if prefix is not None and pattern is not None:
-            for path in _found(pattern):
-                if _place(path).startswith(f"{_place(prefix)}-"):
-                    raise ConfigurationError(
-                        f"{flag} {prefix!r} may be written over {path!r}, which {name} reads: take "
-                        "another name, such as one with the day"
-                    )
+def _read(inputs: Mapping[str, str | None]) -> dict[object, str]:
+    """What is said of each file that is read, by where it is."""
+    return {
+        place: f"{flag} {pattern!r}"
+        for flag, pattern in _given(inputs)
+        for path in [pattern, *found(pattern)]
+        for place in _places(path)
+    }
 
 
-def _found(pattern: str) -> list[str]:
-    """The files of a pattern that are there; of one elsewhere the pattern itself."""
+def _named(
+    outputs: Mapping[str, str | None], beside: Mapping[str, tuple[str, ...]]
+) -> Iterator[tuple[str, str]]:
+    """Each file that is written, and what is said of it."""
+    for flag, path in _given(outputs):
+        yield path, f"{flag} {path!r}"
+        for ending in beside.get(flag, ()):
+            yield path + ending, f"{path + ending!r}, beside {flag},"
+
+
+def _given(flags: Mapping[str, str | None]) -> Iterator[tuple[str, str]]:
+    return ((flag, path) for flag, path in flags.items() if path is not None)
+
+
+def _check_prefix(what: str, prefix: str, ending: str, taken: Mapping[object, str]) -> None:
+    """Check that no file which is read, or written for another flag, has a name of the prefix."""
+    check_scheme(prefix, what)
+    name = re.compile(re.escape(_place(prefix)) + ending)
+    there = []
+    if FileSystems.get_scheme(prefix) is None:
+        _check_folder(prefix, what)
+        folder = os.path.dirname(_place(prefix))
+        there = [path for path in _in(folder) if name.fullmatch(path)]
+    for path in there:
+        check_writable(path, f"{path!r}, a file of {what},")
+    clashes: list[object] = [
+        place for place in taken if isinstance(place, str) and name.fullmatch(place)
+    ]
+    clashes += [place for path in there for place in _places(path) if place in taken]
+    for place in clashes:
+        raise ConfigurationError(
+            f"{what} may be written over {taken[place]}: take another name, such as one with the "
+            "day"
+        )
+
+
+def found(pattern: str) -> list[str]:
+    """The files of a pattern that are there; another filesystem is not asked, and has none."""
     if FileSystems.get_scheme(pattern) is not None:
-        return [pattern]
+        return []
     return [match.path for match in FileSystems.match([with_folder(pattern)])[0].metadata_list]
 
 
-def _with_beside(
-    outputs: Mapping[str, str | None], beside: Mapping[str, tuple[str, ...]]
-) -> Iterator[tuple[str, str]]:
-    """Each flag with each file that is written for it."""
-    for flag, path in outputs.items():
-        if path is not None:
-            yield flag, path
-            yield from ((flag, path + more) for more in beside.get(flag, ()))
+def check_readable(flag: str, pattern: str) -> None:
+    """Check that a pattern finds files, as far as can be seen from here, and that they can be read.
+
+    Raises:
+        ConfigurationError: There is none, it is a folder, or one cannot be read.
+    """
+    check_scheme(pattern, f"{flag} {pattern!r}")
+    if FileSystems.get_scheme(pattern) is not None:
+        return
+    if os.path.isdir(pattern):
+        raise ConfigurationError(
+            f"{flag} {pattern!r} is a folder: name its files, such as {f'{pattern}/*.csv'!r}"
+        )
+    files = found(pattern)
+    if not files:
+        raise ConfigurationError(f"{flag}: there is no file {pattern!r}")
+    for path in files:
+        if not os.access(path, os.R_OK):
+            raise ConfigurationError(
+                f"{flag} {pattern!r}: you may not read {path!r}; run it as a user who may"
+            )
 
 
-def reads(pattern: str, path: str) -> bool:
-    """Whether a pattern of files is a file, or finds it where that can be seen: on this machine."""
-    if _place(pattern) == _place(path):
-        return True
-    elsewhere = FileSystems.get_scheme(pattern) or FileSystems.get_scheme(path)
-    return elsewhere is None and _place(path) in map(_place, _found(pattern))
+def check_scheme(path: str, what: str) -> None:
+    """Check that Beam has a filesystem for a path.
+
+    Raises:
+        ConfigurationError: It has none.
+    """
+    scheme = FileSystems.get_scheme(path)
+    if scheme == "file":
+        raise ConfigurationError(f"{what}: give a path on this machine without file://")
+    try:
+        FileSystems.get_filesystem(path)
+    except ValueError as error:
+        raise ConfigurationError(
+            f"{what}: there is no filesystem for {scheme}:// here; for gs:// install "
+            "apache-beam[gcp], for s3:// apache-beam[aws], and for https:// download the file first"
+        ) from error
+
+
+def check_writable(path: str, what: str) -> None:
+    """Check that a file can be written, as far as can be seen from here.
+
+    Args:
+        path: The file.
+        what: What an error calls it.
+
+    Raises:
+        ConfigurationError: It cannot.
+    """
+    check_scheme(path, what)
+    if FileSystems.get_scheme(path) is not None:
+        return
+    if os.path.isdir(path) or not os.path.basename(path):
+        raise ConfigurationError(f"{what} is a folder: name a file in it")
+    if os.path.exists(path) and not os.path.isfile(path):
+        raise ConfigurationError(f"{what} is a device or a pipe: name a file")
+    _check_folder(path, what)
+    if os.path.exists(path) and not os.access(path, os.W_OK):
+        raise ConfigurationError(f"{what} cannot be written: the file is there and read-only")
+
+
+def folder_of(flag: str, path: str) -> Path:
+    """A folder to write files to, which is made if it is not there.
+
+    Raises:
+        ConfigurationError: There is a file of that name, or the folder cannot be made.
+    """
+    try:
+        Path(path).mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ConfigurationError(
+            f"{flag} {path!r} cannot be a folder to write to: {error.strerror}"
+        ) from error
+    return Path(path)
+
+
+def _check_folder(path: str, what: str) -> None:
+    folder = os.path.dirname(_place(path))
+    if not os.path.isdir(folder):
+        raise ConfigurationError(
+            f"{what} cannot be written: there is no folder {folder!r}, make it"
+        )
+    if not os.access(folder, os.W_OK | os.X_OK):
+        raise ConfigurationError(
+            f"{what} cannot be written: the folder {folder!r} is read-only for you"
+        )
+
+
+def _in(folder: str) -> list[str]:
+    return [os.path.join(folder, name) for name in os.listdir(folder)]
 
 
 def _place(path: str) -> str:
     """Where a file is, whatever it is called."""
     return path if FileSystems.get_scheme(path) is not None else os.path.realpath(path)
+
+
+def _places(path: str) -> list[object]:
+    """Where a file is, and which one it is: a hard link, or another case, is the same one."""
+    places: list[object] = [_place(path)]
+    if os.path.isfile(path):
+        status = os.stat(path)
+        places.append((status.st_dev, status.st_ino))
+    return places

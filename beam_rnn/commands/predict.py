@@ -21,12 +21,14 @@ import logging
 from collections.abc import Sequence
 
 import apache_beam as beam
+import pyarrow as pa
+import pyarrow.parquet as pq
 
 from beam_rnn import ExportStates, ImportStates, JoinRecords, Predict
 from beam_rnn.commands import flags
 from beam_rnn.commands.keeping import WriteKept
 from beam_rnn.commands.launching import launch
-from beam_rnn.commands.overwriting import BESIDE, check_outputs, check_prefix
+from beam_rnn.commands.overwriting import BESIDE, STATES, Prefix, check_outputs, found
 from beam_rnn.commands.predictions import WritePredictions, utc
 from beam_rnn.commands.progress import PREDICTIONS, SayProgress
 from beam_rnn.commands.usable import After, SetAside
@@ -107,18 +109,26 @@ def perform(argv: Sequence[str] | None = None) -> list[str]:
     """Run the pipeline; gives what there is to say of it."""
     args, beam_flags = parse(argv)
     flags.locate(args, beam_flags, PATHS)
-    args.weights = newest(args.weights)
     if args.keep and args.order == "arrival":
         raise ConfigurationError(
             "--keep goes with an order: --order arrival takes records of one time as they come, "
             "and does not say which of them was which"
         )
     inputs = {"--input": args.input, "--weights": args.weights, "--states": args.states}
-    written = check_outputs(inputs, {"--output": args.output}, {"--output": BESIDE})
-    check_prefix(inputs, "--export_states", args.export_states)
+    check_outputs(
+        inputs,
+        {"--output": args.output},
+        {"--output": BESIDE},
+        {"--export_states": Prefix(args.export_states, STATES)},
+    )
+    if args.states is not None:
+        check_states(args.states)
+    args.weights = newest(args.weights)
     model = read_model(args.weights)
     counts = launch(
-        lambda pipeline: build(pipeline, args, model), flags.beam_options(beam_flags), written
+        lambda pipeline: build(pipeline, args, model),
+        flags.beam_options(beam_flags),
+        [] if args.export_states is None else [args.export_states],
     )
     unordered = counts.get("records_out_of_order", 0)
     if unordered:
@@ -136,6 +146,24 @@ def perform(argv: Sequence[str] | None = None) -> list[str]:
     predictions = counts.get(PREDICTIONS)
     how_many = "" if predictions is None else f": {counted(predictions, 'prediction')}"
     return [f"wrote {args.output}{how_many}"]
+
+
+def check_states(pattern: str) -> None:
+    """Check that local files hold hidden states, as --export_states writes them.
+
+    Raises:
+        ConfigurationError: One does not.
+    """
+    for path in found(pattern):
+        try:
+            names = pq.read_schema(path).names
+        except pa.ArrowException:
+            names = []
+        if not {"key", "state"} <= set(names):
+            raise ConfigurationError(
+                f"--states {pattern!r}: {path!r} holds no hidden states, which --export_states "
+                "writes as Parquet files"
+            )
 
 
 def main(argv: Sequence[str] | None = None) -> None:

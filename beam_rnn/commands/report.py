@@ -35,7 +35,9 @@ def parse(argv: Sequence[str] | None) -> tuple[argparse.Namespace, list[str]]:
     parser = flags.parser("report", __doc__)
     parser.add_argument("--input", required=True, help="a file or a pattern of files")
     parser.add_argument("--weights", required=True, help="the weights file, or a pattern")
-    parser.add_argument("--output", required=True, help="the page of HTML to write")
+    parser.add_argument(
+        "--output", required=True, type=flags.ending(".html"), help="the page of HTML to write"
+    )
     parser.add_argument(
         "--shuffle_within",
         type=float,
@@ -65,14 +67,14 @@ def perform(argv: Sequence[str] | None = None) -> list[str]:
     """Run the pipeline; gives what there is to say of it."""
     args, beam_flags = parse(argv)
     flags.locate(args, beam_flags, PATHS)
-    args.weights = newest(args.weights)
-    written = check_outputs(
+    check_outputs(
         {"--input": args.input, "--weights": args.weights},
         {"--output": args.output},
         {"--output": BESIDE[:1]},
     )
+    args.weights = newest(args.weights)
     model = check_one_model(args.weights, read_model(args.weights))
-    launch(lambda pipeline: build(pipeline, args, model), flags.beam_options(beam_flags), written)
+    launch(lambda pipeline: build(pipeline, args, model), flags.beam_options(beam_flags))
     return [f"wrote {args.output}"]
 
 

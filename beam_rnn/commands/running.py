@@ -1,17 +1,32 @@
 """How a command runs: what it says, its errors in one line, what it exits with."""
 
+import errno
 import logging
 import re
 import sys
+import threading
 import traceback
 from collections.abc import Callable
 
-from beam_rnn.commands.flags import WRONG_FLAGS
-from beam_rnn.errors import BeamRnnError, ConfigurationError
+import grpc
 
-FAILED = 1
-"""What a command exits with that could not do its work."""
+from beam_rnn.commands.flags import WRONG_FLAGS
+from beam_rnn.errors import BeamRnnError, ConfigurationError, WeightsError
+
 DEBUG = "--debug"
+WRONG_INPUT = (ConfigurationError, WeightsError, FileNotFoundError)
+"""What is raised, before a pipeline runs, of a flag or of a file that it names."""
+UNFORESEEN = (
+    "error: this is a fault of beam-rnn itself: please report it, with the command and the lines "
+    "above"
+)
+WAYS_OUT = {
+    errno.EACCES: "run it as a user who may, or name another file",
+    errno.EFBIG: "the system limits the size of files: see `ulimit -f`",
+    errno.ENOSPC: "free some space, or name a file on another disk",
+    errno.EROFS: "name a file that can be written",
+}
+LESS_MEMORY = "choose a smaller --hidden, --batch_size or --sequence_length, or fewer records"
 
 
 class Once(logging.Filter):
@@ -29,23 +44,42 @@ class Once(logging.Filter):
         return new
 
 
+def without_trace(record: logging.LogRecord) -> bool:
+    """Whether a record of the log is no trace of an error, which the command says at its end."""
+    traces = "Traceback (most recent call last)" in record.getMessage()
+    return not traces and record.name != "PrismRunner"  # it sets a level of its own
+
+
+QUIET = {
+    # It warns of every file that was not written because it would have been empty.
+    "apache_beam.io.filebasedsink": logging.ERROR,
+    # They log an exception that is then raised, and that is said in one line at the end.
+    "apache_beam.runners.common": logging.CRITICAL,
+    "apache_beam.runners.worker": logging.CRITICAL,
+    # It says where the server of a runner was started.
+    "apache_beam.utils.subprocess_server": logging.ERROR,
+    "beam_rnn": logging.INFO,
+    # The command says at its end what it wrote.
+    "beam_rnn.writing": logging.WARNING,
+}
+"""From which level on the lines of a logger are shown."""
+
+
 def run(main: Callable[[], object], *, debug: bool = False) -> None:
-    """Run a command: how far it is goes to the standard error, an error in one line.
+    """Run a command: its progress goes to the standard error, an error in one line.
 
     Args:
         main: The command.
-        debug: Show the trace of an error as well.
+        debug: Show all that the runner logs, and the trace of an error as well.
     """
     logging.basicConfig(level=logging.WARNING, format="%(message)s", stream=sys.stderr, force=True)
     for handler in logging.getLogger().handlers:
         handler.addFilter(Once())
-    # It warns of every file that was not written because it would have been empty.
-    logging.getLogger("apache_beam.io.filebasedsink").setLevel(logging.ERROR)
-    # It logs the trace of an exception that it then raises, and that is said in one line below.
-    logging.getLogger("apache_beam.runners.common").setLevel(logging.CRITICAL)
-    logging.getLogger("beam_rnn").setLevel(logging.INFO)
-    # The command says at its end what it wrote.
-    logging.getLogger("beam_rnn.writing").setLevel(logging.WARNING)
+        if not debug:
+            handler.addFilter(without_trace)
+    for name, level in QUIET.items():
+        logging.getLogger(name).setLevel(logging.INFO if debug else level)
+    threading.excepthook = _of_thread
     try:
         main()
     except KeyboardInterrupt:
@@ -55,8 +89,8 @@ def run(main: Callable[[], object], *, debug: bool = False) -> None:
         if debug or reason is None:
             traceback.print_exc()
         if reason is None:
-            raise SystemExit(FAILED) from error
-        if isinstance(error, ConfigurationError):
+            raise SystemExit(UNFORESEEN) from error
+        if isinstance(error, WRONG_INPUT):
             print(f"error: {reason}", file=sys.stderr)
             raise SystemExit(WRONG_FLAGS) from error
         sys.exit(f"error: {reason}")
@@ -65,19 +99,48 @@ def run(main: Callable[[], object], *, debug: bool = False) -> None:
 def in_one_line(error: Exception) -> str | None:
     r"""What an error says to a person; None for one that nobody foresaw.
 
-    Runners with workers of their own, such as Prism and Flink, raise an error that holds the trace
-    of a worker's.
+    Runners raise an error of a worker as one of their own, whose text holds the worker's trace.
 
         >>> in_one_line(RuntimeError("... beam_rnn.errors.WeightsError: 'w.arrow' is cut\nTrace"))
         "'w.arrow' is cut"
+        >>> in_one_line(RuntimeError("Trace\nOSError: [Errno 28] No space left on device: 'p.csv'"))
+        "'p.csv': No space left on device; free some space, or name a file on another disk"
     """
-    said = re.sub(r" (with exceptions None|\[while running '.*?'\])", "", str(error))
-    no_file = re.search(r"Empty match for pattern (.*)\. Disallowed", said)  # of Beam's match
-    if no_file:
+    said = f"{type(error).__name__}: {error}"
+    said = re.sub(r" (with exceptions None|\[while running '.*?'\])", "", said)
+    if no_file := re.search(r"Empty match for pattern (.*)\. Disallowed", said):  # Beam's match
         return f"there is no file {no_file[1]!r}"
-    if isinstance(error, FileNotFoundError) and error.filename is not None:
-        return f"there is no file {error.filename!r}"
-    if isinstance(error, (BeamRnnError, OSError)):
-        return said
-    of_worker = re.search(r"beam_rnn\.[\w.]+Error: (.*)", said)
-    return of_worker and of_worker[1]
+    if isinstance(error, BeamRnnError):
+        return " ".join(said.partition(": ")[2].splitlines())
+    if (of_trace := _of_trace(said)) is not None:
+        return of_trace
+    return " ".join(str(error).splitlines()) if isinstance(error, OSError) else None
+
+
+def _of_trace(said: str) -> str | None:
+    """What the text of an error, or of a worker's trace, says in one line."""
+    if of_library := re.search(r"beam_rnn\.[\w.]+Error: (.*)", said):
+        return of_library[1]
+    if of_system := re.findall(r"Error: \[Errno (\d+)\] ([^:\n]+)(?:: (.*))?", said):
+        number, reason, file = max(of_system, key=lambda each: bool(each[2]))  # one with a file
+        return _of_system(int(number), reason, file)
+    if "MemoryError" in said:
+        size = re.search(r"Unable to allocate .*", said)
+        return f"there is not enough memory{f': {size[0]}' if size else ''}; {LESS_MEMORY}"
+    if of_runner := re.search(r"Unable to (?:fetch|parse binary URL) .*|FutureTimeoutError", said):
+        return f"the runner cannot be started: {of_runner[0]}; see docs/engines.md for its flags"
+    return None
+
+
+def _of_system(number: int, reason: str, file: str) -> str:
+    """An error of the operating system, and what to do."""
+    if number == errno.ENOENT and file:
+        return f"there is no file {file}"
+    advice = WAYS_OUT.get(number)
+    return f"{f'{file}: ' if file else ''}{reason}{f'; {advice}' if advice else ''}"
+
+
+def _of_thread(failed: threading.ExceptHookArgs) -> None:
+    """Says an exception of a thread, unless it is that the connection to a runner has ended."""
+    if not isinstance(failed.exc_value, grpc.RpcError):
+        threading.__excepthook__(failed)

@@ -14,8 +14,8 @@ from pathlib import Path
 
 from beam_rnn import Columns, Model, Network, weights
 from beam_rnn.cells import CELLS
-from beam_rnn.checks import check_whole
 from beam_rnn.commands import flags
+from beam_rnn.commands.overwriting import check_outputs
 from beam_rnn.commands.sizing import Load, sizes_of
 from beam_rnn.errors import ConfigurationError
 from beam_rnn.keyed import Models
@@ -30,13 +30,15 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     parser = flags.parser("size", __doc__)
     parser.add_argument("--weights", help="the weights file; or a network that is none yet:")
     parser.add_argument("--cell", choices=list(CELLS), help=f"default: {NETWORK['cell']}")
-    parser.add_argument("--hidden", type=int, help=f"default: {NETWORK['hidden']}")
-    parser.add_argument("--layers", type=int, help=f"default: {NETWORK['layers']}")
+    parser.add_argument("--hidden", type=flags.units, help=f"default: {NETWORK['hidden']}")
+    parser.add_argument("--layers", type=flags.layers, help=f"default: {NETWORK['layers']}")
     parser.add_argument(
-        "--inputs", type=int, help=f"numbers of a record; default: {NETWORK['inputs']}"
+        "--inputs", type=flags.units, help=f"numbers of a record; default: {NETWORK['inputs']}"
     )
     parser.add_argument(
-        "--outputs", type=int, help=f"numbers of a prediction; default: {NETWORK['outputs']}"
+        "--outputs",
+        type=flags.units,
+        help=f"numbers of a prediction; default: {NETWORK['outputs']}",
     )
     parser.add_argument("--keys", type=int, default=1, help="how many keys; default: 1")
     parser.add_argument(
@@ -66,11 +68,10 @@ def model_of(args: argparse.Namespace) -> Models:
             raise ConfigurationError(
                 f"--weights says what the network is: leave out --{', --'.join(given)}"
             )
+        check_outputs({"--weights": args.weights}, {})
         found: Models = read_model(args.weights)
         return found
     cell, hidden, layers, inputs, outputs = (given.get(name, NETWORK[name]) for name in NETWORK)
-    check_whole("--inputs", inputs)
-    check_whole("--outputs", outputs)
     network = Network(str(cell), hidden, layers)
     columns = Columns(
         key="key",

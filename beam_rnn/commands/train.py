@@ -13,6 +13,7 @@ and forecasts beside what came. Beam's own flags, such as --runner, pass through
 """
 
 import argparse
+import math
 import shlex
 import sys
 from collections.abc import Sequence
@@ -35,7 +36,7 @@ from beam_rnn.cells import CELLS
 from beam_rnn.columns import MISSING
 from beam_rnn.commands import flags
 from beam_rnn.commands.launching import launch
-from beam_rnn.commands.overwriting import BESIDE, check_outputs
+from beam_rnn.commands.overwriting import BESIDE, CHECKPOINTS, Prefix, check_outputs
 from beam_rnn.commands.reporting import WriteReport
 from beam_rnn.commands.usable import After, SetAside
 from beam_rnn.cycles import CYCLES
@@ -46,6 +47,8 @@ from beam_rnn.scaler import SCALERS, SCALINGS
 
 OUTER = Sgd(1.0, momentum=0.5, nesterov=True)
 """Takes the averaged change of a round of several shards: see docs/training.md."""
+
+MAX_ROUNDS = 1_000
 
 PATHS = ("input", "output", "report", "checkpoints", "resume", "start")
 """The flags that are paths, or patterns of them."""
@@ -93,7 +96,9 @@ def parse(argv: Sequence[str] | None) -> tuple[argparse.Namespace, list[str]]:
         default=32,
         help="size of the hidden state; or of each layer's: 16,8",
     )
-    parser.add_argument("--layers", type=flags.whole, default=1, help="how many, each of that size")
+    parser.add_argument(
+        "--layers", type=flags.layers, default=1, help="how many, each of that size"
+    )
     parser.add_argument(
         "--residual",
         action=argparse.BooleanOptionalAction,
@@ -156,7 +161,11 @@ def parse(argv: Sequence[str] | None) -> tuple[argparse.Namespace, list[str]]:
         default=0.6,
         help="share of each key's records, the first in time, to learn from",
     )
-    parser.add_argument("--report", help="a page of HTML that shows the training, to write")
+    parser.add_argument(
+        "--report",
+        type=flags.ending(".html"),
+        help="a page of HTML that shows the training, to write",
+    )
     given = sys.argv[1:] if argv is None else argv
     parser.set_defaults(command=shlex.join(["beam-rnn", "train", *given]))
     return parser.parse_known_args(argv)
@@ -223,17 +232,25 @@ def perform(argv: Sequence[str] | None = None) -> list[str]:
     """Run the pipeline; gives what there is to say of it."""
     args, beam_flags = parse(argv)
     flags.locate(args, beam_flags, PATHS)
+    rounds = math.ceil(args.epochs / args.local_epochs)
+    if args.shards > 1 and rounds > MAX_ROUNDS:
+        raise ConfigurationError(
+            f"--epochs {args.epochs} with --shards {args.shards} are {rounds:,} rounds, each with "
+            f"stages of its own in the pipeline, and at most {MAX_ROUNDS:,} can be built: give "
+            f"--local_epochs {math.ceil(args.epochs / MAX_ROUNDS)}"
+        )
     if args.report and args.per_key:
         raise ConfigurationError(
             "--report shows one model, --per_key trains one for each key: leave out --report, and "
             "let `beam-rnn evaluate` say the error of each key"
         )
-    written = check_outputs(
+    check_outputs(
         {"--input": args.input, "--start": args.start, "--resume": args.resume},
         {"--output": args.output, "--report": args.report},
         {"--output": BESIDE[:1]},
+        {"--checkpoints": Prefix(args.checkpoints, CHECKPOINTS, resumes="--resume")},
     )
-    launch(lambda pipeline: build(pipeline, args), flags.beam_options(beam_flags), written)
+    launch(lambda pipeline: build(pipeline, args), flags.beam_options(beam_flags))
     return [f"wrote {path}" for path in (args.output, args.report) if path is not None]
 
 

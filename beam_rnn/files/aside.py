@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 import apache_beam as beam
 
 from beam_rnn.files.lines import json_line
+from beam_rnn.files.writing import WriteLines
 from beam_rnn.report.words import counted
 
 logger = logging.getLogger(__name__)
@@ -33,7 +34,7 @@ class WriteAside(beam.PTransform):
     """Records that could not be used, as NamedTuples, into a file of JSON lines.
 
     The log says how many there were, and the most frequent reasons, each with a value. If there is
-    none, there is no file.
+    none, there is no file: one of an earlier run is removed.
 
     Args:
         path: The file.
@@ -47,9 +48,7 @@ class WriteAside(beam.PTransform):
     def expand(self, pcoll: beam.PCollection[Any]) -> beam.PCollection[list[Refused]]:
         """Write; then count by reason, say it, and give it as one list, the most frequent first."""
         lines = pcoll | "Format" >> beam.Map(lambda row: json_line(row._asdict()))
-        written = lines | "Write" >> beam.io.WriteToText(
-            self._path, num_shards=1, shard_name_template="", skip_if_empty=True
-        )
+        written = lines | "Write" >> WriteLines(self._path)
         return (
             pcoll
             | "Reason" >> beam.Map(_reason)
@@ -59,7 +58,7 @@ class WriteAside(beam.PTransform):
             | "Say" >> beam.Map(self._say, beam.pvalue.AsIter(written))
         )
 
-    def _say(self, refused: list[Refused], _: Iterable[str]) -> list[Refused]:
+    def _say(self, refused: list[Refused], _: Iterable[None]) -> list[Refused]:
         """Lines in the log, once the file is there."""
         for line in said(refused, self._what, self._path):
             logger.warning("%s", line)

@@ -13,7 +13,12 @@ def json_line(row: Mapping[str, Any]) -> str:
 
 
 def csv_line(values: Sequence[Any]) -> str:
-    """One line of a CSV file, without its end."""
+    r"""One line of a CSV file, without its end; bytes are text that is not UTF-8.
+
+    >>> csv_line(["pump\n7", "a,b", None, 1.5])
+    '"pump\n7","a,b",,1.5'
+    """
+    texts = [v.decode(errors="surrogateescape") if isinstance(v, bytes) else v for v in values]
     line = io.StringIO()
-    csv.writer(line, lineterminator="").writerow(values)
-    return line.getvalue()
+    csv.writer(line, lineterminator="\r\n").writerow(texts)  # before 3.13 it quotes no other
+    return line.getvalue().removesuffix("\r\n")

@@ -1,0 +1,89 @@
+"""Rows into files of every kind: what is read back, and what is there if there are none."""
+
+import csv
+import gzip
+import json
+from datetime import datetime, timezone
+
+import apache_beam as beam
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from beam_rnn.files.lines import csv_line
+from beam_rnn.files.writing import WriteFile, WriteLines, WriteTable
+
+AT = datetime(2026, 1, 2, tzinfo=timezone.utc)
+SCHEMA = pa.schema([("key", pa.string()), ("x", pa.float64()), ("at", pa.timestamp("us", "UTC"))])
+ROWS = [{"key": key, "x": i / 4, "at": AT} for i, key in enumerate(["a", "pump\n7", 'b,"c"\r'])]
+
+
+def written(rows, transform):
+    with beam.Pipeline("FnApiRunner") as pipeline:
+        _ = pipeline | beam.Create(rows) | transform
+
+
+def by_key(rows):
+    return sorted(rows, key=lambda row: row["key"])
+
+
+def read(path):
+    if ".csv" in path.name:
+        opened = gzip.open if path.suffix == ".gz" else open
+        with opened(path, "rt", newline="") as file:
+            rows = csv.DictReader(file)
+            return [{**row, "x": float(row["x"]), "at": AT} for row in rows]
+    if path.suffix == ".jsonl":
+        return [{**json.loads(line), "at": AT} for line in path.read_text().splitlines()]
+    if path.suffix == ".parquet":
+        return pq.read_table(path).to_pylist()
+    with pa.ipc.open_file(path) as reader:
+        return reader.read_all().to_pylist()
+
+
+@pytest.mark.parametrize("suffix", [".csv", ".csv.gz", ".jsonl", ".parquet", ".arrow"])
+def test_rows_are_read_back_as_they_were(suffix, tmp_path):
+    path, table = tmp_path / f"rows{suffix}", tmp_path / f"table{suffix}"
+    written(ROWS, WriteFile(str(path), SCHEMA))
+    written([(row["key"], [row]) for row in ROWS], WriteTable(str(table)))
+
+    assert by_key(read(path)) == by_key(ROWS)
+    assert read(table) == by_key(ROWS)
+    assert sorted(tmp_path.iterdir()) == [path, table]
+
+
+@pytest.mark.parametrize("text", ["a\nb", "a\rb", "a\r\nb", '"', "a,b", " a", "", "1E+05"])
+def test_a_field_of_csv_is_what_it_was(text):
+    assert list(csv.reader([csv_line([text, 1])])) == [[text, "1"]]
+
+
+@pytest.mark.parametrize("suffix", [".csv", ".jsonl", ".parquet", ".arrow"])
+def test_a_file_of_no_rows_has_its_columns(suffix, tmp_path):
+    path = tmp_path / f"rows{suffix}"
+    written([], WriteFile(str(path), SCHEMA))
+
+    assert read(path) == []
+    assert suffix != ".csv" or path.read_text() == "key,x,at\n"
+
+
+def test_rows_of_several_kinds_have_all_columns(tmp_path):
+    path = tmp_path / "rows.csv"
+    written([("b", [{"y": 2}]), ("a", [{"x": 1}, {"x": "one"}])], WriteTable(str(path)))
+
+    assert path.read_text() == "x,y\n1,\none,\n,2\n"
+
+
+def test_text_that_is_not_utf_8_is_written_as_it_was(tmp_path):
+    path = tmp_path / "rows.csv"
+    written([("a", [{"place": b"Z\xfcrich", "x": "1E+05"}])], WriteTable(str(path)))
+
+    assert path.read_bytes() == b"place,x\nZ\xfcrich,1E+05\n"
+
+
+def test_a_file_of_lines_is_there_if_there_are_some(tmp_path):
+    path = tmp_path / "refused.jsonl"
+    written(["a", "b"], WriteLines(str(path)))
+    assert sorted(path.read_text().splitlines()) == ["a", "b"]
+
+    written([], WriteLines(str(path)))
+    assert not path.exists()
