@@ -94,12 +94,13 @@ def read(path: str | os.PathLike[str]) -> pa.Buffer:
     Raises:
         OSError: It cannot be read.
     """
-    with pa.OSFile(os.fspath(path)) as file:
-        start = file.read_buffer(len(MAGIC))
-        if start.to_pybytes() != MAGIC:
-            return start
+    with Path(path).open("rb") as file:
+        start = file.read(len(MAGIC))
+        if start != MAGIC:
+            return pa.py_buffer(start)
         file.seek(0)
-        return file.read_buffer()
+        data = pa.allocate_buffer(os.fstat(file.fileno()).st_size)
+        return data.slice(0, file.readinto(memoryview(data)))
 
 
 def to_bytes(model: Models | Transducer) -> bytes:

@@ -236,7 +236,7 @@ def folder(tmp_path, monkeypatch):
         ),
         (
             ["--input=w.arrow", "--output=o.arrow", "--like=cut.arrow"],
-            "--like 'cut.arrow': 'cut.arrow' cannot be read as an Arrow file",
+            "--like 'cut.arrow': 'cut.arrow' cannot be used, it is cut, altered or of another",
         ),
         (
             ["--input=w.arrow", "--output=o.arrow", "--key=id"],

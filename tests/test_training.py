@@ -204,7 +204,7 @@ def test_an_altered_file_is_an_error(tmp_path):
     path = tmp_path / "weights.arrow"
     weights_file.save(fit(NETWORK, [wave()], QUICK), path)
     path.write_bytes(path.read_bytes()[:-100])
-    with pytest.raises(Exception, match=r"weights\.arrow' cannot be read as an Arrow file"):
+    with pytest.raises(Exception, match=r"weights\.arrow' cannot be used, it is cut, altered"):
         run(lambda p: p | ReadModel(path))
 
 
