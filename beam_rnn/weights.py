@@ -20,6 +20,7 @@ Version 2 holds the models of many keys, one row a key: `beam_rnn.keyed_weights`
 import json
 import os
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
