@@ -8,6 +8,7 @@ PACKAGE = Path(__file__).parent.parent / "beam_rnn"
 ORDER = [
     "errors",
     "checks",
+    "times",
     "cells",
     "cycles",
     "vocabularies",
