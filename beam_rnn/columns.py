@@ -134,8 +134,9 @@ class Columns:
             check_time_format(self.time_format)
         if self.latest is None:
             return
+        bare = isinstance(self.latest, str) and self.latest.isdecimal()  # a year, or seconds?
         try:
-            latest = micros_of(self.latest)
+            latest = micros_of(None if bare else self.latest)
             text = datetime.fromtimestamp(0, timezone.utc) + timedelta(microseconds=latest)
         except (ValueError, TypeError, ArithmeticError) as error:
             raise ConfigurationError(

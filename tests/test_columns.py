@@ -28,6 +28,7 @@ from beam_rnn.errors import ConfigurationError
         ({"time_format": "%Y %!"}, "got '%Y %!'"),
         ({"time_format": 5}, "got 5"),
         ({"latest": "soon"}, "latest must be a time such as '2100-01-01', got 'soon'"),
+        ({"latest": "2100"}, "latest must be a time such as .* got '2100'"),
         ({"latest": [1]}, r"latest must be a time .* got \[1\]"),
         ({"weight": ""}, "weight must be the name of a column, got ''"),
         ({"classes": "ab"}, "classes must be a list, got 'ab'"),

@@ -193,6 +193,7 @@ ORDER = [
     "commands.progress",
     "commands.predictions",
     "commands.keeping",
+    "commands.ordering",
     "commands.usable",
     "commands.counting",
     "commands.reporting",
