@@ -51,7 +51,7 @@ class OrderOfKey(NamedTuple):
         tied: How many have the time and the number of another one.
         tie: Two of them; None if there are none.
         first, last: The event times of the first and the last, in microseconds since 1970.
-        step: The median of the differences between two times; None of a single time.
+        step: The lower median of the differences between two times; None of a single time.
     """
 
     records: int
@@ -151,8 +151,8 @@ def order_of_key(key: str, records: Iterable[bytes]) -> OrderOfKey:
                 tie = tie or Tie(key, time, before, data)
             times.append(time)
             before, is_tied = data, same
-    steps = np.diff(np.unique(np.array(times)))
-    step = int(np.median(steps)) if len(steps) else None
+    steps = np.sort(np.diff(np.unique(np.array(times))))
+    step = int(steps[(len(steps) - 1) // 2]) if len(steps) else None
     return OrderOfKey(distinct, total - distinct, tied, tie, times[0], times[-1], step)
 
 
