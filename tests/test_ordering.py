@@ -57,7 +57,7 @@ def test_records_of_one_time_are_counted_and_one_pair_is_shown(quarters, tmp_pat
         "80 records have the key and the time of another one, such as those of key 'us' at 19"
         in (caplog.text)
     )
-    assert "{'x': 0.0} and {'x': 7.0}: they are taken in the order of their values" in caplog.text
+    assert "{'x': 0.0} and {'x': 4.0}: they are taken in the order of their bytes" in caplog.text
     for command in (predict, evaluate):
         caplog.clear()
         output = tmp_path / f"{command.__name__}.json"
