@@ -25,7 +25,7 @@ from beam_rnn import Adam, Bptt, Columns, Model, Predict, Sequences, Train, Trai
 from beam_rnn.commands import flags
 from beam_rnn.commands.running import run
 from beam_rnn.errors import RecordError
-from beam_rnn.files.reading import number_columns, read_file
+from beam_rnn.files.reading import read_file
 from beam_rnn.records import field, micros
 from beam_rnn.storage import newest, read_model
 from beam_rnn.transforms import PredictOutputs
@@ -80,7 +80,7 @@ def arriving(pipeline: beam.Pipeline, pattern: str, columns: Columns) -> beam.PC
         pipeline
         | "Watch" >> fileio.MatchContinuously(pattern, interval=1.0)
         | "Open" >> fileio.ReadMatches()
-        | "Read" >> beam.FlatMap(read_file, "", number_columns(columns))
+        | "Read" >> beam.FlatMap(read_file, "", columns)
         | "AtEventTime" >> beam.ParDo(AtEventTime(columns))
     )
 
@@ -89,14 +89,14 @@ class AtEventTime(beam.DoFn):
     """Records at their event times, where they have one; others are left as they come."""
 
     def __init__(self, columns: Columns):
-        self._time = columns.time
+        self._time, self._format = columns.time, columns.time_format
 
     def process(self, element: Any) -> Any:
         """A record in and out."""
         if self._time is None:
             return [element]
         try:
-            at = micros(self._time, field(element, self._time))
+            at = micros(self._time, field(element, self._time), self._format)
         except RecordError:  # `Predict` makes a dead letter of it
             return [element]
         return [TimestampedValue(element, Timestamp(micros=at))]

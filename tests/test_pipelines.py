@@ -623,14 +623,14 @@ def test_none_of_the_records_could_be_used(name, weights, data, tmp_path, capsys
     """The error has the most frequent reason, what is needed and what is there."""
     main, output = COMMANDS[name]
     source, output = tmp_path / "data.csv", tmp_path / output
-    source.write_text(data.read_text().replace(",", ";"))
+    source.write_text(data.read_text().replace("city", "town"))
     flags = COLUMNS if name == "train" else [f"--weights={weights}"]
     with pytest.raises(SystemExit) as caught:
         run(lambda: main([f"--input={source}", *flags, f"--output={output}"]))
 
     assert "none of 240 records could be used: the record has no field 'city'" in caught.value.code
     assert "needed are city, at, load, heat" in caught.value.code
-    assert "have city;at;load;heat (separated by semicolons" in caught.value.code
+    assert "the records have town, at, load, heat; see" in caught.value.code
     said = capsys.readouterr().err
     assert f"240 records could not be used: see {output}.invalid.jsonl" in said
     assert "  240: the record has no field 'city', such as {" in said
@@ -754,6 +754,18 @@ def test_columns_of_the_records_stand_beside_their_predictions(weights, data, tm
         predict.main([*flags, "--keep=nope"])
     with pytest.raises(ConfigurationError, match="--keep goes with an order"):
         predict.main([*flags, "--keep=all", "--order=arrival"])
+
+
+def test_numbers_are_kept_as_they_stand_in_the_file(weights, tmp_path):
+    source, output = tmp_path / "data.csv", tmp_path / "p.csv"
+    source.write_text("city,at,load,heat\nBern,1,5.250,1E-01\nBern,2,5.5,0.2\n")
+
+    predict.main(
+        [f"--input={source}", f"--weights={weights}", f"--output={output}", "--keep=load,heat"]
+    )
+
+    kept = [(row["load"], row["heat"]) for row in in_order(read(output))]
+    assert kept == [("5.250", "1E-01"), ("5.5", "0.2")]
 
 
 def test_flags_that_are_no_numbers_are_refused(data):
