@@ -200,7 +200,10 @@ def folder(tmp_path, monkeypatch):
         ),
         (["--input=none.onnx", "--output=o.keras"], "--input: there is no file 'none.onnx'"),
         (["--input=none.arrow", "--output=o.keras"], "--input: there is no file 'none.arrow'"),
-        (["--input=w.arrow", "--output=w.arrow/o.onnx"], "--output 'w.arrow/o.onnx' cannot be written"),
+        (
+            ["--input=w.arrow", "--output=w.arrow/o.onnx"],
+            "--output 'w.arrow/o.onnx' cannot be written",
+        ),
         (
             ["--input=w.arrow", "--output=none/o.onnx"],
             "--output 'none/o.onnx' cannot be written: there is no folder",
