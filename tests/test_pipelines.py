@@ -175,6 +175,7 @@ def test_a_report_of_the_training_is_written(fraction, tmp_path):
     records = [{**row, "city": {"Bern": "<b>ern"}.get(row["city"], "Köln")} for row in rows()]
     source = write(tmp_path / "data.jsonl", [*records, {"city": "Bern", "load": "no number"}])
     path, output = tmp_path / "sub" / "report.html", tmp_path / "weights.arrow"
+    path.parent.mkdir()
     flags = [f"--train_fraction={fraction}", f"--output={output}", f"--report={path}"]
     train.main([f"--input={source}", *COLUMNS, *QUICK, *flags])
 
@@ -602,7 +603,9 @@ def test_errors_are_one_line_with_what_is_at_fault(main, flags, message, capsys)
     assert text.count("\n") == 1
 
 
-def test_an_input_of_no_known_format_is_refused(data, capsys):
+def test_an_input_of_no_known_format_is_refused(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "data.xls").touch()
     with pytest.raises(SystemExit) as caught:
         run(lambda: train.main(["--input=data.xls", *COLUMNS, "--output=w.arrow"]))
 

@@ -109,7 +109,7 @@ def expected(folder, command, shuffled=0.0):
 
 @pytest.mark.parametrize("within", [0.0, 600.0])
 def test_the_command_writes_the_page(within, folder, tmp_path):
-    path = tmp_path / "sub" / "report.html"
+    path = tmp_path / "report.html"
     flags = [
         f"--input={folder}/data.jsonl",
         f"--weights={folder}/weights.arrow",
@@ -120,7 +120,7 @@ def test_the_command_writes_the_page(within, folder, tmp_path):
 
     command = shlex.join(["beam-rnn", "report", *flags])
     assert path.read_text() == expected(folder, command, within)
-    aside = tmp_path / "sub" / "report.html.invalid.jsonl"
+    aside = tmp_path / "report.html.invalid.jsonl"
     assert [json.loads(line)["reason"] for line in aside.read_text().splitlines()].count(
         "x must be a number"
     ) == 2
@@ -161,11 +161,13 @@ def test_a_network_of_both_directions_is_not_replayed(folder, tmp_path):
 
 def test_models_of_keys_are_refused(tmp_path):
     weights.save(keyed_models("ab"), tmp_path / "weights.arrow")
-    flags = ["--input=a.csv", f"--weights={tmp_path}/weights.arrow", f"--output={tmp_path}/o"]
+    (tmp_path / "a.csv").touch()
+    flags = [f"--input={tmp_path}/a.csv", f"--weights={tmp_path}/weights.arrow"]
+    page, figures = tmp_path / "report.html", tmp_path / "metrics.json"
     with pytest.raises(ConfigurationError, match=r"one model, .* holds 2 models of keys"):
-        report.main(flags)
+        report.main([*flags, f"--output={page}"])
     with pytest.raises(ConfigurationError, match=r"one model, .* holds 2 models of keys"):
-        evaluate.main([*flags, f"--report={tmp_path}/report.html"])
+        evaluate.main([*flags, f"--output={figures}", f"--report={page}"])
 
 
 def test_what_cannot_be_shown_is_said_before_anything_runs(tmp_path):
@@ -173,8 +175,15 @@ def test_what_cannot_be_shown_is_said_before_anything_runs(tmp_path):
     with pytest.raises(ConfigurationError, match=r"shuffle_within.* got -5"):
         ReplayReport("report.html", "weights.arrow", model, shuffle_within=-5)
     weights.save(Model(model.network, model.parameters), tmp_path / "weights.arrow")
+    (tmp_path / "a.csv").touch()
     with pytest.raises(ConfigurationError, match="a model without columns"):
-        report.main(["--input=a.csv", f"--weights={tmp_path}/weights.arrow", "--output=o.html"])
+        report.main(
+            [
+                f"--input={tmp_path}/a.csv",
+                f"--weights={tmp_path}/weights.arrow",
+                f"--output={tmp_path}/o.html",
+            ]
+        )
 
 
 def test_the_commands_of_the_page_parse():
