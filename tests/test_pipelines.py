@@ -692,9 +692,9 @@ def test_what_was_done_is_said(weights, data, tmp_path, capsys):
 def test_the_errors_of_many_keys_are_cut_short_and_those_of_none_are_said(tmp_path):
     path, errors = tmp_path / "m.json", dict.fromkeys(measuring.ERRORS, 0.5)
     many = {f"key {i:02}": errors for i in range(20)}
-    path.write_text(
-        json.dumps({"records": 9, "series": many, "mean": errors | {measuring.ERRORS[2]: None}})
-    )
+    mean = errors | {measuring.ERRORS[2]: None}
+    found = {"records": 9, "series": many, "mean": mean, "unscaled": []}
+    path.write_text(json.dumps(found))
     _, _, *lines = evaluate.figures(str(path))
     assert len(lines) == 12 + 2
     assert lines[-2].startswith("and 8 more keys")
