@@ -1,0 +1,492 @@
+"""The same records give the same bits, however they arrive: `Predict` against a reference.
+
+A case is records, and what `Predict` is told. A way is how they arrive: when, together with what,
+as rows or Arrow batches, key by key or in shards, with crashes or without.
+"""
+
+import math
+import os
+import random
+from dataclasses import dataclass
+from datetime import datetime, timezone
+from functools import cache
+from typing import Any, NamedTuple
+
+import numpy as np
+import pyarrow as pa
+import pytest
+from apache_beam.utils.timestamp import MIN_TIMESTAMP
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from beam_rnn import Columns, Network, Predict, Prediction
+from beam_rnn import weights as weights_file
+from beam_rnn.errors import StateError
+from beam_rnn.moving import from_row, to_row
+from tests.models import keyed_models, random_model
+from tests.reference import SECOND, Key, ModelChangedError, Record, Rules, Said
+from tests.runner import END_OF_TIME, Graph, Runner
+
+EXAMPLES = int(os.environ.get("ARRIVALS", "200"))
+NETWORKS = {"gru": Network("gru", hidden=3), "relu": Network("rnn", hidden=3, activation="relu")}
+KEYS = "abc"
+LAST_TIME = 24
+BEFORE = 30
+"""So many seconds before the first record a sequence is, from elsewhere, to go on with."""
+
+
+@cache
+def models_of(kind, network, columns, kernel):
+    """Two models that read the same records; each may be one for each key."""
+    if kind == "one":
+        made = [random_model(NETWORKS[network], columns, seed) for seed in (0, 1)]
+    else:
+        made = [
+            keyed_models("ab", fallback=kind == "keyed", columns=columns, seed=seed)
+            for seed in (10, 20)
+        ]
+    return [model.with_kernel(kernel) for model in made]
+
+
+class Item(NamedTuple):
+    """A record on its way: a row, and its Beam timestamp in seconds."""
+
+    row: dict
+    at: int
+
+    @property
+    def key(self):
+        return self.row["id"]
+
+
+class States(NamedTuple):
+    """Hidden states to start from, on their way."""
+
+    sequences: dict
+
+
+@dataclass(frozen=True)
+class Case:
+    """Records, and what `Predict` is told of them."""
+
+    start: int
+    columns: Columns
+    models: str
+    network: str
+    kernel: str
+    order: str
+    wait: int
+    grid: float
+    idle_after: int | None
+    policy: str
+    emit: str
+    change: int | None  # the watermark at which the model changes
+    items: list[Item]
+    elsewhere: dict  # by key, the records that it had elsewhere, and which model stepped them
+
+    @property
+    def rules(self):
+        return Rules(
+            self.order,
+            self.wait * SECOND,
+            round(self.grid * SECOND),
+            None if self.idle_after is None else self.idle_after * SECOND,
+            self.policy,
+            self.replay,
+            self.emit,
+        )
+
+    @property
+    def replay(self):
+        return 2 if self.policy == "replay" else 0
+
+    def made(self):
+        return models_of(self.models, self.network, self.columns, self.kernel)
+
+    def record(self, item):
+        return Record.of(item.row, self.columns)
+
+    def usable(self, item):
+        """Whether it can be read."""
+        here = (item.row[name] for name in self.columns.inputs)
+        return self.columns.missing == "carry" or not any(v is None or v != v for v in here)
+
+    def due(self, item):
+        """The watermark, in microseconds, at which it has its turn at the latest."""
+        return max(self.rules.due(self.record(item).time), item.at * SECOND)
+
+    def deadline(self, item):
+        """The watermark from which on it may be late, or may change what came out already."""
+        place, rules = self.rules.place, self.rules
+        here = place(self.record(item))
+        after = [i for i in self.items if i.key == item.key and place(self.record(i)) >= here]
+        latest = min(map(self.due, after))
+        return latest if self.idle_after is None else min(latest, rules.due(self.record(item).time))
+
+    def sequences(self):
+        """The sequences to start from, by key."""
+        found = {}
+        for key, (which, records) in self.elsewhere.items():
+            before = Key(key, self.rules._replace(idle_after=None), Said(), END_OF_TIME)
+            for record in records:
+                before.step(record, self.made()[which])
+            if before.open is not None:
+                found[key] = before.open
+        return found
+
+
+class Way(NamedTuple):
+    """How records arrive: bundles of items, watermarks, and "model" where it changes."""
+
+    kind: Any
+    shards: int | None
+    workers: int
+    schemas: str
+    events: list
+    seed: int
+
+
+VALUES = st.integers(-16, 16).map(lambda n: n / 8)
+ODD_VALUES = st.sampled_from([3e38, -3e38, 1e300])
+
+
+@st.composite
+def cases(draw):
+    order = draw(st.sampled_from(["event_time", "event_time", "sequence", "arrival"]))
+    marked, carried = draw(st.booleans()), draw(st.booleans())
+    columns = Columns(
+        key="id",
+        time="t",
+        inputs=["x", "y"],
+        targets=["x"],
+        sequence="n" if order == "sequence" or draw(st.booleans()) else None,
+        start="first" if marked else None,
+        end="last" if marked else None,
+        missing="carry" if carried else "refuse",
+    )
+    models = draw(st.sampled_from(["one", "one", "keyed", "keyed alone"]))
+    change = draw(st.sampled_from([None, None, 4, 9, 15]))
+    policy = draw(st.sampled_from(["keep", "reset", "replay", "error"]))
+    value = VALUES
+    if draw(st.booleans()):
+        value |= ODD_VALUES
+    if carried or draw(st.integers(0, 3)) == 0:
+        value |= st.sampled_from([None, math.nan])
+    delays = draw(st.sampled_from([[0], [0, 0, 1, 7, 30]]))
+    rows = draw(st.lists(rows_of(value, marked=marked), min_size=1, max_size=16))
+    start = draw(st.sampled_from([1_500_000_000, 1_500_000_000]))
+    steps = st.sampled_from([1, 1, 1, 2, 4]) if order == "sequence" else st.sampled_from([0, 1, -1])
+    if order == "arrival":
+        rows.sort(key=lambda row: row["t"])
+    items, numbers = [], dict.fromkeys(KEYS, 0)
+    for row in rows:
+        numbers[row["id"]] += draw(steps)
+        at = start + row["t"] + draw(st.sampled_from(delays))
+        items.append(Item({**row, "t": start + row["t"], "n": numbers[row["id"]]}, at))
+    elsewhere = {}
+    if order != "arrival" and draw(st.booleans()):
+        which = st.integers(0, 1 if policy in ("reset", "error") else 0)
+        for key in draw(st.sets(st.sampled_from(KEYS))):
+            n = draw(st.integers(1, 3))
+            elsewhere[key] = draw(which), [before(start - BEFORE + t, t - n) for t in range(n)]
+    return Case(
+        start=start,
+        columns=columns,
+        models=models,
+        network=draw(st.sampled_from(list(NETWORKS))) if models == "one" else "gru",
+        kernel="numpy",
+        order=order,
+        wait=draw(st.sampled_from([0, 0, 2, 5])),
+        grid=draw(st.sampled_from([1, 0.5, 4])),
+        idle_after=draw(st.sampled_from([None, None, 2, 6, 40])),
+        policy=policy,
+        emit=draw(st.sampled_from(["every", "every", "last"])),
+        change=change,
+        items=items,
+        elsewhere=elsewhere,
+    )
+
+
+def rows_of(value, *, marked):
+    return st.fixed_dictionaries(
+        {
+            "id": st.sampled_from(KEYS),
+            "t": st.integers(0, LAST_TIME),
+            "x": value,
+            "y": value,
+            "first": st.sampled_from([False, False, True]) if marked else st.none(),
+            "last": st.sampled_from([False, False, None, True]) if marked else st.none(),
+            "note": st.sampled_from(["", "other"]),
+        }
+    )
+
+
+def before(time, number):
+    """A record that a key had elsewhere."""
+    return Record(time * SECOND, number, True, False, np.array([time % 7, 0.5], "<f8").tobytes())
+
+
+@st.composite
+def ways(draw, case, *, late=False):
+    """A way; all records are in time, or some may be late."""
+    kind = draw(st.sampled_from([None, None, pa.Table, pa.RecordBatch]))
+    if case.emit == "last":
+        kind = None
+    moves = draw(st.sets(st.integers(0, LAST_TIME + 12), max_size=6))
+    if case.change is not None:
+        moves.add(case.change)
+    moves = [case.start + move for move in sorted(moves)]
+    arriving = [[] for _ in range(len(moves) + 1)]
+    reached = dict.fromkeys(KEYS, 0)
+    for item in case.items:
+        copies = 1
+        if case.order != "arrival" and case.usable(item):
+            copies = draw(st.sampled_from([1, 1, 1, 2, 3]))
+        for _ in range(copies):
+            first = reached[item.key] if case.order == "arrival" else 0
+            last = len(moves)
+            if not late:
+                last = sum(move * SECOND < case.deadline(item) for move in moves)
+                first = min(first, last)
+            slot = draw(st.integers(first, last))
+            reached[item.key] = slot
+            arriving[slot].append(item)
+    events = []
+    for slot, items in enumerate(arriving):
+        if slot:
+            events.append(moves[slot - 1])
+            if moves[slot - 1] - case.start == case.change:
+                events.append("model")
+        if case.order != "arrival":
+            items = draw(st.permutations(items))
+        bundles = []
+        while items:
+            n = draw(st.integers(1, len(items)))
+            bundles.append(list(items[:n]))
+            items = items[n:]
+        if not slot and case.elsewhere:
+            bundles.insert(draw(st.integers(0, len(bundles))), States(case.sequences()))
+        events += bundles
+    return Way(
+        kind,
+        draw(st.sampled_from([None, 1, 3] if kind is None else [1, 3])),
+        draw(st.integers(1, 2)),
+        draw(st.sampled_from(["alike", "differing"])),
+        events,
+        draw(st.integers(0, 2**16)),
+    )
+
+
+def simulated(case, way):
+    """What the rules say of a way; None for an error, that the model changed."""
+    said, keys = Said(), {}
+    newest, following = case.made()
+
+    def key_of(key):
+        if key not in keys:
+            keys[key] = Key(key, case.rules, said, END_OF_TIME)
+        return keys[key]
+
+    try:
+        for event in way.events:
+            if event == "model":
+                newest = following
+            elif isinstance(event, States):
+                for key, sequence in event.sequences.items():
+                    key_of(key).start_from(sequence)
+            elif isinstance(event, list):
+                by_key = {}
+                for item in event:
+                    if case.usable(item):
+                        pair = case.record(item), item.at * SECOND
+                        by_key.setdefault(item.key, []).append(pair)
+                    else:
+                        said.invalid.append(item.key)
+                for key, pairs in by_key.items():
+                    key_of(key).arrive(pairs, newest)
+            else:
+                for key in keys.values():
+                    key.advance(event * SECOND, newest)
+        for key in keys.values():
+            key.finish(newest)
+    except ModelChangedError:
+        return None
+    return said
+
+
+def run(case, way, folder):
+    """What `Predict` says of a way; None for an error, that the model changed."""
+    old, new = (weights_file.to_bytes(model) for model in case.made())
+    for path in folder.iterdir():
+        path.unlink()
+    (folder / "w-1.arrow").write_bytes(old)
+
+    def build(_pipeline, records, states=None):
+        if way.kind is not None:
+            records.element_type = way.kind
+        if states is not None:
+            states.element_type = tuple[str, bytes]
+        return records | Predict(
+            folder / ("w-1.arrow" if case.change is None else "w-*.arrow"),
+            order=case.order,
+            wait=case.wait,
+            grid=case.grid,
+            with_state=True,
+            emit=case.emit,
+            idle_after=case.idle_after,
+            on_model_change=case.policy,
+            replay=case.replay,
+            watch=None if case.change is None else 0,
+            kernel=case.kernel,
+            shards=way.shards,
+            states=states,
+        )
+
+    chance = random.Random(way.seed)
+    graph = Graph(build, sources=2 if case.elsewhere else 1)
+    runner = Runner(graph, chance, workers=way.workers)
+    try:
+        for event in way.events:
+            crash = chance.random() < 0.1
+            if event == "model":
+                (folder / "w-2.arrow").write_bytes(new)
+            elif isinstance(event, States):
+                states = [exported(case, *pair) for pair in event.sequences.items()]
+                at = int(MIN_TIMESTAMP.micros)
+                runner.bundle([(state, at) for state in states], source=1, crash=crash)
+            elif isinstance(event, list):
+                runner.bundle(elements_of(event, case, way, chance), crash=crash)
+            else:
+                runner.advance(event * SECOND, crash=crash)
+            if chance.random() < 0.1:
+                runner.restart()
+        runner.end(together=chance.random() < 0.5)
+    except StateError as error:
+        assert "on_model_change" in str(error)
+        return None
+    said = Said()
+    said.predictions = runner.outputs["predictions"]
+    if way.kind is not None:
+        said.predictions = [row for batch in said.predictions for row in predicted(batch, case)]
+    said.invalid = [letter.key for letter in runner.outputs["invalid"]]
+    said.ended, said.gaps, said.late = (runner.outputs[n] for n in ("ended", "gaps", "late"))
+    return said
+
+
+def exported(case, key, sequence):
+    """A sequence as `ImportStates` gives it."""
+    said = Said()
+    before = Key(key, case.rules._replace(emit="every"), said, END_OF_TIME)
+    before.say_end(sequence, "window")
+    return from_row(to_row(said.ended[0]))
+
+
+def elements_of(items, case, way, chance):
+    """A bundle: rows, or batches of one or more of them; and their Beam timestamps."""
+    if way.kind is None:
+        return [(item.row, item.at * SECOND) for item in items]
+    elements = []
+    while items:
+        at = items[0].at  # the records of a batch have one Beam timestamp
+        n = 1
+        while n < len(items) and items[n].at == at and chance.random() < 0.7:
+            n += 1
+        rows = [item.row for item in items[:n]]
+        items = items[n:]
+        table = pa.Table.from_pylist(rows, SCHEMA)
+        if way.schemas == "differing":
+            table = with_another_schema(table, case, chance)
+        batch = table if way.kind is pa.Table else table.combine_chunks().to_batches()[0]
+        elements.append((batch, at * SECOND))
+    return elements
+
+
+SCHEMA = pa.schema(
+    [("id", pa.string()), ("t", pa.int64()), ("x", pa.float64()), ("y", pa.float64()),
+     ("n", pa.int64()), ("first", pa.bool_()), ("last", pa.bool_()), ("note", pa.string())]
+)  # fmt: skip
+
+
+def with_another_schema(table, case, chance):
+    """The same records, in columns of other types and another order."""
+    texts = pa.string(), pa.large_string(), pa.dictionary(pa.int32(), pa.string())
+    types = {
+        "id": texts,
+        "t": (pa.int64(), pa.timestamp("us"), pa.timestamp("ms", "UTC")),
+        "n": (pa.int64(), pa.int32()),
+        "first": (pa.bool_(), pa.int8()),
+        "last": (pa.bool_(), pa.int8()),
+        "note": texts,
+    }
+    columns = {}
+    for name in chance.sample(table.column_names, table.num_columns):
+        column = table.column(name)
+        if name in ("x", "y"):
+            values = column.to_pylist()
+            kinds = [pa.float64()]
+            if all(v is None or v != v or float(np.float32(v)) == v for v in values if v != 1e300):
+                kinds += [pa.float32()] * (1e300 not in values)
+            if column.null_count == len(column) and case.columns.missing == "carry":
+                kinds.append(pa.null())
+            kind = chance.choice(kinds)
+            columns[name] = pa.nulls(len(column)) if kind == pa.null() else column.cast(kind)
+        elif name == "t" and (kind := chance.choice(types[name])) != pa.int64():
+            columns[name] = column.cast(pa.timestamp("s", getattr(kind, "tz", None))).cast(kind)
+        else:
+            columns[name] = column.cast(chance.choice(types[name]))
+    return pa.table(columns)
+
+
+def predicted(batch, case):
+    """The predictions in a batch."""
+    for row in batch.to_pylist():
+        time = row["t"]
+        if isinstance(time, datetime):
+            time = (time if time.tzinfo else time.replace(tzinfo=timezone.utc)).timestamp()
+        yield Prediction(
+            row["id"],
+            round(time * SECOND),
+            row["prediction_step"],
+            [row["x_prediction"]],
+            row["prediction_model"],
+            np.array(row["prediction_state"], np.float32).tobytes(),
+            row["n"] if case.columns.sequence else 0,
+            row["prediction_kernel"],
+        )
+
+
+def plain(said):
+    """What came out, to be compared."""
+    if said is None:
+        return None
+    return {
+        name: sorted(map(repr, getattr(said, name)))
+        for name in ("predictions", "ended", "gaps", "invalid", "late")
+    }
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    return tmp_path_factory.mktemp("weights")
+
+
+@settings(deadline=None, max_examples=EXAMPLES, suppress_health_check=list(HealthCheck))
+@given(data=st.data())
+def test_the_same_records_give_the_same_bits_however_they_arrive(data, folder):
+    case = data.draw(cases())
+    first = None
+    for _ in range(2):
+        way = data.draw(ways(case))
+        expected = plain(simulated(case, way))
+        assert plain(run(case, way, folder)) == expected
+        if case.order == "event_time":
+            assert expected == (first or expected)
+            first = expected
+
+
+@settings(deadline=None, max_examples=EXAMPLES, suppress_health_check=list(HealthCheck))
+@given(data=st.data())
+def test_records_that_come_late(data, folder):
+    case = data.draw(cases())
+    way = data.draw(ways(case, late=True))
+    assert plain(run(case, way, folder)) == plain(simulated(case, way))
