@@ -139,6 +139,11 @@ class Key:
             return math.inf
         return self.rules.due(self.reached.time + self.rules.idle_after)
 
+    def is_idle(self, before, record):
+        """Whether a record comes too late to belong to the sequence of the one before."""
+        idle_after = self.rules.idle_after
+        return idle_after is not None and record.time - before.time > idle_after
+
     def take(self, until, newest):
         """Step what waits up to a place, and the numbers that follow on it."""
         rules = self.rules
@@ -154,7 +159,8 @@ class Key:
             if passed is not None and place <= passed:
                 self.late(record)
                 continue
-            if rules.order == "sequence" and before is not None and place > before.number + 1:
+            follows = before is not None and not self.is_idle(before, record)
+            if rules.order == "sequence" and follows and place > before.number + 1:
                 gap = SequenceGap(self.key, record.time, before.number + 1, place - 1)
                 self.said.gaps.append(gap)
             self.step(record, newest)
@@ -171,8 +177,7 @@ class Key:
             ended.append((sequence, reason))
             sequence = None
 
-        idle_after = self.rules.idle_after
-        if sequence and idle_after is not None and record.time - sequence.last.time > idle_after:
+        if sequence and self.is_idle(sequence.last, record):
             close("idle")
         if sequence and sequence.model != model:
             if self.rules.policy == "keep":

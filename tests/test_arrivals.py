@@ -430,10 +430,11 @@ def with_another_schema(table, case, chance):
                 kinds.append(pa.null())
             kind = chance.choice(kinds)
             columns[name] = pa.nulls(len(column)) if kind == pa.null() else column.cast(kind)
-        elif name == "t" and (kind := chance.choice(types[name])) != pa.int64():
-            columns[name] = column.cast(pa.timestamp("s", getattr(kind, "tz", None))).cast(kind)
-        else:
-            columns[name] = column.cast(chance.choice(types[name]))
+            continue
+        kind = chance.choice(types[name])
+        if pa.types.is_timestamp(kind):
+            column = column.cast(pa.timestamp("s", kind.tz))
+        columns[name] = column.cast(kind)
     return pa.table(columns)
 
 
