@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from beam_rnn.rows import EndedSequence, InvalidRecord, LateRecord, Prediction, SequenceGap
+from beam_rnn.rows import EndedSequence, LateRecord, Prediction, SequenceGap
 
 SECOND, MILLISECOND = 1_000_000, 1000
 
@@ -47,12 +47,13 @@ class Rules(NamedTuple):
     grid: int
     idle_after: int | None
     policy: str
-    replay: int
+    replay: int  # how many of the last inputs are kept for it
     emit: str
 
-    def due(self, time):
-        """When the watermark has passed a time."""
-        return ((time + self.wait) // self.grid + 1) * self.grid
+    def due(self, time, at):
+        """When the watermark has passed a time, and the Beam timestamp with which it came."""
+        on_grid = ((time + self.wait) // self.grid + 1) * self.grid
+        return on_grid if at == -math.inf else max(on_grid, -whole(-at))
 
     def place(self, record):
         return record.number if self.order == "sequence" else record.time
@@ -65,6 +66,7 @@ class Open(NamedTuple):
     values: Any
     steps: int
     first: int
+    latest: int
     last: Record
     outputs: Any
     kept: tuple
@@ -79,6 +81,7 @@ class Said:
 
     def __init__(self):
         self.predictions, self.late, self.invalid, self.ended, self.gaps = [], [], [], [], []
+        self.notes = None  # what of a record is not read, where it comes out with its prediction
 
 
 class Key:
@@ -89,162 +92,175 @@ class Key:
         rules: What `Predict` is told.
         said: Takes what comes out.
         end: The last moment of the window, in microseconds.
+        closes: When the window is closed: the allowed lateness later.
     """
 
-    def __init__(self, key, rules, said, end):
-        self.key, self.rules, self.said, self.end = key, rules, said, end
+    def __init__(self, key, rules, said, end, closes):
+        self.key, self.rules, self.said, self.end, self.closes = key, rules, said, end, closes
         self.open = None
         self.reached = None  # the last record that was stepped
+        self.latest = None  # the latest time of those that were
+        self.turn = -math.inf  # when the last one had its turn
         self.waiting = []
 
     def start_from(self, sequence):
         """A sequence that comes from elsewhere, unless there is one here."""
         if self.reached is None:
-            self.open, self.reached = sequence, sequence.last
+            self.open, self.reached, self.latest = sequence, sequence.last, sequence.latest
 
     def arrive(self, records, newest):
         """Records with their Beam timestamps come together."""
-        rules, reached = self.rules, self.reached
+        rules, passed = self.rules, self.passed
         if rules.order == "arrival":
-            for record, _ in records:
-                self.step(record, newest)
+            for record, at in records:
+                self.step(record, at, newest)
             return
         for record, at in records:
-            if reached is not None and rules.place(record) <= rules.place(reached):
+            if passed is not None and rules.place(record) <= passed:
                 self.late(record)
             else:
-                due = max(rules.due(record.time), -(-at // MILLISECOND) * MILLISECOND)
-                self.waiting.append((record, min(due, self.end // MILLISECOND * MILLISECOND)))
-        if rules.order == "sequence" and reached is not None:
-            self.take(reached.number, newest)
+                self.waiting.append((record, min(rules.due(record.time, at), whole(self.closes))))
+        if rules.order == "sequence" and passed is not None:
+            self.take(passed, newest)
 
     def advance(self, watermark, newest):
-        """The watermark is here."""
-        rules = self.rules
-        due = [rules.place(record) for record, due in self.waiting if due <= watermark]
-        if due:
-            self.take(max(due), newest)
-        if self.reached is not None and self.idle_at() <= watermark:
-            self.close("idle")
-            self.reached = None
+        """The watermark is here: all that is to be done until then, in its order."""
+        while (now := min([self.idle_at(), *(due for _, due in self.waiting)])) <= watermark:
+            due = [self.rules.place(record) for record, due in self.waiting if due <= now]
+            if due:
+                self.take(max(due), newest)
+            if self.idle_at() <= now:
+                self.close("idle")
+                self.reached, self.latest, self.turn = None, None, -math.inf
 
     def finish(self, newest):
-        """The window is at its end."""
-        self.advance(self.end, newest)
+        """The window is closed."""
+        self.advance(self.closes, newest)
         self.close("window")
 
-    def idle_at(self):
-        """When a sequence is idle, if no record comes."""
-        if self.rules.idle_after is None:
-            return math.inf
-        return self.rules.due(self.reached.time + self.rules.idle_after)
+    @property
+    def passed(self):
+        """The place that the key has passed."""
+        if self.reached is None:
+            return None
+        return self.reached.number if self.rules.order == "sequence" else self.latest
 
-    def is_idle(self, before, record):
-        """Whether a record comes too late to belong to the sequence of the one before."""
+    def idle_at(self):
+        """When the sequence ends if no record comes; never while one that belongs to it waits."""
         idle_after = self.rules.idle_after
-        return idle_after is not None and record.time - before.time > idle_after
+        if idle_after is None or self.reached is None:
+            return math.inf
+        if any(not self.is_idle(record) for record, _ in self.waiting):
+            return math.inf
+        at = self.rules.due(self.latest + idle_after, self.turn + idle_after)
+        return at if at <= self.end else math.inf
+
+    def is_idle(self, record):
+        """Whether a record comes too late to belong to the sequence that goes on."""
+        idle_after = self.rules.idle_after
+        return idle_after is not None and record.time - self.latest > idle_after
+
+    def in_order(self):
+        """The records that wait, each once, and when each is due."""
+        due = {}
+        for record, at in self.waiting:
+            due[record] = min(at, due.get(record, at))
+        return sorted(due.items(), key=lambda pair: (self.rules.place(pair[0]), pair))
 
     def take(self, until, newest):
         """Step what waits up to a place, and the numbers that follow on it."""
-        rules = self.rules
-        ready = sorted({record for record, _ in self.waiting}, key=lambda r: (rules.place(r), r))
-        passed = None if self.reached is None else rules.place(self.reached)
-        for record in ready:
+        rules, passed = self.rules, self.passed
+        for record, due in self.in_order():
             place = rules.place(record)
             if place > until and not (rules.order == "sequence" and place == until + 1):
                 break
             until = max(place, until)
             self.waiting = [pair for pair in self.waiting if pair[0] != record]
-            before = self.reached
             if passed is not None and place <= passed:
                 self.late(record)
                 continue
-            follows = before is not None and not self.is_idle(before, record)
-            if rules.order == "sequence" and follows and place > before.number + 1:
+            before, idle = self.reached, self.reached is not None and self.is_idle(record)
+            if not self.step(record, due, newest) or rules.order != "sequence":
+                continue
+            if before is not None and not idle and place > before.number + 1:
                 gap = SequenceGap(self.key, record.time, before.number + 1, place - 1)
                 self.said.gaps.append(gap)
-            self.step(record, newest)
-            if rules.order == "sequence" and self.reached is not None:
-                passed = self.reached.number  # of records of one number the first counts
+            passed = place  # of records of one number the first counts
 
-    def step(self, record, newest):
-        """One record has its turn."""
-        ended, sequence = [], self.open
+    def step(self, record, due, newest):
+        """One record has its turn. False if it cannot be stepped: then nothing happened."""
+        sequence, reason = self.open, None
         model = newest.of(self.key)
-
-        def close(reason):
-            nonlocal sequence
-            ended.append((sequence, reason))
-            sequence = None
-
-        if sequence and self.is_idle(sequence.last, record):
-            close("idle")
-        if sequence and sequence.model != model:
+        if sequence and (self.is_idle(record) or not record.goes_on):
+            reason = "idle" if self.is_idle(record) else "start"
+        elif sequence and sequence.model != model:
+            if self.rules.policy == "error":
+                raise ModelChangedError
             if self.rules.policy == "keep":
                 model = sequence.model
-            elif self.rules.policy == "reset":
-                close("model")
-            elif self.rules.policy == "error":
-                raise ModelChangedError
+            elif self.rules.policy == "reset" or model is None:
+                reason = "model"
             else:
                 sequence = self.replayed(sequence, model)
-        if sequence and not record.goes_on:
-            close("start")
-            model = newest.of(self.key)
-        if model is None:
+                reason = None if sequence else "model"
+        if model is None and reason == "model":  # the key has lost its model
+            self.close("model")
+        goes_on = sequence is not None and reason is None
+        stepped = None
+        if model is not None:
+            before = sequence.values if goes_on else model.initial_state()
+            stepped = one_step(model, self.key, before, record.numbers)
+        if stepped is None:
             self.said.invalid.append(self.key)
-            return
-        before = sequence.values if sequence else model.initial_state()
-        stepped = one_step(model, self.key, before, record.numbers)
-        if stepped is None:  # as if it had never been sent
-            self.said.invalid.append(self.key)
-            return
-        for each, reason in ended:
-            self.say_end(each, reason)
-        steps, first, kept = 1, record.time, ()
-        if sequence:
-            steps, first, kept = sequence.steps + 1, sequence.first, sequence.kept
+            return False
+        if reason is not None:
+            self.close(reason)
+        steps, first, kept = (sequence.steps, sequence.first, sequence.kept) if goes_on else (
+            0, record.time, ())
         kept = (*kept, record.inputs)[-self.rules.replay :] if self.rules.replay else ()
-        self.open = Open(model, stepped[0], steps, first, record, stepped[1], kept)
-        self.reached = record
+        self.latest = record.time if self.latest is None else max(self.latest, record.time)
+        self.open = Open(model, stepped[0], steps + 1, first, self.latest, record, stepped[1], kept)
+        self.reached, self.turn = record, self.rules.due(record.time, due)
         if self.rules.emit == "every":
-            self.said.predictions.append(self.prediction(self.open))
+            self.said.predictions.append(self.prediction(self.open, record.time))
         if record.ends:
             self.close("end")
+        return True
 
     def replayed(self, sequence, model):
-        """A sequence that another model goes on with, from its last inputs."""
-        values, outputs = model.initial_state(), np.zeros(model.outputs)
+        """A sequence that another model goes on with, from its last inputs; None without any."""
+        values, outputs = model.initial_state(), None
         for inputs in sequence.kept:
             stepped = one_step(model, self.key, values, np.frombuffer(inputs, "<f8"))
             values, outputs = stepped or (values, outputs)
+        if outputs is None:
+            return None
         return sequence._replace(model=model, values=values, outputs=outputs)
 
     def close(self, reason):
         """The sequence ends, if there is one."""
-        if self.open is not None:
-            self.say_end(self.open, reason)
-        self.open = None
-
-    def prediction(self, sequence):
-        last, model = sequence.last, sequence.model
-        state = sequence.values[0].tobytes()
-        outputs = sequence.outputs.tolist()
-        facts = self.key, last.time, sequence.steps, outputs, model.digest, state, last.number
-        return Prediction(*facts, model.kernel)
-
-    def say_end(self, sequence, reason):
+        sequence, self.open = self.open, None
+        if sequence is None:
+            return
         if self.rules.emit == "last":
-            self.said.predictions.append(self.prediction(sequence))
-        last, model = sequence.last, sequence.model
-        span = self.key, sequence.steps, sequence.first, last.time, sequence.outputs.tolist()
+            self.said.predictions.append(self.prediction(sequence, sequence.latest))
+        model, outputs = sequence.model, sequence.outputs.tolist()
+        span = self.key, sequence.steps, sequence.first, sequence.latest, outputs
         state = sequence.values[0].tobytes()
+        history = [b"".join(sequence.kept)] * ("history" in EndedSequence._fields)
         self.said.ended.append(
-            EndedSequence(*span, reason, model.digest, state, last.number, model.kernel)
+            EndedSequence(
+                *span, reason, model.digest, state, sequence.last.number, model.kernel, *history
+            )
         )
 
+    def prediction(self, sequence, time):
+        model, state = sequence.model, sequence.values[0].tobytes()
+        facts = self.key, time, sequence.steps, sequence.outputs.tolist(), model.digest, state
+        return Prediction(*facts, sequence.last.number, model.kernel)
+
     def late(self, record):
-        behind = self.reached.time - record.time
+        behind = self.latest - record.time
         row = self.key, record.time, behind, record.numbers.tolist(), record.number
         self.said.late.append(LateRecord(*row))
 
@@ -258,3 +274,8 @@ def one_step(model, key, values, numbers):
     if np.isinf(x).any() or not (np.isfinite(after).all() and np.isfinite(outputs).all()):
         return None
     return after, outputs
+
+
+def whole(micros):
+    """A time as a timer has it: whole milliseconds."""
+    return micros // MILLISECOND * MILLISECOND

@@ -7,14 +7,16 @@ as rows or Arrow batches, key by key or in shards, with crashes or without.
 import math
 import os
 import random
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timezone
 from functools import cache
 from typing import Any, NamedTuple
 
+import apache_beam as beam
 import numpy as np
 import pyarrow as pa
 import pytest
+from apache_beam.transforms.window import FixedWindows
 from apache_beam.utils.timestamp import MIN_TIMESTAMP
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -23,13 +25,16 @@ from beam_rnn import Columns, Network, Predict, Prediction
 from beam_rnn import weights as weights_file
 from beam_rnn.errors import StateError
 from beam_rnn.moving import from_row, to_row
+from beam_rnn.transforms.predict import PredictOutputs
 from tests.models import keyed_models, random_model
-from tests.reference import SECOND, Key, ModelChangedError, Record, Rules, Said
+from tests.reference import SECOND, Key, ModelChangedError, Record, Rules, Said, whole
 from tests.runner import END_OF_TIME, Graph, Runner
+from tests.streams import START, predict_stream
 
 EXAMPLES = int(os.environ.get("ARRIVALS", "200"))
 NETWORKS = {"gru": Network("gru", hidden=3), "relu": Network("rnn", hidden=3, activation="relu")}
 KEYS = "abc"
+ENDLESS = END_OF_TIME, END_OF_TIME
 LAST_TIME = 24
 BEFORE = 30
 """So many seconds before the first record a sequence is, from elsewhere, to go on with."""
@@ -49,14 +54,17 @@ def models_of(kind, network, columns, kernel):
 
 
 class Item(NamedTuple):
-    """A record on its way: a row, and its Beam timestamp in seconds."""
+    """A record on its way: a row; its field "at" is its Beam timestamp in seconds."""
 
     row: dict
-    at: int
 
     @property
     def key(self):
         return self.row["id"]
+
+    @property
+    def at(self):
+        return self.row["at"]
 
 
 class States(NamedTuple):
@@ -82,6 +90,8 @@ class Case:
     emit: str
     change: int | None  # the watermark at which the model changes
     items: list[Item]
+    window: int | None  # how many seconds long; None for the global one
+    lateness: int
     elsewhere: dict  # by key, the records that it had elsewhere, and which model stepped them
 
     @property
@@ -111,25 +121,40 @@ class Case:
         here = (item.row[name] for name in self.columns.inputs)
         return self.columns.missing == "carry" or not any(v is None or v != v for v in here)
 
+    def window_of(self, item):
+        """The last moment of its window, and when that is closed."""
+        if self.window is None:
+            return ENDLESS
+        end = (item.at // self.window + 1) * self.window * SECOND - 1
+        return end, end + self.lateness * SECOND
+
     def due(self, item):
         """The watermark, in microseconds, at which it has its turn at the latest."""
-        return max(self.rules.due(self.record(item).time), item.at * SECOND)
+        due = self.rules.due(self.record(item).time, item.at * SECOND)
+        return min(due, whole(self.window_of(item)[1]))
 
     def deadline(self, item):
         """The watermark from which on it may be late, or may change what came out already."""
         place, rules = self.rules.place, self.rules
-        here = place(self.record(item))
-        after = [i for i in self.items if i.key == item.key and place(self.record(i)) >= here]
+        here, window = place(self.record(item)), self.window_of(item)
+        after = [
+            other
+            for other in self.items
+            if other.key == item.key
+            and self.window_of(other) == window
+            and place(self.record(other)) >= here
+        ]
         latest = min(map(self.due, after))
-        return latest if self.idle_after is None else min(latest, rules.due(self.record(item).time))
+        by_time = rules.due(self.record(item).time, -math.inf)
+        return latest if self.idle_after is None else min(latest, by_time)
 
     def sequences(self):
         """The sequences to start from, by key."""
         found = {}
         for key, (which, records) in self.elsewhere.items():
-            before = Key(key, self.rules._replace(idle_after=None), Said(), END_OF_TIME)
+            before = Key(key, self.rules._replace(idle_after=None), Said(), *ENDLESS)
             for record in records:
-                before.step(record, self.made()[which])
+                before.step(record, -math.inf, self.made()[which])
             if before.open is not None:
                 found[key] = before.open
         return found
@@ -175,16 +200,21 @@ def cases(draw):
     delays = draw(st.sampled_from([[0], [0, 0, 1, 7, 30]]))
     rows = draw(st.lists(rows_of(value, marked=marked), min_size=1, max_size=16))
     start = draw(st.sampled_from([1_500_000_000, 1_500_000_000]))
-    steps = st.sampled_from([1, 1, 1, 2, 4]) if order == "sequence" else st.sampled_from([0, 1, -1])
+    steps = st.sampled_from([0, 1, 1, 1, 1, 2, 4]) if order == "sequence" else st.sampled_from([0, 1, -1])
     if order == "arrival":
         rows.sort(key=lambda row: row["t"])
     items, numbers = [], dict.fromkeys(KEYS, 0)
     for row in rows:
         numbers[row["id"]] += draw(steps)
-        at = start + row["t"] + draw(st.sampled_from(delays))
-        items.append(Item({**row, "t": start + row["t"], "n": numbers[row["id"]]}, at))
+        time, number = start + row["t"], numbers[row["id"]]
+        more = {"t": time, "at": time + draw(st.sampled_from(delays)), "n": number}
+        items.append(Item({**row, **more}))
+        if order == "event_time" and draw(st.integers(0, 4)) == 0:  # not the same row
+            items.append(Item({**row, **more, "note": "another"}))
     elsewhere = {}
-    if order != "arrival" and draw(st.booleans()):
+    wait = draw(st.sampled_from([0, 0, 2, 5]))
+    window = draw(st.sampled_from([None, None, 8]))
+    if order != "arrival" and window is None and draw(st.booleans()):
         which = st.integers(0, 1 if policy in ("reset", "error") else 0)
         for key in draw(st.sets(st.sampled_from(KEYS))):
             n = draw(st.integers(1, 3))
@@ -196,13 +226,15 @@ def cases(draw):
         network=draw(st.sampled_from(list(NETWORKS))) if models == "one" else "gru",
         kernel="numpy",
         order=order,
-        wait=draw(st.sampled_from([0, 0, 2, 5])),
+        wait=wait,
         grid=draw(st.sampled_from([1, 0.5, 4])),
         idle_after=draw(st.sampled_from([None, None, 2, 6, 40])),
         policy=policy,
         emit=draw(st.sampled_from(["every", "every", "last"])),
         change=change,
         items=items,
+        window=window,
+        lateness=wait + draw(st.sampled_from([0, 3, 20])) if window else 0,
         elsewhere=elsewhere,
     )
 
@@ -216,7 +248,7 @@ def rows_of(value, *, marked):
             "y": value,
             "first": st.sampled_from([False, False, True]) if marked else st.none(),
             "last": st.sampled_from([False, False, None, True]) if marked else st.none(),
-            "note": st.sampled_from(["", "other"]),
+            "note": st.just("one"),
         }
     )
 
@@ -281,11 +313,12 @@ def simulated(case, way):
     """What the rules say of a way; None for an error, that the model changed."""
     said, keys = Said(), {}
     newest, following = case.made()
+    watermark = -math.inf
 
-    def key_of(key):
-        if key not in keys:
-            keys[key] = Key(key, case.rules, said, END_OF_TIME)
-        return keys[key]
+    def key_of(key, window=ENDLESS):
+        if (key, window) not in keys:
+            keys[key, window] = Key(key, case.rules, said, *window)
+        return keys[key, window]
 
     try:
         for event in way.events:
@@ -299,19 +332,60 @@ def simulated(case, way):
                 for item in event:
                     if case.usable(item):
                         pair = case.record(item), item.at * SECOND
-                        by_key.setdefault(item.key, []).append(pair)
+                        by_key.setdefault((item.key, case.window_of(item)), []).append(pair)
                     else:
                         said.invalid.append(item.key)
-                for key, pairs in by_key.items():
-                    key_of(key).arrive(pairs, newest)
+                for (key, window), pairs in by_key.items():
+                    if watermark <= window[1]:  # else it is gone, and Beam drops what comes for it
+                        key_of(key, window).arrive(pairs, newest)
             else:
-                for key in keys.values():
-                    key.advance(event * SECOND, newest)
+                watermark = event * SECOND
+                for (key, window), one in list(keys.items()):
+                    if window[1] < watermark:
+                        one.finish(newest)
+                        del keys[key, window]
+                    else:
+                        one.advance(watermark, newest)
         for key in keys.values():
             key.finish(newest)
     except ModelChangedError:
         return None
     return said
+
+
+class InWindows(beam.PTransform):
+    """A transform in the windows of a case; what goes in has a type."""
+
+    def __init__(self, case, kind, transform):
+        super().__init__()
+        self._case, self._kind, self._transform = case, kind, transform
+
+    def expand(self, records):
+        if self._case.window is not None:
+            windows = FixedWindows(self._case.window)
+            records |= beam.WindowInto(windows, allowed_lateness=self._case.lateness)
+        records.element_type = self._kind or Any
+        return records | self._transform
+
+
+def predict(case, way, folder, states=None):
+    """The transform."""
+    transform = Predict(
+        folder / ("w-1.arrow" if case.change is None else "w-*.arrow"),
+        order=case.order,
+        wait=case.wait,
+        grid=case.grid,
+        with_state=True,
+        emit=case.emit,
+        idle_after=case.idle_after,
+        on_model_change=case.policy,
+        replay=case.replay,
+        watch=None if case.change is None else 0,
+        kernel=case.kernel,
+        shards=way.shards,
+        states=states,
+    )
+    return InWindows(case, way.kind, transform)
 
 
 def run(case, way, folder):
@@ -322,29 +396,14 @@ def run(case, way, folder):
     (folder / "w-1.arrow").write_bytes(old)
 
     def build(_pipeline, records, states=None):
-        if way.kind is not None:
-            records.element_type = way.kind
         if states is not None:
             states.element_type = tuple[str, bytes]
-        return records | Predict(
-            folder / ("w-1.arrow" if case.change is None else "w-*.arrow"),
-            order=case.order,
-            wait=case.wait,
-            grid=case.grid,
-            with_state=True,
-            emit=case.emit,
-            idle_after=case.idle_after,
-            on_model_change=case.policy,
-            replay=case.replay,
-            watch=None if case.change is None else 0,
-            kernel=case.kernel,
-            shards=way.shards,
-            states=states,
-        )
+        return records | predict(case, way, folder, states)
 
     chance = random.Random(way.seed)
     graph = Graph(build, sources=2 if case.elsewhere else 1)
-    runner = Runner(graph, chance, workers=way.workers)
+    lateness = case.lateness * SECOND
+    runner = Runner(graph, chance, workers=way.workers, lateness=lateness)
     try:
         for event in way.events:
             crash = chance.random() < 0.1
@@ -364,20 +423,28 @@ def run(case, way, folder):
     except StateError as error:
         assert "on_model_change" in str(error)
         return None
+    return what_was_said(case, way, runner.outputs)
+
+
+def what_was_said(case, way, outputs):
+    """The elements of the outputs of `Predict`, as the reference has them."""
     said = Said()
-    said.predictions = runner.outputs["predictions"]
+    said.predictions = outputs["predictions"]
     if way.kind is not None:
-        said.predictions = [row for batch in said.predictions for row in predicted(batch, case)]
-    said.invalid = [letter.key for letter in runner.outputs["invalid"]]
-    said.ended, said.gaps, said.late = (runner.outputs[n] for n in ("ended", "gaps", "late"))
+        rows = [pair for batch in outputs["predictions"] for pair in predicted(batch, case)]
+        said.predictions = [row for row, _ in rows]
+        said.notes = sorted((row.key, row.time, row.sequence, row.step, note) for row, note in rows)
+    said.invalid = [letter.key for letter in outputs["invalid"]]
+    said.ended, said.gaps, said.late = (outputs[name] for name in ("ended", "gaps", "late"))
     return said
 
 
 def exported(case, key, sequence):
     """A sequence as `ImportStates` gives it."""
     said = Said()
-    before = Key(key, case.rules._replace(emit="every"), said, END_OF_TIME)
-    before.say_end(sequence, "window")
+    before = Key(key, case.rules, said, *ENDLESS)
+    before.start_from(sequence)
+    before.close("window")
     return from_row(to_row(said.ended[0]))
 
 
@@ -403,7 +470,8 @@ def elements_of(items, case, way, chance):
 
 SCHEMA = pa.schema(
     [("id", pa.string()), ("t", pa.int64()), ("x", pa.float64()), ("y", pa.float64()),
-     ("n", pa.int64()), ("first", pa.bool_()), ("last", pa.bool_()), ("note", pa.string())]
+     ("n", pa.int64()), ("first", pa.bool_()), ("last", pa.bool_()), ("note", pa.string()),
+     ("at", pa.int64())]
 )  # fmt: skip
 
 
@@ -417,6 +485,7 @@ def with_another_schema(table, case, chance):
         "first": (pa.bool_(), pa.int8()),
         "last": (pa.bool_(), pa.int8()),
         "note": texts,
+        "at": (pa.int64(), pa.int32()),
     }
     columns = {}
     for name in chance.sample(table.column_names, table.num_columns):
@@ -439,12 +508,12 @@ def with_another_schema(table, case, chance):
 
 
 def predicted(batch, case):
-    """The predictions in a batch."""
+    """The predictions in a batch, each with the note that its record came with."""
     for row in batch.to_pylist():
         time = row["t"]
         if isinstance(time, datetime):
             time = (time if time.tzinfo else time.replace(tzinfo=timezone.utc)).timestamp()
-        yield Prediction(
+        prediction = Prediction(
             row["id"],
             round(time * SECOND),
             row["prediction_step"],
@@ -454,6 +523,7 @@ def predicted(batch, case):
             row["n"] if case.columns.sequence else 0,
             row["prediction_kernel"],
         )
+        yield prediction, row["note"]
 
 
 def plain(said):
@@ -471,23 +541,44 @@ def folder(tmp_path_factory):
     return tmp_path_factory.mktemp("weights")
 
 
-@settings(deadline=None, max_examples=EXAMPLES, suppress_health_check=list(HealthCheck))
+ANY = list(HealthCheck)  # a case is large, whatever Hypothesis thinks of that
+
+
+@settings(deadline=None, max_examples=EXAMPLES, suppress_health_check=ANY)
 @given(data=st.data())
 def test_the_same_records_give_the_same_bits_however_they_arrive(data, folder):
     case = data.draw(cases())
-    first = None
-    for _ in range(2):
-        way = data.draw(ways(case))
-        expected = plain(simulated(case, way))
-        assert plain(run(case, way, folder)) == expected
-        if case.order == "event_time":
-            assert expected == (first or expected)
-            first = expected
+    expected, notes = None, None
+    for late in (False, data.draw(st.booleans())):
+        way = data.draw(ways(case, late=late))
+        found, said = run(case, way, folder), plain(simulated(case, way))
+        assert plain(found) == said
+        if case.order != "event_time" or late:
+            continue
+        # Not only what the rules say of this way, but the same as of any other.
+        expected = expected or said
+        assert said == expected
+        if found is not None and found.notes is not None:
+            notes = notes or found.notes
+            assert found.notes == notes
 
 
-@settings(deadline=None, max_examples=EXAMPLES, suppress_health_check=list(HealthCheck))
+@settings(deadline=None, max_examples=20, suppress_health_check=ANY)
 @given(data=st.data())
-def test_records_that_come_late(data, folder):
-    case = data.draw(cases())
-    way = data.draw(ways(case, late=True))
-    assert plain(run(case, way, folder)) == plain(simulated(case, way))
+def test_a_real_runner_says_the_same_as_the_one_in_memory(data, folder):
+    case = replace(data.draw(cases()), change=None, elsewhere={})
+    way = data.draw(ways(case))
+    (folder / "w-1.arrow").write_bytes(weights_file.to_bytes(case.made()[0]))
+    chance = random.Random(way.seed)
+    events = []
+    for event in way.events:
+        if isinstance(event, list):
+            events.append([element for element, _ in elements_of(event, case, way, chance)])
+        else:
+            events.append(event - START)
+    time = "at" if way.kind is None else lambda batch: batch.column("at")[0].as_py()
+    outputs = predict_stream(predict(case, way, folder), *events, time=time, kind=way.kind)
+    found = what_was_said(
+        case, way, {name: getattr(outputs, name) for name in PredictOutputs._fields}
+    )
+    assert plain(found) == plain(run(case, way, folder))
