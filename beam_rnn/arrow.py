@@ -5,9 +5,10 @@ plain is read alone, as a dict, so that there is one place that says what one ma
 """
 
 import contextlib
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import partial
-from itertools import groupby
+from itertools import groupby, repeat
 from typing import Any, TypeAlias
 
 import apache_beam as beam
@@ -24,9 +25,10 @@ from beam_rnn.cycles import cycle_numbers
 from beam_rnn.errors import ConfigurationError, RecordError
 from beam_rnn.loading import ModelLoader
 from beam_rnn.reading import coded, read_or_refused, with_the_rest
-from beam_rnn.records import MAX_KEY_BYTES, MAX_MICROS, RecordReader, key_text, micros, symbol
+from beam_rnn.records import MAX_KEY_BYTES, UNREADABLE, RecordReader, key_text, micros, symbol
 from beam_rnn.rows import InvalidRecord
 from beam_rnn.shards.blocks import Block, empty_block, marks_of
+from beam_rnn.times import DAY, MAX_MICROS, MAX_SECONDS, MIN_MICROS, SECOND
 from beam_rnn.vocabularies import UNKNOWN, places_of
 
 Batch: TypeAlias = pa.Table | pa.RecordBatch
@@ -35,9 +37,7 @@ _Column = tuple[Array, Array]
 """The values of a column, and which of them can be used as they are here."""
 
 _WHOLE = pa.types.is_integer
-_SECONDS = MAX_MICROS // 1_000_000
-_DAY = 86_400_000_000
-_MICROS = {"s": 1_000_000, "ms": 1000, "us": 1, "ns": 0, "date32[day]": _DAY, "date64[ms]": 1000}
+_MICROS = {"s": SECOND, "ms": 1000, "us": 1, "ns": 0, "date32[day]": DAY, "date64[ms]": 1000}
 """Microseconds in a unit of time."""
 
 
@@ -78,7 +78,7 @@ class BatchReader:
         >>> batch = pa.table({"id": ["a", "b", "a"], "at": [1, 2, 3], "x": [0.5, None, 1.5]})
         >>> block, invalid = reader.read(batch, np.zeros(3, np.int64))
         >>> block.keys, block.row.tolist(), invalid[0][1].reason
-        (['a'], [0, 2], 'x must be a number')
+        (['a'], [0, 2], 'x is missing')
 
     Args:
         columns: Which fields mean what.
@@ -138,10 +138,11 @@ class BatchReader:
         of_key = column(columns.key, keys, np.int32)
         time = arrived
         if columns.time is None:
-            good &= (time >= 0) & (time <= MAX_MICROS)
+            good &= (time >= MIN_MICROS) & (time <= MAX_MICROS)
         else:
-            name = columns.time
-            time = column(name, lambda array: _times(name, array), np.int64)
+            read_times = partial(_times, columns.time, time_format=columns.time_format)
+            time = column(columns.time, read_times, np.int64)
+        good &= time <= columns.latest_micros
         sequence = np.zeros(n, np.int64)
         if columns.sequence is not None:
             sequence = column(columns.sequence, _wholes, np.int64)
@@ -177,19 +178,21 @@ class BatchReader:
         codes = array.dictionary_encode() if coded_here else array
         of_value = codes.indices.fill_null(len(codes.dictionary)).to_numpy(zero_copy_only=False)
         values = codes.dictionary
-        if coded_here and (
-            pa.types.is_string(values.type) or pa.types.is_large_string(values.type)
-        ):
+        if coded_here and _is_text(values.type):
             sizes = pc.binary_length(values).to_numpy(zero_copy_only=False)
             usable = np.append((sizes > 0) & (sizes <= MAX_KEY_BYTES), False)
             names = [*values.to_pylist(), ""]
             return names, of_value.astype(np.int32, copy=False), usable[of_value]
-        texts = [_key_text(value) for value in values.to_pylist()]
+        texts = [_key_text(value) for value in _as_python(values)]
         texts.append(None)
         usable = np.array([text is not None for text in texts])
         names, of_text = coded(texts)
         named = ["" if name is None else name for name in names]
         return named, of_text[of_value], usable[of_value]
+
+
+def _is_text(kind: pa.DataType) -> bool:
+    return bool(pa.types.is_string(kind) or pa.types.is_large_string(kind))
 
 
 def _key_text(value: Any) -> str | None:
@@ -216,25 +219,54 @@ def _flat(column: Any) -> pa.Array:
 
 
 def to_dicts(batch: Batch) -> list[dict[str, Any]]:
-    """Rows as dicts; times in UTC if they have a zone, and nanoseconds cut to microseconds."""
-    columns = {}
-    for field, column in zip(batch.schema, batch.columns, strict=True):
-        if pa.types.is_timestamp(field.type):
-            unit = "us" if field.type.unit == "ns" else field.type.unit
-            kind = pa.timestamp(unit, "UTC" if field.type.tz else None)
-            column = column.cast(kind, safe=False)  # noqa: PLW2901
-        columns[field.name] = [_as_python(value) for value in column]
+    """Rows as dicts; times in UTC if they have a zone, and nanoseconds cut to microseconds.
+
+    Of several columns of one name none is a field: the rows say so in `UNREADABLE`.
+    """
+    names = Counter(batch.schema.names)
+    columns: dict[str, Iterable[Any]] = {
+        name: _as_python(column)
+        for name, column in zip(batch.schema.names, batch.columns, strict=True)
+        if names[name] == 1
+    }
+    twice = sorted(name for name, count in names.items() if count > 1)
+    if twice:
+        columns[UNREADABLE] = repeat(f"there are several columns {twice[0]!r}", batch.num_rows)
     return [
         dict(zip(columns, values, strict=True)) for values in zip(*columns.values(), strict=True)
     ]
 
 
-def _as_python(value: pa.Scalar) -> Any:
-    """A value as Python has it; a text that is no time if Python has no such time."""
+def _as_python(column: Any) -> list[Any]:
+    """Values as Python has them; a text that is no time where Python has no such time."""
+    kind = column.type
+    if pa.types.is_dictionary(kind):
+        column = _flat(column).dictionary_decode()
+        kind = column.type
+    if pa.types.is_timestamp(kind):  # Python knows neither every zone nor nanoseconds
+        zone = "UTC" if kind.tz else None
+        if kind.unit == "ns":
+            whole = _flat(column).cast(pa.timestamp("ns")).view(pa.int64())
+            column = pa.array(_floored(whole), pa.timestamp("us", zone))
+        else:
+            column = column.cast(pa.timestamp(kind.unit, zone))
+    try:
+        return column.to_pylist()
+    except (ValueError, OverflowError, ImportError):
+        return [_value_as_python(value) for value in column]
+
+
+def _floored(nanoseconds: pa.Array) -> pa.Array:
+    """Nanoseconds as whole microseconds, rounded down: those before 1970, too."""
+    values, there = _values(nanoseconds)
+    return pa.array(values // 1000, pa.int64(), mask=~there)
+
+
+def _value_as_python(value: pa.Scalar) -> Any:
     try:
         return value.as_py()
-    except (ValueError, OverflowError):
-        return f"{value.value} of {value.type}"
+    except (ValueError, OverflowError, ImportError):
+        return f"{getattr(value, 'value', '?')} of {value.type}"
 
 
 def _values(array: pa.Array) -> _Column:
@@ -297,14 +329,14 @@ def _symbols(array: pa.Array, name: str, places: Mapping[str, int]) -> _Column:
     codes = array if pa.types.is_dictionary(array.type) else array.dictionary_encode()
     index = np.zeros(len(codes.dictionary) + 1)
     there = np.zeros(len(index), bool)
-    for i, value in enumerate(codes.dictionary.to_pylist()):
+    for i, value in enumerate(_as_python(codes.dictionary)):
         with contextlib.suppress(RecordError):
             index[i], there[i] = places.get(symbol(name, value), UNKNOWN), True
     at = codes.indices.fill_null(len(index) - 1).to_numpy(zero_copy_only=False)
     return index[at], there[at]
 
 
-def _times(name: str, array: pa.Array) -> _Column:
+def _times(name: str, array: pa.Array, time_format: str | None = None) -> _Column:
     """As `beam_rnn.records.micros` reads each."""
     kind = array.type
     if pa.types.is_timestamp(kind) or pa.types.is_date(kind):
@@ -313,22 +345,25 @@ def _times(name: str, array: pa.Array) -> _Column:
         unit = _MICROS[kind.unit if pa.types.is_timestamp(kind) else str(kind)]
         if unit == 0:  # nanoseconds
             counted, unit = counted // 1000, 1
-        there &= (counted >= 0) & (counted <= MAX_MICROS // unit)
+        there &= (counted >= -(-MIN_MICROS // unit)) & (counted <= MAX_MICROS // unit)
         return np.where(there, counted, 0).astype(np.int64) * unit, there
-    if _WHOLE(kind) or pa.types.is_floating(kind):
+    number = _WHOLE(kind) or pa.types.is_floating(kind)
+    if number and time_format is None:
         seconds, there = _values(array)
-        there &= (seconds >= 0) & (seconds <= _SECONDS)
+        there &= (seconds >= -MAX_SECONDS) & (seconds <= MAX_SECONDS)
         seconds = np.where(there, seconds, 0)
         if _WHOLE(kind):
-            return seconds.astype(np.int64) * 1_000_000, there
+            return seconds.astype(np.int64) * SECOND, there
         return np.rint(seconds.astype(np.float64) * 1e6).astype(np.int64), there
-    if pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_dictionary(kind):
+    if pa.types.is_dictionary(kind) and not _is_text(kind.value_type):
+        return _times(name, array.dictionary_decode(), time_format)
+    if number or _is_text(kind) or pa.types.is_dictionary(kind):
         codes = array if pa.types.is_dictionary(kind) else array.dictionary_encode()
         times = np.zeros(len(codes.dictionary) + 1, np.int64)
         there = np.zeros(len(times), bool)
         for i, text in enumerate(codes.dictionary.to_pylist()):
             try:
-                times[i], there[i] = micros(name, text), True
+                times[i], there[i] = micros(name, text, time_format), True
             except RecordError:
                 continue
         at = codes.indices.fill_null(len(times) - 1).to_numpy(zero_copy_only=False)

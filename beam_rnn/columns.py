@@ -5,12 +5,14 @@ import json
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
+from datetime import date, datetime, timedelta, timezone
 from itertools import combinations
 from typing import Any
 
 from beam_rnn.checks import check_choice, check_whole
 from beam_rnn.cycles import CYCLES, cycle_names
 from beam_rnn.errors import ConfigurationError
+from beam_rnn.times import MAX_MICROS, check_time_format, micros_of
 
 MISSING = ("refuse", "drop", "carry")
 """What becomes of a record in which a field is missing."""
@@ -28,8 +30,8 @@ class Columns:
     Args:
         key: The field that says whose record it is: text, a whole number, or UTF-8 bytes.
         time: The field with the event time: a Beam Timestamp, a datetime (UTC if it has no
-            zone), an ISO 8601 text, or seconds since 1970; None for the element's own Beam
-            timestamp.
+            zone), a text in ISO 8601, a month ("1949-01"), a quarter ("1990Q1"), or seconds since
+            1970; in the years 1 to 9999. None for the element's own Beam timestamp.
         inputs: The fields that the network sees: numbers.
         targets: The fields that it predicts: numbers; the inputs themselves if left out.
         symbols: Further fields that the network sees: words, characters, names of things: texts or
@@ -39,8 +41,15 @@ class Columns:
             out, `Train` takes those that it sees. Any other symbol counts as unknown.
         vectors: How many numbers a field holds, for those inputs, targets and static fields that
             are lists of numbers: {"notes": 88}.
+        time_format: How the time is written where it is a text or a number: a pattern for
+            `datetime.strptime`, such as "%Y%m%d%H", or what a number counts: "seconds",
+            "milliseconds", "microseconds" or "nanoseconds" since 1970, or "excel" for days as
+            Excel counts them. Timestamps and datetimes are read as without it.
+        latest: The latest time that a record may have: one that is later cannot be used. None for
+            the end of the year 9999.
         sequence: A field with a whole number that orders records of the same time; None if
-            there is none.
+            there is none. In files "row", if there is no such column, is the place of a record in
+            its file.
         horizon: How many records ahead the targets lie: 1 for the next one, 0 for targets
             in the record itself; or several, rising, to predict all of them at every step.
         classes: What the one target can be, where it is a class: texts or whole numbers. The
@@ -62,7 +71,8 @@ class Columns:
 
     Raises:
         ConfigurationError: A name that is no text, neither inputs nor symbols, a horizon below 0,
-            classes that cannot be told apart, a cycle that does not exist.
+            classes that cannot be told apart, a cycle that does not exist, a format of times that
+            cannot be read.
     """
 
     key: str
@@ -83,9 +93,12 @@ class Columns:
         default=(), repr=False
     )
     vectors: Mapping[str, int] | Sequence[tuple[str, int]] = ()
+    time_format: str | None = None
+    latest: str | float | date | None = None
 
     def __post_init__(self) -> None:
         self._check_names()
+        self._check_times()
         if not self.targets:
             object.__setattr__(self, "targets", self.inputs)
         horizons = (
@@ -115,6 +128,21 @@ class Columns:
             optional = name != "key" and value is None
             if not optional and not (isinstance(value, str) and value):
                 raise ConfigurationError(f"{name} must be the name of a column, got {value!r}")
+
+    def _check_times(self) -> None:
+        if self.time_format is not None:
+            check_time_format(self.time_format)
+        if self.latest is None:
+            return
+        bare = isinstance(self.latest, str) and self.latest.isdecimal()  # a year, or seconds?
+        try:
+            latest = micros_of(None if bare else self.latest)
+            text = datetime.fromtimestamp(0, timezone.utc) + timedelta(microseconds=latest)
+        except (ValueError, TypeError, ArithmeticError) as error:
+            raise ConfigurationError(
+                f"latest must be a time such as '2100-01-01', got {self.latest!r}"
+            ) from error
+        object.__setattr__(self, "latest", text.isoformat())
 
     def _check_what_is_seen(self) -> None:
         if not self.inputs and not self.symbols:
@@ -252,6 +280,11 @@ class Columns:
         return self.number_size + self.carried_size
 
     @property
+    def latest_micros(self) -> int:
+        """The latest time that a record may have, in microseconds since 1970."""
+        return MAX_MICROS if self.latest is None else micros_of(self.latest)
+
+    @property
     def horizons(self) -> tuple[int, ...]:
         """How many records ahead the targets lie, each of them."""
         return self.horizon if isinstance(self.horizon, tuple) else (self.horizon,)
@@ -277,6 +310,8 @@ class Columns:
             read = (*read, self.missing)
         if self.symbols or self.vectors:
             read = (*read, self.symbols, self.vocabularies, self.vectors)
+        if self.time_format is not None:
+            read = (*read, self.time_format)
         return hashlib.sha256(json.dumps(read).encode()).digest()[:8]
 
     def targets_in_inputs(self) -> list[tuple[int, int]]:

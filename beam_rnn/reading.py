@@ -17,10 +17,11 @@ from beam_rnn.cells import Array
 from beam_rnn.columns import Columns
 from beam_rnn.cycles import cycle_numbers
 from beam_rnn.errors import RecordError
-from beam_rnn.records import MAX_MICROS, Record, RecordReader, key_text, mark, micros, symbol
+from beam_rnn.records import Record, RecordReader, key_text, mark, micros, symbol
 from beam_rnn.rows import InvalidRecord
 from beam_rnn.shards.blocks import Block, empty_block, ends_of, joined, marks_of, starts_of
 from beam_rnn.state import decode_records, encode_records
+from beam_rnn.times import MAX_MICROS, MAX_SECONDS, MIN_MICROS, SECOND
 from beam_rnn.vocabularies import UNKNOWN, places_of
 
 ALONE_BELOW = 8
@@ -143,8 +144,8 @@ class ColumnReader:
         columns = self._columns
         assert columns.time is not None, "without a time column records are read alone"
         names, of_key, good = self._key_texts(fields[columns.key])
-        time, of_time = _times(columns.time, fields[columns.time])
-        good &= of_time
+        time, of_time = _times(columns.time, fields[columns.time], columns.time_format)
+        good &= of_time & (time <= columns.latest_micros)
         sequence = np.zeros(len(places), np.int64)
         if columns.sequence is not None:
             sequence, of_sequence = _wholes(fields[columns.sequence])
@@ -355,20 +356,20 @@ def _symbols(name: str, column: Sequence[Any], places: Mapping[str, int]) -> Col
     return _each(column, lambda value: places.get(symbol(name, value), UNKNOWN), np.float64)
 
 
-def _times(name: str, column: Sequence[Any]) -> Column:
+def _times(name: str, column: Sequence[Any], time_format: str | None) -> Column:
     """As `beam_rnn.records.micros` reads each."""
-    kinds = set(map(type, column))
-    if kinds == {float}:
-        values = np.array(column)
-        good = (values >= 0) & (values <= MAX_MICROS // 1_000_000)
-        return np.rint(np.where(good, values, 0) * 1e6).astype(np.int64), good
-    if kinds == {int} and min(column) >= 0 and max(column) <= MAX_MICROS // 1_000_000:
-        return np.array(column, np.int64) * 1_000_000, np.ones(len(column), bool)
-    if kinds == {Timestamp}:
-        column = [time.micros for time in column]
-        if min(column) >= 0 and max(column) <= MAX_MICROS:
-            return np.array(column, np.int64), np.ones(len(column), bool)
-    return _each(column, lambda value: micros(name, value), np.int64)
+    if time_format is None:
+        kinds = set(map(type, column))
+        if kinds == {float}:
+            values = np.array(column)
+            good = np.abs(values) <= MAX_SECONDS
+            return np.rint(np.where(good, values, 0) * 1e6).astype(np.int64), good
+        if kinds == {int} and min(column) >= -MAX_SECONDS and max(column) <= MAX_SECONDS:
+            return np.array(column, np.int64) * SECOND, np.ones(len(column), bool)
+        if kinds == {Timestamp}:
+            times = np.array([time.micros for time in column], np.int64)
+            return times, (times >= MIN_MICROS) & (times <= MAX_MICROS)
+    return _each(column, lambda value: micros(name, value, time_format), np.int64)
 
 
 def _wholes(column: Sequence[Any]) -> Column:

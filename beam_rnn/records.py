@@ -5,9 +5,7 @@ A record is a dict, a `beam.Row`, a NamedTuple, or any object with attributes.
 
 import math
 import numbers
-import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from datetime import date, datetime, timedelta, timezone
 from decimal import Decimal
 from typing import Any, NamedTuple
 
@@ -22,14 +20,21 @@ from beam_rnn.cycles import cycle_numbers
 from beam_rnn.errors import RecordError, shown
 from beam_rnn.rows import INVALID, InvalidRecord
 from beam_rnn.state import encode_record, with_texts
+from beam_rnn.times import (
+    MAX_MICROS,
+    MIN_MICROS,
+    NO_NUMBERS,
+    UNITS,
+    WrongUnitError,
+    micros_of,
+    utc_text,
+)
 from beam_rnn.vocabularies import UNKNOWN, places_of
 
 MAX_KEY_BYTES = 1024  # of a symbol, too
-MAX_MICROS = (2**63 - 1) // 1000  # the end of 64-bit nanoseconds, 2262-04-11
-
-_NO_NUMBERS = (bool, np.timedelta64)  # Python and numpy count these as whole numbers
-_DECIMAL = re.compile(r"-?\d+(\.\d*)?")
-_EPOCH = datetime(1970, 1, 1, tzinfo=timezone.utc)
+ROW = "row"
+"""The field with a record's place in its file: `beam_rnn.files.reading` adds it where it is the
+sequence number, and the file has no column of that name."""
 
 
 class Record(NamedTuple):
@@ -82,10 +87,7 @@ class RecordReader:
         """
         columns = self._columns
         key = key_text(columns.key, field(record, columns.key))
-        if columns.time is not None:
-            time = micros(columns.time, field(record, columns.time))
-        else:
-            time = micros("the element's timestamp", element_time)
+        time = self._time(record, element_time)
         sequence = 0
         if columns.sequence is not None:
             sequence = whole(columns.sequence, field(record, columns.sequence))
@@ -105,6 +107,15 @@ class RecordReader:
         numbers = np.array(values, np.float64)
         data = encode_record(time, sequence, numbers, starts=starts, ends=ends)
         return Record(key, data if self._has_vocabularies else with_texts(data, symbols))
+
+    def _time(self, record: Any, element_time: Timestamp | None) -> int:
+        name, latest = self._columns.time, self._columns.latest_micros
+        value = element_time if name is None else field(record, name)
+        called = name or "the element's timestamp"
+        time = micros(called, value, self._columns.time_format)
+        if time > latest:
+            raise RecordError(f"{called} must be at most {utc_text(latest)}", value)
+        return time
 
     def _numbers(self, record: Any, names: Sequence[str]) -> list[float]:
         """The numbers of these fields."""
@@ -202,6 +213,11 @@ def _why_missing(record: Any, name: str) -> str:
         return (
             f"the record has no field {name!r}: it is a pair, of which the second may be the record"
         )
+    if name == ROW:
+        return (
+            f"the record has no field {ROW!r}, its place in its file: a stream needs one that "
+            "orders the records of one time, such as Kafka's offset"
+        )
     return f"the record has no field {name!r}"
 
 
@@ -209,7 +225,7 @@ def key_text(name: str, value: Any) -> str:
     """A key as text: text as it is, a whole number in decimal, bytes as UTF-8."""
     if isinstance(value, str):
         text = value
-    elif isinstance(value, numbers.Integral) and not isinstance(value, _NO_NUMBERS):
+    elif isinstance(value, numbers.Integral) and not isinstance(value, NO_NUMBERS):
         try:
             text = str(int(value))
         except ValueError as error:
@@ -230,66 +246,36 @@ def key_text(name: str, value: Any) -> str:
     return text
 
 
-def micros(name: str, value: Any) -> int:
+def micros(name: str, value: Any, time_format: str | None = None) -> int:
     """An event time as microseconds since 1970.
 
     Args:
         name: The column, for the error.
-        value: A Beam Timestamp, a datetime or a date (UTC if it has no zone), a numpy
-            datetime64, an ISO 8601 text, or seconds since 1970, as a number or as text.
+        value: A Beam Timestamp, or as `beam_rnn.times.micros_of` takes it.
+        time_format: How texts and numbers are written, as there.
     """
     try:
-        time = _micros(value)
-    except (ValueError, OverflowError, TypeError) as error:
-        raise RecordError(
-            f"{name} must be a time: a Timestamp, a datetime, ISO 8601 text or seconds since 1970",
-            value,
-        ) from error
-    if not 0 <= time <= MAX_MICROS:
-        raise RecordError(
-            f"{name} must be between 1970 and 2262 (a number counts seconds, not milliseconds)",
-            value,
-        )
+        time = int(value.micros) if isinstance(value, Timestamp) else micros_of(value, time_format)
+    except WrongUnitError as error:
+        raise RecordError(f"{name} must be a time: {error}", value) from error
+    except (ValueError, TypeError, ArithmeticError) as error:
+        raise RecordError(f"{name} must be {_times_are(time_format)}", value) from error
+    if not MIN_MICROS <= time <= MAX_MICROS:
+        raise RecordError(f"{name} must be in the years 1 to 9999", value)
     return time
 
 
-def _micros(value: Any) -> int:
-    if isinstance(value, Timestamp):
-        return int(value.micros)
-    if isinstance(value, str):
-        value = _parsed(value.strip())
-    if isinstance(value, date) and not isinstance(value, datetime):
-        value = datetime(value.year, value.month, value.day, tzinfo=timezone.utc)
-    if isinstance(value, datetime):
-        if value.tzinfo is None:
-            value = value.replace(tzinfo=timezone.utc)
-        return (value - _EPOCH) // timedelta(microseconds=1)
-    if isinstance(value, np.datetime64):
-        if np.isnat(value):
-            raise ValueError("not a time")
-        return int(value.astype("datetime64[us]").astype(np.int64))
-    if isinstance(value, numbers.Integral) and not isinstance(value, _NO_NUMBERS):
-        return int(value) * 1_000_000
-    if isinstance(value, (numbers.Real, Decimal)) and not isinstance(value, _NO_NUMBERS):
-        return round(float(value) * 1_000_000)
-    raise TypeError(f"{type(value).__name__} is no time")
-
-
-def _parsed(text: str) -> datetime | float:
-    """A time from text: ISO 8601, or else seconds since 1970."""
-    if len(text) == 8 and text.isdecimal():  # Python 3.10 does not know this form
-        return datetime.strptime(text, "%Y%m%d").replace(tzinfo=timezone.utc)
-    try:
-        return datetime.fromisoformat(text.replace("Z", "+00:00"))
-    except ValueError:
-        if not _DECIMAL.fullmatch(text):
-            raise
-        return float(text)
+def _times_are(time_format: str | None) -> str:
+    if time_format is None:
+        return "a time: a Timestamp, a datetime, ISO 8601 text or seconds since 1970"
+    if time_format in UNITS:
+        return f"a time: a Timestamp, a datetime, ISO 8601 text or {time_format} as a number"
+    return f"a time: a Timestamp, a datetime, or text as {time_format!r}"
 
 
 def whole(name: str, value: Any) -> int:
     """A sequence number: a whole number of 64 bits."""
-    if not isinstance(value, numbers.Integral) or isinstance(value, _NO_NUMBERS):
+    if not isinstance(value, numbers.Integral) or isinstance(value, NO_NUMBERS):
         raise RecordError(f"{name} must be a whole number", value)
     if not -(2**63) <= int(value) < 2**63:
         raise RecordError(f"{name} must be a whole number of 64 bits", value)
@@ -308,6 +294,8 @@ def mark(name: str, value: Any) -> bool:
 def number(name: str, value: Any) -> float:
     """An input or a target: a finite number; True is 1, and -0 is 0."""
     if type(value) is not float:
+        if value is None:
+            raise RecordError(f"{name} is missing", value)
         if isinstance(value, (list, tuple, np.ndarray)):
             raise RecordError(f"{name} must be one number, not a list of {_length(value)}", value)
         real = isinstance(value, (numbers.Real, Decimal, np.bool_))
@@ -354,7 +342,7 @@ def symbol(name: str, value: Any) -> str:
     """A symbol as text: text as it is, a whole number in decimal."""
     if isinstance(value, str):
         text = value
-    elif isinstance(value, numbers.Integral) and not isinstance(value, _NO_NUMBERS):
+    elif isinstance(value, numbers.Integral) and not isinstance(value, NO_NUMBERS):
         text = str(int(value))
     else:
         raise RecordError(f"{name} must be text or a whole number to be a symbol", value)

@@ -7,9 +7,9 @@ Four kinds of bytes are stored in a running pipeline, and outlive it in savepoin
   numbers of the state, raw float32, the last outputs and the last inputs that are kept to be
   replayed, raw float64; little-endian;
 - a record: version, time, sequence number, marks, then its numbers, raw float64,
-  little-endian. Time and sequence number are big-endian and never negative, so that the order
-  of the bytes is the order of the records: by time, then sequence number, then marks (a start
-  first, an end last), then the bytes of the numbers;
+  little-endian. Time and sequence number are big-endian, and stored with an offset that makes
+  them unsigned, so that the order of the bytes is the order of the records: by time, then
+  sequence number, then marks (a start first, an end last), then the bytes of the numbers;
 - a block of records of one key, on its way to its state: version, length of one record, whether
   the times at which they arrived follow, the records, those times;
 - records that wait: the length of one, then of each the time when it is due, and the record; as
@@ -27,8 +27,8 @@ from beam_rnn.cells import Array
 from beam_rnn.errors import StateError
 
 STATE_VERSION = 1
-RECORD_VERSION = 1
-BLOCK_VERSION = 2  # told from a record by it
+BLOCK_VERSION = 2
+RECORD_VERSION = 3  # differs from that of a block: the first byte tells them apart
 ARMED_VERSION = 1
 
 _STATE_HEADER = struct.Struct("<BB32sqqqqII")
@@ -40,7 +40,7 @@ _BLOCK_HEADER = struct.Struct("<BI?")
 _ARMED = struct.Struct("<B8sq")
 ARMED_BYTES = _ARMED.size
 """So many bytes say when the timer of a key fires."""
-_SEQUENCE_OFFSET = 1 << 63  # a signed number as one that is never negative
+_OFFSET = 1 << 63  # added to a signed number, it gives an unsigned one of the same order
 
 
 class KeyState(NamedTuple):
@@ -169,7 +169,7 @@ def encode_record(
 ) -> bytes:
     """The bytes of a record; sorted bytes are sorted records, equal ones duplicates."""
     marks = (not starts) + 2 * ends
-    header = _RECORD_HEADER.pack(RECORD_VERSION, time, sequence + _SEQUENCE_OFFSET, marks)
+    header = _RECORD_HEADER.pack(RECORD_VERSION, time + _OFFSET, sequence + _OFFSET, marks)
     return header + numbers.astype("<f8", copy=False).tobytes()
 
 
@@ -179,12 +179,20 @@ def encode_records(
     """`encode_record` of many: (n,) each, numbers (n, numbers)."""
     rows = np.empty(len(time), _record_layout(numbers.shape[1]))
     rows["version"] = RECORD_VERSION
-    rows["time"] = time
-    rows["sequence"] = sequence.view(np.uint64) ^ np.uint64(_SEQUENCE_OFFSET)
+    rows["time"] = _unsigned(time)
+    rows["sequence"] = _unsigned(sequence)
     rows["marks"] = ~starts + 2 * ends
     rows["numbers"] = numbers
     size, data = rows.dtype.itemsize, rows.tobytes()
     return [data[at : at + size] for at in range(0, len(data), size)]
+
+
+def _unsigned(numbers: Array) -> Array:
+    return numbers.view(np.uint64) ^ np.uint64(_OFFSET)
+
+
+def _signed(numbers: Array) -> Array:
+    return (numbers.astype(np.uint64) ^ np.uint64(_OFFSET)).view(np.int64)
 
 
 def _record_layout(numbers: int) -> np.dtype[Any]:
@@ -205,14 +213,18 @@ def decode_record(data: bytes) -> BufferedRecord:
     Raises:
         StateError: Another version.
     """
-    if not data or data[0] != RECORD_VERSION:
+    _check_version(data)
+    _, time, sequence, marks = _RECORD_HEADER.unpack_from(data)
+    numbers = np.frombuffer(data, "<f8", offset=_RECORD_HEADER.size)
+    return BufferedRecord(time - _OFFSET, sequence - _OFFSET, not marks & 1, marks >= 2, numbers)
+
+
+def _check_version(data: bytes) -> None:
+    if data[:1] != bytes([RECORD_VERSION]):
         raise StateError(
             f"buffered record has format version {data[:1].hex() or None}, this beam_rnn reads "
             f"{RECORD_VERSION}"
         )
-    _, time, sequence, marks = _RECORD_HEADER.unpack_from(data)
-    numbers = np.frombuffer(data, "<f8", offset=_RECORD_HEADER.size)
-    return BufferedRecord(time, sequence - _SEQUENCE_OFFSET, not marks & 1, marks >= 2, numbers)
 
 
 class DecodedRecords(NamedTuple):
@@ -226,13 +238,18 @@ class DecodedRecords(NamedTuple):
 
 
 def decode_records(data: Sequence[bytes]) -> DecodedRecords:
-    """Many records of the same width at once; at least one."""
+    """Many records of the same width at once; at least one.
+
+    Raises:
+        StateError: The first is of another version.
+    """
+    _check_version(data[0])
     width = (len(data[0]) - _RECORD_HEADER.size) // 8
     rows = np.frombuffer(b"".join(data), _record_layout(width))
     marks = rows["marks"]
     return DecodedRecords(
-        rows["time"].astype(np.int64),
-        (rows["sequence"].astype(np.uint64) ^ np.uint64(_SEQUENCE_OFFSET)).view(np.int64),
+        _signed(rows["time"]),
+        _signed(rows["sequence"]),
         marks & 1 == 0,
         marks >= 2,
         rows["numbers"].copy(),
@@ -303,7 +320,7 @@ def record_marks(data: bytes) -> tuple[bool, bool]:
 
 def record_time(data: bytes) -> int:
     """The event time of an encoded record, without decoding the rest."""
-    return int(_RECORD_HEADER.unpack_from(data)[1])
+    return int(_RECORD_HEADER.unpack_from(data)[1]) - _OFFSET
 
 
 def first_numbers(data: bytes, n: int) -> bytes:
@@ -313,7 +330,7 @@ def first_numbers(data: bytes, n: int) -> bytes:
 
 def record_sequence(data: bytes) -> int:
     """The sequence number of an encoded record, without decoding the rest."""
-    return int(_RECORD_HEADER.unpack_from(data)[2]) - _SEQUENCE_OFFSET
+    return int(_RECORD_HEADER.unpack_from(data)[2]) - _OFFSET
 
 
 def encode_waiting(due: Sequence[int], records: Sequence[bytes]) -> bytes:
@@ -329,6 +346,8 @@ def encode_all_waiting(rows: Array) -> bytes:
 
 def decode_all_waiting(data: bytes | None, arrived: Sequence[bytes]) -> Array:
     """Records that wait, as a structured array with the fields due, time and sequence.
+
+    Time and sequence are as stored, with the offset: they say the order alone.
 
     Args:
         data: From `encode_all_waiting`; None for nothing.

@@ -36,7 +36,7 @@ from beam_rnn.state import (
     record_time,
 )
 from beam_rnn.stepping import Step
-from beam_rnn.turns import MILLISECOND, Order, Waiting
+from beam_rnn.turns import LONG_AGO, MILLISECOND, Order, Waiting
 
 LATE, ENDED, GAPS, MODELS = "late", "ended", "gaps", "models"
 """The outputs beside predictions and `INVALID`."""
@@ -265,7 +265,7 @@ class StepKeys(beam.DoFn):
     ) -> Iterator[Any]:
         """Step records that need not wait."""
         before = cells.state()
-        reached = 0 if before is None else last_step(before)[0]
+        reached = LONG_AGO if before is None else last_step(before)[0]
         for record in records:
             time = record_time(record)
             if time < reached:
@@ -443,7 +443,7 @@ class StepKeys(beam.DoFn):
     def _same_number(self, one: bytes, other: bytes) -> bool:
         return record_sequence(one) == record_sequence(other)
 
-    def _idle_at(self, state: bytes | None, cells: Cells, arrived: int = 0) -> int | None:
+    def _idle_at(self, state: bytes | None, cells: Cells, arrived: int = LONG_AGO) -> int | None:
         """When the sequence ends if no record comes; None if never, or if its window does."""
         if state is None or self._idle_after is None:
             return None

@@ -16,6 +16,8 @@ from beam_rnn.state import (
 )
 
 MILLISECOND = 1000  # microseconds
+LONG_AGO = -(2**63 // 1000) * 1000
+"""Before every event time, in microseconds since 1970; a whole millisecond."""
 
 
 @dataclass(frozen=True)
@@ -33,7 +35,7 @@ class Order:
     wait: int
     grid: int
 
-    def due(self, time: int, arrived: int = 0) -> int:
+    def due(self, time: int, arrived: int = LONG_AGO) -> int:
         """When the watermark has passed a time, on the grid.
 
         Later than the time plus `wait`, since a record at the watermark is not late, and not
@@ -45,7 +47,8 @@ class Order:
 
         Args:
             time: The time, in microseconds since 1970.
-            arrived: The Beam timestamp of the record, in microseconds since 1970.
+            arrived: The Beam timestamp of the record, in microseconds since 1970; `LONG_AGO`
+                if that does not matter.
         """
         on_grid = ((time + self.wait) // self.grid + 1) * self.grid
         return max(on_grid, -(-arrived // MILLISECOND) * MILLISECOND)

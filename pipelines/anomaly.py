@@ -41,7 +41,7 @@ from beam_rnn.commands.predictions import utc
 from beam_rnn.commands.running import run
 from beam_rnn.errors import ConfigurationError, RecordError
 from beam_rnn.files.aside import WriteAside
-from beam_rnn.files.reading import ReadFiles, number_columns
+from beam_rnn.files.reading import ReadFiles
 from beam_rnn.files.tables import WriteTable
 from beam_rnn.keyed import KeyedModels, Models
 from beam_rnn.records import RecordReader
@@ -145,7 +145,7 @@ def with_weights(args: argparse.Namespace, model: Models) -> Plan:
 def build(pipeline: beam.Pipeline, args: argparse.Namespace, planned: Plan) -> None:
     """Read -> score -> put the scores beside their rows -> write."""
     columns = planned.columns
-    records = pipeline | "Records" >> ReadFiles(args.input, number_columns(columns))
+    records = pipeline | "Records" >> ReadFiles(args.input, columns)
     outputs = records | ScoreAnomalies(
         planned.base,
         planned.learning,

@@ -25,7 +25,7 @@ from beam_rnn import Adam, Bptt, Columns, Model, Predict, Sequences, Train, Trai
 from beam_rnn.commands import flags
 from beam_rnn.commands.running import run
 from beam_rnn.errors import RecordError
-from beam_rnn.files.reading import number_columns, read_file
+from beam_rnn.files.reading import read_file
 from beam_rnn.records import field, micros
 from beam_rnn.storage import newest, read_model
 from beam_rnn.transforms import PredictOutputs
@@ -80,7 +80,7 @@ def arriving(pipeline: beam.Pipeline, pattern: str, columns: Columns) -> beam.PC
         pipeline
         | "Watch" >> fileio.MatchContinuously(pattern, interval=1.0)
         | "Open" >> fileio.ReadMatches()
-        | "Read" >> beam.FlatMap(read_file, "", number_columns(columns))
+        | "Read" >> beam.FlatMap(read_file, "", columns)
         | "AtEventTime" >> beam.ParDo(AtEventTime(columns))
     )
 

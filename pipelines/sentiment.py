@@ -209,7 +209,7 @@ class ReadSentences(beam.PTransform):
         """Lines of each class, or rows; then the check."""
         args = self._args
         if args.input:
-            read = pbegin | "Rows" >> ReadFiles(args.input, ())
+            read = pbegin | "Rows" >> ReadFiles(args.input)
             found = read | "Columns" >> beam.Map(sentence_of, args.text, args.label)
         else:
             found = [

@@ -141,7 +141,7 @@ class Records(beam.PTransform):
         key, fraction = args.key, args.train_fraction
         return (
             pbegin
-            | "Files" >> ReadFiles(args.input, [])
+            | "Files" >> ReadFiles(args.input)
             | "Part" >> beam.Filter(lambda r: is_learned_from(r, key, fraction) != fresh)
         )
 

@@ -1,4 +1,5 @@
 import json
+from datetime import date
 
 import pytest
 
@@ -22,6 +23,13 @@ from beam_rnn.errors import ConfigurationError
         ({"horizon": []}, r"horizons must rise, got \[\]"),
         ({"horizon": [2, 1]}, r"horizons must rise, got \[2, 1\]"),
         ({"horizon": [1, 2.5]}, "horizon must be .* got 2.5"),
+        ({"time_format": "hours"}, "time_format must be one of seconds, .* got 'hours'"),
+        ({"time_format": "%H:%M"}, "a pattern with a year .* got '%H:%M'"),
+        ({"time_format": "%Y %!"}, "got '%Y %!'"),
+        ({"time_format": 5}, "got 5"),
+        ({"latest": "soon"}, "latest must be a time such as '2100-01-01', got 'soon'"),
+        ({"latest": "2100"}, "latest must be a time such as .* got '2100'"),
+        ({"latest": [1]}, r"latest must be a time .* got \[1\]"),
         ({"weight": ""}, "weight must be the name of a column, got ''"),
         ({"classes": "ab"}, "classes must be a list, got 'ab'"),
         ({"classes": ["a"]}, r"at least two, all different, got \['a'\]"),
@@ -68,3 +76,10 @@ def test_json_round_trip():
     assert Columns(**json.loads(json.dumps(classes.to_json()))) == classes
     plain = Columns(key="id", inputs=["a"])
     assert plain.to_json() == {"key": "id", "inputs": ["a"], "targets": ["a"]}
+
+
+def test_the_format_and_the_latest_time_survive_json():
+    columns = Columns(key="id", inputs=["a"], time_format="%Y", latest=date(2100, 1, 1))
+
+    assert columns.to_json()["latest"] == "2100-01-01T00:00:00+00:00"
+    assert Columns(**json.loads(json.dumps(columns.to_json()))) == columns

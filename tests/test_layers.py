@@ -8,6 +8,7 @@ PACKAGE = Path(__file__).parent.parent / "beam_rnn"
 ORDER = [
     "errors",
     "checks",
+    "times",
     "cells",
     "cycles",
     "vocabularies",
@@ -192,6 +193,7 @@ ORDER = [
     "commands.progress",
     "commands.predictions",
     "commands.keeping",
+    "commands.ordering",
     "commands.usable",
     "commands.counting",
     "commands.reporting",

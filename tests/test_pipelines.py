@@ -575,14 +575,14 @@ def test_none_of_the_records_could_be_used(name, weights, data, tmp_path, capsys
     """The error has the most frequent reason, what is needed and what is there."""
     main, output = COMMANDS[name]
     source, output = tmp_path / "data.csv", tmp_path / output
-    source.write_text(data.read_text().replace(",", ";"))
+    source.write_text(data.read_text().replace("city", "town"))
     flags = COLUMNS if name == "train" else [f"--weights={weights}"]
     with pytest.raises(SystemExit) as caught:
         run(lambda: main([f"--input={source}", *flags, f"--output={output}"]))
 
     assert "none of 240 records could be used: the record has no field 'city'" in caught.value.code
     assert "needed are city, at, load, heat" in caught.value.code
-    assert "have city;at;load;heat (separated by semicolons" in caught.value.code
+    assert "the records have town, at, load, heat; see" in caught.value.code
     said = capsys.readouterr().err
     assert f"240 records could not be used: see {output}.invalid.jsonl" in said
     assert "  240: the record has no field 'city', such as {" in said

@@ -8,7 +8,7 @@ from typing import NamedTuple
 import apache_beam as beam
 import numpy as np
 import pytest
-from apache_beam.utils.timestamp import Timestamp
+from apache_beam.utils.timestamp import MIN_TIMESTAMP, Timestamp
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -21,7 +21,8 @@ COLUMNS = Columns(
     key="id", time="t", inputs=["x", "y"], sequence="n", start="first", end="last", targets=["x"]
 )
 KEYS = ["a", "b", "", 7, "7", True, 1, b"a", b"\xff", None, ["a"], 1.0, "k" * 2000]
-TIMES = [0, 5, 5.5, -1, 1e11, 2**70, float("nan"), "2020-01-01", "soon", None, True,
+TIMES = [0, 5, 5.5, -1, -5.5, 1e11, 2**70, float("nan"), "2020-01-01", "1949-01", 19490101, None,
+         True, "soon", datetime(1949, 1, 1, tzinfo=timezone.utc), Timestamp(-5), MIN_TIMESTAMP,
          Timestamp(5), datetime(2020, 1, 1, tzinfo=timezone.utc), np.datetime64("2020-01-01"),
          Decimal(3), np.int64(4), np.float32(4)]  # fmt: skip
 NUMBERS = [0.5, -0.0, 3, True, float("nan"), float("inf"), "1", None, [1.0], 2**63, 10**400,
@@ -93,7 +94,17 @@ def alone(reader, records):
             yield tuple(reader.invalid(record, error))
 
 
-@pytest.mark.parametrize("columns", [COLUMNS, Columns(key="id", time="t", inputs=["x"])], ids=str)
+@pytest.mark.parametrize(
+    "columns",
+    [
+        COLUMNS,
+        Columns(key="id", time="t", inputs=["x"]),
+        Columns(key="id", time="t", inputs=["x"], latest=datetime(1970, 1, 1, tzinfo=timezone.utc)),
+        Columns(key="id", time="t", inputs=["x"], time_format="%Y%m%d"),
+        Columns(key="id", time="t", inputs=["x"], time_format="milliseconds"),
+    ],
+    ids=str,
+)
 @given(records=several, others=strangers, chance=st.randoms(use_true_random=False))
 def test_any_records_are_read_as_one_by_one(records, others, chance, columns):
     records = [*records, *others]

@@ -338,6 +338,41 @@ def test_sequences_end_by_marks_and_by_being_idle(engine, emit, idle_after, tmp_
     assert sorted(outputs.predictions) == sorted(wanted)
 
 
+LONG_BEFORE = -2 * START - START % 7200
+"""So many seconds later is 1922."""
+
+
+def later(rows, seconds):
+    """Rows of so many seconds later."""
+    times = [name for name in ("time", "first_time", "last_time") if hasattr(rows[0], name)]
+    return sorted(
+        row._replace(**{name: getattr(row, name) + seconds * SECOND for name in times})
+        for row in rows
+    )
+
+
+@pytest.mark.usefixtures("each_way")
+@pytest.mark.parametrize("engine", ENGINES)
+@pytest.mark.parametrize("order", ["event_time", "arrival"])
+def test_a_stream_before_1970_is_as_one_after_it(engine, order, weights):
+    transform = Predict(weights, order=order, wait=1, idle_after=20)
+
+    def outputs(seconds):
+        def event(records):
+            return [{**record, "t": record["t"] + seconds} for record in records]
+
+        events = (event([tick(3), tick(1)]), 4, event([tick(0), tick(6), tick(40)]), 50)
+        moved = [one + seconds if isinstance(one, int) else one for one in events]
+        return predict_stream(transform, *moved, engine=engine)
+
+    now, before = outputs(0), outputs(LONG_BEFORE)
+    assert sorted(before.predictions) == later(now.predictions, LONG_BEFORE)
+    assert sorted(before.ended) == later(now.ended, LONG_BEFORE)
+    assert len(now.ended) == 2
+    if order == "event_time":
+        assert sorted(before.late) == later(now.late, LONG_BEFORE)
+
+
 @pytest.mark.usefixtures("each_way")
 @pytest.mark.parametrize("engine", ENGINES)
 @pytest.mark.parametrize("order", ["event_time", "arrival"])

@@ -7,10 +7,11 @@ In a checkout `python -m pipelines.evaluate` is the same. With --report a page s
 does, as that of `beam-rnn report` does.
 
 For each key, the records after its split time go through `Predict`. The mean absolute error
-stands beside two forecasts that need no model: the last value, and the value of 24 hours
-before. Errors are in units of the key's standard deviation in training. `bit_equal` says
-whether every prediction of the stream, and the hidden state that each key ended with, has the
-same bits as one forward pass over the key's sorted records. Records that cannot be used go to a
+stands beside two forecasts that need no model: the last value, and the value of a day before, or
+of a season before: 7 records of daily ones, 12 of monthly ones, 4 of quarterly ones. Errors are in
+units of the key's standard deviation in training. `bit_equal` says whether every prediction of the
+stream, and the hidden state that each key ended with, has the same bits as one forward pass over
+the key's sorted records. Records that cannot be used go to a
 file of their own, `<output>.invalid.jsonl`, if there are any. Beam's own flags pass through.
 """
 
@@ -19,7 +20,7 @@ import json
 import shlex
 import sys
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -28,7 +29,7 @@ import apache_beam as beam
 from beam_rnn import Predict
 from beam_rnn.commands import flags
 from beam_rnn.commands.launching import launch
-from beam_rnn.commands.measuring import ERRORS, ScoreKey, Unseen, report
+from beam_rnn.commands.measuring import ScoreKey, Unseen, report
 from beam_rnn.commands.overwriting import BESIDE, check_outputs
 from beam_rnn.commands.predictions import WritePredictions
 from beam_rnn.commands.progress import PREDICTIONS, SayProgress
@@ -36,7 +37,7 @@ from beam_rnn.commands.replaying import ReplayReport, arrive, check_one_model
 from beam_rnn.commands.table import table
 from beam_rnn.commands.usable import After, SetAside
 from beam_rnn.errors import ConfigurationError
-from beam_rnn.files.reading import ReadFiles, number_columns
+from beam_rnn.files.reading import ReadFiles
 from beam_rnn.keyed import Models
 from beam_rnn.records import ReadRecords, RecordReader
 from beam_rnn.report.words import number
@@ -75,7 +76,7 @@ def build(pipeline: beam.Pipeline, args: argparse.Namespace, model: Models) -> N
     columns = model.columns
     assert columns is not None, "pipelines train models with columns"
     horizons = columns.horizons
-    records = pipeline | "Records" >> ReadFiles(args.input, number_columns(columns))
+    records = pipeline | "Records" >> ReadFiles(args.input, columns)
     arriving = (
         records
         | "Unseen" >> beam.ParDo(Unseen(args.weights, columns))
@@ -154,19 +155,27 @@ def figures(path: str) -> Iterator[str]:
         yield "nothing was measured: no record comes after those that training saw"
         return
     yield "mean absolute error, in standard deviations of each key in training"
-    rows: list[tuple[str, ...]] = [("key", "model", "last value", "yesterday")]
     series = list(found["series"].items())
-    rows += [(key, *_cells(errors)) for key, errors in series[:SHOWN_KEYS]]
+    seasons = {errors["season"] for _, errors in series if "season" in errors}
+    columns = {"model_mae": "model", "last_value_mae": "last value", "yesterday_mae": "yesterday"}
+    if seasons:
+        columns["season_mae"] = (
+            f"{min(seasons)} records ago" if len(seasons) == 1 else "a season ago"
+        )
+        if all(errors["yesterday_mae"] is None for _, errors in series):
+            del columns["yesterday_mae"]
+    rows: list[tuple[str, ...]] = [("key", *columns.values())]
+    rows += [(key, *_cells(errors, columns)) for key, errors in series[:SHOWN_KEYS]]
     if len(series) > SHOWN_KEYS:
-        rows.append((f"and {len(series) - SHOWN_KEYS:,} more keys", "", "", ""))
+        rows.append((f"and {len(series) - SHOWN_KEYS:,} more keys", *[""] * len(columns)))
     if len(series) > 1:
-        rows.append(("mean", *_cells(found["mean"])))
+        rows.append(("mean", *_cells(found["mean"], columns)))
     yield from table(rows)
 
 
-def _cells(errors: Mapping[str, Any]) -> list[str]:
+def _cells(errors: Mapping[str, Any], names: Iterable[str]) -> list[str]:
     """The errors of a row; a star is behind the smallest."""
-    values = [errors[name] for name in ERRORS]
+    values = [errors.get(name) for name in names]
     least = min((value for value in values if value is not None), default=None)
     stars = ["*" if value is not None and value == least else "" for value in values]
     return [number(value) + star for value, star in zip(values, stars, strict=True)]

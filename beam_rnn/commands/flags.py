@@ -1,6 +1,7 @@
 """What the flags of a command line say, ours and Beam's."""
 
 import argparse
+import csv
 import difflib
 import math
 import sys
@@ -109,8 +110,19 @@ def locate(args: argparse.Namespace, beam_flags: Sequence[str], paths: Sequence[
 
 
 def names(text: str) -> list[str]:
-    """Column names from "A,B"."""
-    return [name.strip() for name in text.split(",") if name.strip()]
+    """Column names from "A,B"; one with a comma stands in double quotes, as in CSV.
+
+    >>> names('load, "wind, at 10 m"')
+    ['load', 'wind, at 10 m']
+
+    Raises:
+        argparse.ArgumentTypeError: It is more than a line.
+    """
+    try:
+        (parts,) = csv.reader([text], skipinitialspace=True)
+    except csv.Error as error:
+        raise argparse.ArgumentTypeError(f"{text!r} are no names such as A,B") from error
+    return [name.strip() for name in parts if name.strip()]
 
 
 def numbers(text: str) -> list[float]:

@@ -7,10 +7,8 @@ import apache_beam as beam
 
 from beam_rnn import Columns, Prediction
 from beam_rnn.commands.predictions import to_row
+from beam_rnn.files.reading import ALL, AS_WRITTEN
 from beam_rnn.files.tables import WriteTable
-
-ALL = ["all"]
-"""What says that every column is kept, but `filename`."""
 
 
 class WriteKept(beam.PTransform):
@@ -71,11 +69,13 @@ def beside(
         keep: The names of the fields; or `ALL`.
     """
     fields = record or {}
-    names = [name for name in fields if name != "filename"] if keep == ALL else keep
+    written = fields.get(AS_WRITTEN, {})
+    own_names = [name for name in fields if name not in ("filename", AS_WRITTEN)]
+    names = own_names if keep == ALL else keep
     first = {name: row[name] for name in ("key", "time", "step")}
     kept = {}
     for name in names:
-        value = fields.get(name)
+        value = written.get(name, fields.get(name))
         if name in first and name in own:
             first[name] = first[name] if record is None else value
         else:

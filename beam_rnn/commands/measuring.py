@@ -15,13 +15,22 @@ from beam_rnn.report.comparison import knows, until
 from beam_rnn.report.distributions import point_forecast
 from beam_rnn.state import decode_records, first_numbers, record_time
 from beam_rnn.storage import read_model
+from beam_rnn.times import DAY
 
-DAY = 24 * 3600 * 1_000_000  # microseconds
 ERRORS = ("model_mae", "last_value_mae", "yesterday_mae")
+SEASONS = ((0.75, 1.5, 7), (27, 32, 12), (85, 95, 4))
+"""Records a season, by the days between two records: from, to. A week, a year, a year."""
+SUB_DAILY = SEASONS[0][0]
+"""With fewer days between two records there is a value of a day before."""
 
 
 class Score(NamedTuple):
-    """What came out for one key; None where there is nothing to measure."""
+    """What came out for one key; None where there is nothing to measure.
+
+    `yesterday_mae` is the error of the value of 24 hours before, of records that are less than a
+    day apart; `season_mae` that of the value `season` records before, of daily, monthly and
+    quarterly ones.
+    """
 
     key: str
     model_mae: float | None
@@ -31,6 +40,8 @@ class Score(NamedTuple):
     records: int
     horizons: tuple[tuple[float | None, float | None], ...] = ()  # model, last value
     known: bool = True  # whether training saw the key
+    season: int | None = None
+    season_mae: float | None = None
 
 
 class Unseen(beam.DoFn):
@@ -114,8 +125,13 @@ def score(
     ahead = at + np.array(columns.horizons)  # (steps, horizons)
     truth = targets[ahead]  # (steps, horizons, targets)
     forecast = point_forecast(model, stream_outputs[: len(at)].reshape(*truth.shape, -1))
-    yesterday = np.searchsorted(times, times[ahead] - DAY, "right") - 1
-    known = (yesterday >= 0) & (yesterday <= at)
+    step = days_apart(times)
+    season = next((n for least, most, n in SEASONS if least <= step <= most), None)
+    if step < SUB_DAILY:
+        before = np.searchsorted(times, times[ahead] - DAY, "right") - 1
+    else:
+        before = ahead - (season or len(times))
+    known = (before >= 0) & (before <= at)
     scale = _deviation(model, key, targets[:first])
 
     def mae(forecast: Array, where: Array) -> float | None:
@@ -124,19 +140,32 @@ def score(
         return float(errors[known].mean()) if known.any() else None
 
     everywhere = np.ones(ahead.shape, bool)
+    of_before = mae(targets[before], known)
     each = [np.arange(ahead.shape[1]) == i for i in range(ahead.shape[1])]
     return Score(
         key,
         mae(forecast, everywhere),
         mae(targets[at], everywhere),
-        mae(targets[yesterday], known),
+        of_before if step < SUB_DAILY else None,
         bit_equal,
         len(streamed),
         tuple(
             (mae(forecast, everywhere & one), mae(targets[at], everywhere & one)) for one in each
         ),
         knows(model, key),
+        season,
+        of_before if season else None,
     )
+
+
+def days_apart(times: Array) -> float:
+    """How many days are between two records: the median; the mean where some have one time.
+
+    >>> days_apart(np.arange(4) * DAY), days_apart(np.array([0, 0, 365, 365, 730]) * DAY)
+    (1.0, 182.5)
+    """
+    apart = np.diff(times)
+    return float(np.median(apart) if apart.all() else apart.mean()) / DAY if len(apart) else 0.0
 
 
 def forward_pass(model: Model, key: str, inputs: Array) -> tuple[Array, Array]:
@@ -190,12 +219,19 @@ def report(
             }
         }
 
+    def by_season(row: Score) -> dict[str, Any]:
+        return {"season_mae": row.season_mae, "season": row.season} if row.season else {}
+
+    seasonal = mean(row.season_mae for row in complete)
     return {
         "series": {
-            row.key: {name: getattr(row, name) for name in ERRORS} | by_horizon([row])
+            row.key: {name: getattr(row, name) for name in ERRORS}
+            | by_season(row)
+            | by_horizon([row])
             for row in rows
         },
         "mean": {name: mean(getattr(row, name) for row in complete) for name in ERRORS}
+        | ({} if seasonal is None else {"season_mae": seasonal})
         | by_horizon(complete),
         "bit_equal": all(row.bit_equal for row in rows) if records else None,
         "records": records,

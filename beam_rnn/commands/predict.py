@@ -32,7 +32,8 @@ from beam_rnn.commands.progress import PREDICTIONS, SayProgress
 from beam_rnn.commands.usable import After, SetAside
 from beam_rnn.errors import ConfigurationError
 from beam_rnn.files.aside import WriteAside
-from beam_rnn.files.reading import ReadFiles, number_columns
+from beam_rnn.files.reading import ReadFiles
+from beam_rnn.files.suffixes import suffix
 from beam_rnn.keyed import Models
 from beam_rnn.report.words import counted
 from beam_rnn.storage import newest, read_model
@@ -82,7 +83,8 @@ def build(pipeline: beam.Pipeline, args: argparse.Namespace, model: Models) -> N
         shards=args.shards,
         states=states,
     )
-    records = pipeline | "Records" >> ReadFiles(args.input, number_columns(model.columns))
+    texts = args.keep if suffix(args.output) == ".csv" else ()
+    records = pipeline | "Records" >> ReadFiles(args.input, model.columns, texts)
     outputs = records | predict
     if args.export_states is not None:
         _ = outputs.ended | ExportStates(args.export_states)

@@ -23,7 +23,7 @@ from beam_rnn.commands import flags
 from beam_rnn.commands.launching import launch
 from beam_rnn.commands.overwriting import BESIDE, check_outputs
 from beam_rnn.commands.replaying import ReplayReport, check_one_model
-from beam_rnn.files.reading import ReadFiles, number_columns
+from beam_rnn.files.reading import ReadFiles
 from beam_rnn.storage import newest, read_model
 
 PATHS = ("input", "weights", "output")
@@ -50,7 +50,7 @@ def parse(argv: Sequence[str] | None) -> tuple[argparse.Namespace, list[str]]:
 def build(pipeline: beam.Pipeline, args: argparse.Namespace, model: Model) -> None:
     """Read -> predict and count -> judge -> write."""
     assert model.columns is not None, "ReadModel gives models with columns"
-    records = pipeline | "Records" >> ReadFiles(args.input, number_columns(model.columns))
+    records = pipeline | "Records" >> ReadFiles(args.input, model.columns)
     _ = records | "Report" >> ReplayReport(
         args.output,
         args.weights,

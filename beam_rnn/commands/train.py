@@ -40,9 +40,10 @@ from beam_rnn.commands.reporting import WriteReport
 from beam_rnn.commands.usable import After, SetAside
 from beam_rnn.cycles import CYCLES
 from beam_rnn.errors import ConfigurationError
-from beam_rnn.files.reading import ReadFiles, number_columns
+from beam_rnn.files.reading import ReadFiles
 from beam_rnn.losses import LOSSES
 from beam_rnn.scaler import SCALERS, SCALINGS
+from beam_rnn.times import UNITS
 
 OUTER = Sgd(1.0, momentum=0.5, nesterov=True)
 """Takes the averaged change of a round of several shards: see docs/training.md."""
@@ -60,7 +61,16 @@ def parse(argv: Sequence[str] | None) -> tuple[argparse.Namespace, list[str]]:
     )
     parser.add_argument("--key", required=True, help="column of the key; may be `filename`")
     parser.add_argument("--time", required=True, help="column of the event time")
-    parser.add_argument("--sequence", help="column of a number that orders records of one time")
+    parser.add_argument(
+        "--time_format",
+        help="how times are written: a pattern such as %%Y%%m%%d%%H, or what a number counts, of "
+        f"{', '.join(UNITS)}; default: ISO 8601, or seconds since 1970",
+    )
+    parser.add_argument("--latest", help="records after this time are not used: 2100-01-01")
+    parser.add_argument(
+        "--sequence",
+        help="column of a number that orders records of one time; or row, for their order in files",
+    )
     parser.add_argument("--inputs", required=True, type=flags.names, help="columns: A,B")
     parser.add_argument("--targets", type=flags.names, help="columns: A,B; default: --inputs")
     parser.add_argument(
@@ -167,6 +177,8 @@ def build(pipeline: beam.Pipeline, args: argparse.Namespace) -> None:
     columns = Columns(
         key=args.key,
         time=args.time,
+        time_format=args.time_format,
+        latest=args.latest,
         sequence=args.sequence,
         inputs=args.inputs,
         targets=args.targets or (),
@@ -205,14 +217,21 @@ def build(pipeline: beam.Pipeline, args: argparse.Namespace) -> None:
         start=args.start,
         per_key=args.per_key,
     )
-    records = pipeline | "Records" >> ReadFiles(args.input, number_columns(columns))
+    records = pipeline | "Records" >> ReadFiles(args.input, columns)
     sequences, invalid = (
         records
         | Sequences(
             columns, length=args.sequence_length, fraction=args.train_fraction
         ).with_exception_handling()
     )
-    aside = SetAside(records, columns, args.input, f"{args.output}.invalid.jsonl", training=True)
+    aside = SetAside(
+        records,
+        columns,
+        args.input,
+        f"{args.output}.invalid.jsonl",
+        training=True,
+        trained=False,
+    )
     usable = invalid | "Invalid" >> aside
     written = sequences | After(usable) | train | WriteModel(args.output)
     if args.report:

@@ -9,9 +9,10 @@ import apache_beam as beam
 from apache_beam.pvalue import AsSingleton
 
 from beam_rnn import Columns, InvalidRecord
-from beam_rnn.commands.keeping import ALL
+from beam_rnn.commands.ordering import CountForms, SayOrder, check_times
 from beam_rnn.errors import BeamRnnError
 from beam_rnn.files.aside import Refused, WriteAside
+from beam_rnn.files.reading import ALL, AS_WRITTEN
 from beam_rnn.records import UNREADABLE, ReadRecords, RecordReader
 from beam_rnn.report.words import counted, names
 from beam_rnn.rows import INVALID
@@ -31,6 +32,7 @@ class UnknownColumnError(BeamRnnError):
 class SetAside(beam.PTransform):
     """Dead letters into a file; an error, once it is written, if no other record is left.
 
+    The log says from when to when the records are, and which of them are equal or share a time.
     Gives one element. What is written if all goes well waits for it: see `After`.
 
     Args:
@@ -38,11 +40,13 @@ class SetAside(beam.PTransform):
         columns: Which fields of a record mean what.
         source: Where the records come from, for the error.
         path: The file of dead letters.
-        training: Whether the records are read for training: with what a target is, and a weight.
+        training: Whether the records are read as for training: with targets, and a weight.
+        trained: Whether there is a model already, whose columns these are.
         keep: Further columns that the records must have; ["all"] for none.
 
     Raises:
         NothingUsableError: In the pipeline: there is no record, or none could be used.
+        NoTimesError: In the pipeline, before training: what is read as seconds are dates.
     """
 
     def __init__(
@@ -53,9 +57,11 @@ class SetAside(beam.PTransform):
         path: str,
         *,
         training: bool = False,
+        trained: bool = True,
         keep: Sequence[str] = (),
     ):
         super().__init__()
+        self._trained = trained
         self._records, self._columns = records, columns
         self._source, self._path, self._training = source, path, training
         self._keep = [name for name in keep if list(keep) != ALL]
@@ -67,6 +73,14 @@ class SetAside(beam.PTransform):
         read = fields_read(self._columns, targets=self._training)
         check = beam.Map(check_usable, AsSingleton(kinds), read, self._source, self._path)
         usable = refused | "Check" >> check.with_output_types(int)
+        _ = self._records | "Order" >> SayOrder(
+            self._columns, targets=self._training, trained=self._trained
+        )
+        time = self._columns.time
+        if time is not None and self._columns.time_format is None:
+            forms = self._records | "Forms" >> beam.CombineGlobally(CountForms(time))
+            times = beam.Map(check_times, AsSingleton(forms), time, self._trained)
+            usable = usable | "Times" >> times.with_output_types(int)
         if self._keep:
             has = beam.Map(check_kept, AsSingleton(kinds), self._keep, self._source)
             usable = usable | "Kept" >> has.with_output_types(int)
@@ -127,7 +141,7 @@ class CountKinds(beam.CombineFn):
         self, mutable_accumulator: Counter[tuple[str, ...]], element: Mapping[str, Any]
     ) -> Counter[tuple[str, ...]]:
         """One more."""
-        kind = tuple(name for name in element if name != "filename")
+        kind = tuple(name for name in element if name not in ("filename", AS_WRITTEN))
         if UNREADABLE in element or (
             kind not in mutable_accumulator and len(mutable_accumulator) >= DISTINCT
         ):
@@ -197,7 +211,7 @@ has no field 'x'; needed are id, x; the records have y; see out.csv.invalid.json
     if count < total:
         return total - count
     there = max(kinds, key=lambda kind: (len(kind) > 0, kinds[kind], kind))
-    have = f"; the records have {names(there)}{_hint(there)}" if there else ""
+    have = f"; the records have {names(there)}" if there else ""
     raise NothingUsableError(
         f"none of {counted(total, 'record')} could be used: {refused[0].reason}; needed are "
         f"{names(read)}{have}; see {path}"
@@ -219,12 +233,3 @@ def check_kept(
                 f"--keep {name}: no record in {source!r} has it; there are {names(sorted(there))}"
             )
     return usable
-
-
-def _hint(there: tuple[str, ...]) -> str:
-    """What is said of a file that has but one column, whose name is that of several."""
-    if len(there) == 1:
-        for mark, name in ((";", "semicolons"), ("\t", "tabs"), ("|", "bars")):
-            if mark in there[0]:
-                return f" (separated by {name}: a CSV file is to be by commas)"
-    return ""

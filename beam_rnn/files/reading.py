@@ -5,19 +5,31 @@ import io
 import json
 import os
 import re
-from collections.abc import Collection, Iterator
-from typing import Any, BinaryIO
+from collections import Counter
+from collections.abc import Callable, Collection, Iterator, Sequence
+from typing import Any, BinaryIO, NamedTuple
 
 import apache_beam as beam
 import pyarrow as pa
 import pyarrow.parquet as pq
 from apache_beam.io import fileio
+from apache_beam.io.filesystem import CompressionTypes
+from apache_beam.pvalue import AsList
 
+from beam_rnn.arrow import to_dicts
 from beam_rnn.columns import Columns
 from beam_rnn.errors import BeamRnnError, shown
-from beam_rnn.files.suffixes import suffix, whole_suffix
-from beam_rnn.records import UNREADABLE
+from beam_rnn.files.suffixes import codec, suffix, whole_suffix
+from beam_rnn.records import ROW, UNREADABLE
 from beam_rnn.storage import with_folder
+from beam_rnn.times import is_day
+
+ALL = ["all"]
+"""What says that every column is kept, but `filename`."""
+AS_WRITTEN = "as written"
+"""The field of a record with the texts of numbers that Python writes otherwise, such as 1E+05."""
+ROWS_OF_A_FILE = 1 << 40
+"""So many rows a file may have where the place of a record is its sequence number."""
 
 
 class UnreadableFileError(BeamRnnError):
@@ -28,54 +40,141 @@ class ReadFiles(beam.PTransform):
     """The records of all files of a pattern, as dicts.
 
     Each record has the field `filename` unless the file has such a column: the file's path
-    below the part of the pattern that has no wildcard.
+    below the part of the pattern that has no wildcard. Where `columns` name "row" as the sequence
+    number, each has the field `row` unless the file has such a column: a number that rises with
+    the path of the file, and with the record's place in it.
 
     Args:
         pattern: A file, or a pattern such as "data/*.csv".
-        numbers: The columns that hold numbers. A CSV file holds text: in these columns, text
-            that reads as a number becomes one, and other text stays what it is.
+        columns: Which fields mean what. A CSV file holds text: in the columns that hold numbers,
+            text that reads as a number becomes one, an empty field is a missing value, and other
+            text stays what it is. Without them all is text.
+        keep: The columns of which the text is kept as it was written, in the field `AS_WRITTEN`.
     """
 
-    def __init__(self, pattern: str, numbers: Collection[str]):
+    def __init__(self, pattern: str, columns: Columns | None = None, keep: Collection[str] = ()):
         super().__init__()
         whole_suffix(pattern)
         self._pattern = with_folder(pattern)
-        self._numbers = frozenset(numbers)
+        self._columns, self._keep = columns, keep
 
     def expand(self, pbegin: Any) -> beam.PCollection[dict[str, Any]]:
         """Match, spread the files over the workers, read each."""
         root = os.path.dirname(re.split(r"[*?\[{]", self._pattern, maxsplit=1)[0])
-        numbers = self._numbers
+        columns, keep = self._columns, self._keep
+        matched = pbegin | "Match" >> fileio.MatchFiles(
+            self._pattern, fileio.EmptyMatchTreatment.DISALLOW
+        )
+        paths = AsList(matched | "Path" >> beam.Map(lambda found: found.path))
+
+        def read(file: fileio.ReadableFile, paths: Sequence[str]) -> Iterator[dict[str, Any]]:
+            place = sorted(paths).index(file.metadata.path)
+            return read_file(file, root, columns, keep, place)
+
         return (
-            pbegin
-            | "Match" >> fileio.MatchFiles(self._pattern, fileio.EmptyMatchTreatment.DISALLOW)
+            matched
             | "Open" >> fileio.ReadMatches()
             | "Spread" >> beam.Reshuffle()
-            | "Read"
-            >> beam.FlatMap(lambda file: read_file(file, root, numbers)).with_output_types(
-                dict[str, Any]
-            )
+            | "Read" >> beam.FlatMap(read, paths).with_output_types(dict[str, Any])
         )
 
 
+class _Source(NamedTuple):
+    """A file, and what is read of it as more than text.
+
+    Attributes:
+        path: Its path.
+        numbers: The columns that hold numbers.
+        keep: Those of which the text is kept.
+    """
+
+    path: str
+    numbers: frozenset[str]
+    keep: Collection[str]
+
+
 def read_file(
-    file: fileio.ReadableFile, root: str, numbers: Collection[str]
+    file: fileio.ReadableFile,
+    root: str = "",
+    columns: Columns | None = None,
+    keep: Collection[str] = (),
+    place: int = 0,
 ) -> Iterator[dict[str, Any]]:
-    """The records of one file."""
+    """The records of one file.
+
+    Args:
+        file: A file that Beam matched.
+        root: The folder that `filename` is below.
+        columns: As for `ReadFiles`.
+        keep: As for `ReadFiles`.
+        place: Which file it is, of several in the order of their paths.
+
+    Raises:
+        UnreadableFileError: It is cut, broken, or not what its suffix says.
+    """
     path = file.metadata.path
     name = os.path.relpath(path, root) if root else path
-    readers = {".csv": _csv, ".parquet": _parquet, ".arrow": _arrow, ".jsonl": _json_lines}
+    numbers = frozenset() if columns is None else frozenset(number_columns(columns))
+    first = {"filename": name}
+    has_row = columns is not None and columns.sequence == ROW
+    time = None if columns is None or columns.time_format is not None else columns.time
+    with file.open(compression_type=CompressionTypes.UNCOMPRESSED) as opened:
+        records = _records(opened, _Source(path, numbers, keep))
+        for row, record in enumerate(records, place * ROWS_OF_A_FILE):
+            if has_row:
+                first[ROW] = row
+            if time is not None and type(record.get(time)) is int and is_day(str(record[time])):
+                record[time] = str(record[time])  # as it is in a CSV file
+            yield first | record
+
+
+def _records(opened: Any, source: _Source) -> Iterator[dict[str, Any]]:
+    """The records of a file; what goes wrong with its content is an error that names it."""
+    path, ending = source.path, suffix(source.path)
     try:
-        with file.open() as opened:
-            text = suffix(path) in (".csv", ".jsonl")
-            stream = io.BufferedReader(Plain(opened)) if text else opened
-            for record in readers[suffix(path)](stream, numbers):
-                yield {"filename": name, **record}
-    except (csv.Error, pa.ArrowException) as error:
+        text = ending in (".csv", ".jsonl")
+        yield from _READERS[ending](_content(opened, path) if text else opened, source)
+    except BeamRnnError:
+        raise
+    except Exception as error:
+        if isinstance(error, OSError) and error.errno is not None:  # not of the content
+            raise
         raise UnreadableFileError(
-            f"{path!r} cannot be read as a {suffix(path)} file, it is cut, broken or of another "
+            f"{path!r} cannot be read as a {ending} file, it is cut, broken or of another "
             f"format: {error}"
         ) from error
+
+
+_LOOKS = (
+    (rb"\x1f\x8b", "is compressed by gzip: let its name end in .gz"),
+    (rb"BZh[1-9]1AY", "is compressed by bzip2: let its name end in .bz2"),
+    (rb"\x28\xb5\x2f\xfd", "is compressed by zstd: let its name end in .zst"),
+    (rb"PAR1[^ -~]", "is a Parquet file: let its name end in .parquet"),
+    (rb"ARROW1\0", "is an Arrow file: let its name end in .arrow"),
+    (rb"PK\x03\x04", "is a zip file, as those of Excel are: save its content as CSV"),
+    (rb"\xd0\xcf\x11\xe0", "is a file of Excel: save its content as CSV"),
+    (rb"\xff\xfe|\xfe\xff|\0[ -~]|[ -~]\0", "is UTF-16 text: save it as UTF-8"),
+)
+"""How files begin, and what is said of them where text is expected."""
+
+
+def _content(opened: Any, path: str) -> io.BufferedReader:
+    """What a file of text holds, decompressed.
+
+    Raises:
+        UnreadableFileError: It holds something else than text.
+    """
+    stream, packed = io.BufferedReader(Plain(opened)), codec(path)
+    if packed is not None:
+        if not stream.peek(1):
+            raise UnreadableFileError(f"{path!r} is empty: there is nothing in it to decompress")
+        unpacked = pa.CompressedInputStream(pa.PythonFile(stream, "r"), packed)
+        stream = io.BufferedReader(Plain(unpacked))
+    begins = stream.peek(16)[:16]
+    for pattern, looks in _LOOKS:
+        if re.match(pattern, begins):
+            raise UnreadableFileError(f"{path!r} {looks}")
+    return stream
 
 
 class Plain(io.RawIOBase):
@@ -100,10 +199,13 @@ class Plain(io.RawIOBase):
         return len(data)
 
 
-def _csv(stream: BinaryIO, numbers: Collection[str]) -> Iterator[dict[str, Any]]:
+def _csv(stream: BinaryIO, source: _Source) -> Iterator[dict[str, Any]]:
     text = io.TextIOWrapper(stream, "utf-8-sig", errors="surrogateescape", newline="")
     lines = csv.reader(text)
     names = next(lines, [])
+    _check_header(names, source.path)
+    numbers = source.numbers & set(names)
+    written = numbers if source.keep == ALL else numbers & set(source.keep)
     for fields in lines:
         if not fields:  # an empty line
             continue
@@ -115,13 +217,48 @@ def _csv(stream: BinaryIO, numbers: Collection[str]) -> Iterator[dict[str, Any]]
             }
             continue
         row = dict(zip(names, fields, strict=True))
-        for name in numbers & row.keys():
+        for name in numbers:
             if "\n" in row[name]:
                 raise csv.Error(
                     f"line {lines.line_num} ends a quoted {name!r} of several lines, "
                     f"{shown(row[name])}: a quote before it was not closed"
                 )
-        yield {k: _number(v) if k in numbers else _text(v) for k, v in row.items()}
+        record: dict[str, Any] = {
+            k: _number(v) if k in numbers else _text(v) for k, v in row.items()
+        }
+        if written:
+            texts = {name: row[name] for name in written if str(record[name]) != row[name]}
+            yield record | {AS_WRITTEN: {name: _text(text) for name, text in texts.items()}}
+        else:
+            yield record
+
+
+def _check_header(names: Sequence[str], path: str) -> None:
+    """That the names of columns can be told apart and read.
+
+    Raises:
+        UnreadableFileError: They cannot.
+    """
+    _check_names([name for name in names if name], path)
+    for name in names:
+        if isinstance(_text(name), bytes):
+            raise UnreadableFileError(
+                f"{path!r} has a header that is not UTF-8, {shown(_text(name))}: save it as UTF-8, "
+                "with `iconv -f latin1 -t utf8` if it is Latin-1"
+            )
+    if len(names) == 1:
+        for mark, called in ((";", "semicolons"), ("\t", "tabs"), ("|", "bars")):
+            if mark in names[0]:
+                raise UnreadableFileError(
+                    f"{path!r} has columns separated by {called}, {shown(names[0])}: a CSV file "
+                    "needs commas between columns, and points in numbers"
+                )
+
+
+def _check_names(names: Sequence[str], path: str) -> None:
+    twice = [name for name, count in Counter(names).items() if count > 1]
+    if twice:
+        raise UnreadableFileError(f"{path!r} has two columns named {twice[0]!r}: rename one")
 
 
 def _text(value: str) -> str | bytes:
@@ -133,8 +270,10 @@ def _text(value: str) -> str | bytes:
     return value
 
 
-def _number(text: str) -> float | str | bytes:
+def _number(text: str) -> float | str | bytes | None:
     """A number, or the text that is none: it makes that record alone a dead letter."""
+    if not text:
+        return None
     if "_" in text:  # Python's own 1_000
         return _text(text)
     try:
@@ -143,34 +282,58 @@ def _number(text: str) -> float | str | bytes:
         return _text(text)
 
 
-def _parquet(stream: BinaryIO, _: Collection[str]) -> Iterator[dict[str, Any]]:
-    for batch in pq.ParquetFile(stream).iter_batches():
-        yield from batch.to_pylist()
+def _parquet(stream: BinaryIO, source: _Source) -> Iterator[dict[str, Any]]:
+    file = pq.ParquetFile(stream)
+    _check_names(file.schema_arrow.names, source.path)
+    for batch in file.iter_batches():
+        batch.validate(full=True)
+        yield from to_dicts(batch)
 
 
-def _arrow(stream: BinaryIO, _: Collection[str]) -> Iterator[dict[str, Any]]:
+def _arrow(stream: BinaryIO, source: _Source) -> Iterator[dict[str, Any]]:
     reader = pa.ipc.open_file(stream)
+    _check_names(reader.schema.names, source.path)
     for i in range(reader.num_record_batches):
-        yield from reader.get_batch(i).to_pylist()
+        batch = reader.get_batch(i)
+        batch.validate(full=True)
+        yield from to_dicts(batch)
 
 
-def _json_lines(stream: BinaryIO, _: Collection[str]) -> Iterator[dict[str, Any]]:
+def _json_lines(stream: BinaryIO, _: _Source) -> Iterator[dict[str, Any]]:
     for line in stream:
         if line.strip():
             yield json_record(line)
 
 
+_READERS: dict[str, Callable[[Any, _Source], Iterator[dict[str, Any]]]]
+_READERS = {".csv": _csv, ".parquet": _parquet, ".arrow": _arrow, ".jsonl": _json_lines}
+
+
 def json_record(text: bytes) -> dict[str, Any]:
     """A record from a JSON object; of other bytes one that says so, and becomes a dead letter."""
     try:
-        record = json.loads(text)
+        record = json.loads(text, object_pairs_hook=_each_once)
         if b"\\u" in text:  # it may be half of a surrogate pair, which no coder can encode
             json.dumps(record, ensure_ascii=False).encode()
+    except _NamedTwiceError as error:
+        return {UNREADABLE: str(error), "text": text.strip()}
     except (ValueError, RecursionError):
         record = None
     if isinstance(record, dict):
         return record
     return {UNREADABLE: "it is no JSON object", "text": text.strip()}
+
+
+class _NamedTwiceError(ValueError):
+    """A JSON object has two fields of one name."""
+
+
+def _each_once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        ((name, _),) = Counter(name for name, _ in pairs).most_common(1)
+        raise _NamedTwiceError(f"it has two fields {name!r}")
+    return found
 
 
 def number_columns(columns: Columns) -> list[str]:

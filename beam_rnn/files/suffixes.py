@@ -1,11 +1,12 @@
 """How a file is written, by its suffix: CSV, Parquet, Arrow or JSON lines."""
 
 import os
-import re
 
 from beam_rnn.errors import ConfigurationError
 
 SUFFIXES = (".csv", ".parquet", ".arrow", ".jsonl")
+CODECS = {".gz": "gzip", ".bz2": "bz2", ".zst": "zstd"}
+"""What a file is compressed by, by the end of its name."""
 
 
 def suffix(path: str) -> str:
@@ -14,10 +15,20 @@ def suffix(path: str) -> str:
     Raises:
         ConfigurationError: It is none of `SUFFIXES`.
     """
-    ending = os.path.splitext(re.sub(r"\.(gz|bz2|zst)$", "", path))[1].lower()
+    plain = path if codec(path) is None else os.path.splitext(path)[0]
+    ending = os.path.splitext(plain)[1].lower()
     if ending not in SUFFIXES:
         raise ConfigurationError(f"a file must end in one of {', '.join(SUFFIXES)}, got {path!r}")
     return ending
+
+
+def codec(path: str) -> str | None:
+    """What a file is compressed by; None if it is not.
+
+    >>> codec("a.csv.gz"), codec("a.csv")
+    ('gzip', None)
+    """
+    return CODECS.get(os.path.splitext(path)[1].lower())
 
 
 def whole_suffix(path: str) -> str:

@@ -16,7 +16,7 @@ from beam_rnn.shards.stepping import ShardStepper, Stepped
 from beam_rnn.shards.table import Table
 from beam_rnn.state import KeyState
 from beam_rnn.sweep import Records
-from beam_rnn.turns import MILLISECOND, Order
+from beam_rnn.turns import LONG_AGO, MILLISECOND, Order
 
 
 class Row(NamedTuple):
@@ -211,7 +211,7 @@ class Shard:
 
     def to_do(self) -> int | None:
         """When there is something to do next; None for never."""
-        return self._earliest(self.table.with_state(), 0)
+        return self._earliest(self.table.with_state(), LONG_AGO)
 
     def to_do_after(self, outcome: Outcome, arrived: int) -> int | None:
         """When there is something to do for what just came.
@@ -302,7 +302,7 @@ class Shard:
     def _out_of_order(self, held: Held) -> int:
         """How many records came after later ones of their key."""
         has_state = self.table.has_state[held.row]
-        before = np.where(has_state, self.table.time[held.row], 0)
+        before = np.where(has_state, self.table.time[held.row], LONG_AGO)
         before[1:] = np.where(held.row[1:] == held.row[:-1], held.time[:-1], before[1:])
         return int((held.time < before).sum())
 
@@ -407,7 +407,7 @@ class Shard:
         self.payloads = {p: data for p, data in self.payloads.items() if p in kept}
         return here
 
-    def _idle_at(self, rows: Array, arrived: int = 0) -> Array:
+    def _idle_at(self, rows: Array, arrived: int = LONG_AGO) -> Array:
         """When the sequences of keys end if no record comes; `_NEVER` if their window does."""
         if self._idle_after is None:
             return np.full(len(rows), _NEVER)

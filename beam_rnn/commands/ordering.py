@@ -1,0 +1,369 @@
+"""What a command says of its records: their times, those that are equal, and those of one time."""
+
+import logging
+from array import array
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from functools import partial
+from typing import Any, NamedTuple
+
+import apache_beam as beam
+import numpy as np
+from apache_beam.metrics import Metrics
+
+from beam_rnn import Columns, InvalidRecord
+from beam_rnn.errors import BeamRnnError, shown
+from beam_rnn.packing import PackRecords
+from beam_rnn.reading import ColumnReader
+from beam_rnn.records import ReadRecords, RecordReader
+from beam_rnn.report.words import counted
+from beam_rnn.rows import INVALID
+from beam_rnn.sorting import sorted_on_disk
+from beam_rnn.state import decode_block, decode_record, record_sequence, record_time
+from beam_rnn.times import DAY, SECOND, is_day, utc_text
+
+logger = logging.getLogger(__name__)
+
+STEPS = 1000
+"""So many usual steps of keys are told apart."""
+_UNITS = {"day": DAY, "hour": 3600 * SECOND, "minute": 60 * SECOND, "second": SECOND}
+
+
+class NoTimesError(BeamRnnError):
+    """The times of a file are numbers that are not what they seem."""
+
+
+class Tie(NamedTuple):
+    """Two records of one key, time and number that differ."""
+
+    key: str
+    time: int
+    one: bytes
+    other: bytes
+
+
+class OrderOfKey(NamedTuple):
+    """The order of a key's records.
+
+    Attributes:
+        records: How many there are, equal ones counted once.
+        equal: How many there were beyond those.
+        tied: How many have the time and the number of another one.
+        tie: Two of them; None if there are none.
+        first, last: The event times of the first and the last, in microseconds since 1970.
+        step: The median of the differences between two times; None of a single time.
+    """
+
+    records: int
+    equal: int
+    tied: int
+    tie: Tie | None
+    first: int
+    last: int
+    step: int | None
+
+
+class Orders(NamedTuple):
+    """The order of the records of all keys: as in `OrderOfKey`, and how usual each step is."""
+
+    keys: int
+    records: int
+    equal: int
+    tied: int
+    tie: Tie | None
+    first: int
+    last: int
+    steps: dict[int, int]
+
+
+class SayOrder(beam.PTransform):
+    """Says in the log from when to when records are, which are equal, and which share a time.
+
+    Args:
+        columns: Which fields of a record mean what.
+        targets: Whether records differ that differ in their targets alone.
+        trained: Whether there is a model already, whose columns these are.
+    """
+
+    def __init__(self, columns: Columns, *, targets: bool, trained: bool):
+        super().__init__()
+        self._columns, self._targets, self._trained = columns, targets, trained
+
+    def expand(self, pcoll: beam.PCollection[Any]) -> beam.PCollection[Any]:
+        """Look at each key, put together, say."""
+        columns, targets = self._columns, self._targets
+        if columns.has_vocabularies:
+            read: beam.DoFn = PackRecords(partial(ColumnReader, columns, targets))
+        else:
+            read = ReadRecords(partial(RecordReader, columns, targets))
+        blocks = pcoll | "Read" >> beam.ParDo(read).with_output_types(
+            tuple[str, bytes], invalid=InvalidRecord
+        ).with_outputs(INVALID, main="read")
+        return (
+            blocks.read
+            | "ByKey" >> beam.GroupByKey()
+            | "OfKey" >> beam.ParDo(LookAtKey())
+            | "Together" >> beam.CombineGlobally(PutTogether())
+            | "Say" >> beam.Map(say, columns, self._trained)
+        )
+
+
+class LookAtKey(beam.DoFn):
+    """The order of each key's records; counts those that are equal or share a time."""
+
+    def __init__(self) -> None:
+        self._equal = Metrics.counter("beam_rnn", "records_equal")
+        self._tied = Metrics.counter("beam_rnn", "records_tied")
+
+    def process(self, element: tuple[str, Iterable[bytes]]) -> Iterator[OrderOfKey]:
+        """A key and its blocks in."""
+        key, blocks = element
+        found = order_of_key(key, (data for block in blocks for data in decode_block(block, 0)[0]))
+        self._equal.inc(found.equal)
+        self._tied.inc(found.tied)
+        yield found
+
+
+def order_of_key(key: str, records: Iterable[bytes]) -> OrderOfKey:
+    """The order of a key's records.
+
+    Args:
+        key: The key.
+        records: Its records, encoded, in any order; at least one.
+    """
+    total = 0
+
+    def counting() -> Iterator[bytes]:
+        nonlocal total
+        for data in records:
+            total += 1
+            yield data
+
+    times = array("q")
+    tied, tie, before, is_tied = 0, None, b"", False
+    with sorted_on_disk(counting()) as (ordered, distinct):
+        for data in ordered:
+            time = record_time(data)
+            same = bool(times) and time == times[-1]
+            same = same and record_sequence(data) == record_sequence(before)
+            if same:
+                tied += 1 if is_tied else 2
+                tie = tie or Tie(key, time, before, data)
+            times.append(time)
+            before, is_tied = data, same
+    steps = np.diff(np.unique(np.array(times)))
+    step = int(np.median(steps)) if len(steps) else None
+    return OrderOfKey(distinct, total - distinct, tied, tie, times[0], times[-1], step)
+
+
+class PutTogether(beam.CombineFn):
+    """The orders of keys as one."""
+
+    def create_accumulator(self) -> list[Orders]:
+        """No key yet."""
+        return []
+
+    def add_input(self, mutable_accumulator: list[Orders], element: OrderOfKey) -> list[Orders]:
+        """One more key."""
+        *same, step = element
+        of_key = Orders(1, *same, {} if step is None else {step: 1})
+        return self.merge_accumulators([mutable_accumulator, [of_key]])
+
+    def merge_accumulators(self, accumulators: Iterable[list[Orders]]) -> list[Orders]:
+        """Those of all workers together."""
+        orders = [each for some in accumulators for each in some]
+        if not orders:
+            return []
+        keys, records, equal, tied, ties, firsts, lasts, steps = zip(*orders, strict=True)
+        total: Counter[int] = Counter()
+        for each in steps:
+            total.update(each)
+        return [
+            Orders(
+                sum(keys),
+                sum(records),
+                sum(equal),
+                sum(tied),
+                min((tie for tie in ties if tie is not None), default=None),
+                min(firsts),
+                max(lasts),
+                dict(total.most_common(STEPS)),
+            )
+        ]
+
+    def extract_output(self, accumulator: list[Orders]) -> Orders | None:
+        """All keys; None for none."""
+        return accumulator[0] if accumulator else None
+
+
+def say(orders: Orders | None, columns: Columns, trained: bool) -> None:
+    """Lines in the log."""
+    if orders is None:
+        return
+    first, *rest = said(orders, columns, trained)
+    logger.info("%s", first)
+    for line in rest:
+        logger.warning("%s", line)
+
+
+def said(orders: Orders, columns: Columns, trained: bool) -> Iterator[str]:
+    """What the log says."""
+    total = orders.records + orders.equal
+    steps = sorted(orders.steps.items(), key=lambda each: (-each[1], each[0]))
+    usual = f", mostly {span_text(steps[0][0])} apart" if steps else ""
+    yield (
+        f"read {counted(total, 'record')} of {counted(orders.keys, 'key')}, from "
+        f"{utc_text(orders.first)} to {utc_text(orders.last)}{usual}"
+    )
+    row = "a model trained with --sequence row" if trained else "--sequence row"
+    if orders.equal:
+        count = "1 record is" if orders.equal == 1 else f"{orders.equal:,} records are"
+        yield (
+            f"{count} equal to another one of the key, and left out: {row} takes all, in the order "
+            "of the file"
+        )
+    if orders.tie is not None:
+        key, time, *two = orders.tie
+        one, other = (shown(_fields(data, columns)) for data in two)
+        yield (
+            f"{orders.tied:,} records have the key and the time of another one, such as those of "
+            f"key {key!r} at {utc_text(time)}, {one} and {other}: they are taken in the order of "
+            f"their values; {row} takes them in the order of the file, --sequence COLUMN in that "
+            "of a number"
+        )
+
+
+def _fields(data: bytes, columns: Columns) -> dict[str, float]:
+    """The numbers of a record by their names."""
+    numbers = decode_record(data).numbers.tolist()
+    seen, learned = len(columns.number_names), columns.target_names
+    fields = dict(zip(columns.scaled_names, numbers, strict=False))
+    return dict(zip(learned, numbers[seen:], strict=False)) | fields
+
+
+def span_text(micros: int) -> str:
+    """A span of time for a person.
+
+    >>> span_text(31 * DAY), span_text(3600 * SECOND), span_text(250_000)
+    ('31 days', '1 hour', '0.25 seconds')
+    """
+    for name, unit in _UNITS.items():
+        if micros % unit == 0:
+            return counted(micros // unit, name)
+    return f"{micros / SECOND:g} seconds"
+
+
+class CountForms(beam.CombineFn):
+    """Counts the values of a column by what they may stand for, and keeps one of each."""
+
+    def __init__(self, column: str):
+        self._column = column
+
+    def create_accumulator(self) -> dict[str, tuple[int, str]]:
+        """None yet."""
+        return {}
+
+    def add_input(
+        self, mutable_accumulator: dict[str, tuple[int, str]], element: Mapping[str, Any]
+    ) -> dict[str, tuple[int, str]]:
+        """One more."""
+        value = element.get(self._column)
+        if value is not None:
+            form, one = form_of(value), str(value)
+            count, least = mutable_accumulator.get(form, (0, one))
+            mutable_accumulator[form] = count + 1, min(least, one)
+        return mutable_accumulator
+
+    def merge_accumulators(
+        self, accumulators: Iterable[dict[str, tuple[int, str]]]
+    ) -> dict[str, tuple[int, str]]:
+        """Those of all workers together."""
+        total: dict[str, tuple[int, str]] = {}
+        for each in accumulators:
+            for form, (count, one) in each.items():
+                before, least = total.get(form, (0, one))
+                total[form] = before + count, min(least, one)
+        return total
+
+    def extract_output(self, accumulator: dict[str, tuple[int, str]]) -> dict[str, tuple[int, str]]:
+        """The counts."""
+        return accumulator
+
+
+_LIKE = {
+    "%Y": "years",
+    "%Y%m": "months",
+    "%Y%m%d%H": "hours of a day",
+    "excel": "days as Excel counts them",
+}
+_TIMES, _SECONDS, _DAYS = "times", "seconds", "%Y%m%d"
+_BY_DIGITS: dict[int, tuple[str, Callable[[str], bool]]] = {
+    4: ("%Y", lambda digits: 1500 <= int(digits) < 2200),
+    5: ("excel", lambda digits: _is_excel(int(digits))),
+    6: ("%Y%m", lambda digits: is_day(f"{digits}01")),
+    8: (_DAYS, is_day),
+    10: ("%Y%m%d%H", lambda digits: is_day(digits[:8]) and int(digits[8:]) < 24),
+}
+
+
+def _is_excel(days: float) -> bool:
+    return 20_000 <= days < 80_000  # 1954 to 2119
+
+
+def form_of(value: Any) -> str:
+    """What a time may stand for: a format, if it is a number that has the look of a date.
+
+    >>> [form_of(value) for value in (1959, "2014070112", 45292.5, 1_404_172_800, "1959-01-01")]
+    ['%Y', '%Y%m%d%H', 'excel', 'seconds', 'times']
+    """
+    if not isinstance(value, (int, float, str)) or isinstance(value, bool):
+        return _TIMES
+    text = str(value).strip().removesuffix(".0")
+    if text.isdecimal():
+        form, is_one = _BY_DIGITS.get(len(text), (_SECONDS, is_day))
+        return form if is_one(text) else _SECONDS
+    try:
+        return "excel" if _is_excel(float(text)) else _SECONDS
+    except ValueError:
+        return _TIMES
+
+
+def wrong_times(forms: Mapping[str, tuple[int, str]], column: str) -> str | None:
+    """What is wrong with times that are read without a format; None for nothing.
+
+    >>> wrong_times({"%Y": (200, "1959")}, "t")
+    "the times look like years, such as t='1959', and would be read as seconds since 1970"
+    """
+    numbers = set(forms) - {_TIMES}
+    if _DAYS in numbers and len(numbers) > 1:
+        return (
+            f"some times look like days, such as {column}={forms[_DAYS][1]!r}, and others count "
+            f"seconds, such as {min(forms[form][1] for form in numbers - {_DAYS})!r}"
+        )
+    if len(forms) == 1:
+        ((form, (_, one)),) = forms.items()
+        if form in _LIKE:
+            return (
+                f"the times look like {_LIKE[form]}, such as {column}={one!r}, and would be read "
+                "as seconds since 1970"
+            )
+    return None
+
+
+def check_times(
+    usable: int, forms: Mapping[str, tuple[int, str]], column: str, trained: bool
+) -> int:
+    """That times that are read as seconds are no dates; with a trained model a warning is logged.
+
+    Raises:
+        NoTimesError: They look like dates.
+    """
+    wrong = wrong_times(forms, column)
+    if wrong is None:
+        return usable
+    form = next(iter(forms)) if len(forms) == 1 else "%Y%m%d"
+    says = f"{wrong}: say what they are, --time_format {form!r} or --time_format seconds"
+    if not trained:
+        raise NoTimesError(says)
+    logger.warning("%s, where the model is trained", says)
+    return usable

@@ -1,0 +1,170 @@
+"""Event times: what is read as one, and as which.
+
+Inside the library an event time is a whole number of microseconds since 1970, in UTC; before 1970
+it is negative.
+"""
+
+import math
+import numbers
+import re
+from datetime import date, datetime, timedelta, timezone
+from decimal import Decimal
+from typing import Any
+
+import numpy as np
+
+from beam_rnn.errors import ConfigurationError
+
+MIN_MICROS, MAX_MICROS = -62_135_596_800_000_000, 253_402_300_799_999_999
+"""The first and the last event time: the years 1 to 9999."""
+MAX_SECONDS = 9_223_372_036
+"""A bare number of seconds lies within so many of 1970: 1677 to 2262. Others count other units."""
+
+UNITS = ("seconds", "milliseconds", "microseconds", "nanoseconds", "excel")
+"""What a number can count, since 1970; "excel" counts days since 1899-12-30, with a fraction."""
+
+SECOND, DAY = 1_000_000, 86_400_000_000  # microseconds
+EXCEL_DAYS = 25_569  # from 1899-12-30 to 1970-01-01
+_EPOCH = datetime(1970, 1, 1, tzinfo=timezone.utc)
+NO_NUMBERS = (bool, np.timedelta64)  # Python and numpy count these as whole numbers
+_DECIMAL = re.compile(r"[-+]?\d+(\.\d*)?")
+_DATE = re.compile(r"(\d{4})([-/])(\d{1,2})(?:\2(\d{1,2})(?!\d)(.*))?")
+_QUARTER = re.compile(r"(\d{4})[- ]?[Qq]([1-4])")
+_DAY = re.compile(r"(?:19|20)\d{6}")
+
+
+class WrongUnitError(ValueError):
+    """A number that is too large to count seconds."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            "a number counts seconds since 1970, and lies in 1677 to 2262: time_format says "
+            "another unit, or how the time is written"
+        )
+
+
+def check_time_format(time_format: Any) -> None:
+    """That times can be written so.
+
+    Raises:
+        ConfigurationError: It is neither one of `UNITS` nor a pattern for `datetime.strptime` that
+            holds the year.
+    """
+    if time_format in UNITS:
+        return
+    example = datetime(2001, 1, 1)  # noqa: DTZ001
+    try:
+        if datetime.strptime(example.strftime(time_format), time_format).year == example.year:  # noqa: DTZ007
+            return
+    except (ValueError, TypeError):
+        pass
+    raise ConfigurationError(
+        f"time_format must be one of {', '.join(UNITS)}, or a pattern with a year such as "
+        f"'%d.%m.%Y %H:%M', as datetime.strptime has them, got {time_format!r}"
+    )
+
+
+def micros_of(value: Any, time_format: str | None = None) -> int:
+    """An event time in microseconds since 1970.
+
+        >>> micros_of("1970-01-02") == micros_of(86_400) == micros_of("19700102", "%Y%m%d") == DAY
+        True
+        >>> micros_of("1969/12") // DAY, micros_of("1969Q4") // DAY
+        (-31, -92)
+
+    Args:
+        value: A datetime or a date (UTC if it has no zone), a numpy datetime64, a text or a number.
+        time_format: How texts and numbers are written: one of `UNITS`, which a number counts, or a
+            pattern for `datetime.strptime`. None for ISO 8601, a month ("1949-01"), a quarter
+            ("1990Q1"), slashes instead of hyphens, or seconds since 1970.
+
+    Raises:
+        ValueError, TypeError, ArithmeticError: It is none.
+        WrongUnitError: It is a number that cannot be one of seconds.
+    """
+    if isinstance(value, np.datetime64):
+        if np.isnat(value):
+            raise ValueError("not a time")
+        return int(value.astype("datetime64[us]").astype(np.int64))
+    if isinstance(value, date):
+        return _micros_of_datetime(value)
+    if isinstance(value, str):
+        value = value.strip()
+    elif not isinstance(value, (numbers.Real, Decimal)) or isinstance(value, NO_NUMBERS):
+        raise TypeError(f"{type(value).__name__} is no time")
+    if time_format is not None and time_format not in UNITS:
+        return _micros_of_datetime(datetime.strptime(_text(value), time_format))  # noqa: DTZ007
+    if isinstance(value, str):
+        if time_format is None and is_day(value):
+            return _micros_of_datetime(datetime.strptime(value, "%Y%m%d"))  # noqa: DTZ007
+        if not _DECIMAL.fullmatch(value):
+            return _micros_of_datetime(_parsed(value))
+        value = Decimal(value)
+    return _counted(value, time_format)
+
+
+def is_day(text: str) -> bool:
+    """Whether a text is a day of the years 1900 to 2099 without hyphens, as ISO 8601 has it.
+
+    >>> is_day("20240229"), is_day("20240230"), is_day("86400000")
+    (True, False, False)
+    """
+    if not _DAY.fullmatch(text):
+        return False
+    try:
+        date(int(text[:4]), int(text[4:6]), int(text[6:]))
+    except ValueError:
+        return False
+    return True
+
+
+def _micros_of_datetime(value: date) -> int:
+    if not isinstance(value, datetime):
+        value = datetime(value.year, value.month, value.day, tzinfo=timezone.utc)
+    if value.tzinfo is None:
+        value = value.replace(tzinfo=timezone.utc)
+    return (value - _EPOCH) // timedelta(microseconds=1)
+
+
+def _text(value: Any) -> str:
+    """A number as it is written: a whole one without a point."""
+    if isinstance(value, str):
+        return value
+    return str(int(value)) if value == int(value) else str(value)
+
+
+def _parsed(text: str) -> datetime:
+    """A time from a text that is no number."""
+    quarter = _QUARTER.fullmatch(text)
+    if quarter:
+        return datetime(int(quarter[1]), 3 * int(quarter[2]) - 2, 1)  # noqa: DTZ001
+    day = _DATE.fullmatch(text)
+    if day:  # Python wants two digits, and a day
+        text = f"{day[1]}-{int(day[3]):02}-{int(day[4] or 1):02}{day[5] or ''}"
+    return datetime.fromisoformat(text.replace("Z", "+00:00"))
+
+
+def _counted(value: Any, unit: str | None) -> int:
+    """A time from the number of units since 1970."""
+    if not math.isfinite(value):
+        raise ValueError("not finite")
+    if unit == "excel":
+        return round((float(value) - EXCEL_DAYS) * DAY)
+    if unit == "nanoseconds":
+        return int(value // 1000)
+    factor = {"milliseconds": 1000, "microseconds": 1}.get(unit or "seconds", SECOND)
+    if factor == SECOND and abs(value) > MAX_SECONDS:
+        raise WrongUnitError
+    if isinstance(value, numbers.Integral):
+        return int(value) * factor
+    return round(float(value) * factor)
+
+
+def utc_text(micros: int) -> str:
+    """An event time for a person: without what is zero at its end.
+
+    >>> utc_text(-1), utc_text(0), utc_text(1_404_172_800_000_000 + 3600 * SECOND)
+    ('1969-12-31 23:59:59.999999', '1970-01-01', '2014-07-01 01:00')
+    """
+    text = str((_EPOCH + timedelta(microseconds=micros)).replace(tzinfo=None))
+    return text.removesuffix(":00").removesuffix(" 00:00")
