@@ -47,6 +47,7 @@ class Rules(NamedTuple):
     grid: int
     idle_after: int | None
     policy: str
+    restarts: bool  # whether there are start marks, with which numbers may begin anew
     replay: int  # how many of the last inputs are kept for it
     emit: str
 
@@ -97,11 +98,17 @@ class Key:
 
     def __init__(self, key, rules, said, end, closes):
         self.key, self.rules, self.said, self.end, self.closes = key, rules, said, end, closes
+        self.by_number = rules.order == "sequence"
         self.open = None
+        self.waiting = {}  # records, and when each is due
+        self.forget()
+
+    def forget(self):
+        """The key is as if it had never had a record."""
         self.reached = None  # the last record that was stepped
-        self.latest = None  # the latest time of those that were
+        self.latest = -math.inf  # the latest time of those that were
         self.turn = -math.inf  # when the last one had its turn
-        self.waiting = []
+        self.begun = -math.inf  # the time from which its numbers count
 
     def start_from(self, sequence):
         """A sequence that comes from elsewhere, unless there is one here."""
@@ -110,82 +117,113 @@ class Key:
 
     def arrive(self, records, newest):
         """Records with their Beam timestamps come together."""
-        rules, passed = self.rules, self.passed
-        if rules.order == "arrival":
+        if self.rules.order == "arrival":
             for record, at in records:
                 self.step(record, at, newest)
             return
         for record, at in records:
-            if passed is not None and rules.place(record) <= passed:
+            # One with a lower number may belong to those behind a start mark that is not here yet.
+            later = self.by_number and self.rules.restarts and self.begun <= record.time > self.latest
+            if self.has_passed(record) and not later:
                 self.late(record)
             else:
-                self.waiting.append((record, min(rules.due(record.time, at), whole(self.closes))))
-        if rules.order == "sequence" and passed is not None:
-            self.take(passed, newest)
+                due = min(self.rules.due(record.time, at), whole(self.closes))
+                self.waiting[record] = min(due, self.waiting.get(record, due))
+        ahead = [(run, record) for run, record in self.in_order() if not self.is_behind(run, record)]
+        if self.by_number and self.reached is not None and ahead:
+            run, record = ahead[0]
+            if run == 0 and record.number == self.reached.number + 1:
+                self.take(self.followed(ahead, 0), newest)
 
     def advance(self, watermark, newest):
         """The watermark is here: all that is to be done until then, in its order."""
-        while (now := min([self.idle_at(), *(due for _, due in self.waiting)])) <= watermark:
-            due = [self.rules.place(record) for record, due in self.waiting if due <= now]
-            if due:
-                self.take(max(due), newest)
+        while (now := min([self.idle_at(), *self.waiting.values()])) <= watermark:
+            due = {record for record, at in self.waiting.items() if at <= now}
+            ahead = [pair for pair in self.in_order() if not self.is_behind(*pair)]
+            last = max((i for i, (_, record) in enumerate(ahead) if record in due), default=None)
+            if last is not None:  # those before it come along, and those whose number follows
+                due.update(self.followed(ahead, last))
+            self.take(due, newest)
             if self.idle_at() <= now:
                 self.close("idle")
-                self.reached, self.latest, self.turn = None, None, -math.inf
+                self.forget()
 
     def finish(self, newest):
         """The window is closed."""
         self.advance(self.closes, newest)
         self.close("window")
 
-    @property
-    def passed(self):
-        """The place that the key has passed."""
-        if self.reached is None:
-            return None
-        return self.reached.number if self.rules.order == "sequence" else self.latest
+    def in_order(self):
+        """The records that wait, in order, each with its run of numbers.
 
-    def idle_at(self):
-        """When the sequence ends if no record comes; never while one that belongs to it waits."""
-        idle_after = self.rules.idle_after
-        if idle_after is None or self.reached is None:
-            return math.inf
-        if any(not self.is_idle(record) for record, _ in self.waiting):
-            return math.inf
-        at = self.rules.due(self.latest + idle_after, self.turn + idle_after)
-        return at if at <= self.end else math.inf
+        A run begins with a start mark whose number is not above those before it in time.
+        """
+        runs, run, high = {}, 0, -math.inf if self.reached is None else self.reached.number
+        for record in sorted(self.waiting, key=lambda r: (r.time, r.goes_on, r.number)):
+            if self.by_number and not record.goes_on and record.number <= high:
+                run, high = run + 1, record.number
+            high = max(high, record.number)
+            runs[record] = run
+        ordered = sorted(self.waiting, key=lambda r: (runs[r], self.rules.place(r), r))
+        return [(runs[record], record) for record in ordered]
+
+    def is_behind(self, run, record):
+        """Whether a record that waits will be late."""
+        return run == 0 and self.by_number and self.has_passed(record)
+
+    def followed(self, ahead, last):
+        """The records up to one, and those that have the same place or the next number."""
+        taken = [record for _, record in ahead[: last + 1]]
+        for (run, one), (following_run, other) in zip(ahead[last:], ahead[last + 1 :], strict=False):
+            place, following = self.rules.place(one), self.rules.place(other)
+            if run != following_run or following > place + self.by_number:
+                break
+            taken.append(other)
+        return taken
+
+    def has_passed(self, record):
+        """Whether the key has passed the place of a record."""
+        if self.reached is None:
+            return False
+        if not self.by_number:
+            return record.time <= self.latest
+        if record.time < self.begun:
+            return True
+        anew = not record.goes_on and record.time > self.latest
+        return record.number <= self.reached.number and not anew
 
     def is_idle(self, record):
         """Whether a record comes too late to belong to the sequence that goes on."""
         idle_after = self.rules.idle_after
         return idle_after is not None and record.time - self.latest > idle_after
 
-    def in_order(self):
-        """The records that wait, each once, and when each is due."""
-        due = {}
-        for record, at in self.waiting:
-            due[record] = min(at, due.get(record, at))
-        return sorted(due.items(), key=lambda pair: (self.rules.place(pair[0]), pair))
+    def idle_at(self):
+        """When the sequence ends if no record comes; never while one that belongs to it waits."""
+        idle_after = self.rules.idle_after
+        if idle_after is None or self.reached is None:
+            return math.inf
+        if any(not self.is_behind(*pair) and not self.is_idle(pair[1]) for pair in self.in_order()):
+            return math.inf
+        at = self.rules.due(self.latest + idle_after, self.turn + idle_after)
+        return at if at <= self.end else math.inf
 
-    def take(self, until, newest):
-        """Step what waits up to a place, and the numbers that follow on it."""
-        rules, passed = self.rules, self.passed
-        for record, due in self.in_order():
-            place = rules.place(record)
-            if place > until and not (rules.order == "sequence" and place == until + 1):
-                break
-            until = max(place, until)
-            self.waiting = [pair for pair in self.waiting if pair[0] != record]
-            if passed is not None and place <= passed:
+    def take(self, records, newest):
+        """Records that have their turn are stepped in order, or are late."""
+        latest = self.latest
+        for _, record in self.in_order():
+            if record not in records:
+                continue
+            before, idle = self.reached, self.is_idle(record)
+            due = self.waiting.pop(record)
+            late = self.has_passed(record) if self.by_number else record.time <= latest
+            if late:
                 self.late(record)
-                continue
-            before, idle = self.reached, self.reached is not None and self.is_idle(record)
-            if not self.step(record, due, newest) or rules.order != "sequence":
-                continue
-            if before is not None and not idle and place > before.number + 1:
-                gap = SequenceGap(self.key, record.time, before.number + 1, place - 1)
-                self.said.gaps.append(gap)
-            passed = place  # of records of one number the first counts
+            elif self.step(record, due, newest) and self.by_number and before is not None:
+                if record.number <= before.number:
+                    self.begun = record.time
+                elif record.number > before.number + 1 and not idle:
+                    first, last = before.number + 1, record.number - 1
+                    self.said.gaps.append(SequenceGap(self.key, record.time, first, last))
 
     def step(self, record, due, newest):
         """One record has its turn. False if it cannot be stepped: then nothing happened."""
@@ -218,7 +256,7 @@ class Key:
         steps, first, kept = (sequence.steps, sequence.first, sequence.kept) if goes_on else (
             0, record.time, ())
         kept = (*kept, record.inputs)[-self.rules.replay :] if self.rules.replay else ()
-        self.latest = record.time if self.latest is None else max(self.latest, record.time)
+        self.latest = max(self.latest, record.time)
         self.open = Open(model, stepped[0], steps + 1, first, self.latest, record, stepped[1], kept)
         self.reached, self.turn = record, self.rules.due(record.time, due)
         if self.rules.emit == "every":
