@@ -55,7 +55,7 @@ class Graph:
     """
 
     def __init__(self, build, sources=1):
-        pipeline = beam.Pipeline(runner="FnApiRunner", options=Options(["--no_pipeline_type_check"]))
+        pipeline = beam.Pipeline(runner="FnApiRunner", options=Options())
         roots = [pipeline | f"Source{i}" >> beam.Impulse() for i in range(sources)]
         outputs = build(pipeline, *roots)
         self.sources = roots
