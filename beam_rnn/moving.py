@@ -23,9 +23,10 @@ SCHEMA = pa.schema(
         pa.field("outputs", pa.list_(pa.float64()), nullable=False),
         pa.field("state", pa.list_(pa.float32()), nullable=False),
         pa.field("kernel", pa.string(), nullable=False),
+        pa.field("history", pa.list_(pa.float64()), nullable=False),
     ]
 )
-"""One row a key: its last step, and the hidden state after it."""
+"""One row a key: its last step, the hidden state after it, and the inputs kept to be replayed."""
 
 OPEN = ("window", "idle")
 """Why a sequence ends that would have gone on, had there been more records."""
@@ -80,6 +81,7 @@ def to_row(ended: EndedSequence) -> dict[str, Any]:
         "outputs": list(ended.outputs),
         "state": np.frombuffer(ended.state, "<f4").tolist(),
         "kernel": ended.kernel,
+        "history": np.frombuffer(ended.history, "<f8").tolist(),
     }
 
 
@@ -95,7 +97,7 @@ def from_row(row: Mapping[str, Any]) -> tuple[str, bytes]:
         row["sequence"],
         np.array(row["state"], np.float32),
         np.array(row["outputs"], np.float64),
-        np.zeros(0),
+        np.array(row["history"], np.float64),
     )
     return row["key"], encode_imported(state)
 

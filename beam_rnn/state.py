@@ -1,7 +1,9 @@
 """What is kept for a key <-> bytes; the only module that knows these formats.
 
-Four kinds of bytes are stored in a running pipeline, and outlive it in savepoints:
+Five kinds of bytes are stored in a running pipeline, and outlive it in savepoints:
 
+- before the state of a key: version, when its last record had its turn, and the event time from
+  which its sequence numbers count;
 - the hidden state of a key: version, kernel, model digest, step count, the times of the first
   and the last step, the last sequence number, how many numbers and outputs there are, then the
   numbers of the state, raw float32, the last outputs and the last inputs that are kept to be
@@ -30,6 +32,7 @@ STATE_VERSION = 1
 BLOCK_VERSION = 2
 RECORD_VERSION = 3  # differs from that of a block: the first byte tells them apart
 ARMED_VERSION = 1
+TURN_VERSION = 2  # 1 were states without it
 
 _STATE_HEADER = struct.Struct("<BB32sqqqqII")
 STORED_KERNELS = ("none", "numpy", "fused")  # by the number that stands for them
@@ -37,6 +40,9 @@ _RECORD_HEADER = struct.Struct(">BQQB")
 _DUE = struct.Struct(">q")
 _LENGTH = struct.Struct("<I")
 _BLOCK_HEADER = struct.Struct("<BI?")
+_TURN = struct.Struct("<Bqq")
+TURN_BYTES = _TURN.size
+"""So many bytes stand before the state of a key."""
 _ARMED = struct.Struct("<B8sq")
 ARMED_BYTES = _ARMED.size
 """So many bytes say when the timer of a key fires."""
@@ -140,8 +146,37 @@ def decode_state(data: bytes) -> KeyState:
     )
 
 
+def with_turn(state: bytes, due: int, begun: int) -> bytes:
+    """The state of a key with what the rules of order know of it beside its place.
+
+    >>> turn_of(with_turn(b"state", due=1, begun=2))
+    (1, 2, b'state')
+
+    Args:
+        state: The state of what steps its records.
+        due: When its last record had its turn, in microseconds since 1970.
+        begun: The event time from which its sequence numbers count.
+    """
+    return _TURN.pack(TURN_VERSION, due, begun) + state
+
+
+def turn_of(data: bytes) -> tuple[int, int, bytes]:
+    """The inverse of `with_turn`: due, begun, state.
+
+    Raises:
+        StateError: Another version.
+    """
+    if len(data) < TURN_BYTES or data[0] != TURN_VERSION:
+        raise StateError(
+            f"stored state has format version {data[:1].hex() or None}, this beam_rnn reads "
+            f"{TURN_VERSION:02x}"
+        )
+    _, due, begun = _TURN.unpack_from(data)
+    return due, begun, data[TURN_BYTES:]
+
+
 def last_step(data: bytes) -> tuple[int, int]:
-    """The time and the sequence number of the last step, without decoding the rest."""
+    """The latest event time, and the last step's number, of a state, without decoding the rest."""
     *_, time, sequence, _, _ = _STATE_HEADER.unpack_from(data)
     return time, sequence
 

@@ -3,8 +3,9 @@
 State cells, timers and their names are contracts: a running job finds its state by them.
 """
 
+import logging
 from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import apache_beam as beam
 from apache_beam.coders import BytesCoder
@@ -21,6 +22,7 @@ from apache_beam.transforms.window import GlobalWindow
 from apache_beam.utils.timestamp import Timestamp
 from apache_beam.utils.windowed_value import WindowedValue
 
+from beam_rnn.closing import AT_THEIR_END, Closing
 from beam_rnn.columns import Columns
 from beam_rnn.errors import ConfigurationError
 from beam_rnn.rows import INVALID, EndedSequence, InvalidRecord, LateRecord, SequenceGap
@@ -34,9 +36,14 @@ from beam_rnn.state import (
     last_step,
     record_sequence,
     record_time,
+    turn_of,
+    with_turn,
 )
 from beam_rnn.stepping import Step
-from beam_rnn.turns import LONG_AGO, MILLISECOND, Order, Waiting
+from beam_rnn.sweep import LONG_AGO
+from beam_rnn.turns import END_OF_TIME, MILLISECOND, Order, Place, Waiting
+
+logger = logging.getLogger(__name__)
 
 LATE, ENDED, GAPS, MODELS = "late", "ended", "gaps", "models"
 """The outputs beside predictions and `INVALID`."""
@@ -88,6 +95,13 @@ def check_numbered(order: Order, columns: Columns) -> None:
         )
 
 
+class Stood(NamedTuple):
+    """Where a key stands: its place, and the state of what steps its records."""
+
+    place: Place
+    state: bytes
+
+
 class Cells:
     """The state cells of one key and window, and its timer.
 
@@ -95,29 +109,39 @@ class Cells:
     empty is not cleared.
     """
 
-    def __init__(self, cells: Sequence[Any], due: Any, window: Any, fingerprint: bytes):
+    def __init__(
+        self, cells: Sequence[Any], due: Any, window: Any, closes_at: int, fingerprint: bytes
+    ):
         self._state, self._arrived, self._waiting, self._armed = cells
-        self._known: tuple[bytes | None] | None = None  # the state, if it was read
+        self._known: tuple[bytes | None] | None = None  # what is stored, if it was read
         self._due = due
         self._fingerprint = fingerprint
         self.end = int(window.max_timestamp().micros)
+        self.closes_at = closes_at
 
-    def state(self) -> bytes | None:
-        """The state of the key."""
+    def state(self) -> "Stood | None":
+        """The state of the key, and where it is; None before its first step."""
         if self._known is None:
             self._known = (next(iter(self._state.read()), None),)
-        return self._known[0]
+        (data,) = self._known
+        if data is None:
+            return None
+        due, begun, state = turn_of(data)
+        return Stood(Place(*last_step(state), due, begun), state)
 
-    def write(self, state: bytes | None) -> None:
+    def write(self, stood: "Stood | None") -> None:
         """Let this be the state."""
-        before = self.state()
-        if state == before:
+        known = self._known or (next(iter(self._state.read()), None),)
+        data = None
+        if stood is not None:
+            data = with_turn(stood.state, stood.place.due, stood.place.begun)
+        self._known = (data,)
+        if known == self._known:
             return
-        self._known = (state,)
-        if before is not None:
+        if known[0] is not None:
             self._state.clear()
-        if state is not None:
-            self._state.add(state)
+        if data is not None:
+            self._state.add(data)
 
     def armed(self) -> int | None:
         """The time for which the timer is set."""
@@ -125,8 +149,8 @@ class Cells:
         return None if data is None else decode_armed(data, self._fingerprint)
 
     def arm(self, at: int) -> None:
-        """Set the timer: for the end of the window at the latest."""
-        at = min(at, self.end // MILLISECOND * MILLISECOND)
+        """Set the timer: for when the window is closed at the latest."""
+        at = min(at, self.closes_at // MILLISECOND * MILLISECOND)
         self._armed.write(encode_armed(at, self._fingerprint))
         self._due.set(Timestamp(micros=at))
 
@@ -156,8 +180,8 @@ class Cells:
         return Waiting.read(order, self._waiting.read(), arrived)
 
     def _until_due(self, records: Sequence[bytes], due_at: Sequence[int]) -> bytes:
-        """Records, each due at the end of the window at the latest."""
-        end = self.end // MILLISECOND * MILLISECOND
+        """Records, each due when the window is closed at the latest."""
+        end = self.closes_at // MILLISECOND * MILLISECOND
         return encode_waiting([min(at, end) for at in due_at], records)
 
     def keep(self, waiting: Waiting | None) -> None:
@@ -170,13 +194,36 @@ class Cells:
             self._waiting.clear()
 
 
+class Unstamped:
+    """Counts records whose Beam timestamp says nothing of when they came, and says so once."""
+
+    def __init__(self) -> None:
+        self._count = Metrics.counter("beam_rnn", "records_without_timestamp")
+        self._said = False
+
+    def see(self, arrived: Iterable[int]) -> None:
+        """Records came with these timestamps, in microseconds since 1970."""
+        count = sum(at >= END_OF_TIME for at in arrived)
+        if not count:
+            return
+        self._count.inc(count)
+        if not self._said:
+            self._said = True
+            logger.warning(
+                "a record has the end of the global window as its Beam timestamp, as behind a "
+                "triggered GroupByKey: it waits by its own time alone, and the metric "
+                "records_without_timestamp counts such records. Give them their time back, with "
+                "beam.Map(lambda record: TimestampedValue(record, record['time']))"
+            )
+
+
 class StepKeys(beam.DoFn):
     """Steps each key's state through its records, each when it has its turn.
 
     The timer `due` is armed at the earliest thing to do: a record that waits, or the end of a
-    sequence that was idle. When it fires, all that is due is taken in order. The timer `end` is
-    that of the window: it takes what is left, and ends the sequence. In a batch the watermark
-    jumps there, and one round does what would take one for each time.
+    sequence that was idle. When it fires, all that is due is taken in order. The timer `end` fires
+    when the window is closed: it takes what is left, and ends the sequence. In a batch the
+    watermark jumps there, and one round does what would take one for each time.
 
     The Beam timestamp of a prediction is when its record became due. The timer that is pending
     until then holds the watermark there, so nothing downstream is late.
@@ -188,10 +235,12 @@ class StepKeys(beam.DoFn):
         order: Order,
         idle_after: int | None,
         *,
+        closing: Closing = AT_THEIR_END,
         at_event_time: bool = False,
     ):
         self._source = source
         self._order = order
+        self._closing = closing
         self._idle_after = idle_after
         self._timed = order.by != "arrival" or idle_after is not None
         self._at_event_time = at_event_time
@@ -201,6 +250,7 @@ class StepKeys(beam.DoFn):
         self._unordered = Metrics.counter("beam_rnn", "records_out_of_order")
         self._gaps = Metrics.counter("beam_rnn", "sequence_gaps")
         self._evicted = Metrics.counter("beam_rnn", "states_evicted")
+        self._unstamped = Unstamped()
 
     def setup(self) -> None:
         """Makes the stepper: loads the model."""
@@ -230,17 +280,29 @@ class StepKeys(beam.DoFn):
         if models:
             self._stepper.use(path for _, path in models)
         key, data = element
-        self._here = (window,)
-        cells = Cells((state, arrived, waiting, armed), due, window, self._fingerprint)
+        cells = self._cells((state, arrived, waiting, armed), due, window)
+        if self._closing.is_closed(key, window):
+            yield from self._too_late(key, data, timestamp.micros, cells)
+            return
         armed_at = cells.armed() if self._timed else None
         if armed_at is None and cells.state() is None:
-            end.set(window.max_timestamp())
+            end.set(Timestamp(micros=cells.closes_at))
         to_do = yield from self._arrive(key, data, timestamp.micros, cells)
-        if self._idle_after is not None:
-            idle_at = self._idle_at(cells.state(), cells, timestamp.micros)
-            to_do += [] if idle_at is None else [idle_at]
+        idle_at = self._idle_at(cells.state(), cells)
+        to_do += [] if idle_at is None else [idle_at]
         if to_do and (armed_at is None or min(to_do) < armed_at):
             cells.arm(min(to_do))
+
+    def _cells(self, cells: Sequence[Any], due: Any, window: Any) -> Cells:
+        """The cells of a key; what comes out belongs to their window from now on."""
+        self._here = (window,)
+        return Cells(cells, due, window, self._closing.at(window), self._fingerprint)
+
+    def _too_late(self, key: str, data: bytes, now: int, cells: Cells) -> Iterator[Any]:
+        """Records of a window that was closed."""
+        if imported(data) is None:
+            for record, at in zip(*decode_block(data, now), strict=True):
+                yield self._tagged_late(key, record, cells.closes_at, at)
 
     def _arrive(
         self, key: str, data: bytes, now: int, cells: Cells
@@ -250,14 +312,15 @@ class StepKeys(beam.DoFn):
         start = imported(data)
         if start is not None:
             if before is None:
-                cells.write(start)
+                cells.write(Stood(Place(*last_step(start), LONG_AGO, LONG_AGO), start))
             return []
         records, arrived = decode_block(data, now)
         if self._order.by == "arrival":
             yield from self._step_as_they_come(key, records, arrived, cells)
             return []
+        self._unstamped.see(arrived)
         if before is not None:
-            records, arrived = yield from self._on_time(key, records, arrived, before)
+            records, arrived = yield from self._on_time(key, records, arrived, before.place)
         return (yield from self._buffer(key, records, arrived, cells)) if records else []
 
     def _step_as_they_come(
@@ -265,27 +328,40 @@ class StepKeys(beam.DoFn):
     ) -> Iterator[Any]:
         """Step records that need not wait."""
         before = cells.state()
-        reached = LONG_AGO if before is None else last_step(before)[0]
+        reached = LONG_AGO if before is None else before.place.time
         for record in records:
             time = record_time(record)
-            if time < reached:
-                self._unordered.inc()
-            reached = time
-        after, steps = self._stepper.step(key, before, records)
+            self._unordered.inc(time < reached)
+            reached = max(reached, time)
+        after, steps = self._step(key, before, records, arrived)
         cells.write(after)
         if min(arrived) == max(arrived):
             yield from (self._tagged(step, None) for step in steps)
         else:
             yield from (self._tagged(step, arrived[step.record]) for step in steps)
 
+    def _step(
+        self, key: str, before: Stood | None, records: list[bytes], due_at: Sequence[int]
+    ) -> tuple[Stood | None, list[Step]]:
+        """Step records that have their turn, each of which was due at a time."""
+        state, steps = self._stepper.step(key, before and before.state, records)
+        if state is None:
+            return None, steps
+        due, begun = (LONG_AGO, LONG_AGO) if before is None else before.place[2:]
+        refused = {step.record for step in steps if type(step.result) is InvalidRecord}
+        last = next((i for i in reversed(range(len(records))) if i not in refused), None)
+        if last is not None:
+            due = self._order.due(record_time(records[last]), due_at[last])
+        return Stood(Place(*last_step(state), due, begun), state), steps
+
     def _on_time(
-        self, key: str, records: list[bytes], arrived: list[int], before: bytes
+        self, key: str, records: list[bytes], arrived: list[int], place: Place
     ) -> Generator[Any, None, tuple[list[bytes], list[int]]]:
         """The records that the state has not passed; the others go where late ones do."""
         on_time: tuple[list[bytes], list[int]] = [], []
         for record, at in zip(records, arrived, strict=True):
-            if self._order.is_behind(record, before):
-                yield self._tagged_late(key, record, last_step(before)[0], at)
+            if self._order.is_behind(record, place):
+                yield self._tagged_late(key, record, place.time, at)
             else:
                 on_time[0].append(record)
                 on_time[1].append(at)
@@ -305,12 +381,12 @@ class StepKeys(beam.DoFn):
         ]
         before = cells.state()
         if self._order.by == "sequence" and before is not None:
-            number = last_step(before)[1] + 1
+            number = before.place.number + 1
             if any(record_sequence(record) == number for record in records):
                 waiting = cells.waiting(self._order, records, due_at)
                 taken, rest = waiting.following(number)
                 self._duplicate.inc(len(waiting) - len(rest) - len(taken))
-                after = yield from self._take(key, dict.fromkeys(taken), before)
+                after = yield from self._take(key, taken, before, None)
                 cells.write(after)
                 cells.keep(rest)
                 return [] if rest.earliest is None else [rest.earliest]
@@ -331,8 +407,7 @@ class StepKeys(beam.DoFn):
         due: Any = beam.DoFn.TimerParam(DUE),
     ) -> Iterator[Any]:
         """The watermark has passed the earliest thing to do."""
-        self._here = (window,)
-        cells = Cells((state, arrived, waiting, armed), due, window, self._fingerprint)
+        cells = self._cells((state, arrived, waiting, armed), due, window)
         yield from self._advance(key, int(fired.micros), cells)
 
     @on_timer(END)
@@ -346,16 +421,16 @@ class StepKeys(beam.DoFn):
         armed: Any = beam.DoFn.StateParam(ARMED),
         due: Any = beam.DoFn.TimerParam(DUE),
     ) -> Iterator[Any]:
-        """The watermark has passed the end of the window: all that waits, then the sequence."""
-        self._here = (window,)
-        cells = Cells((state, arrived, waiting, armed), due, window, self._fingerprint)
-        after, _ = yield from self._take_due(key, cells.end, cells)
+        """The window is closed: all that waits, then the sequence."""
+        cells = self._cells((state, arrived, waiting, armed), due, window)
+        after, _ = yield from self._take_due(key, cells.closes_at, cells)
         idle_at = self._idle_at(after, cells)
-        reason, at = ("window", cells.end) if idle_at is None else ("idle", idle_at)
-        for step in self._stepper.end(key, after, reason):
-            yield self._tagged(step, at)
+        reason, at = ("window", cells.closes_at) if idle_at is None else ("idle", idle_at)
         if after is not None:
+            for step in self._stepper.end(key, after.state, reason):
+                yield self._tagged(step, at)
             self._evicted.inc()
+            self._closing.close(key, window)
         # The cells of the global window go with the job; a timer that is still due must find none.
         if self._timed or window != GlobalWindow():
             cells.clear()
@@ -363,9 +438,9 @@ class StepKeys(beam.DoFn):
     def _advance(self, key: str, now: int, cells: Cells) -> Iterator[Any]:
         """Step all that is due now, end what was idle, and arm the timer for the rest."""
         after, rest = yield from self._take_due(key, now, cells)
-        idle_at = self._idle_at(after, cells)
-        if idle_at is not None and idle_at <= now:
-            for step in self._stepper.end(key, after, "idle"):
+        idle_at = self._idle_at(after, cells, rest)
+        if after is not None and idle_at is not None and idle_at <= now:
+            for step in self._stepper.end(key, after.state, "idle"):
                 yield self._tagged(step, idle_at)
             cells.write(None)
             self._evicted.inc()
@@ -373,7 +448,8 @@ class StepKeys(beam.DoFn):
         else:
             cells.write(after)
         cells.keep(rest)
-        to_do = [at for at in (rest.earliest, idle_at) if at is not None]
+        earliest = None if rest is None else rest.earliest
+        to_do = [at for at in (earliest, idle_at) if at is not None]
         if to_do:
             cells.arm(min(to_do))
         else:
@@ -381,73 +457,86 @@ class StepKeys(beam.DoFn):
 
     def _take_due(
         self, key: str, now: int, cells: Cells
-    ) -> Generator[Any, None, tuple[bytes | None, Waiting]]:
+    ) -> Generator[Any, None, tuple[Stood | None, Waiting | None]]:
         """Step all that is due now; gives the state after it, and what waits on."""
         before = cells.state()
         if self._order.by == "arrival":
-            return before, Waiting.read(self._order, None, [])
+            return before, None
         waiting = cells.waiting(self._order)
         taken, rest = waiting.turn(now)
         if not taken:
             return before, rest
         self._duplicate.inc(len(waiting) - len(rest) - len(taken))
-        return (yield from self._take(key, taken, before)), rest
+        return (yield from self._take(key, taken, before, now)), rest
 
     def _take(
-        self, key: str, taken: Mapping[bytes, int | None], before: bytes | None
-    ) -> Generator[Any, None, bytes | None]:
+        self, key: str, taken: Mapping[bytes, int], before: Stood | None, now: int | None
+    ) -> Generator[Any, None, Stood | None]:
         """Step records that have their turn, in order; gives the state after them.
 
         Args:
             key: The key.
-            taken: The records, and when each was due; None for now.
+            taken: The records, and when each was due.
             before: The state.
+            now: Where the watermark is: none comes out later; None if they come out at once.
         """
         ready: list[bytes] = []
         in_order = self._order.sorted(list(taken))
+        place = before and before.place
+        came_out = {record: None if now is None else min(due, now) for record, due in taken.items()}
         if self._order.by == "event_time" and not (
-            before is not None and self._order.is_behind(in_order[0], before)
+            place is not None and self._order.is_behind(in_order[0], place)
         ):
             ready, in_order = in_order, []  # the first is on time, and so are all
         for record in in_order:
-            if before is not None and self._order.is_behind(record, before):
-                yield self._tagged_late(key, record, last_step(before)[0], taken[record])
+            if place is not None and self._order.is_behind(record, place):
+                yield self._tagged_late(key, record, place.time, came_out[record])
             elif self._order.by == "sequence" and ready and self._same_number(ready[-1], record):
-                yield self._tagged_late(key, record, record_time(ready[-1]), taken[record])
+                yield self._tagged_late(key, record, record_time(ready[-1]), came_out[record])
             else:
                 ready.append(record)
+        after, steps = self._step(key, before, ready, [taken[record] for record in ready])
         if self._order.by == "sequence":
-            yield from self._missing(key, before, ready, taken)
-        after, steps = self._stepper.step(key, before, ready)
+            refused = {step.record for step in steps if type(step.result) is InvalidRecord}
+            stepped = [record for i, record in enumerate(ready) if i not in refused]
+            yield from self._missing(key, place, stepped, came_out)
         for step in steps:
-            yield self._tagged(step, taken[ready[step.record]])
+            yield self._tagged(step, came_out[ready[step.record]])
         return after
 
     def _missing(
         self,
         key: str,
-        before: bytes | None,
-        ready: Sequence[bytes],
-        taken: Mapping[bytes, int | None],
+        before: Place | None,
+        stepped: Sequence[bytes],
+        came_out: Mapping[bytes, int | None],
     ) -> Iterator[Any]:
         """The numbers that did not come."""
-        reached = None if before is None else last_step(before)[1]
-        for record in ready:
+        reached = None if before is None else before.number
+        for record in stepped:
             number = record_sequence(record)
             if reached is not None and number > reached + 1:
                 self._gaps.inc()
                 gap = SequenceGap(key, record_time(record), reached + 1, number - 1)
-                yield TaggedOutput(GAPS, self._at(gap, taken[record]))
+                yield TaggedOutput(GAPS, self._at(gap, came_out[record]))
             reached = number
 
     def _same_number(self, one: bytes, other: bytes) -> bool:
         return record_sequence(one) == record_sequence(other)
 
-    def _idle_at(self, state: bytes | None, cells: Cells, arrived: int = LONG_AGO) -> int | None:
-        """When the sequence ends if no record comes; None if never, or if its window does."""
-        if state is None or self._idle_after is None:
+    def _idle_at(
+        self, stood: Stood | None, cells: Cells, rest: Waiting | None = None
+    ) -> int | None:
+        """When the sequence ends if no record comes; None if never, or if its window does.
+
+        A record that waits, and belongs to the sequence, keeps it going.
+        """
+        if stood is None or self._idle_after is None:
             return None
-        idle_at = self._order.due(last_step(state)[0] + self._idle_after, arrived)
+        place, following = stood.place, rest.first_time if rest else None
+        if following is not None and following - place.time <= self._idle_after:
+            return None
+        idle_at = self._order.idle_at(place.time, place.due, self._idle_after)
         return idle_at if idle_at <= cells.end else None
 
     def _at(self, row: Any, micros: int | None) -> Any:

@@ -81,6 +81,7 @@ def test_the_table_is_one_that_others_can_read(model, weights, tmp_path):
         "outputs",
         "state",
         "kernel",
+        "history",
     ]
     rows = sorted(table.to_pylist(), key=lambda r: r["key"])
     assert [(r["key"], r["steps"], r["sequence"]) for r in rows] == [(k, 10, 9) for k in "abc"]

@@ -8,7 +8,7 @@ a process tells whether the shard that it has in memory is the one that was logg
 Pieces: version, kind, serial number, since Beam promises no order in a bag; then
 
 - states: what made them, how many, the columns of the table, the keys;
-- states of several models of one size (version 2): the same, and the digest of each;
+- states of several models of one size (version 4): the same, and the digest of each;
 - removed keys;
 - records that wait: the number of each, when it is due, and their block;
 - the numbers of records that wait no more.
@@ -35,8 +35,8 @@ from beam_rnn.shards.shard import Change, Shard
 from beam_rnn.shards.table import Maker, Table
 from beam_rnn.state import STORED_KERNELS
 
-PIECE_VERSION = 1
-MIXED_PIECE_VERSION = 2
+PIECE_VERSION = 3
+MIXED_PIECE_VERSION = 4
 HEAD_VERSION = 1
 ROWS_IN_A_PIECE = 4096
 """So many states are in a piece at the most, so that no message of a runner grows too large."""
@@ -140,7 +140,7 @@ def states_bytes(keys: int, values: int, outputs: int, history: int = 0, key: in
     The log has twice that and `SLACK` at the most before it is written anew again.
 
         >>> states_bytes(keys=1000, values=64, outputs=1, key=16) / 1000
-        313.071
+        329.071
 
     Args:
         keys: How many keys a shard has.
@@ -150,7 +150,7 @@ def states_bytes(keys: int, values: int, outputs: int, history: int = 0, key: in
         key: How many bytes a key has.
     """
     pieces = -(-keys // ROWS_IN_A_PIECE)
-    place = 4 * 8  # steps, first_time, time, sequence
+    place = 6 * 8  # steps, first_time, time, sequence, due, begun
     each = place + 8 * outputs + 4 * values + (8 * history + 4 if history else 0)
     names = keys_bytes(keys, key) - (pieces - 1) if keys else 0  # nothing between two pieces
     return pieces * (_PIECE.size + _MADE.size) + keys * each + names
@@ -223,6 +223,8 @@ def _encode_states(table: Table, made: Maker, rows: Array, kind: int) -> Iterato
             (table.first_time[part], "<i8"),
             (table.time[part], "<i8"),
             (table.sequence[part], "<i8"),
+            (table.due[part], "<i8"),
+            (table.begun[part], "<i8"),
             (table.outputs[part, : made.outputs], "<f8"),
             (table.history[part] if kept else np.zeros(0), "<f8"),
             (table.kept[part] if kept else np.zeros(0), "<i4"),
@@ -246,7 +248,7 @@ def _decode_states(piece: bytes, table: Table, kind: int) -> None:
         at += column.nbytes
         return column.reshape(shape)
 
-    place = [take("<i8", n) for _ in range(4)]
+    place = [take("<i8", n) for _ in range(6)]
     last_outputs = take("<f8", n, outputs)
     history = take("<f8", n, replay, inputs)
     kept = take("<i4", n) if replay else np.zeros(n, np.int32)

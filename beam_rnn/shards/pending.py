@@ -15,6 +15,9 @@ NOW = np.iinfo(np.int64).min
 """When a record was due that need not wait: now."""
 
 
+_FAR = 2**62
+
+
 class Held(NamedTuple):
     """Records that are held, a row each.
 
@@ -110,6 +113,15 @@ class Pending:
         """Of some keys the records whose numbers follow on one another, from the first on."""
         held = self.all()
         return None if held is None else self._take_runs(held, np.isin(held.row, rows), None)
+
+    def first_times(self, rows: int) -> Array:
+        """(rows,), the event time of the first record in order of each key; none is far away."""
+        times = np.full(rows, _FAR)
+        held = self.all()
+        if held is not None:
+            order = np.lexsort((held.time, held.place(self._order.by)))[::-1]
+            times[held.row[order]] = held.time[order]
+        return times
 
     def _take_runs(self, held: Held, candidates: Array, now: int | None) -> Held | None:
         """Take what is due, or else the first record of each key, and what follows on it."""

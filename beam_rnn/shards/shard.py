@@ -9,14 +9,14 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from beam_rnn.cells import Array
-from beam_rnn.rows import LateRecord, SequenceGap
+from beam_rnn.rows import InvalidRecord, LateRecord, SequenceGap
 from beam_rnn.shards.blocks import Block, ends_of, starts_of
 from beam_rnn.shards.pending import NOW, Held, Pending, by_row, different, duplicates
 from beam_rnn.shards.stepping import ShardStepper, Stepped
 from beam_rnn.shards.table import Table
 from beam_rnn.state import KeyState
-from beam_rnn.sweep import Records
-from beam_rnn.turns import LONG_AGO, MILLISECOND, Order
+from beam_rnn.sweep import LONG_AGO, Records, latest_so_far
+from beam_rnn.turns import MILLISECOND, Order
 
 
 class Row(NamedTuple):
@@ -78,15 +78,23 @@ class Shard:
         idle_after: A sequence ends after so many microseconds without a record; None for never.
         end: The end of the window, in microseconds.
         inputs: How many inputs a record has.
+        closes_at: When the window is closed, in microseconds; at its end if left out.
     """
 
     def __init__(
-        self, stepper: ShardStepper, order: Order, idle_after: int | None, end: int, inputs: int
+        self,
+        stepper: ShardStepper,
+        order: Order,
+        idle_after: int | None,
+        end: int,
+        inputs: int,
+        closes_at: int | None = None,
     ):
         self._stepper = stepper
         self._order = order
         self._idle_after = idle_after
         self._end = end
+        self._closes_at = end if closes_at is None else closes_at
         self.table = Table(inputs, stepper.alone.policy.replay)
         self.pending = Pending(order)
         self.payloads: dict[int, bytes] = {}
@@ -148,12 +156,13 @@ class Shard:
         self.table.drop_states(rows)
         self._forget_keys(rows)
 
-    def start_from(self, key: str, state: KeyState) -> None:
-        """Take up the state of a key, unless it has one."""
+    def start_from(self, key: str, state: KeyState) -> int | None:
+        """Take up the state of a key, unless it has one; gives when there is something to do."""
         rows = self.table.rows([key])
         if not self.table.has_state[rows[0]]:
             self.table.set_state(int(rows[0]), state)
             self._touched.append(rows)
+        return self._earliest(rows)
 
     def arrive(self, block: Block) -> Outcome:
         """Records came: each is stepped, waits, or is late."""
@@ -162,9 +171,10 @@ class Shard:
         held = self._held(block, number, block.arrived)
         if self._order.by == "arrival":
             held = by_row(held)
+            due = held.due
             if (block.arrived == block.arrived[0]).all():
                 held = held._replace(due=np.full(block.records, NOW))
-            return self._step(held, {"records_out_of_order": self._out_of_order(held)}, [])
+            return self._step(held, {"records_out_of_order": self._out_of_order(held)}, [], due)
         late, found = self._behind(held), []
         if late.any():
             of_late = held.pick(late)
@@ -186,8 +196,7 @@ class Shard:
             self._arrived.append((block.pick(waits), held.number[waits], held.due[waits]))
         if taken is None:
             return self._nothing(found, counts)
-        taken = taken._replace(due=np.full(len(taken.time), NOW))
-        return self._take(taken, found, counts)
+        return self._take(taken, found, counts, NOW)
 
     def advance(self, now: int) -> Outcome:
         """The watermark is here: all that is due is stepped, and what was idle ends."""
@@ -195,37 +204,43 @@ class Shard:
         rows = self.table.with_state()
         idle_at = self._idle_at(rows)
         idle = idle_at <= now
+        idle[idle] = ~self._kept_going(rows[idle])
         self._end_rows(rows[idle], idle_at[idle], "idle", outcome)
         return outcome
 
+    def keys_with_state(self) -> list[str]:
+        """The keys that have a state, or would have one if the window was closed."""
+        rows = self.table.with_state()
+        held = self.pending.all()
+        if held is not None:
+            rows = np.union1d(rows, held.row)
+        return self.table.names(rows)
+
     def close(self) -> Outcome:
-        """The window is at its end: all that waits, then every sequence."""
-        outcome = self._take_due(self._end)
+        """The window is closed: all that waits, then every sequence."""
+        outcome = self._take_due(self._closes_at)
         rows = self.table.with_state()
         idle_at = self._idle_at(rows)
         ends_by_idling = idle_at < _NEVER
         self._end_rows(rows[ends_by_idling], idle_at[ends_by_idling], "idle", outcome)
         rest = rows[~ends_by_idling]
-        self._end_rows(rest, np.full(len(rest), self._end), "window", outcome)
+        self._end_rows(rest, np.full(len(rest), self._closes_at), "window", outcome)
         return outcome
 
     def to_do(self) -> int | None:
         """When there is something to do next; None for never."""
-        return self._earliest(self.table.with_state(), LONG_AGO)
+        rows = self.table.with_state()
+        if self._idle_after is not None:
+            rows = rows[~self._kept_going(rows)]
+        return self._earliest(rows)
 
-    def to_do_after(self, outcome: Outcome, arrived: int) -> int | None:
-        """When there is something to do for what just came.
-
-        Args:
-            outcome: What came of it.
-            arrived: Its Beam timestamp, in microseconds: the watermark may be there.
-        """
+    def to_do_after(self, outcome: Outcome) -> int | None:
+        """When there is something to do for what just came."""
         rows = _NO_ROWS if self._idle_after is None else np.unique(outcome.records.row)
-        return self._earliest(rows, arrived)
+        return self._earliest(rows)
 
-    def _earliest(self, rows: Array, arrived: int) -> int | None:
-        idle_at = self._idle_at(rows, arrived)
-        first = int(idle_at.min(initial=_NEVER))
+    def _earliest(self, rows: Array) -> int | None:
+        first = int(self._idle_at(rows).min(initial=_NEVER))
         times = [at for at in (self.pending.earliest, first) if at is not None and at < _NEVER]
         return min(times, default=None)
 
@@ -262,8 +277,8 @@ class Shard:
         )
 
     def _due(self, time: Array, arrived: Array) -> Array:
-        """When records are due; at the end of the window at the latest."""
-        end = self._end // MILLISECOND * MILLISECOND
+        """When records are due; when the window is closed at the latest."""
+        end = self._closes_at // MILLISECOND * MILLISECOND
         return np.minimum(self._order.due_at(time, arrived), end)
 
     def _place(self, rows: Array) -> Array:
@@ -301,10 +316,10 @@ class Shard:
 
     def _out_of_order(self, held: Held) -> int:
         """How many records came after later ones of their key."""
-        has_state = self.table.has_state[held.row]
-        before = np.where(has_state, self.table.time[held.row], LONG_AGO)
-        before[1:] = np.where(held.row[1:] == held.row[:-1], held.time[:-1], before[1:])
-        return int((held.time < before).sum())
+        first = np.flatnonzero(np.append(True, held.row[1:] != held.row[:-1]))
+        of_key = held.row[first]
+        before = np.where(self.table.has_state[of_key], self.table.time[of_key], LONG_AGO)
+        return int((held.time < latest_so_far(held.time, first, before)).sum())
 
     def _take_due(self, now: int) -> Outcome:
         """Step all that is due now."""
@@ -312,11 +327,10 @@ class Shard:
         if held is None:
             return self._nothing([], {})
         self._taken.append(held.number)
-        held = held._replace(due=np.minimum(held.due, now))
-        return self._take(held, [], {})
+        return self._take(held, [], {}, now)
 
-    def _take(self, held: Held, found: list[Row], counts: dict[str, int]) -> Outcome:
-        """Step records that have their turn, in order."""
+    def _take(self, held: Held, found: list[Row], counts: dict[str, int], now: int) -> Outcome:
+        """Step records that have their turn, in order; none comes out later than `now`."""
         same = duplicates(held)
         if same.any():
             counts["records_duplicate"] = int(same.sum())
@@ -331,20 +345,33 @@ class Shard:
             reached = np.where(again, held.time[first], reached)
             late |= again
         if late.any():
-            found += self._late(held.pick(late), reached[late])
+            of_late = held.pick(late)
+            found += self._late(_until(of_late, now), reached[late])
             counts["records_late"] = len(found)
             held = held.pick(~late)
+        has_state, reached = self.table.has_state[held.row], self.table.sequence[held.row]
+        due = held.due
+        outcome = self._step(_until(held, now), counts, found, due)
         if self._order.by == "sequence":
-            gaps = self._gaps(held)
+            refused = [
+                step.record
+                for step in outcome.stepped.others
+                if isinstance(step.result, InvalidRecord)
+            ]
+            good = np.ones(len(due), bool)
+            good[refused] = False
+            before = np.where(has_state, reached, held.sequence - 1)[good]
+            gaps = self._gaps(_until(held, now).pick(good), before)
             counts["sequence_gaps"] = len(gaps)
             found += gaps
-        return self._step(held, counts, found)
+        return outcome
 
-    def _gaps(self, held: Held) -> list[Row]:
-        """The numbers that did not come before records that are stepped."""
-        before = np.where(
-            self.table.has_state[held.row], self.table.sequence[held.row], held.sequence - 1
-        )
+    def _gaps(self, held: Held, before: Array) -> list[Row]:
+        """The numbers that did not come before records that were stepped.
+
+        `before` is where the keys were.
+        """
+        before = before.copy()
         same_key = held.row[1:] == held.row[:-1]
         before[1:] = np.where(same_key, held.sequence[:-1], before[1:])
         return [
@@ -361,8 +388,8 @@ class Shard:
             for i in np.flatnonzero(held.sequence > before + 1).tolist()
         ]
 
-    def _step(self, held: Held, counts: dict[str, int], found: list[Row]) -> Outcome:
-        """Step records, those of a key one after another."""
+    def _step(self, held: Held, counts: dict[str, int], found: list[Row], due: Array) -> Outcome:
+        """Step records, those of a key one after another; each was due at a time."""
         if not len(held.time):
             self._payloads_of(held)
             return self._nothing(found, counts)
@@ -377,6 +404,7 @@ class Shard:
             held.numbers,
         )
         stepped = self._stepper.step(self.table, rows, records)
+        self._keep_turns(rows, records, stepped, due)
         self._touched.append(rows)
         without = ~self.table.has_state[rows]
         keys = self.table.keys[rows]
@@ -386,6 +414,18 @@ class Shard:
             Row(step.result, int(held.due[step.record]), step.time) for step in stepped.others
         ]
         return Outcome(held, keys, stepped, found, counts, self._payloads_of(held))
+
+    def _keep_turns(self, rows: Array, records: Records, stepped: Stepped, due: Array) -> None:
+        """Keep when the last record that was stepped of each key was due."""
+        good = np.arange(len(due))
+        refused = [step.record for step in stepped.others if isinstance(step.result, InvalidRecord)]
+        if refused:
+            good[refused] = -1
+        first = np.cumsum(records.counts) - records.counts
+        last = np.maximum.reduceat(good, first)
+        here = last >= first
+        at = last[here]
+        self.table.due[rows[here]] = self._order.due_at(records.time[at], due[at])
 
     def _nothing(self, found: list[Row], counts: dict[str, int]) -> Outcome:
         """What came of records of which none was stepped."""
@@ -407,12 +447,21 @@ class Shard:
         self.payloads = {p: data for p, data in self.payloads.items() if p in kept}
         return here
 
-    def _idle_at(self, rows: Array, arrived: int = LONG_AGO) -> Array:
+    def _idle_at(self, rows: Array) -> Array:
         """When the sequences of keys end if no record comes; `_NEVER` if their window does."""
         if self._idle_after is None:
             return np.full(len(rows), _NEVER)
-        at = self._order.due_at(self.table.time[rows] + self._idle_after, arrived)
+        time, due = self.table.time[rows], self.table.due[rows]
+        at = self._order.idle_at_of(time, due, self._idle_after)
         return np.where(at <= self._end, at, _NEVER)
+
+    def _kept_going(self, rows: Array) -> Array:
+        """Whether a record that waits, and belongs to the sequence, keeps each of these going."""
+        held = self.pending.all()
+        if held is None or not len(rows):
+            return np.zeros(len(rows), bool)
+        following = self.pending.first_times(len(self.table.keys))
+        return following[rows] - self.table.time[rows] <= self._idle_after
 
     def _end_rows(self, rows: Array, at: Array, reason: str, outcome: Outcome) -> None:
         """End the sequences of keys, and remove their states."""
@@ -423,6 +472,11 @@ class Shard:
             counted = outcome.counts.get("states_evicted", 0)
             outcome.counts["states_evicted"] = counted + len(rows)
             self.end_rows(rows)
+
+
+def _until(held: Held, now: int) -> Held:
+    """Records that come out at a time at the latest."""
+    return held._replace(due=np.minimum(held.due, now))
 
 
 _NEVER = np.iinfo(np.int64).max

@@ -26,8 +26,8 @@ from beam_rnn.rows import (
 from beam_rnn.stateful import ENDED, GAPS, LATE, StepKeys
 from beam_rnn.stepping import Policy, PredictSteps
 from beam_rnn.transforms.arguments import (
-    check_not_merging,
     check_type,
+    closing_of,
     micros,
     order_of,
     path_of,
@@ -124,12 +124,12 @@ class ScoreAnomalies(beam.PTransform):
     # No return annotation: Beam knows only a PCollection there.
     def expand(self, pcoll: PCollection[Any]):  # type: ignore[no-untyped-def] # noqa: ANN201
         """Check each record, then let its key predict the next one and score it."""
-        check_not_merging(pcoll.windowing.windowfn, "ScoreAnomalies")
+        closing = closing_of(pcoll, "ScoreAnomalies", self._order)
         checked = pcoll | "Check" >> beam.ParDo(PackRecords(self._steps.reader)).with_output_types(
             tuple[str, bytes], invalid=InvalidRecord
         ).with_outputs(INVALID, main="checked")
         scored = checked.checked | "Score" >> beam.ParDo(
-            StepKeys(self._steps, self._order, self._idle_after)
+            StepKeys(self._steps, self._order, self._idle_after, closing=closing)
         ).with_output_types(
             AnomalyScore,
             late=LateRecord,

@@ -2,11 +2,14 @@
 
 import os
 from typing import Any, NoReturn
+from uuid import uuid4
 
-from apache_beam.transforms.window import NonMergingWindowFn
+from apache_beam import PCollection
+from apache_beam.transforms.window import GlobalWindows, NonMergingWindowFn
 from apache_beam.utils.timestamp import Duration
 
 from beam_rnn.checks import check_choice, check_number
+from beam_rnn.closing import AT_THEIR_END, Closing, closing_on
 from beam_rnn.errors import ConfigurationError
 from beam_rnn.storage import with_folder
 from beam_rnn.turns import Order
@@ -59,6 +62,26 @@ def check_not_merging(windowfn: Any, name: str) -> None:
             "sessions, and PredictSequences predicts them (in Beam YAML RnnSequences and "
             "RnnPredictSequences)"
         )
+
+
+def closing_of(pcoll: PCollection[Any], name: str, order: Order) -> Closing:
+    """When the windows of records are closed.
+
+    Raises:
+        ConfigurationError: The windows merge, or a record is waited for until its window is closed.
+    """
+    windowing = pcoll.windowing
+    check_not_merging(windowing.windowfn, name)
+    if isinstance(windowing.windowfn, GlobalWindows):
+        return AT_THEIR_END
+    lateness = int(Duration.of(windowing.allowed_lateness).micros)
+    if order.wait > lateness:
+        raise ConfigurationError(
+            f"{name}(wait={order.wait / 1e6:g}) waits longer than the windows of the records are kept: "
+            f"{window_text(windowing.windowfn)} with allowed_lateness={lateness / 1e6:g} s. Say "
+            f"beam.WindowInto(..., allowed_lateness={order.wait / 1e6:g}), or a shorter wait"
+        )
+    return closing_on(pcoll.pipeline.runner, lateness, order.wait, name, uuid4().hex)
 
 
 def window_text(windowfn: Any) -> str:

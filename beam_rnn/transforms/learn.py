@@ -17,8 +17,8 @@ from beam_rnn.packing import PackRecords
 from beam_rnn.rows import INVALID, EndedSequence, InvalidRecord, LateRecord, Prediction, SequenceGap
 from beam_rnn.stateful import ENDED, GAPS, LATE, MODELS, StepKeys
 from beam_rnn.transforms.arguments import (
-    check_not_merging,
     check_type,
+    closing_of,
     micros,
     order_of,
     path_of,
@@ -111,12 +111,12 @@ class PredictAndLearn(beam.PTransform):
     # No return annotation: Beam knows only a PCollection there.
     def expand(self, pcoll: PCollection[Any]):  # type: ignore[no-untyped-def] # noqa: ANN201
         """Check each record, then let its key predict and learn."""
-        check_not_merging(pcoll.windowing.windowfn, "PredictAndLearn")
+        closing = closing_of(pcoll, "PredictAndLearn", self._order)
         checked = pcoll | "Check" >> beam.ParDo(PackRecords(self._base.reader)).with_output_types(
             tuple[str, bytes], invalid=InvalidRecord
         ).with_outputs(INVALID, main="checked")
         learned = checked.checked | "Learn" >> beam.ParDo(
-            StepKeys(self._steps, self._order, self._idle_after)
+            StepKeys(self._steps, self._order, self._idle_after, closing=closing)
         ).with_output_types(
             Prediction,
             late=LateRecord,

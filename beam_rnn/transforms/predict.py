@@ -14,6 +14,7 @@ from apache_beam.transforms.window import GlobalWindows
 
 from beam_rnn.arrow import batch_type, reader_of
 from beam_rnn.checks import check_choice, check_number, check_whole
+from beam_rnn.closing import Closing
 from beam_rnn.errors import ConfigurationError, WeightsError
 from beam_rnn.kernels import KERNELS
 from beam_rnn.keyed import KeyedModels
@@ -28,7 +29,7 @@ from beam_rnn.stepping import Policy, PredictSteps
 from beam_rnn.storage import read_model
 from beam_rnn.transforms.arguments import (
     MAX_SECONDS,
-    check_not_merging,
+    closing_of,
     micros,
     order_of,
     path_of,
@@ -170,8 +171,8 @@ class Predict(beam.PTransform):
     # No return annotation: Beam knows only a PCollection there.
     def expand(self, pcoll: PCollection[Any]):  # type: ignore[no-untyped-def] # noqa: ANN201
         """Check each record, then step its key."""
+        closing = closing_of(pcoll, "Predict", self._order)
         windowfn = pcoll.windowing.windowfn
-        check_not_merging(windowfn, "Predict")
         for name, beside in (("states", self._states), ("models", self._models)):
             if beside is not None and not isinstance(windowfn, GlobalWindows):
                 raise ConfigurationError(
@@ -198,7 +199,7 @@ class Predict(beam.PTransform):
                 lambda path: ("", path)
             ).with_output_types(tuple[str, str])
             models["models"] = beam.pvalue.AsList(paths)
-        step = beam.ParDo(self._step(loader, kind, shards), **models)
+        step = beam.ParDo(self._step(loader, kind, shards, closing), **models)
         stepped = records | "Step" >> step.with_output_types(
             kind or Prediction,
             late=LateRecord,
@@ -230,17 +231,19 @@ class Predict(beam.PTransform):
             )
         return self._shards or SHARDS
 
-    def _step(self, loader: ModelLoader, kind: type | None, shards: int | None) -> beam.DoFn:
+    def _step(
+        self, loader: ModelLoader, kind: type | None, shards: int | None, closing: Closing
+    ) -> beam.DoFn:
         """What steps the keys, each alone or those of a shard together."""
         steps = PredictSteps(loader, self._policy)
         order, idle_after = self._order, self._policy.idle_after
-        at_event_time = self._timestamps == "event"
+        told = {"closing": closing, "at_event_time": self._timestamps == "event"}
         if shards is None:
-            return StepKeys(steps, order, idle_after, at_event_time=at_event_time)
+            return StepKeys(steps, order, idle_after, **told)
         emission = (
             EmitRows() if kind is None else EmitBatches(kind, loader, in_turn=order.by != "arrival")
         )
-        return StepShards(steps, order, idle_after, shards, emission, at_event_time=at_event_time)
+        return StepShards(steps, order, idle_after, shards, emission, **told)
 
     def display_data(self) -> dict[str, Any]:
         """What the monitoring page of a runner shows; of the model, if its file is here."""

@@ -18,7 +18,7 @@ from beam_rnn.records import ReadRecords, RecordReader
 from beam_rnn.rows import INVALID, InvalidRecord, LateRecord, SequenceGap
 from beam_rnn.sequences import CutSequences
 from beam_rnn.stateful import GAPS, LATE, StepKeys
-from beam_rnn.transforms.arguments import check_not_merging, check_type, micros, order_of, take_one
+from beam_rnn.transforms.arguments import check_type, closing_of, micros, order_of, take_one
 
 
 class SequencesOutputs(NamedTuple):
@@ -193,13 +193,13 @@ class LastRecords(beam.PTransform):
     # No return annotation: Beam knows only a PCollection there.
     def expand(self, pcoll: PCollection[Any]):  # type: ignore[no-untyped-def] # noqa: ANN201
         """Check each record, then gather those of its key."""
-        check_not_merging(pcoll.windowing.windowfn, "LastRecords")
+        closing = closing_of(pcoll, "LastRecords", self._order)
         reader = partial(ColumnReader, self._columns, targets=True)
         checked = pcoll | "Check" >> beam.ParDo(PackRecords(reader)).with_output_types(
             tuple[str, bytes], invalid=InvalidRecord
         ).with_outputs(INVALID, main="checked")
         steps = GatherSteps(self._columns, self._length, self._idle_after)
-        fn = StepKeys(steps, self._order, self._idle_after)
+        fn = StepKeys(steps, self._order, self._idle_after, closing=closing)
         gathered = checked.checked | "Gather" >> beam.ParDo(fn).with_output_types(
             Sequence, late=LateRecord, gaps=SequenceGap
         ).with_outputs(LATE, GAPS, main="sequences")
