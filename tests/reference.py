@@ -31,7 +31,7 @@ class Record(NamedTuple):
             row[columns.sequence] if columns.sequence else 0,
             not (columns.start and row[columns.start]),
             bool(columns.end and row[columns.end]),
-            np.array([math.nan if v != v else v + 0.0 for v in values], "<f8").tobytes(),
+            np.array([math.nan if math.isnan(v) else v + 0.0 for v in values], "<f8").tobytes(),
         )
 
     @property
@@ -123,13 +123,17 @@ class Key:
             return
         for record, at in records:
             # One with a lower number may belong to those behind a start mark that is not here yet.
-            later = self.by_number and self.rules.restarts and self.begun <= record.time > self.latest
+            later = (
+                self.by_number and self.rules.restarts and self.begun <= record.time > self.latest
+            )
             if self.has_passed(record) and not later:
                 self.late(record)
             else:
                 due = min(self.rules.due(record.time, at), whole(self.closes))
                 self.waiting[record] = min(due, self.waiting.get(record, due))
-        ahead = [(run, record) for run, record in self.in_order() if not self.is_behind(run, record)]
+        ahead = [
+            (run, record) for run, record in self.in_order() if not self.is_behind(run, record)
+        ]
         if self.by_number and self.reached is not None and ahead:
             run, record = ahead[0]
             if run == 0 and record.number == self.reached.number + 1:
@@ -174,7 +178,9 @@ class Key:
     def followed(self, ahead, last):
         """The records up to one, and those that have the same place or the next number."""
         taken = [record for _, record in ahead[: last + 1]]
-        for (run, one), (following_run, other) in zip(ahead[last:], ahead[last + 1 :], strict=False):
+        for (run, one), (following_run, other) in zip(
+            ahead[last:], ahead[last + 1 :], strict=False
+        ):
             place, following = self.rules.place(one), self.rules.place(other)
             if run != following_run or following > place + self.by_number:
                 break
@@ -227,43 +233,50 @@ class Key:
 
     def step(self, record, due, newest):
         """One record has its turn. False if it cannot be stepped: then nothing happened."""
-        sequence, reason = self.open, None
-        model = newest.of(self.key)
-        if sequence and (self.is_idle(record) or not record.goes_on):
-            reason = "idle" if self.is_idle(record) else "start"
-        elif sequence and sequence.model != model:
-            if self.rules.policy == "error":
-                raise ModelChangedError
-            if self.rules.policy == "keep":
-                model = sequence.model
-            elif self.rules.policy == "reset" or model is None:
-                reason = "model"
-            else:
-                sequence = self.replayed(sequence, model)
-                reason = None if sequence else "model"
+        model, sequence, reason = self.goes_on(record, newest.of(self.key))
         if model is None and reason == "model":  # the key has lost its model
-            self.close("model")
-        goes_on = sequence is not None and reason is None
+            self.close(reason)
         stepped = None
         if model is not None:
-            before = sequence.values if goes_on else model.initial_state()
+            before = model.initial_state() if sequence is None else sequence.values
             stepped = one_step(model, self.key, before, record.numbers)
         if stepped is None:
             self.said.invalid.append(self.key)
             return False
         if reason is not None:
             self.close(reason)
-        steps, first, kept = (sequence.steps, sequence.first, sequence.kept) if goes_on else (
-            0, record.time, ())
-        kept = (*kept, record.inputs)[-self.rules.replay :] if self.rules.replay else ()
+        if sequence is None:
+            sequence = Open(model, None, 0, record.time, None, None, None, ())
+        values, outputs = stepped
+        kept = (*sequence.kept, record.inputs)[-self.rules.replay :] if self.rules.replay else ()
         self.latest = max(self.latest, record.time)
-        self.open = Open(model, stepped[0], steps + 1, first, self.latest, record, stepped[1], kept)
+        self.open = Open(
+            model, values, sequence.steps + 1, sequence.first, self.latest, record, outputs, kept
+        )
         self.reached, self.turn = record, self.rules.due(record.time, due)
         if self.rules.emit == "every":
             self.said.predictions.append(self.prediction(self.open, record.time))
         if record.ends:
             self.close("end")
         return True
+
+    def goes_on(self, record, model):
+        """What steps a record: a model, the sequence that goes on, and why the one before ends."""
+        sequence, policy = self.open, self.rules.policy
+        if sequence is None:
+            return model, None, None
+        if self.is_idle(record):
+            return model, None, "idle"
+        if not record.goes_on:
+            return model, None, "start"
+        if sequence.model == model:
+            return model, sequence, None
+        if policy == "error":
+            raise ModelChangedError
+        if policy == "keep":
+            return sequence.model, sequence, None
+        replayed = self.replayed(sequence, model) if policy == "replay" and model else None
+        return model, replayed, None if replayed else "model"
 
     def replayed(self, sequence, model):
         """A sequence that another model goes on with, from its last inputs; None without any."""
@@ -317,3 +330,50 @@ def one_step(model, key, values, numbers):
 def whole(micros):
     """A time as a timer has it: whole milliseconds."""
     return micros // MILLISECOND * MILLISECOND
+
+
+class Stream:
+    """All keys, in all windows.
+
+    Args:
+        rules: What `Predict` is told.
+        model: The model at first.
+    """
+
+    def __init__(self, rules, model):
+        self.rules, self.model = rules, model
+        self.said = Said()
+        self.watermark = -math.inf
+        self.keys = {}
+
+    def key(self, key, window):
+        """A key in a window: its last moment, and when it is closed."""
+        if (key, window) not in self.keys:
+            self.keys[key, window] = Key(key, self.rules, self.said, *window)
+        return self.keys[key, window]
+
+    def arrive(self, records):
+        """A bundle: of each its key, its window, the record or None, and its Beam timestamp."""
+        together = {}
+        for key, window, record, at in records:
+            if record is None:  # it cannot be read
+                self.said.invalid.append(key)
+            elif self.watermark <= window[1]:  # else Beam drops it
+                together.setdefault((key, window), []).append((record, at))
+        for (key, window), pairs in together.items():
+            self.key(key, window).arrive(pairs, self.model)
+
+    def advance(self, watermark):
+        """The watermark moves."""
+        self.watermark = watermark
+        for (key, window), one in list(self.keys.items()):
+            if window[1] < watermark:
+                one.finish(self.model)
+                del self.keys[key, window]
+            else:
+                one.advance(watermark, self.model)
+
+    def finish(self):
+        """No more comes."""
+        for one in self.keys.values():
+            one.finish(self.model)

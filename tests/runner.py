@@ -1,4 +1,4 @@
-"""A runner in memory, for tests of order: what a stream does to a transform, without a pipeline's run.
+"""A runner in memory, for tests of order: what a stream does to a transform, in milliseconds.
 
 It runs the graph that a transform makes, and keeps what Beam says of state and time:
 
@@ -13,16 +13,17 @@ It runs the graph that a transform makes, and keeps what Beam says of state and 
 """
 
 import inspect
-import pickle
 from collections import defaultdict
 from contextlib import contextmanager
+from functools import cache
 from types import SimpleNamespace
-from typing import Any
 
 import apache_beam as beam
+from apache_beam.internal import pickler
 from apache_beam.options.pipeline_options import PipelineOptions
 from apache_beam.pipeline import PipelineVisitor
 from apache_beam.pvalue import TaggedOutput
+from apache_beam.transforms import core
 from apache_beam.transforms.userstate import BagStateSpec, StateSpec, TimerSpec
 from apache_beam.transforms.window import GlobalWindow, TimestampedValue
 from apache_beam.utils import shared
@@ -35,15 +36,16 @@ END_OF_TIME = int(MAX_TIMESTAMP.micros)
 GLOBAL = (GlobalWindow(),)
 
 
+@cache
+def view(cls):
+    return PipelineOptions().view_as(cls)
+
+
 class Options(PipelineOptions):
     """Options of which each view is made once: Beam asks for hundreds while it builds a graph."""
 
-    _views: dict = {}
-
     def view_as(self, cls):
-        if cls not in self._views:
-            self._views[cls] = super().view_as(cls)
-        return self._views[cls]
+        return view(cls)
 
 
 class Graph:
@@ -69,7 +71,8 @@ class Graph:
                 transform = applied.transform
                 if isinstance(transform, beam.ParDo):
                     assert not applied.side_inputs, "this runner knows no side inputs"
-                    graph.add(applied, pickle.dumps(Step(transform)))
+                    parts = transform.fn, transform.args, transform.kwargs
+                    graph.add(applied, pickler.dumps(parts))
                 elif isinstance(transform, beam.Flatten):
                     graph.add(applied, None)
                 else:
@@ -87,32 +90,25 @@ class Graph:
 class Step:
     """A DoFn, and what its methods are called with."""
 
-    def __init__(self, transform):
-        self.fn, self.args, self.kwargs = transform.fn, transform.args, transform.kwargs
+    def __init__(self, fn, args, kwargs):
+        self.fn, self.args, self.kwargs = fn, args, kwargs
+        self.asked = asked_of(type(self.fn).process)
+        self.stateful = any(isinstance(what, StateSpec) for what in self.asked.values())
 
-    def __getstate__(self):
-        return beam.internal.pickler.dumps(vars(self))
 
-    def __setstate__(self, data):
-        vars(self).update(beam.internal.pickler.loads(data))
-
-    @property
-    def stateful(self):
-        return any(isinstance(spec, StateSpec) for spec in self.specs(self.fn.process).values())
-
-    @staticmethod
-    def specs(method):
-        """What Beam's parameters of a method ask for, by their names."""
-        asked = {}
-        for name, parameter in inspect.signature(method).parameters.items():
-            value = parameter.default
-            if isinstance(value, beam.transforms.core._StateDoFnParam):
-                asked[name] = value.state_spec
-            elif isinstance(value, beam.transforms.core._TimerDoFnParam):
-                asked[name] = value.timer_spec
-            elif isinstance(value, beam.transforms.core._DoFnParam):
-                asked[name] = value.param_id
-        return asked
+@cache
+def asked_of(method):
+    """What Beam's parameters of a method ask for, by their names."""
+    asked = {}
+    for name, parameter in inspect.signature(method).parameters.items():
+        value = parameter.default
+        if isinstance(value, core._StateDoFnParam):
+            asked[name] = value.state_spec
+        elif isinstance(value, core._TimerDoFnParam):
+            asked[name] = value.timer_spec
+        elif isinstance(value, core._DoFnParam):
+            asked[name] = value.param_id
+    return asked
 
 
 class Worker:
@@ -122,11 +118,10 @@ class Worker:
         self._shared = shared._SharedMap()
         self._remembered = sharding.Remembered()
         with self.at_work():
-            self.steps = [step and pickle.loads(step) for step, _ in graph.steps]
+            self.steps = [step and Step(*pickler.loads(step)) for step, _ in graph.steps]
             for step in self.steps:
                 if step is not None:
                     step.fn.setup()
-                    step.asked = step.specs(step.fn.process)
 
     @contextmanager
     def at_work(self):
@@ -189,7 +184,9 @@ class Runner:
         watermark: Where the watermark is at first, in microseconds.
     """
 
-    def __init__(self, graph, chance, *, workers=1, lateness=0, watermark=int(MIN_TIMESTAMP.micros)):
+    def __init__(
+        self, graph, chance, *, workers=1, lateness=0, watermark=int(MIN_TIMESTAMP.micros)
+    ):
         self._graph, self._chance, self._lateness = graph, chance, lateness
         self._workers = [Worker(graph) for _ in range(workers)]
         self._cells, self._timers = {}, {}
@@ -324,7 +321,7 @@ class Runner:
         callback = spec._attached_callback
         step = attempt.steps[number]
         one = WindowedValue((key, None), time, (window,))
-        asked = self._asked(attempt, number, step.specs(callback), window, time, one)
+        asked = self._asked(attempt, number, asked_of(callback), window, time, one)
         self._take(attempt, number, callback(step.fn, **asked) or (), one, in_turn=True)
 
     def _asked(self, attempt, number, asked, window, time, value):
@@ -348,13 +345,10 @@ class Runner:
     def _take(self, attempt, number, made, cause, *, in_turn=False):
         """What a step gave, on its outputs."""
         outputs = self._graph.steps[number][1]
-        for value in made:
-            tag = None
-            if isinstance(value, TaggedOutput):
-                tag, value = value.tag, value.value
+        for one in made:
+            tag, value = (one.tag, one.value) if isinstance(one, TaggedOutput) else (None, one)
             assert not isinstance(value, TimestampedValue), "Beam puts it into other windows"
-            if not isinstance(value, WindowedValue):
-                value = cause.with_value(value)
+            out = value if isinstance(value, WindowedValue) else cause.with_value(value)
             if in_turn:
-                assert value.timestamp.micros >= attempt.hold, f"{value} is late downstream"
-            self._give(attempt, outputs[tag], value)
+                assert out.timestamp.micros >= attempt.hold, f"{out} is late downstream"
+            self._give(attempt, outputs[tag], out)
