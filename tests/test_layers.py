@@ -133,6 +133,7 @@ ORDER = [
     "testing.cells",
     "testing.oracle",
     "testing",
+    "closing",
     "stateful",
     "whole",
     "anomalies.scoring",
