@@ -216,6 +216,7 @@ def test_a_key_that_has_a_state_keeps_it(shards, model, weights):
             yield element
             state = "a", encode_imported(state_of(model))
             yield state if shards is None else to_shard(state, shards)
+            yield element
 
     class Twice(beam.PTransform):
         """The steps of `Predict`, behind which the state comes."""
@@ -232,10 +233,9 @@ def test_a_key_that_has_a_state_keeps_it(shards, model, weights):
             return outputs.predictions
 
     collected = Collect()
-    records = [record(t) for t in (1, 2, 3)]
-    run_pipeline(lambda p: p | beam.Create(records, reshuffle=False) | Twice())
+    run_pipeline(lambda p: p | beam.Create([record(1)], reshuffle=False) | Twice())
 
-    assert sorted(r.step for r in collected.elements) == [1, 2, 3]
+    assert [r.step for r in collected.elements] == [1, 2]
 
 
 @pytest.mark.parametrize("run", RUNS)
