@@ -413,6 +413,14 @@ def waiting_records(rows: Array) -> list[bytes]:
     return [data[at + _DUE.size : at + size] for at in range(0, len(data), size)]
 
 
+def waiting_marks(rows: Array) -> Array:
+    """The marks of the records in rows of `decode_all_waiting`: (records,)."""
+    if "rest" not in (rows.dtype.names or ()):
+        return np.zeros(0, np.uint8)
+    rest = np.ascontiguousarray(rows["rest"])
+    return rest.view("u1").reshape(len(rows), rest.dtype.itemsize)[:, 0]
+
+
 def encode_armed(due: int, fingerprint: bytes) -> bytes:
     """The time of a key's timer, whose records were read by columns of that fingerprint."""
     return _ARMED.pack(ARMED_VERSION, fingerprint, due)

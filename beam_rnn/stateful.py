@@ -25,7 +25,14 @@ from apache_beam.utils.windowed_value import WindowedValue
 from beam_rnn.closing import AT_THEIR_END, Closing
 from beam_rnn.columns import Columns
 from beam_rnn.errors import ConfigurationError
-from beam_rnn.rows import INVALID, EndedSequence, InvalidRecord, LateRecord, SequenceGap
+from beam_rnn.rows import (
+    INVALID,
+    EndedSequence,
+    InvalidRecord,
+    LateRecord,
+    SequenceGap,
+    poisoned,
+)
 from beam_rnn.state import (
     decode_armed,
     decode_block,
@@ -34,6 +41,7 @@ from beam_rnn.state import (
     encode_waiting,
     imported,
     last_step,
+    record_marks,
     record_sequence,
     record_time,
     turn_of,
@@ -177,7 +185,9 @@ class Cells:
         arrived = list(self._arrived.read())
         if records:
             arrived.append(self._until_due(records, due_at))
-        return Waiting.read(order, self._waiting.read(), arrived)
+        stood = self.state()
+        place = None if stood is None else stood.place
+        return Waiting.read(order, self._waiting.read(), arrived, place)
 
     def _until_due(self, records: Sequence[bytes], due_at: Sequence[int]) -> bytes:
         """Records, each due when the window is closed at the latest."""
@@ -245,6 +255,7 @@ class StepKeys(beam.DoFn):
         self._timed = order.by != "arrival" or idle_after is not None
         self._at_event_time = at_event_time
         self._late = Metrics.counter("beam_rnn", "records_late")
+        self._invalid = Metrics.counter("beam_rnn", "records_invalid")
         self._duplicate = Metrics.counter("beam_rnn", "records_duplicate")
         self._buffered = Metrics.counter("beam_rnn", "records_buffered")
         self._unordered = Metrics.counter("beam_rnn", "records_out_of_order")
@@ -257,6 +268,7 @@ class StepKeys(beam.DoFn):
         self._stepper = self._source.stepper()
         columns = self._stepper.columns
         check_numbered(self._order, columns)
+        self._restarts = self._order.by == "sequence" and columns.start is not None
         self._fingerprint = columns.fingerprint
 
     def start_bundle(self) -> None:
@@ -360,7 +372,7 @@ class StepKeys(beam.DoFn):
         """The records that the state has not passed; the others go where late ones do."""
         on_time: tuple[list[bytes], list[int]] = [], []
         for record, at in zip(records, arrived, strict=True):
-            if self._order.is_behind(record, place):
+            if self._order.is_behind(record, place, restarts=self._restarts):
                 yield self._tagged_late(key, record, place.time, at)
             else:
                 on_time[0].append(record)
@@ -480,29 +492,81 @@ class StepKeys(beam.DoFn):
             before: The state.
             now: Where the watermark is: none comes out later; None if they come out at once.
         """
-        ready: list[bytes] = []
-        in_order = self._order.sorted(list(taken))
-        place = before and before.place
         came_out = {record: None if now is None else min(due, now) for record, due in taken.items()}
-        if self._order.by == "event_time" and not (
-            place is not None and self._order.is_behind(in_order[0], place)
-        ):
-            ready, in_order = in_order, []  # the first is on time, and so are all
-        for record in in_order:
-            if place is not None and self._order.is_behind(record, place):
-                yield self._tagged_late(key, record, place.time, came_out[record])
-            elif self._order.by == "sequence" and ready and self._same_number(ready[-1], record):
-                yield self._tagged_late(key, record, record_time(ready[-1]), came_out[record])
+        if self._order.by != "sequence":
+            return (yield from self._take_by_time(key, taken, came_out, before))
+        part: list[bytes] = []
+        for record in taken:  # one that begins the numbers anew is stepped by itself
+            if record_marks(record)[0]:
+                before = yield from self._take_by_number(key, part, taken, came_out, before)
+                before = yield from self._take_by_number(key, [record], taken, came_out, before)
+                part = []
             else:
-                ready.append(record)
+                part.append(record)
+        return (yield from self._take_by_number(key, part, taken, came_out, before))
+
+    def _take_by_time(
+        self,
+        key: str,
+        taken: Mapping[bytes, int],
+        came_out: Mapping[bytes, int | None],
+        before: Stood | None,
+    ) -> Generator[Any, None, Stood | None]:
+        ready = list(taken)
+        if before is not None and self._order.is_behind(ready[0], before.place):
+            late = [r for r in ready if self._order.is_behind(r, before.place)]
+            ready = ready[len(late) :]
+            for record in late:
+                yield self._tagged_late(key, record, before.place.time, came_out[record])
         after, steps = self._step(key, before, ready, [taken[record] for record in ready])
-        if self._order.by == "sequence":
-            refused = {step.record for step in steps if type(step.result) is InvalidRecord}
-            stepped = [record for i, record in enumerate(ready) if i not in refused]
-            yield from self._missing(key, place, stepped, came_out)
         for step in steps:
             yield self._tagged(step, came_out[ready[step.record]])
         return after
+
+    def _take_by_number(
+        self,
+        key: str,
+        records: Sequence[bytes],
+        taken: Mapping[bytes, int],
+        came_out: Mapping[bytes, int | None],
+        before: Stood | None,
+    ) -> Generator[Any, None, Stood | None]:
+        """Step records by number: those without a start mark, or one that has it."""
+        if not records:
+            return before
+        ready: list[bytes] = []
+        place = None if before is None else before.place
+        anew = False
+        for record in records:
+            time, number = record_time(record), record_sequence(record)
+            starts, _ = record_marks(record)
+            verdict = self._order.verdict(place, time, number, starts=starts)
+            if place is not None and verdict == "late":
+                yield self._tagged_late(key, record, place.time, came_out[record])
+            elif place is not None and verdict == "jump":
+                yield self._refused(key, record, place.number, came_out[record])
+            else:
+                anew = verdict == "anew"
+                latest = time if place is None else max(time, place.time)
+                place = Place(latest, number, 0, LONG_AGO if place is None else place.begun)
+                ready.append(record)
+        after, steps = self._step(key, before, ready, [taken[record] for record in ready])
+        refused = {step.record for step in steps if type(step.result) is InvalidRecord}
+        stepped = [record for i, record in enumerate(ready) if i not in refused]
+        if anew and stepped and after is not None:
+            begun = record_time(stepped[0])
+            after = after._replace(place=after.place._replace(begun=begun))
+        yield from self._missing(key, before and before.place, stepped, came_out)
+        for step in steps:
+            yield self._tagged(step, came_out[ready[step.record]])
+        return after
+
+    def _refused(self, key: str, record: bytes, reached: int, due_at: int | None) -> Any:
+        """The dead letter of a record whose number jumps."""
+        self._invalid.inc()
+        time, number, *_, numbers = decode_record(record)
+        letter = poisoned(key, time, numbers, self._order.why_refused(reached, number))
+        return self._tagged(Step(-1, time, letter), due_at)
 
     def _missing(
         self,
@@ -520,9 +584,6 @@ class StepKeys(beam.DoFn):
                 gap = SequenceGap(key, record_time(record), reached + 1, number - 1)
                 yield TaggedOutput(GAPS, self._at(gap, came_out[record]))
             reached = number
-
-    def _same_number(self, one: bytes, other: bytes) -> bool:
-        return record_sequence(one) == record_sequence(other)
 
     def _idle_at(
         self, stood: Stood | None, cells: Cells, rest: Waiting | None = None

@@ -146,6 +146,11 @@ class Stepper:
             self.count(steps, started)
         return (None if state is None else encode_state(state)), results
 
+    def can_begin(self, key: str, record: BufferedRecord) -> bool:
+        """Return True if a sequence can begin with a record."""
+        model = self.library.newest.of(key)
+        return model is not None and self._after(key, model, None, record) is not None
+
     def count_unknown(self, keys: Iterable[str]) -> None:
         """Count keys that begin, and that training did not see, where it told keys apart."""
         newest = self.library.newest

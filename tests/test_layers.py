@@ -134,6 +134,7 @@ ORDER = [
     "testing.cells",
     "testing.oracle",
     "testing",
+    "closing",
     "stateful",
     "whole",
     "anomalies.scoring",

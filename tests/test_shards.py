@@ -183,7 +183,7 @@ def test_the_log_of_an_earlier_release_is_read(tmp_path):
     """Two keys with states, one whose state is gone, and a record that waits."""
     model = random_model()
     states, waiting = GOLDEN_CONTENTS
-    pieces = [bytes.fromhex(line) for line in (GOLDEN / "shard-log-v1.hex").read_text().split()]
+    pieces = [bytes.fromhex(line) for line in (GOLDEN / "shard-log-v3.hex").read_text().split()]
     shard = new_shard(saved(model, tmp_path))
 
     replay(pieces, shard)

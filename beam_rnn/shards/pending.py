@@ -9,7 +9,8 @@ from typing import NamedTuple
 import numpy as np
 
 from beam_rnn.cells import Array
-from beam_rnn.turns import Order
+from beam_rnn.shards.blocks import starts_of
+from beam_rnn.turns import LOWEST, Order, runs_of
 
 NOW = np.iinfo(np.int64).min
 """When a record was due that need not wait: now."""
@@ -89,11 +90,15 @@ class Pending:
         if held is not None:
             self._keep(held, np.isin(held.number, numbers, invert=True))
 
-    def turn(self, now: int) -> Held | None:
+    def turn(self, now: int, reached: Array) -> Held | None:
         """The records that have their turn now, in the order of their keys and places.
 
         Those before them are taken too, even if they came with a timestamp that is not due yet,
         and those whose number follows: a record that is here is never late.
+
+        Args:
+            now: Where the watermark is.
+            reached: The sequence number that the key of each row has reached; `LOWEST` for none.
         """
         held = self.all()
         if held is None:
@@ -102,51 +107,91 @@ class Pending:
         if not due.any():
             return None
         if self._order.by == "sequence":
-            return self._take_runs(held, np.isin(held.row, held.row[due]), now)
-        reached = np.full(int(held.row.max()) + 1, NOW)
-        np.maximum.at(reached, held.row[due], held.time[due])
-        taken = held.time <= reached[held.row]
+            return self._take_runs(held, np.isin(held.row, held.row[due]), now, reached)
+        upto = np.full(int(held.row.max()) + 1, NOW)
+        np.maximum.at(upto, held.row[due], held.time[due])
+        taken = held.time <= upto[held.row]
         self._keep(held, ~taken)
         return _by_key(held.pick(taken), self._order.by)
 
-    def following(self, rows: Array) -> Held | None:
-        """Of some keys the records whose numbers follow on one another, from the first on."""
+    def following(self, rows: Array, reached: Array) -> Held | None:
+        """Of some keys the records whose numbers follow on those that they have reached."""
         held = self.all()
-        return None if held is None else self._take_runs(held, np.isin(held.row, rows), None)
+        return (
+            None if held is None else self._take_runs(held, np.isin(held.row, rows), None, reached)
+        )
 
-    def first_times(self, rows: int) -> Array:
-        """(rows,), the event time of the first record in order of each key; none is far away."""
-        times = np.full(rows, _FAR)
+    def first_times(self, reached: Array) -> Array:
+        """(rows,), the event time of the first record in order of each key that is not late.
+
+        Of a key that has none it is far away.
+        """
+        times = np.full(len(reached), _FAR)
         held = self.all()
-        if held is not None:
-            order = np.lexsort((held.time, held.place(self._order.by)))[::-1]
-            times[held.row[order]] = held.time[order]
+        if held is None:
+            return times
+        if self._order.by != "sequence":
+            np.minimum.at(times, held.row, held.time)
+            return times
+        numbered = self._in_runs(held, np.arange(len(held.time)), reached)
+        ahead = numbered.places[~numbered.alone][::-1]  # of each key the first one comes last
+        times[held.row[ahead]] = held.time[ahead]
         return times
 
-    def _take_runs(self, held: Held, candidates: Array, now: int | None) -> Held | None:
-        """Take what is due, or else the first record of each key, and what follows on it."""
+    def _in_runs(self, held: Held, places: Array, reached: Array) -> "_InRuns":
+        """Records at some places by key, run and number."""
+        row, number, starts = held.row[places], held.sequence[places], starts_of(held.marks[places])
+        run = np.zeros(len(places), np.int64)
+        for key in np.unique(row[starts]).tolist():
+            here = np.flatnonzero(row == key)
+            at = places[here]
+            run[here] = runs_of(held.time[at], number[here], starts[here], int(reached[key]))
+        order = np.lexsort((number, run, row))
+        places, row, number, run = places[order], row[order], number[order], run[order]
+        known = reached[row]
+        alone = (run == 0) & (number <= known) & (known > LOWEST)
+        if self._order.max_jump is not None:
+            starts = starts[order]
+            begins = np.append(True, (row[1:] != row[:-1]) | (run[1:] != run[:-1]))
+            for whole in np.split(np.arange(len(row)), np.flatnonzero(begins)[1:]):
+                part = whole[~alone[whole]]
+                if len(part):
+                    goes_on = run[part[0]] == 0 and known[part[0]] > LOWEST
+                    from_there = int(known[part[0]] if goes_on else number[part[0]])
+                    alone[part] = self._order.refused(number[part], starts[part], from_there)
+        return _InRuns(places, row, number, run, alone)
+
+    def _take_runs(
+        self, held: Held, candidates: Array, now: int | None, reached: Array
+    ) -> Held | None:
+        """Take what is due, or else what follows on what a key has reached."""
         places = np.flatnonzero(candidates)
         if not len(places):
             return None
-        order = np.lexsort((held.sequence[places], held.row[places]))
-        places = places[order]
-        row, number = held.row[places], held.sequence[places]
-        first = np.append(True, row[1:] != row[:-1])
-        breaks = first.copy()
+        places, row, number, run, alone = self._in_runs(held, places, reached)
+        breaks = np.append(True, (row[1:] != row[:-1]) | (run[1:] != run[:-1]))
         breaks[1:] |= number[1:] > number[:-1] + 1
-        runs = np.cumsum(breaks)
+        pieces = np.cumsum(breaks)
         if now is None:
-            reached = runs[first]
+            due = np.zeros(len(row), bool)
+            leading = (run == 0) & (number == reached[row] + 1)
         else:
-            due = np.flatnonzero(held.due[places] <= now)
-            last = np.append(row[due][1:] != row[due][:-1], True)
-            reached = runs[due[last]]
-        count = np.diff(np.append(np.flatnonzero(first), len(row)))
-        taken = places[runs <= np.repeat(reached, count)]
+            due = held.due[places] <= now
+            leading = due & ~alone
+        upto = np.zeros(int(row.max()) + 1, np.int64)
+        np.maximum.at(upto, row[leading], pieces[leading])
+        taken = due | (~alone & (pieces <= upto[row]))
+        places, run = places[taken], run[taken]
+        if not len(places):
+            return None
         mask = np.zeros(len(held.time), bool)
-        mask[taken] = True
+        mask[places] = True
         self._keep(held, ~mask)
-        return _by_key(held.pick(mask), self._order.by)
+        if not run.any():
+            return _by_key(held.pick(mask), self._order.by)
+        of_records = np.zeros(len(held.time), np.int64)
+        of_records[places] = run
+        return _by_key(held.pick(mask), self._order.by, of_records[mask])
 
     def _keep(self, held: Held, which: Array) -> None:
         self._parts, self.earliest = [], None
@@ -161,18 +206,31 @@ def by_row(held: Held) -> Held:
     return held.pick(np.argsort(narrow, kind="stable"))
 
 
-def _by_key(held: Held, by: str) -> Held:
+class _InRuns(NamedTuple):
+    """Records by key, run and number: where each is, and whether it takes no other with it."""
+
+    places: Array
+    row: Array
+    number: Array
+    run: Array
+    alone: Array
+
+
+def _by_key(held: Held, by: str, run: Array | None = None) -> Held:
     """Records in the order of their keys, places and bytes; of equal ones the earliest due first.
 
     The bytes are those of an encoded record: time, number, marks, then each of its numbers.
     """
-    sorted_by_row = by_row(held)
-    row, place = sorted_by_row.row, sorted_by_row.place(by)
-    if ((place[1:] > place[:-1]) | (row[1:] != row[:-1])).all():
-        return sorted_by_row
+    first = [held.row, held.place(by)]
+    if run is not None:
+        first.insert(1, run)
+    else:
+        sorted_by_row = by_row(held)
+        row, place = sorted_by_row.row, sorted_by_row.place(by)
+        if ((place[1:] > place[:-1]) | (row[1:] != row[:-1])).all():
+            return sorted_by_row
     as_bytes = held.numbers.astype("<f8", copy=False).view(">u8").astype(np.uint64)
     record = [held.time, held.sequence, held.marks, *as_bytes.T]
-    first = [held.row, held.place(by)]
     return held.pick(np.lexsort((held.due, *record[::-1], *first[::-1])))
 
 

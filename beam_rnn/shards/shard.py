@@ -9,14 +9,14 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from beam_rnn.cells import Array
-from beam_rnn.rows import InvalidRecord, LateRecord, SequenceGap
+from beam_rnn.rows import InvalidRecord, LateRecord, SequenceGap, poisoned
 from beam_rnn.shards.blocks import Block, ends_of, starts_of
 from beam_rnn.shards.pending import NOW, Held, Pending, by_row, different, duplicates
 from beam_rnn.shards.stepping import ShardStepper, Stepped
 from beam_rnn.shards.table import Table
-from beam_rnn.state import KeyState
+from beam_rnn.state import BufferedRecord, KeyState
 from beam_rnn.sweep import LONG_AGO, Records, latest_so_far
-from beam_rnn.turns import MILLISECOND, Order
+from beam_rnn.turns import LOWEST, MILLISECOND, Order, Place
 
 
 class Row(NamedTuple):
@@ -93,6 +93,8 @@ class Shard:
         self._stepper = stepper
         self._order = order
         self._idle_after = idle_after
+        has_starts = stepper.alone.columns.start is not None
+        self._restarts = order.by == "sequence" and has_starts
         self._end = end
         self._closes_at = end if closes_at is None else closes_at
         self.table = Table(inputs, stepper.alone.policy.replay)
@@ -204,7 +206,7 @@ class Shard:
         rows = self.table.with_state()
         idle_at = self._idle_at(rows)
         idle = idle_at <= now
-        idle[idle] = ~self._kept_going(rows[idle])
+        idle &= ~self._kept_going(rows)
         self._end_rows(rows[idle], idle_at[idle], "idle", outcome)
         return outcome
 
@@ -230,9 +232,7 @@ class Shard:
     def to_do(self) -> int | None:
         """When there is something to do next; None for never."""
         rows = self.table.with_state()
-        if self._idle_after is not None:
-            rows = rows[~self._kept_going(rows)]
-        return self._earliest(rows)
+        return self._earliest(rows[~self._kept_going(rows)])
 
     def to_do_after(self, outcome: Outcome) -> int | None:
         """When there is something to do for what just came."""
@@ -285,11 +285,20 @@ class Shard:
         """Where the states of keys are: their number, or their time."""
         return (self.table.sequence if self._order.by == "sequence" else self.table.time)[rows]
 
+    def _reached(self) -> Array:
+        """The sequence number that the key of each row has reached; `LOWEST` for none."""
+        return np.where(self.table.has_state, self.table.sequence, LOWEST)
+
     def _behind(self, held: Held) -> Array:
         """Which records the states have passed: (records,)."""
-        return self.table.has_state[held.row] & (
-            held.place(self._order.by) <= self._place(held.row)
-        )
+        row = held.row
+        behind = held.place(self._order.by) <= self._place(row)
+        if self._order.by == "sequence":
+            time, begun = self.table.time[row], self.table.begun[row]
+            if self._restarts:  # with a record that is not here yet
+                behind &= held.time <= time
+            behind |= held.time < begun
+        return self.table.has_state[row] & behind
 
     def _late(self, held: Held, reached: Array) -> list[Row]:
         """The rows of late records, whose keys had reached those times."""
@@ -312,7 +321,7 @@ class Shard:
             return None
         has_state = self.table.has_state[held.row]
         is_next = has_state & (held.sequence == self.table.sequence[held.row] + 1)
-        return self.pending.following(held.row[is_next]) if is_next.any() else None
+        return self.pending.following(held.row[is_next], self._reached()) if is_next.any() else None
 
     def _out_of_order(self, held: Held) -> int:
         """How many records came after later ones of their key."""
@@ -323,7 +332,7 @@ class Shard:
 
     def _take_due(self, now: int) -> Outcome:
         """Step all that is due now."""
-        held = self.pending.turn(now)
+        held = self.pending.turn(now, self._reached())
         if held is None:
             return self._nothing([], {})
         self._taken.append(held.number)
@@ -335,43 +344,83 @@ class Shard:
         if same.any():
             counts["records_duplicate"] = int(same.sum())
             held = held.pick(~same)
-        late = self._behind(held)
-        reached = self.table.time[held.row]
         if self._order.by == "sequence":
-            again = np.zeros(len(held.time), bool)
-            again[1:] = (held.row[1:] == held.row[:-1]) & (held.sequence[1:] == held.sequence[:-1])
-            again &= ~late
-            first = np.maximum.accumulate(np.where(again, 0, np.arange(len(again))))
-            reached = np.where(again, held.time[first], reached)
-            late |= again
+            return self._take_by_number(held, found, counts, now)
+        late = self._behind(held)
         if late.any():
             of_late = held.pick(late)
-            found += self._late(_until(of_late, now), reached[late])
+            found += self._late(_until(of_late, now), self.table.time[of_late.row])
             counts["records_late"] = len(found)
             held = held.pick(~late)
-        has_state, reached = self.table.has_state[held.row], self.table.sequence[held.row]
-        due = held.due
-        outcome = self._step(_until(held, now), counts, found, due)
-        if self._order.by == "sequence":
-            refused = [
-                step.record
-                for step in outcome.stepped.others
-                if isinstance(step.result, InvalidRecord)
-            ]
-            good = np.ones(len(due), bool)
-            good[refused] = False
-            before = np.where(has_state, reached, held.sequence - 1)[good]
-            gaps = self._gaps(_until(held, now).pick(good), before)
-            counts["sequence_gaps"] = len(gaps)
-            found += gaps
+        return self._step(_until(held, now), counts, found, held.due)
+
+    def _take_by_number(
+        self, held: Held, found: list[Row], counts: dict[str, int], now: int
+    ) -> Outcome:
+        """Step records that have their turn by number."""
+        due, held = held.due, _until(held, now)
+        before = self._reached()[held.row]
+        same_key = np.append(False, held.row[1:] == held.row[:-1])
+        before[1:] = np.where(same_key[1:], held.sequence[:-1], before[1:])
+        odd = (held.sequence <= before) & (before > LOWEST)
+        odd |= self.table.has_state[held.row] & (held.time < self.table.begun[held.row])
+        if self._order.max_jump is not None:
+            odd |= (before > LOWEST) & (held.sequence - self._order.max_jump > before)
+        good, anew = np.ones(len(due), bool), np.zeros(len(due), bool)
+        for row in np.unique(held.row[odd]).tolist():
+            self._judge(held, np.flatnonzero(held.row == row), good, anew, found)
+        counts["records_late"] = sum(isinstance(row.result, LateRecord) for row in found)
+        counts["records_invalid"] = sum(isinstance(row.result, InvalidRecord) for row in found)
+        held, due, anew = held.pick(good), due[good], anew[good]
+        reached = self._reached()[held.row]
+        outcome = self._step(held, counts, found, due)
+        stepped = np.ones(len(due), bool)
+        stepped[_refused(outcome.stepped)] = False
+        begins = np.flatnonzero(anew & stepped)
+        self.table.begun[held.row[begins]] = held.time[begins]
+        gaps = self._gaps(held.pick(stepped), reached[stepped])
+        counts["sequence_gaps"] = len(gaps)
+        found += gaps
         return outcome
 
-    def _gaps(self, held: Held, before: Array) -> list[Row]:
+    def _judge(self, held: Held, here: Array, good: Array, anew: Array, found: list[Row]) -> None:
+        """Tell the records of one key apart: those to be stepped, late ones, those that jump."""
+        key, place = self.table.keys[held.row[here[0]]], self._place_of(int(held.row[here[0]]))
+        starts, ends = starts_of(held.marks), ends_of(held.marks)
+        for i in here.tolist():
+            time, number = int(held.time[i]), int(held.sequence[i])
+            verdict = self._order.verdict(place, time, number, starts=bool(starts[i]))
+            good[i] = verdict in ("next", "anew")
+            if place is not None and verdict == "late":
+                found += self._late(held.pick(slice(i, i + 1)), np.array([place.time]))
+            elif place is not None and verdict == "jump":
+                why = self._order.why_refused(place.number, number)
+                letter = poisoned(key, time, held.numbers[i], why)
+                found.append(Row(letter, int(held.due[i]), time))
+            else:
+                if verdict == "anew":
+                    record = BufferedRecord(time, number, True, bool(ends[i]), held.numbers[i])
+                    if not self._stepper.alone.can_begin(key, record):
+                        continue  # it is refused, and so begins nothing
+                    anew[i] = True
+                begun = time if anew[i] else LONG_AGO if place is None else place.begun
+                latest = time if place is None else max(time, place.time)
+                place = Place(latest, number, 0, begun)
+
+    def _place_of(self, row: int) -> Place | None:
+        """Where the key of a row is."""
+        if not self.table.has_state[row]:
+            return None
+        table = self.table
+        columns = table.time, table.sequence, table.due, table.begun
+        return Place(*(int(column[row]) for column in columns))
+
+    def _gaps(self, held: Held, reached: Array) -> list[Row]:
         """The numbers that did not come before records that were stepped.
 
-        `before` is where the keys were.
+        `reached` is where the keys were; `LOWEST` before their first record.
         """
-        before = before.copy()
+        before = np.where(reached > LOWEST, reached, held.sequence - 1)
         same_key = held.row[1:] == held.row[:-1]
         before[1:] = np.where(same_key, held.sequence[:-1], before[1:])
         return [
@@ -457,11 +506,10 @@ class Shard:
 
     def _kept_going(self, rows: Array) -> Array:
         """Whether a record that waits, and belongs to the sequence, keeps each of these going."""
-        held = self.pending.all()
-        if held is None or not len(rows):
+        if self._idle_after is None or self.pending.earliest is None:
             return np.zeros(len(rows), bool)
-        following = self.pending.first_times(len(self.table.keys))
-        return following[rows] - self.table.time[rows] <= self._idle_after
+        following = self.pending.first_times(self._reached())
+        return np.asarray(following[rows] - self.table.time[rows] <= self._idle_after)
 
     def _end_rows(self, rows: Array, at: Array, reason: str, outcome: Outcome) -> None:
         """End the sequences of keys, and remove their states."""
@@ -472,6 +520,11 @@ class Shard:
             counted = outcome.counts.get("states_evicted", 0)
             outcome.counts["states_evicted"] = counted + len(rows)
             self.end_rows(rows)
+
+
+def _refused(stepped: Stepped) -> list[int]:
+    """The records that could not be stepped."""
+    return [step.record for step in stepped.others if isinstance(step.result, InvalidRecord)]
 
 
 def _until(held: Held, now: int) -> Held:

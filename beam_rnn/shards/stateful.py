@@ -150,7 +150,8 @@ class StepShards(beam.DoFn):
             self._stepper.alone.use(path for _, path in models)
         key, data = element
         cells = _Cells(head, log, due, window, self._closing.at(window))
-        start, late = states_to_start_from(data), []
+        start = states_to_start_from(data)
+        late: list[Any] = []
         if start is None:
             block, late = self._on_time(decode_block(data), cells)
             if not block.records:
@@ -177,7 +178,8 @@ class StepShards(beam.DoFn):
             return block, []
         late = np.isin(block.of_key, closed)
         Metrics.counter("beam_rnn", "records_late").inc(int(late.sum()))
-        stamps, letters = _Stamps(), []
+        stamps = _Stamps()
+        letters = []
         for i in np.flatnonzero(late).tolist():
             time, key = int(block.time[i]), block.keys[block.of_key[i]]
             numbers, sequence = block.numbers[i].tolist(), int(block.sequence[i])

@@ -74,6 +74,7 @@ class ScoreAnomalies(beam.PTransform):
         order: As for `Predict`.
         wait: As for `Predict`.
         grid: As for `Predict`.
+        max_jump: As for `Predict`.
         idle_after: A sequence ends when no record has followed its last one for so many seconds
             of event time, and what is known of its key's errors is forgotten with it. None for
             never.
@@ -94,6 +95,7 @@ class ScoreAnomalies(beam.PTransform):
         grid: float = 0.5,
         *,
         idle_after: float | None = None,
+        max_jump: int | None = None,
         kernel: str = "auto",
     ):
         super().__init__()
@@ -102,7 +104,7 @@ class ScoreAnomalies(beam.PTransform):
         if learning is not None:
             check_type("learning", learning, Learning)
         check_choice("kernel", kernel, KERNELS)
-        self._order = order_of(order, wait, grid)
+        self._order = order_of(order, wait, grid, max_jump)
         self._idle_after = micros("idle_after", idle_after)
         self._steps = ScoreSteps(self._predicts(base, learning, kernel), surprise)
         if isinstance(base, Untrained):

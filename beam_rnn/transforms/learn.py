@@ -66,6 +66,7 @@ class PredictAndLearn(beam.PTransform):
         order: As for `Predict`.
         wait: As for `Predict`.
         grid: As for `Predict`.
+        max_jump: As for `Predict`.
         idle_after: A sequence ends when no record has followed its last one for so many seconds
             of event time, and what its key has learned is forgotten with it. None for never.
         checkpoint_every: Give what a key has learned as a model after every so many updates, and
@@ -86,6 +87,7 @@ class PredictAndLearn(beam.PTransform):
         grid: float = 0.5,
         *,
         idle_after: float | None = None,
+        max_jump: int | None = None,
         checkpoint_every: int | None = None,
         kernel: str = "auto",
     ):
@@ -95,7 +97,7 @@ class PredictAndLearn(beam.PTransform):
         check_choice("kernel", kernel, KERNELS)
         if checkpoint_every is not None:
             check_whole("checkpoint_every", checkpoint_every)
-        self._order = order_of(order, wait, grid)
+        self._order = order_of(order, wait, grid, max_jump)
         self._idle_after = micros("idle_after", idle_after)
         if isinstance(base, Untrained):
             prequential = Prequential(base.model(kernel), learning)  # that they go together

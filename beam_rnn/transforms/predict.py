@@ -105,6 +105,8 @@ class Predict(beam.PTransform):
             keys or many records. None: each key alone; Arrow batches have 16 then. It belongs to
             a running job: with another number its states are not found, which is an error.
         models: Paths of further weights files, as they come; the last by name counts.
+        max_jump: With order="sequence": a record whose number is more than so much above the last
+            one of its key is a dead letter; None for no limit.
         states: Hidden states to start from, from `ImportStates`; a key that has one already
             keeps it.
 
@@ -131,6 +133,7 @@ class Predict(beam.PTransform):
         shards: int | None = None,
         models: PCollection[str] | None = None,
         states: PCollection[tuple[str, bytes]] | None = None,
+        max_jump: int | None = None,
     ):
         super().__init__()
         self._weights = path_of("weights", weights)
@@ -146,7 +149,7 @@ class Predict(beam.PTransform):
                 "on_model_change='replay' and replay=W, how many inputs are kept for it, go "
                 f"together, got on_model_change={on_model_change!r} and replay={replay!r}"
             )
-        self._order = order_of(order, wait, grid)
+        self._order = order_of(order, wait, grid, max_jump)
         self._timestamps = timestamps
         self._policy = Policy(
             emit,
@@ -237,13 +240,15 @@ class Predict(beam.PTransform):
         """What steps the keys, each alone or those of a shard together."""
         steps = PredictSteps(loader, self._policy)
         order, idle_after = self._order, self._policy.idle_after
-        told = {"closing": closing, "at_event_time": self._timestamps == "event"}
+        at_event_time = self._timestamps == "event"
         if shards is None:
-            return StepKeys(steps, order, idle_after, **told)
+            return StepKeys(steps, order, idle_after, closing=closing, at_event_time=at_event_time)
         emission = (
             EmitRows() if kind is None else EmitBatches(kind, loader, in_turn=order.by != "arrival")
         )
-        return StepShards(steps, order, idle_after, shards, emission, **told)
+        return StepShards(
+            steps, order, idle_after, shards, emission, closing=closing, at_event_time=at_event_time
+        )
 
     def display_data(self) -> dict[str, Any]:
         """What the monitoring page of a runner shows; of the model, if its file is here."""

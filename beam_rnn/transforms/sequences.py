@@ -160,6 +160,7 @@ class LastRecords(beam.PTransform):
         order: As for `Predict`.
         wait: As for `Predict`.
         grid: As for `Predict`.
+        max_jump: As for `Predict`.
         idle_after: As for `Predict`.
 
     Raises:
@@ -176,6 +177,7 @@ class LastRecords(beam.PTransform):
         grid: float = 0.5,
         *,
         idle_after: float | None = None,
+        max_jump: int | None = None,
     ):
         super().__init__()
         check_type("columns", columns, Columns)
@@ -186,7 +188,7 @@ class LastRecords(beam.PTransform):
                 "in Columns(vocabularies=...), or take the columns of a model"
             )
         self._columns = columns
-        self._order = order_of(order, wait, grid)
+        self._order = order_of(order, wait, grid, max_jump)
         self._idle_after = micros("idle_after", idle_after)
         self._length = length
 

@@ -42,6 +42,7 @@ class Smooth(beam.PTransform):
         order: As for `Predict`.
         wait: As for `Predict`.
         grid: As for `Predict`.
+        max_jump: As for `Predict`.
         idle_after: As for `Predict`.
         kernel: As for `Predict`.
 
@@ -59,6 +60,7 @@ class Smooth(beam.PTransform):
         grid: float = 0.5,
         *,
         idle_after: float | None = None,
+        max_jump: int | None = None,
         kernel: str = "auto",
     ):
         super().__init__()
@@ -66,7 +68,7 @@ class Smooth(beam.PTransform):
         check_whole("lag", lag, least=0)
         check_choice("kernel", kernel, KERNELS)
         self._lag = lag
-        self._order = order_of(order, wait, grid)
+        self._order = order_of(order, wait, grid, max_jump)
         self._idle_after = micros("idle_after", idle_after)
         self._kernel = kernel
 
