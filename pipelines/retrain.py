@@ -89,14 +89,14 @@ class AtEventTime(beam.DoFn):
     """Records at their event times, where they have one; others are left as they come."""
 
     def __init__(self, columns: Columns):
-        self._time = columns.time
+        self._time, self._format = columns.time, columns.time_format
 
     def process(self, element: Any) -> Any:
         """A record in and out."""
         if self._time is None:
             return [element]
         try:
-            at = micros(self._time, field(element, self._time))
+            at = micros(self._time, field(element, self._time), self._format)
         except RecordError:  # `Predict` makes a dead letter of it
             return [element]
         return [TimestampedValue(element, Timestamp(micros=at))]

@@ -122,5 +122,5 @@ def test_java_gets_the_bits_of_python(page, tmp_path):
         for p in oracle(model, readings()).predictions
     )
     (refused,) = lines("said-refused.jsonl")
-    assert (refused["msg"], refused["key"]) == ("pressure must be a number, got None", "fan")
+    assert (refused["msg"], refused["key"]) == ("pressure is missing, got None", "fan")
     assert refused["late"] is False

@@ -425,13 +425,13 @@ def test_invalid_records_stop_the_pipeline_or_are_an_output(kind, tmp_path):
         "train": partial(RnnTrain, str(tmp_path / "w.arrow"), PLAIN, training={"epochs": 1}),
     }[kind]
     records = [*RECORDS, NO_NUMBER]
-    with pytest.raises(Exception, match=r"x must be a number, got None in the record .*: mend it"):
+    with pytest.raises(Exception, match=r"x is missing, got None in the record .*: mend it"):
         collected(transform(), records)
 
     outputs = collected(transform(error_handling={"output": "bad"}), records, "good", "bad")
     assert outputs["bad"] == [
         RefusedRecord(
-            str(NO_NUMBER), "x must be a number, got None", "", NO_NUMBER["id"], late=False
+            str(NO_NUMBER), "x is missing, got None", "", NO_NUMBER["id"], late=False
         )
     ]
     assert outputs["good"] == collected(transform(), RECORDS)

@@ -101,7 +101,7 @@ class Forgetful(sharding.Remembered):
 
 
 BAD_IN_BATCHES = [{"id": "a"}, row(3, x=float("nan")), row(4, y=None), row(5) | {"id": ""},
-                  row(6) | {"t": -1}]  # fmt: skip
+                  row(6) | {"t": 10**11}]  # fmt: skip
 BATCH_SCHEMA = pa.schema(
     [("id", pa.string()), ("t", pa.int64()), ("x", pa.float64()), ("y", pa.float64()),
      ("at", pa.int64()), ("good", pa.bool_())]

@@ -118,7 +118,7 @@ def test_training_gives_the_weights_that_python_gives(series, trained, tmp_path)
 
     assert weights_file.load(trained) == weights_file.load(tmp_path / "weights.arrow")
     (refused,) = one(trained.parent, "weights.arrow.refused.json").read_text().splitlines()
-    assert json.loads(refused)["msg"] == "value must be a number, got None"
+    assert json.loads(refused)["msg"] == "value is missing, got None"
     assert json.loads(refused)["key"] == "b.csv"
     assert json.loads(refused)["element"].startswith(
         "Row(series='b.csv', timestamp='1970-01-01T07:00:00Z', value="

@@ -51,7 +51,7 @@ class OrderOfKey(NamedTuple):
         tied: How many have the time and the number of another one.
         tie: Two of them; None if there are none.
         first, last: The event times of the first and the last, in microseconds since 1970.
-        step: The median of the differences between two times; None of a single time.
+        step: The lower median of the differences between two times; None of a single time.
     """
 
     records: int
@@ -151,8 +151,8 @@ def order_of_key(key: str, records: Iterable[bytes]) -> OrderOfKey:
                 tie = tie or Tie(key, time, before, data)
             times.append(time)
             before, is_tied = data, same
-    steps = np.diff(np.unique(np.array(times)))
-    step = int(np.median(steps)) if len(steps) else None
+    steps = np.sort(np.diff(np.unique(np.array(times))))
+    step = int(steps[(len(steps) - 1) // 2]) if len(steps) else None
     return OrderOfKey(distinct, total - distinct, tied, tie, times[0], times[-1], step)
 
 
@@ -165,8 +165,9 @@ class PutTogether(beam.CombineFn):
 
     def add_input(self, mutable_accumulator: list[Orders], element: OrderOfKey) -> list[Orders]:
         """One more key."""
-        *same, step = element
-        of_key = Orders(1, *same, {} if step is None else {step: 1})
+        records, equal, tied, tie, first, last, step = element
+        steps = {} if step is None else {step: 1}
+        of_key = Orders(1, records, equal, tied, tie, first, last, steps)
         return self.merge_accumulators([mutable_accumulator, [of_key]])
 
     def merge_accumulators(self, accumulators: Iterable[list[Orders]]) -> list[Orders]:
@@ -228,7 +229,7 @@ def said(orders: Orders, columns: Columns, trained: bool) -> Iterator[str]:
         yield (
             f"{orders.tied:,} records have the key and the time of another one, such as those of "
             f"key {key!r} at {utc_text(time)}, {one} and {other}: they are taken in the order of "
-            f"their values; {row} takes them in the order of the file, --sequence COLUMN in that "
+            f"their bytes; {row} takes them in the order of the file, --sequence COLUMN in that "
             "of a number"
         )
 

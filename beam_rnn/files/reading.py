@@ -164,7 +164,8 @@ def _content(opened: Any, path: str) -> io.BufferedReader:
     Raises:
         UnreadableFileError: It holds something else than text.
     """
-    stream, packed = io.BufferedReader(Plain(opened)), codec(path)
+    packed = codec(path)
+    stream: io.BufferedReader = io.BufferedReader(Plain(opened))
     if packed is not None:
         if not stream.peek(1):
             raise UnreadableFileError(f"{path!r} is empty: there is nothing in it to decompress")
