@@ -329,7 +329,7 @@ class Waiting:
 
 def _times(rows: Array) -> Array:
     """The event times of rows of `decode_all_waiting`."""
-    return rows["time"].astype(np.int64)
+    return (rows["time"].astype(np.uint64) ^ np.uint64(1 << 63)).view(np.int64)
 
 
 def _numbers(rows: Array) -> Array:
