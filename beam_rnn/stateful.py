@@ -211,9 +211,8 @@ class Unstamped:
         self._count = Metrics.counter("beam_rnn", "records_without_timestamp")
         self._said = False
 
-    def see(self, arrived: Iterable[int]) -> None:
-        """Records came with these timestamps, in microseconds since 1970."""
-        count = sum(at >= END_OF_TIME for at in arrived)
+    def see(self, count: int) -> None:
+        """So many such records came."""
         if not count:
             return
         self._count.inc(count)
@@ -236,7 +235,8 @@ class StepKeys(beam.DoFn):
     watermark jumps there, and one round does what would take one for each time.
 
     The Beam timestamp of a prediction is when its record became due. The timer that is pending
-    until then holds the watermark there, so nothing downstream is late.
+    until then holds the watermark there, so nothing downstream is late but what came behind the
+    watermark itself.
     """
 
     def __init__(
@@ -330,7 +330,7 @@ class StepKeys(beam.DoFn):
         if self._order.by == "arrival":
             yield from self._step_as_they_come(key, records, arrived, cells)
             return []
-        self._unstamped.see(arrived)
+        self._unstamped.see(sum(at >= END_OF_TIME for at in arrived))
         if before is not None:
             records, arrived = yield from self._on_time(key, records, arrived, before.place)
         return (yield from self._buffer(key, records, arrived, cells)) if records else []

@@ -329,8 +329,12 @@ RESTART = [
     ],
     ids=["in order", "the mark after the next number", "all at once"],
 )
-def test_numbers_begin_anew_with_a_start_mark(events, run, weights):
+def test_numbers_begin_anew_with_a_start_mark(events, run, model, weights):
     outputs = RUNS[run](Predict(weights, order="sequence"), events)
+
+    wanted = oracle(model, RESTART, order="sequence")
+    assert sorted(outputs.predictions) == sorted(wanted.predictions)
+    assert sorted(outputs.ended) == sorted(wanted.ended)
 
     assert steps(outputs) == [(0, 1), (1, 2), (2, 3), (3, 4), (4, 5), (10, 1), (11, 2), (20, 3)]
     assert ends(outputs) == [(3, "window"), (5, "start")]

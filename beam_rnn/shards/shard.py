@@ -210,14 +210,6 @@ class Shard:
         self._end_rows(rows[idle], idle_at[idle], "idle", outcome)
         return outcome
 
-    def keys_with_state(self) -> list[str]:
-        """The keys that have a state, or would have one if the window was closed."""
-        rows = self.table.with_state()
-        held = self.pending.all()
-        if held is not None:
-            rows = np.union1d(rows, held.row)
-        return self.table.names(rows)
-
     def close(self) -> Outcome:
         """The window is closed: all that waits, then every sequence."""
         outcome = self._take_due(self._closes_at)

@@ -38,7 +38,7 @@ from beam_rnn.shards.table import Table
 from beam_rnn.state import decode_state
 from beam_rnn.stateful import ENDED, GAPS, LATE, Unstamped, check_numbered
 from beam_rnn.stepping import PredictSteps
-from beam_rnn.turns import MILLISECOND, Order
+from beam_rnn.turns import END_OF_TIME, MILLISECOND, Order
 
 HEAD = ReadModifyWriteStateSpec("head", BytesCoder())
 LOG = BagStateSpec("log", BytesCoder())
@@ -163,7 +163,7 @@ class StepShards(beam.DoFn):
             to_do, outcome = shard.start_from(start[0], decode_state(start[1])), None
         else:
             if self._order.by != "arrival":
-                self._unstamped.see(block.arrived)
+                self._unstamped.see(int((block.arrived >= END_OF_TIME).sum()))
             outcome = shard.arrive(block)
             to_do = shard.to_do_after(outcome)
         armed = None if before is None else before.armed
@@ -227,9 +227,9 @@ class StepShards(beam.DoFn):
         shard, before = self._open(key, cells)
         if before is None:
             return ()
-        for each in shard.keys_with_state():
-            self._closing.close(each, window)
         outcome = shard.close()
+        for each in shard.changes().removed:
+            self._closing.close(each, window)
         cells.clear()
         return self._emitted(outcome, shard, window)
 

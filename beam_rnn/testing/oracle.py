@@ -71,13 +71,26 @@ def oracle(
     for key in sorted(keys):
         rows = [decode_record(data) for data in sorted(keys[key])]
         if order == "sequence":
-            rows.sort(key=lambda row: row.sequence)
+            rows = _by_number(rows)
         own = model.of(key)
         if own is None:
             invalid += len(rows)
         else:
             invalid += _loop(own, key, rows, idle_after, with_state, predictions, ended)
     return Expected(predictions, ended, invalid)
+
+
+def _by_number(rows: list[BufferedRecord]) -> list[BufferedRecord]:
+    """One key's rows by number.
+
+    A start mark whose number is not above those before it in time begins the numbers anew.
+    """
+    runs: list[list[BufferedRecord]] = [[]]
+    for row in rows:  # by time
+        if row.starts and runs[-1] and row.sequence <= max(each.sequence for each in runs[-1]):
+            runs.append([])
+        runs[-1].append(row)
+    return [row for run in runs for row in sorted(run, key=lambda row: row.sequence)]
 
 
 def _loop(
