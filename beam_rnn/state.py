@@ -12,9 +12,10 @@ Four kinds of bytes are stored in a running pipeline, and outlive it in savepoin
   first, an end last), then the bytes of the numbers;
 - a block of records of one key, on its way to its state: version, length of one record, whether
   the times at which they arrived follow, the records, those times;
-- records that wait: the length of one, then of each the time when it is due, and the record; as
-  they came together, or all that wait of one key, in order. Beside them: version, fingerprint of
-  the columns that they were read by, and the time for which the timer is set.
+- records that wait, those that came together: version, the length of one, how many turns there
+  were before they came, then of each the time when it is due, and the record. Beside them: version,
+  fingerprint of the columns that they were read by, the time for which the timer is set, how many
+  turns there were, and the place up to which records that came before the last of them were taken.
 """
 
 import struct
@@ -29,15 +30,16 @@ from beam_rnn.errors import StateError
 STATE_VERSION = 1
 RECORD_VERSION = 1
 BLOCK_VERSION = 2  # told from a record by it
-ARMED_VERSION = 1
+WAITING_VERSION = 2
+ARMED_VERSION = 2
 
 _STATE_HEADER = struct.Struct("<BB32sqqqqII")
 STORED_KERNELS = ("none", "numpy", "fused")  # by the number that stands for them
 _RECORD_HEADER = struct.Struct(">BQQB")
-_DUE = struct.Struct(">q")
+_WAITING = struct.Struct("<BIQ")
 _LENGTH = struct.Struct("<I")
 _BLOCK_HEADER = struct.Struct("<BI?")
-_ARMED = struct.Struct("<B8sq")
+_ARMED = struct.Struct("<B8sqQQ")
 ARMED_BYTES = _ARMED.size
 """So many bytes say when the timer of a key fires."""
 _SEQUENCE_OFFSET = 1 << 63  # a signed number as one that is never negative
@@ -316,55 +318,107 @@ def record_sequence(data: bytes) -> int:
     return int(_RECORD_HEADER.unpack_from(data)[2]) - _SEQUENCE_OFFSET
 
 
-def encode_waiting(due: Sequence[int], records: Sequence[bytes]) -> bytes:
-    """Records that wait, of the same length, and when each is due, in microseconds since 1970."""
-    rows = [_DUE.pack(at) + record for at, record in zip(due, records, strict=True)]
-    return b"".join([_LENGTH.pack(len(rows[0])), *rows])
+def encode_waiting(due: Sequence[int], records: Sequence[bytes], turns: int = 0) -> bytes:
+    """Records that wait, of the same length.
+
+    Args:
+        due: When each is due, in microseconds since 1970.
+        records: The records, at least one.
+        turns: How many turns there were before they came.
+    """
+    rows = b"".join(
+        [at.to_bytes(8, "big", signed=True) + r for at, r in zip(due, records, strict=True)]
+    )
+    return _WAITING.pack(WAITING_VERSION, 8 + len(records[0]), turns) + rows
 
 
-def encode_all_waiting(rows: Array) -> bytes:
-    """Rows of `decode_all_waiting`, as one piece: the length of one, then all."""
-    return _LENGTH.pack(rows.dtype.itemsize) + rows.tobytes()
+def encode_waiting_rows(rows: Array, turns: int) -> bytes:
+    """Rows of `decode_waiting` as one piece: what `encode_waiting` gives."""
+    return _WAITING.pack(WAITING_VERSION, rows.dtype.itemsize, turns) + rows.tobytes()
 
 
-def decode_all_waiting(data: bytes | None, arrived: Sequence[bytes]) -> Array:
+_WAITING_FIXED = [("due", ">i8"), ("version", "u1"), ("time", ">u8"), ("sequence", ">u8")]
+
+
+def decode_waiting(pieces: Sequence[bytes]) -> tuple[Array, Array]:
     """Records that wait, as a structured array with the fields due, time and sequence.
 
     Args:
-        data: From `encode_all_waiting`; None for nothing.
-        arrived: From `encode_waiting`; records of the same length.
+        pieces: From `encode_waiting`, in any order; records of the same length.
+
+    Returns:
+        The records, and the turns before each.
+
+    Raises:
+        StateError: Another version, bytes that are cut, or records of other lengths.
     """
-    pieces = [data, *arrived] if data else arrived
     if not pieces:
-        return np.zeros(0, [("due", ">i8"), ("time", ">u8"), ("sequence", ">u8")])
-    (length,) = _LENGTH.unpack_from(pieces[0])
-    fixed = [("due", ">i8"), ("version", "u1"), ("time", ">u8"), ("sequence", ">u8")]
-    layout = np.dtype([*fixed, ("rest", f"V{length - np.dtype(fixed).itemsize}")])
-    return np.frombuffer(b"".join([piece[_LENGTH.size :] for piece in pieces]), layout)
+        return np.zeros(0, _WAITING_FIXED), np.zeros(0, np.uint64)
+    lengths, turns, counts = set(), [], []
+    for piece in pieces:
+        if len(piece) < _WAITING.size or piece[0] != WAITING_VERSION:
+            raise StateError(
+                f"records that wait have format version {piece[:1].hex() or None} and "
+                f"{len(piece)} bytes, this beam_rnn reads version {WAITING_VERSION}"
+            )
+        _, length, before = _WAITING.unpack_from(piece)
+        lengths.add(length)
+        turns.append(before)
+        counts.append((len(piece) - _WAITING.size) // max(length, 1))
+    length, fixed = min(lengths), np.dtype(_WAITING_FIXED).itemsize
+    rest = length - fixed
+    data = b"".join([piece[_WAITING.size :] for piece in pieces])
+    if len(lengths) > 1 or rest < 1 or rest % 8 != 1 or len(data) != sum(counts) * length:
+        raise StateError(
+            f"records that wait have {len(data)} bytes in {len(pieces)} pieces, which are no "
+            f"records of {sorted(lengths)} bytes: the stored state is broken"
+        )
+    rows = np.frombuffer(data, np.dtype([*_WAITING_FIXED, ("rest", f"V{rest}")]))
+    if (rows["version"] != RECORD_VERSION).any():
+        raise StateError(
+            f"records that wait have format versions {sorted(set(rows['version'].tolist()))}, "
+            f"this beam_rnn reads {RECORD_VERSION}"
+        )
+    return rows, np.repeat(np.array(turns, np.uint64), counts)
 
 
 def waiting_bytes(records: int, numbers: int) -> int:
-    """How many bytes `encode_all_waiting` gives for records of so many numbers; 0 for none.
+    """How many bytes `encode_waiting` gives for records of so many numbers; 0 for none.
 
-    >>> waiting_bytes(records=1, numbers=2) - waiting_bytes(records=0, numbers=2)
-    46
+    >>> waiting_bytes(records=2, numbers=2) - waiting_bytes(records=1, numbers=2)
+    42
     """
-    each = _DUE.size + _RECORD_HEADER.size + 8 * numbers
-    return _LENGTH.size + records * each if records else 0
+    each = 8 + _RECORD_HEADER.size + 8 * numbers
+    return _WAITING.size + records * each if records else 0
 
 
 def waiting_records(rows: Array) -> list[bytes]:
-    """The records in rows of `decode_all_waiting`."""
+    """The records in rows of `decode_waiting`."""
     size, data = rows.dtype.itemsize, rows.tobytes()
-    return [data[at + _DUE.size : at + size] for at in range(0, len(data), size)]
+    return [data[at + 8 : at + size] for at in range(0, len(data), size)]
 
 
-def encode_armed(due: int, fingerprint: bytes) -> bytes:
-    """The time of a key's timer, whose records were read by columns of that fingerprint."""
-    return _ARMED.pack(ARMED_VERSION, fingerprint, due)
+class Armed(NamedTuple):
+    """What is known of the records of a key that wait without reading them.
+
+    Attributes:
+        due: The time for which the timer is set, in microseconds since 1970.
+        turns: How many times records were taken that others waited on after.
+        reached: All records that came before the last of those turns, and whose place is this or
+            less, were taken: see `Waiting.reached`.
+    """
+
+    due: int
+    turns: int = 0
+    reached: int = 0
 
 
-def decode_armed(data: bytes, fingerprint: bytes) -> int:
+def encode_armed(armed: Armed, fingerprint: bytes) -> bytes:
+    """The timer of a key, whose records were read by columns of that fingerprint."""
+    return _ARMED.pack(ARMED_VERSION, fingerprint, *armed)
+
+
+def decode_armed(data: bytes, fingerprint: bytes) -> Armed:
     """The inverse of `encode_armed`.
 
     Raises:
@@ -375,14 +429,14 @@ def decode_armed(data: bytes, fingerprint: bytes) -> int:
             f"the stored time of a timer has format version {data[:1].hex() or None}, this "
             f"beam_rnn reads {ARMED_VERSION}"
         )
-    _, read_by, due = _ARMED.unpack(data)
+    _, read_by, *armed = _ARMED.unpack(data)
     if read_by != fingerprint:
         raise StateError(
             f"records wait that were read by columns of fingerprint {read_by.hex()}, those of the "
             f"model here have {fingerprint.hex()}: start the job without its old state, or go on "
             "with a model of the same inputs"
         )
-    return int(due)
+    return Armed(*armed)
 
 
 _IMPORTED = b"\xff"  # no version of a record

@@ -7,8 +7,9 @@ import numpy as np
 
 from beam_rnn.cells import Array
 from beam_rnn.state import (
-    decode_all_waiting,
-    encode_all_waiting,
+    Armed,
+    decode_waiting,
+    encode_waiting_rows,
     last_step,
     record_sequence,
     record_time,
@@ -76,19 +77,33 @@ class Waiting:
 
     Args:
         order: When they have it.
-        rows: From `beam_rnn.state.decode_all_waiting`.
+        rows: From `beam_rnn.state.decode_waiting`.
+
+    Attributes:
+        reached: The place of the last record that was taken, as it is stored; None if none was.
+        stored: How many records were read, those that were taken before too.
     """
 
-    def __init__(self, order: Order, rows: Array):
+    def __init__(self, order: Order, rows: Array, reached: int | None = None):
         self._order = order
-        place = "sequence" if order.by == "sequence" else "time"
-        self._rows = rows[np.argsort(rows[place], kind="stable")]
-        self._places = self._rows[place].astype(np.uint64)
+        self._field = "sequence" if order.by == "sequence" else "time"
+        self._rows = rows[np.argsort(rows[self._field], kind="stable")]
+        self._places = self._rows[self._field].astype(np.uint64)
+        self.reached = reached
+        self.stored = len(rows)
 
     @classmethod
-    def read(cls, order: Order, waiting: bytes | None, arrived: Sequence[bytes]) -> "Waiting":
-        """Those that were there, and those that came since, in any order."""
-        return cls(order, decode_all_waiting(waiting, arrived))
+    def read(cls, order: Order, pieces: Sequence[bytes], armed: Armed | None = None) -> "Waiting":
+        """Those in pieces, in any order, but for those that were taken already."""
+        rows, turns = decode_waiting(pieces)
+        waiting = cls(order, rows)
+        if armed is None or not armed.turns:
+            return waiting
+        taken = (turns < armed.turns) & (rows[waiting._field] <= armed.reached)
+        if taken.any():
+            waiting = cls(order, rows[~taken])
+            waiting.stored = len(rows)
+        return waiting
 
     def __len__(self) -> int:
         return len(self._rows)
@@ -99,24 +114,31 @@ class Waiting:
         return int(self._rows["due"].min()) if len(self) else None
 
     def turn(self, now: int) -> tuple[dict[bytes, int], "Waiting"]:
-        """The records that have their turn now, with the time when each was due; and the rest.
+        """The records that have their turn now, with the time of it; and the rest.
 
         Those before them are taken too, even if they came with a timestamp that is not due yet,
-        and those whose number follows: a record that is here is never late.
+        and those whose number follows: a record that is here is never late. The time is when the
+        earliest of the records was due for which each was taken, which does not depend on `now`.
         """
         due = self._rows["due"] <= now
         if not due.any():
             return {}, self
         reached = self._places[due].max()
         count = int(np.searchsorted(self._places, reached, "right"))
-        return self._taken(count if self._order.by != "sequence" else self._follow(count), now)
+        return self._taken(count if self._order.by != "sequence" else self._follow(count))
 
     def following(self, number: int) -> tuple[list[bytes], "Waiting"]:
         """The records whose numbers follow on one another from this one on; and the rest."""
         if not len(self) or record_sequence(waiting_records(self._rows[:1])[0]) != number:
             return [], self
-        taken, rest = self._taken(self._follow(1), now=int(self._rows["due"].max()))
+        taken, rest = self._taken(self._follow(1))
         return list(taken), rest
+
+    def left_of(self, piece: bytes, turns: int) -> bytes | None:
+        """The records of a piece that were not taken, as one that came after so many turns."""
+        rows, _ = decode_waiting([piece])
+        left = rows[rows[self._field] > self.reached]
+        return encode_waiting_rows(left, turns) if len(left) else None
 
     def _follow(self, count: int) -> int:
         """How many records there are up to the first number that is missing."""
@@ -124,14 +146,16 @@ class Waiting:
             count += 1
         return count
 
-    def _taken(self, count: int, now: int) -> tuple[dict[bytes, int], "Waiting"]:
-        rows = self._rows[:count]
-        # The earliest of equal records comes last, and so is the one that stays.
-        latest_first = rows[np.argsort(-rows["due"].astype(np.int64), kind="stable")]
-        due = np.minimum(latest_first["due"], now).tolist()
-        taken = dict(zip(waiting_records(latest_first), due, strict=True))
-        return taken, Waiting(self._order, self._rows[count:])
+    def _taken(self, count: int) -> tuple[dict[bytes, int], "Waiting"]:
+        rows, places = self._rows[:count], self._places[:count]
+        begins = np.ones(count, bool)
+        step = np.uint64(self._order.by == "sequence")
+        begins[1:] = places[1:] > places[:-1] + step
+        due = np.minimum.accumulate(rows["due"][::-1])[::-1]
+        due = due[np.maximum.accumulate(np.where(begins, np.arange(count), 0))]
+        taken = dict(zip(waiting_records(rows), due.tolist(), strict=True))
+        return taken, Waiting(self._order, self._rows[count:], int(places[-1]))
 
-    def to_bytes(self) -> bytes:
-        """What `read` reads."""
-        return encode_all_waiting(self._rows)
+    def to_bytes(self, turns: int = 0) -> bytes:
+        """What `read` reads, at least one record."""
+        return encode_waiting_rows(self._rows, turns)

@@ -246,10 +246,20 @@ def test_several_outputs_have_a_column_each(tmp_path):
     ]
 
 
-def test_a_column_of_that_name_is_an_error_that_names_it(weights):
-    batch = batch_of([{**row(1), "prediction_step": 1}])
-    with pytest.raises(Exception, match="have a column 'prediction_step' already"):
-        predict(Predict(weights), [batch])
+@pytest.mark.parametrize("name", ["x_prediction", "prediction_step", "prediction_state"])
+def test_rows_with_a_column_that_is_added_are_dead_letters_that_name_it(name, weights):
+    """And the job goes on with the other batches."""
+    batches = [batch_of([{**row(t), name: 1} for t in (1, 2)]), batch_of([row(3)])]
+
+    outputs = predict(Predict(weights, with_state=True), batches)
+
+    assert {letter.reason for letter in outputs.invalid} == {
+        f"the batch has a column {name!r} already, which Predict adds: rename it"
+    }
+    assert [letter.key for letter in outputs.invalid] == ["a", "a"]
+    assert [batch.num_rows for batch in outputs.predictions] == [1]
+    with pytest.raises(ConfigurationError, match=f"have a column {name!r} already"):
+        prediction_schema(batches[0].schema, ["x"], state_size=1)
 
 
 @pytest.mark.parametrize("shards", [None, 2])

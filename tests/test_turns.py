@@ -36,7 +36,7 @@ def test_when_a_record_is_due(time, wait, grid, arrived, due):
 )
 def test_a_turn_takes_all_up_to_the_last_that_is_due(entries, cut, now):
     """Whatever was written before and what came since; what is left can be read again."""
-    stored = Waiting.read(BY_TIME, None, [entry(*e) for e in entries[:cut]])
+    stored = Waiting.read(BY_TIME, [entry(*e) for e in entries[:cut]])
     waiting = Waiting.read(
         BY_TIME, stored.to_bytes() if len(stored) else None, [entry(*e) for e in entries[cut:]]
     )
@@ -55,14 +55,14 @@ def test_a_turn_takes_all_up_to_the_last_that_is_due(entries, cut, now):
 
 
 def test_numbers_that_follow_are_taken_with_those_that_are_due():
-    waiting = Waiting.read(BY_NUMBER, None, [entry(9, 0, n) for n in (3, 4, 7)] + [entry(1, 5, 2)])
+    waiting = Waiting.read(BY_NUMBER, [entry(9, 0, n) for n in (3, 4, 7)] + [entry(1, 5, 2)])
 
     taken, rest = waiting.turn(1)
     assert sorted(map(record_sequence, taken)) == [2, 3, 4]
     assert len(rest) == 1
-    waiting = Waiting.read(BY_NUMBER, None, [entry(9, 0, n) for n in (5, 3, 4)])
+    waiting = Waiting.read(BY_NUMBER, [entry(9, 0, n) for n in (5, 3, 4)])
     following, rest = waiting.following(3)
     assert [record_sequence(r) for r in following] == [3, 4, 5]
     assert len(rest) == 0
-    nothing, rest = Waiting.read(BY_NUMBER, None, [entry(9, 0, 5)]).following(3)
+    nothing, rest = Waiting.read(BY_NUMBER, [entry(9, 0, 5)]).following(3)
     assert (nothing, len(rest)) == ([], 1)

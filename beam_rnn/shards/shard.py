@@ -4,6 +4,7 @@ What `beam_rnn.stateful.StepKeys` does key by key, for many keys at once; it kno
 bytes. What changed since it was last asked is a `Change`, for a log.
 """
 
+from collections.abc import Iterable, Iterator
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -11,7 +12,17 @@ import numpy as np
 from beam_rnn.cells import Array
 from beam_rnn.rows import LateRecord, SequenceGap
 from beam_rnn.shards.blocks import Block, ends_of, starts_of
-from beam_rnn.shards.pending import NOW, Held, Pending, by_row, different, duplicates
+from beam_rnn.shards.payloads import Payload, Payloads
+from beam_rnn.shards.pending import (
+    NEVER,
+    NOW,
+    Held,
+    Pending,
+    by_row,
+    different,
+    duplicates,
+    running_max,
+)
 from beam_rnn.shards.stepping import ShardStepper, Stepped
 from beam_rnn.shards.table import Table
 from beam_rnn.state import KeyState
@@ -50,7 +61,7 @@ class Outcome(NamedTuple):
     stepped: Stepped
     rows: list[Row]
     counts: dict[str, int]
-    payloads: dict[int, bytes]
+    payloads: dict[int, Payload]
 
 
 class Change(NamedTuple):
@@ -67,6 +78,10 @@ class Change(NamedTuple):
     removed: list[str]
     arrived: list[tuple[Block, Array, Array]]
     taken: Array
+
+
+RECORDS_IN_A_PIECE = 16_384
+"""So many records that wait are written together at the most."""
 
 
 class Shard:
@@ -89,7 +104,7 @@ class Shard:
         self._end = end
         self.table = Table(inputs, stepper.alone.policy.replay)
         self.pending = Pending(order)
-        self.payloads: dict[int, bytes] = {}
+        self.payloads = Payloads()
         self._next_number = 0
         self._touched: list[Array] = []
         self._removed: list[str] = []
@@ -119,23 +134,22 @@ class Shard:
 
     def everything(self) -> Change:
         """All that there is, as if it had just come."""
-        arrived = []
         held = self.pending.all()
-        if held is not None:
-            for piece in np.unique(held.piece).tolist():
-                part = held.pick(held.piece == piece)
-                arrived.append((self._block(part), part.number, part.due))
+        arrived = [] if held is None else list(self._blocks(held))
         return Change(self.table.with_state(), [], arrived, _NO_ROWS)
 
     def restore(self, block: Block, number: Array, due: Array) -> None:
         """Take up records that waited."""
+        if block.payload:
+            self.payloads.restore(int(number[0]), block.payload, block.row)
         self.pending.add(self._held(block, number, due))
         self._next_number = max(self._next_number, int(number.max()) + 1)
 
     def forget(self, numbers: Array) -> None:
         """Some of the records that waited do not any more."""
+        pieces = different(self.pending.column("piece"))
         self.pending.forget(numbers)
-        self._payloads_of(_NONE)
+        self._cut_payloads(pieces)
 
     def drop_unused_rows(self) -> None:
         """Keys that have neither a state nor a record that waits are no keys."""
@@ -159,10 +173,13 @@ class Shard:
         """Records came: each is stepped, waits, or is late."""
         number = self._next_number + np.arange(block.records)
         self._next_number += block.records
+        if block.payload:
+            self.payloads.add(int(number[0]), block.payload, block.records)
         held = self._held(block, number, block.arrived)
+        alike = bool((block.arrived == block.arrived[0]).all())
         if self._order.by == "arrival":
             held = by_row(held)
-            if (block.arrived == block.arrived[0]).all():
+            if alike:
                 held = held._replace(due=np.full(block.records, NOW))
             return self._step(held, {"records_out_of_order": self._out_of_order(held)}, [])
         late, found = self._behind(held), []
@@ -170,7 +187,7 @@ class Shard:
             of_late = held.pick(late)
             found = self._late(of_late, self.table.time[of_late.row])
             if late.all():
-                self.payloads.pop(int(number[0]), None)
+                self._cut_payloads(number[:1])
                 return self._nothing(found, {"records_late": len(found)})
             block, held = block.pick(~late), held.pick(~late)
         counts = {"records_late": len(found)}
@@ -183,11 +200,15 @@ class Shard:
             self._taken.append(np.setdiff1d(taken.number, held.number, assume_unique=True))
         if waits.any():
             counts["records_buffered"] = int(waits.sum())
-            self._arrived.append((block.pick(waits), held.number[waits], held.due[waits]))
+            whole = waits.all() and not late.any()
+            of_waiting = held.pick(waits)
+            self._arrived += [(block, held.number, held.due)] if whole else self._blocks(of_waiting)
         if taken is None:
+            self._cut_payloads(number[:1])
             return self._nothing(found, counts)
-        taken = taken._replace(due=np.full(len(taken.time), NOW))
-        return self._take(taken, found, counts)
+        at_once = np.array(NOW) if alike else _at_once(taken, held.number, block.arrived)
+        at_once = np.broadcast_to(at_once, len(taken.time))
+        return self._take(taken._replace(due=at_once), found, counts)
 
     def advance(self, now: int) -> Outcome:
         """The watermark is here: all that is due is stepped, and what was idle ends."""
@@ -203,7 +224,7 @@ class Shard:
         outcome = self._take_due(self._end)
         rows = self.table.with_state()
         idle_at = self._idle_at(rows)
-        ends_by_idling = idle_at < _NEVER
+        ends_by_idling = idle_at < NEVER
         self._end_rows(rows[ends_by_idling], idle_at[ends_by_idling], "idle", outcome)
         rest = rows[~ends_by_idling]
         self._end_rows(rest, np.full(len(rest), self._end), "window", outcome)
@@ -225,15 +246,12 @@ class Shard:
 
     def _earliest(self, rows: Array, arrived: int) -> int | None:
         idle_at = self._idle_at(rows, arrived)
-        first = int(idle_at.min(initial=_NEVER))
-        times = [at for at in (self.pending.earliest, first) if at is not None and at < _NEVER]
+        first = int(idle_at.min(initial=NEVER))
+        times = [at for at in (self.pending.earliest, first) if at is not None and at < NEVER]
         return min(times, default=None)
 
     def _held(self, block: Block, number: Array, due: Array) -> Held:
         """The records of a block, and its payload, as they are held."""
-        piece = int(number[0])
-        if block.payload:
-            self.payloads[piece] = block.payload
         return Held(
             number,
             self.table.rows(block.keys)[block.of_key],
@@ -242,12 +260,23 @@ class Shard:
             block.sequence,
             block.marks,
             block.numbers,
-            np.full(block.records, piece),
+            np.full(block.records, number[0]),
             block.row,
         )
 
-    def _block(self, held: Held) -> Block:
-        """Records of one piece as they came."""
+    def _blocks(self, held: Held) -> Iterator[tuple[Block, Array, Array]]:
+        """Records that wait as few blocks, with the number of each, and when it is due."""
+        for start in range(0, len(held.time), RECORDS_IN_A_PIECE):
+            part = held.pick(slice(start, start + RECORDS_IN_A_PIECE))
+            rows: Iterable[tuple[Array, bytes, Array]]
+            rows = [(np.arange(len(part.time)), b"", part.at)]
+            if len(self.payloads):
+                rows = self.payloads.joined(part)
+            for places, payload, at in rows:
+                here = part.pick(places)
+                yield self._block(here, payload, at), here.number, here.due
+
+    def _block(self, held: Held, payload: bytes, row: Array) -> Block:
         rows, of_key = np.unique(held.row, return_inverse=True)
         return Block(
             self.table.names(rows),
@@ -257,8 +286,8 @@ class Shard:
             held.sequence,
             held.marks,
             held.numbers,
-            self.payloads.get(int(held.piece[0]), b""),
-            held.at,
+            payload,
+            row,
         )
 
     def _due(self, time: Array, arrived: Array) -> Array:
@@ -312,7 +341,6 @@ class Shard:
         if held is None:
             return self._nothing([], {})
         self._taken.append(held.number)
-        held = held._replace(due=np.minimum(held.due, now))
         return self._take(held, [], {})
 
     def _take(self, held: Held, found: list[Row], counts: dict[str, int]) -> Outcome:
@@ -320,7 +348,7 @@ class Shard:
         same = duplicates(held)
         if same.any():
             counts["records_duplicate"] = int(same.sum())
-            held = held.pick(~same)
+            held = self.payloads.smallest(held, same).pick(~same)
         late = self._behind(held)
         reached = self.table.time[held.row]
         if self._order.by == "sequence":
@@ -393,26 +421,29 @@ class Shard:
 
     def _forget_keys(self, rows: Array) -> None:
         """Keys without a state are no keys, unless records of theirs wait."""
-        held = self.pending.all()
-        waiting = _NO_ROWS if held is None else held.row
-        self.table.remove(np.setdiff1d(rows, waiting))
+        if len(rows):
+            waiting = np.zeros(int(rows.max()) + 1, bool)
+            of_waiting = self.pending.column("row")
+            waiting[of_waiting[of_waiting < len(waiting)]] = True
+            self.table.remove(rows[~waiting[rows]])
 
-    def _payloads_of(self, held: Held) -> dict[int, bytes]:
-        """The payloads of records; those of which no record waits are forgotten here."""
-        if not self.payloads:
-            return {}
-        waiting = self.pending.all()
-        kept = set() if waiting is None else set(different(waiting.piece).tolist())
-        here = {piece: self.payloads[piece] for piece in different(held.piece).tolist()}
-        self.payloads = {p: data for p, data in self.payloads.items() if p in kept}
+    def _payloads_of(self, held: Held) -> dict[int, Payload]:
+        """The payloads of records that were taken."""
+        here = self.payloads.of(held)
+        self._cut_payloads(different(held.piece))
         return here
 
+    def _cut_payloads(self, pieces: Array) -> None:
+        """Of these payloads keep what records need that wait."""
+        for piece in self.payloads.too_large(pieces.tolist(), self.pending.of_piece):
+            self.payloads.keep(piece, self.pending.rows_of(piece))
+
     def _idle_at(self, rows: Array, arrived: int = 0) -> Array:
-        """When the sequences of keys end if no record comes; `_NEVER` if their window does."""
+        """When the sequences of keys end if no record comes; `NEVER` if their window does."""
         if self._idle_after is None:
-            return np.full(len(rows), _NEVER)
+            return np.full(len(rows), NEVER)
         at = self._order.due_at(self.table.time[rows] + self._idle_after, arrived)
-        return np.where(at <= self._end, at, _NEVER)
+        return np.where(at <= self._end, at, NEVER)
 
     def _end_rows(self, rows: Array, at: Array, reason: str, outcome: Outcome) -> None:
         """End the sequences of keys, and remove their states."""
@@ -425,7 +456,23 @@ class Shard:
             self.end_rows(rows)
 
 
-_NEVER = np.iinfo(np.int64).max
+def _at_once(taken: Held, came: Array, arrived: Array) -> Array:
+    """When records come out that need not wait: when they and all before them had arrived.
+
+    Args:
+        taken: The records, those of a key one after another.
+        came: The numbers of the records that came just now, rising; the others were here.
+        arrived: When each of these did.
+    """
+    place = np.minimum(np.searchsorted(came, taken.number), len(came) - 1)
+    of_taken = np.where(came[place] == taken.number, arrived[place], NOW)
+    groups = np.cumsum(~duplicates(taken)) - 1
+    first = np.full(int(groups[-1]) + 1, NEVER)
+    np.minimum.at(first, groups, of_taken)
+    latest = running_max(first[groups], np.append(True, taken.row[1:] != taken.row[:-1]))
+    return np.maximum(latest, arrived.min())
+
+
 _NO_ROWS = np.zeros(0, np.int64)
 _NONE = Held(
     number=_NO_ROWS,
