@@ -18,8 +18,9 @@ Four kinds of bytes are stored in a running pipeline, and outlive it in savepoin
   turns there were, and the place up to which records that came before the last of them were taken.
 """
 
+import contextlib
 import struct
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -43,6 +44,21 @@ _ARMED = struct.Struct("<B8sqQQ")
 ARMED_BYTES = _ARMED.size
 """So many bytes say when the timer of a key fires."""
 _SEQUENCE_OFFSET = 1 << 63  # a signed number as one that is never negative
+
+
+@contextlib.contextmanager
+def decoding(what: str) -> Iterator[None]:
+    """Errors that broken bytes cause while they are decoded, as the library's own.
+
+    Raises:
+        StateError: What is decoded here is cut or altered.
+    """
+    try:
+        yield
+    except StateError:
+        raise
+    except (struct.error, ValueError, IndexError, OverflowError) as error:
+        raise StateError(f"{what} is cut or altered, and cannot be read: {error}") from error
 
 
 class KeyState(NamedTuple):
@@ -143,7 +159,15 @@ def decode_state(data: bytes) -> KeyState:
 
 
 def last_step(data: bytes) -> tuple[int, int]:
-    """The time and the sequence number of the last step, without decoding the rest."""
+    """The time and the sequence number of the last step, without decoding the rest.
+
+    Raises:
+        StateError: The bytes are cut.
+    """
+    if len(data) < _STATE_HEADER.size:
+        raise StateError(
+            f"stored state has {len(data)} bytes, its header alone has {_STATE_HEADER.size}"
+        )
     *_, time, sequence, _, _ = _STATE_HEADER.unpack_from(data)
     return time, sequence
 
@@ -205,13 +229,15 @@ def decode_record(data: bytes) -> BufferedRecord:
     """The inverse of `encode_record`.
 
     Raises:
-        StateError: Another version.
+        StateError: Another version, or bytes that are cut.
     """
     if not data or data[0] != RECORD_VERSION:
         raise StateError(
             f"buffered record has format version {data[:1].hex() or None}, this beam_rnn reads "
             f"{RECORD_VERSION}"
         )
+    if len(data) < _RECORD_HEADER.size or (len(data) - _RECORD_HEADER.size) % 8:
+        raise StateError(f"buffered record is cut or altered: it has {len(data)} bytes")
     _, time, sequence, marks = _RECORD_HEADER.unpack_from(data)
     numbers = np.frombuffer(data, "<f8", offset=_RECORD_HEADER.size)
     return BufferedRecord(time, sequence - _SEQUENCE_OFFSET, not marks & 1, marks >= 2, numbers)
@@ -261,11 +287,25 @@ def decode_block(data: bytes, arrived: int) -> tuple[list[bytes], list[int]]:
     Args:
         data: A block, or a record.
         arrived: When the block did.
+
+    Raises:
+        StateError: Another version, or bytes that are cut.
     """
     if data[:1] != bytes([BLOCK_VERSION]):
+        if len(data) < _RECORD_HEADER.size or data[0] != RECORD_VERSION:
+            raise StateError(
+                f"records of a key have format version {data[:1].hex() or None} and {len(data)} "
+                f"bytes, this beam_rnn reads {RECORD_VERSION} and {BLOCK_VERSION}"
+            )
         return [data], [arrived]
-    _, length, timed = _BLOCK_HEADER.unpack_from(data)
-    start = _BLOCK_HEADER.size
+    start, length, timed = _BLOCK_HEADER.size, 0, False
+    if len(data) > start:
+        _, length, timed = _BLOCK_HEADER.unpack_from(data)
+    if length < _RECORD_HEADER.size or (len(data) - start) % (length + 8 * timed):
+        raise StateError(
+            f"block of records of a key is cut or altered: it has {len(data)} bytes for records of "
+            f"{length}"
+        )
     count = (len(data) - start) // (length + 8 * timed)
     end = start + count * length
     records = [data[at : at + length] for at in range(start, end, length)]

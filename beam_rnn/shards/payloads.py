@@ -78,7 +78,8 @@ class Payloads:
         """The payloads in which records came."""
         if not self._payloads:
             return {}
-        return {piece: self._payloads[piece] for piece in different(held.piece).tolist()}
+        pieces = different(held.piece).tolist()
+        return {piece: self._payloads[piece] for piece in pieces if piece in self._payloads}
 
     def too_large(self, pieces: Iterable[int], waiting: Mapping[int, int]) -> list[int]:
         """Of these payloads those of which half the rows are not needed any more, or all.
@@ -106,11 +107,20 @@ class Payloads:
 
         Gives the places of the records, their rows as bytes, and the row of each.
         """
-        for table, places, at in rows_by_schema(self.of(held), held):
+        has_rows = np.isin(held.piece, list(self._payloads))
+        if not has_rows.all():  # they came as rows, before the job was given batches
+            places = np.flatnonzero(~has_rows)
+            yield places, b"", held.at[places]
+        of_rows = np.flatnonzero(has_rows)
+        for table, places, at in rows_by_schema(self.of(held), held.pick(of_rows)):
             if len(at) < table.num_rows:
-                yield places, to_bytes(picked(table, at)), np.arange(len(at), dtype=np.int32)
+                yield (
+                    of_rows[places],
+                    to_bytes(picked(table, at)),
+                    np.arange(len(at), dtype=np.int32),
+                )
             else:
-                yield places, to_bytes(table), at.astype(np.int32)
+                yield of_rows[places], to_bytes(table), at.astype(np.int32)
 
     def smallest(self, held: Held, same: Array) -> Held:
         """Let the first of equal records be the one whose whole row is the smallest.
@@ -125,6 +135,8 @@ class Payloads:
         if not self._payloads:
             return held
         payloads = self.of(held)
+        if len(payloads) < len(different(held.piece)):
+            return held
         again = np.flatnonzero(same)
         differ = again[_differing(payloads, held, again - 1, again)]
         if not len(differ):
@@ -144,10 +156,18 @@ def rows_by_schema(
     """The rows of records, those of one schema in one table.
 
     Gives a table, the places of the records that came in it, rising, and the row of each.
+
+    Raises:
+        StateError: Some records came without such rows.
     """
     groups: list[list[tuple[Array, pa.Table, Array]]] = []
     for piece, places in grouped(held.piece):
-        payload = payloads[piece]
+        payload = payloads.get(piece)
+        if payload is None:
+            raise StateError(
+                "records wait that came as rows, and this job gives them back as Arrow batches: "
+                "go on with rows, or start the job without its old state"
+            )
         table = payload.table()
         alike = (group for group in groups if group[0][1].schema.equals(table.schema))
         group = next(alike, None)

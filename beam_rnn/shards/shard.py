@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from beam_rnn.cells import Array
+from beam_rnn.errors import StateError
 from beam_rnn.rows import LateRecord, SequenceGap
 from beam_rnn.shards.blocks import Block, ends_of, starts_of
 from beam_rnn.shards.payloads import Payload, Payloads
@@ -139,7 +140,13 @@ class Shard:
         return Change(self.table.with_state(), [], arrived, _NO_ROWS)
 
     def restore(self, block: Block, number: Array, due: Array) -> None:
-        """Take up records that waited."""
+        """Take up records that waited.
+
+        Raises:
+            StateError: Their Arrow rows cannot be read, or they are there already.
+        """
+        if int(number[0]) in self.pending.of_piece:
+            raise StateError(f"two pieces of a shard's log have the record of number {number[0]}")
         if block.payload:
             self.payloads.restore(int(number[0]), block.payload, block.row)
         self.pending.add(self._held(block, number, due))
