@@ -453,3 +453,98 @@ def test_many_records_of_one_key_among_few_of_others(model, weights):
     assert sorted(outputs.predictions) == sorted(
         oracle(model, records, with_state=True).predictions
     )
+
+
+def test_records_before_one_that_is_due_are_taken_with_it(weights):
+    """Though they came with a later timestamp; of that key alone."""
+    shard = new_shard(weights)
+    shard.arrive(block_of(["a", "a"], [5000, 8000]))
+    shard.arrive(block_of(["a", "b"], [1000, 1000], arrived=9000))
+
+    outcome = shard.advance(6000)
+
+    assert outcome.keys.tolist() == ["a"]
+    assert outcome.records.time.tolist() == [1000, 5000]
+    assert outcome.records.due.tolist() == [6000, 6000]
+    outcome = shard.advance(9000)
+    assert sorted(outcome.records.time.tolist()) == [1000, 8000]
+    assert shard.pending.all() is None
+
+
+@settings(deadline=None, max_examples=60)
+@given(
+    bundles=st.lists(
+        st.lists(
+            st.tuples(st.sampled_from("ab"), st.integers(0, 30), st.integers(0, 30)), min_size=1
+        ),
+        max_size=9,
+    ),
+    every=st.integers(1, 9),
+)
+def test_what_waits_is_taken_once_and_in_order(bundles, every, weights):
+    """However it came, and whatever was taken in between."""
+    shard = new_shard(weights)
+    came, taken = [], []
+    for i, bundle in enumerate(bundles):
+        keys, times, arrived = zip(*bundle, strict=True)
+        block = block_of(keys, np.array(times) * 1000, x=len(came))
+        shard.pending.add(shard._held(block, len(came) + np.arange(len(keys)), np.array(arrived)))
+        came += [(key, time * 1000) for key, time, _ in bundle]
+        if i % every == 0:
+            held = shard.pending.turn(5 * i)
+            if held is not None:
+                taken += list(zip(shard.table.keys[held.row], held.time.tolist(), strict=True))
+        waiting = shard.pending.all()
+        left = [] if waiting is None else waiting.due.tolist()
+        assert shard.pending.earliest == min(left, default=None)
+        assert len(taken) + len(left) == len(came)
+    held = shard.pending.turn(END)
+    if held is not None:
+        taken += list(zip(shard.table.keys[held.row], held.time.tolist(), strict=True))
+
+    assert sorted(taken) == sorted(came)
+    assert not shard.pending.of_piece
+
+
+@pytest.mark.parametrize("payload", [False, True])
+def test_many_small_blocks_that_wait_are_written_as_one(payload, weights):
+    """As while the watermark stands still."""
+    shard = new_shard(weights)
+    for i in range(300):
+        shard.arrive(block_of("abc", [i] * 3, payload=rows_of(3, i) if payload else b"", x=i))
+    alone = encode_change(shard.changes(), shard.table, 0)
+
+    pieces = encode_change(shard.everything(), shard.table, 0)
+
+    assert (len(alone), len(pieces)) == (300, 1)
+    assert len(pieces[0]) < sum(map(len, alone)) / 2
+    again = new_shard(weights)
+    replay(pieces, again)
+    assert contents(again) == contents(shard)
+
+
+def test_a_record_that_waits_among_others_is_logged_with_its_own_rows(weights):
+    """Most of its block is late: neither their keys nor their rows are kept."""
+    shard = new_shard(weights)
+    keys = [f"key-{i}" for i in range(500)]
+    shard.arrive(block_of(keys, [5000] * 500))
+    shard.advance(10**4)
+    shard.changes()
+
+    shard.arrive(block_of([*keys, "a"], [*[1000] * 500, 20_000], payload=rows_of(501)))
+
+    (piece,) = encode_change(shard.changes(), shard.table, 0)
+    assert len(piece) < 1000
+    assert sum(len(payload.data) for payload in shard.payloads) < 1000
+
+
+def test_numbers_that_wait_far_ahead_do_not_hold_up_what_follows(weights):
+    shard = new_shard(weights, "sequence")
+    shard.arrive(block_of(["a"], [0], sequence=[0]))
+    shard.advance(10**4)
+    shard.arrive(block_of(["a"] * 3, [1, 2, 3], sequence=[7, 8, 2], payload=rows_of(3)))
+
+    outcome = shard.arrive(block_of(["a"], [4], sequence=[1], payload=rows_of(1, 1)))
+
+    assert outcome.records.sequence.tolist() == [1, 2]
+    assert shard.pending.all().sequence.tolist() == [7, 8]

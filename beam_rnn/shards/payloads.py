@@ -218,8 +218,6 @@ def _row_text(payloads: dict[int, Payload], held: Held, i: int) -> tuple[Any, ..
     """All that is in the row of a record, as something that has an order."""
     payload = payloads[int(held.piece[i])]
     row = payload.table().slice(int(payload.places(held.at[i])), 1)
-    values = sorted(
-        (field.name, str(field.type), repr(as_python(column[0])))
-        for field, column in zip(row.schema, row.columns, strict=True)
-    )
+    fields = zip(row.schema, row.columns, strict=True)
+    values = sorted((field.name, repr(as_python(column[0]))) for field, column in fields)
     return values, row.schema.serialize().to_pybytes()
