@@ -34,6 +34,7 @@ from beam_rnn.rows import (
     poisoned,
 )
 from beam_rnn.state import (
+    Armed,
     decode_armed,
     decode_block,
     decode_record,
@@ -49,7 +50,7 @@ from beam_rnn.state import (
 )
 from beam_rnn.stepping import Step
 from beam_rnn.sweep import LONG_AGO
-from beam_rnn.turns import END_OF_TIME, MILLISECOND, Order, Place, Waiting
+from beam_rnn.turns import END_OF_TIME, MILLISECOND, Order, Place, Turn, Waiting
 
 logger = logging.getLogger(__name__)
 
@@ -57,8 +58,7 @@ LATE, ENDED, GAPS, MODELS = "late", "ended", "gaps", "models"
 """The outputs beside predictions and `INVALID`."""
 
 STATE = BagStateSpec("state", BytesCoder())  # of one; a first value needs no clearing
-ARRIVED = BagStateSpec("arrived", BytesCoder())
-WAITING = ReadModifyWriteStateSpec("waiting", BytesCoder())
+WAITING = BagStateSpec("waiting", BytesCoder())
 ARMED = ReadModifyWriteStateSpec("armed", BytesCoder())
 DUE = TimerSpec("due", TimeDomain.WATERMARK)
 END = TimerSpec("end", TimeDomain.WATERMARK)
@@ -114,14 +114,19 @@ class Cells:
     """The state cells of one key and window, and its timer.
 
     To read or clear a cell can be a request to the runner: the state is read once, and what is
-    empty is not cleared.
+    empty is not cleared. Records that wait are added as they come. Those that were taken are left
+    there until they are half of it, and a place says how far they go, so that what waits on is not
+    written at each turn.
     """
 
     def __init__(
         self, cells: Sequence[Any], due: Any, window: Any, closes_at: int, fingerprint: bytes
     ):
-        self._state, self._arrived, self._waiting, self._armed = cells
+        self._state, self._waiting, self._armed = cells
         self._known: tuple[bytes | None] | None = None  # what is stored, if it was read
+        self._read: tuple[Armed | None] | None = None  # so with the timer
+        self._stored = 0  # records in `_waiting`, those that were taken too
+        self._new: bytes | None = None  # a piece that is not there yet
         self._due = due
         self._fingerprint = fingerprint
         self.end = int(window.max_timestamp().micros)
@@ -153,55 +158,83 @@ class Cells:
 
     def armed(self) -> int | None:
         """The time for which the timer is set."""
-        data = self._armed.read()
-        return None if data is None else decode_armed(data, self._fingerprint)
+        armed = self._armed_as_it_is()
+        return None if armed is None else armed.due
 
     def arm(self, at: int) -> None:
         """Set the timer: for when the window is closed at the latest."""
         at = min(at, self.closes_at // MILLISECOND * MILLISECOND)
-        self._armed.write(encode_armed(at, self._fingerprint))
+        self._write_armed((self._armed_as_it_is() or Armed(at))._replace(due=at))
         self._due.set(Timestamp(micros=at))
 
     def disarm(self) -> None:
         """Unset the timer."""
-        if self._armed.read() is not None:
+        if self._armed_as_it_is() is not None:
+            self._read = (None,)
             self._armed.clear()
             self._due.clear()
 
     def clear(self) -> None:
         """Remove all."""
         self.write(None)
-        self.keep(None)
+        if any(True for _ in self._waiting.read()):
+            self._waiting.clear()
         self.disarm()
 
     def wait(self, records: Sequence[bytes], due_at: Sequence[int]) -> None:
         """Keep records until they are due."""
-        self._arrived.add(self._until_due(records, due_at))
+        armed = self._armed_as_it_is()
+        turns = 0 if armed is None else armed.turns
+        self._waiting.add(encode_waiting(self._by_the_end(due_at), records, turns))
 
     def waiting(
         self, order: Order, records: Sequence[bytes] = (), due_at: Sequence[int] = ()
     ) -> Waiting:
         """The records that wait, and those that would."""
-        arrived = list(self._arrived.read())
+        armed = self._armed_as_it_is()
+        pieces = list(self._waiting.read())
+        self._new = None
         if records:
-            arrived.append(self._until_due(records, due_at))
+            self._new = encode_waiting(
+                self._by_the_end(due_at), records, armed.turns if armed else 0
+            )
+            pieces.append(self._new)
         stood = self.state()
-        place = None if stood is None else stood.place
-        return Waiting.read(order, self._waiting.read(), arrived, place)
+        waiting = Waiting.read(order, pieces, armed, None if stood is None else stood.place)
+        self._stored = waiting.stored - len(records)
+        return waiting
 
-    def _until_due(self, records: Sequence[bytes], due_at: Sequence[int]) -> bytes:
-        """Records, each due when the window is closed at the latest."""
+    def turned(self, rest: Waiting) -> None:
+        """Let these be the records that wait: what a turn left of `waiting`."""
+        if rest.reached is None:  # nothing was taken
+            return
+        armed = self._armed_as_it_is() or Armed(self.end)
+        turns = armed.turns
+        if 2 * len(rest) <= self._stored or not self._stored or rest.reached < armed.reached:
+            left = rest.to_bytes(turns) if rest else None
+            if self._stored:
+                self._waiting.clear()
+        else:
+            turns += 1
+            left = None if self._new is None else rest.left_of(self._new, turns)
+            self._write_armed(Armed(armed.due, turns, rest.reached))
+        if left is not None:
+            self._waiting.add(left)
+
+    def _by_the_end(self, due_at: Sequence[int]) -> list[int]:
+        """The times when records are due, which is when the window is closed at the latest."""
         end = self.closes_at // MILLISECOND * MILLISECOND
-        return encode_waiting([min(at, end) for at in due_at], records)
+        return [min(at, end) for at in due_at]
 
-    def keep(self, waiting: Waiting | None) -> None:
-        """Let these be the records that wait."""
-        if any(True for _ in self._arrived.read()):
-            self._arrived.clear()
-        if waiting:
-            self._waiting.write(waiting.to_bytes())
-        elif self._waiting.read() is not None:
-            self._waiting.clear()
+    def _armed_as_it_is(self) -> Armed | None:
+        if self._read is None:
+            data = self._armed.read()
+            self._read = (None if data is None else decode_armed(data, self._fingerprint),)
+        return self._read[0]
+
+    def _write_armed(self, armed: Armed) -> None:
+        self._read = (armed,)
+        self._armed.write(encode_armed(armed, self._fingerprint))
 
 
 class Unstamped:
@@ -281,7 +314,6 @@ class StepKeys(beam.DoFn):
         timestamp: Any = beam.DoFn.TimestampParam,
         window: Any = beam.DoFn.WindowParam,
         state: Any = beam.DoFn.StateParam(STATE),
-        arrived: Any = beam.DoFn.StateParam(ARRIVED),
         waiting: Any = beam.DoFn.StateParam(WAITING),
         armed: Any = beam.DoFn.StateParam(ARMED),
         due: Any = beam.DoFn.TimerParam(DUE),
@@ -292,18 +324,22 @@ class StepKeys(beam.DoFn):
         if models:
             self._stepper.use(path for _, path in models)
         key, data = element
-        cells = self._cells((state, arrived, waiting, armed), due, window)
+        cells = self._cells((state, waiting, armed), due, window)
         if self._closing.is_closed(key, window):
             yield from self._too_late(key, data, timestamp.micros, cells)
             return
         armed_at = cells.armed() if self._timed else None
-        if armed_at is None and cells.state() is None:
-            end.set(Timestamp(micros=cells.closes_at))
+        is_new = armed_at is None and cells.state() is None
         to_do = yield from self._arrive(key, data, timestamp.micros, cells)
         idle_at = self._idle_at(cells.state(), cells)
         to_do += [] if idle_at is None else [idle_at]
         if to_do and (armed_at is None or min(to_do) < armed_at):
             cells.arm(min(to_do))
+        if armed_at is not None or to_do or cells.state() is not None:
+            if is_new:
+                end.set(Timestamp(micros=cells.closes_at))
+        elif not is_new:
+            end.clear()
 
     def _cells(self, cells: Sequence[Any], due: Any, window: Any) -> Cells:
         """The cells of a key; what comes out belongs to their window from now on."""
@@ -398,9 +434,10 @@ class StepKeys(beam.DoFn):
                 waiting = cells.waiting(self._order, records, due_at)
                 taken, rest = waiting.following(number)
                 self._duplicate.inc(len(waiting) - len(rest) - len(taken))
-                after = yield from self._take(key, taken, before, None)
+                at = _at_once(taken, records, arrived)
+                after = yield from self._take(key, taken, at, before)
                 cells.write(after)
-                cells.keep(rest)
+                cells.turned(rest)
                 return [] if rest.earliest is None else [rest.earliest]
         self._buffered.inc(len(records))
         cells.wait(records, due_at)
@@ -413,14 +450,16 @@ class StepKeys(beam.DoFn):
         fired: Any = beam.DoFn.TimestampParam,
         window: Any = beam.DoFn.WindowParam,
         state: Any = beam.DoFn.StateParam(STATE),
-        arrived: Any = beam.DoFn.StateParam(ARRIVED),
         waiting: Any = beam.DoFn.StateParam(WAITING),
         armed: Any = beam.DoFn.StateParam(ARMED),
         due: Any = beam.DoFn.TimerParam(DUE),
+        end: Any = beam.DoFn.TimerParam(END),
     ) -> Iterator[Any]:
         """The watermark has passed the earliest thing to do."""
-        cells = self._cells((state, arrived, waiting, armed), due, window)
+        cells = self._cells((state, waiting, armed), due, window)
         yield from self._advance(key, int(fired.micros), cells)
+        if cells.armed() is None and cells.state() is None:
+            end.clear()  # a timer of a key that is gone would stay until the window ends
 
     @on_timer(END)
     def on_end(
@@ -428,13 +467,12 @@ class StepKeys(beam.DoFn):
         key: Any = beam.DoFn.KeyParam,
         window: Any = beam.DoFn.WindowParam,
         state: Any = beam.DoFn.StateParam(STATE),
-        arrived: Any = beam.DoFn.StateParam(ARRIVED),
         waiting: Any = beam.DoFn.StateParam(WAITING),
         armed: Any = beam.DoFn.StateParam(ARMED),
         due: Any = beam.DoFn.TimerParam(DUE),
     ) -> Iterator[Any]:
         """The window is closed: all that waits, then the sequence."""
-        cells = self._cells((state, arrived, waiting, armed), due, window)
+        cells = self._cells((state, waiting, armed), due, window)
         after, _ = yield from self._take_due(key, cells.closes_at, cells)
         idle_at = self._idle_at(after, cells)
         reason, at = ("window", cells.closes_at) if idle_at is None else ("idle", idle_at)
@@ -459,7 +497,8 @@ class StepKeys(beam.DoFn):
             idle_at = None
         else:
             cells.write(after)
-        cells.keep(rest)
+        if rest is not None:
+            cells.turned(rest)
         earliest = None if rest is None else rest.earliest
         to_do = [at for at in (earliest, idle_at) if at is not None]
         if to_do:
@@ -479,20 +518,24 @@ class StepKeys(beam.DoFn):
         if not taken:
             return before, rest
         self._duplicate.inc(len(waiting) - len(rest) - len(taken))
-        return (yield from self._take(key, taken, before, now)), rest
+        came_out = {record: turn.at for record, turn in taken.items()}
+        return (yield from self._take(key, taken, came_out, before)), rest
 
     def _take(
-        self, key: str, taken: Mapping[bytes, int], before: Stood | None, now: int | None
+        self,
+        key: str,
+        taken: Mapping[bytes, Turn],
+        came_out: Mapping[bytes, int | None],
+        before: Stood | None,
     ) -> Generator[Any, None, Stood | None]:
         """Step records that have their turn, in order; gives the state after them.
 
         Args:
             key: The key.
             taken: The records, and when each was due.
+            came_out: The Beam timestamp of what comes of each; None for that of the element.
             before: The state.
-            now: Where the watermark is: none comes out later; None if they come out at once.
         """
-        came_out = {record: None if now is None else min(due, now) for record, due in taken.items()}
         if self._order.by != "sequence":
             return (yield from self._take_by_time(key, taken, came_out, before))
         part: list[bytes] = []
@@ -508,7 +551,7 @@ class StepKeys(beam.DoFn):
     def _take_by_time(
         self,
         key: str,
-        taken: Mapping[bytes, int],
+        taken: Mapping[bytes, Turn],
         came_out: Mapping[bytes, int | None],
         before: Stood | None,
     ) -> Generator[Any, None, Stood | None]:
@@ -518,7 +561,7 @@ class StepKeys(beam.DoFn):
             ready = ready[len(late) :]
             for record in late:
                 yield self._tagged_late(key, record, before.place.time, came_out[record])
-        after, steps = self._step(key, before, ready, [taken[record] for record in ready])
+        after, steps = self._step(key, before, ready, [taken[record].due for record in ready])
         for step in steps:
             yield self._tagged(step, came_out[ready[step.record]])
         return after
@@ -527,7 +570,7 @@ class StepKeys(beam.DoFn):
         self,
         key: str,
         records: Sequence[bytes],
-        taken: Mapping[bytes, int],
+        taken: Mapping[bytes, Turn],
         came_out: Mapping[bytes, int | None],
         before: Stood | None,
     ) -> Generator[Any, None, Stood | None]:
@@ -550,7 +593,7 @@ class StepKeys(beam.DoFn):
                 latest = time if place is None else max(time, place.time)
                 place = Place(latest, number, 0, LONG_AGO if place is None else place.begun)
                 ready.append(record)
-        after, steps = self._step(key, before, ready, [taken[record] for record in ready])
+        after, steps = self._step(key, before, ready, [taken[record].due for record in ready])
         refused = {step.record for step in steps if type(step.result) is InvalidRecord}
         stepped = [record for i, record in enumerate(ready) if i not in refused]
         if anew and stepped and after is not None:
@@ -618,6 +661,26 @@ class StepKeys(beam.DoFn):
         time, number, *_, numbers = decode_record(record)
         row = LateRecord(key, time, reached - time, numbers.tolist(), number)
         return TaggedOutput(LATE, self._at(row, due_at))
+
+
+def _at_once(
+    taken: Iterable[bytes], records: Sequence[bytes], arrived: Sequence[int]
+) -> dict[bytes, int | None]:
+    """When records come out that need not wait: when they and all before them had arrived.
+
+    Args:
+        taken: The records, in order.
+        records: Those that came just now; the others were here.
+        arrived: When each of them did.
+    """
+    came: dict[bytes, int] = {}
+    for record, at in zip(records, arrived, strict=True):
+        came[record] = min(at, came.get(record, at))
+    at_once: dict[bytes, int | None] = {}
+    latest = min(arrived)
+    for record in taken:
+        at_once[record] = latest = max(latest, came.get(record, latest))
+    return at_once
 
 
 _TAGS = {InvalidRecord: INVALID, EndedSequence: ENDED, tuple: MODELS}  # a key and its model

@@ -8,8 +8,9 @@ import numpy as np
 
 from beam_rnn.cells import Array
 from beam_rnn.state import (
-    decode_all_waiting,
-    encode_all_waiting,
+    Armed,
+    decode_waiting,
+    encode_waiting_rows,
     record_sequence,
     record_time,
     waiting_marks,
@@ -195,17 +196,37 @@ def runs_of(time: Array, number: Array, starts: Array, reached: int) -> Array:
     return runs
 
 
+class Turn(NamedTuple):
+    """When a record has its turn, in microseconds since 1970.
+
+    Attributes:
+        due: When it is due, whatever else is here.
+        at: When the earliest of the records is due for which it is taken, which is any behind it,
+            in its place or in its run of numbers. It does not depend on where the watermark is.
+    """
+
+    due: int
+    at: int
+
+
 class Waiting:
     """The records of one key that wait for their turn, in order.
 
     Args:
         order: When they have it.
-        rows: From `beam_rnn.state.decode_all_waiting`.
+        rows: From `beam_rnn.state.decode_waiting`.
         place: Where the key is; None before its first record.
+
+    Attributes:
+        reached: All records up to this place, as it is stored, were taken, and no other; -1 if
+            some before it were not; None if none was taken.
+        stored: The number of records that were read, with those that were taken before.
     """
 
     def __init__(self, order: Order, rows: Array, place: Place | None = None):
         self._order, self._place = order, place
+        self.reached: int | None = None
+        self.stored = len(rows)
         by_number = order.by == "sequence"
         places = rows["sequence"].astype(np.uint64) if by_number else rows["time"]
         runs = np.zeros(len(rows), np.int64)
@@ -219,12 +240,19 @@ class Waiting:
     def read(
         cls,
         order: Order,
-        waiting: bytes | None,
-        arrived: Sequence[bytes],
+        pieces: Sequence[bytes],
+        armed: Armed | None = None,
         place: Place | None = None,
     ) -> "Waiting":
-        """Those that were there, and those that came since, in any order."""
-        return cls(order, decode_all_waiting(waiting, arrived), place)
+        """Those in pieces, in any order, but for those that were taken already."""
+        rows, turns = decode_waiting(pieces)
+        stored = len(rows)
+        if armed is not None and armed.turns:
+            field = "sequence" if order.by == "sequence" else "time"
+            rows = rows[~((turns < armed.turns) & (rows[field] <= armed.reached))]
+        waiting = cls(order, rows, place)
+        waiting.stored = stored
+        return waiting
 
     def __len__(self) -> int:
         return len(self._rows)
@@ -240,8 +268,8 @@ class Waiting:
         ahead = np.flatnonzero(~self._passed() & ~self._refused())
         return int(_times(self._rows)[ahead[0]]) if len(ahead) else None
 
-    def turn(self, now: int) -> tuple[dict[bytes, int], "Waiting"]:
-        """The records that have their turn now, with the time when each is due; and the rest.
+    def turn(self, now: int) -> tuple[dict[bytes, Turn], "Waiting"]:
+        """The records that have their turn now; and the rest.
 
         Those before them are taken too, even if they came with a timestamp that is not due yet,
         and those whose number follows: a record that is here is never late.
@@ -258,7 +286,7 @@ class Waiting:
             taken &= due | ~alone
         return self._taken(taken)
 
-    def following(self, number: int) -> tuple[dict[bytes, int], "Waiting"]:
+    def following(self, number: int) -> tuple[dict[bytes, Turn], "Waiting"]:
         """The records whose numbers follow on one another from this one on; and the rest."""
         start = int(np.argmax(~self._passed())) if len(self) else 0
         if start >= len(self) or self._runs[start] or _numbers(self._rows)[start] != number:
@@ -307,33 +335,49 @@ class Waiting:
         (run, place), (run_before, before) = self._stands_at(i), self._stands_at(i - 1)
         return run == run_before and place <= before + 1
 
-    def _taken(self, taken: Array) -> tuple[dict[bytes, int], "Waiting"]:
-        rows = self._rows[taken]
-        due = rows["due"].tolist()
-        runs = self._runs[taken].tolist()
-        numbers = self._places[taken].tolist() if self._order.by == "sequence" else runs
-        entries = sorted(zip(runs, numbers, waiting_records(rows), due, strict=True), reverse=True)
+    def left_of(self, piece: bytes, turns: int) -> bytes | None:
+        """The records of a piece that were not taken, as one that came after so many turns."""
+        rows, _ = decode_waiting([piece])
+        left = rows[rows["sequence" if self._order.by == "sequence" else "time"] > self.reached]
+        return encode_waiting_rows(left, turns) if len(left) else None
+
+    def _taken(self, taken: Array) -> tuple[dict[bytes, Turn], "Waiting"]:
+        rows, runs = self._rows[taken], self._runs[taken]
+        places = self._places[taken].astype(np.uint64)
+        begins = np.ones(len(rows), bool)
+        step = np.uint64(self._order.by == "sequence")
+        begins[1:] = (runs[1:] != runs[:-1]) | (places[1:] > places[:-1] + step)
+        at = np.minimum.accumulate(rows["due"][::-1])[::-1]
+        at = at[np.maximum.accumulate(np.where(begins, np.arange(len(rows)), 0))]
+        numbers = places.tolist() if self._order.by == "sequence" else runs.tolist()
+        turns = map(Turn, rows["due"].tolist(), at.tolist())
+        records = zip(runs.tolist(), numbers, waiting_records(rows), turns, strict=True)
+        entries = sorted(records, reverse=True)
         # The first of equal records, and the one that is due first, comes last and stays.
-        stays = {record: at for _, _, record, at in entries}
+        stays = {record: turn for _, _, record, turn in entries}
         in_order = (
             dict(reversed(stays.items()))
             if len(stays) == len(entries)
             else {record: stays[record] for _, _, record, _ in reversed(entries)}
         )
-        return in_order, Waiting(self._order, self._rows[~taken], self._place)
+        rest = Waiting(self._order, self._rows[~taken], self._place)
+        reached = int(places.max(initial=0))
+        is_left_behind = (self._places[~taken].astype(np.uint64) <= reached).any()
+        rest.reached = -1 if is_left_behind else reached
+        return in_order, rest
 
-    def to_bytes(self) -> bytes:
-        """What `read` reads."""
-        return encode_all_waiting(self._rows)
+    def to_bytes(self, turns: int = 0) -> bytes:
+        """What `read` reads, at least one record."""
+        return encode_waiting_rows(self._rows, turns)
 
 
 def _times(rows: Array) -> Array:
-    """The event times of rows of `decode_all_waiting`."""
+    """The event times of rows of `decode_waiting`."""
     return (rows["time"].astype(np.uint64) ^ np.uint64(1 << 63)).view(np.int64)
 
 
 def _numbers(rows: Array) -> Array:
-    """The sequence numbers of rows of `decode_all_waiting`."""
+    """The sequence numbers of rows of `decode_waiting`."""
     return (rows["sequence"].astype(np.uint64) ^ np.uint64(1 << 63)).view(np.int64)
 
 

@@ -139,6 +139,7 @@ ORDER = [
     "whole",
     "anomalies.scoring",
     "shards.stepping",
+    "shards.payloads",
     "shards.shard",
     "shards.journal",
     "shards.emission",
@@ -214,7 +215,15 @@ ORDER = [
 """A module imports only what stands before it."""
 BEAM_FROM = "rows"
 ARROW = {
-    *("keyed_weights", "weights", "checkpoints", "moving", "arrow", "shards.emission"),
+    *(
+        "keyed_weights",
+        "weights",
+        "checkpoints",
+        "moving",
+        "arrow",
+        "shards.payloads",
+        "shards.emission",
+    ),
     *("files.reading", "files.writing", "files.tables", "commands.predictions"),
 }
 

@@ -1,9 +1,11 @@
 import numpy as np
 import pytest
+from apache_beam.transforms.window import GlobalWindow
 from hypothesis import given
 from hypothesis import strategies as st
 
 from beam_rnn.state import encode_record, encode_waiting, record_sequence, record_time
+from beam_rnn.stateful import Cells
 from beam_rnn.turns import Order, Waiting
 
 BY_TIME, BY_NUMBER = Order("event_time", 0, 1000), Order("sequence", 0, 1000)
@@ -31,15 +33,10 @@ def test_when_a_record_is_due(time, wait, grid, arrived, due):
 
 @given(
     entries=st.lists(st.tuples(st.integers(0, 9), st.integers(0, 9)), max_size=12),
-    cut=st.integers(0, 12),
     now=st.integers(0, 9),
 )
-def test_a_turn_takes_all_up_to_the_last_that_is_due(entries, cut, now):
-    """Whatever was written before and what came since; what is left can be read again."""
-    stored = Waiting.read(BY_TIME, None, [entry(*e) for e in entries[:cut]])
-    waiting = Waiting.read(
-        BY_TIME, stored.to_bytes() if len(stored) else None, [entry(*e) for e in entries[cut:]]
-    )
+def test_a_turn_takes_all_up_to_the_last_that_is_due(entries, now):
+    waiting = Waiting.read(BY_TIME, [entry(*e) for e in entries])
 
     taken, rest = waiting.turn(now)
 
@@ -49,19 +46,89 @@ def test_a_turn_takes_all_up_to_the_last_that_is_due(entries, cut, now):
     assert len(rest) == len(left)
     assert rest.earliest == (min(due for due, _ in left) if left else None)
     if len(rest):
-        again = Waiting.read(BY_TIME, rest.to_bytes(), [])
+        again = Waiting.read(BY_TIME, [rest.to_bytes()])
         assert again.to_bytes() == rest.to_bytes()
 
 
+@given(
+    turns=st.lists(
+        st.tuples(st.lists(st.integers(0, 9), max_size=3), st.integers(0, 10)), max_size=9
+    )
+)
+def test_what_was_taken_is_not_read_again(turns):
+    """It is left where it was, and a place says how far it goes; what came later is there."""
+    stored, timer = (Bag(), Bag(), Value()), Value()
+    expected = []
+    for times, now in turns:
+        cells = Cells(stored, timer, GlobalWindow(), 2**62, bytes(8))
+        if times:
+            cells.wait([encode_record(t, 0, np.ones(1)) for t in times], times)
+        cells.arm(0)
+        expected += times
+        taken, rest = cells.waiting(BY_TIME).turn(now)
+        cells.turned(rest)
+        assert sorted(map(record_time, taken)) == sorted({t for t in expected if t <= now})
+        expected = [t for t in expected if t > now]
+        again = Cells(stored, timer, GlobalWindow(), 2**62, bytes(8))
+        assert len(again.waiting(BY_TIME)) == len(expected)
+
+
+def test_a_turn_writes_what_it_takes_and_not_what_waits_on():
+    """Each record is written about three times, however many wait."""
+    for ahead in (100, 1000):
+        waiting, armed = Bag(), Value()
+        for t in range(100):
+            cells = Cells((Bag(), waiting, armed), Value(), GlobalWindow(), 2**62, bytes(8))
+            times = [t, *(range(1000, 1000 + ahead) if t == 0 else ())]
+            cells.wait([encode_record(at, 0, np.ones(1)) for at in times], times)
+            cells.arm(t)
+            taken, rest = cells.waiting(BY_TIME).turn(t)
+            cells.turned(rest)
+            assert len(taken) == 1
+        each = len(entry(0, 0))
+        assert waiting.written < 3 * (100 + ahead) * each
+
+
+class Bag:
+    """A state cell, which counts the bytes that are added."""
+
+    def __init__(self):
+        self.values, self.written = [], 0
+
+    def read(self):
+        return list(self.values)
+
+    def add(self, value):
+        self.values.append(value)
+        self.written += len(value)
+
+    def clear(self):
+        self.values.clear()
+
+
+class Value:
+    """A state cell of one value, or a timer."""
+
+    value = None
+
+    def read(self):
+        return self.value
+
+    def write(self, value):
+        self.value = value
+
+    set = write
+
+
 def test_numbers_that_follow_are_taken_with_those_that_are_due():
-    waiting = Waiting.read(BY_NUMBER, None, [entry(9, 0, n) for n in (3, 4, 7)] + [entry(1, 5, 2)])
+    waiting = Waiting.read(BY_NUMBER, [entry(9, 0, n) for n in (3, 4, 7)] + [entry(1, 5, 2)])
 
     taken, rest = waiting.turn(1)
     assert sorted(map(record_sequence, taken)) == [2, 3, 4]
     assert len(rest) == 1
-    waiting = Waiting.read(BY_NUMBER, None, [entry(9, 0, n) for n in (5, 3, 4)])
+    waiting = Waiting.read(BY_NUMBER, [entry(9, 0, n) for n in (5, 3, 4)])
     following, rest = waiting.following(3)
     assert [record_sequence(r) for r in following] == [3, 4, 5]
     assert len(rest) == 0
-    nothing, rest = Waiting.read(BY_NUMBER, None, [entry(9, 0, 5)]).following(3)
+    nothing, rest = Waiting.read(BY_NUMBER, [entry(9, 0, 5)]).following(3)
     assert (nothing, len(rest)) == ({}, 1)

@@ -14,6 +14,7 @@ Pieces: version, kind, serial number, since Beam promises no order in a bag; the
 - the numbers of records that wait no more.
 """
 
+import math
 import struct
 from collections.abc import Iterable, Iterator
 from typing import NamedTuple
@@ -33,7 +34,7 @@ from beam_rnn.shards.blocks import (
 from beam_rnn.shards.pending import grouped
 from beam_rnn.shards.shard import Change, Shard
 from beam_rnn.shards.table import Maker, Table
-from beam_rnn.state import STORED_KERNELS
+from beam_rnn.state import STORED_KERNELS, decoding
 
 PIECE_VERSION = 3
 MIXED_PIECE_VERSION = 4
@@ -50,6 +51,7 @@ _HEAD = struct.Struct("<B8s16sIQQQ?q")
 HEAD_BYTES = _HEAD.size
 """So many bytes has the head of a shard."""
 _VERSIONS = {_MIXED_STATES: MIXED_PIECE_VERSION}
+_MOST_RECORDS = 2**62
 _MIXED = "0" * 64
 """Stands for the digest where each state has its own."""
 
@@ -175,7 +177,7 @@ def replay(pieces: Iterable[bytes], shard: Shard) -> None:
     """Bring a new shard to where its log ends.
 
     Raises:
-        StateError: Another version.
+        StateError: Another version, or bytes that are cut or altered.
     """
     numbered = []
     for piece in pieces:
@@ -184,24 +186,37 @@ def replay(pieces: Iterable[bytes], shard: Shard) -> None:
                 f"piece of a shard's log has format version {piece[:1].hex() or None}, this "
                 f"beam_rnn reads up to {MIXED_PIECE_VERSION}"
             )
-        _, kind, serial = _PIECE.unpack_from(piece)
+        with decoding("piece of a shard's log"):
+            _, kind, serial = _PIECE.unpack_from(piece)
         numbered.append((serial, kind, piece))
     taken = []
     for _, kind, piece in sorted(numbered, key=lambda entry: entry[0]):
-        if kind in (_STATES, _MIXED_STATES):
-            _decode_states(piece, shard.table, kind)
-        elif kind == _REMOVED:
-            shard.table.drop_states(shard.table.rows(decode_keys(piece[_PIECE.size :])))
-        elif kind == _TAKEN:
-            taken.append(np.frombuffer(piece, "<i8", offset=_PIECE.size))
-        else:
-            (n,) = struct.unpack_from("<Q", piece, _PIECE.size)
-            columns = np.frombuffer(piece, "<i8", 2 * n, _PIECE.size + 8)
-            block = decode_block(piece[_PIECE.size + 8 + 16 * n :])
-            shard.restore(block, columns[:n], columns[n:])
+        with decoding("piece of a shard's log"):
+            if kind in (_STATES, _MIXED_STATES):
+                _decode_states(piece, shard.table, kind)
+            elif kind == _REMOVED:
+                shard.table.drop_states(shard.table.rows(decode_keys(piece[_PIECE.size :])))
+            elif kind == _TAKEN:
+                taken.append(np.frombuffer(piece, "<i8", offset=_PIECE.size))
+            elif kind == _ARRIVED:
+                _decode_arrived(piece, shard)
+            else:
+                raise ValueError(f"there is no kind {kind} of pieces")
     if taken:
         shard.forget(np.concatenate(taken))
     shard.drop_unused_rows()
+
+
+def _decode_arrived(piece: bytes, shard: Shard) -> None:
+    (n,) = struct.unpack_from("<Q", piece, _PIECE.size)
+    columns = np.frombuffer(piece, "<i8", 2 * n, _PIECE.size + 8)
+    block = decode_block(piece[_PIECE.size + 8 + 16 * n :])
+    inputs = shard.table.history.shape[2]
+    if block.numbers.shape != (n, inputs):
+        raise ValueError(f"{n} records of {inputs} numbers are {block.numbers.shape}")
+    if columns[:n].min() < 0 or columns[:n].max() >= _MOST_RECORDS:
+        raise ValueError(f"a record has the number {columns[:n].min()} or {columns[:n].max()}")
+    shard.restore(block, columns[:n], columns[n:])
 
 
 def _encode_states(table: Table, made: Maker, rows: Array, kind: int) -> Iterator[bytes]:
@@ -243,7 +258,7 @@ def _decode_states(piece: bytes, table: Table, kind: int) -> None:
 
     def take(dtype: str, *shape: int) -> Array:
         nonlocal at
-        count = int(np.prod(shape))
+        count = math.prod(shape)
         column = np.frombuffer(piece, dtype, count, at) if count else np.zeros(0, dtype)
         at += column.nbytes
         return column.reshape(shape)
@@ -253,11 +268,16 @@ def _decode_states(piece: bytes, table: Table, kind: int) -> None:
     history = take("<f8", n, replay, inputs)
     kept = take("<i4", n) if replay else np.zeros(n, np.int32)
     hidden = take("<f4", n, values)
+    if not n or not (0 <= kept.min() <= kept.max() <= replay):
+        raise ValueError(f"{n} states with {kept} of {replay} inputs")
     made = Maker(digest.hex(), STORED_KERNELS[kernel], values, outputs)
     if kind == _STATES:
         maker: int | Array = table.made_by(made)
     else:
         digests = [row.tobytes().hex() for row in take("u1", n, len(digest))]
         maker = np.array([table.made_by(made._replace(digest=each)) for each in digests])
-    rows = table.rows(decode_keys(piece[at:]))
+    names = decode_keys(piece[at:])
+    if len(names) != n:
+        raise ValueError(f"{n} states of {len(names)} keys")
+    rows = table.rows(names)
     table.load(rows, maker, place, hidden, last_outputs, kept, history)

@@ -4,14 +4,26 @@ What `beam_rnn.stateful.StepKeys` does key by key, for many keys at once; it kno
 bytes. What changed since it was last asked is a `Change`, for a log.
 """
 
+from collections.abc import Iterable, Iterator
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from beam_rnn.cells import Array
+from beam_rnn.errors import StateError
 from beam_rnn.rows import InvalidRecord, LateRecord, SequenceGap, poisoned
 from beam_rnn.shards.blocks import Block, ends_of, starts_of
-from beam_rnn.shards.pending import NOW, Held, Pending, by_row, different, duplicates
+from beam_rnn.shards.payloads import Payload, Payloads
+from beam_rnn.shards.pending import (
+    NEVER,
+    NOW,
+    Held,
+    Pending,
+    by_row,
+    different,
+    duplicates,
+    running_max,
+)
 from beam_rnn.shards.stepping import ShardStepper, Stepped
 from beam_rnn.shards.table import Table
 from beam_rnn.state import BufferedRecord, KeyState
@@ -50,7 +62,7 @@ class Outcome(NamedTuple):
     stepped: Stepped
     rows: list[Row]
     counts: dict[str, int]
-    payloads: dict[int, bytes]
+    payloads: dict[int, Payload]
 
 
 class Change(NamedTuple):
@@ -67,6 +79,10 @@ class Change(NamedTuple):
     removed: list[str]
     arrived: list[tuple[Block, Array, Array]]
     taken: Array
+
+
+RECORDS_IN_A_PIECE = 16_384
+"""So many records that wait are written together at the most."""
 
 
 class Shard:
@@ -99,7 +115,7 @@ class Shard:
         self._closes_at = end if closes_at is None else closes_at
         self.table = Table(inputs, stepper.alone.policy.replay)
         self.pending = Pending(order)
-        self.payloads: dict[int, bytes] = {}
+        self.payloads = Payloads()
         self._next_number = 0
         self._touched: list[Array] = []
         self._removed: list[str] = []
@@ -129,23 +145,28 @@ class Shard:
 
     def everything(self) -> Change:
         """All that there is, as if it had just come."""
-        arrived = []
         held = self.pending.all()
-        if held is not None:
-            for piece in np.unique(held.piece).tolist():
-                part = held.pick(held.piece == piece)
-                arrived.append((self._block(part), part.number, part.due))
+        arrived = [] if held is None else list(self._blocks(held))
         return Change(self.table.with_state(), [], arrived, _NO_ROWS)
 
     def restore(self, block: Block, number: Array, due: Array) -> None:
-        """Take up records that waited."""
+        """Take up records that waited.
+
+        Raises:
+            StateError: Their Arrow rows cannot be read, or they are there already.
+        """
+        if int(number[0]) in self.pending.of_piece:
+            raise StateError(f"two pieces of a shard's log have the record of number {number[0]}")
+        if block.payload:
+            self.payloads.restore(int(number[0]), block.payload, block.row)
         self.pending.add(self._held(block, number, due))
         self._next_number = max(self._next_number, int(number.max()) + 1)
 
     def forget(self, numbers: Array) -> None:
         """Some of the records that waited do not any more."""
+        pieces = different(self.pending.column("piece"))
         self.pending.forget(numbers)
-        self._payloads_of(_NONE)
+        self._cut_payloads(pieces)
 
     def drop_unused_rows(self) -> None:
         """Keys that have neither a state nor a record that waits are no keys."""
@@ -170,11 +191,14 @@ class Shard:
         """Records came: each is stepped, waits, or is late."""
         number = self._next_number + np.arange(block.records)
         self._next_number += block.records
+        if block.payload:
+            self.payloads.add(int(number[0]), block.payload, block.records)
         held = self._held(block, number, block.arrived)
+        alike = bool((block.arrived == block.arrived[0]).all())
         if self._order.by == "arrival":
             held = by_row(held)
             due = held.due
-            if (block.arrived == block.arrived[0]).all():
+            if alike:
                 held = held._replace(due=np.full(block.records, NOW))
             return self._step(held, {"records_out_of_order": self._out_of_order(held)}, [], due)
         late, found = self._behind(held), []
@@ -182,23 +206,29 @@ class Shard:
             of_late = held.pick(late)
             found = self._late(of_late, self.table.time[of_late.row])
             if late.all():
-                self.payloads.pop(int(number[0]), None)
+                self._cut_payloads(number[:1])
                 return self._nothing(found, {"records_late": len(found)})
             block, held = block.pick(~late), held.pick(~late)
         counts = {"records_late": len(found)}
         held = held._replace(due=self._due(held.time, block.arrived))
         self.pending.add(held)
-        taken = self._following(held)
+        following = self._following(held)
         waits = np.ones(len(held.number), bool)
-        if taken is not None:
-            waits = np.isin(held.number, taken.number, invert=True)
-            self._taken.append(np.setdiff1d(taken.number, held.number, assume_unique=True))
+        if following is not None:
+            numbers = following[0].number
+            waits = np.isin(held.number, numbers, invert=True)
+            self._taken.append(np.setdiff1d(numbers, held.number, assume_unique=True))
         if waits.any():
             counts["records_buffered"] = int(waits.sum())
-            self._arrived.append((block.pick(waits), held.number[waits], held.due[waits]))
-        if taken is None:
+            whole = waits.all() and not late.any()
+            of_waiting = held.pick(waits)
+            self._arrived += [(block, held.number, held.due)] if whole else self._blocks(of_waiting)
+        if following is None:
+            self._cut_payloads(number[:1])
             return self._nothing(found, counts)
-        return self._take(taken, found, counts, NOW)
+        taken, _ = following
+        at = np.array(NOW) if alike else _at_once(taken, held.number, block.arrived)
+        return self._take(taken, np.broadcast_to(at, len(taken.time)), found, counts)
 
     def advance(self, now: int) -> Outcome:
         """The watermark is here: all that is due is stepped, and what was idle ends."""
@@ -215,7 +245,7 @@ class Shard:
         outcome = self._take_due(self._closes_at)
         rows = self.table.with_state()
         idle_at = self._idle_at(rows)
-        ends_by_idling = idle_at < _NEVER
+        ends_by_idling = idle_at < NEVER
         self._end_rows(rows[ends_by_idling], idle_at[ends_by_idling], "idle", outcome)
         rest = rows[~ends_by_idling]
         self._end_rows(rest, np.full(len(rest), self._closes_at), "window", outcome)
@@ -232,15 +262,12 @@ class Shard:
         return self._earliest(rows)
 
     def _earliest(self, rows: Array) -> int | None:
-        first = int(self._idle_at(rows).min(initial=_NEVER))
-        times = [at for at in (self.pending.earliest, first) if at is not None and at < _NEVER]
+        first = int(self._idle_at(rows).min(initial=NEVER))
+        times = [at for at in (self.pending.earliest, first) if at is not None and at < NEVER]
         return min(times, default=None)
 
     def _held(self, block: Block, number: Array, due: Array) -> Held:
         """The records of a block, and its payload, as they are held."""
-        piece = int(number[0])
-        if block.payload:
-            self.payloads[piece] = block.payload
         return Held(
             number,
             self.table.rows(block.keys)[block.of_key],
@@ -249,12 +276,23 @@ class Shard:
             block.sequence,
             block.marks,
             block.numbers,
-            np.full(block.records, piece),
+            np.full(block.records, number[0]),
             block.row,
         )
 
-    def _block(self, held: Held) -> Block:
-        """Records of one piece as they came."""
+    def _blocks(self, held: Held) -> Iterator[tuple[Block, Array, Array]]:
+        """Records that wait as few blocks, with the number of each, and when it is due."""
+        for start in range(0, len(held.time), RECORDS_IN_A_PIECE):
+            part = held.pick(slice(start, start + RECORDS_IN_A_PIECE))
+            rows: Iterable[tuple[Array, bytes, Array]]
+            rows = [(np.arange(len(part.time)), b"", part.at)]
+            if len(self.payloads):
+                rows = self.payloads.joined(part)
+            for places, payload, at in rows:
+                here = part.pick(places)
+                yield self._block(here, payload, at), here.number, here.due
+
+    def _block(self, held: Held, payload: bytes, row: Array) -> Block:
         rows, of_key = np.unique(held.row, return_inverse=True)
         return Block(
             self.table.names(rows),
@@ -264,8 +302,8 @@ class Shard:
             held.sequence,
             held.marks,
             held.numbers,
-            self.payloads.get(int(held.piece[0]), b""),
-            held.at,
+            payload,
+            row,
         )
 
     def _due(self, time: Array, arrived: Array) -> Array:
@@ -307,7 +345,7 @@ class Shard:
             )
         ]
 
-    def _following(self, held: Held) -> Held | None:
+    def _following(self, held: Held) -> tuple[Held, Array] | None:
         """By number: the records of keys whose next number came, and what follows on it."""
         if self._order.by != "sequence":
             return None
@@ -324,33 +362,33 @@ class Shard:
 
     def _take_due(self, now: int) -> Outcome:
         """Step all that is due now."""
-        held = self.pending.turn(now, self._reached())
-        if held is None:
+        taken = self.pending.turn(now, self._reached())
+        if taken is None:
             return self._nothing([], {})
-        self._taken.append(held.number)
-        return self._take(held, [], {}, now)
+        self._taken.append(taken[0].number)
+        return self._take(*taken, [], {})
 
-    def _take(self, held: Held, found: list[Row], counts: dict[str, int], now: int) -> Outcome:
-        """Step records that have their turn, in order; none comes out later than `now`."""
+    def _take(self, held: Held, at: Array, found: list[Row], counts: dict[str, int]) -> Outcome:
+        """Step records that have their turn, in order; `at` is when what comes of each is out."""
         same = duplicates(held)
         if same.any():
             counts["records_duplicate"] = int(same.sum())
-            held = held.pick(~same)
+            held, at = self.payloads.smallest(held, same).pick(~same), at[~same]
+        due, held = held.due, held._replace(due=at)
         if self._order.by == "sequence":
-            return self._take_by_number(held, found, counts, now)
+            return self._take_by_number(held, due, found, counts)
         late = self._behind(held)
         if late.any():
             of_late = held.pick(late)
-            found += self._late(_until(of_late, now), self.table.time[of_late.row])
+            found += self._late(of_late, self.table.time[of_late.row])
             counts["records_late"] = len(found)
-            held = held.pick(~late)
-        return self._step(_until(held, now), counts, found, held.due)
+            held, due = held.pick(~late), due[~late]
+        return self._step(held, counts, found, due)
 
     def _take_by_number(
-        self, held: Held, found: list[Row], counts: dict[str, int], now: int
+        self, held: Held, due: Array, found: list[Row], counts: dict[str, int]
     ) -> Outcome:
-        """Step records that have their turn by number."""
-        due, held = held.due, _until(held, now)
+        """Step records that have their turn by number; `due` is when each was due by itself."""
         before = self._reached()[held.row]
         same_key = np.append(False, held.row[1:] == held.row[:-1])
         before[1:] = np.where(same_key[1:], held.sequence[:-1], before[1:])
@@ -474,27 +512,30 @@ class Shard:
 
     def _forget_keys(self, rows: Array) -> None:
         """Keys without a state are no keys, unless records of theirs wait."""
-        held = self.pending.all()
-        waiting = _NO_ROWS if held is None else held.row
-        self.table.remove(np.setdiff1d(rows, waiting))
+        if len(rows):
+            waiting = np.zeros(int(rows.max()) + 1, bool)
+            of_waiting = self.pending.column("row")
+            waiting[of_waiting[of_waiting < len(waiting)]] = True
+            self.table.remove(rows[~waiting[rows]])
 
-    def _payloads_of(self, held: Held) -> dict[int, bytes]:
-        """The payloads of records; those of which no record waits are forgotten here."""
-        if not self.payloads:
-            return {}
-        waiting = self.pending.all()
-        kept = set() if waiting is None else set(different(waiting.piece).tolist())
-        here = {piece: self.payloads[piece] for piece in different(held.piece).tolist()}
-        self.payloads = {p: data for p, data in self.payloads.items() if p in kept}
+    def _payloads_of(self, held: Held) -> dict[int, Payload]:
+        """The payloads of records that were taken."""
+        here = self.payloads.of(held)
+        self._cut_payloads(different(held.piece))
         return here
 
+    def _cut_payloads(self, pieces: Array) -> None:
+        """Of these payloads keep what records need that wait."""
+        for piece in self.payloads.too_large(pieces.tolist(), self.pending.of_piece):
+            self.payloads.keep(piece, self.pending.rows_of(piece))
+
     def _idle_at(self, rows: Array) -> Array:
-        """When the sequences of keys end if no record comes; `_NEVER` if their window does."""
+        """When the sequences of keys end if no record comes; `NEVER` if their window does."""
         if self._idle_after is None:
-            return np.full(len(rows), _NEVER)
+            return np.full(len(rows), NEVER)
         time, due = self.table.time[rows], self.table.due[rows]
         at = self._order.idle_at_of(time, due, self._idle_after)
-        return np.where(at <= self._end, at, _NEVER)
+        return np.where(at <= self._end, at, NEVER)
 
     def _kept_going(self, rows: Array) -> Array:
         """Whether a record that waits, and belongs to the sequence, keeps each of these going."""
@@ -519,12 +560,23 @@ def _refused(stepped: Stepped) -> list[int]:
     return [step.record for step in stepped.others if isinstance(step.result, InvalidRecord)]
 
 
-def _until(held: Held, now: int) -> Held:
-    """Records that come out at a time at the latest."""
-    return held._replace(due=np.minimum(held.due, now))
+def _at_once(taken: Held, came: Array, arrived: Array) -> Array:
+    """When records come out that need not wait: when they and all before them had arrived.
+
+    Args:
+        taken: The records, those of a key one after another.
+        came: The numbers of the records that came just now, rising; the others were here.
+        arrived: When each of these did.
+    """
+    place = np.minimum(np.searchsorted(came, taken.number), len(came) - 1)
+    of_taken = np.where(came[place] == taken.number, arrived[place], NOW)
+    groups = np.cumsum(~duplicates(taken)) - 1
+    first = np.full(int(groups[-1]) + 1, NEVER)
+    np.minimum.at(first, groups, of_taken)
+    latest = running_max(first[groups], np.append(True, taken.row[1:] != taken.row[:-1]))
+    return np.maximum(latest, arrived.min())
 
 
-_NEVER = np.iinfo(np.int64).max
 _NO_ROWS = np.zeros(0, np.int64)
 _NONE = Held(
     number=_NO_ROWS,

@@ -184,9 +184,11 @@ class Predict(beam.PTransform):
         loader = ModelLoader(self._weights, self._watch, self._kernel)
         kind = batch_type(pcoll)
         shards = self._shards_for(kind)
-        checked = pcoll | "Check" >> beam.ParDo(_pack(loader, kind, shards)).with_output_types(
-            tuple[str, bytes], invalid=InvalidRecord
-        ).with_outputs(INVALID, main="checked")
+        checked = pcoll | "Check" >> beam.ParDo(
+            _pack(loader, kind, shards, self._policy.with_state)
+        ).with_output_types(tuple[str, bytes], invalid=InvalidRecord).with_outputs(
+            INVALID, main="checked"
+        )
         records = checked.checked
         states = self._states
         if states is not None:
@@ -278,10 +280,12 @@ class Predict(beam.PTransform):
         return {**super().annotations(), **shown}
 
 
-def _pack(loader: ModelLoader, kind: type | None, shards: int | None) -> beam.DoFn:
+def _pack(
+    loader: ModelLoader, kind: type | None, shards: int | None, with_state: bool
+) -> beam.DoFn:
     """What reads and checks records: rows or Arrow batches, for keys or for shards."""
     if shards is None:
         return PackRecords(loader.reader)
     if kind is None:
         return PackShards(loader.reader, shards)
-    return PackBatches(partial(reader_of, loader), shards)
+    return PackBatches(partial(reader_of, loader, with_state=with_state), shards)
