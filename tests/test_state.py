@@ -220,5 +220,5 @@ def test_timers_for_records_of_other_columns_are_refused():
 
 @pytest.mark.parametrize("data", [b"", b"\x01" + bytes(40), b"\x02"])
 def test_what_stands_before_a_state_is_of_a_version_that_is_known(data):
-    with pytest.raises(StateError, match="stored state has format version .* reads 02"):
+    with pytest.raises(StateError, match=r"stored state has format version .* reads 02"):
         turn_of(data)
