@@ -184,13 +184,15 @@ def runs_of(time: Array, number: Array, starts: Array, reached: int) -> Array:
     runs = np.zeros(len(time), np.int64)
     if not starts.any():
         return runs
-    order = np.lexsort((~starts, time))
+    order = np.lexsort((number, ~starts, time))
     in_time, high = number[order], reached
     begins, seen = np.zeros(len(time), bool), 0
-    for at in np.flatnonzero(starts[order]).tolist():
+    marked = np.flatnonzero(starts[order])
+    _, first = np.unique(time[order][marked], return_index=True)  # one run begins at a time
+    for at in marked[first].tolist():
         high = max(high, int(in_time[seen:at].max(initial=LOWEST)))
         if in_time[at] <= high:
-            begins[at], high = True, int(in_time[at])
+            begins[at], high = True, LOWEST
         seen = at
     runs[order] = np.cumsum(begins)
     return runs

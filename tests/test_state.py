@@ -25,6 +25,7 @@ from beam_rnn.state import (
     last_step,
     record_sequence,
     record_time,
+    turn_of,
     waiting_records,
 )
 from beam_rnn.times import MAX_MICROS, MIN_MICROS
@@ -222,3 +223,9 @@ def test_timers_for_records_of_other_columns_are_refused():
         decode_armed(data, bytes(8))
     with pytest.raises(StateError, match="format version 09, this beam_rnn reads 2"):
         decode_armed(b"\x09" + data[1:], FINGERPRINT)
+
+
+@pytest.mark.parametrize("data", [b"", b"\x01" + bytes(40), b"\x02"])
+def test_what_stands_before_a_state_is_of_a_version_that_is_known(data):
+    with pytest.raises(StateError, match=r"stored state has format version .* reads 02"):
+        turn_of(data)

@@ -4,9 +4,12 @@ from apache_beam.transforms.window import GlobalWindow
 from hypothesis import given
 from hypothesis import strategies as st
 
+from beam_rnn.shards.blocks import marks_of
+from beam_rnn.shards.pending import Held, Pending, duplicates
 from beam_rnn.state import encode_record, encode_waiting, record_sequence, record_time
 from beam_rnn.stateful import Cells
-from beam_rnn.turns import Order, Waiting
+from beam_rnn.sweep import LONG_AGO
+from beam_rnn.turns import END_OF_TIME, LOWEST, Order, Place, Waiting
 
 BY_TIME, BY_NUMBER = Order("event_time", 0, 1000), Order("sequence", 0, 1000)
 
@@ -25,6 +28,7 @@ def entry(due, time, number=0):
         (1000, 0, 1000, 7000, 7000),
         (1000, 0, 1000, 7001, 8000),  # a whole millisecond
         (1000, 0, 1000, -(10**15), 2000),
+        (1000, 0, 1000, END_OF_TIME, 2000),  # which says nothing
     ],
 )
 def test_when_a_record_is_due(time, wait, grid, arrived, due):
@@ -132,3 +136,54 @@ def test_numbers_that_follow_are_taken_with_those_that_are_due():
     assert len(rest) == 0
     nothing, rest = Waiting.read(BY_NUMBER, [entry(9, 0, 5)]).following(3)
     assert (nothing, len(rest)) == ({}, 1)
+
+
+rows = st.lists(
+    st.tuples(
+        st.integers(0, 12),  # due
+        st.integers(0, 9),  # time
+        st.integers(0, 9),  # number
+        st.sampled_from([False, False, False, True]),  # a start mark
+    ),
+    min_size=1,
+    max_size=12,
+)
+
+
+@given(
+    rows=rows,
+    by=st.sampled_from(["event_time", "sequence"]),
+    max_jump=st.sampled_from([None, 2]),
+    reached=st.sampled_from([None, 0, 4]),
+    now=st.integers(0, 12),
+)
+def test_the_records_of_one_key_have_the_same_turn_by_the_column(rows, by, max_jump, reached, now):
+    order = Order(by, 0, 1000, max_jump if by == "sequence" else None)
+    place = None if reached is None else Place(2, reached, 0, LONG_AGO)
+    due, time, number, starts = (np.array(column) for column in zip(*rows, strict=True))
+    zeros = np.zeros(len(rows), np.int64)
+    waiting = Waiting.read(
+        order,
+        [encode_waiting([d], [encode_record(t, n, np.ones(1), starts=s)]) for d, t, n, s in rows],
+        place=place,
+    )
+    pending = Pending(order)
+    marks, numbers = marks_of(starts, np.zeros(len(rows), bool)), np.ones((len(rows), 1))
+    pending.add(Held(np.arange(len(rows)), zeros, due, time, number, marks, numbers, zeros, zeros))
+    known = np.array([LOWEST if reached is None else reached])
+
+    first = int(pending.first_times(known)[0])
+    taken, rest = waiting.turn(now)
+    found = pending.turn(now, known)
+
+    assert waiting.first_time == (first if first < 2**62 else None)
+    assert rest.earliest == pending.earliest
+    if found is None:
+        assert not taken
+    else:
+        held, at = found
+        single = ~duplicates(held)
+        columns = held.time, held.sequence, held.due, at
+        assert [(record_time(r), record_sequence(r), *turn) for r, turn in taken.items()] == list(
+            zip(*(column[single].tolist() for column in columns), strict=True)
+        )

@@ -428,11 +428,11 @@ class Shard:
                 letter = poisoned(key, time, held.numbers[i], why)
                 found.append(Row(letter, int(held.due[i]), time))
             else:
-                if verdict == "anew":
+                if starts[i]:
                     record = BufferedRecord(time, number, True, bool(ends[i]), held.numbers[i])
                     if not self._stepper.alone.can_begin(key, record):
-                        continue  # it is refused, and so begins nothing
-                    anew[i] = True
+                        continue  # it is refused when it is stepped, and so moves nothing
+                anew[i] = verdict == "anew"
                 begun = time if anew[i] else LONG_AGO if place is None else place.begun
                 latest = time if place is None else max(time, place.time)
                 place = Place(latest, number, 0, begun)

@@ -86,8 +86,9 @@ def _by_number(rows: list[BufferedRecord]) -> list[BufferedRecord]:
     A start mark whose number is not above those before it in time begins the numbers anew.
     """
     runs: list[list[BufferedRecord]] = [[]]
-    for row in rows:  # by time
-        if row.starts and runs[-1] and row.sequence <= max(each.sequence for each in runs[-1]):
+    for row in sorted(rows, key=lambda row: (row.time, not row.starts, row.sequence)):
+        before = [each.sequence for each in runs[-1] if each.time < row.time]
+        if row.starts and before and row.sequence <= max(before):
             runs.append([])
         runs[-1].append(row)
     return [row for run in runs for row in sorted(run, key=lambda row: row.sequence)]
