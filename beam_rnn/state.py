@@ -40,6 +40,7 @@ TURN_VERSION = 2  # 1 were states without it
 _STATE_HEADER = struct.Struct("<BB32sqqqqII")
 STORED_KERNELS = ("none", "numpy", "fused")  # by the number that stands for them
 _RECORD_HEADER = struct.Struct(">BQQB")
+_MARKS_AT = _RECORD_HEADER.size - 1
 _WAITING = struct.Struct("<BIQ")
 _LENGTH = struct.Struct("<I")
 _BLOCK_HEADER = struct.Struct("<BI?")
@@ -398,6 +399,11 @@ def record_marks(data: bytes) -> tuple[bool, bool]:
 def record_time(data: bytes) -> int:
     """The event time of an encoded record, without decoding the rest."""
     return int(_RECORD_HEADER.unpack_from(data)[1]) - _OFFSET
+
+
+def record_place(data: bytes) -> bytes:
+    """What an encoded record begins with that is equal for records of one time and number."""
+    return data[:_MARKS_AT]
 
 
 def first_numbers(data: bytes, n: int) -> bytes:

@@ -87,6 +87,14 @@ MARKS = {
 }
 
 
+READ_BY = [
+    ALL,
+    replace(ALL, latest="1970-01-01"),
+    replace(ALL, time_format="milliseconds"),
+    replace(ALL, time_format="%Y-%m-%d"),
+]
+
+
 def column(data, kinds, n):
     kind = data.draw(st.sampled_from(list(kinds)))
     values = data.draw(st.lists(st.sampled_from(kinds[kind]), min_size=n, max_size=n))
@@ -113,9 +121,10 @@ def test_a_batch_is_read_as_its_rows_are_one_by_one(data):
     batch = pa.table({name: values for name, values in columns.items() if name != missing})
     chunked = pa.concat_tables([batch.slice(0, n // 2), batch.slice(n // 2)])
 
-    block, invalid = BatchReader(ALL).read(chunked, np.zeros(n, np.int64))
+    read_by = data.draw(st.sampled_from(READ_BY))
+    block, invalid = BatchReader(read_by).read(chunked, np.zeros(n, np.int64))
 
-    reader = RecordReader(ALL)
+    reader = RecordReader(read_by)
     expected = [read_alone(reader, record) for record in to_dicts(batch)]
     letters = dict(invalid)
     found = [letters.get(i) for i in range(n)]
@@ -129,6 +138,26 @@ def test_a_batch_is_read_as_its_rows_are_one_by_one(data):
             block.numbers[i].tolist(),
         )
     assert found == expected
+
+
+def test_of_two_columns_of_one_name_none_is_read():
+    batch = pa.table([["a"], [1], [0.5], [7.5]], names=["id", "t", "x", "x"])
+    columns = Columns(key="id", time="t", inputs=["x"])
+
+    block, ((row, letter),) = BatchReader(columns).read(batch, np.zeros(1, np.int64))
+
+    assert (block.records, row, letter.key) == (0, 0, "a")
+    assert letter.reason == "there are several columns 'x'"
+
+
+def test_nanoseconds_are_rounded_down_before_1970_too():
+    table = pa.table({"t": pa.array([-1, 1, None], pa.timestamp("ns"))})
+
+    assert [str(row["t"]) for row in to_dicts(table)] == [
+        "1969-12-31 23:59:59.999999",
+        "1970-01-01 00:00:00",
+        "None",
+    ]
 
 
 def test_a_plain_batch_is_read_without_an_object_for_each_row(monkeypatch):

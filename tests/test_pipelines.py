@@ -708,6 +708,18 @@ def test_columns_of_the_records_stand_beside_their_predictions(weights, data, tm
         predict.main([*flags, "--keep=all", "--order=arrival"])
 
 
+def test_numbers_are_kept_as_they_stand_in_the_file(weights, tmp_path):
+    source, output = tmp_path / "data.csv", tmp_path / "p.csv"
+    source.write_text("city,at,load,heat\nBern,1,5.250,1E-01\nBern,2,5.5,0.2\n")
+
+    predict.main(
+        [f"--input={source}", f"--weights={weights}", f"--output={output}", "--keep=load,heat"]
+    )
+
+    kept = [(row["load"], row["heat"]) for row in in_order(read(output))]
+    assert kept == [("5.250", "1E-01"), ("5.5", "0.2")]
+
+
 def test_flags_that_are_no_numbers_are_refused(data):
     with pytest.raises(SystemExit):
         train.main([f"--input={data}", *COLUMNS, "--output=w.arrow", "--hidden=many"])

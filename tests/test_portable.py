@@ -430,9 +430,7 @@ def test_invalid_records_stop_the_pipeline_or_are_an_output(kind, tmp_path):
 
     outputs = collected(transform(error_handling={"output": "bad"}), records, "good", "bad")
     assert outputs["bad"] == [
-        RefusedRecord(
-            str(NO_NUMBER), "x is missing, got None", "", NO_NUMBER["id"], late=False
-        )
+        RefusedRecord(str(NO_NUMBER), "x is missing, got None", "", NO_NUMBER["id"], late=False)
     ]
     assert outputs["good"] == collected(transform(), RECORDS)
 

@@ -19,7 +19,7 @@ from beam_rnn.records import ReadRecords, RecordReader
 from beam_rnn.report.words import counted
 from beam_rnn.rows import INVALID
 from beam_rnn.sorting import sorted_on_disk
-from beam_rnn.state import decode_block, decode_record, record_sequence, record_time
+from beam_rnn.state import decode_block, decode_record, record_place, record_time
 from beam_rnn.times import DAY, SECOND, is_day, utc_text
 
 logger = logging.getLogger(__name__)
@@ -143,13 +143,11 @@ def order_of_key(key: str, records: Iterable[bytes]) -> OrderOfKey:
     tied, tie, before, is_tied = 0, None, b"", False
     with sorted_on_disk(counting()) as (ordered, distinct):
         for data in ordered:
-            time = record_time(data)
-            same = bool(times) and time == times[-1]
-            same = same and record_sequence(data) == record_sequence(before)
+            same = record_place(data) == record_place(before)
             if same:
                 tied += 1 if is_tied else 2
-                tie = tie or Tie(key, time, before, data)
-            times.append(time)
+                tie = tie or Tie(key, record_time(data), before, data)
+            times.append(record_time(data))
             before, is_tied = data, same
     steps = np.sort(np.diff(np.unique(np.array(times))))
     step = int(steps[(len(steps) - 1) // 2]) if len(steps) else None
@@ -270,9 +268,9 @@ class CountForms(beam.CombineFn):
         """One more."""
         value = element.get(self._column)
         if value is not None:
-            form, one = form_of(value), str(value)
-            count, least = mutable_accumulator.get(form, (0, one))
-            mutable_accumulator[form] = count + 1, min(least, one)
+            form = form_of(value)
+            before = mutable_accumulator.get(form)
+            mutable_accumulator[form] = (before[0] + 1, before[1]) if before else (1, str(value))
         return mutable_accumulator
 
     def merge_accumulators(
@@ -317,6 +315,8 @@ def form_of(value: Any) -> str:
     >>> [form_of(value) for value in (1959, "2014070112", 45292.5, 1_404_172_800, "1959-01-01")]
     ['%Y', '%Y%m%d%H', 'excel', 'seconds', 'times']
     """
+    if type(value) is int and not 1500 <= value < 2_100_000_000:  # the most frequent
+        return _SECONDS
     if not isinstance(value, (int, float, str)) or isinstance(value, bool):
         return _TIMES
     text = str(value).strip().removesuffix(".0")

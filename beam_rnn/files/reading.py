@@ -65,18 +65,24 @@ class ReadFiles(beam.PTransform):
         matched = pbegin | "Match" >> fileio.MatchFiles(
             self._pattern, fileio.EmptyMatchTreatment.DISALLOW
         )
-        paths = AsList(matched | "Path" >> beam.Map(lambda found: found.path))
+        paths: list[Any] = []
+        if _has_row(columns):
+            paths = [AsList(matched | "Path" >> beam.Map(lambda found: found.path))]
 
-        def read(file: fileio.ReadableFile, paths: Sequence[str]) -> Iterator[dict[str, Any]]:
-            place = sorted(paths).index(file.metadata.path)
+        def read(file: fileio.ReadableFile, paths: Sequence[str] = ()) -> Iterator[dict[str, Any]]:
+            place = sum(path < file.metadata.path for path in paths)
             return read_file(file, root, columns, keep, place)
 
         return (
             matched
             | "Open" >> fileio.ReadMatches()
             | "Spread" >> beam.Reshuffle()
-            | "Read" >> beam.FlatMap(read, paths).with_output_types(dict[str, Any])
+            | "Read" >> beam.FlatMap(read, *paths).with_output_types(dict[str, Any])
         )
+
+
+def _has_row(columns: Columns | None) -> bool:
+    return columns is not None and columns.sequence == ROW
 
 
 class _Source(NamedTuple):
@@ -116,12 +122,11 @@ def read_file(
     name = os.path.relpath(path, root) if root else path
     numbers = frozenset() if columns is None else frozenset(number_columns(columns))
     first = {"filename": name}
-    has_row = columns is not None and columns.sequence == ROW
     time = None if columns is None or columns.time_format is not None else columns.time
     with file.open(compression_type=CompressionTypes.UNCOMPRESSED) as opened:
         records = _records(opened, _Source(path, numbers, keep))
         for row, record in enumerate(records, place * ROWS_OF_A_FILE):
-            if has_row:
+            if _has_row(columns):
                 first[ROW] = row
             if time is not None and type(record.get(time)) is int and is_day(str(record[time])):
                 record[time] = str(record[time])  # as it is in a CSV file
