@@ -517,7 +517,7 @@ def test_many_small_blocks_that_wait_are_written_as_one(payload, weights):
     pieces = encode_change(shard.everything(), shard.table, 0)
 
     assert (len(alone), len(pieces)) == (300, 1)
-    assert len(pieces[0]) < sum(map(len, alone)) / 2
+    assert len(pieces[0]) < sum(map(len, alone))
     again = new_shard(weights)
     replay(pieces, again)
     assert contents(again) == contents(shard)
