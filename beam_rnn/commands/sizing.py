@@ -39,7 +39,7 @@ class Sizes(NamedTuple):
         state: The state of one key alone.
         states: Those of all keys; in shards: logs that were just written anew, and their heads.
         waiting: The records that wait, of all keys.
-        at_most: Both together; in shards: logs just before they are written anew again.
+        at_most: Both together, just before what is out of date is written anew.
     """
 
     parameters: int
@@ -87,8 +87,9 @@ def sizes_of(model: Models, load: Load) -> Sizes:
     ]
     states = load.keys * state
     armed = ARMED_BYTES if load.waiting else 0
-    waiting = load.keys * (armed + waiting_bytes(load.waiting, numbers))
-    at_most = states + waiting
+    held = waiting_bytes(load.waiting, numbers)
+    waiting = load.keys * (armed + held)
+    at_most = states + waiting + load.keys * held  # those that were taken, until they are half
     if load.shards is not None:
         states = at_most = waiting = 0
         for keys in _spread(load.keys, load.shards):

@@ -121,19 +121,21 @@ class Pending:
         self._order = order
         self._parts: list[_Part] = []  # each more than twice as large as the next
         self._new: list[Held] = []
+        self._new_earliest = NEVER
         self.of_piece: Counter[int] = Counter()
         """How many records of each payload wait."""
 
     @property
     def earliest(self) -> int | None:
         """When the first of them is due."""
-        first = [part.earliest for part in self._parts] + [int(h.due.min()) for h in self._new]
-        return min(first, default=None)
+        first = min([self._new_earliest, *(part.earliest for part in self._parts)])
+        return None if first == NEVER else first
 
     def add(self, held: Held) -> None:
         """More records."""
         if len(held.time):
             self._new.append(held)
+            self._new_earliest = min(self._new_earliest, int(held.due.min()))
             self._count(held.piece, 1)
 
     def all(self) -> Held | None:
@@ -265,7 +267,7 @@ class Pending:
         """Put what is new beside the rest, with parts that are not much larger."""
         if not self._new:
             return
-        new, self._new = joined(self._new), []
+        new, self._new, self._new_earliest = joined(self._new), [], NEVER
         while self._parts and self._parts[-1].left <= 2 * len(new.time):
             new = joined([self._parts.pop().held, new])
         self._parts.append(_Part(new))
