@@ -25,7 +25,15 @@ from beam_rnn.cycles import cycle_numbers
 from beam_rnn.errors import ConfigurationError, RecordError
 from beam_rnn.loading import ModelLoader
 from beam_rnn.reading import coded, read_or_refused, with_the_rest
-from beam_rnn.records import MAX_KEY_BYTES, UNREADABLE, RecordReader, key_text, micros, symbol
+from beam_rnn.records import (
+    MAX_KEY_BYTES,
+    UNREADABLE,
+    RecordReader,
+    dead_letter,
+    key_text,
+    micros,
+    symbol,
+)
 from beam_rnn.rows import InvalidRecord
 from beam_rnn.shards.blocks import Block, empty_block, marks_of
 from beam_rnn.times import DAY, MAX_MICROS, MAX_SECONDS, MIN_MICROS, SECOND
@@ -71,6 +79,24 @@ def check_no_batch(record: Any) -> None:
         )
 
 
+def prediction_fields(output_names: Sequence[str], state_size: int = 0) -> list[pa.Field]:
+    """The columns that `Predict` adds: see `prediction_schema`."""
+    added = [pa.field(f"{name}_prediction", pa.float64()) for name in output_names]
+    added.append(pa.field("prediction_step", pa.int64()))
+    added += [pa.field(f"prediction_{name}", _NAME) for name in ("model", "kernel")]
+    if state_size:
+        added.append(pa.field("prediction_state", pa.list_(pa.float32(), state_size)))
+    return added
+
+
+_NAME = pa.dictionary(pa.int32(), pa.string())
+
+
+def taken_name(schema: pa.Schema, added: Iterable[pa.Field]) -> str | None:
+    """A column of a batch that has the name of one that `Predict` adds."""
+    return min({field.name for field in added} & set(schema.names), default=None)
+
+
 class BatchReader:
     """Reads the records of a batch by its columns.
 
@@ -82,10 +108,13 @@ class BatchReader:
 
     Args:
         columns: Which fields mean what.
+        added: Gives the columns that will be added; the rows of a batch that has one of them
+            already cannot be used.
     """
 
-    def __init__(self, columns: Columns):
+    def __init__(self, columns: Columns, added: Callable[[], Iterable[pa.Field]] = tuple):
         self._columns = columns
+        self._added = added
         self._reader = RecordReader(columns)
         self._sizes = dict(columns.vectors)
         self._vocabularies = [places_of(columns.vocabulary(name)) for name in columns.symbols]
@@ -99,6 +128,10 @@ class BatchReader:
         """
         if not batch.num_rows:
             return empty_block(self._columns.number_size), []
+        taken = taken_name(batch.schema, self._added())
+        if taken is not None:
+            letters = added_already(self._columns.key, taken, batch)
+            return empty_block(self._columns.number_size), list(enumerate(letters))
         plain, good = self._plain(batch, arrived)
         if good.all():
             return plain._replace(keys=plain.keys[: int(plain.of_key.max()) + 1]), []
@@ -202,11 +235,23 @@ def _key_text(value: Any) -> str | None:
         return None
 
 
-def reader_of(loader: ModelLoader) -> BatchReader:
+def added_already(key: str, name: str, batch: Batch) -> list[InvalidRecord]:
+    """The dead letters for the rows of a batch that has a column which `Predict` adds."""
+    reason = f"the batch has a column {name!r} already, which Predict adds: rename it"
+    return [dead_letter(key, row, RecordError(reason, row[name])) for row in to_dicts(batch)]
+
+
+def reader_of(loader: ModelLoader, *, with_state: bool = False) -> BatchReader:
     """What reads the records that a model was trained on."""
-    columns = loader.library().newest.columns
+    library = loader.library()
+    columns = library.newest.columns
     assert columns is not None, "a model without columns is refused when it is loaded"
-    return BatchReader(columns)
+
+    def added() -> list[pa.Field]:
+        newest = library.newest
+        return prediction_fields(newest.output_names, newest.state_size if with_state else 0)
+
+    return BatchReader(columns, added)
 
 
 def _flat(column: Any) -> pa.Array:
@@ -253,7 +298,7 @@ def _as_python(column: Any) -> list[Any]:
     try:
         return column.to_pylist()
     except (ValueError, OverflowError, ImportError):
-        return [_value_as_python(value) for value in column]
+        return [as_python(value) for value in column]
 
 
 def _floored(nanoseconds: pa.Array) -> pa.Array:
@@ -262,7 +307,8 @@ def _floored(nanoseconds: pa.Array) -> pa.Array:
     return pa.array(values // 1000, pa.int64(), mask=~there)
 
 
-def _value_as_python(value: pa.Scalar) -> Any:
+def as_python(value: pa.Scalar) -> Any:
+    """A value as Python has it; a text that is no time if Python has no such time."""
     try:
         return value.as_py()
     except (ValueError, OverflowError, ImportError):
@@ -392,18 +438,67 @@ def _marks(array: pa.Array) -> _Column:
     return _none(array, bool)
 
 
-def alike_joined(batches: Sequence[Batch]) -> Iterator[tuple[pa.Table, int]]:
-    """Batches that follow one another and have the same columns, together; and how many they are.
+def alike_joined(batches: Sequence[Batch], arrived: Array) -> Iterator[tuple[pa.Table, Array]]:
+    """Batches that follow one another and have the same columns, together.
 
-    >>> [(t.num_rows, n) for t, n in alike_joined([pa.table({"x": [i]}) for i in range(3)])]
-    [(3, 3)]
+    >>> batches = [pa.table({"x": [i]}) for i in range(3)]
+    >>> [(t.num_rows, at.tolist()) for t, at in alike_joined(batches, np.array([5, 6, 7]))]
+    [(3, [5, 6, 7])]
+
+    Args:
+        batches: The batches.
+        arrived: The Beam timestamp of each.
+
+    Returns:
+        Tables, and the timestamp of each of their rows.
     """
-    for schema, alike in groupby(batches, key=lambda batch: batch.schema):
+    start = 0
+    for _, alike in groupby(batches, key=lambda batch: batch.schema):
         tables = [
             pa.Table.from_batches([batch]) if isinstance(batch, pa.RecordBatch) else batch
             for batch in alike
         ]
-        yield pa.concat_tables([schema.empty_table(), *tables]), len(tables)
+        rows = [table.num_rows for table in tables]
+        times = np.repeat(arrived[start : start + len(tables)], rows)
+        start += len(tables)
+        at = 0
+        for table in together(tables):
+            yield table, times[at : at + table.num_rows]
+            at += table.num_rows
+
+
+def together(tables: Sequence[pa.Table]) -> list[pa.Table]:
+    """Tables of one schema as one, or as several if their dictionaries do not fit into one."""
+    try:
+        return [pa.concat_tables(tables).unify_dictionaries()]
+    except (pa.ArrowInvalid, pa.ArrowNotImplementedError):
+        batches = [batch for table in tables for batch in table.to_batches()]
+        return [pa.Table.from_batches([batch]) for batch in batches]
+
+
+def picked(table: pa.Table, rows: Array) -> pa.Table:
+    """Some rows of a table; of dictionaries only the values that these use.
+
+    >>> table = pa.table({"x": pa.array(["a", "b", "c"]).dictionary_encode()})
+    >>> picked(table, np.array([1])).column("x").chunk(0).dictionary.to_pylist()
+    ['b']
+    """
+    table = table.take(pa.array(rows))
+    for i, field in enumerate(table.schema):
+        if pa.types.is_dictionary(field.type):
+            table = table.set_column(i, field, _used(_flat(table.column(i))))
+    return table
+
+
+def _used(array: pa.DictionaryArray) -> pa.DictionaryArray:
+    """The same values, with a dictionary of those alone."""
+    codes, there = _values(array.indices)
+    used, place = np.unique(codes[there], return_inverse=True)
+    codes = np.zeros_like(codes)
+    codes[there] = place
+    indices = pa.array(codes, array.type.index_type, mask=~there)
+    values = array.dictionary.take(pa.array(used))
+    return pa.DictionaryArray.from_arrays(indices, values, ordered=array.type.ordered)
 
 
 def to_bytes(batch: pa.Table) -> bytes:

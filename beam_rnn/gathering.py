@@ -17,6 +17,7 @@ from beam_rnn.state import (
     encode_state,
 )
 from beam_rnn.stepping import Step
+from beam_rnn.sweep import LONG_AGO
 
 _NO_MODEL = "0" * 64
 _NO_VALUES, _NO_NUMBERS = np.zeros(0, np.float32), np.zeros(0)
@@ -47,22 +48,24 @@ class Gatherer:
         self, key: str, data: bytes | None, records: Sequence[bytes]
     ) -> tuple[bytes | None, list[Step]]:
         """The state after the records, and a sequence for each that completes a step."""
-        kept = [] if data is None else _records(decode_state(data), self.columns)
-        steps = 0 if data is None else decode_state(data).steps
+        before = None if data is None else decode_state(data)
+        kept = [] if before is None else _records(before, self.columns)
+        steps, latest = (0, LONG_AGO) if before is None else (before.steps, before.time)
         results: list[Step] = []
         state = data
         for i, record in enumerate(records):
             time, number, starts, ends, _ = decode_record(record)
-            idle = kept and self._idle_after is not None
-            if starts or (idle and time - decode_record(kept[-1]).time > (self._idle_after or 0)):
+            idle = self._idle_after is not None and time - latest > self._idle_after
+            if starts or idle:
                 kept, steps = [], 0
+            latest = max(latest, time)
             kept = [*kept, record][-(self._length + self.columns.horizons[-1]) :]
             steps += 1
             sequences = cut_ordered(key, kept, self.columns, self._length, None)
             results.extend(Step(i, time, sequence) for sequence in sequences)
             if ends:
                 kept, steps = [], 0
-            state = encode_state(_state(kept, steps, time, number))
+            state = encode_state(_state(kept, steps, latest, number))
         return state, results
 
     def end(self, key: str, data: bytes | None, reason: str) -> list[Step]:  # noqa: ARG002

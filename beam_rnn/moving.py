@@ -31,10 +31,12 @@ SCHEMA = pa.schema(
         pa.field("outputs", pa.list_(pa.float64()), nullable=False),
         pa.field("state", pa.list_(pa.float32()), nullable=False),
         pa.field("kernel", pa.string(), nullable=False),
+        pa.field("history", pa.list_(pa.float64()), nullable=False),
         pa.field("digest", pa.string(), nullable=False),
     ]
 )
-"""One row a key: its last step, the hidden state after it, and the digest of all that."""
+"""One row a key: its last step, the hidden state after it, the inputs kept to be replayed, and the digest of
+all that."""
 
 _WITH_MICROS = pa.schema(
     [
@@ -99,6 +101,7 @@ def to_row(ended: EndedSequence) -> dict[str, Any]:
         "outputs": list(ended.outputs),
         "state": np.frombuffer(ended.state, "<f4").tolist(),
         "kernel": ended.kernel,
+        "history": np.frombuffer(ended.history, "<f8").tolist(),
     }
     return {**row, "digest": digest_of_row(row)}
 
@@ -166,7 +169,7 @@ def from_row(row: Mapping[str, Any], name: str) -> tuple[str, bytes]:
         row["sequence"],
         np.array(row["state"], np.float32),
         np.array(row["outputs"], np.float64),
-        np.zeros(0),
+        np.array(row["history"], np.float64),
     )
     finite = np.isfinite(state.values).all() and np.isfinite(state.outputs).all()
     if state.steps < 1 or len(state.digest) != 64 or not finite:

@@ -176,11 +176,7 @@ class PackBatches(PackRecords):
     def _read(
         self, elements: list[Any], arrived: Array
     ) -> Iterator[tuple[Any, list[tuple[int, InvalidRecord]], Array]]:
-        start = 0
-        for batch, n in alike_joined(elements):
-            rows = [element.num_rows for element in elements[start : start + n]]
-            times = np.repeat(arrived[start : start + n], rows)
-            start += n
+        for batch, times in alike_joined(elements, arrived):
             block, invalid = self._reader.read(batch, times)
             yield (batch, block), invalid, times
 

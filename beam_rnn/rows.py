@@ -55,7 +55,8 @@ class LateRecord(NamedTuple):
     Attributes:
         key: The record's key, as text.
         time: The record's event time, in microseconds since 1970.
-        behind: How far behind the key's last step that is, in microseconds.
+        behind: How far behind the key's last step that is, in microseconds; behind the time at
+            which its window was closed, if it was.
         inputs: Its inputs, as recorded.
         sequence: Its sequence number; 0 if there is none.
     """
@@ -74,15 +75,17 @@ class EndedSequence(NamedTuple):
         key: Its key, as text.
         steps: How many steps it had.
         first_time: The event time of its first record, in microseconds since 1970.
-        last_time: The event time of its last record.
+        last_time: The latest event time of its records.
         outputs: The outputs of its last step, in the targets' units.
         reason: "end" (an end mark), "start" (the start mark of the next one), "idle" (no
-            record for so long), "window" (the end of the Beam window), or "model" (the model
+            record for so long), "window" (the Beam window was closed), or "model" (the model
             changed).
         model: The digest of the model.
         state: The hidden state after its last step; empty unless `Predict(with_state=True)`.
         sequence: The sequence number of its last record; 0 if there is none.
         kernel: What computed it: "numpy" or "fused".
+        history: The last inputs that were kept to be replayed, raw little-endian float64; empty
+            unless `Predict(with_state=True, replay=...)`.
     """
 
     key: str
@@ -95,6 +98,7 @@ class EndedSequence(NamedTuple):
     state: bytes
     sequence: int
     kernel: str
+    history: bytes = b""
 
 
 class AnomalyScore(NamedTuple):

@@ -122,15 +122,19 @@ class Smoother:
         at_once = max(ROWS_AT_ONCE // (self._lag + 1), 1)
         start = alone = steps = 0
         while start < len(rows.time):
-            if state is not None and state.steps:
-                reason = self._ends_before(state, rows, start)
-                if reason is not None:
-                    state = self._end(key, model, state, reason, start, results)
+            reason = self._ends_before(state, rows, start)
+            base = state
+            if state is not None and reason is not None:
+                base = state._replace(steps=0)
             stop = start + 1
             if start >= alone:
                 stop = min(int(opens[np.searchsorted(opens, start, "right")]), start + at_once)
-            after = self._advance(key, model, state, rows, slice(start, stop), results)
+            said: list[Step] = []
+            after = self._advance(key, model, base, rows, slice(start, stop), said)
             if after is not None:
+                if state is not None and reason is not None:
+                    self._end(key, model, state, reason, start, results)
+                results += said
                 state, steps = after, steps + stop - start
                 if rows.ends[stop - 1]:
                     state = self._end(key, model, state, "end", stop - 1, results)
@@ -147,11 +151,13 @@ class Smoother:
         begins = rows.starts.copy()
         begins[1:] |= rows.ends[:-1]
         if self._idle_after is not None:
-            begins[1:] |= np.diff(rows.time) > self._idle_after
+            begins[1:] |= np.diff(np.maximum.accumulate(rows.time)) > self._idle_after
         return np.append(np.flatnonzero(begins), len(begins))
 
-    def _ends_before(self, state: KeyState, rows: DecodedRecords, i: int) -> str | None:
+    def _ends_before(self, state: KeyState | None, rows: DecodedRecords, i: int) -> str | None:
         """Why a sequence ends before a record; None if the record belongs to it."""
+        if state is None or not state.steps:
+            return None
         if self._idle_after is not None and rows.time[i] - state.time > self._idle_after:
             return "idle"
         return "start" if rows.starts[i] else None
@@ -167,6 +173,9 @@ class Smoother:
     ) -> KeyState | None:
         """The state after further records of a sequence; None if a number left its range."""
         both = both_directions(model)
+        latest = int(rows.time[part].max())
+        if state is not None:
+            latest = max(latest, state.time)
         if state is None or not state.steps:
             first = int(rows.time[part.start])
             fresh = both.initial_state, _NO_NUMBERS, _NO_NUMBERS
@@ -188,7 +197,7 @@ class Smoother:
         all_given = given == len(kept.time)
         return state._replace(
             steps=state.steps + len(new.time),
-            time=int(new.time[-1]),
+            time=latest,
             sequence=int(new.sequence[-1]),
             values=values,
             outputs=outputs[given - 1] if all_given else _NO_NUMBERS,

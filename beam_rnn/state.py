@@ -1,7 +1,9 @@
 """What is kept for a key <-> bytes; the only module that knows these formats.
 
-Four kinds of bytes are stored in a running pipeline, and outlive it in savepoints:
+Five kinds of bytes are stored in a running pipeline, and outlive it in savepoints:
 
+- before the state of a key: version, when its last record had its turn, and the event time from
+  which its sequence numbers count;
 - the hidden state of a key: version, kernel, model digest, step count, the times of the first
   and the last step, the last sequence number, how many numbers and outputs there are, then the
   numbers of the state, raw float32, the last outputs and the last inputs that are kept to be
@@ -12,13 +14,15 @@ Four kinds of bytes are stored in a running pipeline, and outlive it in savepoin
   sequence number, then marks (a start first, an end last), then the bytes of the numbers;
 - a block of records of one key, on its way to its state: version, length of one record, whether
   the times at which they arrived follow, the records, those times;
-- records that wait: the length of one, then of each the time when it is due, and the record; as
-  they came together, or all that wait of one key, in order. Beside them: version, fingerprint of
-  the columns that they were read by, and the time for which the timer is set.
+- records that wait, those that came together: version, the length of one, how many turns there
+  were before they came, then of each the time when it is due, and the record. Beside them: version,
+  fingerprint of the columns that they were read by, the time for which the timer is set, how many
+  turns there were, and the place up to which records that came before the last of them were taken.
 """
 
+import contextlib
 import struct
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -29,19 +33,39 @@ from beam_rnn.errors import StateError
 STATE_VERSION = 1
 BLOCK_VERSION = 2
 RECORD_VERSION = 3  # differs from that of a block: the first byte tells them apart
-ARMED_VERSION = 1
+WAITING_VERSION = 2
+ARMED_VERSION = 2
+TURN_VERSION = 2  # 1 were states without it
 
 _STATE_HEADER = struct.Struct("<BB32sqqqqII")
 STORED_KERNELS = ("none", "numpy", "fused")  # by the number that stands for them
 _RECORD_HEADER = struct.Struct(">BQQB")
 _MARKS_AT = _RECORD_HEADER.size - 1
-_DUE = struct.Struct(">q")
+_WAITING = struct.Struct("<BIQ")
 _LENGTH = struct.Struct("<I")
 _BLOCK_HEADER = struct.Struct("<BI?")
-_ARMED = struct.Struct("<B8sq")
+_TURN = struct.Struct("<Bqq")
+TURN_BYTES = _TURN.size
+"""So many bytes stand before the state of a key."""
+_ARMED = struct.Struct("<B8sqQQ")
 ARMED_BYTES = _ARMED.size
 """So many bytes say when the timer of a key fires."""
 _OFFSET = 1 << 63  # added to a signed number, it gives an unsigned one of the same order
+
+
+@contextlib.contextmanager
+def decoding(what: str) -> Iterator[None]:
+    """Errors that broken bytes cause while they are decoded, as the library's own.
+
+    Raises:
+        StateError: What is decoded here is cut or altered.
+    """
+    try:
+        yield
+    except StateError:
+        raise
+    except (struct.error, ValueError, IndexError, OverflowError) as error:
+        raise StateError(f"{what} is cut or altered, and cannot be read: {error}") from error
 
 
 class KeyState(NamedTuple):
@@ -141,8 +165,45 @@ def decode_state(data: bytes) -> KeyState:
     )
 
 
+def with_turn(state: bytes, due: int, begun: int) -> bytes:
+    """The state of a key with what the rules of order know of it beside its place.
+
+    >>> turn_of(with_turn(b"state", due=1, begun=2))
+    (1, 2, b'state')
+
+    Args:
+        state: The state of what steps its records.
+        due: When its last record had its turn, in microseconds since 1970.
+        begun: The event time from which its sequence numbers count.
+    """
+    return _TURN.pack(TURN_VERSION, due, begun) + state
+
+
+def turn_of(data: bytes) -> tuple[int, int, bytes]:
+    """The inverse of `with_turn`: due, begun, state.
+
+    Raises:
+        StateError: Another version.
+    """
+    if len(data) < TURN_BYTES or data[0] != TURN_VERSION:
+        raise StateError(
+            f"stored state has format version {data[:1].hex() or None}, this beam_rnn reads "
+            f"{TURN_VERSION:02x}"
+        )
+    _, due, begun = _TURN.unpack_from(data)
+    return due, begun, data[TURN_BYTES:]
+
+
 def last_step(data: bytes) -> tuple[int, int]:
-    """The time and the sequence number of the last step, without decoding the rest."""
+    """The latest event time, and the last step's number, of a state, without decoding the rest.
+
+    Raises:
+        StateError: The bytes are cut.
+    """
+    if len(data) < _STATE_HEADER.size:
+        raise StateError(
+            f"stored state has {len(data)} bytes, its header alone has {_STATE_HEADER.size}"
+        )
     *_, time, sequence, _, _ = _STATE_HEADER.unpack_from(data)
     return time, sequence
 
@@ -212,7 +273,7 @@ def decode_record(data: bytes) -> BufferedRecord:
     """The inverse of `encode_record`.
 
     Raises:
-        StateError: Another version.
+        StateError: Another version, or bytes that are cut.
     """
     _check_version(data)
     _, time, sequence, marks = _RECORD_HEADER.unpack_from(data)
@@ -226,6 +287,8 @@ def _check_version(data: bytes) -> None:
             f"buffered record has format version {data[:1].hex() or None}, this beam_rnn reads "
             f"{RECORD_VERSION}"
         )
+    if len(data) < _RECORD_HEADER.size or (len(data) - _RECORD_HEADER.size) % 8:
+        raise StateError(f"buffered record is cut or altered: it has {len(data)} bytes")
 
 
 class DecodedRecords(NamedTuple):
@@ -277,11 +340,25 @@ def decode_block(data: bytes, arrived: int) -> tuple[list[bytes], list[int]]:
     Args:
         data: A block, or a record.
         arrived: When the block did.
+
+    Raises:
+        StateError: Another version, or bytes that are cut.
     """
     if data[:1] != bytes([BLOCK_VERSION]):
+        if len(data) < _RECORD_HEADER.size or data[0] != RECORD_VERSION:
+            raise StateError(
+                f"records of a key have format version {data[:1].hex() or None} and {len(data)} "
+                f"bytes, this beam_rnn reads {RECORD_VERSION} and {BLOCK_VERSION}"
+            )
         return [data], [arrived]
-    _, length, timed = _BLOCK_HEADER.unpack_from(data)
-    start = _BLOCK_HEADER.size
+    start, length, timed = _BLOCK_HEADER.size, 0, False
+    if len(data) > start:
+        _, length, timed = _BLOCK_HEADER.unpack_from(data)
+    if length < _RECORD_HEADER.size or (len(data) - start) % (length + 8 * timed):
+        raise StateError(
+            f"block of records of a key is cut or altered: it has {len(data)} bytes for records of "
+            f"{length}"
+        )
     count = (len(data) - start) // (length + 8 * timed)
     end = start + count * length
     records = [data[at : at + length] for at in range(start, end, length)]
@@ -339,57 +416,117 @@ def record_sequence(data: bytes) -> int:
     return int(_RECORD_HEADER.unpack_from(data)[2]) - _OFFSET
 
 
-def encode_waiting(due: Sequence[int], records: Sequence[bytes]) -> bytes:
-    """Records that wait, of the same length, and when each is due, in microseconds since 1970."""
-    rows = [_DUE.pack(at) + record for at, record in zip(due, records, strict=True)]
-    return b"".join([_LENGTH.pack(len(rows[0])), *rows])
+def encode_waiting(due: Sequence[int], records: Sequence[bytes], turns: int = 0) -> bytes:
+    """Records that wait, of the same length.
+
+    Args:
+        due: When each is due, in microseconds since 1970.
+        records: The records, at least one.
+        turns: How many turns there were before they came.
+    """
+    rows = b"".join(
+        [at.to_bytes(8, "big", signed=True) + r for at, r in zip(due, records, strict=True)]
+    )
+    return _WAITING.pack(WAITING_VERSION, 8 + len(records[0]), turns) + rows
 
 
-def encode_all_waiting(rows: Array) -> bytes:
-    """Rows of `decode_all_waiting`, as one piece: the length of one, then all."""
-    return _LENGTH.pack(rows.dtype.itemsize) + rows.tobytes()
+def encode_waiting_rows(rows: Array, turns: int) -> bytes:
+    """Rows of `decode_waiting` as one piece: what `encode_waiting` gives."""
+    return _WAITING.pack(WAITING_VERSION, rows.dtype.itemsize, turns) + rows.tobytes()
 
 
-def decode_all_waiting(data: bytes | None, arrived: Sequence[bytes]) -> Array:
+_WAITING_FIXED = [("due", ">i8"), ("version", "u1"), ("time", ">u8"), ("sequence", ">u8")]
+
+
+def decode_waiting(pieces: Sequence[bytes]) -> tuple[Array, Array]:
     """Records that wait, as a structured array with the fields due, time and sequence.
 
     Time and sequence are as stored, with the offset: they say the order alone.
 
     Args:
-        data: From `encode_all_waiting`; None for nothing.
-        arrived: From `encode_waiting`; records of the same length.
+        pieces: From `encode_waiting`, in any order; records of the same length.
+
+    Returns:
+        The records, and the turns before each.
+
+    Raises:
+        StateError: Another version, bytes that are cut, or records of other lengths.
     """
-    pieces = [data, *arrived] if data else arrived
     if not pieces:
-        return np.zeros(0, [("due", ">i8"), ("time", ">u8"), ("sequence", ">u8")])
-    (length,) = _LENGTH.unpack_from(pieces[0])
-    fixed = [("due", ">i8"), ("version", "u1"), ("time", ">u8"), ("sequence", ">u8")]
-    layout = np.dtype([*fixed, ("rest", f"V{length - np.dtype(fixed).itemsize}")])
-    return np.frombuffer(b"".join([piece[_LENGTH.size :] for piece in pieces]), layout)
+        return np.zeros(0, _WAITING_FIXED), np.zeros(0, np.uint64)
+    lengths, turns, counts = set(), [], []
+    for piece in pieces:
+        if len(piece) < _WAITING.size or piece[0] != WAITING_VERSION:
+            raise StateError(
+                f"records that wait have format version {piece[:1].hex() or None} and "
+                f"{len(piece)} bytes, this beam_rnn reads version {WAITING_VERSION}"
+            )
+        _, length, before = _WAITING.unpack_from(piece)
+        lengths.add(length)
+        turns.append(before)
+        counts.append((len(piece) - _WAITING.size) // max(length, 1))
+    length, fixed = min(lengths), np.dtype(_WAITING_FIXED).itemsize
+    rest = length - fixed
+    data = b"".join([piece[_WAITING.size :] for piece in pieces])
+    if len(lengths) > 1 or rest < 1 or rest % 8 != 1 or len(data) != sum(counts) * length:
+        raise StateError(
+            f"records that wait have {len(data)} bytes in {len(pieces)} pieces, which are no "
+            f"records of {sorted(lengths)} bytes: the stored state is broken"
+        )
+    rows = np.frombuffer(data, np.dtype([*_WAITING_FIXED, ("rest", f"V{rest}")]))
+    if (rows["version"] != RECORD_VERSION).any():
+        raise StateError(
+            f"records that wait have format versions {sorted(set(rows['version'].tolist()))}, "
+            f"this beam_rnn reads {RECORD_VERSION}"
+        )
+    return rows, np.repeat(np.array(turns, np.uint64), counts)
 
 
 def waiting_bytes(records: int, numbers: int) -> int:
-    """How many bytes `encode_all_waiting` gives for records of so many numbers; 0 for none.
+    """How many bytes `encode_waiting` gives for records of so many numbers; 0 for none.
 
-    >>> waiting_bytes(records=1, numbers=2) - waiting_bytes(records=0, numbers=2)
-    46
+    >>> waiting_bytes(records=2, numbers=2) - waiting_bytes(records=1, numbers=2)
+    42
     """
-    each = _DUE.size + _RECORD_HEADER.size + 8 * numbers
-    return _LENGTH.size + records * each if records else 0
+    each = 8 + _RECORD_HEADER.size + 8 * numbers
+    return _WAITING.size + records * each if records else 0
 
 
 def waiting_records(rows: Array) -> list[bytes]:
-    """The records in rows of `decode_all_waiting`."""
+    """The records in rows of `decode_waiting`."""
     size, data = rows.dtype.itemsize, rows.tobytes()
-    return [data[at + _DUE.size : at + size] for at in range(0, len(data), size)]
+    return [data[at + 8 : at + size] for at in range(0, len(data), size)]
 
 
-def encode_armed(due: int, fingerprint: bytes) -> bytes:
-    """The time of a key's timer, whose records were read by columns of that fingerprint."""
-    return _ARMED.pack(ARMED_VERSION, fingerprint, due)
+def waiting_marks(rows: Array) -> Array:
+    """The marks of the records in rows of `decode_waiting`: (records,)."""
+    if "rest" not in (rows.dtype.names or ()):
+        return np.zeros(0, np.uint8)
+    rest = np.ascontiguousarray(rows["rest"])
+    return rest.view("u1").reshape(len(rows), rest.dtype.itemsize)[:, 0]
 
 
-def decode_armed(data: bytes, fingerprint: bytes) -> int:
+class Armed(NamedTuple):
+    """What is known of the records of a key that wait without reading them.
+
+    Attributes:
+        due: The time for which the timer is set, in microseconds since 1970.
+        turns: How many times records were taken that others waited on after.
+        reached: All records that came before the last of those turns, and whose place is this or
+            less, were taken: see `Waiting.reached`.
+    """
+
+    due: int
+    turns: int = 0
+    reached: int = 0
+
+
+def encode_armed(armed: Armed, fingerprint: bytes) -> bytes:
+    """The timer of a key, whose records were read by columns of that fingerprint."""
+    return _ARMED.pack(ARMED_VERSION, fingerprint, *armed)
+
+
+def decode_armed(data: bytes, fingerprint: bytes) -> Armed:
     """The inverse of `encode_armed`.
 
     Raises:
@@ -400,14 +537,14 @@ def decode_armed(data: bytes, fingerprint: bytes) -> int:
             f"the stored time of a timer has format version {data[:1].hex() or None}, this "
             f"beam_rnn reads {ARMED_VERSION}"
         )
-    _, read_by, due = _ARMED.unpack(data)
+    _, read_by, *armed = _ARMED.unpack(data)
     if read_by != fingerprint:
         raise StateError(
             f"records wait that were read by columns of fingerprint {read_by.hex()}, those of the "
             f"model here have {fingerprint.hex()}: start the job without its old state, or go on "
             "with a model of the same inputs"
         )
-    return int(due)
+    return Armed(*armed)
 
 
 _IMPORTED = b"\xff"  # no version of a record

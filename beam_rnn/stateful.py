@@ -3,8 +3,9 @@
 State cells, timers and their names are contracts: a running job finds its state by them.
 """
 
+import logging
 from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import apache_beam as beam
 from apache_beam.coders import BytesCoder
@@ -21,10 +22,19 @@ from apache_beam.transforms.window import GlobalWindow
 from apache_beam.utils.timestamp import Timestamp
 from apache_beam.utils.windowed_value import WindowedValue
 
+from beam_rnn.closing import AT_THEIR_END, Closing
 from beam_rnn.columns import Columns
 from beam_rnn.errors import ConfigurationError
-from beam_rnn.rows import INVALID, EndedSequence, InvalidRecord, LateRecord, SequenceGap
+from beam_rnn.rows import (
+    INVALID,
+    EndedSequence,
+    InvalidRecord,
+    LateRecord,
+    SequenceGap,
+    poisoned,
+)
 from beam_rnn.state import (
+    Armed,
     decode_armed,
     decode_block,
     decode_record,
@@ -32,18 +42,23 @@ from beam_rnn.state import (
     encode_waiting,
     imported,
     last_step,
+    record_marks,
     record_sequence,
     record_time,
+    turn_of,
+    with_turn,
 )
 from beam_rnn.stepping import Step
-from beam_rnn.turns import LONG_AGO, MILLISECOND, Order, Waiting
+from beam_rnn.sweep import LONG_AGO
+from beam_rnn.turns import END_OF_TIME, MILLISECOND, Order, Place, Turn, Waiting
+
+logger = logging.getLogger(__name__)
 
 LATE, ENDED, GAPS, MODELS = "late", "ended", "gaps", "models"
 """The outputs beside predictions and `INVALID`."""
 
 STATE = BagStateSpec("state", BytesCoder())  # of one; a first value needs no clearing
-ARRIVED = BagStateSpec("arrived", BytesCoder())
-WAITING = ReadModifyWriteStateSpec("waiting", BytesCoder())
+WAITING = BagStateSpec("waiting", BytesCoder())
 ARMED = ReadModifyWriteStateSpec("armed", BytesCoder())
 DUE = TimerSpec("due", TimeDomain.WATERMARK)
 END = TimerSpec("end", TimeDomain.WATERMARK)
@@ -88,98 +103,173 @@ def check_numbered(order: Order, columns: Columns) -> None:
         )
 
 
+class Stood(NamedTuple):
+    """Where a key stands: its place, and the state of what steps its records."""
+
+    place: Place
+    state: bytes
+
+
 class Cells:
     """The state cells of one key and window, and its timer.
 
     To read or clear a cell can be a request to the runner: the state is read once, and what is
-    empty is not cleared.
+    empty is not cleared. Records that wait are added as they come. Those that were taken are left
+    there until they are half of it, and a place says how far they go, so that what waits on is not
+    written at each turn.
     """
 
-    def __init__(self, cells: Sequence[Any], due: Any, window: Any, fingerprint: bytes):
-        self._state, self._arrived, self._waiting, self._armed = cells
-        self._known: tuple[bytes | None] | None = None  # the state, if it was read
+    def __init__(
+        self, cells: Sequence[Any], due: Any, window: Any, closes_at: int, fingerprint: bytes
+    ):
+        self._state, self._waiting, self._armed = cells
+        self._known: tuple[bytes | None] | None = None  # what is stored, if it was read
+        self._read: tuple[Armed | None] | None = None  # so with the timer
+        self._stored = 0  # records in `_waiting`, those that were taken too
+        self._new: bytes | None = None  # a piece that is not there yet
         self._due = due
         self._fingerprint = fingerprint
         self.end = int(window.max_timestamp().micros)
+        self.closes_at = closes_at
 
-    def state(self) -> bytes | None:
-        """The state of the key."""
+    def state(self) -> "Stood | None":
+        """The state of the key, and where it is; None before its first step."""
         if self._known is None:
             self._known = (next(iter(self._state.read()), None),)
-        return self._known[0]
+        (data,) = self._known
+        if data is None:
+            return None
+        due, begun, state = turn_of(data)
+        return Stood(Place(*last_step(state), due, begun), state)
 
-    def write(self, state: bytes | None) -> None:
+    def write(self, stood: "Stood | None") -> None:
         """Let this be the state."""
-        before = self.state()
-        if state == before:
+        known = self._known or (next(iter(self._state.read()), None),)
+        data = None
+        if stood is not None:
+            data = with_turn(stood.state, stood.place.due, stood.place.begun)
+        self._known = (data,)
+        if known == self._known:
             return
-        self._known = (state,)
-        if before is not None:
+        if known[0] is not None:
             self._state.clear()
-        if state is not None:
-            self._state.add(state)
+        if data is not None:
+            self._state.add(data)
 
     def armed(self) -> int | None:
         """The time for which the timer is set."""
-        data = self._armed.read()
-        return None if data is None else decode_armed(data, self._fingerprint)
+        armed = self._armed_as_it_is()
+        return None if armed is None else armed.due
 
     def arm(self, at: int) -> None:
-        """Set the timer: for the end of the window at the latest."""
-        at = min(at, self.end // MILLISECOND * MILLISECOND)
-        self._armed.write(encode_armed(at, self._fingerprint))
+        """Set the timer: for when the window is closed at the latest."""
+        at = min(at, self.closes_at // MILLISECOND * MILLISECOND)
+        self._write_armed((self._armed_as_it_is() or Armed(at))._replace(due=at))
         self._due.set(Timestamp(micros=at))
 
     def disarm(self) -> None:
         """Unset the timer."""
-        if self._armed.read() is not None:
+        if self._armed_as_it_is() is not None:
+            self._read = (None,)
             self._armed.clear()
             self._due.clear()
 
     def clear(self) -> None:
         """Remove all."""
         self.write(None)
-        self.keep(None)
+        if any(True for _ in self._waiting.read()):
+            self._waiting.clear()
         self.disarm()
 
     def wait(self, records: Sequence[bytes], due_at: Sequence[int]) -> None:
         """Keep records until they are due."""
-        self._arrived.add(self._until_due(records, due_at))
+        armed = self._armed_as_it_is()
+        turns = 0 if armed is None else armed.turns
+        self._waiting.add(encode_waiting(self._by_the_end(due_at), records, turns))
 
     def waiting(
         self, order: Order, records: Sequence[bytes] = (), due_at: Sequence[int] = ()
     ) -> Waiting:
         """The records that wait, and those that would."""
-        arrived = list(self._arrived.read())
+        armed = self._armed_as_it_is()
+        pieces = list(self._waiting.read())
+        self._new = None
         if records:
-            arrived.append(self._until_due(records, due_at))
-        return Waiting.read(order, self._waiting.read(), arrived)
+            self._new = encode_waiting(
+                self._by_the_end(due_at), records, armed.turns if armed else 0
+            )
+            pieces.append(self._new)
+        stood = self.state()
+        waiting = Waiting.read(order, pieces, armed, None if stood is None else stood.place)
+        self._stored = waiting.stored - len(records)
+        return waiting
 
-    def _until_due(self, records: Sequence[bytes], due_at: Sequence[int]) -> bytes:
-        """Records, each due at the end of the window at the latest."""
-        end = self.end // MILLISECOND * MILLISECOND
-        return encode_waiting([min(at, end) for at in due_at], records)
+    def turned(self, rest: Waiting) -> None:
+        """Let these be the records that wait: what a turn left of `waiting`."""
+        if rest.reached is None:  # nothing was taken
+            return
+        armed = self._armed_as_it_is() or Armed(self.end)
+        turns = armed.turns
+        if 2 * len(rest) <= self._stored or not self._stored or rest.reached < armed.reached:
+            left = rest.to_bytes(turns) if rest else None
+            if self._stored:
+                self._waiting.clear()
+        else:
+            turns += 1
+            left = None if self._new is None else rest.left_of(self._new, turns)
+            self._write_armed(Armed(armed.due, turns, rest.reached))
+        if left is not None:
+            self._waiting.add(left)
 
-    def keep(self, waiting: Waiting | None) -> None:
-        """Let these be the records that wait."""
-        if any(True for _ in self._arrived.read()):
-            self._arrived.clear()
-        if waiting:
-            self._waiting.write(waiting.to_bytes())
-        elif self._waiting.read() is not None:
-            self._waiting.clear()
+    def _by_the_end(self, due_at: Sequence[int]) -> list[int]:
+        """The times when records are due, which is when the window is closed at the latest."""
+        end = self.closes_at // MILLISECOND * MILLISECOND
+        return [min(at, end) for at in due_at]
+
+    def _armed_as_it_is(self) -> Armed | None:
+        if self._read is None:
+            data = self._armed.read()
+            self._read = (None if data is None else decode_armed(data, self._fingerprint),)
+        return self._read[0]
+
+    def _write_armed(self, armed: Armed) -> None:
+        self._read = (armed,)
+        self._armed.write(encode_armed(armed, self._fingerprint))
+
+
+class Unstamped:
+    """Counts records whose Beam timestamp says nothing of when they came, and says so once."""
+
+    def __init__(self) -> None:
+        self._count = Metrics.counter("beam_rnn", "records_without_timestamp")
+        self._said = False
+
+    def see(self, count: int) -> None:
+        """So many such records came."""
+        if not count:
+            return
+        self._count.inc(count)
+        if not self._said:
+            self._said = True
+            logger.warning(
+                "a record has the end of the global window as its Beam timestamp, as behind a "
+                "triggered GroupByKey: it waits by its own time alone, and the metric "
+                "records_without_timestamp counts such records. Give them their time back, with "
+                "beam.Map(lambda record: TimestampedValue(record, record['time']))"
+            )
 
 
 class StepKeys(beam.DoFn):
     """Steps each key's state through its records, each when it has its turn.
 
     The timer `due` is armed at the earliest thing to do: a record that waits, or the end of a
-    sequence that was idle. When it fires, all that is due is taken in order. The timer `end` is
-    that of the window: it takes what is left, and ends the sequence. In a batch the watermark
-    jumps there, and one round does what would take one for each time.
+    sequence that was idle. When it fires, all that is due is taken in order. The timer `end` fires
+    when the window is closed: it takes what is left, and ends the sequence. In a batch the
+    watermark jumps there, and one round does what would take one for each time.
 
     The Beam timestamp of a prediction is when its record became due. The timer that is pending
-    until then holds the watermark there, so nothing downstream is late.
+    until then holds the watermark there, so nothing downstream is late but what came behind the
+    watermark itself.
     """
 
     def __init__(
@@ -188,25 +278,30 @@ class StepKeys(beam.DoFn):
         order: Order,
         idle_after: int | None,
         *,
+        closing: Closing = AT_THEIR_END,
         at_event_time: bool = False,
     ):
         self._source = source
         self._order = order
+        self._closing = closing
         self._idle_after = idle_after
         self._timed = order.by != "arrival" or idle_after is not None
         self._at_event_time = at_event_time
         self._late = Metrics.counter("beam_rnn", "records_late")
+        self._invalid = Metrics.counter("beam_rnn", "records_invalid")
         self._duplicate = Metrics.counter("beam_rnn", "records_duplicate")
         self._buffered = Metrics.counter("beam_rnn", "records_buffered")
         self._unordered = Metrics.counter("beam_rnn", "records_out_of_order")
         self._gaps = Metrics.counter("beam_rnn", "sequence_gaps")
         self._evicted = Metrics.counter("beam_rnn", "states_evicted")
+        self._unstamped = Unstamped()
 
     def setup(self) -> None:
         """Makes the stepper: loads the model."""
         self._stepper = self._source.stepper()
         columns = self._stepper.columns
         check_numbered(self._order, columns)
+        self._restarts = self._order.by == "sequence" and columns.start is not None
         self._fingerprint = columns.fingerprint
 
     def start_bundle(self) -> None:
@@ -219,7 +314,6 @@ class StepKeys(beam.DoFn):
         timestamp: Any = beam.DoFn.TimestampParam,
         window: Any = beam.DoFn.WindowParam,
         state: Any = beam.DoFn.StateParam(STATE),
-        arrived: Any = beam.DoFn.StateParam(ARRIVED),
         waiting: Any = beam.DoFn.StateParam(WAITING),
         armed: Any = beam.DoFn.StateParam(ARMED),
         due: Any = beam.DoFn.TimerParam(DUE),
@@ -230,17 +324,33 @@ class StepKeys(beam.DoFn):
         if models:
             self._stepper.use(path for _, path in models)
         key, data = element
-        self._here = (window,)
-        cells = Cells((state, arrived, waiting, armed), due, window, self._fingerprint)
+        cells = self._cells((state, waiting, armed), due, window)
+        if self._closing.is_closed(key, window):
+            yield from self._too_late(key, data, timestamp.micros, cells)
+            return
         armed_at = cells.armed() if self._timed else None
-        if armed_at is None and cells.state() is None:
-            end.set(window.max_timestamp())
+        is_new = armed_at is None and cells.state() is None
         to_do = yield from self._arrive(key, data, timestamp.micros, cells)
-        if self._idle_after is not None:
-            idle_at = self._idle_at(cells.state(), cells, timestamp.micros)
-            to_do += [] if idle_at is None else [idle_at]
+        idle_at = self._idle_at(cells.state(), cells)
+        to_do += [] if idle_at is None else [idle_at]
         if to_do and (armed_at is None or min(to_do) < armed_at):
             cells.arm(min(to_do))
+        if armed_at is not None or to_do or cells.state() is not None:
+            if is_new:
+                end.set(Timestamp(micros=cells.closes_at))
+        elif not is_new:
+            end.clear()
+
+    def _cells(self, cells: Sequence[Any], due: Any, window: Any) -> Cells:
+        """The cells of a key; what comes out belongs to their window from now on."""
+        self._here = (window,)
+        return Cells(cells, due, window, self._closing.at(window), self._fingerprint)
+
+    def _too_late(self, key: str, data: bytes, now: int, cells: Cells) -> Iterator[Any]:
+        """Records of a window that was closed."""
+        if imported(data) is None:
+            for record, at in zip(*decode_block(data, now), strict=True):
+                yield self._tagged_late(key, record, cells.closes_at, at)
 
     def _arrive(
         self, key: str, data: bytes, now: int, cells: Cells
@@ -250,14 +360,15 @@ class StepKeys(beam.DoFn):
         start = imported(data)
         if start is not None:
             if before is None:
-                cells.write(start)
+                cells.write(Stood(Place(*last_step(start), LONG_AGO, LONG_AGO), start))
             return []
         records, arrived = decode_block(data, now)
         if self._order.by == "arrival":
             yield from self._step_as_they_come(key, records, arrived, cells)
             return []
+        self._unstamped.see(sum(at >= END_OF_TIME for at in arrived))
         if before is not None:
-            records, arrived = yield from self._on_time(key, records, arrived, before)
+            records, arrived = yield from self._on_time(key, records, arrived, before.place)
         return (yield from self._buffer(key, records, arrived, cells)) if records else []
 
     def _step_as_they_come(
@@ -265,27 +376,40 @@ class StepKeys(beam.DoFn):
     ) -> Iterator[Any]:
         """Step records that need not wait."""
         before = cells.state()
-        reached = LONG_AGO if before is None else last_step(before)[0]
+        reached = LONG_AGO if before is None else before.place.time
         for record in records:
             time = record_time(record)
-            if time < reached:
-                self._unordered.inc()
-            reached = time
-        after, steps = self._stepper.step(key, before, records)
+            self._unordered.inc(time < reached)
+            reached = max(reached, time)
+        after, steps = self._step(key, before, records, arrived)
         cells.write(after)
         if min(arrived) == max(arrived):
             yield from (self._tagged(step, None) for step in steps)
         else:
             yield from (self._tagged(step, arrived[step.record]) for step in steps)
 
+    def _step(
+        self, key: str, before: Stood | None, records: list[bytes], due_at: Sequence[int]
+    ) -> tuple[Stood | None, list[Step]]:
+        """Step records that have their turn, each of which was due at a time."""
+        state, steps = self._stepper.step(key, before and before.state, records)
+        if state is None:
+            return None, steps
+        due, begun = (LONG_AGO, LONG_AGO) if before is None else before.place[2:]
+        refused = {step.record for step in steps if type(step.result) is InvalidRecord}
+        last = next((i for i in reversed(range(len(records))) if i not in refused), None)
+        if last is not None:
+            due = self._order.due(record_time(records[last]), due_at[last])
+        return Stood(Place(*last_step(state), due, begun), state), steps
+
     def _on_time(
-        self, key: str, records: list[bytes], arrived: list[int], before: bytes
+        self, key: str, records: list[bytes], arrived: list[int], place: Place
     ) -> Generator[Any, None, tuple[list[bytes], list[int]]]:
         """The records that the state has not passed; the others go where late ones do."""
         on_time: tuple[list[bytes], list[int]] = [], []
         for record, at in zip(records, arrived, strict=True):
-            if self._order.is_behind(record, before):
-                yield self._tagged_late(key, record, last_step(before)[0], at)
+            if self._order.is_behind(record, place, restarts=self._restarts):
+                yield self._tagged_late(key, record, place.time, at)
             else:
                 on_time[0].append(record)
                 on_time[1].append(at)
@@ -305,14 +429,15 @@ class StepKeys(beam.DoFn):
         ]
         before = cells.state()
         if self._order.by == "sequence" and before is not None:
-            number = last_step(before)[1] + 1
+            number = before.place.number + 1
             if any(record_sequence(record) == number for record in records):
                 waiting = cells.waiting(self._order, records, due_at)
                 taken, rest = waiting.following(number)
                 self._duplicate.inc(len(waiting) - len(rest) - len(taken))
-                after = yield from self._take(key, dict.fromkeys(taken), before)
+                at = _at_once(taken, records, arrived)
+                after = yield from self._take(key, taken, at, before)
                 cells.write(after)
-                cells.keep(rest)
+                cells.turned(rest)
                 return [] if rest.earliest is None else [rest.earliest]
         self._buffered.inc(len(records))
         cells.wait(records, due_at)
@@ -325,15 +450,16 @@ class StepKeys(beam.DoFn):
         fired: Any = beam.DoFn.TimestampParam,
         window: Any = beam.DoFn.WindowParam,
         state: Any = beam.DoFn.StateParam(STATE),
-        arrived: Any = beam.DoFn.StateParam(ARRIVED),
         waiting: Any = beam.DoFn.StateParam(WAITING),
         armed: Any = beam.DoFn.StateParam(ARMED),
         due: Any = beam.DoFn.TimerParam(DUE),
+        end: Any = beam.DoFn.TimerParam(END),
     ) -> Iterator[Any]:
         """The watermark has passed the earliest thing to do."""
-        self._here = (window,)
-        cells = Cells((state, arrived, waiting, armed), due, window, self._fingerprint)
+        cells = self._cells((state, waiting, armed), due, window)
         yield from self._advance(key, int(fired.micros), cells)
+        if cells.armed() is None and cells.state() is None:
+            end.clear()  # a timer of a key that is gone would stay until the window ends
 
     @on_timer(END)
     def on_end(
@@ -341,21 +467,20 @@ class StepKeys(beam.DoFn):
         key: Any = beam.DoFn.KeyParam,
         window: Any = beam.DoFn.WindowParam,
         state: Any = beam.DoFn.StateParam(STATE),
-        arrived: Any = beam.DoFn.StateParam(ARRIVED),
         waiting: Any = beam.DoFn.StateParam(WAITING),
         armed: Any = beam.DoFn.StateParam(ARMED),
         due: Any = beam.DoFn.TimerParam(DUE),
     ) -> Iterator[Any]:
-        """The watermark has passed the end of the window: all that waits, then the sequence."""
-        self._here = (window,)
-        cells = Cells((state, arrived, waiting, armed), due, window, self._fingerprint)
-        after, _ = yield from self._take_due(key, cells.end, cells)
+        """The window is closed: all that waits, then the sequence."""
+        cells = self._cells((state, waiting, armed), due, window)
+        after, _ = yield from self._take_due(key, cells.closes_at, cells)
         idle_at = self._idle_at(after, cells)
-        reason, at = ("window", cells.end) if idle_at is None else ("idle", idle_at)
-        for step in self._stepper.end(key, after, reason):
-            yield self._tagged(step, at)
+        reason, at = ("window", cells.closes_at) if idle_at is None else ("idle", idle_at)
         if after is not None:
+            for step in self._stepper.end(key, after.state, reason):
+                yield self._tagged(step, at)
             self._evicted.inc()
+            self._closing.close(key, window)
         # The cells of the global window go with the job; a timer that is still due must find none.
         if self._timed or window != GlobalWindow():
             cells.clear()
@@ -363,17 +488,19 @@ class StepKeys(beam.DoFn):
     def _advance(self, key: str, now: int, cells: Cells) -> Iterator[Any]:
         """Step all that is due now, end what was idle, and arm the timer for the rest."""
         after, rest = yield from self._take_due(key, now, cells)
-        idle_at = self._idle_at(after, cells)
-        if idle_at is not None and idle_at <= now:
-            for step in self._stepper.end(key, after, "idle"):
+        idle_at = self._idle_at(after, cells, rest)
+        if after is not None and idle_at is not None and idle_at <= now:
+            for step in self._stepper.end(key, after.state, "idle"):
                 yield self._tagged(step, idle_at)
             cells.write(None)
             self._evicted.inc()
             idle_at = None
         else:
             cells.write(after)
-        cells.keep(rest)
-        to_do = [at for at in (rest.earliest, idle_at) if at is not None]
+        if rest is not None:
+            cells.turned(rest)
+        earliest = None if rest is None else rest.earliest
+        to_do = [at for at in (earliest, idle_at) if at is not None]
         if to_do:
             cells.arm(min(to_do))
         else:
@@ -381,73 +508,139 @@ class StepKeys(beam.DoFn):
 
     def _take_due(
         self, key: str, now: int, cells: Cells
-    ) -> Generator[Any, None, tuple[bytes | None, Waiting]]:
+    ) -> Generator[Any, None, tuple[Stood | None, Waiting | None]]:
         """Step all that is due now; gives the state after it, and what waits on."""
         before = cells.state()
         if self._order.by == "arrival":
-            return before, Waiting.read(self._order, None, [])
+            return before, None
         waiting = cells.waiting(self._order)
         taken, rest = waiting.turn(now)
         if not taken:
             return before, rest
         self._duplicate.inc(len(waiting) - len(rest) - len(taken))
-        return (yield from self._take(key, taken, before)), rest
+        came_out = {record: turn.at for record, turn in taken.items()}
+        return (yield from self._take(key, taken, came_out, before)), rest
 
     def _take(
-        self, key: str, taken: Mapping[bytes, int | None], before: bytes | None
-    ) -> Generator[Any, None, bytes | None]:
+        self,
+        key: str,
+        taken: Mapping[bytes, Turn],
+        came_out: Mapping[bytes, int | None],
+        before: Stood | None,
+    ) -> Generator[Any, None, Stood | None]:
         """Step records that have their turn, in order; gives the state after them.
 
         Args:
             key: The key.
-            taken: The records, and when each was due; None for now.
+            taken: The records, and when each was due.
+            came_out: The Beam timestamp of what comes of each; None for that of the element.
             before: The state.
         """
-        ready: list[bytes] = []
-        in_order = self._order.sorted(list(taken))
-        if self._order.by == "event_time" and not (
-            before is not None and self._order.is_behind(in_order[0], before)
-        ):
-            ready, in_order = in_order, []  # the first is on time, and so are all
-        for record in in_order:
-            if before is not None and self._order.is_behind(record, before):
-                yield self._tagged_late(key, record, last_step(before)[0], taken[record])
-            elif self._order.by == "sequence" and ready and self._same_number(ready[-1], record):
-                yield self._tagged_late(key, record, record_time(ready[-1]), taken[record])
+        if self._order.by != "sequence":
+            return (yield from self._take_by_time(key, taken, came_out, before))
+        part: list[bytes] = []
+        for record in taken:  # one that begins the numbers anew is stepped by itself
+            if record_marks(record)[0]:
+                before = yield from self._take_by_number(key, part, taken, came_out, before)
+                before = yield from self._take_by_number(key, [record], taken, came_out, before)
+                part = []
             else:
-                ready.append(record)
-        if self._order.by == "sequence":
-            yield from self._missing(key, before, ready, taken)
-        after, steps = self._stepper.step(key, before, ready)
+                part.append(record)
+        return (yield from self._take_by_number(key, part, taken, came_out, before))
+
+    def _take_by_time(
+        self,
+        key: str,
+        taken: Mapping[bytes, Turn],
+        came_out: Mapping[bytes, int | None],
+        before: Stood | None,
+    ) -> Generator[Any, None, Stood | None]:
+        ready = list(taken)
+        if before is not None and self._order.is_behind(ready[0], before.place):
+            late = [r for r in ready if self._order.is_behind(r, before.place)]
+            ready = ready[len(late) :]
+            for record in late:
+                yield self._tagged_late(key, record, before.place.time, came_out[record])
+        after, steps = self._step(key, before, ready, [taken[record].due for record in ready])
         for step in steps:
-            yield self._tagged(step, taken[ready[step.record]])
+            yield self._tagged(step, came_out[ready[step.record]])
         return after
+
+    def _take_by_number(
+        self,
+        key: str,
+        records: Sequence[bytes],
+        taken: Mapping[bytes, Turn],
+        came_out: Mapping[bytes, int | None],
+        before: Stood | None,
+    ) -> Generator[Any, None, Stood | None]:
+        """Step records by number: those without a start mark, or one that has it."""
+        if not records:
+            return before
+        ready: list[bytes] = []
+        place = None if before is None else before.place
+        anew = False
+        for record in records:
+            time, number = record_time(record), record_sequence(record)
+            starts, _ = record_marks(record)
+            verdict = self._order.verdict(place, time, number, starts=starts)
+            if place is not None and verdict == "late":
+                yield self._tagged_late(key, record, place.time, came_out[record])
+            elif place is not None and verdict == "jump":
+                yield self._refused(key, record, place.number, came_out[record])
+            else:
+                anew = verdict == "anew"
+                latest = time if place is None else max(time, place.time)
+                place = Place(latest, number, 0, LONG_AGO if place is None else place.begun)
+                ready.append(record)
+        after, steps = self._step(key, before, ready, [taken[record].due for record in ready])
+        refused = {step.record for step in steps if type(step.result) is InvalidRecord}
+        stepped = [record for i, record in enumerate(ready) if i not in refused]
+        if anew and stepped and after is not None:
+            begun = record_time(stepped[0])
+            after = after._replace(place=after.place._replace(begun=begun))
+        yield from self._missing(key, before and before.place, stepped, came_out)
+        for step in steps:
+            yield self._tagged(step, came_out[ready[step.record]])
+        return after
+
+    def _refused(self, key: str, record: bytes, reached: int, due_at: int | None) -> Any:
+        """The dead letter of a record whose number jumps."""
+        self._invalid.inc()
+        time, number, *_, numbers = decode_record(record)
+        letter = poisoned(key, time, numbers, self._order.why_refused(reached, number))
+        return self._tagged(Step(-1, time, letter), due_at)
 
     def _missing(
         self,
         key: str,
-        before: bytes | None,
-        ready: Sequence[bytes],
-        taken: Mapping[bytes, int | None],
+        before: Place | None,
+        stepped: Sequence[bytes],
+        came_out: Mapping[bytes, int | None],
     ) -> Iterator[Any]:
         """The numbers that did not come."""
-        reached = None if before is None else last_step(before)[1]
-        for record in ready:
+        reached = None if before is None else before.number
+        for record in stepped:
             number = record_sequence(record)
             if reached is not None and number > reached + 1:
                 self._gaps.inc()
                 gap = SequenceGap(key, record_time(record), reached + 1, number - 1)
-                yield TaggedOutput(GAPS, self._at(gap, taken[record]))
+                yield TaggedOutput(GAPS, self._at(gap, came_out[record]))
             reached = number
 
-    def _same_number(self, one: bytes, other: bytes) -> bool:
-        return record_sequence(one) == record_sequence(other)
+    def _idle_at(
+        self, stood: Stood | None, cells: Cells, rest: Waiting | None = None
+    ) -> int | None:
+        """When the sequence ends if no record comes; None if never, or if its window does.
 
-    def _idle_at(self, state: bytes | None, cells: Cells, arrived: int = LONG_AGO) -> int | None:
-        """When the sequence ends if no record comes; None if never, or if its window does."""
-        if state is None or self._idle_after is None:
+        A record that waits, and belongs to the sequence, keeps it going.
+        """
+        if stood is None or self._idle_after is None:
             return None
-        idle_at = self._order.due(last_step(state)[0] + self._idle_after, arrived)
+        place, following = stood.place, rest.first_time if rest else None
+        if following is not None and following - place.time <= self._idle_after:
+            return None
+        idle_at = self._order.idle_at(place.time, place.due, self._idle_after)
         return idle_at if idle_at <= cells.end else None
 
     def _at(self, row: Any, micros: int | None) -> Any:
@@ -468,6 +661,26 @@ class StepKeys(beam.DoFn):
         time, number, *_, numbers = decode_record(record)
         row = LateRecord(key, time, reached - time, numbers.tolist(), number)
         return TaggedOutput(LATE, self._at(row, due_at))
+
+
+def _at_once(
+    taken: Iterable[bytes], records: Sequence[bytes], arrived: Sequence[int]
+) -> dict[bytes, int | None]:
+    """When records come out that need not wait: when they and all before them had arrived.
+
+    Args:
+        taken: The records, in order.
+        records: Those that came just now; the others were here.
+        arrived: When each of them did.
+    """
+    came: dict[bytes, int] = {}
+    for record, at in zip(records, arrived, strict=True):
+        came[record] = min(at, came.get(record, at))
+    at_once: dict[bytes, int | None] = {}
+    latest = min(arrived)
+    for record in taken:
+        at_once[record] = latest = max(latest, came.get(record, latest))
+    return at_once
 
 
 _TAGS = {InvalidRecord: INVALID, EndedSequence: ENDED, tuple: MODELS}  # a key and its model

@@ -26,11 +26,13 @@ from beam_rnn.state import (
     decode_state,
     encode_state,
 )
-from beam_rnn.sweep import Records, Standing, Swept, sweep
+from beam_rnn.sweep import LONG_AGO, Records, Standing, Swept, sweep
 
 logger = logging.getLogger(__name__)
 
 _NO_VALUES, _NO_NUMBERS = np.zeros(0, np.float32), np.zeros(0)
+_POISON = "the step left the range of numbers; the state before it was kept"
+_NOBODY_S = "the key has no model, and there is no fallback"
 
 
 @dataclass(frozen=True)
@@ -53,6 +55,11 @@ class Policy:
     on_model_change: str = "error"
     replay: int = 0
     with_state: bool = False
+
+    @property
+    def shows_history(self) -> bool:
+        """Whether a sequence that ends shows the inputs that were kept."""
+        return self.with_state and self.replay > 0
 
 
 class Step(NamedTuple):
@@ -140,6 +147,11 @@ class Stepper:
             self.count(steps, started)
         return (None if state is None else encode_state(state)), results
 
+    def can_begin(self, key: str, record: BufferedRecord) -> bool:
+        """Return True if a sequence can begin with a record."""
+        model = self.library.newest.of(key)
+        return model is not None and self._after(key, model, None, record) is not None
+
     def count_unknown(self, keys: Iterable[str]) -> None:
         """Count keys that begin, and that training did not see, where it told keys apart."""
         newest = self.library.newest
@@ -173,23 +185,29 @@ class Stepper:
     ) -> tuple[KeyState | None, list[Step], int]:
         """The state after the records, what came of them, and how many steps that were."""
         results: list[Step] = []
-        decoded = [decode_record(record) for record in records]
-        model, state = self._begin(key, state, decoded[0].time, results)
         steps = 0
-        for i, record in enumerate(decoded):
-            if state is not None and state.steps:
-                reason = self._ends_before(state, record)
-                if reason is not None:
-                    state = self._end(key, state, reason, i, record.time, results)
-            if state is None or not state.steps:
-                model = self.library.newest.of(key)
-            if model is None:
-                results.append(self._nobody_s(key, i, record))
+        for i, record in enumerate(map(decode_record, records)):
+            reason = self._ends_before(state, record)
+            if reason is None:
+                model, base, reason = self._goes_on(key, state)
+            else:
+                model, base = self.library.newest.of(key), _ended(state)
+            if model is None and reason == "model" and state is not None:  # the key lost its model
+                self._model_changes.inc()
+                state = self._end(key, state, reason, i, record.time, results)
+            after = None if model is None else self._after(key, model, base, record)
+            if after is None:  # everything stays as if the record had never been sent
+                why = _NOBODY_S if model is None else _POISON
+                results.append(self._refused(key, i, record, why))
                 continue
-            before = state
-            state = self._step(key, model, state, i, record, results)
-            steps += state is not before
-            if state is not None and state is not before and record.ends:
+            if state is not None and reason is not None:
+                self._end(key, state, reason, i, record.time, results)
+            if reason == "model" or (base is not state and reason is None):
+                self._model_changes.inc()
+            state, steps = after, steps + 1
+            if self.policy.emit == "every":
+                results.append(Step(i, record.time, self._prediction(key, state, record)))
+            if record.ends:
                 state = self._end(key, state, "end", i, record.time, results)
         return state, results, steps
 
@@ -203,7 +221,7 @@ class Stepper:
         rows = records_of(records)
         before = standing(state, model)
         swept = sweep(model, [key], before, rows, self.policy.idle_after)
-        if len(swept.left):
+        if len(swept.left) or (len(swept.ended.at) and self.policy.shows_history):
             return None
         results = []
         if self.policy.emit == "every":
@@ -266,7 +284,7 @@ class Stepper:
         """What came of each sequence that ended in a sweep of these keys."""
         for key, at, reason, last, steps, first_time in zip(*swept.ended, strict=True):
             if last >= 0:
-                time, sequence = int(rows.time[last]), int(rows.sequence[last])
+                time, sequence = int(swept.latest[last]), int(rows.sequence[last])
                 values, outputs = swept.values(last), swept.outputs[last]
             else:
                 time, sequence = int(before.time[key]), int(before.sequence[key])
@@ -309,13 +327,17 @@ class Stepper:
         if sequences:
             self._ended.inc(sequences)
 
-    def _begin(
-        self, key: str, state: KeyState | None, now: int, results: list[Step]
-    ) -> tuple[Model | None, KeyState | None]:
-        """The model that goes on, None for no one's, and the state from which it does."""
+    def _goes_on(
+        self, key: str, state: KeyState | None
+    ) -> tuple[Model | None, KeyState | None, str | None]:
+        """What steps the next record of a sequence.
+
+        The model, None if the key has none; the state from which it steps; and why the sequence
+        ends first, None if it does not.
+        """
         newest = self.library.newest.of(key)
         if state is None or not state.steps or (newest is not None and made_by(state, newest)):
-            return newest, state
+            return newest, state, None
         policy = self.policy.on_model_change
         if policy == "error":
             here = "none here is the key's"
@@ -328,26 +350,35 @@ class Stepper:
                 "'reset' or 'replay'"
             )
         if policy == "keep":
-            return self.library.made_by(state.digest, state.kernel), state
-        self._model_changes.inc()
-        if policy == "reset" or newest is None:
-            return newest, self._end(key, state, "model", 0, now, results)
-        return newest, self._replayed(key, newest, state)
+            return self.library.made_by(state.digest, state.kernel), state, None
+        replayed = None
+        if policy == "replay" and newest is not None:
+            replayed = self._replayed(key, newest, state)
+        return newest, replayed or _ended(state), None if replayed else "model"
 
-    def _replayed(self, key: str, model: Model, state: KeyState) -> KeyState:
-        """The state in which a model is after the inputs that were kept."""
-        inputs = state.history.reshape(-1, model.inputs - model.carried)
-        values = model.initial_state()
-        y = np.zeros((1, model.outputs), np.float32)
-        for x in model.scaled(key, inputs).astype(np.float32):
-            values, y = model.step(values, x[np.newaxis])
-        outputs = model.restored(key, y[0])
-        return state._replace(
-            digest=model.digest, kernel=model.kernel, values=values[0], outputs=outputs
+    def _replayed(self, key: str, model: Model, state: KeyState) -> KeyState | None:
+        """The state in which a model is after the inputs that were kept; None if there is none.
+
+        An input that it cannot step is left out, as it would have been then.
+        """
+        width = model.inputs - model.carried
+        if len(state.history) % width:
+            return None
+        kept = state.history.reshape(-1, width)[-self.policy.replay :]
+        replayed = None
+        for numbers in kept:
+            record = BufferedRecord(state.time, state.sequence, False, False, numbers)
+            replayed = self._after(key, model, replayed, record) or replayed
+        if replayed is None:
+            return None
+        return replayed._replace(
+            steps=state.steps, first_time=state.first_time, time=state.time, history=kept.ravel()
         )
 
-    def _ends_before(self, state: KeyState, record: BufferedRecord) -> str | None:
+    def _ends_before(self, state: KeyState | None, record: BufferedRecord) -> str | None:
         """Why a sequence ends before a record; None if the record belongs to it."""
+        if state is None or not state.steps:
+            return None
         idle_after = self.policy.idle_after
         if idle_after is not None and record.time - state.time > idle_after:
             return "idle"
@@ -364,21 +395,17 @@ class Stepper:
             last = Prediction(key, time, steps, outputs, digest, shown, sequence, kernel)
             results.append(Step(record, now, last))
         facts = (key, steps, first_time, time, outputs, reason, digest, shown, sequence, kernel)
-        results.append(Step(record, now, EndedSequence(*facts)))
+        history = self._shown(state.history.astype("<f8", copy=False))
+        results.append(Step(record, now, EndedSequence(*facts, history)))
         self._ended.inc()
-        empty = _NO_VALUES, _NO_NUMBERS, _NO_NUMBERS
-        return KeyState(digest, kernel, 0, time, time, sequence, *empty)
+        return state._replace(
+            steps=0, first_time=time, values=_NO_VALUES, outputs=_NO_NUMBERS, history=_NO_NUMBERS
+        )
 
-    def _step(
-        self,
-        key: str,
-        model: Model,
-        state: KeyState | None,
-        place: int,
-        record: BufferedRecord,
-        results: list[Step],
+    def _after(
+        self, key: str, model: Model, state: KeyState | None, record: BufferedRecord
     ) -> KeyState | None:
-        """The state after one record; the same state if it cannot be used."""
+        """The state after one record; None if the step leaves the range of numbers."""
         goes_on = state is not None and state.steps > 0
         values = state.values if state is not None and goes_on else model.initial_state()[0]
         with default_arithmetic():
@@ -386,37 +413,41 @@ class Stepper:
             after, y = model.step(values[np.newaxis], x)
             outputs = model.restored(key, y[0])
         if np.isinf(x).any() or not (np.isfinite(after).all() and np.isfinite(outputs).all()):
-            self._invalid.inc()
-            reason = "the step left the range of numbers; the state before it was kept"
-            letter = poisoned(key, record.time, record.numbers, reason)
-            results.append(Step(place, record.time, letter))
-            return state
-        steps, first_time, history = 1, record.time, _NO_NUMBERS
+            return None
+        steps, first_time, before, history = 1, record.time, _NO_NUMBERS, _NO_NUMBERS
         if state is not None and goes_on:
-            steps, first_time, history = state.steps + 1, state.first_time, state.history
+            steps, first_time, before = state.steps + 1, state.first_time, state.history
         if self.policy.replay:
             kept = self.policy.replay * len(record.numbers)
-            history = np.concatenate([history, record.numbers])[-kept:]
-        if self.policy.emit == "every":
-            shown = self._shown(after[0])
-            row = (key, record.time, steps, outputs.tolist(), model.digest, shown, record.sequence)
-            results.append(Step(place, record.time, Prediction(*row, model.kernel)))
+            history = np.concatenate([before, record.numbers])[-kept:]
         return KeyState(
             model.digest,
             model.kernel,
             steps,
             first_time,
-            record.time,
+            record.time if state is None else max(state.time, record.time),
             record.sequence,
             after[0],
             outputs,
             history,
         )
 
-    def _nobody_s(self, key: str, place: int, record: BufferedRecord) -> Step:
-        """The dead letter of a record whose key has no model."""
+    def _prediction(self, key: str, state: KeyState, record: BufferedRecord) -> Prediction:
+        """What the model says after a record."""
+        return Prediction(
+            key,
+            record.time,
+            state.steps,
+            state.outputs.tolist(),
+            state.digest,
+            self._shown(state.values),
+            record.sequence,
+            state.kernel,
+        )
+
+    def _refused(self, key: str, place: int, record: BufferedRecord, reason: str) -> Step:
+        """The dead letter of a record that could be read, but not be stepped."""
         self._invalid.inc()
-        reason = "the key has no model, and there is no fallback"
         letter = poisoned(key, record.time, record.numbers, reason)
         return Step(place, record.time, letter)
 
@@ -431,10 +462,15 @@ class Stepper:
         return values.tobytes() if self.policy.with_state else b""
 
 
+def _ended(state: KeyState | None) -> KeyState | None:
+    """The state from which the next sequence begins."""
+    return None if state is None else state._replace(steps=0)
+
+
 def standing(state: KeyState | None, model: Model) -> Standing:
     """Where one key is, as a sweep takes it."""
     if state is None:
-        state = KeyState("", "", 0, 0, 0, 0, _NO_VALUES, _NO_NUMBERS, _NO_NUMBERS)
+        state = KeyState("", "", 0, 0, LONG_AGO, 0, _NO_VALUES, _NO_NUMBERS, _NO_NUMBERS)
     values, outputs = state.values, state.outputs
     if not state.steps:
         values, outputs = np.zeros(model.state_size, np.float32), np.zeros(model.outputs)

@@ -17,6 +17,9 @@ from beam_rnn.outputs import in_order
 from beam_rnn.packed import rows_of, running_at
 from beam_rnn.scaler import Scaling
 
+LONG_AGO = -(2**62)
+"""The latest event time of a key without a record, in microseconds since 1970."""
+
 
 class Standing(NamedTuple):
     """Where keys are: one row each.
@@ -24,8 +27,8 @@ class Standing(NamedTuple):
     Attributes:
         steps: (keys,), how many steps the sequence of each has had; 0 for none that goes on.
         first_time: (keys,), the event time of the first of them, in microseconds.
-        time: (keys,), the event time of the last one.
-        sequence: (keys,), its sequence number.
+        time: (keys,), the latest event time of the key's records so far; `LONG_AGO` if it had none.
+        sequence: (keys,), the sequence number of the last one.
         values: (keys, state_size) float32.
         outputs: (keys, outputs) float64.
     """
@@ -83,6 +86,7 @@ class Swept(NamedTuple):
 
     Attributes:
         after: Where the keys are now.
+        latest: (records,), the latest event time of the key up to each.
         step: (records,), which step of its sequence each was, from 1.
         outputs: (records, outputs) float64, in the targets' units.
         packed: (records, state_size) float32, the hidden state after each, as they were computed.
@@ -92,6 +96,7 @@ class Swept(NamedTuple):
     """
 
     after: Standing
+    latest: Array
     step: Array
     outputs: Array
     packed: Array
@@ -126,7 +131,8 @@ def sweep(
     ends_at = np.cumsum(counts)
     first = ends_at - counts  # the first record of each key
     key = np.repeat(np.arange(len(counts)), counts)
-    pieces = _pieces(before, records, first, key, idle_after)
+    latest = latest_so_far(time, first, before.time)
+    pieces = _pieces(before, records, latest, first, key, idle_after)
     start, piece, length, of_key, fresh = pieces[:5]
     steps_before = np.where(fresh, 0, before.steps[of_key])
     first_time = np.where(fresh, time[start], before.first_time[of_key])
@@ -165,14 +171,14 @@ def sweep(
     of_last = piece[last]
     after = Standing(
         np.where(closed, 0, step[last]),
-        np.where(closed, time[last], first_time[of_last]),
-        time[last],
+        np.where(closed, latest[last], first_time[of_last]),
+        latest[last],
         records.sequence[last],
         packed[place[last]],
         outputs[last],
     )
     ended = _ended(before, records, key, first, *pieces[5:], step, first_time[piece])
-    return Swept(after, step, outputs, packed, place, ended, left)
+    return Swept(after, latest, step, outputs, packed, place, ended, left)
 
 
 class _Pieces(NamedTuple):
@@ -197,8 +203,37 @@ class _Pieces(NamedTuple):
     idle: Array
 
 
+def latest_so_far(time: Array, first: Array, before: Array) -> Array:
+    """The latest time of each key up to each of its records.
+
+    A clock that went back for one record makes no gap before the next one.
+
+        >>> latest_so_far(np.array([5, 1, 6, 2]), np.array([0, 3]), np.array([4, 3])).tolist()
+        [5, 5, 6, 3]
+
+    Args:
+        time: (records,), those of the first key, then those of the second, ...
+        first: (keys,), the first record of each key.
+        before: (keys,), the latest time of each key before these records.
+    """
+    falls = time[1:] < time[:-1]
+    falls[first[1:] - 1] = False
+    if not falls.any() and (time[first] >= before).all():
+        return time
+    latest = time.copy()
+    latest[first] = np.maximum(time[first], before)
+    for start, end in zip(first.tolist(), [*first[1:].tolist(), len(time)], strict=True):
+        np.maximum.accumulate(latest[start:end], out=latest[start:end])
+    return latest
+
+
 def _pieces(
-    before: Standing, records: Records, first: Array, key: Array, idle_after: int | None
+    before: Standing,
+    records: Records,
+    latest: Array,
+    first: Array,
+    key: Array,
+    idle_after: int | None,
 ) -> _Pieces:
     """Where sequences begin and end, given the first record of each key and the key of each."""
     counts, time = records.counts, records.time
@@ -206,8 +241,8 @@ def _pieces(
     if idle_after is None and not records.starts.any() and not records.ends.any():
         keys = np.arange(len(counts))
         return _Pieces(first, key, counts, keys, before.steps == 0, none, none)
-    earlier = np.empty_like(time)  # the time of the record before
-    earlier[1:], earlier[first] = time[:-1], before.time
+    earlier = np.empty_like(time)  # the latest time before each record
+    earlier[1:], earlier[first] = latest[:-1], before.time
     goes_on = np.ones(len(time), bool)
     goes_on[1:], goes_on[first] = ~records.ends[:-1], before.steps > 0
     idle = none if idle_after is None else goes_on & (time - earlier > idle_after)

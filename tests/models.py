@@ -19,7 +19,7 @@ def random_model(network=None, columns=COLUMNS, seed=0):
     random = np.random.default_rng(seed)
     parameters = {
         name: (value + 0.2 * random.standard_normal(value.shape)).astype(np.float32)
-        for name, value in network.initialize(inputs, outputs, seed).items()
+        for name, value in network.initialize(columns.input_size, outputs, seed).items()
     }
     values = {
         key: (random.normal(i, 1 + i, (9, inputs)), random.normal(i, 1 + i, (9, targets)))

@@ -17,6 +17,7 @@ from beam_rnn import weights as weights_file
 from beam_rnn.arrow import BatchReader, from_bytes, to_bytes, to_dicts
 from beam_rnn.errors import ConfigurationError, RecordError
 from beam_rnn.records import RecordReader
+from beam_rnn.shards.payloads import Payloads
 from beam_rnn.state import decode_record
 from beam_rnn.testing import oracle
 from tests.batches import KINDS, batch_of, predictions_in
@@ -276,10 +277,20 @@ def test_several_outputs_have_a_column_each(tmp_path):
     ]
 
 
-def test_a_column_of_that_name_is_an_error_that_names_it(weights):
-    batch = batch_of([{**row(1), "prediction_step": 1}])
-    with pytest.raises(Exception, match="have a column 'prediction_step' already"):
-        predict(Predict(weights), [batch])
+@pytest.mark.parametrize("name", ["x_prediction", "prediction_step", "prediction_state"])
+def test_rows_with_a_column_that_is_added_are_dead_letters_that_name_it(name, weights):
+    """And the job goes on with the other batches."""
+    batches = [batch_of([{**row(t), name: 1} for t in (1, 2)]), batch_of([row(3)])]
+
+    outputs = predict(Predict(weights, with_state=True), batches)
+
+    assert {letter.reason for letter in outputs.invalid} == {
+        f"the batch has a column {name!r} already, which Predict adds: rename it"
+    }
+    assert [letter.key for letter in outputs.invalid] == ["a", "a"]
+    assert [batch.num_rows for batch in outputs.predictions] == [1]
+    with pytest.raises(ConfigurationError, match=f"have a column {name!r} already"):
+        prediction_schema(batches[0].schema, ["x"], state_size=1)
 
 
 @pytest.mark.parametrize("shards", [None, 2])
@@ -387,3 +398,107 @@ def test_models_of_other_sizes_have_nulls_where_they_have_no_number(tmp_path):
     assert kept["x_prediction"] is not None
     assert kept["y_prediction"] is None
     assert kept["prediction_state"] is None
+
+
+PLAIN = batch_of([{**row(t), "note": f"n{t}"} for t in (1, 2)])
+SMALL = pa.dictionary(pa.int8(), pa.string())
+OTHERS = {
+    "a column of nulls": batch_of([{**row(t), "note": None} for t in (3, 4)]),
+    "a further column": batch_of([{**row(t), "note": "n", "site": "s"} for t in (3, 4)]),
+    "fewer columns": batch_of([row(t) for t in (3, 4)]),
+    "another order": batch_of([{**row(t), "note": "n"} for t in (3, 4)]).select(
+        ["note", "y", "x", "t", "id"]
+    ),
+    "large text": batch_of([{**row(t), "note": "n"} for t in (3, 4)]).cast(
+        pa.schema([PLAIN.schema.field(n) for n in PLAIN.schema.names[:-1]]).append(
+            pa.field("note", pa.large_string())
+        )
+    ),
+    "float32": batch_of([row(t, x=0.5, y=0.25) for t in (3, 4)]).set_column(
+        2, "x", pa.array([0.5, 0.25], pa.float32())
+    ),
+}
+
+
+@pytest.mark.parametrize("name", OTHERS)
+@pytest.mark.parametrize("grid", [0.5, 60], ids=["in turn", "together"])
+def test_rows_of_batches_with_other_columns_come_out_as_they_came(name, grid, model, weights):
+    """Whatever becomes due with them: the same bits, each row with the columns that it had."""
+    other = OTHERS[name]
+    records = PLAIN.to_pylist() + other.to_pylist()
+
+    outputs = predict_stream(
+        Predict(weights, shards=1, grid=grid),
+        [PLAIN],
+        *([2.9] if grid == 0.5 else []),
+        [other],
+        time=lambda batch: min(batch["t"].to_pylist()),
+        kind=pa.Table,
+    )
+
+    found = predictions_in(outputs.predictions, model.columns, model.output_names)
+    assert sorted(found) == sorted(oracle(model, records).predictions)
+    for came in (PLAIN, other):
+        schema = prediction_schema(came.schema, model.output_names)
+        rows = [b for b in outputs.predictions if b.schema.equals(schema)]
+        together = pa.concat_tables(rows).sort_by("t")
+        assert together.select(came.schema.names).equals(came)
+
+
+def test_dictionaries_that_do_not_fit_one_another(model, weights):
+    """Of one type, whose indices are too small for the values of both."""
+    records = [{**row(t), "note": f"n{t}"} for t in range(200)]
+    batches = [batch_of(records[:100]), batch_of(records[100:])]
+    types = pa.schema([*batches[0].schema][:-1]).append(pa.field("note", SMALL))
+
+    outputs = predict(Predict(weights, shards=1), [batch.cast(types) for batch in batches])
+
+    found = predictions_in(outputs.predictions, model.columns, model.output_names)
+    assert sorted(found) == sorted(oracle(model, records).predictions)
+    notes = {r["t"]: r["note"] for b in outputs.predictions for r in b.to_pylist()}
+    assert notes == {r["t"]: r["note"] for r in records}
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        ({"note": "first"}, {"note": "second"}),
+        ({"note": None}, {"note": "second"}),
+        ({"note": [1.0, float("nan")]}, {"note": [float("nan")]}),
+        ({"note": "first"}, {"note": "first", "site": "s"}),
+    ],
+    ids=str,
+)
+def test_which_of_two_equal_records_comes_out_does_not_depend_on_arrival(one, other, weights):
+    """They are told apart by the columns that the model does not read."""
+    batches = [batch_of([{**row(1), **more}]) for more in (one, other)]
+    ways = [batches, batches[::-1]]
+    if one.keys() == other.keys():
+        ways += [[batch_of([b.to_pylist()[0] for b in way])] for way in (batches, batches[::-1])]
+
+    came_out = set()
+    for way in ways:
+        (batch,) = predict(Predict(weights, shards=1), way).predictions
+        came_out.add(str(batch.to_pylist()))
+
+    assert len(came_out) == 1
+
+
+def test_a_row_that_waits_for_long_keeps_its_own_bytes():
+    """Of the rows and of the dictionaries that it came with."""
+    n = 1000
+    long = pa.array([f"{i:0200}" for i in range(n)])
+    table = pa.table({"note": long, "kind": long.dictionary_encode()})
+    payloads = Payloads()
+    payloads.add(0, to_bytes(table), n)
+
+    assert payloads.too_large([0], {0: 501}) == []
+    assert payloads.too_large([0], {0: 500}) == [0]
+    payloads.keep(0, np.array([7, 3]))
+
+    (payload,) = payloads
+    assert len(payload.data) < 3000
+    rows = payload.table().take(payload.places(np.array([7])))
+    assert rows.to_pylist() == table.slice(7, 1).to_pylist()
+    payloads.keep(0, np.zeros(0, np.int32))
+    assert len(payloads) == 0

@@ -142,10 +142,12 @@ ORDER = [
     "testing.cells",
     "testing.oracle",
     "testing",
+    "closing",
     "stateful",
     "whole",
     "anomalies.scoring",
     "shards.stepping",
+    "shards.payloads",
     "shards.shard",
     "shards.journal",
     "shards.emission",
@@ -220,7 +222,8 @@ ORDER = [
 """A module imports only what stands before it."""
 BEAM_FROM = "rows"
 ARROW = {
-    *("sealed", "keyed_weights", "weights", "checkpoints", "moving", "arrow", "shards.emission"),
+    *("sealed", "keyed_weights", "weights", "checkpoints", "moving", "arrow"),
+    *("shards.payloads", "shards.emission"),
     *("files.reading", "files.writing", "commands.predictions", "commands.predict"),
 }
 

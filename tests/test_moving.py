@@ -7,6 +7,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from apache_beam.metrics import MetricsFilter
 from apache_beam.transforms.window import FixedWindows
 
 from beam_rnn import Columns, ExportStates, ImportStates, Network, Predict
@@ -18,6 +19,7 @@ from beam_rnn.state import decode_state, imported
 from beam_rnn.testing import oracle
 from tests.engines import ENGINES, Outputs, run
 from tests.models import random_model, saved
+from tests.streams import START
 from tests.test_predict import row
 
 COLUMNS = Columns(key="id", time="t", inputs=["x", "y"], targets=["x"], sequence="n", end="last")
@@ -88,6 +90,7 @@ def test_the_table_is_one_that_others_can_read(model, weights, tmp_path):
         "outputs",
         "state",
         "kernel",
+        "history",
         "digest",
     ]
     rows = sorted(table.to_pylist(), key=lambda r: r["key"])
@@ -196,6 +199,7 @@ def test_a_state_comes_back_bit_for_bit_also_from_a_file_that_another_program_wr
 def test_a_row_that_is_altered_in_any_column_is_refused(column):
     other = exported(
         "b", steps=4, first_time=1, last_time=5, outputs=[0.1], model="4f" * 32, state=bytes(12),
+        history=bytes(8),
         sequence=9, kernel="numpy",
     )  # fmt: skip
     row = {**exported(), column: other[column]}
@@ -263,3 +267,52 @@ def test_an_altered_state_stops_the_job(weights, tmp_path):
 def test_no_file_is_an_error_before_the_pipeline_runs(tmp_path):
     with pytest.raises(FileNotFoundError, match=r"there is no file '.*nowhere"):
         _ = beam.Pipeline() | ImportStates(tmp_path / "nowhere*")
+
+
+def moved(old, new, tmp_path, exported, imported):
+    """What `Predict` says of the second half, by a model that replays what it was given."""
+    for name, model in (("old", old), ("new", new)):
+        (tmp_path / name).mkdir()
+        saved(model, tmp_path / name)
+    export(tmp_path / "old" / "weights.arrow", tmp_path, records(0, 20), "fnapi", **exported)
+
+    def build(p):
+        states = p | "States" >> ImportStates(tmp_path / "states*")
+        live = Predict(tmp_path / "new" / "weights.arrow", states=states, **imported)
+        return Outputs(p | beam.Create(records(20, 25)) | live)
+
+    outputs, result = run(build, "fnapi")
+    changes = result.metrics().query(MetricsFilter().with_name("model_changes"))["counters"]
+    return outputs, sum(metric.committed for metric in changes)
+
+
+REPLAY = {"on_model_change": "replay", "replay": 6}
+
+
+@pytest.mark.usefixtures("each_way")
+@pytest.mark.parametrize("kept", [6, 9])
+def test_what_another_model_left_is_replayed_from_the_exported_inputs(kept, model, tmp_path):
+    new = random_model(model.network, columns=COLUMNS, seed=5)
+
+    outputs, changes = moved(model, new, tmp_path, REPLAY | {"replay": kept}, REPLAY)
+
+    said = oracle(new, records(14, 25)).predictions
+    wanted = {(r.key, r.time): r.outputs for r in said}
+    assert {(r.key, r.time): r.outputs for r in outputs.predictions} == {
+        place: wanted[place] for place in wanted if place[1] >= (START + 20) * 1_000_000
+    }
+    assert {r.step for r in outputs.predictions} == {*range(21, 26)}
+    assert changes == 3
+
+
+@pytest.mark.usefixtures("each_way")
+def test_without_the_inputs_a_sequence_of_another_model_ends(model, tmp_path):
+    """It does not go on from nothing under the number of its steps."""
+    new = random_model(model.network, columns=COLUMNS, seed=5)
+
+    outputs, changes = moved(model, new, tmp_path, {}, REPLAY)
+
+    assert {r.step for r in outputs.predictions} == {*range(1, 6)}
+    ended = [(r.key, r.steps, r.model) for r in outputs.ended if r.reason == "model"]
+    assert sorted(ended) == [(key, 20, model.digest) for key in "abc"]
+    assert changes == 3

@@ -6,18 +6,21 @@ from pathlib import Path
 
 import apache_beam as beam
 import numpy as np
+import pyarrow as pa
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from beam_rnn import Predict
 from beam_rnn import weights as weights_file
+from beam_rnn.arrow import to_bytes
 from beam_rnn.errors import ConfigurationError, StateError
 from beam_rnn.loading import ModelLoader
 from beam_rnn.shards import journal
 from beam_rnn.shards import stateful as sharding
 from beam_rnn.shards.blocks import Block, by_shard, decode_block, encode_block, shards_of
 from beam_rnn.shards.journal import Head, decode_head, encode_change, encode_head, replay
+from beam_rnn.shards.payloads import rows_by_schema
 from beam_rnn.shards.shard import Shard
 from beam_rnn.shards.stateful import Remembered
 from beam_rnn.shards.stepping import ShardStepper
@@ -131,6 +134,21 @@ def new_shard(weights, by="event_time", **policy):
     return Shard(ShardStepper(stepper), Order(by, 0, 1000), None, END, 2)
 
 
+def rows_of(n, i=0):
+    """Arrow rows for a block, as bytes."""
+    return to_bytes(pa.table({"note": [f"{i}/{j}" for j in range(n)]}))
+
+
+def notes_of(shard, held):
+    """What the Arrow rows say in which records came."""
+    found = [""] * len(held.time)
+    if len(shard.payloads):
+        for table, places, at in rows_by_schema(shard.payloads.of(held), held):
+            for place, note in zip(places, table.take(at)["note"].to_pylist(), strict=True):
+                found[place] = note
+    return found if len(found) > 1 else found[0]
+
+
 def contents(shard):
     """All that there is in a shard, whichever rows it stands in."""
     table = shard.table
@@ -141,8 +159,9 @@ def contents(shard):
     held = shard.pending.all()
     waiting = []
     if held is not None:
-        payloads = [shard.payloads.get(piece, b"") for piece in held.piece.tolist()]
-        columns = held._replace(row=table.keys[held.row], piece=np.array(payloads, object))
+        notes = [notes_of(shard, held.pick(slice(i, i + 1))) for i in range(len(held.time))]
+        nothing = np.zeros(len(notes))
+        columns = held._replace(row=table.keys[held.row], piece=np.array(notes), at=nothing)
         waiting = sorted(zip(*(column.tolist() for column in columns), strict=True))
     return states, waiting
 
@@ -160,7 +179,7 @@ def test_a_shard_that_is_read_from_its_log_is_the_one_that_was_logged(data, weig
         times = data.draw(st.lists(st.integers(0, 9000), min_size=1, max_size=6))
         if action == "arrive":
             keys = [data.draw(st.sampled_from("abc")) for _ in times]
-            shard.arrive(block_of(keys, times, sequence=times, payload=bytes([i]), x=i))
+            shard.arrive(block_of(keys, times, sequence=times, payload=rows_of(len(keys), i), x=i))
         elif action == "advance":
             shard.advance(times[0])
         else:
@@ -176,27 +195,26 @@ def test_a_shard_that_is_read_from_its_log_is_the_one_that_was_logged(data, weig
     assert set(again.table.names(again.table.in_use())) == set(
         shard.table.names(shard.table.in_use())
     )
-    assert sorted(again.payloads.values()) == sorted(shard.payloads.values())
 
 
 def test_the_log_of_an_earlier_release_is_read(tmp_path):
     """Two keys with states, one whose state is gone, and a record that waits."""
     model = random_model()
     states, waiting = GOLDEN_CONTENTS
-    pieces = [bytes.fromhex(line) for line in (GOLDEN / "shard-log-v1.hex").read_text().split()]
+    pieces = [bytes.fromhex(line) for line in (GOLDEN / "shard-log-v3.hex").read_text().split()]
     shard = new_shard(saved(model, tmp_path))
 
     replay(pieces, shard)
 
     found_states, found_waiting = contents(shard)
     assert {key: [state[2], state[4]] for key, state in found_states.items()} == states
-    assert [[record[1], record[2], record[3]] for record in found_waiting] == waiting
+    assert [[*record[1:4], record[7]] for record in found_waiting] == waiting
     assert plain(shard.table.state(int(shard.table.rows(["é"])[0]))) == [
         "ab" * 32, "numpy", 7, 1, 2, 3, [1.0] * 4, [0.5], [],
     ]  # fmt: skip
 
 
-GOLDEN_CONTENTS = {"a": [1, 1000], "é": [7, 2]}, [["a", 4000, 3000]]
+GOLDEN_CONTENTS = {"a": [1, 1000], "é": [7, 2]}, [["a", 4000, 3000, "rows"]]
 
 HEAD = Head(bytes(range(16)), 8, 5, 1000, 400, 123_000)
 
@@ -435,3 +453,100 @@ def test_many_records_of_one_key_among_few_of_others(model, weights):
     assert sorted(outputs.predictions) == sorted(
         oracle(model, records, with_state=True).predictions
     )
+
+
+def test_records_before_one_that_is_due_are_taken_with_it(weights):
+    """Though they came with a later timestamp; of that key alone."""
+    shard = new_shard(weights)
+    shard.arrive(block_of(["a", "a"], [5000, 8000]))
+    shard.arrive(block_of(["a", "b"], [1000, 1000], arrived=9000))
+
+    outcome = shard.advance(6000)
+
+    assert outcome.keys.tolist() == ["a"]
+    assert outcome.records.time.tolist() == [1000, 5000]
+    assert outcome.records.due.tolist() == [6000, 6000]
+    outcome = shard.advance(9000)
+    assert sorted(outcome.records.time.tolist()) == [1000, 8000]
+    assert shard.pending.all() is None
+
+
+@settings(deadline=None, max_examples=60)
+@given(
+    bundles=st.lists(
+        st.lists(
+            st.tuples(st.sampled_from("ab"), st.integers(0, 30), st.integers(0, 30)), min_size=1
+        ),
+        max_size=9,
+    ),
+    every=st.integers(1, 9),
+)
+def test_what_waits_is_taken_once_and_in_order(bundles, every, weights):
+    """However it came, and whatever was taken in between."""
+    shard = new_shard(weights)
+    came, taken = [], []
+    for i, bundle in enumerate(bundles):
+        keys, times, arrived = zip(*bundle, strict=True)
+        block = block_of(keys, np.array(times) * 1000, x=len(came))
+        shard.pending.add(shard._held(block, len(came) + np.arange(len(keys)), np.array(arrived)))
+        came += [(key, time * 1000) for key, time, _ in bundle]
+        if i % every == 0:
+            turn = shard.pending.turn(5 * i, shard._reached())
+            if turn is not None:
+                held, _ = turn
+                taken += list(zip(shard.table.keys[held.row], held.time.tolist(), strict=True))
+        waiting = shard.pending.all()
+        left = [] if waiting is None else waiting.due.tolist()
+        assert shard.pending.earliest == min(left, default=None)
+        assert len(taken) + len(left) == len(came)
+    turn = shard.pending.turn(END, shard._reached())
+    if turn is not None:
+        held, _ = turn
+        taken += list(zip(shard.table.keys[held.row], held.time.tolist(), strict=True))
+
+    assert sorted(taken) == sorted(came)
+    assert not shard.pending.of_piece
+
+
+@pytest.mark.parametrize("payload", [False, True])
+def test_many_small_blocks_that_wait_are_written_as_one(payload, weights):
+    """As while the watermark stands still."""
+    shard = new_shard(weights)
+    for i in range(300):
+        shard.arrive(block_of("abc", [i] * 3, payload=rows_of(3, i) if payload else b"", x=i))
+    alone = encode_change(shard.changes(), shard.table, 0)
+
+    pieces = encode_change(shard.everything(), shard.table, 0)
+
+    assert (len(alone), len(pieces)) == (300, 1)
+    assert len(pieces[0]) < sum(map(len, alone))
+    again = new_shard(weights)
+    replay(pieces, again)
+    assert contents(again) == contents(shard)
+
+
+def test_a_record_that_waits_among_others_is_logged_with_its_own_rows(weights):
+    """Most of its block is late: neither their keys nor their rows are kept."""
+    shard = new_shard(weights)
+    keys = [f"key-{i}" for i in range(500)]
+    shard.arrive(block_of(keys, [5000] * 500))
+    shard.advance(10**4)
+    shard.changes()
+
+    shard.arrive(block_of([*keys, "a"], [*[1000] * 500, 20_000], payload=rows_of(501)))
+
+    (piece,) = encode_change(shard.changes(), shard.table, 0)
+    assert len(piece) < 1000
+    assert sum(len(payload.data) for payload in shard.payloads) < 1000
+
+
+def test_numbers_that_wait_far_ahead_do_not_hold_up_what_follows(weights):
+    shard = new_shard(weights, "sequence")
+    shard.arrive(block_of(["a"], [0], sequence=[0]))
+    shard.advance(10**4)
+    shard.arrive(block_of(["a"] * 3, [1, 2, 3], sequence=[7, 8, 2], payload=rows_of(3)))
+
+    outcome = shard.arrive(block_of(["a"], [4], sequence=[1], payload=rows_of(1, 1)))
+
+    assert outcome.records.sequence.tolist() == [1, 2]
+    assert shard.pending.all().sequence.tolist() == [7, 8]

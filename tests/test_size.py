@@ -12,7 +12,7 @@ from beam_rnn.shards.blocks import Block
 from beam_rnn.shards.journal import ROWS_IN_A_PIECE, SLACK, Head, encode_change, encode_head
 from beam_rnn.shards.shard import Shard
 from beam_rnn.shards.stepping import ShardStepper
-from beam_rnn.state import encode_armed, encode_record, encode_waiting
+from beam_rnn.state import TURN_BYTES, Armed, encode_armed, encode_record, encode_waiting
 from beam_rnn.stepping import Policy, Stepper
 from beam_rnn.turns import Order, Waiting
 from tests.models import keyed_models, random_model, saved
@@ -56,8 +56,8 @@ def test_the_state_of_a_key(model, tmp_path):
     after, _ = stepper_of(model, tmp_path).step("a", None, encoded([1, 2, 3]))
 
     sizes = sizes_of(model, Load(keys=1000))
-    assert sizes.state == len(after)
-    assert sizes.states == sizes.at_most == 1000 * len(after)
+    assert sizes.state == TURN_BYTES + len(after)
+    assert sizes.states == sizes.at_most == 1000 * sizes.state
     assert sizes.waiting == 0
 
 
@@ -68,15 +68,15 @@ def test_what_is_kept_to_be_replayed_or_carried_counts(tmp_path):
     stepper = stepper_of(model, tmp_path, on_model_change="replay", replay=3)
     after, _ = stepper.step("a", None, [encode_record(t, 0, np.ones(1)) for t in range(1, 9)])
 
-    assert sizes_of(model, Load(replay=3)).state == len(after)
+    assert sizes_of(model, Load(replay=3)).state == TURN_BYTES + len(after)
 
 
 @pytest.mark.parametrize("waiting", [1, 7])
 def test_records_that_wait(model, waiting):
     pieces = [encode_waiting([9], [record]) for record in encoded(range(waiting))]
-    stored = Waiting.read(BY_TIME, None, pieces).to_bytes()
+    stored = Waiting.read(BY_TIME, pieces).to_bytes()
 
-    expected = len(stored) + len(encode_armed(7, bytes(8)))
+    expected = len(stored) + len(encode_armed(Armed(7), bytes(8)))
     assert sizes_of(model, Load(keys=10, waiting=waiting)).waiting == 10 * expected
 
 

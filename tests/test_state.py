@@ -7,23 +7,25 @@ from hypothesis import strategies as st
 
 from beam_rnn.errors import StateError
 from beam_rnn.state import (
+    Armed,
     KeyState,
-    decode_all_waiting,
     decode_armed,
     decode_block,
     decode_record,
     decode_records,
     decode_state,
-    encode_all_waiting,
+    decode_waiting,
     encode_armed,
     encode_block,
     encode_record,
     encode_state,
     encode_waiting,
+    encode_waiting_rows,
     first_numbers,
     last_step,
     record_sequence,
     record_time,
+    turn_of,
     waiting_records,
 )
 from beam_rnn.times import MAX_MICROS, MIN_MICROS
@@ -101,18 +103,20 @@ def test_a_block_survives_its_bytes(rows, alike):
 @given(st.lists(st.tuples(times, times, sequences, st.booleans()), max_size=9), st.integers(0, 9))
 def test_what_waits_survives_its_bytes(rows, cut):
     entries = [(due, encode_record(t, s, np.ones(2), ends=e)) for due, t, s, e in rows]
-    stored = None
-    if entries[:cut]:
-        stored = encode_all_waiting(
-            decode_all_waiting(None, [encode_waiting(*zip(*entries[:cut], strict=True))])
-        )
-    read = decode_all_waiting(stored, [encode_waiting([due], [r]) for due, r in entries[cut:]])
+    pieces = [encode_waiting(*zip(*entries[:cut], strict=True), turns=7)] if entries[:cut] else []
+    pieces += [encode_waiting([due], [r], turns=i) for i, (due, r) in enumerate(entries[cut:])]
+
+    read, turns = decode_waiting(pieces)
 
     assert list(zip(read["due"].tolist(), waiting_records(read), strict=True)) == entries
     in_order = read[np.argsort(read["time"], kind="stable")]
     assert [record_time(data) for data in waiting_records(in_order)] == sorted(
         t for _, t, _, _ in rows
     )
+    assert turns.tolist() == [7] * len(entries[:cut]) + list(range(len(entries[cut:])))
+    if entries:
+        together, _ = decode_waiting([encode_waiting_rows(read, turns=3)])
+        assert together.tobytes() == read.tobytes()
 
 
 @given(st.lists(st.tuples(times, sequences, st.booleans()), min_size=1, max_size=20))
@@ -165,13 +169,10 @@ EXAMPLES = {
     "block-v2": encode_block(
         [encode_record(t, -3, np.array([1.5])) for t in (1, 2)], [1_404_172_800_000_000, 5]
     ),
-    "waiting-v1": encode_waiting([1_404_172_800_500_000], [encode_record(1, 2, np.array([3.0]))]),
-    "all-waiting-v1": encode_all_waiting(
-        decode_all_waiting(
-            None, [encode_waiting([t], [encode_record(t, 2, np.array([3.0]))]) for t in (5, 6)]
-        )
+    "waiting-v2": encode_waiting(
+        [1_404_172_800_500_000, 5], [encode_record(t, 2, np.array([3.0])) for t in (1, 6)], turns=9
     ),
-    "armed-v1": encode_armed(1_404_172_800_500_000, FINGERPRINT),
+    "armed-v2": encode_armed(Armed(1_404_172_800_500_000, 9, 6), FINGERPRINT),
 }
 
 
@@ -214,10 +215,17 @@ def test_a_record_of_another_version_is_refused(data):
 
 
 def test_timers_for_records_of_other_columns_are_refused():
-    data = encode_armed(7, FINGERPRINT)
+    armed = Armed(7, turns=2, reached=5)
+    data = encode_armed(armed, FINGERPRINT)
 
-    assert decode_armed(data, FINGERPRINT) == 7
+    assert decode_armed(data, FINGERPRINT) == armed
     with pytest.raises(StateError, match="records wait that were read by columns of fingerprint"):
         decode_armed(data, bytes(8))
-    with pytest.raises(StateError, match="format version 09, this beam_rnn reads 1"):
+    with pytest.raises(StateError, match="format version 09, this beam_rnn reads 2"):
         decode_armed(b"\x09" + data[1:], FINGERPRINT)
+
+
+@pytest.mark.parametrize("data", [b"", b"\x01" + bytes(40), b"\x02"])
+def test_what_stands_before_a_state_is_of_a_version_that_is_known(data):
+    with pytest.raises(StateError, match=r"stored state has format version .* reads 02"):
+        turn_of(data)

@@ -756,3 +756,26 @@ def test_the_state_of_a_key_is_bounded_and_goes_away(weights, monkeypatch):
     assert ended.steps == count
     assert len(set(written)) == 2
     assert written[-1] == 0
+
+
+def test_a_key_that_is_gone_leaves_no_timer(weights, monkeypatch):
+    """Else each key that ever was would have one until the window ends."""
+    ended = []
+    clear = stateful.Cells.clear
+    monkeypatch.setattr(stateful.Cells, "clear", lambda cells: ended.append(cells) or clear(cells))
+    events = [e for t in range(9) for e in ([tick(t, f"k{t}")], t + 1)]
+
+    outputs = predict_stream(Predict(weights, idle_after=5), *events, 100)
+
+    assert sorted(e.reason for e in outputs.ended) == ["idle"] * 9
+    assert not ended
+
+
+def test_a_key_none_of_whose_records_could_be_used_leaves_no_timer(weights, monkeypatch):
+    ended = []
+    monkeypatch.setattr(stateful.Cells, "clear", ended.append)
+
+    outputs = predict_stream(Predict(weights), [tick(1, "a", x=1e300)], 10)
+
+    assert len(outputs.invalid) == 1
+    assert not ended

@@ -7,10 +7,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from beam_rnn import Network, stepping
+from beam_rnn import Columns, InvalidRecord, Model, Network, Prediction, stepping
 from beam_rnn import weights as weights_file
 from beam_rnn.loading import ModelLoader
-from beam_rnn.state import encode_record
+from beam_rnn.state import KeyState, decode_state, encode_record, encode_state
 from beam_rnn.stepping import Policy, Stepper
 from tests.models import COLUMNS, random_model
 
@@ -95,3 +95,53 @@ def test_what_is_plain_is_swept(loader, monkeypatch):
     _, steps = stepper.step("a", None, encoded)
 
     assert [step.result.step for step in steps] == list(range(1, 9))
+
+
+GROWS = Network("rnn", 1, activation="relu", output="sigmoid")
+
+
+@pytest.fixture
+def growing(tmp_path):
+    """A model whose hidden state doubles beyond float32 while its outputs stay at 1."""
+    columns = Columns(key="id", time="t", inputs=["x"], targets=["y"])
+    parameters = {n: np.ones_like(v) for n, v in GROWS.initialize(1, 1, 0).items()}
+    for name, value in parameters.items():
+        if name.endswith("W_h"):
+            value[:] = 2
+    path = tmp_path / "weights.arrow"
+    weights_file.save(Model(GROWS, parameters, columns), path)
+    return ModelLoader(str(path))
+
+
+@pytest.mark.parametrize("swept_from", [1, 1000])
+def test_a_state_that_is_infinite_is_no_state(swept_from, growing, monkeypatch):
+    """Though the outputs of its step are numbers."""
+    monkeypatch.setattr(stepping, "SWEPT_FROM", swept_from)
+    stepper = Stepper(growing, Policy())
+    encoded = [encode_record(t * SECOND, 0, np.array([x])) for t, x in enumerate([3e38, 3e38, 1])]
+
+    state, steps = stepper.step("a", None, encoded)
+
+    assert [type(step.result) for step in steps] == [Prediction, InvalidRecord, InvalidRecord]
+    assert np.isfinite(decode_state(state).values).all()
+
+
+def test_replayed_inputs_are_checked_as_any_step_is(growing):
+    """One that the new model cannot step is left out; without any the sequence ends."""
+    stepper = Stepper(growing, Policy(on_model_change="replay", replay=3))
+    record = encode_record(9 * SECOND, 0, np.array([1.0]))
+
+    def left(*inputs):
+        place = len(inputs), 0, 8 * SECOND, 0
+        values, outputs = np.zeros(1, np.float32), np.zeros(1)
+        return KeyState("ab" * 32, "numpy", *place, values, outputs, np.array(inputs))
+
+    state, steps = stepper.step("a", encode_state(left(1.0, 1e300)), [record])
+    plain, _ = stepper.step("a", encode_state(left(1.0)), [record])
+    assert decode_state(state).values == decode_state(plain).values
+    assert [step.result.step for step in steps] == [3]
+    _, steps = stepper.step("a", encode_state(left(1e300)), [record])
+    assert [getattr(s.result, "reason", s.result.model) for s in steps] == [
+        "model",
+        stepper.library.newest.digest,
+    ]

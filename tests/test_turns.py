@@ -1,10 +1,15 @@
 import numpy as np
 import pytest
+from apache_beam.transforms.window import GlobalWindow
 from hypothesis import given
 from hypothesis import strategies as st
 
+from beam_rnn.shards.blocks import marks_of
+from beam_rnn.shards.pending import Held, Pending, duplicates
 from beam_rnn.state import encode_record, encode_waiting, record_sequence, record_time
-from beam_rnn.turns import Order, Waiting
+from beam_rnn.stateful import Cells
+from beam_rnn.sweep import LONG_AGO
+from beam_rnn.turns import END_OF_TIME, LOWEST, Order, Place, Waiting
 
 BY_TIME, BY_NUMBER = Order("event_time", 0, 1000), Order("sequence", 0, 1000)
 
@@ -23,6 +28,7 @@ def entry(due, time, number=0):
         (1000, 0, 1000, 7000, 7000),
         (1000, 0, 1000, 7001, 8000),  # a whole millisecond
         (1000, 0, 1000, -(10**15), 2000),
+        (1000, 0, 1000, END_OF_TIME, 2000),  # which says nothing
     ],
 )
 def test_when_a_record_is_due(time, wait, grid, arrived, due):
@@ -31,38 +37,153 @@ def test_when_a_record_is_due(time, wait, grid, arrived, due):
 
 @given(
     entries=st.lists(st.tuples(st.integers(0, 9), st.integers(0, 9)), max_size=12),
-    cut=st.integers(0, 12),
     now=st.integers(0, 9),
 )
-def test_a_turn_takes_all_up_to_the_last_that_is_due(entries, cut, now):
-    """Whatever was written before and what came since; what is left can be read again."""
-    stored = Waiting.read(BY_TIME, None, [entry(*e) for e in entries[:cut]])
-    waiting = Waiting.read(
-        BY_TIME, stored.to_bytes() if len(stored) else None, [entry(*e) for e in entries[cut:]]
-    )
+def test_a_turn_takes_all_up_to_the_last_that_is_due(entries, now):
+    waiting = Waiting.read(BY_TIME, [entry(*e) for e in entries])
 
     taken, rest = waiting.turn(now)
 
     reached = max((time for due, time in entries if due <= now), default=-1)
     assert {record_time(r) for r in taken} == {t for _, t in entries if t <= reached}
-    assert all(due <= now for due in taken.values())
     left = [(due, time) for due, time in entries if time > reached]
     assert len(rest) == len(left)
     assert rest.earliest == (min(due for due, _ in left) if left else None)
     if len(rest):
-        again = Waiting.read(BY_TIME, rest.to_bytes(), [])
+        again = Waiting.read(BY_TIME, [rest.to_bytes()])
         assert again.to_bytes() == rest.to_bytes()
 
 
+@given(
+    turns=st.lists(
+        st.tuples(st.lists(st.integers(0, 9), max_size=3), st.integers(0, 10)), max_size=9
+    )
+)
+def test_what_was_taken_is_not_read_again(turns):
+    """It is left where it was, and a place says how far it goes; what came later is there."""
+    stored, timer = (Bag(), Bag(), Value()), Value()
+    expected = []
+    for times, now in turns:
+        cells = Cells(stored, timer, GlobalWindow(), 2**62, bytes(8))
+        if times:
+            cells.wait([encode_record(t, 0, np.ones(1)) for t in times], times)
+        cells.arm(0)
+        expected += times
+        taken, rest = cells.waiting(BY_TIME).turn(now)
+        cells.turned(rest)
+        assert sorted(map(record_time, taken)) == sorted({t for t in expected if t <= now})
+        expected = [t for t in expected if t > now]
+        again = Cells(stored, timer, GlobalWindow(), 2**62, bytes(8))
+        assert len(again.waiting(BY_TIME)) == len(expected)
+
+
+def test_a_turn_writes_what_it_takes_and_not_what_waits_on():
+    """Each record is written about three times, however many wait."""
+    for ahead in (100, 1000):
+        waiting, armed = Bag(), Value()
+        for t in range(100):
+            cells = Cells((Bag(), waiting, armed), Value(), GlobalWindow(), 2**62, bytes(8))
+            times = [t, *(range(1000, 1000 + ahead) if t == 0 else ())]
+            cells.wait([encode_record(at, 0, np.ones(1)) for at in times], times)
+            cells.arm(t)
+            taken, rest = cells.waiting(BY_TIME).turn(t)
+            cells.turned(rest)
+            assert len(taken) == 1
+        each = len(entry(0, 0))
+        assert waiting.written < 3 * (100 + ahead) * each
+
+
+class Bag:
+    """A state cell, which counts the bytes that are added."""
+
+    def __init__(self):
+        self.values, self.written = [], 0
+
+    def read(self):
+        return list(self.values)
+
+    def add(self, value):
+        self.values.append(value)
+        self.written += len(value)
+
+    def clear(self):
+        self.values.clear()
+
+
+class Value:
+    """A state cell of one value, or a timer."""
+
+    value = None
+
+    def read(self):
+        return self.value
+
+    def write(self, value):
+        self.value = value
+
+    set = write
+
+
 def test_numbers_that_follow_are_taken_with_those_that_are_due():
-    waiting = Waiting.read(BY_NUMBER, None, [entry(9, 0, n) for n in (3, 4, 7)] + [entry(1, 5, 2)])
+    waiting = Waiting.read(BY_NUMBER, [entry(9, 0, n) for n in (3, 4, 7)] + [entry(1, 5, 2)])
 
     taken, rest = waiting.turn(1)
     assert sorted(map(record_sequence, taken)) == [2, 3, 4]
     assert len(rest) == 1
-    waiting = Waiting.read(BY_NUMBER, None, [entry(9, 0, n) for n in (5, 3, 4)])
+    waiting = Waiting.read(BY_NUMBER, [entry(9, 0, n) for n in (5, 3, 4)])
     following, rest = waiting.following(3)
     assert [record_sequence(r) for r in following] == [3, 4, 5]
     assert len(rest) == 0
-    nothing, rest = Waiting.read(BY_NUMBER, None, [entry(9, 0, 5)]).following(3)
-    assert (nothing, len(rest)) == ([], 1)
+    nothing, rest = Waiting.read(BY_NUMBER, [entry(9, 0, 5)]).following(3)
+    assert (nothing, len(rest)) == ({}, 1)
+
+
+rows = st.lists(
+    st.tuples(
+        st.integers(0, 12),  # due
+        st.integers(0, 9),  # time
+        st.integers(0, 9),  # number
+        st.sampled_from([False, False, False, True]),  # a start mark
+    ),
+    min_size=1,
+    max_size=12,
+)
+
+
+@given(
+    rows=rows,
+    by=st.sampled_from(["event_time", "sequence"]),
+    max_jump=st.sampled_from([None, 2]),
+    reached=st.sampled_from([None, 0, 4]),
+    now=st.integers(0, 12),
+)
+def test_the_records_of_one_key_have_the_same_turn_by_the_column(rows, by, max_jump, reached, now):
+    order = Order(by, 0, 1000, max_jump if by == "sequence" else None)
+    place = None if reached is None else Place(2, reached, 0, LONG_AGO)
+    due, time, number, starts = (np.array(column) for column in zip(*rows, strict=True))
+    zeros = np.zeros(len(rows), np.int64)
+    waiting = Waiting.read(
+        order,
+        [encode_waiting([d], [encode_record(t, n, np.ones(1), starts=s)]) for d, t, n, s in rows],
+        place=place,
+    )
+    pending = Pending(order)
+    marks, numbers = marks_of(starts, np.zeros(len(rows), bool)), np.ones((len(rows), 1))
+    pending.add(Held(np.arange(len(rows)), zeros, due, time, number, marks, numbers, zeros, zeros))
+    known = np.array([LOWEST if reached is None else reached])
+
+    first = int(pending.first_times(known)[0])
+    taken, rest = waiting.turn(now)
+    found = pending.turn(now, known)
+
+    assert waiting.first_time == (first if first < 2**62 else None)
+    assert rest.earliest == pending.earliest
+    if found is None:
+        assert not taken
+    else:
+        held, at = found
+        single = ~duplicates(held)
+        columns = held.time, held.sequence, held.due, at
+        assert [(record_time(r), record_sequence(r), *turn) for r, turn in taken.items()] == list(
+            zip(*(column[single].tolist() for column in columns), strict=True)
+        )

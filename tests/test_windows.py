@@ -1,10 +1,10 @@
-"""Windows that overlap: what comes of a window stays in it, once."""
+"""Beam windows: what comes of one stays in it, once; when they are closed; what comes later."""
 
 from collections import Counter
 
 import apache_beam as beam
 import pytest
-from apache_beam.transforms.window import SlidingWindows, TimestampedValue
+from apache_beam.transforms.window import FixedWindows, SlidingWindows, TimestampedValue
 
 from beam_rnn import (
     Columns,
@@ -17,8 +17,10 @@ from beam_rnn import (
     Smooth,
     Untrained,
 )
-from tests.engines import Collect, run
+from beam_rnn.errors import ConfigurationError
+from tests.engines import ON_PRISM, Collect, run
 from tests.models import COLUMNS, random_model, saved
+from tests.streams import START, predict_stream
 
 SIZE, PERIOD, COUNT = 12, 4, 30
 RECORDS = [{"id": key, "t": t, "x": t % 5, "y": t % 3} for t in range(COUNT) for key in "ab"]
@@ -37,6 +39,11 @@ TRANSFORMS = {
 }
 
 
+def weights_for(name, tmp_path):
+    network = Network("gru", hidden=3, bidirectional=name == "smooth")
+    return saved(random_model(network, COLUMNS), tmp_path)
+
+
 class InWindow(beam.DoFn):
     def process(self, element, window=beam.DoFn.WindowParam):
         yield int(window.start), element.key, element
@@ -49,8 +56,7 @@ def windows_of(t):
 
 @pytest.mark.parametrize("name", TRANSFORMS)
 def test_each_record_of_a_window_comes_out_once_in_it(name, tmp_path):
-    network = Network("gru", hidden=3, bidirectional=name == "smooth")
-    path = saved(random_model(network, COLUMNS), tmp_path)
+    path = weights_for(name, tmp_path)
     collect = Collect()
 
     def build(p):
@@ -70,3 +76,104 @@ def test_each_record_of_a_window_comes_out_once_in_it(name, tmp_path):
     if name == "last records":  # a record is the target of the one before
         want = Counter({at: n - 1 for at, n in want.items() if n > 1})
     assert came == want
+
+
+def row(t, key="a"):
+    return {"id": key, "t": START + t, "x": t % 5, "y": t % 3}
+
+
+class Windowed(beam.PTransform):
+    """A transform on records in windows of 10 seconds."""
+
+    def __init__(self, transform, lateness=0):
+        super().__init__()
+        self.transform, self.lateness = transform, lateness
+
+    def expand(self, pcoll):
+        windows = beam.WindowInto(FixedWindows(10), allowed_lateness=self.lateness)
+        return pcoll | windows | self.transform
+
+
+@pytest.mark.parametrize("name", TRANSFORMS.keys() - {"sequences", "predict at event times"})
+def test_a_record_within_the_allowed_lateness_goes_on_where_its_window_was(name, tmp_path):
+    """As in a batch: the state of a window is kept for so long after its end."""
+    transform, records = TRANSFORMS[name], [row(t) for t in (1, 2, 3, 5)]
+    path, batch = weights_for(name, tmp_path), Collect()
+
+    late = predict_stream(Windowed(transform(path), 60), 0, records[:3], 12, records[3:], 40)
+    run(
+        lambda p: (
+            (
+                p
+                | beam.Create(records, reshuffle=False)
+                | beam.Map(lambda r: TimestampedValue(r, r["t"]))
+                | Windowed(transform(path))
+            )[0]
+            | batch
+        )
+    )
+
+    assert not late.late
+    main = next(iter(late._collects.values())).elements
+    assert sorted(map(repr, main)) == sorted(map(repr, batch.elements))
+
+
+@pytest.mark.usefixtures("each_way")
+@pytest.mark.parametrize("lateness", [0, 60])
+@pytest.mark.parametrize("order", ["event_time", "arrival"])
+def test_a_record_of_a_window_that_was_closed_is_late(order, lateness, tmp_path):
+    """It begins no state; a record of another window, or key, does."""
+    transform = Windowed(Predict(weights_for("predict", tmp_path), order=order), lateness)
+
+    outputs = predict_stream(
+        transform, 0, [row(1), row(2)], 80, [row(5), row(85), row(6, "b")], 200
+    )
+
+    said = sorted(
+        (r.key, (r.event_time.micros // 10**6) - START, r.step) for r in outputs.predictions
+    )
+    assert said == [("a", 1, 1), ("a", 2, 2), ("a", 85, 1), ("b", 6, 1)]
+    (late,) = outputs.late
+    assert late.time == (START + 5) * 10**6
+    assert late.behind == (10 + lateness - 5) * 10**6 - 1  # a window ends before its last moment
+    assert sorted((r.key, r.steps, r.reason) for r in outputs.ended) == [
+        ("a", 1, "window"),
+        ("a", 2, "window"),
+        ("b", 1, "window"),
+    ]
+
+
+@pytest.mark.usefixtures("each_way")
+@pytest.mark.parametrize("engine", [ON_PRISM])
+def test_prism_keeps_no_window_beyond_its_end_and_says_so(engine, tmp_path, caplog):
+    transform = Windowed(Predict(weights_for("predict", tmp_path), wait=30), 60)
+
+    outputs = predict_stream(transform, 0, [row(1), row(2)], 12, [row(5)], 40, engine=engine)
+
+    assert sorted(r.step for r in outputs.predictions) == [1, 2]
+    assert [r.time for r in outputs.late] == [(START + 5) * 10**6]
+    assert "PrismRunner removes the state of a window at its end" in caplog.text
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda path: Predict(path, wait=30),
+        lambda path: Predict(path, wait=30, shards=2),
+        lambda path: ScoreAnomalies(path, wait=30),
+        lambda path: Smooth(path, lag=2, wait=30),
+        lambda _: PredictAndLearn(Untrained(Network("gru", hidden=2), LEARN), wait=30),
+        lambda _: LastRecords(LEARN, length=1, wait=30),
+    ],
+    ids=["predict", "in shards", "anomalies", "smooth", "learn", "last records"],
+)
+def test_waiting_longer_than_a_window_is_kept_is_refused(make):
+    pipeline = beam.Pipeline(runner="FnApiRunner")
+    records = pipeline | beam.Create([row(1)])
+
+    with pytest.raises(
+        ConfigurationError,
+        match=r"\(wait=30\) waits longer .* FixedWindows\(size=10 s\) with allowed_lateness=20\. "
+        r"Say beam\.WindowInto\(\.\.\., allowed_lateness=30\)",
+    ):
+        _ = records | Windowed(make("weights.arrow"), lateness=20)

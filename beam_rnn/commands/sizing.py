@@ -6,7 +6,7 @@ from beam_rnn.checks import check_whole
 from beam_rnn.errors import ConfigurationError
 from beam_rnn.keyed import KeyedModels, Models
 from beam_rnn.shards.journal import HEAD_BYTES, SLACK, arrived_bytes, states_bytes
-from beam_rnn.state import ARMED_BYTES, state_bytes, waiting_bytes
+from beam_rnn.state import ARMED_BYTES, TURN_BYTES, state_bytes, waiting_bytes
 
 PRODUCTS = ("W_x", "W_h", "W_y")
 """The parameters that a step multiplies with: each number of them once."""
@@ -39,7 +39,7 @@ class Sizes(NamedTuple):
         state: The state of one key alone.
         states: Those of all keys; in shards: logs that were just written anew, and their heads.
         waiting: The records that wait, of all keys.
-        at_most: Both together; in shards: logs just before they are written anew again.
+        at_most: Both together, just before what is out of date is written anew.
     """
 
     parameters: int
@@ -58,7 +58,7 @@ def sizes_of(model: Models, load: Load) -> Sizes:
         >>> columns = Columns(key="id", inputs=["x"])
         >>> model = Model(network, network.initialize(inputs=1, outputs=1, seed=0), columns)
         >>> sizes_of(model, Load(keys=1000)).states
-        338000
+        355000
 
     Args:
         model: The model, with columns.
@@ -80,15 +80,16 @@ def sizes_of(model: Models, load: Load) -> Sizes:
     assert model.columns is not None, "ReadModel gives models with columns"
     numbers, outputs = model.columns.number_size, model.outputs
     history = load.replay * numbers
-    state = state_bytes(model.state_size, outputs, history)
+    state = TURN_BYTES + state_bytes(model.state_size, outputs, history)
     own = model.any if isinstance(model, KeyedModels) else model
     products = [
         value.size for name, value in own.parameters.items() if name.rpartition(".")[2] in PRODUCTS
     ]
     states = load.keys * state
     armed = ARMED_BYTES if load.waiting else 0
-    waiting = load.keys * (armed + waiting_bytes(load.waiting, numbers))
-    at_most = states + waiting
+    held = waiting_bytes(load.waiting, numbers)
+    waiting = load.keys * (armed + held)
+    at_most = states + waiting + load.keys * held  # those that were taken, until they are half
     if load.shards is not None:
         states = at_most = waiting = 0
         for keys in _spread(load.keys, load.shards):

@@ -125,18 +125,21 @@ class LearningStepper:
         results: list[Step] = []
         for i, encoded in enumerate(records):
             record = decode_record(encoded)
-            ended = self._ends_before(place, state, record)
-            if ended is not None:
-                state = self._end(key, place, state, Step(i, record.time, ended), results)
-            after = self._prequential.take(state, key, record.numbers)
-            if after is None:
+            reason = self._ends_before(place, state, record)
+            before = (
+                state if reason is None else self._left(self._prequential.finish(state), reason)
+            )
+            after = self._prequential.take(before, key, record.numbers)
+            if after is None:  # everything stays as if the record had never been sent
                 results.append(Step(i, record.time, self._dead_letter(key, record)))
                 continue
+            if reason is not None:
+                self._end(key, place, state, Step(i, record.time, reason), results)
+            state = before
             first_time = place.first_time if state.steps else record.time
-            place = place._replace(
-                first_time=first_time, time=record.time, sequence=record.sequence
-            )
-            results.append(Step(i, record.time, self._prediction(key, place, after)))
+            latest = record.time if place is self._here else max(place.time, record.time)
+            place = place._replace(first_time=first_time, time=latest, sequence=record.sequence)
+            results.append(Step(i, record.time, self._prediction(key, record, place, after)))
             self._count(state, after)
             if self._every and after.updates > state.updates and not after.updates % self._every:
                 results.append(Step(i, record.time, (key, self._prequential.checkpoint(after))))
@@ -173,10 +176,7 @@ class LearningStepper:
     def _end(
         self, key: str, place: Place, state: Learned, ended: Step, results: list[Step]
     ) -> Learned:
-        """Learn what is left, say what came of a sequence; what is left is what was learned.
-
-        An idle key is forgotten as a whole, as it is when the watermark says so.
-        """
+        """Learn what is left, and say what came of a sequence; gives what is left after it."""
         after = self._prequential.finish(state)
         self._count(state, after)
         name = name_of(place.digest, state.made_by)
@@ -197,13 +197,22 @@ class LearningStepper:
             self._ended.inc()
             if self._every and after.updates:
                 results.append(ended._replace(result=(key, self._prequential.checkpoint(after))))
-        return self._new if ended.result == "idle" else self._prequential.new_sequence(after)
+        return self._left(after, ended.result)
 
-    def _prediction(self, key: str, place: Place, state: Learned) -> Prediction:
+    def _left(self, finished: Learned, reason: str) -> Learned:
+        """What is left after a sequence: what was learned.
+
+        An idle key is forgotten as a whole, as it is when the watermark says so.
+        """
+        return self._new if reason == "idle" else self._prequential.new_sequence(finished)
+
+    def _prediction(
+        self, key: str, record: BufferedRecord, place: Place, state: Learned
+    ) -> Prediction:
         name = name_of(place.digest, state.made_by)
         outputs = state.outputs.tolist()
         return Prediction(
-            key, place.time, state.steps, outputs, name, b"", place.sequence, place.kernel
+            key, record.time, state.steps, outputs, name, b"", place.sequence, place.kernel
         )
 
     def _dead_letter(self, key: str, record: BufferedRecord) -> object:

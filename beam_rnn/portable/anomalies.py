@@ -35,6 +35,8 @@ class RnnAnomalies(beam.PTransform):
         grid: Records become due at multiples of so many seconds.
         idle_after: A sequence ends when no record has followed its last one for so many seconds of
             event time; never if left out.
+        max_jump: With order "sequence": a record whose number is more than so much above the last
+            one of its key cannot be used; no limit if left out.
         kernel: What computes: "numpy", "fused" or "auto".
         error_handling: {output: NAME} gives records that cannot be used, and those that came too
             late, as a further output. Without it the former stop the pipeline, the latter are
@@ -55,6 +57,7 @@ class RnnAnomalies(beam.PTransform):
         wait: float = 0.0,
         grid: float = 0.5,
         idle_after: Optional[float] = None,
+        max_jump: Optional[int] = None,
         kernel: str = "auto",
         error_handling: Optional[Mapping[str, Any]] = None,
     ):
@@ -68,6 +71,7 @@ class RnnAnomalies(beam.PTransform):
             wait=wait,
             grid=grid,
             idle_after=idle_after,
+            max_jump=max_jump,
             kernel=kernel,
         )
         self._columns = columns_of(model_of(weights))

@@ -43,6 +43,8 @@ class RnnPredict(beam.PTransform):
         kernel: What computes: "numpy", "fused" or "auto".
         shards: The keys are hashed into so many shards, whose keys are stepped together; each key
             alone if left out.
+        max_jump: With order "sequence": a record whose number is more than so much above the last
+            one of its key cannot be used; no limit if left out.
         keep: Fields of a record to have beside its prediction, such as [site, price]: in batch, or
             in windows. One that the row has already has record_ before its name. It is null where
             several records of a key have one time and sequence number, and it cannot be told which
@@ -72,6 +74,7 @@ class RnnPredict(beam.PTransform):
         watch: Optional[float] = None,
         kernel: str = "auto",
         shards: Optional[int] = None,
+        max_jump: Optional[int] = None,
         keep: Optional[Sequence[str]] = None,
         error_handling: Optional[Mapping[str, Any]] = None,
     ):
@@ -91,6 +94,7 @@ class RnnPredict(beam.PTransform):
             watch=watch,
             kernel=kernel,
             shards=shards,
+            max_jump=max_jump,
         )
         model = model_of(weights)
         self._columns, self._rows = columns_of(model), PredictionRows(model)

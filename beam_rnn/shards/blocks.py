@@ -14,6 +14,7 @@ from numpy.typing import DTypeLike
 
 from beam_rnn.cells import Array
 from beam_rnn.errors import StateError
+from beam_rnn.state import decoding
 
 BLOCK_VERSION = 3
 STATES_VERSION = 0xFE  # a block of hidden states to start from
@@ -122,13 +123,18 @@ def decode_block(data: bytes) -> Block:
     """The inverse of `encode_block`; its columns are views of the bytes.
 
     Raises:
-        StateError: Another version.
+        StateError: Another version, or bytes that are cut or altered.
     """
     if not data or data[0] != BLOCK_VERSION:
         raise StateError(
             f"block of records has format version {data[:1].hex() or None}, this beam_rnn reads "
             f"{BLOCK_VERSION}"
         )
+    with decoding("block of records"):
+        return _decode_block(data)
+
+
+def _decode_block(data: bytes) -> Block:
     _, flags, numbers, n, keys, payload = _HEADER.unpack_from(data)
     columns = _Columns(data, _HEADER.size)
     arrived = np.broadcast_to(columns.take("<i8", 1), n) if flags & _ALIKE else None
@@ -140,7 +146,11 @@ def decode_block(data: bytes) -> Block:
     row = columns.take("<i4", n) if payload else np.zeros(n, np.int32)
     marks = columns.take("u1", n) if flags & _MARKED else np.full(n, NO_MARKS, np.uint8)
     end = columns.at + keys
+    if not n or end + payload != len(data):
+        raise ValueError(f"{n} records, {len(data)} bytes instead of {end + payload}")
     names = decode_keys(data[columns.at : end])
+    if of_key.min() < 0 or of_key.max() >= len(names):
+        raise ValueError(f"records of the keys {of_key.min()} to {of_key.max()} of {len(names)}")
     return Block(names, of_key, arrived, time, sequence, marks, values, data[end:], row)
 
 
@@ -192,8 +202,10 @@ def decode_keys(data: bytes) -> list[str]:
     if data[:1] != b"\0":
         return data.decode().split(_SEPARATOR)
     (count,) = struct.unpack_from("<I", data, 1)
-    ends = np.cumsum(np.frombuffer(data, "<u4", count, 5)).tolist()
+    ends = np.cumsum(np.frombuffer(data, "<u4", count, 5), dtype=np.int64).tolist()
     text = data[5 + 4 * count :].decode()
+    if not ends or ends[-1] != len(text):
+        raise ValueError(f"{count} keys have {ends[-1:]} characters, and not {len(text)}")
     return [text[start:end] for start, end in zip([0, *ends], ends, strict=False)]
 
 
@@ -207,8 +219,9 @@ def states_to_start_from(data: bytes) -> tuple[str, bytes] | None:
     """The inverse; None for a block of records."""
     if data[:1] != bytes([STATES_VERSION]):
         return None
-    (length,) = struct.unpack_from("<I", data, 1)
-    return data[5 : 5 + length].decode(), data[5 + length :]
+    with decoding("state to start from"):
+        (length,) = struct.unpack_from("<I", data, 1)
+        return data[5 : 5 + length].decode(), data[5 + length :]
 
 
 def empty_block(numbers: int) -> Block:

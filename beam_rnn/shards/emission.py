@@ -7,13 +7,14 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from beam_rnn.arrow import Batch, from_bytes
+from beam_rnn.arrow import Batch, added_already, prediction_fields, taken_name
 from beam_rnn.cells import Array
 from beam_rnn.errors import ConfigurationError
 from beam_rnn.loading import ModelLoader
 from beam_rnn.rows import Prediction
-from beam_rnn.shards.pending import different, grouped
-from beam_rnn.shards.shard import Outcome
+from beam_rnn.shards.payloads import rows_by_schema
+from beam_rnn.shards.pending import grouped
+from beam_rnn.shards.shard import Outcome, Row
 from beam_rnn.shards.stepping import NOBODY
 from beam_rnn.shards.table import Table
 
@@ -71,24 +72,20 @@ def prediction_schema(
     Raises:
         ConfigurationError: The batches have a column of such a name already.
     """
-    added = [pa.field(f"{name}_prediction", pa.float64()) for name in output_names]
-    added.append(pa.field("prediction_step", pa.int64()))
-    added += [pa.field(f"prediction_{name}", _NAME) for name in ("model", "kernel")]
-    if state_size:
-        added.append(pa.field("prediction_state", pa.list_(pa.float32(), state_size)))
-    taken = sorted({field.name for field in added} & set(schema.names))
-    if taken:
+    added = prediction_fields(output_names, state_size)
+    taken = taken_name(schema, added)
+    if taken is not None:
         raise ConfigurationError(
-            f"the batches have a column {taken[0]!r} already, which Predict adds: rename it"
+            f"the batches have a column {taken!r} already, which Predict adds: rename it"
         )
     return pa.schema([*schema, *added], schema.metadata)
 
 
-_NAME = pa.dictionary(pa.int32(), pa.string())
-
-
 class EmitBatches:
     """The rows as they came, with predictions: one batch for all that were stepped together.
+
+    Rows whose batches had other columns, or columns of other types, come out in a batch of their
+    own: each row as it came, whatever it was stepped with.
 
     Args:
         kind: `pa.Table` or `pa.RecordBatch`.
@@ -102,24 +99,34 @@ class EmitBatches:
         self._in_turn = in_turn
 
     def __call__(self, outcome: Outcome, table: Table) -> Iterable[tuple[Iterable[Any], Array]]:
-        """A batch, and when the last of its records was due."""
-        stepped, records = outcome.stepped, outcome.records
-        predicted = np.flatnonzero(stepped.maker != NOBODY)
+        """Batches, and when the last of the records of each was due."""
+        predicted = np.flatnonzero(outcome.stepped.maker != NOBODY)
         if not len(predicted):
-            return []
-        pieces = different(records.piece[predicted])
-        came = [from_bytes(outcome.payloads[piece]) for piece in pieces.tolist()]
-        starts = np.cumsum([0, *(part.num_rows for part in came[:-1])])
-        place = starts[np.searchsorted(pieces, records.piece[predicted])] + records.at[predicted]
-        rows = came[0] if len(came) == 1 else pa.concat_tables(came)
+            return
+        model = self._loader.library().newest
+        state_size = model.state_size if len(outcome.stepped.values) else 0
+        added = prediction_fields(model.output_names, state_size)
+        records = outcome.records.pick(predicted)
+        for rows, places, at in rows_by_schema(outcome.payloads, records):
+            due, name = records.due[places], taken_name(rows.schema, added)
+            if name is None:
+                batch = self._batch(rows, at, outcome, table, predicted[places])
+                yield [_as(self._kind, batch)], due.max(keepdims=True)
+            else:  # a newer model than the one by which these were read adds a column
+                assert model.columns is not None, "such a model is refused when it is loaded"
+                letters = added_already(model.columns.key, name, rows.take(pa.array(at)))
+                outcome.rows.extend(map(Row, letters, due.tolist(), records.time[places].tolist()))
+
+    def _batch(
+        self, rows: pa.Table, at: Array, outcome: Outcome, table: Table, predicted: Array
+    ) -> pa.Table:
+        """A batch of records, by their places and their rows."""
         if not self._in_turn:
-            order = np.argsort(place)
-            predicted, place = predicted[order], place[order]
-        if len(place) < rows.num_rows or (np.diff(place) != 1).any():
-            rows = rows.take(pa.array(place))
-        batch = self._with_predictions(rows, outcome, table, predicted)
-        due = records.due[predicted].max(keepdims=True)
-        return [([_as(self._kind, batch)], due)]
+            order = np.argsort(at)
+            predicted, at = predicted[order], at[order]
+        if len(at) < rows.num_rows or (np.diff(at) != 1).any():
+            rows = rows.take(pa.array(at))
+        return self._with_predictions(rows, outcome, table, predicted)
 
     def _with_predictions(
         self, rows: pa.Table, outcome: Outcome, table: Table, predicted: Array

@@ -8,12 +8,13 @@ a process tells whether the shard that it has in memory is the one that was logg
 Pieces: version, kind, serial number, since Beam promises no order in a bag; then
 
 - states: what made them, how many, the columns of the table, the keys;
-- states of several models of one size (version 2): the same, and the digest of each;
+- states of several models of one size (version 4): the same, and the digest of each;
 - removed keys;
 - records that wait: the number of each, when it is due, and their block;
 - the numbers of records that wait no more.
 """
 
+import math
 import struct
 from collections.abc import Iterable, Iterator
 from typing import NamedTuple
@@ -33,10 +34,10 @@ from beam_rnn.shards.blocks import (
 from beam_rnn.shards.pending import grouped
 from beam_rnn.shards.shard import Change, Shard
 from beam_rnn.shards.table import Maker, Table
-from beam_rnn.state import STORED_KERNELS
+from beam_rnn.state import STORED_KERNELS, decoding
 
-PIECE_VERSION = 1
-MIXED_PIECE_VERSION = 2
+PIECE_VERSION = 3
+MIXED_PIECE_VERSION = 4
 HEAD_VERSION = 1
 ROWS_IN_A_PIECE = 4096
 """So many states are in a piece at the most, so that no message of a runner grows too large."""
@@ -50,6 +51,7 @@ _HEAD = struct.Struct("<B8s16sIQQQ?q")
 HEAD_BYTES = _HEAD.size
 """So many bytes has the head of a shard."""
 _VERSIONS = {_MIXED_STATES: MIXED_PIECE_VERSION}
+_MOST_RECORDS = 2**62
 _MIXED = "0" * 64
 """Stands for the digest where each state has its own."""
 
@@ -140,7 +142,7 @@ def states_bytes(keys: int, values: int, outputs: int, history: int = 0, key: in
     The log has twice that and `SLACK` at the most before it is written anew again.
 
         >>> states_bytes(keys=1000, values=64, outputs=1, key=16) / 1000
-        313.071
+        329.071
 
     Args:
         keys: How many keys a shard has.
@@ -150,7 +152,7 @@ def states_bytes(keys: int, values: int, outputs: int, history: int = 0, key: in
         key: How many bytes a key has.
     """
     pieces = -(-keys // ROWS_IN_A_PIECE)
-    place = 4 * 8  # steps, first_time, time, sequence
+    place = 6 * 8  # steps, first_time, time, sequence, due, begun
     each = place + 8 * outputs + 4 * values + (8 * history + 4 if history else 0)
     names = keys_bytes(keys, key) - (pieces - 1) if keys else 0  # nothing between two pieces
     return pieces * (_PIECE.size + _MADE.size) + keys * each + names
@@ -175,7 +177,7 @@ def replay(pieces: Iterable[bytes], shard: Shard) -> None:
     """Bring a new shard to where its log ends.
 
     Raises:
-        StateError: Another version.
+        StateError: Another version, or bytes that are cut or altered.
     """
     numbered = []
     for piece in pieces:
@@ -184,24 +186,37 @@ def replay(pieces: Iterable[bytes], shard: Shard) -> None:
                 f"piece of a shard's log has format version {piece[:1].hex() or None}, this "
                 f"beam_rnn reads up to {MIXED_PIECE_VERSION}"
             )
-        _, kind, serial = _PIECE.unpack_from(piece)
+        with decoding("piece of a shard's log"):
+            _, kind, serial = _PIECE.unpack_from(piece)
         numbered.append((serial, kind, piece))
     taken = []
     for _, kind, piece in sorted(numbered, key=lambda entry: entry[0]):
-        if kind in (_STATES, _MIXED_STATES):
-            _decode_states(piece, shard.table, kind)
-        elif kind == _REMOVED:
-            shard.table.drop_states(shard.table.rows(decode_keys(piece[_PIECE.size :])))
-        elif kind == _TAKEN:
-            taken.append(np.frombuffer(piece, "<i8", offset=_PIECE.size))
-        else:
-            (n,) = struct.unpack_from("<Q", piece, _PIECE.size)
-            columns = np.frombuffer(piece, "<i8", 2 * n, _PIECE.size + 8)
-            block = decode_block(piece[_PIECE.size + 8 + 16 * n :])
-            shard.restore(block, columns[:n], columns[n:])
+        with decoding("piece of a shard's log"):
+            if kind in (_STATES, _MIXED_STATES):
+                _decode_states(piece, shard.table, kind)
+            elif kind == _REMOVED:
+                shard.table.drop_states(shard.table.rows(decode_keys(piece[_PIECE.size :])))
+            elif kind == _TAKEN:
+                taken.append(np.frombuffer(piece, "<i8", offset=_PIECE.size))
+            elif kind == _ARRIVED:
+                _decode_arrived(piece, shard)
+            else:
+                raise ValueError(f"there is no kind {kind} of pieces")
     if taken:
         shard.forget(np.concatenate(taken))
     shard.drop_unused_rows()
+
+
+def _decode_arrived(piece: bytes, shard: Shard) -> None:
+    (n,) = struct.unpack_from("<Q", piece, _PIECE.size)
+    columns = np.frombuffer(piece, "<i8", 2 * n, _PIECE.size + 8)
+    block = decode_block(piece[_PIECE.size + 8 + 16 * n :])
+    inputs = shard.table.history.shape[2]
+    if block.numbers.shape != (n, inputs):
+        raise ValueError(f"{n} records of {inputs} numbers are {block.numbers.shape}")
+    if columns[:n].min() < 0 or columns[:n].max() >= _MOST_RECORDS:
+        raise ValueError(f"a record has the number {columns[:n].min()} or {columns[:n].max()}")
+    shard.restore(block, columns[:n], columns[n:])
 
 
 def _encode_states(table: Table, made: Maker, rows: Array, kind: int) -> Iterator[bytes]:
@@ -223,6 +238,8 @@ def _encode_states(table: Table, made: Maker, rows: Array, kind: int) -> Iterato
             (table.first_time[part], "<i8"),
             (table.time[part], "<i8"),
             (table.sequence[part], "<i8"),
+            (table.due[part], "<i8"),
+            (table.begun[part], "<i8"),
             (table.outputs[part, : made.outputs], "<f8"),
             (table.history[part] if kept else np.zeros(0), "<f8"),
             (table.kept[part] if kept else np.zeros(0), "<i4"),
@@ -241,21 +258,26 @@ def _decode_states(piece: bytes, table: Table, kind: int) -> None:
 
     def take(dtype: str, *shape: int) -> Array:
         nonlocal at
-        count = int(np.prod(shape))
+        count = math.prod(shape)
         column = np.frombuffer(piece, dtype, count, at) if count else np.zeros(0, dtype)
         at += column.nbytes
         return column.reshape(shape)
 
-    place = [take("<i8", n) for _ in range(4)]
+    place = [take("<i8", n) for _ in range(6)]
     last_outputs = take("<f8", n, outputs)
     history = take("<f8", n, replay, inputs)
     kept = take("<i4", n) if replay else np.zeros(n, np.int32)
     hidden = take("<f4", n, values)
+    if not n or not (0 <= kept.min() <= kept.max() <= replay):
+        raise ValueError(f"{n} states with {kept} of {replay} inputs")
     made = Maker(digest.hex(), STORED_KERNELS[kernel], values, outputs)
     if kind == _STATES:
         maker: int | Array = table.made_by(made)
     else:
         digests = [row.tobytes().hex() for row in take("u1", n, len(digest))]
         maker = np.array([table.made_by(made._replace(digest=each)) for each in digests])
-    rows = table.rows(decode_keys(piece[at:]))
+    names = decode_keys(piece[at:])
+    if len(names) != n:
+        raise ValueError(f"{n} states of {len(names)} keys")
+    rows = table.rows(names)
     table.load(rows, maker, place, hidden, last_outputs, kept, history)

@@ -3,16 +3,23 @@
 What `beam_rnn.turns.Waiting` does for one key, by the column.
 """
 
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 import numpy as np
 
 from beam_rnn.cells import Array
-from beam_rnn.turns import Order
+from beam_rnn.shards.blocks import starts_of
+from beam_rnn.turns import LOWEST, Order, runs_of
 
 NOW = np.iinfo(np.int64).min
 """When a record was due that need not wait: now."""
+NEVER = np.iinfo(np.int64).max
+_NO_PLACES = np.zeros(0, np.int64)
+
+
+_FAR = 2**62
 
 
 class Held(NamedTuple):
@@ -53,6 +60,56 @@ def joined(parts: Sequence[Held]) -> Held:
     return Held(*(np.concatenate(columns) for columns in zip(*parts, strict=True)))
 
 
+class _Part:
+    """Some of the records that wait.
+
+    Those that were taken are left where they are until they are half of it, so that what waits on
+    is not copied each time.
+    """
+
+    def __init__(self, held: Held):
+        self._held = held
+        self._here = np.ones(len(held.time), bool)
+        self.left = len(held.time)
+        self.earliest = int(held.due.min())
+
+    @property
+    def held(self) -> Held:
+        """Those that wait."""
+        return self._held if self._here.all() else self._held.pick(self._here)
+
+    def column(self, name: str) -> Array:
+        """One column of those that wait, without the others."""
+        column: Array = getattr(self._held, name)
+        return column[self._here]
+
+    def places(self, which: Array) -> Array:
+        """The places of those that wait and of which that is so."""
+        return np.flatnonzero(which & self._here)
+
+    def due(self, now: int) -> Array:
+        """The places of those that are due."""
+        return self.places(self._held.due <= now) if self.earliest <= now else _NO_PLACES
+
+    def take(self, places: Array) -> None:
+        """These wait no more."""
+        self._here[places] = False
+        self.left -= len(places)
+        if 2 * self.left <= len(self._here):
+            self._held = self._held.pick(self._here)
+            self._here = np.ones(self.left, bool)
+        self.earliest = int(self._held.due.min(initial=NEVER, where=self._here))
+
+    def pick(self, places: Array) -> Held:
+        """Some of them."""
+        return self._held if len(places) == len(self._here) else self._held.pick(places)
+
+    def __getitem__(self, name: str) -> Array:
+        """One column, of those that were taken too."""
+        column: Array = getattr(self._held, name)
+        return column
+
+
 class Pending:
     """The records that wait, of all keys of a shard.
 
@@ -62,84 +119,220 @@ class Pending:
 
     def __init__(self, order: Order):
         self._order = order
-        self._parts: list[Held] = []
-        self.earliest: int | None = None
+        self._parts: list[_Part] = []  # each more than twice as large as the next
+        self._new: list[Held] = []
+        self._new_earliest = NEVER
+        self.of_piece: Counter[int] = Counter()
+        """How many records of each payload wait."""
+
+    @property
+    def earliest(self) -> int | None:
         """When the first of them is due."""
+        first = min([self._new_earliest, *(part.earliest for part in self._parts)])
+        return None if first == NEVER else first
 
     def add(self, held: Held) -> None:
         """More records."""
         if len(held.time):
-            self._parts.append(held)
-            first = int(held.due.min())
-            self.earliest = first if self.earliest is None else min(first, self.earliest)
+            self._new.append(held)
+            self._new_earliest = min(self._new_earliest, int(held.due.min()))
+            self._count(held.piece, 1)
 
     def all(self) -> Held | None:
-        """All records that wait, as they came; None for none."""
-        if not self._parts:
-            return None
-        self._parts = [joined(self._parts)]
-        return self._parts[0]
+        """All records that wait; None for none."""
+        self._settle()
+        return joined([part.held for part in self._parts]) if self._parts else None
+
+    def column(self, name: str) -> Array:
+        """One column of all records that wait."""
+        self._settle()
+        return np.concatenate([_NO_PLACES, *(part.column(name) for part in self._parts)])
+
+    def rows_of(self, piece: int) -> Array:
+        """The rows of a payload whose records wait."""
+        return self.column("at")[self.column("piece") == piece]
 
     def forget(self, numbers: Array) -> None:
         """Some of them wait no more."""
-        held = self.all()
-        if held is not None:
-            self._keep(held, np.isin(held.number, numbers, invert=True))
+        self._settle()
+        self._take([(part, part.places(np.isin(part["number"], numbers))) for part in self._parts])
 
-    def turn(self, now: int) -> Held | None:
+    def turn(self, now: int, reached: Array) -> tuple[Held, Array] | None:
         """The records that have their turn now, in the order of their keys and places.
 
         Those before them are taken too, even if they came with a timestamp that is not due yet,
         and those whose number follows: a record that is here is never late.
+
+        Args:
+            now: Where the watermark is.
+            reached: The sequence number that the key of each row has reached; `LOWEST` for none.
+
+        Returns:
+            The records, and the turn of each: when the earliest of the records was due for which
+            it is taken, which does not depend on `now`. None if there are none.
         """
-        held = self.all()
-        if held is None:
-            return None
-        due = held.due <= now
-        if not due.any():
+        self._settle()
+        due = [(part, part.due(now)) for part in self._parts]
+        if not any(len(places) for _, places in due):
             return None
         if self._order.by == "sequence":
-            return self._take_runs(held, np.isin(held.row, held.row[due]), now)
-        reached = np.full(int(held.row.max()) + 1, NOW)
-        np.maximum.at(reached, held.row[due], held.time[due])
-        taken = held.time <= reached[held.row]
-        self._keep(held, ~taken)
-        return _by_key(held.pick(taken), self._order.by)
+            rows = np.concatenate([part["row"][places] for part, places in due])
+            return self._take_runs(rows, now, reached)
+        latest = max(int(part["time"][places].max(initial=NOW)) for part, places in due)
+        candidates = [(part, part.places(part["time"] <= latest)) for part in self._parts]
+        held = joined([part.pick(places) for part, places in candidates])
+        here = held.due <= now
+        upto = np.full(int(held.row.max()) + 1, NOW)
+        np.maximum.at(upto, held.row[here], held.time[here])
+        taken = held.time <= upto[held.row]
+        self._take_some(candidates, taken)
+        return _with_turns(held.pick(taken), self._order.by)
 
-    def following(self, rows: Array) -> Held | None:
-        """Of some keys the records whose numbers follow on one another, from the first on."""
+    def following(self, rows: Array, reached: Array) -> tuple[Held, Array] | None:
+        """Of some keys the records whose numbers follow on those that they have reached."""
+        self._settle()
+        return self._take_runs(rows, None, reached)
+
+    def first_times(self, reached: Array) -> Array:
+        """(rows,), the event time of the first record in order of each key that is not late.
+
+        Of a key that has none it is far away.
+        """
+        times = np.full(len(reached), _FAR)
+        if self._order.by != "sequence":
+            np.minimum.at(times, self.column("row"), self.column("time"))
+            return times
         held = self.all()
-        return None if held is None else self._take_runs(held, np.isin(held.row, rows), None)
+        if held is None:
+            return times
+        numbered = self._in_runs(held, reached)
+        ahead = numbered.places[~numbered.alone][::-1]  # of each key the first one comes last
+        times[held.row[ahead]] = held.time[ahead]
+        return times
 
-    def _take_runs(self, held: Held, candidates: Array, now: int | None) -> Held | None:
-        """Take what is due, or else the first record of each key, and what follows on it."""
-        places = np.flatnonzero(candidates)
-        if not len(places):
+    def _in_runs(self, held: Held, reached: Array) -> "_InRuns":
+        """Records by key, run and number."""
+        row, number, starts = held.row, held.sequence, starts_of(held.marks)
+        run = np.zeros(len(row), np.int64)
+        for key in np.unique(row[starts]).tolist():
+            here = np.flatnonzero(row == key)
+            run[here] = runs_of(held.time[here], number[here], starts[here], int(reached[key]))
+        places = np.lexsort((number, run, row))
+        row, number, run = row[places], number[places], run[places]
+        known = reached[row]
+        alone = (run == 0) & (number <= known) & (known > LOWEST)
+        if self._order.max_jump is not None:
+            starts = starts[places]
+            begins = np.append(True, (row[1:] != row[:-1]) | (run[1:] != run[:-1]))
+            for whole in np.split(np.arange(len(row)), np.flatnonzero(begins)[1:]):
+                part = whole[~alone[whole]]
+                if len(part):
+                    goes_on = run[part[0]] == 0 and known[part[0]] > LOWEST
+                    from_there = int(known[part[0]] if goes_on else number[part[0]])
+                    alone[part] = self._order.refused(number[part], starts[part], from_there)
+        return _InRuns(places, row, number, run, alone)
+
+    def _take_runs(self, rows: Array, now: int | None, reached: Array) -> tuple[Held, Array] | None:
+        """Of some keys take what is due, or else what follows on what a key has reached."""
+        if not self._parts:
             return None
-        order = np.lexsort((held.sequence[places], held.row[places]))
-        places = places[order]
-        row, number = held.row[places], held.sequence[places]
-        first = np.append(True, row[1:] != row[:-1])
-        breaks = first.copy()
-        breaks[1:] |= number[1:] > number[:-1] + 1
-        runs = np.cumsum(breaks)
+        size = max(int(part["row"].max()) for part in self._parts)
+        wanted = np.zeros(max(size, int(rows.max())) + 1, bool)
+        wanted[rows] = True
+        candidates = [(part, part.places(wanted[part["row"]])) for part in self._parts]
+        held = joined([part.pick(places) for part, places in candidates])
+        if not len(held.time):
+            return None
+        places, row, number, run, alone = self._in_runs(held, reached)
+        pieces = np.cumsum(_breaks(row, run, number))
         if now is None:
-            reached = runs[first]
+            due = np.zeros(len(row), bool)
+            leading = (run == 0) & (number == reached[row] + 1)
         else:
-            due = np.flatnonzero(held.due[places] <= now)
-            last = np.append(row[due][1:] != row[due][:-1], True)
-            reached = runs[due[last]]
-        count = np.diff(np.append(np.flatnonzero(first), len(row)))
-        taken = places[runs <= np.repeat(reached, count)]
-        mask = np.zeros(len(held.time), bool)
-        mask[taken] = True
-        self._keep(held, ~mask)
-        return _by_key(held.pick(mask), self._order.by)
+            due = held.due[places] <= now
+            leading = due & ~alone
+        upto = np.zeros(int(row.max()) + 1, np.int64)
+        np.maximum.at(upto, row[leading], pieces[leading])
+        chosen = places[due | (~alone & (pieces <= upto[row]))]
+        if not len(chosen):
+            return None
+        taken = np.zeros(len(held.time), bool)
+        taken[chosen] = True
+        self._take_some(candidates, taken)
+        of_records = np.empty(len(held.time), np.int64)
+        of_records[places] = run
+        return _with_turns(held.pick(taken), self._order.by, of_records[taken])
 
-    def _keep(self, held: Held, which: Array) -> None:
-        self._parts, self.earliest = [], None
-        if which.any():
-            self.add(held.pick(which))
+    def _settle(self) -> None:
+        """Put what is new beside the rest, with parts that are not much larger."""
+        if not self._new:
+            return
+        new, self._new, self._new_earliest = joined(self._new), [], NEVER
+        while self._parts and self._parts[-1].left <= 2 * len(new.time):
+            new = joined([self._parts.pop().held, new])
+        self._parts.append(_Part(new))
+
+    def _take_some(self, candidates: list[tuple[_Part, Array]], taken: Array) -> None:
+        """Take some of the candidates, which stand one part after the other."""
+        ends = np.cumsum([len(places) for _, places in candidates]).tolist()
+        self._take(
+            [
+                (part, places[taken[end - len(places) : end]])
+                for end, (part, places) in zip(ends, candidates, strict=True)
+            ]
+        )
+
+    def _take(self, taken: list[tuple[_Part, Array]]) -> None:
+        for part, places in taken:
+            if len(places):
+                self._count(part["piece"][places], -1)
+                part.take(places)
+        self._parts = [part for part in self._parts if part.left]
+
+    def _count(self, piece: Array, sign: int) -> None:
+        for each, places in grouped(piece):
+            self.of_piece[each] += sign * len(places)
+            if not self.of_piece[each]:
+                del self.of_piece[each]
+
+
+def _breaks(row: Array, run: Array, number: Array) -> Array:
+    """Where numbers do not follow on one another, of records by key, run and number."""
+    breaks = np.append(True, (row[1:] != row[:-1]) | (run[1:] != run[:-1]))
+    breaks[1:] |= number[1:] > number[:-1] + 1
+    return breaks
+
+
+def _with_turns(held: Held, by: str, run: Array | None = None) -> tuple[Held, Array]:
+    """Records that are taken together, in order, and when the earliest was due that took each.
+
+    That is any record of its key behind it, at the same time, or in the same run of numbers.
+    """
+    order = _in_order(held, by, run)
+    if order is not None:
+        held = held.pick(order)
+    first = np.append(True, held.row[1:] != held.row[:-1])
+    if by == "sequence":
+        runs = np.zeros(len(held.row), np.int64) if run is None else run
+        begins = _breaks(held.row, runs if order is None else runs[order], held.sequence)
+    else:
+        begins = first.copy()
+        begins[1:] |= held.time[1:] > held.time[:-1]
+    if begins.all() and (first[1:] | (held.due[1:] >= held.due[:-1])).all():
+        return held, held.due
+    due = -running_max(-held.due[::-1], np.append(True, first[:0:-1]))[::-1]
+    return held, due[np.maximum.accumulate(np.where(begins, np.arange(len(due)), 0))]
+
+
+def running_max(values: Array, first: Array) -> Array:
+    """The largest value so far, beginning anew where `first` says so.
+
+    >>> running_max(np.array([3, 1, 2, 5]), np.array([True, False, True, False])).tolist()
+    [3, 3, 2, 5]
+    """
+    levels, level = np.unique(values, return_inverse=True)
+    offset = (np.cumsum(first) - 1) * len(levels)
+    return levels[np.maximum.accumulate(level + offset) - offset]
 
 
 def by_row(held: Held) -> Held:
@@ -149,32 +342,54 @@ def by_row(held: Held) -> Held:
     return held.pick(np.argsort(narrow, kind="stable"))
 
 
-def _by_key(held: Held, by: str) -> Held:
-    """Records in the order of their keys, places and bytes; of equal ones the earliest due first.
+class _InRuns(NamedTuple):
+    """Records by key, run and number: where each is, and whether it takes no other with it."""
 
-    The bytes are those of an encoded record: time, number, marks, then each of its numbers.
+    places: Array
+    row: Array
+    number: Array
+    run: Array
+    alone: Array
+
+
+def _in_order(held: Held, by: str, run: Array | None) -> Array | None:
+    """Records in the order of their keys, runs, places and bytes; None if they stand in it.
+
+    The bytes are those of an encoded record: time, number, marks, then each of its numbers. Of
+    equal ones the earliest due comes first.
     """
-    sorted_by_row = by_row(held)
-    row, place = sorted_by_row.row, sorted_by_row.place(by)
-    if ((place[1:] > place[:-1]) | (row[1:] != row[:-1])).all():
-        return sorted_by_row
-    as_bytes = held.numbers.astype("<f8", copy=False).view(">u8").astype(np.uint64)
+    row, place = held.row, held.place(by)
+    runs = [] if run is None or not run.any() else [run]
+    if (
+        not runs
+        and ((row[1:] > row[:-1]) | ((row[1:] == row[:-1]) & (place[1:] > place[:-1]))).all()
+    ):
+        return None
+    as_bytes = _bits(held.numbers).view(">u8").astype(np.uint64)
     record = [held.time, held.sequence, held.marks, *as_bytes.T]
-    first = [held.row, held.place(by)]
-    return held.pick(np.lexsort((held.due, *record[::-1], *first[::-1])))
+    return np.lexsort((held.due, *record[::-1], place, *runs, row))
 
 
 def duplicates(held: Held) -> Array:
-    """Whether each record equals the one before it, of records from `Pending`: (records,)."""
+    """Whether each record equals the one before it, of records from `Pending`: (records,).
+
+    Their bytes are compared, as encoded records are key by key.
+    """
+    numbers = _bits(held.numbers)
     same = np.zeros(len(held.time), bool)
     same[1:] = (
         (held.row[1:] == held.row[:-1])
         & (held.time[1:] == held.time[:-1])
         & (held.sequence[1:] == held.sequence[:-1])
         & (held.marks[1:] == held.marks[:-1])
-        & (held.numbers[1:] == held.numbers[:-1]).all(1)
+        & (numbers[1:] == numbers[:-1]).all(1)
     )
     return same
+
+
+def _bits(numbers: Array) -> Array:
+    """The bytes of numbers, as whole numbers; a NaN is not equal to itself, its bytes are."""
+    return np.ascontiguousarray(numbers, "<f8").view("<u8")
 
 
 def grouped(values: Array) -> Iterator[tuple[int, Array]]:

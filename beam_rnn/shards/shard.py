@@ -4,19 +4,31 @@ What `beam_rnn.stateful.StepKeys` does key by key, for many keys at once; it kno
 bytes. What changed since it was last asked is a `Change`, for a log.
 """
 
+from collections.abc import Iterable, Iterator
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from beam_rnn.cells import Array
-from beam_rnn.rows import LateRecord, SequenceGap
+from beam_rnn.errors import StateError
+from beam_rnn.rows import InvalidRecord, LateRecord, SequenceGap, poisoned
 from beam_rnn.shards.blocks import Block, ends_of, starts_of
-from beam_rnn.shards.pending import NOW, Held, Pending, by_row, different, duplicates
+from beam_rnn.shards.payloads import Payload, Payloads
+from beam_rnn.shards.pending import (
+    NEVER,
+    NOW,
+    Held,
+    Pending,
+    by_row,
+    different,
+    duplicates,
+    running_max,
+)
 from beam_rnn.shards.stepping import ShardStepper, Stepped
 from beam_rnn.shards.table import Table
-from beam_rnn.state import KeyState
-from beam_rnn.sweep import Records
-from beam_rnn.turns import LONG_AGO, MILLISECOND, Order
+from beam_rnn.state import BufferedRecord, KeyState
+from beam_rnn.sweep import LONG_AGO, Records, latest_so_far
+from beam_rnn.turns import LOWEST, MILLISECOND, Order, Place
 
 
 class Row(NamedTuple):
@@ -50,7 +62,7 @@ class Outcome(NamedTuple):
     stepped: Stepped
     rows: list[Row]
     counts: dict[str, int]
-    payloads: dict[int, bytes]
+    payloads: dict[int, Payload]
 
 
 class Change(NamedTuple):
@@ -69,6 +81,10 @@ class Change(NamedTuple):
     taken: Array
 
 
+RECORDS_IN_A_PIECE = 16_384
+"""So many records that wait are written together at the most."""
+
+
 class Shard:
     """The keys of a shard in one window.
 
@@ -78,18 +94,28 @@ class Shard:
         idle_after: A sequence ends after so many microseconds without a record; None for never.
         end: The end of the window, in microseconds.
         inputs: How many inputs a record has.
+        closes_at: When the window is closed, in microseconds; at its end if left out.
     """
 
     def __init__(
-        self, stepper: ShardStepper, order: Order, idle_after: int | None, end: int, inputs: int
+        self,
+        stepper: ShardStepper,
+        order: Order,
+        idle_after: int | None,
+        end: int,
+        inputs: int,
+        closes_at: int | None = None,
     ):
         self._stepper = stepper
         self._order = order
         self._idle_after = idle_after
+        has_starts = stepper.alone.columns.start is not None
+        self._restarts = order.by == "sequence" and has_starts
         self._end = end
+        self._closes_at = end if closes_at is None else closes_at
         self.table = Table(inputs, stepper.alone.policy.replay)
         self.pending = Pending(order)
-        self.payloads: dict[int, bytes] = {}
+        self.payloads = Payloads()
         self._next_number = 0
         self._touched: list[Array] = []
         self._removed: list[str] = []
@@ -119,23 +145,28 @@ class Shard:
 
     def everything(self) -> Change:
         """All that there is, as if it had just come."""
-        arrived = []
         held = self.pending.all()
-        if held is not None:
-            for piece in np.unique(held.piece).tolist():
-                part = held.pick(held.piece == piece)
-                arrived.append((self._block(part), part.number, part.due))
+        arrived = [] if held is None else list(self._blocks(held))
         return Change(self.table.with_state(), [], arrived, _NO_ROWS)
 
     def restore(self, block: Block, number: Array, due: Array) -> None:
-        """Take up records that waited."""
+        """Take up records that waited.
+
+        Raises:
+            StateError: Their Arrow rows cannot be read, or they are there already.
+        """
+        if int(number[0]) in self.pending.of_piece:
+            raise StateError(f"two pieces of a shard's log have the record of number {number[0]}")
+        if block.payload:
+            self.payloads.restore(int(number[0]), block.payload, block.row)
         self.pending.add(self._held(block, number, due))
         self._next_number = max(self._next_number, int(number.max()) + 1)
 
     def forget(self, numbers: Array) -> None:
         """Some of the records that waited do not any more."""
+        pieces = different(self.pending.column("piece"))
         self.pending.forget(numbers)
-        self._payloads_of(_NONE)
+        self._cut_payloads(pieces)
 
     def drop_unused_rows(self) -> None:
         """Keys that have neither a state nor a record that waits are no keys."""
@@ -148,46 +179,56 @@ class Shard:
         self.table.drop_states(rows)
         self._forget_keys(rows)
 
-    def start_from(self, key: str, state: KeyState) -> None:
-        """Take up the state of a key, unless it has one."""
+    def start_from(self, key: str, state: KeyState) -> int | None:
+        """Take up the state of a key, unless it has one; gives when there is something to do."""
         rows = self.table.rows([key])
         if not self.table.has_state[rows[0]]:
             self.table.set_state(int(rows[0]), state)
             self._touched.append(rows)
+        return self._earliest(rows)
 
     def arrive(self, block: Block) -> Outcome:
         """Records came: each is stepped, waits, or is late."""
         number = self._next_number + np.arange(block.records)
         self._next_number += block.records
+        if block.payload:
+            self.payloads.add(int(number[0]), block.payload, block.records)
         held = self._held(block, number, block.arrived)
+        alike = bool((block.arrived == block.arrived[0]).all())
         if self._order.by == "arrival":
             held = by_row(held)
-            if (block.arrived == block.arrived[0]).all():
+            due = held.due
+            if alike:
                 held = held._replace(due=np.full(block.records, NOW))
-            return self._step(held, {"records_out_of_order": self._out_of_order(held)}, [])
+            return self._step(held, {"records_out_of_order": self._out_of_order(held)}, [], due)
         late, found = self._behind(held), []
         if late.any():
             of_late = held.pick(late)
             found = self._late(of_late, self.table.time[of_late.row])
             if late.all():
-                self.payloads.pop(int(number[0]), None)
+                self._cut_payloads(number[:1])
                 return self._nothing(found, {"records_late": len(found)})
             block, held = block.pick(~late), held.pick(~late)
         counts = {"records_late": len(found)}
         held = held._replace(due=self._due(held.time, block.arrived))
         self.pending.add(held)
-        taken = self._following(held)
+        following = self._following(held)
         waits = np.ones(len(held.number), bool)
-        if taken is not None:
-            waits = np.isin(held.number, taken.number, invert=True)
-            self._taken.append(np.setdiff1d(taken.number, held.number, assume_unique=True))
+        if following is not None:
+            numbers = following[0].number
+            waits = np.isin(held.number, numbers, invert=True)
+            self._taken.append(np.setdiff1d(numbers, held.number, assume_unique=True))
         if waits.any():
             counts["records_buffered"] = int(waits.sum())
-            self._arrived.append((block.pick(waits), held.number[waits], held.due[waits]))
-        if taken is None:
+            whole = waits.all() and not late.any()
+            of_waiting = held.pick(waits)
+            self._arrived += [(block, held.number, held.due)] if whole else self._blocks(of_waiting)
+        if following is None:
+            self._cut_payloads(number[:1])
             return self._nothing(found, counts)
-        taken = taken._replace(due=np.full(len(taken.time), NOW))
-        return self._take(taken, found, counts)
+        taken, _ = following
+        at = np.array(NOW) if alike else _at_once(taken, held.number, block.arrived)
+        return self._take(taken, np.broadcast_to(at, len(taken.time)), found, counts)
 
     def advance(self, now: int) -> Outcome:
         """The watermark is here: all that is due is stepped, and what was idle ends."""
@@ -195,45 +236,38 @@ class Shard:
         rows = self.table.with_state()
         idle_at = self._idle_at(rows)
         idle = idle_at <= now
+        idle &= ~self._kept_going(rows)
         self._end_rows(rows[idle], idle_at[idle], "idle", outcome)
         return outcome
 
     def close(self) -> Outcome:
-        """The window is at its end: all that waits, then every sequence."""
-        outcome = self._take_due(self._end)
+        """The window is closed: all that waits, then every sequence."""
+        outcome = self._take_due(self._closes_at)
         rows = self.table.with_state()
         idle_at = self._idle_at(rows)
-        ends_by_idling = idle_at < _NEVER
+        ends_by_idling = idle_at < NEVER
         self._end_rows(rows[ends_by_idling], idle_at[ends_by_idling], "idle", outcome)
         rest = rows[~ends_by_idling]
-        self._end_rows(rest, np.full(len(rest), self._end), "window", outcome)
+        self._end_rows(rest, np.full(len(rest), self._closes_at), "window", outcome)
         return outcome
 
     def to_do(self) -> int | None:
         """When there is something to do next; None for never."""
-        return self._earliest(self.table.with_state(), LONG_AGO)
+        rows = self.table.with_state()
+        return self._earliest(rows[~self._kept_going(rows)])
 
-    def to_do_after(self, outcome: Outcome, arrived: int) -> int | None:
-        """When there is something to do for what just came.
-
-        Args:
-            outcome: What came of it.
-            arrived: Its Beam timestamp, in microseconds: the watermark may be there.
-        """
+    def to_do_after(self, outcome: Outcome) -> int | None:
+        """When there is something to do for what just came."""
         rows = _NO_ROWS if self._idle_after is None else np.unique(outcome.records.row)
-        return self._earliest(rows, arrived)
+        return self._earliest(rows)
 
-    def _earliest(self, rows: Array, arrived: int) -> int | None:
-        idle_at = self._idle_at(rows, arrived)
-        first = int(idle_at.min(initial=_NEVER))
-        times = [at for at in (self.pending.earliest, first) if at is not None and at < _NEVER]
+    def _earliest(self, rows: Array) -> int | None:
+        first = int(self._idle_at(rows).min(initial=NEVER))
+        times = [at for at in (self.pending.earliest, first) if at is not None and at < NEVER]
         return min(times, default=None)
 
     def _held(self, block: Block, number: Array, due: Array) -> Held:
         """The records of a block, and its payload, as they are held."""
-        piece = int(number[0])
-        if block.payload:
-            self.payloads[piece] = block.payload
         return Held(
             number,
             self.table.rows(block.keys)[block.of_key],
@@ -242,12 +276,23 @@ class Shard:
             block.sequence,
             block.marks,
             block.numbers,
-            np.full(block.records, piece),
+            np.full(block.records, number[0]),
             block.row,
         )
 
-    def _block(self, held: Held) -> Block:
-        """Records of one piece as they came."""
+    def _blocks(self, held: Held) -> Iterator[tuple[Block, Array, Array]]:
+        """Records that wait as few blocks, with the number of each, and when it is due."""
+        for start in range(0, len(held.time), RECORDS_IN_A_PIECE):
+            part = held.pick(slice(start, start + RECORDS_IN_A_PIECE))
+            rows: Iterable[tuple[Array, bytes, Array]]
+            rows = [(np.arange(len(part.time)), b"", part.at)]
+            if len(self.payloads):
+                rows = self.payloads.joined(part)
+            for places, payload, at in rows:
+                here = part.pick(places)
+                yield self._block(here, payload, at), here.number, here.due
+
+    def _block(self, held: Held, payload: bytes, row: Array) -> Block:
         rows, of_key = np.unique(held.row, return_inverse=True)
         return Block(
             self.table.names(rows),
@@ -257,24 +302,33 @@ class Shard:
             held.sequence,
             held.marks,
             held.numbers,
-            self.payloads.get(int(held.piece[0]), b""),
-            held.at,
+            payload,
+            row,
         )
 
     def _due(self, time: Array, arrived: Array) -> Array:
-        """When records are due; at the end of the window at the latest."""
-        end = self._end // MILLISECOND * MILLISECOND
+        """When records are due; when the window is closed at the latest."""
+        end = self._closes_at // MILLISECOND * MILLISECOND
         return np.minimum(self._order.due_at(time, arrived), end)
 
     def _place(self, rows: Array) -> Array:
         """Where the states of keys are: their number, or their time."""
         return (self.table.sequence if self._order.by == "sequence" else self.table.time)[rows]
 
+    def _reached(self) -> Array:
+        """The sequence number that the key of each row has reached; `LOWEST` for none."""
+        return np.where(self.table.has_state, self.table.sequence, LOWEST)
+
     def _behind(self, held: Held) -> Array:
         """Which records the states have passed: (records,)."""
-        return self.table.has_state[held.row] & (
-            held.place(self._order.by) <= self._place(held.row)
-        )
+        row = held.row
+        behind = held.place(self._order.by) <= self._place(row)
+        if self._order.by == "sequence":
+            time, begun = self.table.time[row], self.table.begun[row]
+            if self._restarts:  # with a record that is not here yet
+                behind &= held.time <= time
+            behind |= held.time < begun
+        return self.table.has_state[row] & behind
 
     def _late(self, held: Held, reached: Array) -> list[Row]:
         """The rows of late records, whose keys had reached those times."""
@@ -291,60 +345,112 @@ class Shard:
             )
         ]
 
-    def _following(self, held: Held) -> Held | None:
+    def _following(self, held: Held) -> tuple[Held, Array] | None:
         """By number: the records of keys whose next number came, and what follows on it."""
         if self._order.by != "sequence":
             return None
         has_state = self.table.has_state[held.row]
         is_next = has_state & (held.sequence == self.table.sequence[held.row] + 1)
-        return self.pending.following(held.row[is_next]) if is_next.any() else None
+        return self.pending.following(held.row[is_next], self._reached()) if is_next.any() else None
 
     def _out_of_order(self, held: Held) -> int:
         """How many records came after later ones of their key."""
-        has_state = self.table.has_state[held.row]
-        before = np.where(has_state, self.table.time[held.row], LONG_AGO)
-        before[1:] = np.where(held.row[1:] == held.row[:-1], held.time[:-1], before[1:])
-        return int((held.time < before).sum())
+        first = np.flatnonzero(np.append(True, held.row[1:] != held.row[:-1]))
+        of_key = held.row[first]
+        before = np.where(self.table.has_state[of_key], self.table.time[of_key], LONG_AGO)
+        return int((held.time < latest_so_far(held.time, first, before)).sum())
 
     def _take_due(self, now: int) -> Outcome:
         """Step all that is due now."""
-        held = self.pending.turn(now)
-        if held is None:
+        taken = self.pending.turn(now, self._reached())
+        if taken is None:
             return self._nothing([], {})
-        self._taken.append(held.number)
-        held = held._replace(due=np.minimum(held.due, now))
-        return self._take(held, [], {})
+        self._taken.append(taken[0].number)
+        return self._take(*taken, [], {})
 
-    def _take(self, held: Held, found: list[Row], counts: dict[str, int]) -> Outcome:
-        """Step records that have their turn, in order."""
+    def _take(self, held: Held, at: Array, found: list[Row], counts: dict[str, int]) -> Outcome:
+        """Step records that have their turn, in order; `at` is when what comes of each is out."""
         same = duplicates(held)
         if same.any():
             counts["records_duplicate"] = int(same.sum())
-            held = held.pick(~same)
+            held, at = self.payloads.smallest(held, same).pick(~same), at[~same]
+        due, held = held.due, held._replace(due=at)
+        if self._order.by == "sequence":
+            return self._take_by_number(held, due, found, counts)
         late = self._behind(held)
-        reached = self.table.time[held.row]
-        if self._order.by == "sequence":
-            again = np.zeros(len(held.time), bool)
-            again[1:] = (held.row[1:] == held.row[:-1]) & (held.sequence[1:] == held.sequence[:-1])
-            again &= ~late
-            first = np.maximum.accumulate(np.where(again, 0, np.arange(len(again))))
-            reached = np.where(again, held.time[first], reached)
-            late |= again
         if late.any():
-            found += self._late(held.pick(late), reached[late])
+            of_late = held.pick(late)
+            found += self._late(of_late, self.table.time[of_late.row])
             counts["records_late"] = len(found)
-            held = held.pick(~late)
-        if self._order.by == "sequence":
-            gaps = self._gaps(held)
-            counts["sequence_gaps"] = len(gaps)
-            found += gaps
-        return self._step(held, counts, found)
+            held, due = held.pick(~late), due[~late]
+        return self._step(held, counts, found, due)
 
-    def _gaps(self, held: Held) -> list[Row]:
-        """The numbers that did not come before records that are stepped."""
-        before = np.where(
-            self.table.has_state[held.row], self.table.sequence[held.row], held.sequence - 1
-        )
+    def _take_by_number(
+        self, held: Held, due: Array, found: list[Row], counts: dict[str, int]
+    ) -> Outcome:
+        """Step records that have their turn by number; `due` is when each was due by itself."""
+        before = self._reached()[held.row]
+        same_key = np.append(False, held.row[1:] == held.row[:-1])
+        before[1:] = np.where(same_key[1:], held.sequence[:-1], before[1:])
+        odd = (held.sequence <= before) & (before > LOWEST)
+        odd |= self.table.has_state[held.row] & (held.time < self.table.begun[held.row])
+        if self._order.max_jump is not None:
+            odd |= (before > LOWEST) & (held.sequence - self._order.max_jump > before)
+        good, anew = np.ones(len(due), bool), np.zeros(len(due), bool)
+        for row in np.unique(held.row[odd]).tolist():
+            self._judge(held, np.flatnonzero(held.row == row), good, anew, found)
+        counts["records_late"] = sum(isinstance(row.result, LateRecord) for row in found)
+        counts["records_invalid"] = sum(isinstance(row.result, InvalidRecord) for row in found)
+        held, due, anew = held.pick(good), due[good], anew[good]
+        reached = self._reached()[held.row]
+        outcome = self._step(held, counts, found, due)
+        stepped = np.ones(len(due), bool)
+        stepped[_refused(outcome.stepped)] = False
+        begins = np.flatnonzero(anew & stepped)
+        self.table.begun[held.row[begins]] = held.time[begins]
+        gaps = self._gaps(held.pick(stepped), reached[stepped])
+        counts["sequence_gaps"] = len(gaps)
+        found += gaps
+        return outcome
+
+    def _judge(self, held: Held, here: Array, good: Array, anew: Array, found: list[Row]) -> None:
+        """Tell the records of one key apart: those to be stepped, late ones, those that jump."""
+        key, place = self.table.keys[held.row[here[0]]], self._place_of(int(held.row[here[0]]))
+        starts, ends = starts_of(held.marks), ends_of(held.marks)
+        for i in here.tolist():
+            time, number = int(held.time[i]), int(held.sequence[i])
+            verdict = self._order.verdict(place, time, number, starts=bool(starts[i]))
+            good[i] = verdict in ("next", "anew")
+            if place is not None and verdict == "late":
+                found += self._late(held.pick(slice(i, i + 1)), np.array([place.time]))
+            elif place is not None and verdict == "jump":
+                why = self._order.why_refused(place.number, number)
+                letter = poisoned(key, time, held.numbers[i], why)
+                found.append(Row(letter, int(held.due[i]), time))
+            else:
+                if starts[i]:
+                    record = BufferedRecord(time, number, True, bool(ends[i]), held.numbers[i])
+                    if not self._stepper.alone.can_begin(key, record):
+                        continue  # it is refused when it is stepped, and so moves nothing
+                anew[i] = verdict == "anew"
+                begun = time if anew[i] else LONG_AGO if place is None else place.begun
+                latest = time if place is None else max(time, place.time)
+                place = Place(latest, number, 0, begun)
+
+    def _place_of(self, row: int) -> Place | None:
+        """Where the key of a row is."""
+        if not self.table.has_state[row]:
+            return None
+        table = self.table
+        columns = table.time, table.sequence, table.due, table.begun
+        return Place(*(int(column[row]) for column in columns))
+
+    def _gaps(self, held: Held, reached: Array) -> list[Row]:
+        """The numbers that did not come before records that were stepped.
+
+        `reached` is where the keys were; `LOWEST` before their first record.
+        """
+        before = np.where(reached > LOWEST, reached, held.sequence - 1)
         same_key = held.row[1:] == held.row[:-1]
         before[1:] = np.where(same_key, held.sequence[:-1], before[1:])
         return [
@@ -361,8 +467,8 @@ class Shard:
             for i in np.flatnonzero(held.sequence > before + 1).tolist()
         ]
 
-    def _step(self, held: Held, counts: dict[str, int], found: list[Row]) -> Outcome:
-        """Step records, those of a key one after another."""
+    def _step(self, held: Held, counts: dict[str, int], found: list[Row], due: Array) -> Outcome:
+        """Step records, those of a key one after another; each was due at a time."""
         if not len(held.time):
             self._payloads_of(held)
             return self._nothing(found, counts)
@@ -377,6 +483,7 @@ class Shard:
             held.numbers,
         )
         stepped = self._stepper.step(self.table, rows, records)
+        self._keep_turns(rows, records, stepped, due)
         self._touched.append(rows)
         without = ~self.table.has_state[rows]
         keys = self.table.keys[rows]
@@ -387,32 +494,55 @@ class Shard:
         ]
         return Outcome(held, keys, stepped, found, counts, self._payloads_of(held))
 
+    def _keep_turns(self, rows: Array, records: Records, stepped: Stepped, due: Array) -> None:
+        """Keep when the last record that was stepped of each key was due."""
+        good = np.arange(len(due))
+        refused = [step.record for step in stepped.others if isinstance(step.result, InvalidRecord)]
+        if refused:
+            good[refused] = -1
+        first = np.cumsum(records.counts) - records.counts
+        last = np.maximum.reduceat(good, first)
+        here = last >= first
+        at = last[here]
+        self.table.due[rows[here]] = self._order.due_at(records.time[at], due[at])
+
     def _nothing(self, found: list[Row], counts: dict[str, int]) -> Outcome:
         """What came of records of which none was stepped."""
         return Outcome(_NONE, _NO_ROWS, _NOT_STEPPED, found, counts, {})
 
     def _forget_keys(self, rows: Array) -> None:
         """Keys without a state are no keys, unless records of theirs wait."""
-        held = self.pending.all()
-        waiting = _NO_ROWS if held is None else held.row
-        self.table.remove(np.setdiff1d(rows, waiting))
+        if len(rows):
+            waiting = np.zeros(int(rows.max()) + 1, bool)
+            of_waiting = self.pending.column("row")
+            waiting[of_waiting[of_waiting < len(waiting)]] = True
+            self.table.remove(rows[~waiting[rows]])
 
-    def _payloads_of(self, held: Held) -> dict[int, bytes]:
-        """The payloads of records; those of which no record waits are forgotten here."""
-        if not self.payloads:
-            return {}
-        waiting = self.pending.all()
-        kept = set() if waiting is None else set(different(waiting.piece).tolist())
-        here = {piece: self.payloads[piece] for piece in different(held.piece).tolist()}
-        self.payloads = {p: data for p, data in self.payloads.items() if p in kept}
+    def _payloads_of(self, held: Held) -> dict[int, Payload]:
+        """The payloads of records that were taken."""
+        here = self.payloads.of(held)
+        self._cut_payloads(different(held.piece))
         return here
 
-    def _idle_at(self, rows: Array, arrived: int = LONG_AGO) -> Array:
-        """When the sequences of keys end if no record comes; `_NEVER` if their window does."""
+    def _cut_payloads(self, pieces: Array) -> None:
+        """Of these payloads keep what records need that wait."""
+        for piece in self.payloads.too_large(pieces.tolist(), self.pending.of_piece):
+            self.payloads.keep(piece, self.pending.rows_of(piece))
+
+    def _idle_at(self, rows: Array) -> Array:
+        """When the sequences of keys end if no record comes; `NEVER` if their window does."""
         if self._idle_after is None:
-            return np.full(len(rows), _NEVER)
-        at = self._order.due_at(self.table.time[rows] + self._idle_after, arrived)
-        return np.where(at <= self._end, at, _NEVER)
+            return np.full(len(rows), NEVER)
+        time, due = self.table.time[rows], self.table.due[rows]
+        at = self._order.idle_at_of(time, due, self._idle_after)
+        return np.where(at <= self._end, at, NEVER)
+
+    def _kept_going(self, rows: Array) -> Array:
+        """Whether a record that waits, and belongs to the sequence, keeps each of these going."""
+        if self._idle_after is None or self.pending.earliest is None:
+            return np.zeros(len(rows), bool)
+        following = self.pending.first_times(self._reached())
+        return np.asarray(following[rows] - self.table.time[rows] <= self._idle_after)
 
     def _end_rows(self, rows: Array, at: Array, reason: str, outcome: Outcome) -> None:
         """End the sequences of keys, and remove their states."""
@@ -425,7 +555,28 @@ class Shard:
             self.end_rows(rows)
 
 
-_NEVER = np.iinfo(np.int64).max
+def _refused(stepped: Stepped) -> list[int]:
+    """The records that could not be stepped."""
+    return [step.record for step in stepped.others if isinstance(step.result, InvalidRecord)]
+
+
+def _at_once(taken: Held, came: Array, arrived: Array) -> Array:
+    """When records come out that need not wait: when they and all before them had arrived.
+
+    Args:
+        taken: The records, those of a key one after another.
+        came: The numbers of the records that came just now, rising; the others were here.
+        arrived: When each of these did.
+    """
+    place = np.minimum(np.searchsorted(came, taken.number), len(came) - 1)
+    of_taken = np.where(came[place] == taken.number, arrived[place], NOW)
+    groups = np.cumsum(~duplicates(taken)) - 1
+    first = np.full(int(groups[-1]) + 1, NEVER)
+    np.minimum.at(first, groups, of_taken)
+    latest = running_max(first[groups], np.append(True, taken.row[1:] != taken.row[:-1]))
+    return np.maximum(latest, arrived.min())
+
+
 _NO_ROWS = np.zeros(0, np.int64)
 _NONE = Held(
     number=_NO_ROWS,

@@ -12,6 +12,7 @@ from typing import Any, Protocol
 from uuid import uuid4
 
 import apache_beam as beam
+import numpy as np
 from apache_beam.coders import BytesCoder
 from apache_beam.metrics import Metrics
 from apache_beam.pvalue import TaggedOutput
@@ -26,17 +27,18 @@ from apache_beam.utils.timestamp import Timestamp
 from apache_beam.utils.windowed_value import WindowedValue
 
 from beam_rnn.cells import Array
+from beam_rnn.closing import AT_THEIR_END, Closing
 from beam_rnn.rows import INVALID, EndedSequence, InvalidRecord, LateRecord, SequenceGap
-from beam_rnn.shards.blocks import decode_block, states_to_start_from
+from beam_rnn.shards.blocks import Block, decode_block, states_to_start_from
 from beam_rnn.shards.journal import SLACK, Head, decode_head, encode_change, encode_head, replay
 from beam_rnn.shards.pending import NOW
 from beam_rnn.shards.shard import Outcome, Row, Shard
 from beam_rnn.shards.stepping import ShardStepper
 from beam_rnn.shards.table import Table
 from beam_rnn.state import decode_state
-from beam_rnn.stateful import ENDED, GAPS, LATE, check_numbered
+from beam_rnn.stateful import ENDED, GAPS, LATE, Unstamped, check_numbered
 from beam_rnn.stepping import PredictSteps
-from beam_rnn.turns import MILLISECOND, Order
+from beam_rnn.turns import END_OF_TIME, MILLISECOND, Order
 
 HEAD = ReadModifyWriteStateSpec("head", BytesCoder())
 LOG = BagStateSpec("log", BytesCoder())
@@ -109,6 +111,7 @@ class StepShards(beam.DoFn):
         shards: int,
         emission: Emission,
         *,
+        closing: Closing = AT_THEIR_END,
         at_event_time: bool = False,
     ):
         self._source = source
@@ -116,6 +119,8 @@ class StepShards(beam.DoFn):
         self._idle_after = idle_after
         self._shards = shards
         self._emission = emission
+        self._closing = closing
+        self._unstamped = Unstamped()
         self._at_event_time = at_event_time
         self._id = uuid4().hex  # of the shards in memory; nothing that is stored knows it
 
@@ -133,7 +138,6 @@ class StepShards(beam.DoFn):
     def process(
         self,
         element: tuple[str, bytes],
-        timestamp: Any = beam.DoFn.TimestampParam,
         window: Any = beam.DoFn.WindowParam,
         head: Any = beam.DoFn.StateParam(HEAD),
         log: Any = beam.DoFn.StateParam(LOG),
@@ -145,23 +149,50 @@ class StepShards(beam.DoFn):
         if models:
             self._stepper.alone.use(path for _, path in models)
         key, data = element
-        cells = _Cells(head, log, due, window)
+        cells = _Cells(head, log, due, window, self._closing.at(window))
+        start = states_to_start_from(data)
+        late: list[Any] = []
+        if start is None:
+            block, late = self._on_time(decode_block(data), cells)
+            if not block.records:
+                return late
         shard, before = self._open(key, cells)
         if before is None:
-            end.set(window.max_timestamp())
-        start = states_to_start_from(data)
+            end.set(Timestamp(micros=cells.closes_at))
         if start is not None:
-            shard.start_from(start[0], decode_state(start[1]))
-            self._close(key, shard, before, cells, None if before is None else before.armed)
-            return ()
-        outcome = shard.arrive(decode_block(data))
-        to_do = shard.to_do_after(outcome, int(timestamp.micros))
-        if before is not None and before.armed is not None and to_do is not None:
-            to_do = min(to_do, before.armed)
-        elif to_do is None and before is not None:
-            to_do = before.armed
-        self._close(key, shard, before, cells, to_do)
-        return self._emitted(outcome, shard, window)
+            to_do, outcome = shard.start_from(start[0], decode_state(start[1])), None
+        else:
+            if self._order.by != "arrival":
+                self._unstamped.see(int((block.arrived >= END_OF_TIME).sum()))
+            outcome = shard.arrive(block)
+            to_do = shard.to_do_after(outcome)
+        armed = None if before is None else before.armed
+        times = [at for at in (to_do, armed) if at is not None]
+        self._close(key, shard, before, cells, min(times, default=None))
+        return () if outcome is None else chain(late, self._emitted(outcome, shard, window))
+
+    def _on_time(self, block: Block, cells: "_Cells") -> tuple[Block, list[Any]]:
+        """The records of keys whose window is not closed, and what comes of the others."""
+        closed = [i for i, k in enumerate(block.keys) if self._closing.is_closed(k, cells.window)]
+        if not closed:
+            return block, []
+        late = np.isin(block.of_key, closed)
+        Metrics.counter("beam_rnn", "records_late").inc(int(late.sum()))
+        stamps = _Stamps()
+        letters = []
+        for i in np.flatnonzero(late).tolist():
+            time, key = int(block.time[i]), block.keys[block.of_key[i]]
+            numbers, sequence = block.numbers[i].tolist(), int(block.sequence[i])
+            row = Row(
+                LateRecord(key, time, cells.closes_at - time, numbers, sequence),
+                int(block.arrived[i]),
+                time,
+            )
+            letters.append(self._tagged(row, stamps, cells.window))
+        rest = block.pick(~late)
+        used, of_key = np.unique(rest.of_key, return_inverse=True)
+        keys = [block.keys[i] for i in used.tolist()]
+        return rest._replace(keys=keys, of_key=of_key.astype(np.int32)), letters
 
     @on_timer(DUE)
     def on_due(
@@ -174,7 +205,7 @@ class StepShards(beam.DoFn):
         due: Any = beam.DoFn.TimerParam(DUE),
     ) -> Iterable[Any]:
         """The watermark has passed the earliest thing to do."""
-        cells = _Cells(head, log, due, window)
+        cells = _Cells(head, log, due, window, self._closing.at(window))
         shard, before = self._open(key, cells)
         if before is None:  # the window ended before
             return ()
@@ -191,12 +222,14 @@ class StepShards(beam.DoFn):
         log: Any = beam.DoFn.StateParam(LOG),
         due: Any = beam.DoFn.TimerParam(DUE),
     ) -> Iterable[Any]:
-        """The watermark has passed the end of the window: all that waits, then every sequence."""
-        cells = _Cells(head, log, due, window)
+        """The window is closed: all that waits, then every sequence."""
+        cells = _Cells(head, log, due, window, self._closing.at(window))
         shard, before = self._open(key, cells)
         if before is None:
             return ()
         outcome = shard.close()
+        for each in shard.changes().removed:
+            self._closing.close(each, window)
         cells.clear()
         return self._emitted(outcome, shard, window)
 
@@ -204,19 +237,21 @@ class StepShards(beam.DoFn):
         """The shard, and what was known of it; None if there was none."""
         data = cells.head.read()
         if data is None:
-            return self._new(cells.end), None
+            return self._new(cells), None
         head = decode_head(data, self._fingerprint, self._shards)
         shard = REMEMBERED.take((self._id, key, cells.window), head.token)
         if shard is not None:
             shard.use(self._stepper)
             return shard, head
-        shard = self._new(cells.end)
+        shard = self._new(cells)
         replay(cells.log.read(), shard)
         return shard, head
 
-    def _new(self, end: int) -> Shard:
+    def _new(self, cells: "_Cells") -> Shard:
         inputs = self._columns.number_size
-        return Shard(self._stepper, self._order, self._idle_after, end, inputs)
+        return Shard(
+            self._stepper, self._order, self._idle_after, cells.end, inputs, cells.closes_at
+        )
 
     def _close(
         self,
@@ -244,7 +279,7 @@ class StepShards(beam.DoFn):
         for piece in pieces:
             cells.log.add(piece)
         if armed is not None and (fired or before is None or before.armed != armed):
-            armed = min(armed, cells.end // MILLISECOND * MILLISECOND)
+            armed = min(armed, cells.closes_at // MILLISECOND * MILLISECOND)
             cells.due.set(Timestamp(micros=armed))
         head = Head(os.urandom(16), self._shards, serial + len(pieces), logged, live, armed)
         cells.head.write(encode_head(head, self._fingerprint))
@@ -303,8 +338,9 @@ _TAGS: dict[type, str] = {
 class _Cells:
     """The state cells of a shard and window, and its timer."""
 
-    def __init__(self, head: Any, log: Any, due: Any, window: Any):
+    def __init__(self, head: Any, log: Any, due: Any, window: Any, closes_at: int):
         self.head, self.log, self.due, self.window = head, log, due, window
+        self.closes_at = closes_at
         self.end = int(window.max_timestamp().micros)
 
     def clear(self) -> None:

@@ -5,7 +5,7 @@ something to decide, a model that changed or numbers out of range, are left to i
 """
 
 import time as clock
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from itertools import repeat
 from typing import NamedTuple
 
@@ -143,6 +143,9 @@ class ShardStepper:
             states: list[bytes] = [b""] * len(here)
             if policy.with_state:
                 states = [values.tobytes() for values in table.values[here, : maker.values]]
+            history: Iterable[bytes] = repeat(b"")
+            if policy.shows_history:
+                history = [table.history_of(row).tobytes() for row in here.tolist()]
             digest, kernel = repeat(maker.digest), repeat(maker.kernel)
             sequence, times = table.sequence[here].tolist(), time.tolist()
             if policy.emit == "last":
@@ -150,7 +153,8 @@ class ShardStepper:
                 yield from zip(places.tolist(), map(Prediction._make, last), strict=True)
             first_time, why = table.first_time[here].tolist(), repeat(reason)
             facts = zip(  # noqa: B905  # all are as long as there are keys, or endless
-                *(keys, steps, first_time, times, outputs, why, digest, states, sequence, kernel)
+                *(keys, steps, first_time, times, outputs, why, digest, states, sequence, kernel),
+                history,
             )
             yield from zip(places.tolist(), map(EndedSequence._make, facts), strict=True)
 
@@ -184,6 +188,8 @@ class ShardStepper:
         before = table.standing(here, table.makers[number])
         swept = sweep(model, names, before, part, self._policy.idle_after)
         left = swept.left
+        if self._policy.shows_history:
+            left = np.union1d(left, swept.ended.key)
         if len(left):
             good = np.ones(len(here), bool)
             good[left] = False

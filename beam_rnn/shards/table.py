@@ -12,13 +12,13 @@ import numpy as np
 
 from beam_rnn.cells import Array
 from beam_rnn.state import KeyState
-from beam_rnn.sweep import Standing
+from beam_rnn.sweep import LONG_AGO, Standing
 
 _NO_ROW = -1
 _FIRST_ROWS = 64
 _GROWTH = 1.5
-_COLUMNS = ("keys", "has_state", "maker", "steps", "first_time", "time", "sequence", "values",
-            "outputs", "kept", "history")  # fmt: skip
+_COLUMNS = ("keys", "has_state", "maker", "steps", "first_time", "time", "sequence", "due",
+            "begun", "values", "outputs", "kept", "history")  # fmt: skip
 
 
 class Maker(NamedTuple):
@@ -50,6 +50,7 @@ class Table:
         maker: Which of `makers` made it.
         steps, first_time, time, sequence, values, outputs: As in `KeyState`; `values` and
             `outputs` are as wide as those of the largest maker.
+        due, begun: As in `beam_rnn.turns.Place`.
         kept: How many of its last inputs are kept.
         history: (rows, replay, inputs), the last inputs; the latest stand at the end.
     """
@@ -68,6 +69,8 @@ class Table:
         self.first_time = np.zeros(0, np.int64)
         self.time = np.zeros(0, np.int64)
         self.sequence = np.zeros(0, np.int64)
+        self.due = np.zeros(0, np.int64)
+        self.begun = np.zeros(0, np.int64)
         self.values = np.zeros((0, 0), np.float32)
         self.outputs = np.zeros((0, 0))
         self.kept = np.zeros(0, np.int32)
@@ -108,7 +111,7 @@ class Table:
         return Standing(
             self.steps[rows],
             self.first_time[rows],
-            self.time[rows],
+            np.where(self.has_state[rows], self.time[rows], LONG_AGO),
             self.sequence[rows],
             self.values[:, : maker.values][rows],
             self.outputs[:, : maker.outputs][rows],
@@ -135,8 +138,11 @@ class Table:
         kept: Array,
         history: Array,
     ) -> None:
-        """Let these be the states of keys; `place` is steps, first_time, time and sequence."""
-        steps, first_time, time, sequence = place
+        """Let these be the states of keys.
+
+        `place` is steps, first_time, time, sequence, due and begun.
+        """
+        steps, first_time, time, sequence, self.due[rows], self.begun[rows] = place
         self.put(rows, maker, Standing(steps, first_time, time, sequence, values, outputs))
         here, stored = self.history.shape[1], history.shape[1]
         fewer = min(here, stored)
@@ -170,7 +176,6 @@ class Table:
         maker = self.makers[self.maker[row]]
         steps = int(self.steps[row])
         begun = steps > 0
-        replay = self.history.shape[1]
         return KeyState(
             maker.digest,
             maker.kernel,
@@ -180,8 +185,13 @@ class Table:
             int(self.sequence[row]),
             self.values[row, : maker.values * begun].copy(),
             self.outputs[row, : maker.outputs * begun].copy(),
-            self.history[row, replay - self.kept[row] :].ravel(),
+            self.history_of(row),
         )
+
+    def history_of(self, row: int) -> Array:
+        """The last inputs of a key that are kept, one record after the other."""
+        replay = self.history.shape[1]
+        return self.history[row, replay - self.kept[row] :].ravel()
 
     def set_state(self, row: int, state: KeyState | None) -> None:
         """Let this be the state of a key."""
@@ -199,7 +209,9 @@ class Table:
         self.values[row, : len(state.values)] = state.values
         self.outputs[row, : len(state.outputs)] = state.outputs
         _, replay, inputs = self.history.shape
-        kept = state.history.reshape(-1, inputs)[-replay:] if replay else self.history[0, :0]
+        kept = self.history[0, :0]
+        if replay and len(state.history) % inputs == 0:
+            kept = state.history.reshape(-1, inputs)[-replay:]
         self.kept[row] = len(kept)
         self.history[row, replay - len(kept) :] = kept
 
@@ -214,6 +226,7 @@ class Table:
     def drop_states(self, rows: Array) -> None:
         """Let keys have no state."""
         self.has_state[rows] = False
+        self.due[rows] = self.begun[rows] = LONG_AGO
         self.steps[rows] = 0
         self.kept[rows] = 0
 
@@ -238,6 +251,7 @@ class Table:
             if row >= len(self.keys):
                 self._grow(max(_FIRST_ROWS, int(row * _GROWTH)))
         self.keys[row] = key
+        self.due[row] = self.begun[row] = LONG_AGO
         self._rows[key] = row
         return row
 

@@ -1,5 +1,6 @@
 """What `Predict` says of records, by a plain loop over each key's sorted records."""
 
+import math
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, NamedTuple
 
@@ -70,13 +71,27 @@ def oracle(
     for key in sorted(keys):
         rows = [decode_record(data) for data in sorted(keys[key])]
         if order == "sequence":
-            rows.sort(key=lambda row: row.sequence)
+            rows = _by_number(rows)
         own = model.of(key)
         if own is None:
             invalid += len(rows)
         else:
             invalid += _loop(own, key, rows, idle_after, with_state, predictions, ended)
     return Expected(predictions, ended, invalid)
+
+
+def _by_number(rows: list[BufferedRecord]) -> list[BufferedRecord]:
+    """One key's rows by number.
+
+    A start mark whose number is not above those before it in time begins the numbers anew.
+    """
+    runs: list[list[BufferedRecord]] = [[]]
+    for row in sorted(rows, key=lambda row: (row.time, not row.starts, row.sequence)):
+        before = [each.sequence for each in runs[-1] if each.time < row.time]
+        if row.starts and before and row.sequence <= max(before):
+            runs.append([])
+        runs[-1].append(row)
+    return [row for run in runs for row in sorted(run, key=lambda row: row.sequence)]
 
 
 def _loop(
@@ -96,27 +111,26 @@ def _loop(
     def end(reason: str) -> None:
         if sequence:
             first, last = sequence[0], sequence[-1]
-            facts = (key, len(sequence), first.time, last.time, last.outputs, reason)
+            facts = (key, len(sequence), first.time, int(latest), last.outputs, reason)
             ended.append(
                 EndedSequence(*facts, model.digest, last.state, last.sequence, model.kernel)
             )
             sequence.clear()
 
+    latest: float = -math.inf  # the latest time of the key so far
     for row in rows:
-        if sequence and idle_after is not None and row.time - sequence[-1].time > idle_after * 1e6:
-            end("idle")
-        elif row.starts:
-            end("start")
-        if not sequence:
-            state = model.initial_state()
+        idle = idle_after is not None and row.time - latest > idle_after * 1e6
+        begins = not sequence or idle or row.starts
         with np.errstate(over="ignore", invalid="ignore"):
             x = model.scaled(key, row.numbers)[np.newaxis].astype(np.float32)
-            after, y = model.step(state, x)
+            after, y = model.step(model.initial_state() if begins else state, x)
             outputs = model.restored(key, y[0])
         if np.isinf(x).any() or not (np.isfinite(after).all() and np.isfinite(outputs).all()):
-            poisoned += 1
+            poisoned += 1  # as if it had never been sent
             continue
-        state = after
+        if begins:
+            end("idle" if idle else "start")
+        state, latest = after, max(latest, row.time)
         shown = state[0].tobytes() if with_state else b""
         facts = (key, row.time, len(sequence) + 1, outputs.tolist(), model.digest)
         sequence.append(Prediction(*facts, shown, row.sequence, model.kernel))

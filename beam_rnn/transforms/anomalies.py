@@ -26,8 +26,8 @@ from beam_rnn.rows import (
 from beam_rnn.stateful import ENDED, GAPS, LATE, StepKeys
 from beam_rnn.stepping import Policy, PredictSteps
 from beam_rnn.transforms.arguments import (
-    check_not_merging,
     check_type,
+    closing_of,
     micros,
     order_of,
     path_of,
@@ -74,6 +74,7 @@ class ScoreAnomalies(beam.PTransform):
         order: As for `Predict`.
         wait: As for `Predict`.
         grid: As for `Predict`.
+        max_jump: As for `Predict`.
         idle_after: A sequence ends when no record has followed its last one for so many seconds
             of event time, and what is known of its key's errors is forgotten with it. None for
             never.
@@ -94,6 +95,7 @@ class ScoreAnomalies(beam.PTransform):
         grid: float = 0.5,
         *,
         idle_after: float | None = None,
+        max_jump: int | None = None,
         kernel: str = "auto",
     ):
         super().__init__()
@@ -102,7 +104,7 @@ class ScoreAnomalies(beam.PTransform):
         if learning is not None:
             check_type("learning", learning, Learning)
         check_choice("kernel", kernel, KERNELS)
-        self._order = order_of(order, wait, grid)
+        self._order = order_of(order, wait, grid, max_jump)
         self._idle_after = micros("idle_after", idle_after)
         self._steps = ScoreSteps(self._predicts(base, learning, kernel), surprise)
         if isinstance(base, Untrained):
@@ -124,12 +126,12 @@ class ScoreAnomalies(beam.PTransform):
     # No return annotation: Beam knows only a PCollection there.
     def expand(self, pcoll: PCollection[Any]):  # type: ignore[no-untyped-def] # noqa: ANN201
         """Check each record, then let its key predict the next one and score it."""
-        check_not_merging(pcoll.windowing.windowfn, "ScoreAnomalies")
+        closing = closing_of(pcoll, "ScoreAnomalies", self._order)
         checked = pcoll | "Check" >> beam.ParDo(PackRecords(self._steps.reader)).with_output_types(
             tuple[str, bytes], invalid=InvalidRecord
         ).with_outputs(INVALID, main="checked")
         scored = checked.checked | "Score" >> beam.ParDo(
-            StepKeys(self._steps, self._order, self._idle_after)
+            StepKeys(self._steps, self._order, self._idle_after, closing=closing)
         ).with_output_types(
             AnomalyScore,
             late=LateRecord,

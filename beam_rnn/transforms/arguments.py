@@ -2,11 +2,14 @@
 
 import os
 from typing import Any, NoReturn
+from uuid import uuid4
 
-from apache_beam.transforms.window import NonMergingWindowFn
+from apache_beam import PCollection
+from apache_beam.transforms.window import GlobalWindows, NonMergingWindowFn
 from apache_beam.utils.timestamp import Duration
 
-from beam_rnn.checks import check_choice, check_number
+from beam_rnn.checks import check_choice, check_number, check_whole
+from beam_rnn.closing import AT_THEIR_END, Closing, closing_on
 from beam_rnn.errors import ConfigurationError
 from beam_rnn.storage import with_folder
 from beam_rnn.turns import Order
@@ -30,7 +33,7 @@ def check_type(name: str, value: Any, kind: type | tuple[type, ...]) -> None:
         )
 
 
-def order_of(order: str, wait: float, grid: float) -> Order:
+def order_of(order: str, wait: float, grid: float, max_jump: int | None = None) -> Order:
     """The rules of order that `Predict` has by these names, in seconds.
 
     Raises:
@@ -43,7 +46,13 @@ def order_of(order: str, wait: float, grid: float) -> Order:
         raise ConfigurationError(
             f"grid must be a whole number of milliseconds, in seconds, got {grid!r}"
         )
-    return Order(order, round(wait * 1e6), round(grid * 1e3) * 1000)
+    if max_jump is not None:
+        check_whole("max_jump", max_jump)
+        if order != "sequence":
+            raise ConfigurationError(
+                f"max_jump={max_jump!r} is for order='sequence', got order={order!r}"
+            )
+    return Order(order, round(wait * 1e6), round(grid * 1e3) * 1000, max_jump)
 
 
 def check_not_merging(windowfn: Any, name: str) -> None:
@@ -59,6 +68,26 @@ def check_not_merging(windowfn: Any, name: str) -> None:
             "sessions, and PredictSequences predicts them (in Beam YAML RnnSequences and "
             "RnnPredictSequences)"
         )
+
+
+def closing_of(pcoll: PCollection[Any], name: str, order: Order) -> Closing:
+    """When the windows of records are closed.
+
+    Raises:
+        ConfigurationError: The windows merge, or a record is waited for until its window is closed.
+    """
+    windowing = pcoll.windowing
+    check_not_merging(windowing.windowfn, name)
+    if isinstance(windowing.windowfn, GlobalWindows):
+        return AT_THEIR_END
+    lateness = int(Duration.of(windowing.allowed_lateness).micros)
+    if order.wait > lateness:
+        raise ConfigurationError(
+            f"{name}(wait={order.wait / 1e6:g}) waits longer than a window is kept: "
+            f"{window_text(windowing.windowfn)} with allowed_lateness={lateness / 1e6:g}. Say "
+            f"beam.WindowInto(..., allowed_lateness={order.wait / 1e6:g}), or a shorter wait"
+        )
+    return closing_on(pcoll.pipeline.runner, lateness, order.wait, name, uuid4().hex)
 
 
 def window_text(windowfn: Any) -> str:

@@ -17,8 +17,8 @@ from beam_rnn.packing import PackRecords
 from beam_rnn.rows import INVALID, EndedSequence, InvalidRecord, LateRecord, Prediction, SequenceGap
 from beam_rnn.stateful import ENDED, GAPS, LATE, MODELS, StepKeys
 from beam_rnn.transforms.arguments import (
-    check_not_merging,
     check_type,
+    closing_of,
     micros,
     order_of,
     path_of,
@@ -66,6 +66,7 @@ class PredictAndLearn(beam.PTransform):
         order: As for `Predict`.
         wait: As for `Predict`.
         grid: As for `Predict`.
+        max_jump: As for `Predict`.
         idle_after: A sequence ends when no record has followed its last one for so many seconds
             of event time, and what its key has learned is forgotten with it. None for never.
         checkpoint_every: Give what a key has learned as a model after every so many updates, and
@@ -86,6 +87,7 @@ class PredictAndLearn(beam.PTransform):
         grid: float = 0.5,
         *,
         idle_after: float | None = None,
+        max_jump: int | None = None,
         checkpoint_every: int | None = None,
         kernel: str = "auto",
     ):
@@ -95,7 +97,7 @@ class PredictAndLearn(beam.PTransform):
         check_choice("kernel", kernel, KERNELS)
         if checkpoint_every is not None:
             check_whole("checkpoint_every", checkpoint_every)
-        self._order = order_of(order, wait, grid)
+        self._order = order_of(order, wait, grid, max_jump)
         self._idle_after = micros("idle_after", idle_after)
         if isinstance(base, Untrained):
             prequential = Prequential(base.model(kernel), learning)  # that they go together
@@ -111,12 +113,12 @@ class PredictAndLearn(beam.PTransform):
     # No return annotation: Beam knows only a PCollection there.
     def expand(self, pcoll: PCollection[Any]):  # type: ignore[no-untyped-def] # noqa: ANN201
         """Check each record, then let its key predict and learn."""
-        check_not_merging(pcoll.windowing.windowfn, "PredictAndLearn")
+        closing = closing_of(pcoll, "PredictAndLearn", self._order)
         checked = pcoll | "Check" >> beam.ParDo(PackRecords(self._base.reader)).with_output_types(
             tuple[str, bytes], invalid=InvalidRecord
         ).with_outputs(INVALID, main="checked")
         learned = checked.checked | "Learn" >> beam.ParDo(
-            StepKeys(self._steps, self._order, self._idle_after)
+            StepKeys(self._steps, self._order, self._idle_after, closing=closing)
         ).with_output_types(
             Prediction,
             late=LateRecord,

@@ -14,6 +14,7 @@ from apache_beam.transforms.window import GlobalWindows
 
 from beam_rnn.arrow import batch_type, reader_of
 from beam_rnn.checks import check_choice, check_number, check_whole
+from beam_rnn.closing import Closing
 from beam_rnn.errors import ConfigurationError, WeightsError
 from beam_rnn.kernels import KERNELS
 from beam_rnn.keyed import KeyedModels
@@ -28,7 +29,7 @@ from beam_rnn.stepping import Policy, PredictSteps
 from beam_rnn.storage import read_model
 from beam_rnn.transforms.arguments import (
     MAX_SECONDS,
-    check_not_merging,
+    closing_of,
     micros,
     order_of,
     path_of,
@@ -106,6 +107,8 @@ class Predict(beam.PTransform):
             a running job: with another number its states are not found, which is an error.
         models: Paths of further weights files, as they come, instead of `watch`; the last by
             name that can be used counts.
+        max_jump: With order="sequence": a record whose number is more than so much above the last
+            one of its key is a dead letter; None for no limit.
         states: Hidden states to start from, from `ImportStates`; a key that has one already
             keeps it.
 
@@ -132,6 +135,7 @@ class Predict(beam.PTransform):
         shards: int | None = None,
         models: PCollection[str] | None = None,
         states: PCollection[tuple[str, bytes]] | None = None,
+        max_jump: int | None = None,
     ):
         super().__init__()
         self._weights = path_of("weights", weights)
@@ -152,7 +156,7 @@ class Predict(beam.PTransform):
                 "on_model_change='replay' and replay=W, how many inputs are kept for it, go "
                 f"together, got on_model_change={on_model_change!r} and replay={replay!r}"
             )
-        self._order = order_of(order, wait, grid)
+        self._order = order_of(order, wait, grid, max_jump)
         self._timestamps = timestamps
         self._policy = Policy(
             emit,
@@ -177,8 +181,8 @@ class Predict(beam.PTransform):
     # No return annotation: Beam knows only a PCollection there.
     def expand(self, pcoll: PCollection[Any]):  # type: ignore[no-untyped-def] # noqa: ANN201
         """Check each record, then step its key."""
+        closing = closing_of(pcoll, "Predict", self._order)
         windowfn = pcoll.windowing.windowfn
-        check_not_merging(windowfn, "Predict")
         for name, beside in (("states", self._states), ("models", self._models)):
             if beside is not None and not isinstance(windowfn, GlobalWindows):
                 raise ConfigurationError(
@@ -187,9 +191,11 @@ class Predict(beam.PTransform):
         loader = ModelLoader(self._weights, self._watch, self._kernel)
         kind = batch_type(pcoll)
         shards = self._shards_for(kind)
-        checked = pcoll | "Check" >> beam.ParDo(_pack(loader, kind, shards)).with_output_types(
-            tuple[str, bytes], invalid=InvalidRecord
-        ).with_outputs(INVALID, main="checked")
+        checked = pcoll | "Check" >> beam.ParDo(
+            _pack(loader, kind, shards, self._policy.with_state)
+        ).with_output_types(tuple[str, bytes], invalid=InvalidRecord).with_outputs(
+            INVALID, main="checked"
+        )
         records = checked.checked
         states = self._states
         if states is not None:
@@ -205,7 +211,7 @@ class Predict(beam.PTransform):
                 lambda path: ("", path)
             ).with_output_types(tuple[str, str])
             models["models"] = beam.pvalue.AsList(paths)
-        step = beam.ParDo(self._step(loader, kind, shards), **models)
+        step = beam.ParDo(self._step(loader, kind, shards, closing), **models)
         stepped = records | "Step" >> step.with_output_types(
             kind or Prediction,
             late=LateRecord,
@@ -237,17 +243,21 @@ class Predict(beam.PTransform):
             )
         return self._shards or SHARDS
 
-    def _step(self, loader: ModelLoader, kind: type | None, shards: int | None) -> beam.DoFn:
+    def _step(
+        self, loader: ModelLoader, kind: type | None, shards: int | None, closing: Closing
+    ) -> beam.DoFn:
         """What steps the keys, each alone or those of a shard together."""
         steps = PredictSteps(loader, self._policy)
         order, idle_after = self._order, self._policy.idle_after
         at_event_time = self._timestamps == "event"
         if shards is None:
-            return StepKeys(steps, order, idle_after, at_event_time=at_event_time)
+            return StepKeys(steps, order, idle_after, closing=closing, at_event_time=at_event_time)
         emission = (
             EmitRows() if kind is None else EmitBatches(kind, loader, in_turn=order.by != "arrival")
         )
-        return StepShards(steps, order, idle_after, shards, emission, at_event_time=at_event_time)
+        return StepShards(
+            steps, order, idle_after, shards, emission, closing=closing, at_event_time=at_event_time
+        )
 
     def display_data(self) -> dict[str, Any]:
         """What the monitoring page of a runner shows; of the model, if its file is here."""
@@ -277,10 +287,12 @@ class Predict(beam.PTransform):
         return {**super().annotations(), **shown}
 
 
-def _pack(loader: ModelLoader, kind: type | None, shards: int | None) -> beam.DoFn:
+def _pack(
+    loader: ModelLoader, kind: type | None, shards: int | None, with_state: bool
+) -> beam.DoFn:
     """What reads and checks records: rows or Arrow batches, for keys or for shards."""
     if shards is None:
         return PackRecords(loader.reader)
     if kind is None:
         return PackShards(loader.reader, shards)
-    return PackBatches(partial(reader_of, loader), shards)
+    return PackBatches(partial(reader_of, loader, with_state=with_state), shards)

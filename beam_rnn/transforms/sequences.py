@@ -18,7 +18,7 @@ from beam_rnn.records import ReadRecords, RecordReader
 from beam_rnn.rows import INVALID, InvalidRecord, LateRecord, SequenceGap
 from beam_rnn.sequences import CutSequences
 from beam_rnn.stateful import GAPS, LATE, StepKeys
-from beam_rnn.transforms.arguments import check_not_merging, check_type, micros, order_of, take_one
+from beam_rnn.transforms.arguments import check_type, closing_of, micros, order_of, take_one
 
 
 class SequencesOutputs(NamedTuple):
@@ -160,6 +160,7 @@ class LastRecords(beam.PTransform):
         order: As for `Predict`.
         wait: As for `Predict`.
         grid: As for `Predict`.
+        max_jump: As for `Predict`.
         idle_after: As for `Predict`.
 
     Raises:
@@ -176,6 +177,7 @@ class LastRecords(beam.PTransform):
         grid: float = 0.5,
         *,
         idle_after: float | None = None,
+        max_jump: int | None = None,
     ):
         super().__init__()
         check_type("columns", columns, Columns)
@@ -186,20 +188,20 @@ class LastRecords(beam.PTransform):
                 "in Columns(vocabularies=...), or take the columns of a model"
             )
         self._columns = columns
-        self._order = order_of(order, wait, grid)
+        self._order = order_of(order, wait, grid, max_jump)
         self._idle_after = micros("idle_after", idle_after)
         self._length = length
 
     # No return annotation: Beam knows only a PCollection there.
     def expand(self, pcoll: PCollection[Any]):  # type: ignore[no-untyped-def] # noqa: ANN201
         """Check each record, then gather those of its key."""
-        check_not_merging(pcoll.windowing.windowfn, "LastRecords")
+        closing = closing_of(pcoll, "LastRecords", self._order)
         reader = partial(ColumnReader, self._columns, targets=True)
         checked = pcoll | "Check" >> beam.ParDo(PackRecords(reader)).with_output_types(
             tuple[str, bytes], invalid=InvalidRecord
         ).with_outputs(INVALID, main="checked")
         steps = GatherSteps(self._columns, self._length, self._idle_after)
-        fn = StepKeys(steps, self._order, self._idle_after)
+        fn = StepKeys(steps, self._order, self._idle_after, closing=closing)
         gathered = checked.checked | "Gather" >> beam.ParDo(fn).with_output_types(
             Sequence, late=LateRecord, gaps=SequenceGap
         ).with_outputs(LATE, GAPS, main="sequences")

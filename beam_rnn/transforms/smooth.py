@@ -13,7 +13,7 @@ from beam_rnn.packing import PackRecords
 from beam_rnn.rows import INVALID, EndedSequence, InvalidRecord, LateRecord, Prediction, SequenceGap
 from beam_rnn.smoothing import SmoothSteps
 from beam_rnn.stateful import ENDED, GAPS, LATE, StepKeys
-from beam_rnn.transforms.arguments import check_not_merging, micros, order_of, path_of
+from beam_rnn.transforms.arguments import closing_of, micros, order_of, path_of
 from beam_rnn.transforms.predict import PredictOutputs
 
 
@@ -42,6 +42,7 @@ class Smooth(beam.PTransform):
         order: As for `Predict`.
         wait: As for `Predict`.
         grid: As for `Predict`.
+        max_jump: As for `Predict`.
         idle_after: As for `Predict`.
         kernel: As for `Predict`.
 
@@ -59,6 +60,7 @@ class Smooth(beam.PTransform):
         grid: float = 0.5,
         *,
         idle_after: float | None = None,
+        max_jump: int | None = None,
         kernel: str = "auto",
     ):
         super().__init__()
@@ -66,20 +68,20 @@ class Smooth(beam.PTransform):
         check_whole("lag", lag, least=0)
         check_choice("kernel", kernel, KERNELS)
         self._lag = lag
-        self._order = order_of(order, wait, grid)
+        self._order = order_of(order, wait, grid, max_jump)
         self._idle_after = micros("idle_after", idle_after)
         self._kernel = kernel
 
     # No return annotation: Beam knows only a PCollection there.
     def expand(self, pcoll: PCollection[Any]):  # type: ignore[no-untyped-def] # noqa: ANN201
         """Check each record, then run the windows of its key."""
-        check_not_merging(pcoll.windowing.windowfn, "Smooth")
+        closing = closing_of(pcoll, "Smooth", self._order)
         loader = ModelLoader(self._weights, kernel=self._kernel, check=check_smooths)
         checked = pcoll | "Check" >> beam.ParDo(PackRecords(loader.reader)).with_output_types(
             tuple[str, bytes], invalid=InvalidRecord
         ).with_outputs(INVALID, main="checked")
         steps = SmoothSteps(loader, self._lag, self._idle_after)
-        fn = StepKeys(steps, self._order, self._idle_after)
+        fn = StepKeys(steps, self._order, self._idle_after, closing=closing)
         smoothed = checked.checked | "Smooth" >> beam.ParDo(fn).with_output_types(
             Prediction,
             late=LateRecord,
