@@ -94,7 +94,9 @@ class Windowed(beam.PTransform):
         return pcoll | windows | self.transform
 
 
-@pytest.mark.parametrize("name", TRANSFORMS.keys() - {"sequences", "predict at event times"})
+@pytest.mark.parametrize(
+    "name", sorted(TRANSFORMS.keys() - {"sequences", "predict at event times"})
+)
 def test_a_record_within_the_allowed_lateness_goes_on_where_its_window_was(name, tmp_path):
     """As in a batch: the state of a window is kept for so long after its end."""
     transform, records = TRANSFORMS[name], [row(t) for t in (1, 2, 3, 5)]
