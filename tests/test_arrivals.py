@@ -281,7 +281,7 @@ def rows_of(value, *, marked):
 
 def before(time, number):
     """A record that a key had elsewhere."""
-    return Record(time * SECOND, number, True, False, np.array([time % 7, 0.5], "<f8").tobytes())
+    return Record(time * SECOND, number, 1, np.array([time % 7, 0.5], "<f8").tobytes())
 
 
 @st.composite
@@ -465,18 +465,19 @@ def elements_of(items, case, way, chance):
     if way.kind is None:
         return [(item.row, item.at * SECOND) for item in items]
     elements = []
+    of_all = other_schema(items, case, chance)
     while items:
-        at = items[0].at  # the records of a batch have one Beam timestamp
-        n = 1
-        while n < len(items) and items[n].at == at and chance.random() < 0.7:
+        n = 1  # the records of a batch have one Beam timestamp
+        while n < len(items) and items[n].at == items[0].at and chance.random() < 0.7:
             n += 1
-        rows = [item.row for item in items[:n]]
-        items = items[n:]
-        table = pa.Table.from_pylist(rows, SCHEMA)
+        table = pa.Table.from_pylist([item.row for item in items[:n]], SCHEMA)
         if way.schemas == "differing":
-            table = with_another_schema(table, case, chance)
+            # By number, records that come together are taken together if they have one schema.
+            by_number = case.order == "sequence"
+            table = as_schema(table, of_all if by_number else other_schema(items[:n], case, chance))
         batch = table if way.kind is pa.Table else table.combine_chunks().to_batches()[0]
-        elements.append((batch, at * SECOND))
+        elements.append((batch, items[0].at * SECOND))
+        items = items[n:]
     return elements
 
 
@@ -487,35 +488,40 @@ SCHEMA = pa.schema(
 )  # fmt: skip
 
 
-def with_another_schema(table, case, chance):
-    """The same records, in columns of other types and another order."""
-    texts = pa.string(), pa.large_string(), pa.dictionary(pa.int32(), pa.string())
-    types = {
-        "id": texts,
-        "t": (pa.int64(), pa.timestamp("us"), pa.timestamp("ms", "UTC")),
-        "n": (pa.int64(), pa.int32()),
-        "first": (pa.bool_(), pa.int8()),
-        "last": (pa.bool_(), pa.int8()),
-        "note": texts,
-        "at": (pa.int64(), pa.int32()),
-    }
+TEXTS = pa.string(), pa.large_string(), pa.dictionary(pa.int32(), pa.string())
+KINDS = {
+    "id": TEXTS,
+    "t": (pa.int64(), pa.timestamp("us"), pa.timestamp("ms", "UTC")),
+    "n": (pa.int64(), pa.int32()),
+    "first": (pa.bool_(), pa.int8()),
+    "last": (pa.bool_(), pa.int8()),
+    "note": TEXTS,
+    "at": (pa.int64(), pa.int32()),
+}
+
+
+def other_schema(items, case, chance):
+    """Columns of other types, and in another order, that can hold these records."""
+    kinds = dict(KINDS)
+    for name in ("x", "y"):
+        values = [item.row[name] for item in items]
+        kinds[name] = [pa.float64()]
+        if all(is_missing(v) or (abs(v) < 1e38 and np.float32(v) == v) for v in values):
+            kinds[name].append(pa.float32())
+        if case.columns.missing == "carry" and all(v is None for v in values):
+            kinds[name].append(pa.null())
+    names = chance.sample(SCHEMA.names, len(SCHEMA.names))
+    return pa.schema([(name, chance.choice(kinds[name])) for name in names])
+
+
+def as_schema(table, schema):
+    """The same records in other columns."""
     columns = {}
-    for name in chance.sample(table.column_names, table.num_columns):
+    for name, kind in zip(schema.names, schema.types, strict=True):
         column = table.column(name)
-        if name in ("x", "y"):
-            values = column.to_pylist()
-            kinds = [pa.float64()]
-            if all(is_missing(v) or (abs(v) < 1e38 and np.float32(v) == v) for v in values):
-                kinds.append(pa.float32())
-            if column.null_count == len(column) and case.columns.missing == "carry":
-                kinds.append(pa.null())
-            kind = chance.choice(kinds)
-            columns[name] = pa.nulls(len(column)) if kind == pa.null() else column.cast(kind)
-            continue
-        kind = chance.choice(types[name])
         if pa.types.is_timestamp(kind):
             column = column.cast(pa.timestamp("s", kind.tz))
-        columns[name] = column.cast(kind)
+        columns[name] = pa.nulls(len(column)) if kind == pa.null() else column.cast(kind)
     return pa.table(columns)
 
 
