@@ -350,5 +350,7 @@ class Runner:
             assert not isinstance(value, TimestampedValue), "Beam puts it into other windows"
             out = value if isinstance(value, WindowedValue) else cause.with_value(value)
             if in_turn:
-                assert out.timestamp.micros >= attempt.hold, f"{out} is late downstream, at {attempt.hold}"
+                assert out.timestamp.micros >= attempt.hold, (
+                    f"{out} is late downstream, at {attempt.hold}"
+                )
             self._give(attempt, outputs[tag], out)

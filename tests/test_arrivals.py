@@ -420,14 +420,11 @@ def run(case, way, folder):
             crash = chance.random() < 0.1
             if event == "model":
                 (folder / "w-2.arrow").write_bytes(new)
-            elif isinstance(event, States):
-                states = [exported(case, *pair) for pair in event.sequences.items()]
-                at = int(MIN_TIMESTAMP.micros)
-                runner.bundle([(state, at) for state in states], source=1, crash=crash)
-            elif isinstance(event, list):
-                runner.bundle(elements_of(event, case, way, chance), crash=crash)
-            else:
+            elif isinstance(event, int):
                 runner.advance(event * SECOND, crash=crash)
+            else:
+                elements, source = elements_of(event, case, way, chance)
+                runner.bundle(elements, source, crash=crash)
             if chance.random() < 0.1:
                 runner.restart()
         runner.end(together=chance.random() < 0.5)
@@ -460,10 +457,18 @@ def exported(case, key, sequence):
     return from_row(to_row(said.ended[0]))
 
 
-def elements_of(items, case, way, chance):
-    """A bundle: rows, or batches of one or more of them; and their Beam timestamps."""
+def elements_of(event, case, way, chance):
+    """A bundle, and its source: states, rows, or batches of them; and their Beam timestamps."""
+    if isinstance(event, States):
+        states = [exported(case, *pair) for pair in event.sequences.items()]
+        return [(state, int(MIN_TIMESTAMP.micros)) for state in states], 1
     if way.kind is None:
-        return [(item.row, item.at * SECOND) for item in items]
+        return [(item.row, item.at * SECOND) for item in event], 0
+    return batches_of(event, case, way, chance), 0
+
+
+def batches_of(items, case, way, chance):
+    """Batches of one or more records, and their Beam timestamps."""
     elements = []
     of_all = other_schema(items, case, chance)
     while items:
@@ -591,7 +596,8 @@ def test_a_real_runner_says_the_same_as_the_one_in_memory(data, folder):
     events = []
     for event in way.events:
         if isinstance(event, list):
-            events.append([element for element, _ in elements_of(event, case, way, chance)])
+            elements, _ = elements_of(event, case, way, chance)
+            events.append([element for element, _ in elements])
         else:
             events.append(event - START)
     time = "at" if way.kind is None else lambda batch: batch.column("at")[0].as_py()
