@@ -575,8 +575,6 @@ class StepKeys(beam.DoFn):
         before: Stood | None,
     ) -> Generator[Any, None, Stood | None]:
         """Step records by number: those without a start mark, or one that has it."""
-        if not records:
-            return before
         ready: list[bytes] = []
         place = None if before is None else before.place
         anew = False
@@ -584,6 +582,10 @@ class StepKeys(beam.DoFn):
             time, number = record_time(record), record_sequence(record)
             starts, _ = record_marks(record)
             verdict = self._order.verdict(place, time, number, starts=starts)
+            if ready and verdict in ("late", "jump"):  # if those before it can be stepped
+                before = yield from self._step_by_number(key, ready, taken, came_out, before)
+                ready, place = [], None if before is None else before.place
+                verdict = self._order.verdict(place, time, number, starts=starts)
             if place is not None and verdict == "late":
                 yield self._tagged_late(key, record, place.time, came_out[record])
             elif place is not None and verdict == "jump":
@@ -593,6 +595,21 @@ class StepKeys(beam.DoFn):
                 latest = time if place is None else max(time, place.time)
                 place = Place(latest, number, 0, LONG_AGO if place is None else place.begun)
                 ready.append(record)
+        return (yield from self._step_by_number(key, ready, taken, came_out, before, anew=anew))
+
+    def _step_by_number(
+        self,
+        key: str,
+        ready: list[bytes],
+        taken: Mapping[bytes, Turn],
+        came_out: Mapping[bytes, int | None],
+        before: Stood | None,
+        *,
+        anew: bool = False,
+    ) -> Generator[Any, None, Stood | None]:
+        """Step records whose numbers rise; with `anew` they begin anew with the only one."""
+        if not ready:
+            return before
         after, steps = self._step(key, before, ready, [taken[record].due for record in ready])
         refused = {step.record for step in steps if type(step.result) is InvalidRecord}
         stepped = [record for i, record in enumerate(ready) if i not in refused]
@@ -618,15 +635,17 @@ class StepKeys(beam.DoFn):
         stepped: Sequence[bytes],
         came_out: Mapping[bytes, int | None],
     ) -> Iterator[Any]:
-        """The numbers that did not come."""
+        """The numbers that did not come; none are missed after a sequence that was idle."""
         reached = None if before is None else before.number
+        latest = LONG_AGO if before is None else before.time
         for record in stepped:
-            number = record_sequence(record)
-            if reached is not None and number > reached + 1:
+            time, number = record_time(record), record_sequence(record)
+            idle = self._idle_after is not None and time - latest > self._idle_after
+            if reached is not None and number > reached + 1 and not idle:
                 self._gaps.inc()
-                gap = SequenceGap(key, record_time(record), reached + 1, number - 1)
+                gap = SequenceGap(key, time, reached + 1, number - 1)
                 yield TaggedOutput(GAPS, self._at(gap, came_out[record]))
-            reached = number
+            reached, latest = number, max(latest, time)
 
     def _idle_at(
         self, stood: Stood | None, cells: Cells, rest: Waiting | None = None

@@ -147,10 +147,11 @@ class Stepper:
             self.count(steps, started)
         return (None if state is None else encode_state(state)), results
 
-    def can_begin(self, key: str, record: BufferedRecord) -> bool:
-        """Return True if a sequence can begin with a record."""
-        model = self.library.newest.of(key)
-        return model is not None and self._after(key, model, None, record) is not None
+    def stepped(self, key: str, state: KeyState | None, record: BufferedRecord) -> KeyState | None:
+        """The state after one record, of which nothing comes out; None if it cannot be stepped."""
+        model, base, _ = self._steps(key, state, record)
+        after = None if model is None else self._after(key, model, base, record)
+        return _ended(after) if record.ends else after
 
     def count_unknown(self, keys: Iterable[str]) -> None:
         """Count keys that begin, and that training did not see, where it told keys apart."""
@@ -187,11 +188,7 @@ class Stepper:
         results: list[Step] = []
         steps = 0
         for i, record in enumerate(map(decode_record, records)):
-            reason = self._ends_before(state, record)
-            if reason is None:
-                model, base, reason = self._goes_on(key, state)
-            else:
-                model, base = self.library.newest.of(key), _ended(state)
+            model, base, reason = self._steps(key, state, record)
             if model is None and reason == "model" and state is not None:  # the key lost its model
                 self._model_changes.inc()
                 state = self._end(key, state, reason, i, record.time, results)
@@ -326,6 +323,15 @@ class Stepper:
         """Count sequences that ended."""
         if sequences:
             self._ended.inc(sequences)
+
+    def _steps(
+        self, key: str, state: KeyState | None, record: BufferedRecord
+    ) -> tuple[Model | None, KeyState | None, str | None]:
+        """What steps a record: as `_goes_on`, of a record with which a sequence may begin."""
+        reason = self._ends_before(state, record)
+        if reason is not None:
+            return self.library.newest.of(key), _ended(state), reason
+        return self._goes_on(key, state)
 
     def _goes_on(
         self, key: str, state: KeyState | None

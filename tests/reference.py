@@ -18,8 +18,7 @@ class Record(NamedTuple):
 
     time: int  # in microseconds
     number: int
-    goes_on: bool  # it has no start mark
-    ends: bool
+    marks: int  # 1 without a start mark, and 2 for an end mark
     inputs: bytes  # float64; every NaN is the same
 
     @classmethod
@@ -29,10 +28,18 @@ class Record(NamedTuple):
         return cls(
             round(row[columns.time] * SECOND),
             row[columns.sequence] if columns.sequence else 0,
-            not (columns.start and row[columns.start]),
-            bool(columns.end and row[columns.end]),
+            (not (columns.start and row[columns.start]))
+            + 2 * bool(columns.end and row[columns.end]),
             np.array([math.nan if math.isnan(v) else v + 0.0 for v in values], "<f8").tobytes(),
         )
+
+    @property
+    def goes_on(self):
+        return self.marks % 2 == 1
+
+    @property
+    def ends(self):
+        return self.marks >= 2
 
     @property
     def numbers(self):

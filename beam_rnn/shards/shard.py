@@ -403,19 +403,24 @@ class Shard:
         counts["records_invalid"] = sum(isinstance(row.result, InvalidRecord) for row in found)
         held, due, anew = held.pick(good), due[good], anew[good]
         reached = self._reached()[held.row]
+        latest = np.where(self.table.has_state, self.table.time, LONG_AGO)[held.row]
         outcome = self._step(held, counts, found, due)
         stepped = np.ones(len(due), bool)
         stepped[_refused(outcome.stepped)] = False
         begins = np.flatnonzero(anew & stepped)
         self.table.begun[held.row[begins]] = held.time[begins]
-        gaps = self._gaps(held.pick(stepped), reached[stepped])
+        gaps = self._gaps(held.pick(stepped), reached[stepped], latest[stepped])
         counts["sequence_gaps"] = len(gaps)
         found += gaps
         return outcome
 
     def _judge(self, held: Held, here: Array, good: Array, anew: Array, found: list[Row]) -> None:
-        """Tell the records of one key apart: those to be stepped, late ones, those that jump."""
-        key, place = self.table.keys[held.row[here[0]]], self._place_of(int(held.row[here[0]]))
+        """Tell the records of one key apart: those to be stepped, late ones, those that jump.
+
+        One that cannot be stepped moves nothing; the next one of its number is not late.
+        """
+        row = int(held.row[here[0]])
+        key, place, state = self.table.keys[row], self._place_of(row), self.table.state(row)
         starts, ends = starts_of(held.marks), ends_of(held.marks)
         for i in here.tolist():
             time, number = int(held.time[i]), int(held.sequence[i])
@@ -428,14 +433,14 @@ class Shard:
                 letter = poisoned(key, time, held.numbers[i], why)
                 found.append(Row(letter, int(held.due[i]), time))
             else:
-                if starts[i]:
-                    record = BufferedRecord(time, number, True, bool(ends[i]), held.numbers[i])
-                    if not self._stepper.alone.can_begin(key, record):
-                        continue  # it is refused when it is stepped, and so moves nothing
+                marks = bool(starts[i]), bool(ends[i])
+                record = BufferedRecord(time, number, *marks, held.numbers[i])
+                after = self._stepper.alone.stepped(key, state, record)
+                if after is None:
+                    continue
                 anew[i] = verdict == "anew"
                 begun = time if anew[i] else LONG_AGO if place is None else place.begun
-                latest = time if place is None else max(time, place.time)
-                place = Place(latest, number, 0, begun)
+                state, place = after, Place(after.time, number, 0, begun)
 
     def _place_of(self, row: int) -> Place | None:
         """Where the key of a row is."""
@@ -445,14 +450,24 @@ class Shard:
         columns = table.time, table.sequence, table.due, table.begun
         return Place(*(int(column[row]) for column in columns))
 
-    def _gaps(self, held: Held, reached: Array) -> list[Row]:
-        """The numbers that did not come before records that were stepped.
+    def _gaps(self, held: Held, reached: Array, latest: Array) -> list[Row]:
+        """The numbers that did not come before records; none are missed after an idle sequence.
 
-        `reached` is where the keys were; `LOWEST` before their first record.
+        Args:
+            held: Records that were stepped.
+            reached: The number that the key of each had reached; `LOWEST` before its first record.
+            latest: The latest time of the key of each; `LONG_AGO` before its first record.
         """
         before = np.where(reached > LOWEST, reached, held.sequence - 1)
         same_key = held.row[1:] == held.row[:-1]
         before[1:] = np.where(same_key, held.sequence[:-1], before[1:])
+        missing = held.sequence > before + 1
+        if self._idle_after is not None and missing.any():
+            first = np.flatnonzero(np.append(True, ~same_key))
+            so_far = latest_so_far(held.time, first, latest[first])
+            earlier = latest.copy()
+            earlier[1:] = np.where(same_key, so_far[:-1], earlier[1:])
+            missing &= held.time - earlier <= self._idle_after
         return [
             Row(
                 SequenceGap(
@@ -464,7 +479,7 @@ class Shard:
                 int(held.due[i]),
                 int(held.time[i]),
             )
-            for i in np.flatnonzero(held.sequence > before + 1).tolist()
+            for i in np.flatnonzero(missing).tolist()
         ]
 
     def _step(self, held: Held, counts: dict[str, int], found: list[Row], due: Array) -> Outcome:
