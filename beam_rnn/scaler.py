@@ -1,12 +1,12 @@
 """Scaling of inputs and targets, fitted in training, stored with the model, inverted at output.
 
 >>> columns = Columns(key="id", inputs=["x"], targets=["y"])
->>> values = {"a": (np.array([[1.0], [3.0]]), np.array([[10.0], [10.0]]))}
+>>> values = {"a": (np.array([[1.0], [3.0]]), np.array([[10.0], [12.0]]))}
 >>> scaler = Scaler.fit(values, columns)
 >>> scaler.of("a").scale_inputs(np.array([[3.0]]))
 array([[1.]])
 >>> scaler.of("never seen").restore_targets(np.array([[0.5]]))
-array([[10.5]])
+array([[11.5]])
 """
 
 import hashlib

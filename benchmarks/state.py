@@ -207,7 +207,7 @@ class Shards(_Job):
             shard, _ = block.value
             head = self._head.of(shard)
             stepped = self._step.process(
-                block.value, NOW, WINDOW, head, self._log, self._timer, self._timer
+                block.value, WINDOW, head, self._log, self._timer, self._timer
             )
             predictions += len(list(stepped))
         self._head.commit()
@@ -221,7 +221,7 @@ class Keys(_Job):
         loader = ModelLoader(path)
         step = StepKeys(PredictSteps(loader, Policy()), ARRIVAL, None)
         super().__init__(PackRecords(loader.reader), step)
-        self._cells = Bag(), Bag(), Value(), Value()
+        self._cells = Bag(), Bag(), Value()
         self._timer = Timer()
 
     def fill(self, keys: int) -> None:

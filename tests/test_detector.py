@@ -222,7 +222,7 @@ def test_rows_out_of_order_are_counted(tmp_path):
 
     assert len(found) == 5
     (count,) = result.metrics().query(MetricsFilter().with_name("records_out_of_order"))["counters"]
-    assert count.committed == 1
+    assert count.committed == 2
 
 
 def test_rows_of_two_keys_in_one_state_are_refused(tmp_path):

@@ -232,7 +232,7 @@ def test_what_cannot_be_used_is_a_dead_letter_and_changes_nothing_for_the_others
     assert sorted(letter.reason for letter in outputs.invalid) == [
         "targets must be above 0 for Running(log=True)",
         "the record has no field 't'",
-        "x must be a number",
+        "x is missing",
     ]
 
 

@@ -81,7 +81,7 @@ def test_x_is_numbers_then_the_calendar_then_an_index_for_each_symbol():
         ({"roll": 5}, "roll must be a list of 3 numbers"),
         ({"roll": [0, "1", 0]}, r"roll\[1\] must be a number"),
         ({"roll": [[0, 1, 0]]}, "roll must be a list of 3 numbers"),
-        ({"roll": None}, "roll must be a number"),
+        ({"roll": None}, "roll is missing"),
         ({"word": None}, "word must be text or a whole number to be a symbol"),
         ({"word": True}, "word must be text or a whole number to be a symbol"),
         ({"word": "\ud800"}, "word must be valid Unicode to be a symbol"),
