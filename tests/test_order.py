@@ -223,9 +223,9 @@ def test_a_key_that_has_a_state_keeps_it(shards, model, weights):
 
         def expand(self, pcoll):
             loader = ModelLoader(weights)
-            packed = pcoll | beam.ParDo(_pack(loader, None, shards)).with_output_types(
-                tuple[str, bytes]
-            )
+            packed = pcoll | beam.ParDo(
+                _pack(loader, None, shards, with_state=False)
+            ).with_output_types(tuple[str, bytes])
             both = packed | beam.ParDo(Late()).with_output_types(tuple[str, bytes])
             step = transform._step(loader, None, shards, AT_THEIR_END)
             outputs = both | beam.ParDo(step).with_outputs("late", "ended", main="predictions")
