@@ -550,3 +550,16 @@ def test_numbers_that_wait_far_ahead_do_not_hold_up_what_follows(weights):
 
     assert outcome.records.sequence.tolist() == [1, 2]
     assert shard.pending.all().sequence.tolist() == [7, 8]
+
+
+def test_where_an_ended_sequence_was_is_in_a_log_that_is_written_anew(weights):
+    """What comes behind it is late, also where the shard is read again."""
+    shard = new_shard(weights)
+    shard.arrive(block_of(["a"], [5000], marks=[3]))  # an end mark
+    shard.advance(9000)
+
+    again = new_shard(weights)
+    replay(encode_change(shard.everything(), shard.table, 0), again)
+
+    (late,) = again.arrive(block_of(["a"], [4000])).rows
+    assert late.result.behind == 1000
