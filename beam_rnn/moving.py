@@ -35,8 +35,7 @@ SCHEMA = pa.schema(
         pa.field("digest", pa.string(), nullable=False),
     ]
 )
-"""One row a key: its last step, the hidden state after it, the inputs kept to be replayed, and the digest of
-all that."""
+"""A row per key: its last step, the hidden state, the inputs kept for a replay, and a digest."""
 
 _WITH_MICROS = pa.schema(
     [
