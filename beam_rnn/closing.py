@@ -22,6 +22,7 @@ _FORGET_STATE = {"PrismRunner", "SwitchingDirectRunner"}
 _DELIVER = {*_FORGET_STATE, "BundleBasedDirectRunner"}
 """Runners that deliver records of closed windows."""
 
+_NEVER = -(2**63)
 _lock = threading.Lock()
 _closed: dict[tuple[str, str], int] = {}  # by step and key, the one that was closed last at the end
 
@@ -49,7 +50,7 @@ class Closing:
         if not self.step or isinstance(window, GlobalWindow):
             return
         with _lock:
-            at = max(self.at(window), _closed.pop((self.step, key), 0))
+            at = max(self.at(window), _closed.pop((self.step, key), _NEVER))
             _closed[self.step, key] = at
             if len(_closed) > REMEMBERED_KEYS:
                 del _closed[next(iter(_closed))]
@@ -58,8 +59,6 @@ class Closing:
         """Return True if it is known that a window of a key was closed."""
         return bool(self.step) and self.at(window) <= _closed.get((self.step, key), _NEVER)
 
-
-_NEVER = -(2**63)
 
 AT_THEIR_END = Closing()
 """Windows are closed at their end."""

@@ -466,7 +466,7 @@ def exported(case, key, sequence):
     before = Key(key, case.rules, said, *ENDLESS)
     before.start_from(sequence)
     before.close("window")
-    return from_row(to_row(said.ended[0]))
+    return from_row(to_row(said.ended[0]), "states")
 
 
 def elements_of(event, case, way, chance):

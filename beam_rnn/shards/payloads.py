@@ -52,9 +52,10 @@ class Payloads:
     def __iter__(self) -> Iterator[Payload]:
         return iter(self._payloads.values())
 
-    def add(self, piece: int, data: bytes, records: int) -> None:
-        """The payload of a block of so many rows."""
-        self._payloads[piece] = Payload(data, np.arange(records, dtype=np.int32))
+    def add(self, piece: int, data: bytes) -> None:
+        """The payload of a block, whose records may be some of its rows."""
+        rows = from_bytes(data).num_rows
+        self._payloads[piece] = Payload(data, np.arange(rows, dtype=np.int32))
 
     def restore(self, piece: int, data: bytes, rows: Array) -> None:
         """A payload that was stored, of which the records need these rows.
@@ -72,7 +73,7 @@ class Payloads:
                 f"a stored block of records has {table.num_rows} Arrow rows, and records in the "
                 f"rows {rows.min()} to {rows.max()}"
             )
-        self.add(piece, data, table.num_rows)
+        self.add(piece, data)
 
     def of(self, held: Held) -> dict[int, Payload]:
         """The payloads in which records came."""

@@ -192,7 +192,7 @@ class Shard:
         number = self._next_number + np.arange(block.records)
         self._next_number += block.records
         if block.payload:
-            self.payloads.add(int(number[0]), block.payload, block.records)
+            self.payloads.add(int(number[0]), block.payload)
         held = self._held(block, number, block.arrived)
         alike = bool((block.arrived == block.arrived[0]).all())
         if self._order.by == "arrival":
