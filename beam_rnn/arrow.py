@@ -238,7 +238,7 @@ def _key_text(value: Any) -> str | None:
 def added_already(key: str, name: str, batch: Batch) -> list[InvalidRecord]:
     """The dead letters for the rows of a batch that has a column which `Predict` adds."""
     reason = f"the batch has a column {name!r} already, which Predict adds: rename it"
-    return [dead_letter(key, row, RecordError(reason, row[name])) for row in to_dicts(batch)]
+    return [dead_letter(key, row, RecordError(reason, row.get(name))) for row in to_dicts(batch)]
 
 
 def reader_of(loader: ModelLoader, *, with_state: bool = False) -> BatchReader:

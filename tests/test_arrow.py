@@ -293,6 +293,17 @@ def test_rows_with_a_column_that_is_added_are_dead_letters_that_name_it(name, we
         prediction_schema(batches[0].schema, ["x"], state_size=1)
 
 
+def test_rows_with_two_columns_of_a_name_that_is_added_are_dead_letters(weights):
+    batch = batch_of([row(1)])
+    for _ in range(2):
+        batch = batch.append_column("x_prediction", pa.array([1.0]))
+
+    outputs = predict(Predict(weights), [batch])
+
+    (letter,) = outputs.invalid
+    assert "'x_prediction' already" in letter.reason
+
+
 @pytest.mark.parametrize("shards", [None, 2])
 def test_batches_that_nobody_said_would_come_are_an_error_with_the_remedy(shards, weights):
     def build(p):
@@ -490,7 +501,7 @@ def test_a_row_that_waits_for_long_keeps_its_own_bytes():
     long = pa.array([f"{i:0200}" for i in range(n)])
     table = pa.table({"note": long, "kind": long.dictionary_encode()})
     payloads = Payloads()
-    payloads.add(0, to_bytes(table), n)
+    payloads.add(0, to_bytes(table))
 
     assert payloads.too_large([0], {0: 501}) == []
     assert payloads.too_large([0], {0: 500}) == [0]
