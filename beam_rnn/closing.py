@@ -10,6 +10,7 @@ import threading
 from dataclasses import dataclass
 from typing import Any
 
+from apache_beam.transforms.external import ExternalTransform
 from apache_beam.transforms.window import GlobalWindow
 
 logger = logging.getLogger(__name__)
@@ -23,8 +24,11 @@ _DELIVER = {*_FORGET_STATE, "BundleBasedDirectRunner"}
 """Runners that deliver records of closed windows."""
 
 _NEVER = -(2**63)
+_NO_EXPANSION = "external"
+"""The namespace of transforms outside an expansion service, which sets that of its caller."""
 _lock = threading.Lock()
-_closed: dict[tuple[str, str], int] = {}  # by step and key, the one that was closed last at the end
+_left: dict[tuple[str, str], int] = {}  # by step and key, when its last window is closed
+_over: dict[str, int] = {}  # by step, when the last window was closed of those that were
 
 
 @dataclass(frozen=True)
@@ -45,19 +49,36 @@ class Closing:
         end = int(window.max_timestamp().micros)
         return end if isinstance(window, GlobalWindow) else end + self.lateness
 
-    def close(self, key: str, window: Any) -> None:
-        """Remember that a window of a key, and all before it, are closed."""
-        if not self.step or isinstance(window, GlobalWindow):
+    def remembers(self, window: Any) -> bool:
+        """Return True if closed windows of that kind are remembered here."""
+        return bool(self.step) and not isinstance(window, GlobalWindow)
+
+    def leave(self, key: str, window: Any) -> None:
+        """Remember that the state of a key was removed, with its window or before its end."""
+        if not self.remembers(window):
             return
         with _lock:
-            at = max(self.at(window), _closed.pop((self.step, key), _NEVER))
-            _closed[self.step, key] = at
-            if len(_closed) > REMEMBERED_KEYS:
-                del _closed[next(iter(_closed))]
+            at = max(self.at(window), _left.pop((self.step, key), _NEVER))
+            _left[self.step, key] = at
+            if len(_left) > REMEMBERED_KEYS:
+                del _left[next(iter(_left))]
+
+    def close(self, window: Any) -> None:
+        """Remember that a window, and all before it, are closed.
+
+        A bundle that fails after that, and is tried again in this process, finds its window closed.
+        Runners that deliver records of closed windows stop at a bundle that fails.
+        """
+        if self.remembers(window):
+            with _lock:
+                _over[self.step] = max(self.at(window), _over.get(self.step, _NEVER))
 
     def is_closed(self, key: str, window: Any) -> bool:
-        """Return True if it is known that a window of a key was closed."""
-        return bool(self.step) and self.at(window) <= _closed.get((self.step, key), _NEVER)
+        """Return True if it is known that a window was closed in which, or after, a key was."""
+        if not self.remembers(window):
+            return False
+        at = self.at(window)
+        return at <= _left.get((self.step, key), _NEVER) and at <= _over.get(self.step, _NEVER)
 
 
 AT_THEIR_END = Closing()
@@ -67,14 +88,19 @@ AT_THEIR_END = Closing()
 def closing_on(runner: Any, lateness: int, wait: int, name: str, step: str) -> Closing:
     """When windows are closed on a runner.
 
+    Where an expansion service builds the transform for another SDK, the runner is not known: the
+    windows are kept as Beam says, and the runner is trusted to drop what comes later.
+
     Args:
-        runner: The runner.
+        runner: The runner of the pipeline that is built.
         lateness: The allowed lateness of the windows, in microseconds.
         wait: How long the transform waits for a record, in microseconds.
         name: The transform, for the log.
         step: As for `Closing`.
     """
-    kinds = {kind.__name__ for kind in type(runner).__mro__}
+    if ExternalTransform.get_local_namespace() != _NO_EXPANSION:
+        return Closing(lateness)
+    kinds = _kinds(runner)
     if kinds & _FORGET_STATE and (lateness or wait):
         logger.warning(
             "%s: %s removes the state of a window at its end, so that neither wait=%g s nor the "
@@ -87,3 +113,11 @@ def closing_on(runner: Any, lateness: int, wait: int, name: str, step: str) -> C
         )
         lateness = 0
     return Closing(lateness, step if kinds & _DELIVER else "")
+
+
+def _kinds(runner: Any) -> set[str]:
+    """The names of the classes of a runner; of an interactive one, those of what it runs on."""
+    runner = getattr(runner, "_underlying_runner", runner)
+    if getattr(runner, "_is_interactive", False):  # then a direct runner does not take Prism
+        return {"BundleBasedDirectRunner"}
+    return {kind.__name__ for kind in type(runner).__mro__}

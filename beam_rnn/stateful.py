@@ -50,7 +50,7 @@ from beam_rnn.state import (
 )
 from beam_rnn.stepping import Step
 from beam_rnn.sweep import LONG_AGO
-from beam_rnn.turns import END_OF_TIME, MILLISECOND, Order, Place, Turn, Waiting
+from beam_rnn.turns import END_OF_TIME, MILLISECOND, NEVER, Order, Place, Turn, Waiting
 
 logger = logging.getLogger(__name__)
 
@@ -335,11 +335,8 @@ class StepKeys(beam.DoFn):
         to_do += [] if idle_at is None else [idle_at]
         if to_do and (armed_at is None or min(to_do) < armed_at):
             cells.arm(min(to_do))
-        if armed_at is not None or to_do or cells.state() is not None:
-            if is_new:
-                end.set(Timestamp(micros=cells.closes_at))
-        elif not is_new:
-            end.clear()
+        if is_new and (to_do or cells.state() is not None):
+            end.set(Timestamp(micros=cells.closes_at))
 
     def _cells(self, cells: Sequence[Any], due: Any, window: Any) -> Cells:
         """The cells of a key; what comes out belongs to their window from now on."""
@@ -458,7 +455,8 @@ class StepKeys(beam.DoFn):
         """The watermark has passed the earliest thing to do."""
         cells = self._cells((state, waiting, armed), due, window)
         yield from self._advance(key, int(fired.micros), cells)
-        if cells.armed() is None and cells.state() is None:
+        gone = cells.armed() is None and cells.state() is None
+        if gone and not self._closing.remembers(window):
             end.clear()  # a timer of a key that is gone would stay until the window ends
 
     @on_timer(END)
@@ -473,14 +471,15 @@ class StepKeys(beam.DoFn):
     ) -> Iterator[Any]:
         """The window is closed: all that waits, then the sequence."""
         cells = self._cells((state, waiting, armed), due, window)
-        after, _ = yield from self._take_due(key, cells.closes_at, cells)
+        after, _ = yield from self._take_due(key, NEVER, cells)  # whenever it is due
         idle_at = self._idle_at(after, cells)
         reason, at = ("window", cells.closes_at) if idle_at is None else ("idle", idle_at)
         if after is not None:
             for step in self._stepper.end(key, after.state, reason):
                 yield self._tagged(step, at)
             self._evicted.inc()
-            self._closing.close(key, window)
+            self._closing.leave(key, window)
+        self._closing.close(window)
         # The cells of the global window go with the job; a timer that is still due must find none.
         if self._timed or window != GlobalWindow():
             cells.clear()
@@ -494,6 +493,7 @@ class StepKeys(beam.DoFn):
                 yield self._tagged(step, idle_at)
             cells.write(None)
             self._evicted.inc()
+            self._closing.leave(key, self._here[0])
             idle_at = None
         else:
             cells.write(after)

@@ -27,6 +27,8 @@ nothing of when it came.
 """
 LOWEST = -(2**63)
 """Below every sequence number that counts."""
+NEVER = 2**63 - 1
+"""After every time."""
 
 
 class Place(NamedTuple):

@@ -3,8 +3,15 @@
 from collections import Counter
 
 import apache_beam as beam
+import pyarrow as pa
 import pytest
-from apache_beam.transforms.window import FixedWindows, SlidingWindows, TimestampedValue
+from apache_beam.transforms.external import ExternalTransform
+from apache_beam.transforms.window import (
+    FixedWindows,
+    IntervalWindow,
+    SlidingWindows,
+    TimestampedValue,
+)
 
 from beam_rnn import (
     Columns,
@@ -17,6 +24,7 @@ from beam_rnn import (
     Smooth,
     Untrained,
 )
+from beam_rnn.closing import Closing, closing_on
 from beam_rnn.errors import ConfigurationError
 from tests.engines import ON_PRISM, Collect, run
 from tests.models import COLUMNS, random_model, saved
@@ -143,6 +151,77 @@ def test_a_record_of_a_window_that_was_closed_is_late(order, lateness, tmp_path)
         ("a", 2, "window"),
         ("b", 1, "window"),
     ]
+
+
+@pytest.mark.usefixtures("each_way")
+def test_a_key_that_was_idle_in_a_window_that_was_closed_is_late(tmp_path):
+    """While the window goes on, a record of it begins a sequence."""
+    transform = Windowed(Predict(weights_for("predict", tmp_path), idle_after=2))
+
+    outputs = predict_stream(transform, 0, [row(1)], 5, [row(7)], 80, [row(8)], 200)
+
+    assert [r.step for r in outputs.predictions] == [1, 1]
+    assert [r.reason for r in outputs.ended] == ["idle", "idle"]
+    assert [r.time for r in outputs.late] == [(START + 8) * 10**6]
+
+
+def test_a_batch_of_which_some_keys_are_late_comes_out_with_its_own_rows(tmp_path):
+    def batch(*rows):
+        return pa.Table.from_pylist([{**r, "note": f"{r['id']}{r['t'] - START}"} for r in rows])
+
+    late = batch(row(5), row(6, "b"), row(7), row(8, "c"))
+    outputs = predict_stream(
+        Windowed(Predict(weights_for("predict", tmp_path), shards=1)),
+        0, [batch(row(1))], 80, [late], 200,
+        kind=pa.Table,
+        time=lambda table: table["t"][0].as_py(),
+    )  # fmt: skip
+
+    rows = [each for table in outputs.predictions for each in table.to_pylist()]
+    assert sorted((each["id"], each["t"] - START, each["note"]) for each in rows) == [
+        ("a", 1, "a1"),
+        ("b", 6, "b6"),
+        ("c", 8, "c8"),
+    ]
+    assert sorted(each.time // 10**6 - START for each in outputs.late) == [5, 7]
+
+
+def test_a_window_before_1970_is_closed_by_no_window_before_it():
+    closing = Closing(0, "before 1970")
+    first, second = IntervalWindow(-100, -90), IntervalWindow(-90, -80)
+
+    closing.leave("a", first)
+    closing.close(first)
+
+    assert closing.is_closed("a", first)
+    assert not closing.is_closed("a", second)
+
+
+def test_what_an_expansion_service_builds_keeps_windows_as_long_as_is_said():
+    """There the pipeline has a direct runner, whatever the job will run on."""
+    runner = beam.Pipeline(runner="DirectRunner").runner
+    with ExternalTransform.outer_namespace("namespace of the caller"):
+        closing = closing_on(runner, 60, 30, "Predict", "step")
+
+    assert closing == Closing(60)
+    assert closing_on(runner, 60, 30, "Predict", "step") == Closing(0, "step")
+
+
+def test_an_interactive_runner_is_what_it_runs_on():
+    class InteractiveRunner:
+        def __init__(self, underlying):
+            self._underlying_runner = underlying
+
+    direct = beam.Pipeline(runner="DirectRunner").runner
+    direct.is_interactive()
+    flink = beam.Pipeline(runner="FlinkRunner").runner
+
+    on_direct, on_flink = (
+        closing_on(InteractiveRunner(runner), 60, 30, "Predict", "step")
+        for runner in (direct, flink)
+    )
+
+    assert (on_direct, on_flink) == (Closing(60, "step"), Closing(60))
 
 
 @pytest.mark.usefixtures("each_way")

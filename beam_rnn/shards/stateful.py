@@ -225,11 +225,12 @@ class StepShards(beam.DoFn):
         """The window is closed: all that waits, then every sequence."""
         cells = _Cells(head, log, due, window, self._closing.at(window))
         shard, before = self._open(key, cells)
+        self._closing.close(window)
         if before is None:
             return ()
         outcome = shard.close()
         for each in shard.changes().removed:
-            self._closing.close(each, window)
+            self._closing.leave(each, window)
         cells.clear()
         return self._emitted(outcome, shard, window)
 
@@ -265,6 +266,8 @@ class StepShards(beam.DoFn):
     ) -> None:
         """Log what changed, arm the timer, and remember the shard."""
         change = shard.changes()
+        for each in change.removed:
+            self._closing.leave(each, cells.window)
         if shard.empty and armed is None:
             if before is not None:
                 cells.clear()
