@@ -540,6 +540,63 @@ def test_a_record_that_waits_among_others_is_logged_with_its_own_rows(weights):
     assert sum(len(payload.data) for payload in shard.payloads) < 1000
 
 
+def test_the_records_of_a_block_may_be_some_of_its_rows(weights):
+    shard = new_shard(weights)
+    block = block_of("abcd", [1000, 2000, 3000, 4000], payload=rows_of(4))
+
+    shard.arrive(block.pick(np.array([1, 3])))
+
+    assert notes_of(shard, shard.pending.all()) == ["0/1", "0/3"]
+    again = new_shard(weights)
+    replay(encode_change(shard.changes(), shard.table, 0), again)
+    assert contents(again) == contents(shard)
+
+
+@pytest.mark.parametrize(
+    ("x", "times"),
+    [(0.5, [1000, 1000]), (0.5, [2000, 1000]), (1e300, [1000, 2000])],
+    ids=["the same again", "late", "out of range"],
+)
+def test_no_rows_are_kept_of_records_that_wait_no_more(x, times, weights):
+    """Also where nothing was predicted of them."""
+    shard = new_shard(weights)
+    for i, time in enumerate(times):
+        shard.arrive(block_of("a", [time], x=x, arrived=5000, payload=rows_of(1, i)))
+        if time == 2000:
+            shard.advance(5000)
+
+    shard.advance(5000)
+
+    assert shard.pending.all() is None
+    assert len(shard.payloads) == 0
+
+
+def test_no_rows_are_kept_of_records_whose_number_jumps(weights):
+    stepper = Stepper(ModelLoader(weights), Policy())
+    shard = Shard(ShardStepper(stepper), Order("sequence", 0, 1000, max_jump=5), None, END, 2)
+    for i, number in enumerate([0, 100]):
+        block = block_of("a", [i * 1000], sequence=[number], payload=rows_of(1, i))
+        shard.arrive(block)
+        shard.advance(10_000 * (i + 1))
+
+    assert shard.pending.all() is None
+    assert len(shard.payloads) == 0
+
+
+def test_what_waits_is_stepped_when_its_window_is_closed_earlier_than_was_said(weights):
+    """The job was started anew with a shorter allowed lateness."""
+    stepper = ShardStepper(Stepper(ModelLoader(weights), Policy()))
+    order = Order("event_time", 30_000_000, 1000)
+    before, after = (Shard(stepper, order, None, 10_000_000, 2, at * 10**6) for at in (60, 20))
+    before.arrive(block_of("a", [5_000_000]))
+    replay(encode_change(before.changes(), before.table, 0), after)
+
+    outcome = after.close()
+
+    assert outcome.records.time.tolist() == [5_000_000]
+    assert after.pending.all() is None
+
+
 def test_numbers_that_wait_far_ahead_do_not_hold_up_what_follows(weights):
     shard = new_shard(weights, "sequence")
     shard.arrive(block_of(["a"], [0], sequence=[0]))

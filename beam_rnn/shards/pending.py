@@ -11,11 +11,10 @@ import numpy as np
 
 from beam_rnn.cells import Array
 from beam_rnn.shards.blocks import starts_of
-from beam_rnn.turns import LOWEST, Order, runs_of
+from beam_rnn.turns import LOWEST, NEVER, Order, runs_of
 
 NOW = np.iinfo(np.int64).min
 """When a record was due that need not wait: now."""
-NEVER = np.iinfo(np.int64).max
 _NO_PLACES = np.zeros(0, np.int64)
 
 

@@ -15,7 +15,6 @@ from beam_rnn.rows import InvalidRecord, LateRecord, SequenceGap, poisoned
 from beam_rnn.shards.blocks import Block, ends_of, starts_of
 from beam_rnn.shards.payloads import Payload, Payloads
 from beam_rnn.shards.pending import (
-    NEVER,
     NOW,
     Held,
     Pending,
@@ -28,7 +27,7 @@ from beam_rnn.shards.stepping import ShardStepper, Stepped
 from beam_rnn.shards.table import Table
 from beam_rnn.state import BufferedRecord, KeyState
 from beam_rnn.sweep import LONG_AGO, Records, latest_so_far
-from beam_rnn.turns import LOWEST, MILLISECOND, Order, Place
+from beam_rnn.turns import LOWEST, MILLISECOND, NEVER, Order, Place
 
 
 class Row(NamedTuple):
@@ -193,6 +192,12 @@ class Shard:
         self._next_number += block.records
         if block.payload:
             self.payloads.add(int(number[0]), block.payload)
+        outcome = self._arrive(block, number)
+        self._cut_payloads(number[:1])
+        return outcome
+
+    def _arrive(self, block: Block, number: Array) -> Outcome:
+        """Records came, with these numbers."""
         held = self._held(block, number, block.arrived)
         alike = bool((block.arrived == block.arrived[0]).all())
         if self._order.by == "arrival":
@@ -206,7 +211,6 @@ class Shard:
             of_late = held.pick(late)
             found = self._late(of_late, self.table.time[of_late.row])
             if late.all():
-                self._cut_payloads(number[:1])
                 return self._nothing(found, {"records_late": len(found)})
             block, held = block.pick(~late), held.pick(~late)
         counts = {"records_late": len(found)}
@@ -224,7 +228,6 @@ class Shard:
             of_waiting = held.pick(waits)
             self._arrived += [(block, held.number, held.due)] if whole else self._blocks(of_waiting)
         if following is None:
-            self._cut_payloads(number[:1])
             return self._nothing(found, counts)
         taken, _ = following
         at = np.array(NOW) if alike else _at_once(taken, held.number, block.arrived)
@@ -241,8 +244,8 @@ class Shard:
         return outcome
 
     def close(self) -> Outcome:
-        """The window is closed: all that waits, then every sequence."""
-        outcome = self._take_due(self._closes_at)
+        """The window is closed: all that waits, whenever it is due, then every sequence."""
+        outcome = self._take_due(NEVER)
         rows = self.table.with_state()
         idle_at = self._idle_at(rows)
         ends_by_idling = idle_at < NEVER
@@ -370,6 +373,15 @@ class Shard:
 
     def _take(self, held: Held, at: Array, found: list[Row], counts: dict[str, int]) -> Outcome:
         """Step records that have their turn, in order; `at` is when what comes of each is out."""
+        pieces = different(held.piece)
+        outcome = self._take_once(held, at, found, counts)
+        self._cut_payloads(pieces)
+        return outcome
+
+    def _take_once(
+        self, held: Held, at: Array, found: list[Row], counts: dict[str, int]
+    ) -> Outcome:
+        """As `_take`; of equal records the first."""
         same = duplicates(held)
         if same.any():
             counts["records_duplicate"] = int(same.sum())
@@ -485,7 +497,6 @@ class Shard:
     def _step(self, held: Held, counts: dict[str, int], found: list[Row], due: Array) -> Outcome:
         """Step records, those of a key one after another; each was due at a time."""
         if not len(held.time):
-            self._payloads_of(held)
             return self._nothing(found, counts)
         first = np.append(True, held.row[1:] != held.row[:-1])
         rows = held.row[first]
@@ -507,14 +518,12 @@ class Shard:
         found += [
             Row(step.result, int(held.due[step.record]), step.time) for step in stepped.others
         ]
-        return Outcome(held, keys, stepped, found, counts, self._payloads_of(held))
+        return Outcome(held, keys, stepped, found, counts, self.payloads.of(held))
 
     def _keep_turns(self, rows: Array, records: Records, stepped: Stepped, due: Array) -> None:
         """Keep when the last record that was stepped of each key was due."""
         good = np.arange(len(due))
-        refused = [step.record for step in stepped.others if isinstance(step.result, InvalidRecord)]
-        if refused:
-            good[refused] = -1
+        good[_refused(stepped)] = -1
         first = np.cumsum(records.counts) - records.counts
         last = np.maximum.reduceat(good, first)
         here = last >= first
@@ -532,12 +541,6 @@ class Shard:
             of_waiting = self.pending.column("row")
             waiting[of_waiting[of_waiting < len(waiting)]] = True
             self.table.remove(rows[~waiting[rows]])
-
-    def _payloads_of(self, held: Held) -> dict[int, Payload]:
-        """The payloads of records that were taken."""
-        here = self.payloads.of(held)
-        self._cut_payloads(different(held.piece))
-        return here
 
     def _cut_payloads(self, pieces: Array) -> None:
         """Of these payloads keep what records need that wait."""
