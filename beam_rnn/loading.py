@@ -3,10 +3,10 @@
 import logging
 import threading
 import time
-from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
 from functools import partial
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 import numpy as np
 from apache_beam.io.filesystems import FileSystems
@@ -20,6 +20,8 @@ from beam_rnn.reading import ColumnReader
 from beam_rnn.storage import read_model
 
 logger = logging.getLogger(__name__)
+
+_T = TypeVar("_T")
 
 Version = tuple[str, int, float]
 """A file as it was at some time: path, size, time of its last change; of a path of `models=`, the
@@ -78,7 +80,7 @@ class Library:
         self._looked = float("-inf")
         self._said: set[str] = set()  # what failed and is in the log
         self._milliseconds: list[int] = []  # of the loads that no metric has counted yet
-        self._failures: Counter[str] = Counter()  # by metric, that no metric has counted yet
+        self._failures: list[str] = []  # the metrics that have not counted one yet
         self.newest: Models = self._hold(self._first())
         self._before = self.newest
 
@@ -135,18 +137,12 @@ class Library:
 
     def report(self) -> None:
         """Count what was loaded; in a bundle, since Beam takes no metrics in `setup`."""
-        if self._milliseconds:
-            loaded, self._milliseconds = self._milliseconds, []
-            size = self.newest.nbytes
-            for milliseconds in loaded:
-                Metrics.distribution("beam_rnn", "load_model_latency_milli_secs").update(
-                    milliseconds
-                )
-                Metrics.distribution("beam_rnn", "model_byte_size").update(size)
-        if self._failures:
-            failures, self._failures = self._failures, Counter()
-            for name, count in failures.items():
-                Metrics.counter("beam_rnn", name).inc(count)
+        size = self.newest.nbytes
+        for milliseconds in _emptied(self._milliseconds):
+            Metrics.distribution("beam_rnn", "load_model_latency_milli_secs").update(milliseconds)
+            Metrics.distribution("beam_rnn", "model_byte_size").update(size)
+        for name in _emptied(self._failures):
+            Metrics.counter("beam_rnn", name).inc()
 
     def _first(self) -> Models:
         """The newest model that can be used, when there is none yet."""
@@ -178,6 +174,7 @@ class Library:
             self._unreachable(self._pattern, error)
             return
         self._said.discard(self._pattern)
+        self._said &= {version[0] for version in versions} | {*self._given}
         gone = self._read.keys() - {*versions, *((path, 0, 0.0) for path in self._given)}
         for version in gone:
             del self._read[version]
@@ -237,14 +234,14 @@ class Library:
         """What is in a file cannot be used: it is not read again while it stays as it is."""
         if version not in self._refused:
             self._refused.add(version)
-            self._failures["models_broken"] += 1
+            self._failures.append("models_broken")
             logger.warning(
                 "cannot use the model in %r, the one before goes on: %s", version[0], error
             )
 
     def _unreachable(self, what: str, error: Exception) -> None:
         """A file or a folder cannot be read now, and will be tried again."""
-        self._failures["models_unreachable"] += 1
+        self._failures.append("models_unreachable")
         if what not in self._said:
             self._said.add(what)
             logger.warning(
@@ -312,6 +309,13 @@ class Library:
                 self._hold(models)
                 return True
         return False
+
+
+def _emptied(values: list[_T]) -> Iterator[_T]:
+    """The values of a list, which are taken out of it one by one: other threads may do so too."""
+    with suppress(IndexError):
+        while True:
+            yield values.pop()
 
 
 def warm_up(models: Models) -> None:

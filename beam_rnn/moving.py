@@ -19,6 +19,7 @@ from beam_rnn.rows import EndedSequence
 from beam_rnn.sealed import decoding
 from beam_rnn.shards.blocks import encode_states_to_start_from, shards_of
 from beam_rnn.state import KeyState, encode_imported, imported
+from beam_rnn.sweep import LONG_AGO
 
 SCHEMA = pa.schema(
     [
@@ -32,10 +33,12 @@ SCHEMA = pa.schema(
         pa.field("state", pa.list_(pa.float32()), nullable=False),
         pa.field("kernel", pa.string(), nullable=False),
         pa.field("history", pa.list_(pa.float64()), nullable=False),
+        pa.field("begun", pa.timestamp("us", "UTC")),
         pa.field("digest", pa.string(), nullable=False),
     ]
 )
-"""A row per key: its last step, the hidden state, the inputs kept for a replay, and a digest."""
+"""A row per key: its last step, the hidden state, the inputs kept for a replay, the time from which
+its sequence numbers count if they began anew, and a digest."""
 
 _WITH_MICROS = pa.schema(
     [
@@ -101,6 +104,7 @@ def to_row(ended: EndedSequence) -> dict[str, Any]:
         "state": np.frombuffer(ended.state, "<f4").tolist(),
         "kernel": ended.kernel,
         "history": np.frombuffer(ended.history, "<f8").tolist(),
+        "begun": ended.begun,
     }
     return {**row, "digest": digest_of_row(row)}
 
@@ -177,7 +181,7 @@ def from_row(row: Mapping[str, Any], name: str) -> tuple[str, bytes]:
             f"{state.digest!r}, after {state.steps} steps, with values {state.values} and outputs "
             f"{state.outputs}"
         )
-    return row["key"], encode_imported(state)
+    return row["key"], encode_imported(state, LONG_AGO if row["begun"] is None else row["begun"])
 
 
 def to_shard(keyed: tuple[str, bytes], shards: int) -> tuple[str, bytes]:

@@ -86,6 +86,8 @@ class EndedSequence(NamedTuple):
         kernel: What computed it: "numpy" or "fused".
         history: The last inputs that were kept to be replayed, raw little-endian float64; empty
             unless `Predict(with_state=True, replay=...)`.
+        begun: Of a sequence that was open: the event time from which its key's sequence numbers
+            count, in microseconds since 1970, if they began anew; else None.
     """
 
     key: str
@@ -99,6 +101,7 @@ class EndedSequence(NamedTuple):
     sequence: int
     kernel: str
     history: bytes = b""
+    begun: Optional[int] = None
 
 
 class AnomalyScore(NamedTuple):

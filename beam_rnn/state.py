@@ -550,11 +550,16 @@ def decode_armed(data: bytes, fingerprint: bytes) -> Armed:
 _IMPORTED = b"\xff"  # no version of a record
 
 
-def encode_imported(state: KeyState) -> bytes:
-    """A state that comes among the records, to start from."""
-    return _IMPORTED + encode_state(state)
+def encode_imported(state: KeyState, begun: int) -> bytes:
+    """A state that comes among the records, to start from.
+
+    Args:
+        state: The state.
+        begun: The event time from which its sequence numbers count.
+    """
+    return _IMPORTED + with_turn(encode_state(state), begun, begun)
 
 
 def imported(data: bytes) -> bytes | None:
-    """The bytes of a state that came among the records; None for a record."""
+    """What `turn_of` reads of a state that came among the records; None for a record."""
     return data[1:] if data[:1] == _IMPORTED else None

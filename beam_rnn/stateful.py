@@ -91,15 +91,22 @@ class StepperSource(Protocol):
         """A new one."""
 
 
-def check_numbered(order: Order, columns: Columns) -> None:
-    """That records have the number by which they are ordered.
+def check_numbered(order: Order, columns: Columns, idle_after: int | None) -> None:
+    """That records have the number by which they are ordered, and that a key never waits for ever.
 
     Raises:
-        ConfigurationError: They have none.
+        ConfigurationError: They have none; or nothing ends a sequence after a gap that is larger
+            than `max_jump`.
     """
     if order.by == "sequence" and columns.sequence is None:
         raise ConfigurationError(
             f"order='sequence' needs a model trained with Columns(sequence=...), got {columns}"
+        )
+    if order.max_jump is not None and columns.start is None and idle_after is None:
+        raise ConfigurationError(
+            f"max_jump={order.max_jump} refuses all later records of a key after a gap in its "
+            "numbers that is larger than that: say idle_after= too, with which the numbers may go "
+            f"on anywhere after a pause, or train with Columns(start=...); got {columns}"
         )
 
 
@@ -300,13 +307,14 @@ class StepKeys(beam.DoFn):
         """Makes the stepper: loads the model."""
         self._stepper = self._source.stepper()
         columns = self._stepper.columns
-        check_numbered(self._order, columns)
+        check_numbered(self._order, columns, self._idle_after)
         self._restarts = self._order.by == "sequence" and columns.start is not None
         self._fingerprint = columns.fingerprint
 
     def start_bundle(self) -> None:
         """Looks for a newer model, if it is time."""
         self._stepper.refresh()
+        self._bundle_begins = True
 
     def process(
         self,
@@ -321,8 +329,9 @@ class StepKeys(beam.DoFn):
         models: Iterable[tuple[str, str]] = (),
     ) -> Iterator[Any]:
         """Checked records in; each is stepped, waits for its turn, or is late."""
-        if models:
+        if models and self._bundle_begins:  # there may be many
             self._stepper.use(path for _, path in models)
+            self._bundle_begins = False
         key, data = element
         cells = self._cells((state, waiting, armed), due, window)
         if self._closing.is_closed(key, window):
@@ -357,7 +366,8 @@ class StepKeys(beam.DoFn):
         start = imported(data)
         if start is not None:
             if before is None:
-                cells.write(Stood(Place(*last_step(start), LONG_AGO, LONG_AGO), start))
+                _, begun, state = turn_of(start)
+                cells.write(Stood(Place(*last_step(state), LONG_AGO, begun), state))
             return []
         records, arrived = decode_block(data, now)
         if self._order.by == "arrival":
@@ -475,10 +485,7 @@ class StepKeys(beam.DoFn):
         idle_at = self._idle_at(after, cells)
         reason, at = ("window", cells.closes_at) if idle_at is None else ("idle", idle_at)
         if after is not None:
-            for step in self._stepper.end(key, after.state, reason):
-                yield self._tagged(step, at)
-            self._evicted.inc()
-            self._closing.leave(key, window)
+            yield from self._end(key, after, reason, at)
         self._closing.close(window)
         # The cells of the global window go with the job; a timer that is still due must find none.
         if self._timed or window != GlobalWindow():
@@ -489,11 +496,8 @@ class StepKeys(beam.DoFn):
         after, rest = yield from self._take_due(key, now, cells)
         idle_at = self._idle_at(after, cells, rest)
         if after is not None and idle_at is not None and idle_at <= now:
-            for step in self._stepper.end(key, after.state, "idle"):
-                yield self._tagged(step, idle_at)
+            yield from self._end(key, after, "idle", idle_at)
             cells.write(None)
-            self._evicted.inc()
-            self._closing.leave(key, self._here[0])
             idle_at = None
         else:
             cells.write(after)
@@ -505,6 +509,17 @@ class StepKeys(beam.DoFn):
             cells.arm(min(to_do))
         else:
             cells.disarm()
+
+    def _end(self, key: str, stood: Stood, reason: str, at: int) -> Iterator[Any]:
+        """End the sequence of a key, whose state is removed."""
+        begun = stood.place.begun
+        for step in self._stepper.end(key, stood.state, reason):
+            result = step.result
+            if isinstance(result, EndedSequence) and begun != LONG_AGO:
+                result = result._replace(begun=begun)
+            yield self._tagged(step._replace(result=result), at)
+        self._evicted.inc()
+        self._closing.leave(key, self._here[0])
 
     def _take_due(
         self, key: str, now: int, cells: Cells

@@ -158,9 +158,6 @@ class Order:
     def refused(self, number: Array, starts: Array, reached: int) -> Array:
         """Which records of one run, in order, jump: (records,)."""
         refused = np.zeros(len(number), bool)
-        steps = np.diff(number, prepend=reached)
-        if self.max_jump is None or not (steps > self.max_jump).any():
-            return refused
         for i, (n, marked) in enumerate(zip(number.tolist(), starts.tolist(), strict=True)):
             refused[i] = self.jumps(reached, n, starts=marked)
             reached = reached if refused[i] else n
@@ -268,9 +265,9 @@ class Waiting:
 
     @property
     def first_time(self) -> int | None:
-        """The event time of the first of them in order that is not late."""
-        ahead = np.flatnonzero(~self._passed() & ~self._refused())
-        return int(_times(self._rows)[ahead[0]]) if len(ahead) else None
+        """The earliest event time of those that are neither late nor refused."""
+        times = _times(self._rows)[~self._passed() & ~self._refused()]
+        return int(times.min()) if len(times) else None
 
     def turn(self, now: int) -> tuple[dict[bytes, Turn], "Waiting"]:
         """The records that have their turn now; and the rest.

@@ -156,13 +156,13 @@ class Key:
                 due.update(self.followed(ahead, last))
             self.take(due, newest)
             if self.idle_at() <= now:
-                self.close("idle")
+                self.close("idle", self.begun)
                 self.forget()
 
     def finish(self, newest):
         """The window is closed."""
         self.advance(self.closes, newest)
-        self.close("window")
+        self.close("window", self.begun)
 
     def in_order(self):
         """The records that wait, in order, each with its run of numbers.
@@ -295,8 +295,8 @@ class Key:
             return None
         return sequence._replace(model=model, values=values, outputs=outputs)
 
-    def close(self, reason):
-        """The sequence ends, if there is one."""
+    def close(self, reason, begun=-math.inf):
+        """The sequence ends, if there is one; `begun` of one that was open."""
         sequence, self.open = self.open, None
         if sequence is None:
             return
@@ -305,12 +305,10 @@ class Key:
         model, outputs = sequence.model, sequence.outputs.tolist()
         span = self.key, sequence.steps, sequence.first, sequence.latest, outputs
         state = sequence.values[0].tobytes()
-        history = [b"".join(sequence.kept)] * ("history" in EndedSequence._fields)
-        self.said.ended.append(
-            EndedSequence(
-                *span, reason, model.digest, state, sequence.last.number, model.kernel, *history
-            )
-        )
+        history = b"".join(sequence.kept)
+        facts = model.digest, state, sequence.last.number, model.kernel, history
+        anew = None if begun == -math.inf else begun
+        self.said.ended.append(EndedSequence(*span, reason, *facts, anew))
 
     def prediction(self, sequence, time):
         model, state = sequence.model, sequence.values[0].tobytes()

@@ -15,7 +15,7 @@ from beam_rnn.errors import ConfigurationError, StateError
 from beam_rnn.loading import ModelLoader
 from beam_rnn.moving import SCHEMA, digest_of_row, read_states, to_row
 from beam_rnn.rows import EndedSequence
-from beam_rnn.state import decode_state, imported
+from beam_rnn.state import decode_state, imported, turn_of
 from beam_rnn.testing import oracle
 from tests.engines import ENGINES, Outputs, run
 from tests.models import random_model, saved
@@ -91,6 +91,7 @@ def test_the_table_is_one_that_others_can_read(model, weights, tmp_path):
         "state",
         "kernel",
         "history",
+        "begun",
         "digest",
     ]
     rows = sorted(table.to_pylist(), key=lambda r: r["key"])
@@ -167,6 +168,7 @@ def exported(key="a", **changed):
         "state": state.tobytes(),
         "sequence": -(2**63),
         "kernel": "fused",
+        "begun": -5,
     }
     return to_row(EndedSequence(key=key, **{**fields, **changed}))
 
@@ -189,7 +191,9 @@ def test_a_state_comes_back_bit_for_bit_also_from_a_file_that_another_program_wr
         parquet([exported("a"), exported("é")]),
         parquet([exported("é")], theirs, compression="zstd"),
     ):
-        state = decode_state(imported(read(data)["é"]))
+        _, begun, state = turn_of(imported(read(data)["é"]))
+        assert begun == -5
+        state = decode_state(state)
         assert state.values.tobytes() == np.array([0.1, -0.0, 1e-45], np.float32).tobytes()
         assert state.outputs.tolist() == [0.1, -1e300]
         assert state[:6] == ("3f" * 32, "fused", 3, -7_000_001, 2**53 + 1, -(2**63))
@@ -200,7 +204,7 @@ def test_a_row_that_is_altered_in_any_column_is_refused(column):
     other = exported(
         "b", steps=4, first_time=1, last_time=5, outputs=[0.1], model="4f" * 32, state=bytes(12),
         history=bytes(8),
-        sequence=9, kernel="numpy",
+        sequence=9, kernel="numpy", begun=6,
     )  # fmt: skip
     row = {**exported(), column: other[column]}
     key = row["key"]

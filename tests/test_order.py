@@ -11,15 +11,18 @@ import numpy as np
 import pytest
 from apache_beam.transforms.window import GlobalWindow, TimestampedValue
 
-from beam_rnn import Network, Predict, PredictAndLearn, Smooth, Untrained
+from beam_rnn import Columns, Network, Predict, PredictAndLearn, Smooth, Untrained
 from beam_rnn.closing import AT_THEIR_END
 from beam_rnn.errors import ConfigurationError
 from beam_rnn.loading import ModelLoader
-from beam_rnn.moving import to_shard
+from beam_rnn.moving import from_row, to_row, to_shard
 from beam_rnn.shards import stateful as sharding
 from beam_rnn.state import KeyState, encode_imported
+from beam_rnn.stateful import check_numbered
+from beam_rnn.sweep import LONG_AGO
 from beam_rnn.testing import oracle
 from beam_rnn.transforms.predict import _pack
+from beam_rnn.turns import Order
 from tests.engines import Collect, predict
 from tests.engines import run as run_pipeline
 from tests.models import COLUMNS, random_model, saved
@@ -155,9 +158,33 @@ class From(beam.PTransform):
         self.weights, self.states, self.settings = weights, states, settings
 
     def expand(self, pcoll):
-        pairs = [(key, encode_imported(state)) for key, state in self.states.items()]
+        pairs = [
+            (key, state if isinstance(state, bytes) else encode_imported(state, LONG_AGO))
+            for key, state in self.states.items()
+        ]
         states = pcoll.pipeline | "States" >> beam.Create(pairs, reshuffle=False)
         return pcoll | Predict(self.weights, states=states, **self.settings)
+
+
+@pytest.mark.usefixtures("each_way")
+def test_an_imported_state_knows_from_when_its_numbers_count(weights):
+    """A record of the count before is late, as in the job from which the state came."""
+    anew = [numbered(0, t=5, first=True), numbered(1, t=6)]
+    before = live(
+        Predict(weights, order="sequence", with_state=True),
+        [[numbered(0), numbered(1)], 3, anew, 10],
+    )
+    (ended,) = (row for row in before.ended if row.reason == "window")
+    assert ended.begun == (START + 5) * SECOND
+    states = dict([from_row(to_row(ended), "states")])
+
+    outputs = live(
+        From(weights, states, order="sequence"), [[numbered(9, t=2)], 8, [numbered(2, t=9)], 20]
+    )
+
+    assert [row.sequence for row in outputs.late] == [9]
+    assert steps(outputs) == [(9, 3)]
+    assert not outputs.gaps
 
 
 @pytest.mark.usefixtures("each_way")
@@ -214,7 +241,7 @@ def test_a_key_that_has_a_state_keeps_it(shards, model, weights):
     class Late(beam.DoFn):
         def process(self, element):
             yield element
-            state = "a", encode_imported(state_of(model))
+            state = "a", encode_imported(state_of(model), LONG_AGO)
             yield state if shards is None else to_shard(state, shards)
             yield element
 
@@ -388,6 +415,40 @@ def test_a_number_that_jumps_is_a_dead_letter_and_blocks_nothing(events, run, we
     assert letter.reason.endswith("more than max_jump=100")
     assert not outputs.late
     assert not outputs.gaps
+
+
+@pytest.mark.usefixtures("each_way")
+def test_after_a_real_gap_larger_than_max_jump_the_key_goes_on_when_it_was_idle(weights):
+    transform = Predict(weights, order="sequence", max_jump=100, idle_after=10)
+    events = [[numbered(0), numbered(1)], 3, [numbered(500, t=5)], 30, [numbered(501, t=31)], 60]
+
+    outputs = live(transform, events)
+
+    assert steps(outputs) == [(0, 1), (1, 2), (31, 1)]
+    assert len(outputs.invalid) == 1
+
+
+def test_max_jump_needs_a_way_on_after_a_real_gap():
+    order = Order("sequence", 0, 1000, max_jump=100)
+    columns = Columns(key="id", inputs=["x"], sequence="n")
+
+    with pytest.raises(ConfigurationError, match=r"max_jump=100 refuses .* say idle_after= too"):
+        check_numbered(order, columns, None)
+    check_numbered(order, columns, 1)
+    check_numbered(order, replace(columns, start="first"), None)
+
+
+@pytest.mark.usefixtures("each_way")
+@pytest.mark.parametrize("run", RUNS)
+def test_a_record_that_cannot_be_stepped_ends_no_sequence(run, weights):
+    """One behind it that waits, and belongs to the sequence, keeps that going."""
+    waiting = [numbered(2, t=28, at=48, x=BEYOND), numbered(5, t=18, at=38)]
+    events = [[numbered(0)], 5, waiting, 30, 60]
+
+    outputs = RUNS[run](Predict(weights, order="sequence", idle_after=20), events)
+
+    assert steps(outputs) == [(0, 1), (18, 2)]
+    assert ends(outputs) == [(2, "idle")]
 
 
 @pytest.mark.usefixtures("each_way")

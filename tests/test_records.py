@@ -366,6 +366,6 @@ def test_the_fields_of_the_rows_are_final():
     assert Prediction._fields == prediction
     assert LateRecord._fields == ("key", "time", "behind", "inputs", "sequence")
     ended = ("key", "steps", "first_time", "last_time", "outputs", "reason", "model", "state")
-    assert EndedSequence._fields == (*ended, "sequence", "kernel", "history")
+    assert EndedSequence._fields == (*ended, "sequence", "kernel", "history", "begun")
     assert SequenceGap._fields == ("key", "time", "first", "last")
     assert InvalidRecord._fields == ("key", "reason", "value", "record")

@@ -143,10 +143,13 @@ class Payloads:
         if not len(differ):
             return held
         piece, at = held.piece.copy(), held.at.copy()
-        first = np.maximum.accumulate(np.where(same, 0, np.arange(len(same))))
-        for start in np.unique(first[differ]).tolist():
-            equal = np.flatnonzero(first == start)
-            best = min(equal.tolist(), key=lambda i: _row_text(payloads, held, i))
+        bounds = np.append(np.flatnonzero(~same), len(same))
+        groups = np.unique(np.searchsorted(bounds, differ, "right"))
+        spans = list(zip(bounds[groups - 1].tolist(), bounds[groups].tolist(), strict=True))
+        places = np.concatenate([np.arange(start, end) for start, end in spans])
+        texts = _row_texts(payloads, held, places)
+        for start, end in spans:
+            best = min(range(start, end), key=texts.__getitem__)
             piece[start], at[start] = held.piece[best], held.at[best]
         return held._replace(piece=piece, at=at)
 
@@ -215,10 +218,19 @@ def _unequal(one: pa.Table, other: pa.Table, start: int = 0) -> list[int]:
     return left + _unequal(one.slice(half), other.slice(half), start + half)
 
 
-def _row_text(payloads: dict[int, Payload], held: Held, i: int) -> tuple[Any, ...]:
-    """All that is in the row of a record, as something that has an order."""
-    payload = payloads[int(held.piece[i])]
-    row = payload.table().slice(int(payload.places(held.at[i])), 1)
-    fields = zip(row.schema, row.columns, strict=True)
-    values = sorted((field.name, repr(as_python(column[0]))) for field, column in fields)
-    return values, row.schema.serialize().to_pybytes()
+def _row_texts(
+    payloads: dict[int, Payload], held: Held, places: Array
+) -> dict[int, tuple[Any, ...]]:
+    """All that is in the rows of records, by their places, as something that has an order."""
+    texts: dict[int, tuple[Any, ...]] = {}
+    for piece, here in grouped(held.piece[places]):
+        payload, of_piece = payloads[piece], places[here]
+        table = payload.table().take(pa.array(payload.places(held.at[of_piece])))
+        schema = table.schema.serialize().to_pybytes()
+        columns = [
+            [(name, repr(as_python(value))) for value in column]
+            for name, column in zip(table.column_names, table.columns, strict=True)
+        ]
+        for place, row in zip(of_piece.tolist(), zip(*columns, strict=True), strict=True):
+            texts[place] = sorted(row), schema
+    return texts

@@ -193,7 +193,7 @@ class Pending:
         return self._take_runs(rows, None, reached)
 
     def first_times(self, reached: Array) -> Array:
-        """(rows,), the event time of the first record in order of each key that is not late.
+        """(rows,), the earliest event time of each key's records that are not late or refused.
 
         Of a key that has none it is far away.
         """
@@ -205,17 +205,14 @@ class Pending:
         if held is None:
             return times
         numbered = self._in_runs(held, reached)
-        ahead = numbered.places[~numbered.alone][::-1]  # of each key the first one comes last
-        times[held.row[ahead]] = held.time[ahead]
+        ahead = numbered.places[~numbered.alone]
+        np.minimum.at(times, held.row[ahead], held.time[ahead])
         return times
 
     def _in_runs(self, held: Held, reached: Array) -> "_InRuns":
         """Records by key, run and number."""
         row, number, starts = held.row, held.sequence, starts_of(held.marks)
-        run = np.zeros(len(row), np.int64)
-        for key in np.unique(row[starts]).tolist():
-            here = np.flatnonzero(row == key)
-            run[here] = runs_of(held.time[here], number[here], starts[here], int(reached[key]))
+        run = _runs(held, starts, reached)
         places = np.lexsort((number, run, row))
         row, number, run = row[places], number[places], run[places]
         known = reached[row]
@@ -223,12 +220,16 @@ class Pending:
         if self._order.max_jump is not None:
             starts = starts[places]
             begins = np.append(True, (row[1:] != row[:-1]) | (run[1:] != run[:-1]))
-            for whole in np.split(np.arange(len(row)), np.flatnonzero(begins)[1:]):
-                part = whole[~alone[whole]]
-                if len(part):
-                    goes_on = run[part[0]] == 0 and known[part[0]] > LOWEST
-                    from_there = int(known[part[0]] if goes_on else number[part[0]])
-                    alone[part] = self._order.refused(number[part], starts[part], from_there)
+            before = np.where(run == 0, known, LOWEST)
+            before[1:] = np.where(begins[1:], before[1:], np.maximum(before[1:], number[:-1]))
+            jumps = ~alone & (before > LOWEST) & (number - self._order.max_jump > before)
+            of_run = np.cumsum(begins)
+            for which in np.unique(of_run[jumps]).tolist():
+                whole = slice(*np.searchsorted(of_run, [which, which + 1]))
+                part = np.arange(len(row))[whole][~alone[whole]]
+                goes_on = run[part[0]] == 0 and known[part[0]] > LOWEST
+                from_there = int(known[part[0]] if goes_on else number[part[0]])
+                alone[part] = self._order.refused(number[part], starts[part], from_there)
         return _InRuns(places, row, number, run, alone)
 
     def _take_runs(self, rows: Array, now: int | None, reached: Array) -> tuple[Held, Array] | None:
@@ -293,6 +294,37 @@ class Pending:
             self.of_piece[each] += sign * len(places)
             if not self.of_piece[each]:
                 del self.of_piece[each]
+
+
+def _runs(held: Held, starts: Array, reached: Array) -> Array:
+    """The run of numbers of each record, as `runs_of` says of each key: (records,)."""
+    run = np.zeros(len(held.row), np.int64)
+    if not starts.any():
+        return run
+    in_time = np.lexsort((held.sequence, ~starts, held.time, held.row))
+    row, number = held.row[in_time], held.sequence[in_time]
+    first = np.append(True, row[1:] != row[:-1])
+    before = reached[row]
+    high = running_max(number, first)
+    before[1:] = np.where(first[1:], before[1:], np.maximum(before[1:], high[:-1]))
+    anew = np.unique(row[starts[in_time] & (number <= before)])
+    for key, here in slices(row, anew):
+        places = in_time[here]
+        run[places] = runs_of(
+            held.time[places], held.sequence[places], starts[places], int(reached[key])
+        )
+    return run
+
+
+def slices(row: Array, rows: Array) -> Iterator[tuple[int, slice]]:
+    """Where the records of some keys are, of records by key.
+
+    >>> list(slices(np.array([3, 3, 5, 7]), np.array([3, 7])))
+    [(3, slice(0, 2, None)), (7, slice(3, 4, None))]
+    """
+    bounds = (np.searchsorted(row, rows, side).tolist() for side in ("left", "right"))
+    for key, start, end in zip(rows.tolist(), *bounds, strict=True):
+        yield key, slice(start, end)
 
 
 def _breaks(row: Array, run: Array, number: Array) -> Array:

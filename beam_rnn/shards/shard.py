@@ -22,6 +22,7 @@ from beam_rnn.shards.pending import (
     different,
     duplicates,
     running_max,
+    slices,
 )
 from beam_rnn.shards.stepping import ShardStepper, Stepped
 from beam_rnn.shards.table import Table
@@ -178,11 +179,18 @@ class Shard:
         self.table.drop_states(rows)
         self._forget_keys(rows)
 
-    def start_from(self, key: str, state: KeyState) -> int | None:
-        """Take up the state of a key, unless it has one; gives when there is something to do."""
+    def start_from(self, key: str, state: KeyState, begun: int) -> int | None:
+        """Take up the state of a key, unless it has one; gives when there is something to do.
+
+        Args:
+            key: The key.
+            state: Its state.
+            begun: The event time from which its sequence numbers count.
+        """
         rows = self.table.rows([key])
         if not self.table.has_state[rows[0]]:
             self.table.set_state(int(rows[0]), state)
+            self.table.begun[rows] = begun
             self._touched.append(rows)
         return self._earliest(rows)
 
@@ -409,8 +417,8 @@ class Shard:
         if self._order.max_jump is not None:
             odd |= (before > LOWEST) & (held.sequence - self._order.max_jump > before)
         good, anew = np.ones(len(due), bool), np.zeros(len(due), bool)
-        for row in np.unique(held.row[odd]).tolist():
-            self._judge(held, np.flatnonzero(held.row == row), good, anew, found)
+        for _, here in slices(held.row, np.unique(held.row[odd])):
+            self._judge(held, np.arange(len(due))[here], good, anew, found)
         counts["records_late"] = sum(isinstance(row.result, LateRecord) for row in found)
         counts["records_invalid"] = sum(isinstance(row.result, InvalidRecord) for row in found)
         held, due, anew = held.pick(good), due[good], anew[good]

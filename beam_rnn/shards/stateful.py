@@ -35,7 +35,7 @@ from beam_rnn.shards.pending import NOW
 from beam_rnn.shards.shard import Outcome, Row, Shard
 from beam_rnn.shards.stepping import ShardStepper
 from beam_rnn.shards.table import Table
-from beam_rnn.state import decode_state
+from beam_rnn.state import decode_state, turn_of
 from beam_rnn.stateful import ENDED, GAPS, LATE, Unstamped, check_numbered
 from beam_rnn.stepping import PredictSteps
 from beam_rnn.turns import END_OF_TIME, MILLISECOND, Order
@@ -129,11 +129,12 @@ class StepShards(beam.DoFn):
         self._stepper = ShardStepper(self._source.stepper())
         self._columns = self._stepper.alone.columns
         self._fingerprint = self._columns.fingerprint
-        check_numbered(self._order, self._columns)
+        check_numbered(self._order, self._columns, self._idle_after)
 
     def start_bundle(self) -> None:
         """Looks for a newer model, if it is time."""
         self._stepper.alone.refresh()
+        self._bundle_begins = True
 
     def process(
         self,
@@ -146,8 +147,9 @@ class StepShards(beam.DoFn):
         models: Iterable[tuple[str, str]] = (),
     ) -> Iterable[Any]:
         """A block of checked records in; each is stepped, waits for its turn, or is late."""
-        if models:
+        if models and self._bundle_begins:  # there may be many
             self._stepper.alone.use(path for _, path in models)
+            self._bundle_begins = False
         key, data = element
         cells = _Cells(head, log, due, window, self._closing.at(window))
         start = states_to_start_from(data)
@@ -160,7 +162,8 @@ class StepShards(beam.DoFn):
         if before is None:
             end.set(Timestamp(micros=cells.closes_at))
         if start is not None:
-            to_do, outcome = shard.start_from(start[0], decode_state(start[1])), None
+            _, begun, state = turn_of(start[1])
+            to_do, outcome = shard.start_from(start[0], decode_state(state), begun), None
         else:
             if self._order.by != "arrival":
                 self._unstamped.see(int((block.arrived >= END_OF_TIME).sum()))

@@ -19,7 +19,7 @@ from beam_rnn.shards.pending import grouped
 from beam_rnn.shards.table import Maker, Table
 from beam_rnn.state import decode_state, encode_records, encode_state
 from beam_rnn.stepping import SWEPT_AT_MOST, Step, Stepper
-from beam_rnn.sweep import Records, sweep
+from beam_rnn.sweep import LONG_AGO, Records, sweep
 
 NOBODY = -1
 
@@ -155,6 +155,7 @@ class ShardStepper:
             facts = zip(  # noqa: B905  # all are as long as there are keys, or endless
                 *(keys, steps, first_time, times, outputs, why, digest, states, sequence, kernel),
                 history,
+                [None if at == LONG_AGO else at for at in table.begun[here].tolist()],
             )
             yield from zip(places.tolist(), map(EndedSequence._make, facts), strict=True)
 

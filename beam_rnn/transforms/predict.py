@@ -108,7 +108,9 @@ class Predict(beam.PTransform):
         models: Paths of further weights files, as they come, instead of `watch`; the last by
             name that can be used counts.
         max_jump: With order="sequence": a record whose number is more than so much above the last
-            one of its key is a dead letter; None for no limit.
+            one of its key is a dead letter; None for no limit. It needs `idle_after` or
+            `Columns(start=...)`: after a larger gap that is real, the key goes on at its next
+            start mark, or when it was idle.
         states: Hidden states to start from, from `ImportStates`; a key that has one already
             keeps it.
 
