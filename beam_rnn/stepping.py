@@ -122,7 +122,26 @@ class Stepper:
         state = None if data is None else decode_state(data)
         if state is None or not state.steps:
             self.count_unknown([key])
+        else:
+            self.check_fits(key, state)
         return self._advance(key, state, records)
+
+    def check_fits(self, key: str, state: KeyState) -> None:
+        """That a state has the size of the newest model, if it says that it is of that.
+
+        Raises:
+            StateError: It has another; none that was computed here does.
+        """
+        model = self.library.newest.of(key)
+        if model is None or not made_by(state, model):
+            return
+        found, size = (len(state.values), len(state.outputs)), (model.state_size, model.outputs)
+        if found != size:
+            raise StateError(
+                f"the state of key {key!r} has {found[0]} numbers and {found[1]} outputs, its "
+                f"model {model.digest} has {size[0]} and {size[1]}: export it again, or leave it "
+                "out of what is imported"
+            )
 
     def advance(
         self, key: str, data: bytes | None, records: Sequence[bytes]

@@ -167,6 +167,15 @@ class From(beam.PTransform):
 
 
 @pytest.mark.usefixtures("each_way")
+def test_an_imported_state_of_another_size_is_an_error_that_names_its_key(model, weights):
+    state = state_of(model)
+    other = state._replace(values=state.values[:-1])
+
+    with pytest.raises(Exception, match=r"the state of key 'a' has .* export it again"):
+        in_batch(From(weights, {"a": other}), [[record(5)]])
+
+
+@pytest.mark.usefixtures("each_way")
 def test_an_imported_state_knows_from_when_its_numbers_count(weights):
     """A record of the count before is late, as in the job from which the state came."""
     anew = [numbered(0, t=5, first=True), numbered(1, t=6)]

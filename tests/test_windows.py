@@ -236,6 +236,14 @@ def test_prism_keeps_no_window_beyond_its_end_and_says_so(engine, tmp_path, capl
     assert "PrismRunner removes the state of a window at its end" in caplog.text
 
 
+def test_records_that_are_taken_as_they_come_wait_for_nothing(tmp_path):
+    predict = Predict(weights_for("predict", tmp_path), order="arrival", wait=30)
+
+    outputs = predict_stream(Windowed(predict), 0, [row(1)], 40)
+
+    assert [r.step for r in outputs.predictions] == [1]
+
+
 @pytest.mark.parametrize(
     "make",
     [

@@ -186,7 +186,11 @@ class Shard:
             key: The key.
             state: Its state.
             begun: The event time from which its sequence numbers count.
+
+        Raises:
+            StateError: The state has another size than its model.
         """
+        self._stepper.alone.check_fits(key, state)
         rows = self.table.rows([key])
         if not self.table.has_state[rows[0]]:
             self.table.set_state(int(rows[0]), state)

@@ -81,13 +81,14 @@ def closing_of(pcoll: PCollection[Any], name: str, order: Order) -> Closing:
     if isinstance(windowing.windowfn, GlobalWindows):
         return AT_THEIR_END
     lateness = int(Duration.of(windowing.allowed_lateness).micros)
-    if order.wait > lateness:
+    wait = 0 if order.by == "arrival" else order.wait
+    if wait > lateness:
         raise ConfigurationError(
             f"{name}(wait={order.wait / 1e6:g}) waits longer than a window is kept: "
             f"{window_text(windowing.windowfn)} with allowed_lateness={lateness / 1e6:g}. Say "
             f"beam.WindowInto(..., allowed_lateness={order.wait / 1e6:g}), or a shorter wait"
         )
-    return closing_on(pcoll.pipeline.runner, lateness, order.wait, name, uuid4().hex)
+    return closing_on(pcoll.pipeline.runner, lateness, wait, name, uuid4().hex)
 
 
 def window_text(windowfn: Any) -> str:
