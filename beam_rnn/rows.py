@@ -87,7 +87,8 @@ class EndedSequence(NamedTuple):
         history: The last inputs that were kept to be replayed, raw little-endian float64; empty
             unless `Predict(with_state=True, replay=...)`.
         begun: Of a sequence that was open: the event time from which its key's sequence numbers
-            count, in microseconds since 1970, if they began anew; else None.
+            count, in microseconds since 1970, if they began anew; else None, and with
+            `Predict(idle_after=...)`, which forgets it.
     """
 
     key: str

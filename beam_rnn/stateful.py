@@ -515,7 +515,8 @@ class StepKeys(beam.DoFn):
         begun = stood.place.begun
         for step in self._stepper.end(key, stood.state, reason):
             result = step.result
-            if isinstance(result, EndedSequence) and begun != LONG_AGO:
+            known = self._idle_after is None and begun != LONG_AGO
+            if known and isinstance(result, EndedSequence):
                 result = result._replace(begun=begun)
             yield self._tagged(step._replace(result=result), at)
         self._evicted.inc()

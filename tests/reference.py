@@ -156,13 +156,13 @@ class Key:
                 due.update(self.followed(ahead, last))
             self.take(due, newest)
             if self.idle_at() <= now:
-                self.close("idle", self.begun)
+                self.close("idle")
                 self.forget()
 
     def finish(self, newest):
         """The window is closed."""
         self.advance(self.closes, newest)
-        self.close("window", self.begun)
+        self.close("window", self.begun if self.rules.idle_after is None else -math.inf)
 
     def in_order(self):
         """The records that wait, in order, each with its run of numbers.

@@ -133,6 +133,7 @@ class ShardStepper:
         As `Stepper.end` has it for a key.
         """
         policy = self._policy
+        lasts = policy.idle_after is None
         begun = np.flatnonzero(table.steps[rows] > 0)
         self.alone.count_ended(len(begun))
         for number, of_maker in grouped(table.maker[rows[begun]]):
@@ -155,7 +156,7 @@ class ShardStepper:
             facts = zip(  # noqa: B905  # all are as long as there are keys, or endless
                 *(keys, steps, first_time, times, outputs, why, digest, states, sequence, kernel),
                 history,
-                [None if at == LONG_AGO else at for at in table.begun[here].tolist()],
+                [at if lasts and at != LONG_AGO else None for at in table.begun[here].tolist()],
             )
             yield from zip(places.tolist(), map(EndedSequence._make, facts), strict=True)
 

@@ -76,7 +76,8 @@ def oracle(
         if own is None:
             invalid += len(rows)
         else:
-            invalid += _loop(own, key, rows, idle_after, with_state, predictions, ended)
+            by_number = order == "sequence"
+            invalid += _loop(own, key, rows, idle_after, with_state, by_number, predictions, ended)
     return Expected(predictions, ended, invalid)
 
 
@@ -100,6 +101,7 @@ def _loop(
     rows: Sequence[BufferedRecord],
     idle_after: float | None,
     with_state: bool,
+    by_number: bool,
     predictions: list[Prediction],
     ended: list[EndedSequence],
 ) -> int:
@@ -108,16 +110,17 @@ def _loop(
     state = model.initial_state()
     poisoned = 0
 
-    def end(reason: str) -> None:
+    def end(reason: str, begun: int | None = None) -> None:
         if sequence:
             first, last = sequence[0], sequence[-1]
             facts = (key, len(sequence), first.time, int(latest), last.outputs, reason)
-            ended.append(
-                EndedSequence(*facts, model.digest, last.state, last.sequence, model.kernel)
-            )
+            made = model.digest, last.state, last.sequence, model.kernel
+            ended.append(EndedSequence(*facts, *made, begun=begun))
             sequence.clear()
 
     latest: float = -math.inf  # the latest time of the key so far
+    reached: float = -math.inf
+    begun = None  # the time from which the numbers count, if they began anew
     for row in rows:
         idle = idle_after is not None and row.time - latest > idle_after * 1e6
         begins = not sequence or idle or row.starts
@@ -130,14 +133,16 @@ def _loop(
             continue
         if begins:
             end("idle" if idle else "start")
-        state, latest = after, max(latest, row.time)
+        if by_number and row.sequence <= reached:
+            begun = row.time
+        state, latest, reached = after, max(latest, row.time), row.sequence
         shown = state[0].tobytes() if with_state else b""
         facts = (key, row.time, len(sequence) + 1, outputs.tolist(), model.digest)
         sequence.append(Prediction(*facts, shown, row.sequence, model.kernel))
         predictions.append(sequence[-1])
         if row.ends:
             end("end")
-    end("window" if idle_after is None else "idle")
+    end("window", begun) if idle_after is None else end("idle")
     return poisoned
 
 
