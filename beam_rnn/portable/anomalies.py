@@ -36,7 +36,8 @@ class RnnAnomalies(beam.PTransform):
         idle_after: A sequence ends when no record has followed its last one for so many seconds of
             event time; never if left out.
         max_jump: With order "sequence": a record whose number is more than so much above the last
-            one of its key cannot be used; no limit if left out.
+            one of its key cannot be used; no limit if left out. It needs idle_after, or a model
+            whose columns have a start.
         kernel: What computes: "numpy", "fused" or "auto".
         error_handling: {output: NAME} gives records that cannot be used, and those that came too
             late, as a further output. Without it the former stop the pipeline, the latter are

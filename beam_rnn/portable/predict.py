@@ -44,7 +44,8 @@ class RnnPredict(beam.PTransform):
         shards: The keys are hashed into so many shards, whose keys are stepped together; each key
             alone if left out.
         max_jump: With order "sequence": a record whose number is more than so much above the last
-            one of its key cannot be used; no limit if left out.
+            one of its key cannot be used; no limit if left out. It needs idle_after, or a model
+            whose columns have a start.
         keep: Fields of a record to have beside its prediction, such as [site, price]: in batch, or
             in windows. One that the row has already has record_ before its name. It is null where
             several records of a key have one time and sequence number, and it cannot be told which
