@@ -205,6 +205,31 @@ def test_no_file_of_a_prefix_is_written_over_what_is_read(tmp_path, monkeypatch)
     (tmp_path / "e-00002.arrow").mkdir()
     with pytest.raises(ConfigurationError, match=r"e-00002\.arrow'.* is a folder"):
         check({}, Prefix("e", CHECKPOINTS))
+    for prefix in ("st*", "s[1]", "s?"):
+        with pytest.raises(ConfigurationError, match=r"must not contain \*, \? or \["):
+            check(states, Prefix(prefix, STATES))
+
+
+def test_a_prefix_is_no_file_whatever_has_its_name(tmp_path, monkeypatch):
+    def check(inputs, prefix):
+        check_outputs({"--input": inputs}, {}, None, {"--checkpoints": Prefix(prefix, CHECKPOINTS)})
+
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "data").mkdir()
+    for path in ("c-00001.arrow", "data/c-00001.arrow", "data/-00001.arrow"):
+        (tmp_path / path).touch()
+    (tmp_path / "c").symlink_to("elsewhere")
+    (tmp_path / "runs").symlink_to("data")
+    with pytest.raises(ConfigurationError, match="'c' may be written over --input 'c-"):
+        check("c-00001.arrow", "c")
+    with pytest.raises(ConfigurationError, match="'runs/c' may be written over --input 'data/c"):
+        check("data/c-00001.arrow", "runs/c")
+    check("data/c-00001.arrow", "runs")
+    for prefix in ("data/", "none/"):
+        with pytest.raises(
+            ConfigurationError, match=f"'{prefix}' is a folder: add what .* '{prefix}a"
+        ):
+            check("data/-00001.arrow", prefix)
 
 
 def test_the_folders_that_a_failed_run_leaves_are_removed(tmp_path):

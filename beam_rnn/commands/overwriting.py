@@ -9,13 +9,13 @@ from typing import NamedTuple
 from apache_beam.io.filesystems import FileSystems
 
 from beam_rnn.errors import ConfigurationError
-from beam_rnn.storage import with_folder
+from beam_rnn.storage import check_prefix, with_folder
 
 BESIDE = (".invalid.jsonl", ".late.jsonl")
 """What a file is called that holds the records of another that could not be used."""
 CHECKPOINTS = r"-\d{5,}\.arrow"
-STATES = r"-\d{5}-of-\d{5}\.parquet"
-"""What follows a prefix in the names of the files that are written for it."""
+STATES = r"-.{5}-of-\d{5}\.parquet"
+"""What follows a prefix in the names of the files that are written, or removed, for it."""
 
 
 class Prefix(NamedTuple):
@@ -99,11 +99,14 @@ def _given(flags: Mapping[str, str | None]) -> Iterator[tuple[str, str]]:
 def _check_prefix(what: str, prefix: str, ending: str, taken: Mapping[object, str]) -> None:
     """Check that no file which is read, or written for another flag, has a name of the prefix."""
     check_scheme(prefix, what)
-    name = re.compile(re.escape(_place(prefix)) + ending)
-    there = []
+    check_prefix(what, prefix)
+    folder, there = None, []
     if FileSystems.get_scheme(prefix) is None:
-        _check_folder(prefix, what)
-        folder = os.path.dirname(_place(prefix))
+        folder = os.path.realpath(os.path.dirname(prefix))
+        _check_folder(folder, what)
+        prefix = os.path.join(folder, os.path.basename(prefix))
+    name = re.compile(re.escape(prefix) + ending)
+    if folder is not None:
         there = [path for path in _in(folder) if name.fullmatch(path)]
     for path in there:
         check_writable(path, f"{path!r}, a file of {what},")
@@ -183,7 +186,7 @@ def check_writable(path: str, what: str) -> None:
         raise ConfigurationError(f"{what} is a folder: name a file in it")
     if os.path.exists(path) and not os.path.isfile(path):
         raise ConfigurationError(f"{what} is a device or a pipe: name a file")
-    _check_folder(path, what)
+    _check_folder(os.path.dirname(_place(path)), what)
     if os.path.exists(path) and not os.access(path, os.W_OK):
         raise ConfigurationError(f"{what} cannot be written: the file is there and read-only")
 
@@ -203,8 +206,7 @@ def folder_of(flag: str, path: str) -> Path:
     return Path(path)
 
 
-def _check_folder(path: str, what: str) -> None:
-    folder = os.path.dirname(_place(path))
+def _check_folder(folder: str, what: str) -> None:
     if not os.path.isdir(folder):
         raise ConfigurationError(
             f"{what} cannot be written: there is no folder {folder!r}, make it"
