@@ -48,6 +48,7 @@ from beam_rnn.keyed import KeyedModels, Models
 from beam_rnn.records import RecordReader
 from beam_rnn.state import decode_record
 from beam_rnn.storage import read_model
+from beam_rnn.times import BEFORE_ALL
 from beam_rnn.transforms.arguments import ORDERS
 
 HIDDEN = 16
@@ -205,7 +206,7 @@ def scored_rows(
         if there:
             of_bytes[data] = there.pop(0)
     rows = [
-        {**record, **columns_of(of_bytes[data], targets, until.get(key, -1))}
+        {**record, **columns_of(of_bytes[data], targets, until.get(key, BEFORE_ALL))}
         for data, record in records
         if data in of_bytes
     ]
@@ -234,7 +235,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     check_outputs(
         {"--input": args.input, "--weights": args.weights},
         {"--output": args.output, "the weights beside --output": trained},
-        {"--output": BESIDE},
+        {"--output": BESIDE, "the weights beside --output": BESIDE[:1]},
     )
     planned = plan(args, beam_flags)
     with beam.Pipeline(options=flags.beam_options(beam_flags)) as pipeline:

@@ -110,8 +110,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     assert model.columns is not None, "pipelines train models with columns"
     if model.columns.sequence == ROW:
         raise ConfigurationError(
-            f"a model in {args.models!r} was trained with --sequence row: a file that arrives has no "
-            "place among those to come; train it with --sequence COLUMN"
+            f"a model in {args.models!r} was trained with --sequence row: a file that arrives has "
+            "no place among those to come; train it with --sequence COLUMN"
         )
     with beam.Pipeline(options=flags.beam_options(beam_flags)) as pipeline:
         records = arriving(pipeline, args.input, model.columns)

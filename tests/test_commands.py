@@ -183,6 +183,31 @@ def test_nothing_is_written_over_what_is_read(tmp_path, monkeypatch):
     check_outputs({"--input": "a.csv"}, {"--output": "p.csv", "--report": None})
 
 
+def test_nothing_is_written_where_the_same_pattern_reads_it_the_next_time(tmp_path, monkeypatch):
+    def check(inputs, output, flag="--input"):
+        check_outputs({flag: inputs}, {"--output": output}, {"--output": BESIDE})
+
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "data").mkdir()
+    (tmp_path / "link").symlink_to("data")
+    for name in ("a.csv", "data/a.csv", "data/a.jsonl", "data/w.arrow"):
+        (tmp_path / name).touch()
+    for inputs, output in (
+        ("*.csv", "p.csv"),
+        ("data/*.csv", f"{tmp_path}/data/p.csv"),
+        ("data/*.csv", "link/p.csv"),
+        ("*/?.csv", "data/p.csv"),
+        ("data/*.jsonl", "data/p.csv"),  # by the file of dead letters
+    ):
+        with pytest.raises(ConfigurationError, match=r"read by --input '.*' the next time"):
+            check(inputs, output)
+    check("data/*.csv", "p.csv")
+    check("[a-b].csv", "p.csv")
+    check("data/*.arrow", "data/next.arrow", "--weights")
+    with pytest.raises(ConfigurationError, match=r"--output 'gs://b/in/p\.csv' would be read"):
+        check("gs://b/in/*.csv", "gs://b/in/p.csv")
+
+
 def test_no_file_of_a_prefix_is_written_over_what_is_read(tmp_path, monkeypatch):
     def check(inputs, prefix, outputs=()):
         check_outputs(inputs, dict(outputs), None, {"--prefix": prefix})

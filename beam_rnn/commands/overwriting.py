@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import NamedTuple
 
+from apache_beam.io.filesystem import FileSystem
 from apache_beam.io.filesystems import FileSystems
 
 from beam_rnn.errors import ConfigurationError
@@ -14,6 +15,8 @@ from beam_rnn.storage import check_prefix, with_folder
 BESIDE = (".invalid.jsonl", ".late.jsonl")
 """What a file is called that holds the records of another that could not be used."""
 CHECKPOINTS = r"-\d{5,}\.arrow"
+NEWEST = ("--weights", "--start", "--resume")
+"""The flags of which a pattern stands for one of its files, the last by name."""
 STATES = r"-.{5}-of-\d{5}\.parquet"
 """What follows a prefix in the names of the files that are written, or removed, for it."""
 
@@ -52,15 +55,16 @@ def check_outputs(
         prefixes: The flags that name a prefix of files that are written.
 
     Raises:
-        ConfigurationError: There is no file of an input. Or an output is read, or written twice,
-            or is a folder or a device, or is in a folder that does not exist or is not writable. Or
-            Beam has no filesystem for a path.
+        ConfigurationError: There is no file of an input. Or an output is read, or would be by the
+            same pattern the next time, or is written twice, or is a folder or a device, or is in a
+            folder that does not exist or is not writable. Or Beam has no filesystem for a path.
     """
     taken = _read(inputs)
     for file, what in _named(outputs, beside or {}):
         for place in _places(file):
             if place in taken:
                 raise ConfigurationError(f"{what} would be written over {taken[place]}")
+        _check_not_found(file, what, inputs)
         check_writable(file, what)
         taken.update(dict.fromkeys(_places(file), what))
     for flag, prefix in (prefixes or {}).items():
@@ -90,6 +94,29 @@ def _named(
         yield path, f"{flag} {path!r}"
         for ending in beside.get(flag, ()):
             yield path + ending, f"{path + ending!r}, beside {flag},"
+
+
+def _check_not_found(file: str, what: str, inputs: Mapping[str, str | None]) -> None:
+    """Check that a pattern of which all files are read does not find a file that is written."""
+    for flag, pattern in _given(inputs):
+        if flag not in NEWEST and _finds(pattern, file):
+            raise ConfigurationError(
+                f"{what} would be read by {flag} {pattern!r} the next time: write it to another "
+                "folder, or under another name"
+            )
+
+
+def _finds(pattern: str, path: str) -> bool:
+    """Return True if a pattern finds a file of this name, which need not be there."""
+    before = re.split(r"[*?[]", pattern)[0]
+    if before == pattern:
+        return False
+    folder = before[: before.rfind("/") + 1]
+    rest = FileSystem.translate_pattern(pattern.removeprefix(folder))
+    if FileSystems.get_scheme(pattern) is not None:
+        return path.startswith(folder) and bool(re.match(rest, path.removeprefix(folder)))
+    below = os.path.relpath(_place(path), os.path.realpath(folder or "."))
+    return bool(re.match(rest, below))
 
 
 def _given(flags: Mapping[str, str | None]) -> Iterator[tuple[str, str]]:
