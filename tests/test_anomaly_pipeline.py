@@ -203,3 +203,19 @@ def test_a_compressed_parquet_file_is_refused(weights, tmp_path):
 
     with pytest.raises(ConfigurationError, match="files are not compressed as a whole"):
         anomaly.main([*files, f"--weights={weights / 'one.arrow'}"])
+
+
+def test_a_series_before_1970_is_scored_as_one_of_today(tmp_path):
+    def scores(first):
+        days = [
+            {"city": "a", "at": f"{first + i // 12}-{i % 12 + 1:02}", "load": (i * i) % 23}
+            for i in range(40)
+        ]
+        data, output = write(tmp_path / "data.csv", days), tmp_path / "scores.csv"
+        anomaly.main([f"--input={data}", f"--output={output}", *NAMED])
+        return [row["anomaly_score"] for row in read(output)]
+
+    old = scores(1944)
+
+    assert old == scores(2004)
+    assert any(float(score) > 0 for score in old)
