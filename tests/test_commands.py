@@ -257,7 +257,7 @@ def test_a_prefix_is_no_file_whatever_has_its_name(tmp_path, monkeypatch):
             check("data/-00001.arrow", prefix)
 
 
-def test_the_folders_that_a_failed_run_leaves_are_removed(tmp_path):
+def test_the_folder_that_a_failed_run_leaves_is_named(tmp_path, caplog):
     def build(pipeline):
         _ = pipeline | beam.Create(["a", "b"]) | beam.Map(int) | beam.io.WriteToText(output)
 
@@ -266,7 +266,12 @@ def test_the_folders_that_a_failed_run_leaves_are_removed(tmp_path):
     with pytest.raises(ValueError, match="invalid literal"):
         launch(build, PipelineOptions(["--runner=FnApiRunner"]), [output])
 
-    assert list(tmp_path.iterdir()) == [before]
+    (left,) = set(tmp_path.iterdir()) - {before}
+    assert (
+        caplog.messages.count(f"{left} is left: remove it, unless another run is writing there")
+        == 1
+    )
+    assert str(before) not in caplog.text
 
 
 def test_a_line_is_said_once():
