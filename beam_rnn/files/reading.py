@@ -26,8 +26,8 @@ from beam_rnn.times import is_day
 
 ALL = ["all"]
 """What says that every column is kept, but `filename`."""
-AS_WRITTEN = "as written"
-"""The field of a record with the texts of numbers that Python writes otherwise, such as 1E+05."""
+AS_WRITTEN = "\0as written"
+"""The field with the texts of numbers that Python writes otherwise: no column has such a name."""
 ROWS_OF_A_FILE = 1 << 40
 """So many rows a file may have where the place of a record is its sequence number."""
 

@@ -10,7 +10,7 @@ import pyarrow.parquet as pq
 from apache_beam.io.filesystem import CompressionTypes
 from apache_beam.transforms.window import GlobalWindows
 
-from beam_rnn.files.lines import csv_line, json_line
+from beam_rnn.files.lines import as_text, csv_line, json_line
 from beam_rnn.files.suffixes import whole_suffix
 from beam_rnn.storage import created, remove
 
@@ -188,5 +188,5 @@ def to_table(rows: Sequence[Row]) -> pa.Table:
 def _column(values: list[Any]) -> pa.Array:
     try:
         return pa.array(values)
-    except pa.ArrowException:
-        return pa.array([None if value is None else str(value) for value in values])
+    except (pa.ArrowException, OverflowError):  # of several types, or beyond 64 bits
+        return pa.array([None if value is None else as_text(value) for value in values])
