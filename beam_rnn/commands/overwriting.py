@@ -159,19 +159,28 @@ def check_readable(flag: str, pattern: str) -> None:
     """Check that a pattern finds files, as far as can be seen from here, and that they can be read.
 
     Raises:
-        ConfigurationError: There is none, it is a folder, or one cannot be read.
+        ConfigurationError: There is none, it is a folder or a pipe, or one cannot be read.
     """
     check_scheme(pattern, f"{flag} {pattern!r}")
     if FileSystems.get_scheme(pattern) is not None:
         return
     if os.path.isdir(pattern):
+        example = f"{pattern.rstrip('/')}/*{'.csv' if flag == '--input' else '.arrow'}"
         raise ConfigurationError(
-            f"{flag} {pattern!r} is a folder: name its files, such as {f'{pattern}/*.csv'!r}"
+            f"{flag} {pattern!r} is a folder: name its files, such as {example!r}"
         )
     files = found(pattern)
     if not files:
-        raise ConfigurationError(f"{flag}: there is no file {pattern!r}")
+        literal = os.path.exists(pattern)
+        why = (
+            "; [, * and ? make a pattern of a name: write ? for such a character" if literal else ""
+        )
+        raise ConfigurationError(f"{flag}: there is no file {pattern!r}{why}")
     for path in files:
+        if not os.path.isfile(path):
+            raise ConfigurationError(
+                f"{flag} {pattern!r}: {path!r} is a device or a pipe: name a file"
+            )
         if not os.access(path, os.R_OK):
             raise ConfigurationError(
                 f"{flag} {pattern!r}: you may not read {path!r}; run it as a user who may"
@@ -214,6 +223,12 @@ def check_writable(path: str, what: str) -> None:
     if os.path.exists(path) and not os.path.isfile(path):
         raise ConfigurationError(f"{what} is a device or a pipe: name a file")
     _check_folder(os.path.dirname(_place(path)), what)
+    try:
+        os.lstat(path)
+    except FileNotFoundError:
+        pass
+    except OSError as error:  # the name is too long
+        raise ConfigurationError(f"{what} cannot be written: {error.strerror}") from error
     if os.path.exists(path) and not os.access(path, os.W_OK):
         raise ConfigurationError(f"{what} cannot be written: the file is there and read-only")
 
