@@ -31,6 +31,10 @@ _EPOCH = datetime(1970, 1, 1, tzinfo=timezone.utc)
 NO_NUMBERS = (bool, np.timedelta64)  # Python and numpy count these as whole numbers
 _DECIMAL = re.compile(r"[-+]?\d+(\.\d*)?")
 _DATE = re.compile(r"(\d{4})([-/])(\d{1,2})(?:\2(\d{1,2})(?!\d)(.*))?")
+_COMPACT = re.compile(r"(\d{4})(\d\d)(\d\d)([T ]\d.*)")
+_CLOCK = re.compile(
+    r"([T ])(\d\d)(?::?(\d\d)(?::?(\d\d)(?:[.,](\d+))?)?)?(?:(Z|[+-]\d\d)(?::?(\d\d))?)?"
+)
 _QUARTER = re.compile(r"(\d{4})[- ]?[Qq]([1-4])")
 _DAY = re.compile(r"(?:19|20)\d{6}")
 _POINT_ZERO = re.compile(r"^(\d+)\.0+$")
@@ -183,10 +187,30 @@ def _parsed(text: str) -> datetime:
     quarter = _QUARTER.fullmatch(text)
     if quarter:
         return datetime(int(quarter[1]), 3 * int(quarter[2]) - 2, 1)  # noqa: DTZ001
+    if "W" in text:  # a week, which Python 3.10 does not read
+        raise ValueError("a week is no time")
+    compact = _COMPACT.fullmatch(text)
+    if compact:
+        text = "{}-{}-{}{}".format(*compact.groups())
     day = _DATE.fullmatch(text)
     if day:  # Python wants two digits, and a day
-        text = f"{day[1]}-{int(day[3]):02}-{int(day[4] or 1):02}{day[5] or ''}"
+        text = f"{day[1]}-{int(day[3]):02}-{int(day[4] or 1):02}{_clock(day[5] or '')}"
     return datetime.fromisoformat(text.replace("Z", "+00:00"))
+
+
+def _clock(text: str) -> str:
+    """The time of a day as Python 3.10 reads it, which wants colons and six digits of a second.
+
+    >>> _clock("T1030"), _clock(" 10:30:05.5+02")
+    ('T10:30:00', ' 10:30:05.500000+02:00')
+    """
+    clock = _CLOCK.fullmatch(text)
+    if not clock:
+        return text
+    mark, hour, minute, second, fraction, zone, zone_minute = clock.groups()
+    after = f".{fraction[:6]:0<6}" if fraction else ""
+    offset = "Z" if zone == "Z" else f"{zone}:{zone_minute or '00'}" if zone else ""
+    return f"{mark}{hour}:{minute or '00'}:{second or '00'}{after}{offset}"
 
 
 def _counted(value: Any, unit: str | None) -> int:
