@@ -40,6 +40,7 @@ from beam_rnn.commands import flags, train
 from beam_rnn.commands.overwriting import BESIDE, check_outputs
 from beam_rnn.commands.predictions import utc
 from beam_rnn.commands.running import run
+from beam_rnn.commands.usable import After, SetAside
 from beam_rnn.errors import ConfigurationError, RecordError
 from beam_rnn.files.aside import WriteAside
 from beam_rnn.files.reading import ReadFiles
@@ -148,6 +149,7 @@ def build(pipeline: beam.Pipeline, args: argparse.Namespace, planned: Plan) -> N
     """Read -> score -> put the scores beside their rows -> write."""
     columns = planned.columns
     records = pipeline | "Records" >> ReadFiles(args.input, columns)
+    read = replace(columns, weight=None)
     outputs = records | ScoreAnomalies(
         planned.base,
         planned.learning,
@@ -155,24 +157,33 @@ def build(pipeline: beam.Pipeline, args: argparse.Namespace, planned: Plan) -> N
         wait=args.wait,
         idle_after=args.idle_after,
     )
-    rows = records | "Place" >> beam.ParDo(PlaceRecords(columns))
+    aside = SetAside(
+        records,
+        read,
+        args.input,
+        f"{args.output}.invalid.jsonl",
+        training=True,
+        trained=isinstance(planned.base, str),
+    )
+    usable = outputs.invalid | "Invalid" >> aside
+    rows = records | "Place" >> beam.ParDo(PlaceRecords(read))
     scores = outputs.scores | "KeyOf" >> beam.Map(lambda row: (row.key, row))
     _ = (
         {"rows": rows, "scores": scores}
         | "Together" >> beam.CoGroupByKey()
         | "Beside" >> beam.Map(scored_rows, columns.targets, planned.until)
+        | "Usable" >> After(usable)
         | "Write" >> WriteTable(args.output)
     )
     late = outputs.late | "LateRows" >> beam.Map(lambda row: row._replace(time=utc(row.time)))
     _ = late | "Late" >> WriteAside(f"{args.output}.late.jsonl")
-    _ = outputs.invalid | "Invalid" >> WriteAside(f"{args.output}.invalid.jsonl")
 
 
 class PlaceRecords(beam.DoFn):
     """Records with their keys and encoded places; one that cannot be used is a dead letter."""
 
     def __init__(self, columns: Columns):
-        self._reader = RecordReader(replace(columns, weight=None), targets=True)
+        self._reader = RecordReader(columns, targets=True)
 
     def process(self, element: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
         """A record in; its key, its bytes and itself out."""

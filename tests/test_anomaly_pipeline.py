@@ -11,6 +11,7 @@ import pytest
 
 from beam_rnn import weights as weights_file
 from beam_rnn.commands import train
+from beam_rnn.commands.running import run
 from beam_rnn.errors import ConfigurationError
 from benchmarks.nab import SHIPPED, WINDOWS, windows_of
 from benchmarks.nab_scorer import Series, score
@@ -219,3 +220,20 @@ def test_a_series_before_1970_is_scored_as_one_of_today(tmp_path):
 
     assert old == scores(2004)
     assert any(float(score) > 0 for score in old)
+
+
+@pytest.mark.parametrize(
+    ("named", "said"),
+    [
+        (["--key=city", "--time=at", "--inputs=lode"], "the record has no field 'lode'"),
+        (["--key=city", "--time=year", "--inputs=load"], "the times look like years"),
+    ],
+)
+def test_what_cannot_be_scored_is_an_error_and_leaves_no_scores(named, said, tmp_path):
+    years = [{**row, "year": 1900 + i} for i, row in enumerate(rows(20))]
+    data, output = write(tmp_path / "data.csv", years), tmp_path / "scores.csv"
+
+    with pytest.raises(SystemExit, match=said):
+        run(lambda: anomaly.main([f"--input={data}", f"--output={output}", *named]))
+
+    assert not output.exists()
