@@ -121,12 +121,12 @@ def read_file(
     path = file.metadata.path
     name = os.path.relpath(path, root) if root else path
     numbers = frozenset() if columns is None else frozenset(number_columns(columns))
-    first = {"filename": name}
+    first, has_row = {"filename": name}, _has_row(columns)
     time = None if columns is None or columns.time_format is not None else columns.time
     with file.open(compression_type=CompressionTypes.UNCOMPRESSED) as opened:
         records = _records(opened, _Source(path, numbers, keep))
         for row, record in enumerate(records, place * ROWS_OF_A_FILE):
-            if _has_row(columns):
+            if has_row:
                 first[ROW] = row
             if time is not None and type(record.get(time)) is int and is_day(str(record[time])):
                 record[time] = str(record[time])  # as it is in a CSV file
