@@ -79,6 +79,7 @@ def parse(argv: Sequence[str] | None) -> tuple[argparse.Namespace, list[str]]:
     parser.add_argument("--output", required=True, help="the file of scored rows to write")
     parser.add_argument("--key", help="column of the key; may be `filename`")
     parser.add_argument("--time", help="column of the event time")
+    parser.add_argument("--time_format", help="how times are written, as for `beam-rnn train`")
     parser.add_argument("--sequence", help="column of a number that orders records of one time")
     parser.add_argument("--inputs", type=flags.names, help="columns to score: A,B")
     parser.add_argument("--weights", help="a weights file; it names the columns")
@@ -107,7 +108,13 @@ def plan(args: argparse.Namespace, beam_flags: Sequence[str]) -> Plan:
     for name in ("key", "time", "inputs"):
         if not getattr(args, name):
             raise ConfigurationError(f"--{name} is needed, or --weights, which names the columns")
-    columns = Columns(key=args.key, time=args.time, sequence=args.sequence, inputs=args.inputs)
+    columns = Columns(
+        key=args.key,
+        time=args.time,
+        time_format=args.time_format,
+        sequence=args.sequence,
+        inputs=args.inputs,
+    )
     if not args.train_fraction:
         if args.learn is False:
             raise ConfigurationError(
@@ -118,6 +125,7 @@ def plan(args: argparse.Namespace, beam_flags: Sequence[str]) -> Plan:
     weights = f"{args.output}.weights.arrow"
     named = [f"--key={args.key}", f"--time={args.time}", f"--inputs={','.join(args.inputs)}"]
     named += [f"--sequence={args.sequence}"] if args.sequence else []
+    named += [f"--time_format={args.time_format}"] if args.time_format else []
     files = [f"--input={args.input}", f"--output={weights}"]
     settings = [f"--hidden={HIDDEN}", f"--train_fraction={args.train_fraction}"]
     train.perform([*files, *named, *settings, *beam_flags])

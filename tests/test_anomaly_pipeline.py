@@ -13,6 +13,7 @@ from beam_rnn import weights as weights_file
 from beam_rnn.commands import train
 from beam_rnn.commands.running import run
 from beam_rnn.errors import ConfigurationError
+from beam_rnn.times import micros_of
 from benchmarks.nab import SHIPPED, WINDOWS, windows_of
 from benchmarks.nab_scorer import Series, score
 from pipelines import anomaly
@@ -237,3 +238,15 @@ def test_what_cannot_be_scored_is_an_error_and_leaves_no_scores(named, said, tmp
         run(lambda: anomaly.main([f"--input={data}", f"--output={output}", *named]))
 
     assert not output.exists()
+
+
+def test_times_are_read_as_their_format_says(tmp_path):
+    years = [{"city": "a", "at": 1900 + i, "load": (i * i) % 7} for i in range(20)]
+    data, output = write(tmp_path / "data.csv", years), tmp_path / "scores.csv"
+
+    more = ["--time_format=%Y", "--train_fraction=0.5"]
+    anomaly.main([f"--input={data}", f"--output={output}", *NAMED, *more])
+
+    until = weights_file.load(f"{output}.weights.arrow").training["until"]["a"]
+    assert until == micros_of("1909-01-01")
+    assert [int(row["at"]) for row in read(output)] == list(range(1900, 1920))
