@@ -1,8 +1,10 @@
 """Models and checkpoints on any filesystem that Beam knows."""
 
+import re
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from pathlib import Path
 from typing import Any, BinaryIO
 
 from apache_beam.io.filesystem import CompressionTypes
@@ -10,7 +12,7 @@ from apache_beam.io.filesystems import FileSystems
 
 from beam_rnn import checkpoints, weights
 from beam_rnn.atomic import replacing
-from beam_rnn.errors import CheckpointError, NotWeightsError, WeightsError
+from beam_rnn.errors import CheckpointError, ConfigurationError, NotWeightsError, WeightsError
 from beam_rnn.keyed import Models
 from beam_rnn.pairs.transducer import Transducer
 
@@ -93,6 +95,30 @@ def with_folder(pattern: str) -> str:
     return f"./{pattern}" if any(c in pattern for c in "*?[") and "/" not in pattern else pattern
 
 
+def check_prefix(what: str, prefix: str) -> None:
+    """Check that names of files can begin so: Beam takes a name as a pattern.
+
+        >>> check_prefix("prefix 'st*'", "st*")
+        Traceback (most recent call last):
+        ...
+        beam_rnn.errors.ConfigurationError: prefix 'st*' must not contain *, ? or [
+
+    Args:
+        what: What an error calls it.
+        prefix: The prefix.
+
+    Raises:
+        ConfigurationError: It contains `*`, `?` or `[`, or ends in a slash.
+    """
+    if re.search(r"[*?[]", prefix):
+        raise ConfigurationError(f"{what} must not contain *, ? or [")
+    if prefix.endswith("/"):
+        raise ConfigurationError(
+            f"{what} is a folder: add what the names of the files begin with, such as "
+            f"{f'{prefix}a'!r}"
+        )
+
+
 def newest(pattern: str) -> str:
     """The last by name of the files of a pattern.
 
@@ -137,8 +163,16 @@ def created(path: str, compression: str = CompressionTypes.UNCOMPRESSED) -> Iter
         FileSystems.rename([temporary], [path])
     except BaseException:
         with suppress(Exception):  # the first error is the one to tell
-            FileSystems.delete([temporary])
+            remove(temporary)
         raise
+
+
+def remove(path: str) -> None:
+    """Remove a file if it is there; the path is no pattern, as it is for Beam's `delete`."""
+    if FileSystems.get_scheme(path) is None:
+        Path(path).unlink(missing_ok=True)
+    elif FileSystems.exists(path):
+        FileSystems.delete([re.sub(r"[*?[]", r"[\g<0>]", path)])
 
 
 def write_bytes(data: bytes, path: str) -> None:

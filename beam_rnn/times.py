@@ -17,6 +17,8 @@ from beam_rnn.errors import ConfigurationError
 
 MIN_MICROS, MAX_MICROS = -62_135_596_800_000_000, 253_402_300_799_999_999
 """The first and the last event time: the years 1 to 9999."""
+BEFORE_ALL = MIN_MICROS - 1
+"""It is before every event time."""
 MAX_SECONDS = 9_223_372_036
 """A bare number of seconds lies within so many of 1970: 1677 to 2262. Others count other units."""
 
@@ -29,8 +31,16 @@ _EPOCH = datetime(1970, 1, 1, tzinfo=timezone.utc)
 NO_NUMBERS = (bool, np.timedelta64)  # Python and numpy count these as whole numbers
 _DECIMAL = re.compile(r"[-+]?\d+(\.\d*)?")
 _DATE = re.compile(r"(\d{4})([-/])(\d{1,2})(?:\2(\d{1,2})(?!\d)(.*))?")
+_COMPACT = re.compile(r"(\d{4})(\d\d)(\d\d)([T ]\d.*)")
+_CLOCK = re.compile(
+    r"([T ])(\d\d)(?::?(\d\d)(?::?(\d\d)(?:[.,](\d+))?)?)?(?:(Z|[+-]\d\d)(?::?(\d\d))?)?"
+)
 _QUARTER = re.compile(r"(\d{4})[- ]?[Qq]([1-4])")
 _DAY = re.compile(r"(?:19|20)\d{6}")
+_POINT_ZERO = re.compile(r"^(\d+)\.0+$")
+_ALL_NUMBERS = re.compile(r"(?:%[dmyYHIMSj])+")
+_SIDE_BY_SIDE = re.compile(r"%[dmyYHIMSj]%[dmyYHIMSjf]")
+_EXAMPLE = datetime(2001, 11, 23, 14, 45, 56, tzinfo=timezone.utc)
 
 
 class WrongUnitError(ValueError):
@@ -48,20 +58,35 @@ def check_time_format(time_format: Any) -> None:
 
     Raises:
         ConfigurationError: It is neither one of `UNITS` nor a pattern for `datetime.strptime` that
-            holds the year.
+            holds the year, and the month if it holds the day, and so on; or it holds `%Z`: the name
+            of a time zone that `strptime` does not apply.
     """
     if time_format in UNITS:
         return
-    example = datetime(2001, 1, 1)  # noqa: DTZ001
     try:
-        if datetime.strptime(example.strftime(time_format), time_format).year == example.year:  # noqa: DTZ007
+        if _reads(time_format):
             return
     except (ValueError, TypeError):
         pass
     raise ConfigurationError(
         f"time_format must be one of {', '.join(UNITS)}, or a pattern with a year such as "
-        f"'%d.%m.%Y %H:%M', as datetime.strptime has them, got {time_format!r}"
+        f"'%d.%m.%Y %H:%M', as datetime.strptime has them (%p with %I, %z and not %Z), got "
+        f"{time_format!r}"
     )
+
+
+def _reads(pattern: str) -> bool:
+    """Whether a pattern gives back what it wrote: a year, or a year and a month, and so on."""
+    written = _EXAMPLE.strftime(pattern)
+    read = datetime.strptime(written, pattern).replace(tzinfo=timezone.utc)
+    parts = list(
+        zip(read.timetuple()[:6], _EXAMPLE.timetuple()[:6], (0, 1, 1, 0, 0, 0), strict=True)
+    )
+    kept = [part == wrote for part, wrote, _ in parts]
+    finest = max((i for i, each in enumerate(kept) if each), default=-1)
+    rest = [part == nothing for part, _, nothing in parts[finest + 1 :]]
+    whole = finest >= 0 and all(kept[: finest + 1]) and all(rest)
+    return whole and read.strftime(pattern) == written and "%Z" not in pattern
 
 
 def micros_of(value: Any, time_format: str | None = None) -> int:
@@ -85,7 +110,7 @@ def micros_of(value: Any, time_format: str | None = None) -> int:
     if isinstance(value, np.datetime64):
         if np.isnat(value):
             raise ValueError("not a time")
-        return int(value.astype("datetime64[us]").astype(np.int64))
+        return _micros_of_datetime64(value)
     if isinstance(value, date):
         return _micros_of_datetime(value)
     if isinstance(value, str):
@@ -93,7 +118,7 @@ def micros_of(value: Any, time_format: str | None = None) -> int:
     elif not isinstance(value, (numbers.Real, Decimal)) or isinstance(value, NO_NUMBERS):
         raise TypeError(f"{type(value).__name__} is no time")
     if time_format is not None and time_format not in UNITS:
-        return _micros_of_datetime(datetime.strptime(_text(value), time_format))  # noqa: DTZ007
+        return _micros_of_datetime(_strictly(_text(value), time_format))
     if isinstance(value, str):
         if time_format is None and is_day(value):
             return _micros_of_datetime(datetime.strptime(value, "%Y%m%d"))  # noqa: DTZ007
@@ -126,10 +151,34 @@ def _micros_of_datetime(value: date) -> int:
     return (value - _EPOCH) // timedelta(microseconds=1)
 
 
+def _micros_of_datetime64(value: np.datetime64) -> int:
+    micros = value.astype("datetime64[us]")
+    finer = np.datetime_data(value.dtype)[0] in ("ns", "ps", "fs", "as")
+    if not finer and micros.astype(value.dtype) != value:  # numpy does not say that it overflows
+        raise OverflowError("not within 64 bits of microseconds")
+    return int(micros.astype(np.int64))
+
+
+def _strictly(text: str, pattern: str) -> datetime:
+    """A time by a pattern; numbers side by side must have their zeros.
+
+    Raises:
+        ValueError: It is none. `strptime` alone reads 1112014 by "%d%m%Y" as 11 January.
+    """
+    if _ALL_NUMBERS.fullmatch(pattern) and text.isdecimal():
+        text = text.zfill(len(_EXAMPLE.strftime(pattern)))  # a whole number has lost its first one
+    time = datetime.strptime(text, pattern)  # noqa: DTZ007
+    if _SIDE_BY_SIDE.search(pattern):
+        fixed = time.strftime(re.split("%[fz]", pattern)[0])
+        if not text.casefold().startswith(fixed.casefold()):
+            raise ValueError(f"{text!r} is not {pattern!r}: zeros are missing")
+    return time
+
+
 def _text(value: Any) -> str:
-    """A number as it is written: a whole one without a point."""
+    """A number as it is written, a whole one without a point; other text as it is."""
     if isinstance(value, str):
-        return value
+        return _POINT_ZERO.sub(r"\1", value)
     return str(int(value)) if value == int(value) else str(value)
 
 
@@ -138,10 +187,30 @@ def _parsed(text: str) -> datetime:
     quarter = _QUARTER.fullmatch(text)
     if quarter:
         return datetime(int(quarter[1]), 3 * int(quarter[2]) - 2, 1)  # noqa: DTZ001
+    if "W" in text:  # a week, which Python 3.10 does not read
+        raise ValueError("a week is no time")
+    compact = _COMPACT.fullmatch(text)
+    if compact:
+        text = "{}-{}-{}{}".format(*compact.groups())
     day = _DATE.fullmatch(text)
     if day:  # Python wants two digits, and a day
-        text = f"{day[1]}-{int(day[3]):02}-{int(day[4] or 1):02}{day[5] or ''}"
+        text = f"{day[1]}-{int(day[3]):02}-{int(day[4] or 1):02}{_clock(day[5] or '')}"
     return datetime.fromisoformat(text.replace("Z", "+00:00"))
+
+
+def _clock(text: str) -> str:
+    """The time of a day as Python 3.10 reads it, which wants colons and six digits of a second.
+
+    >>> _clock("T1030"), _clock(" 10:30:05.5+02")
+    ('T10:30:00', ' 10:30:05.500000+02:00')
+    """
+    clock = _CLOCK.fullmatch(text)
+    if not clock:
+        return text
+    mark, hour, minute, second, fraction, zone, zone_minute = clock.groups()
+    after = f".{fraction[:6]:0<6}" if fraction else ""
+    offset = "Z" if zone == "Z" else f"{zone}:{zone_minute or '00'}" if zone else ""
+    return f"{mark}{hour}:{minute or '00'}:{second or '00'}{after}{offset}"
 
 
 def _counted(value: Any, unit: str | None) -> int:

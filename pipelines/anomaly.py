@@ -40,6 +40,7 @@ from beam_rnn.commands import flags, train
 from beam_rnn.commands.overwriting import BESIDE, check_outputs
 from beam_rnn.commands.predictions import utc
 from beam_rnn.commands.running import run
+from beam_rnn.commands.usable import After, SetAside
 from beam_rnn.errors import ConfigurationError, RecordError
 from beam_rnn.files.aside import WriteAside
 from beam_rnn.files.reading import ReadFiles
@@ -48,6 +49,7 @@ from beam_rnn.keyed import KeyedModels, Models
 from beam_rnn.records import RecordReader
 from beam_rnn.state import decode_record
 from beam_rnn.storage import read_model
+from beam_rnn.times import BEFORE_ALL
 from beam_rnn.transforms.arguments import ORDERS
 
 HIDDEN = 16
@@ -77,6 +79,7 @@ def parse(argv: Sequence[str] | None) -> tuple[argparse.Namespace, list[str]]:
     parser.add_argument("--output", required=True, help="the file of scored rows to write")
     parser.add_argument("--key", help="column of the key; may be `filename`")
     parser.add_argument("--time", help="column of the event time")
+    parser.add_argument("--time_format", help="how times are written, as for `beam-rnn train`")
     parser.add_argument("--sequence", help="column of a number that orders records of one time")
     parser.add_argument("--inputs", type=flags.names, help="columns to score: A,B")
     parser.add_argument("--weights", help="a weights file; it names the columns")
@@ -105,7 +108,13 @@ def plan(args: argparse.Namespace, beam_flags: Sequence[str]) -> Plan:
     for name in ("key", "time", "inputs"):
         if not getattr(args, name):
             raise ConfigurationError(f"--{name} is needed, or --weights, which names the columns")
-    columns = Columns(key=args.key, time=args.time, sequence=args.sequence, inputs=args.inputs)
+    columns = Columns(
+        key=args.key,
+        time=args.time,
+        time_format=args.time_format,
+        sequence=args.sequence,
+        inputs=args.inputs,
+    )
     if not args.train_fraction:
         if args.learn is False:
             raise ConfigurationError(
@@ -116,6 +125,7 @@ def plan(args: argparse.Namespace, beam_flags: Sequence[str]) -> Plan:
     weights = f"{args.output}.weights.arrow"
     named = [f"--key={args.key}", f"--time={args.time}", f"--inputs={','.join(args.inputs)}"]
     named += [f"--sequence={args.sequence}"] if args.sequence else []
+    named += [f"--time_format={args.time_format}"] if args.time_format else []
     files = [f"--input={args.input}", f"--output={weights}"]
     settings = [f"--hidden={HIDDEN}", f"--train_fraction={args.train_fraction}"]
     train.perform([*files, *named, *settings, *beam_flags])
@@ -147,6 +157,7 @@ def build(pipeline: beam.Pipeline, args: argparse.Namespace, planned: Plan) -> N
     """Read -> score -> put the scores beside their rows -> write."""
     columns = planned.columns
     records = pipeline | "Records" >> ReadFiles(args.input, columns)
+    read = replace(columns, weight=None)
     outputs = records | ScoreAnomalies(
         planned.base,
         planned.learning,
@@ -154,24 +165,33 @@ def build(pipeline: beam.Pipeline, args: argparse.Namespace, planned: Plan) -> N
         wait=args.wait,
         idle_after=args.idle_after,
     )
-    rows = records | "Place" >> beam.ParDo(PlaceRecords(columns))
+    aside = SetAside(
+        records,
+        read,
+        args.input,
+        f"{args.output}.invalid.jsonl",
+        training=True,
+        trained=isinstance(planned.base, str),
+    )
+    usable = outputs.invalid | "Invalid" >> aside
+    rows = records | "Place" >> beam.ParDo(PlaceRecords(read))
     scores = outputs.scores | "KeyOf" >> beam.Map(lambda row: (row.key, row))
     _ = (
         {"rows": rows, "scores": scores}
         | "Together" >> beam.CoGroupByKey()
         | "Beside" >> beam.Map(scored_rows, columns.targets, planned.until)
+        | "Usable" >> After(usable)
         | "Write" >> WriteTable(args.output)
     )
     late = outputs.late | "LateRows" >> beam.Map(lambda row: row._replace(time=utc(row.time)))
     _ = late | "Late" >> WriteAside(f"{args.output}.late.jsonl")
-    _ = outputs.invalid | "Invalid" >> WriteAside(f"{args.output}.invalid.jsonl")
 
 
 class PlaceRecords(beam.DoFn):
     """Records with their keys and encoded places; one that cannot be used is a dead letter."""
 
     def __init__(self, columns: Columns):
-        self._reader = RecordReader(replace(columns, weight=None), targets=True)
+        self._reader = RecordReader(columns, targets=True)
 
     def process(self, element: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
         """A record in; its key, its bytes and itself out."""
@@ -205,7 +225,7 @@ def scored_rows(
         if there:
             of_bytes[data] = there.pop(0)
     rows = [
-        {**record, **columns_of(of_bytes[data], targets, until.get(key, -1))}
+        {**record, **columns_of(of_bytes[data], targets, until.get(key, BEFORE_ALL))}
         for data, record in records
         if data in of_bytes
     ]
@@ -234,7 +254,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     check_outputs(
         {"--input": args.input, "--weights": args.weights},
         {"--output": args.output, "the weights beside --output": trained},
-        {"--output": BESIDE},
+        {"--output": BESIDE, "the weights beside --output": BESIDE[:1]},
     )
     planned = plan(args, beam_flags)
     with beam.Pipeline(options=flags.beam_options(beam_flags)) as pipeline:

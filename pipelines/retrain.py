@@ -9,7 +9,8 @@ Files that match --input are read when they come, so long as the pipeline runs. 
 --every seconds of event time train one model, from the parameters of the newest one. It is written
 to --models under the end of its time, and `Predict` takes it up within --watch seconds: each key's
 last --replay inputs are run through it. Network and columns are those of the newest model at the
-start. Beam's own flags pass through.
+start; it must not be trained with `--sequence row`, since a file that arrives has no place among
+those to come. Beam's own flags pass through.
 """
 
 import argparse
@@ -24,9 +25,9 @@ from apache_beam.utils.timestamp import Timestamp
 from beam_rnn import Adam, Bptt, Columns, Model, Predict, Sequences, Train, Training, WriteModel
 from beam_rnn.commands import flags
 from beam_rnn.commands.running import run
-from beam_rnn.errors import RecordError
+from beam_rnn.errors import ConfigurationError, RecordError
 from beam_rnn.files.reading import read_file
-from beam_rnn.records import field, micros
+from beam_rnn.records import ROW, field, micros
 from beam_rnn.storage import newest, read_model
 from beam_rnn.transforms import PredictOutputs
 
@@ -107,6 +108,11 @@ def main(argv: Sequence[str] | None = None) -> None:
     args, beam_flags = parse(argv)
     model = read_model(newest(f"{args.models}/*.arrow"))
     assert model.columns is not None, "pipelines train models with columns"
+    if model.columns.sequence == ROW:
+        raise ConfigurationError(
+            f"a model in {args.models!r} was trained with --sequence row: a file that arrives has "
+            "no place among those to come; train it with --sequence COLUMN"
+        )
     with beam.Pipeline(options=flags.beam_options(beam_flags)) as pipeline:
         records = arriving(pipeline, args.input, model.columns)
         outputs, _ = build(records, args, model)

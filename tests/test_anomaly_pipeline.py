@@ -11,7 +11,9 @@ import pytest
 
 from beam_rnn import weights as weights_file
 from beam_rnn.commands import train
+from beam_rnn.commands.running import run
 from beam_rnn.errors import ConfigurationError
+from beam_rnn.times import micros_of
 from benchmarks.nab import SHIPPED, WINDOWS, windows_of
 from benchmarks.nab_scorer import Series, score
 from pipelines import anomaly
@@ -203,3 +205,48 @@ def test_a_compressed_parquet_file_is_refused(weights, tmp_path):
 
     with pytest.raises(ConfigurationError, match="files are not compressed as a whole"):
         anomaly.main([*files, f"--weights={weights / 'one.arrow'}"])
+
+
+def test_a_series_before_1970_is_scored_as_one_of_today(tmp_path):
+    def scores(first):
+        days = [
+            {"city": "a", "at": f"{first + i // 12}-{i % 12 + 1:02}", "load": (i * i) % 23}
+            for i in range(40)
+        ]
+        data, output = write(tmp_path / "data.csv", days), tmp_path / "scores.csv"
+        anomaly.main([f"--input={data}", f"--output={output}", *NAMED])
+        return [row["anomaly_score"] for row in read(output)]
+
+    old = scores(1944)
+
+    assert old == scores(2004)
+    assert any(float(score) > 0 for score in old)
+
+
+@pytest.mark.parametrize(
+    ("named", "said"),
+    [
+        (["--key=city", "--time=at", "--inputs=lode"], "the record has no field 'lode'"),
+        (["--key=city", "--time=year", "--inputs=load"], "the times look like years"),
+    ],
+)
+def test_what_cannot_be_scored_is_an_error_and_leaves_no_scores(named, said, tmp_path):
+    years = [{**row, "year": 1900 + i} for i, row in enumerate(rows(20))]
+    data, output = write(tmp_path / "data.csv", years), tmp_path / "scores.csv"
+
+    with pytest.raises(SystemExit, match=said):
+        run(lambda: anomaly.main([f"--input={data}", f"--output={output}", *named]))
+
+    assert not output.exists()
+
+
+def test_times_are_read_as_their_format_says(tmp_path):
+    years = [{"city": "a", "at": 1900 + i, "load": (i * i) % 7} for i in range(20)]
+    data, output = write(tmp_path / "data.csv", years), tmp_path / "scores.csv"
+
+    more = ["--time_format=%Y", "--train_fraction=0.5"]
+    anomaly.main([f"--input={data}", f"--output={output}", *NAMED, *more])
+
+    until = weights_file.load(f"{output}.weights.arrow").training["until"]["a"]
+    assert until == micros_of("1909-01-01")
+    assert [int(row["at"]) for row in read(output)] == list(range(1900, 1920))

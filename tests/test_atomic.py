@@ -8,7 +8,7 @@ import pytest
 from apache_beam.io.localfilesystem import LocalFileSystem
 
 from beam_rnn.atomic import replace_file, replacing
-from beam_rnn.storage import created, write_bytes
+from beam_rnn.storage import created, remove, write_bytes
 
 
 class Elsewhere(LocalFileSystem):
@@ -26,6 +26,9 @@ class Elsewhere(LocalFileSystem):
 
     def delete(self, paths):
         super().delete([local(path) for path in paths])
+
+    def exists(self, path):
+        return super().exists(local(path))
 
 
 def local(path):
@@ -74,6 +77,17 @@ def test_what_fails_half_way_leaves_the_old_file_alone(prefix, tmp_path):
 
     assert path.read_bytes() == b"old"
     assert names_in(tmp_path) == ["a.txt"]
+
+
+@pytest.mark.parametrize("prefix", ["", "elsewhere:/"])
+def test_a_name_that_looks_like_a_pattern_removes_that_file_alone(prefix, tmp_path):
+    for name in ("run1", "run2", "run[12]", "all", "a*", "b", "?"):
+        (tmp_path / name).touch()
+
+    for name in ("run[12]", "a*", "?", "not there"):
+        remove(f"{prefix}{tmp_path}/{name}")
+
+    assert sorted(names_in(tmp_path)) == ["all", "b", "run1", "run2"]
 
 
 def test_a_full_disk_leaves_the_old_file_and_names_it(tmp_path):

@@ -183,6 +183,31 @@ def test_nothing_is_written_over_what_is_read(tmp_path, monkeypatch):
     check_outputs({"--input": "a.csv"}, {"--output": "p.csv", "--report": None})
 
 
+def test_nothing_is_written_where_the_same_pattern_reads_it_the_next_time(tmp_path, monkeypatch):
+    def check(inputs, output, flag="--input"):
+        check_outputs({flag: inputs}, {"--output": output}, {"--output": BESIDE})
+
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "data").mkdir()
+    (tmp_path / "link").symlink_to("data")
+    for name in ("a.csv", "data/a.csv", "data/a.jsonl", "data/w.arrow"):
+        (tmp_path / name).touch()
+    for inputs, output in (
+        ("*.csv", "p.csv"),
+        ("data/*.csv", f"{tmp_path}/data/p.csv"),
+        ("data/*.csv", "link/p.csv"),
+        ("*/?.csv", "data/p.csv"),
+        ("data/*.jsonl", "data/p.csv"),  # by the file of dead letters
+    ):
+        with pytest.raises(ConfigurationError, match=r"read by --input '.*' the next time"):
+            check(inputs, output)
+    check("data/*.csv", "p.csv")
+    check("[a-b].csv", "p.csv")
+    check("data/*.arrow", "data/next.arrow", "--weights")
+    with pytest.raises(ConfigurationError, match=r"--output 'gs://b/in/p\.csv' would be read"):
+        check("gs://b/in/*.csv", "gs://b/in/p.csv")
+
+
 def test_no_file_of_a_prefix_is_written_over_what_is_read(tmp_path, monkeypatch):
     def check(inputs, prefix, outputs=()):
         check_outputs(inputs, dict(outputs), None, {"--prefix": prefix})
@@ -205,9 +230,34 @@ def test_no_file_of_a_prefix_is_written_over_what_is_read(tmp_path, monkeypatch)
     (tmp_path / "e-00002.arrow").mkdir()
     with pytest.raises(ConfigurationError, match=r"e-00002\.arrow'.* is a folder"):
         check({}, Prefix("e", CHECKPOINTS))
+    for prefix in ("st*", "s[1]", "s?"):
+        with pytest.raises(ConfigurationError, match=r"must not contain \*, \? or \["):
+            check(states, Prefix(prefix, STATES))
 
 
-def test_the_folders_that_a_failed_run_leaves_are_removed(tmp_path):
+def test_a_prefix_is_no_file_whatever_has_its_name(tmp_path, monkeypatch):
+    def check(inputs, prefix):
+        check_outputs({"--input": inputs}, {}, None, {"--checkpoints": Prefix(prefix, CHECKPOINTS)})
+
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "data").mkdir()
+    for path in ("c-00001.arrow", "data/c-00001.arrow", "data/-00001.arrow"):
+        (tmp_path / path).touch()
+    (tmp_path / "c").symlink_to("elsewhere")
+    (tmp_path / "runs").symlink_to("data")
+    with pytest.raises(ConfigurationError, match="'c' may be written over --input 'c-"):
+        check("c-00001.arrow", "c")
+    with pytest.raises(ConfigurationError, match="'runs/c' may be written over --input 'data/c"):
+        check("data/c-00001.arrow", "runs/c")
+    check("data/c-00001.arrow", "runs")
+    for prefix in ("data/", "none/"):
+        with pytest.raises(
+            ConfigurationError, match=f"'{prefix}' is a folder: add what .* '{prefix}a"
+        ):
+            check("data/-00001.arrow", prefix)
+
+
+def test_the_folder_that_a_failed_run_leaves_is_named(tmp_path, caplog):
     def build(pipeline):
         _ = pipeline | beam.Create(["a", "b"]) | beam.Map(int) | beam.io.WriteToText(output)
 
@@ -216,7 +266,12 @@ def test_the_folders_that_a_failed_run_leaves_are_removed(tmp_path):
     with pytest.raises(ValueError, match="invalid literal"):
         launch(build, PipelineOptions(["--runner=FnApiRunner"]), [output])
 
-    assert list(tmp_path.iterdir()) == [before]
+    (left,) = set(tmp_path.iterdir()) - {before}
+    assert (
+        caplog.messages.count(f"{left} is left: remove it, unless another run is writing there")
+        == 1
+    )
+    assert str(before) not in caplog.text
 
 
 def test_a_line_is_said_once():

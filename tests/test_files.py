@@ -308,3 +308,29 @@ def test_each_damaged_message_is_read_or_refused(count):
             assert UNREADABLE in record or isinstance(record, dict)
 
     assert 0 < read_ones < count
+
+
+@pytest.mark.parametrize(
+    ("lines", "first"),
+    [
+        (['k,0,1,"oops', "k,1,1,b", "k,2,1,b"], 2),
+        (["k,0,1,b", 'k,1,1,"oops', 'k,2,1,"b"', "k,3,1,b"], 3),
+        (["k,0,1,b", 'k,1,1,"oops'], 3),
+        (['k,0,1,"two', 'lines"', 'k,1,1,"oops', "", "k,2,1,b"], 4),
+    ],
+)
+@pytest.mark.parametrize("end", ["\n", ""])
+def test_a_quote_that_is_not_closed_takes_no_lines_in_silence(lines, first, end, tmp_path):
+    path = written(tmp_path / "a.csv", "\n".join(["k,t,x,note", *lines]) + end)
+
+    with pytest.raises(UnreadableFileError, match=rf"a\.csv.* a quote in line {first}, 'k,.*oops"):
+        read(path)
+
+
+def test_quotes_that_are_closed_may_hold_lines_quotes_and_text_behind_them(tmp_path):
+    rows = ['k,0,1,"two\nlines, ""quoted"""', 'k,1,1,"a"b', 'k,2,1,5" pipe', 'k,3,1,"end\n"']
+    path = written(tmp_path / "a.csv", "\n".join(["k,t,x,note", *rows]))
+
+    notes = [row["note"] for row in read(path)]
+
+    assert notes == ['two\nlines, "quoted"', "ab", '5" pipe', "end\n"]

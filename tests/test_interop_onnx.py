@@ -9,6 +9,8 @@ from onnx.helper import make_node
 
 from beam_rnn import interop
 from beam_rnn.errors import InteropError
+from beam_rnn.network import Network
+from tests.models import random_model
 
 HIDDEN, INPUTS = 4, 3
 GATES = {"RNN": 1, "GRU": 3, "LSTM": 4}
@@ -441,3 +443,11 @@ def test_of_graphs_at_random_those_that_are_read_are_the_same(count, tmp_path):
         np.testing.assert_allclose(ours, session.run(None, {"x": x})[0], rtol=0, atol=1e-5)
         read += 1
     assert 0.1 * count < read < 0.9 * count
+
+
+def test_our_own_file_with_a_residual_path_is_refused_with_its_reason(tmp_path):
+    model = random_model(Network("gru", 3, residual=True))
+    interop.to_onnx(model, tmp_path / "m.onnx")
+
+    with pytest.raises(InteropError, match=r"a chain, without a residual path.*--no-residual"):
+        interop.from_onnx(tmp_path / "m.onnx")

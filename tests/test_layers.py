@@ -202,6 +202,7 @@ ORDER = [
     "commands.progress",
     "commands.predictions",
     "commands.keeping",
+    "commands.dates",
     "commands.ordering",
     "commands.usable",
     "commands.counting",

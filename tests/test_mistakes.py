@@ -1,8 +1,10 @@
 """What a person sees of a mistake: one line with the value, and every file as it was."""
 
+import gzip
 import importlib
 import os
 import resource
+import zipfile
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -14,6 +16,7 @@ from beam_rnn.commands.running import in_one_line, run
 from tests.models import random_model
 
 CSV = "id,t,x,y\n" + "".join(f"{'ab'[i % 2]},{3600 * i},{i % 5},{i % 3}\n" for i in range(40))
+CSV_OF = "id,t,x\n{}\n"
 TRAIN = "train --key id --time t --inputs x --epochs 1 --hidden 2 --output new.arrow"
 PREDICT = "predict --weights w.arrow --output p.csv"
 EVALUATE = "evaluate --input in.csv --weights w.arrow"
@@ -43,6 +46,22 @@ def folder(tmp_path, monkeypatch):
     (tmp_path / "set.parquet").mkdir()
     table = pa.table({"id": ["a"] * 9, "t": [3600 * i for i in range(9)], "x": [0.5] * 9})
     pq.write_table(table, "set.parquet/0.parquet")
+    (tmp_path / "d[1].csv").write_text(CSV)
+    packed = gzip.compress(CSV.encode())
+    (tmp_path / "cut.csv.gz").write_bytes(packed[:-20])
+    (tmp_path / "packed.csv").write_bytes(packed)
+    (tmp_path / "plain.csv.gz").write_text(CSV)
+    (tmp_path / "utf16.csv").write_text(CSV, encoding="utf-16")
+    (tmp_path / "latin.csv").write_bytes("id,t,x,größe\na,0,1,1\n".encode("latin1"))
+    (tmp_path / "comma.csv").write_text(CSV.replace(",", ";"))
+    (tmp_path / "quote.csv").write_text(CSV + 'a,9,1,"1\n' + CSV)
+    (tmp_path / "years.csv").write_text(
+        CSV_OF.format("\n".join(f"a,{y},1" for y in range(1900, 1940)))
+    )
+    nanoseconds = "\n".join(f"a,{t}000000000,1" for t in range(1_404_172_800, 1_404_172_840))
+    (tmp_path / "nanoseconds.csv").write_text(CSV_OF.format(nanoseconds))
+    with zipfile.ZipFile("torch.pt", "w") as archive:
+        archive.writestr("archive/data.pkl", b"")
     os.mkfifo("pipe.csv")
     return tmp_path
 
@@ -103,6 +122,8 @@ OF_FLAGS = {
     f"{TRAIN} --input none.csv": "--input: there is no file 'none.csv'",
     f"{TRAIN} --input none/*.csv": "--input: there is no file 'none/*.csv'",
     f"{TRAIN} --input folder.csv": "--input 'folder.csv' is a folder: name its files",
+    f"{TRAIN} --input pipe.csv": "'pipe.csv' is a device or a pipe",
+    f"{TRAIN} --input d[1].csv": "no file 'd[1].csv'; [, * and ? make a pattern of a name: write ?",
     f"{TRAIN} --input in.xls": "must end in one of .csv, .parquet, .arrow, .jsonl, got 'in.xls'",
     f"{TRAIN} --input file:///tmp/in.csv": "'file:///tmp/in.csv': give a path",
     f"{TRAIN} --input nowhere://b/in.csv": "no filesystem for nowhere://",
@@ -117,6 +138,8 @@ OF_FLAGS = {
     "inspect none.arrow": "there is no file 'none.arrow'",
     "inspect cut.arrow": "'cut.arrow'",
     "inspect folder.csv": "'folder.csv'",
+    "inspect torch.pt": "'torch.pt'",
+    "convert --input torch.pt --output o.arrow": "'torch.pt'",
     "size --weights none.arrow": "there is no file 'none.arrow'",
     "size --weights folder.csv": "'folder.csv'",
     "convert --input none.arrow --output o.onnx": "there is no file 'none.arrow'",
@@ -149,6 +172,11 @@ OF_FLAGS = {
     f"{EVALUATE} --output m.json --predictions w.arrow": "over --weights 'w.arrow'",
     f"{EVALUATE} --output m.json --predictions folder.csv": "'folder.csv' is a folder",
     f"{EVALUATE} --output m.json --predictions m.json.invalid.jsonl": "would be written over",
+    f"{TRAIN} --input in.csv --checkpoints c*": "must not contain *, ? or [",
+    f"{TRAIN} --input in.csv --checkpoints folder.csv/": "'folder.csv/' is a folder",
+    f"{PREDICT} --input in.csv --export_states s?": "must not contain *, ? or [",
+    f"{TRAIN[:-9]}{'n' * 300}.arrow --input in.csv": "cannot be written: File name too long",
+    "predict --input *.csv --weights w.arrow --output p.csv": "would be read by --input '*.csv'",
     "convert --input w.arrow --output w.arrow": "would be written over --input 'w.arrow'",
     "convert --input w.arrow --output o.pkl": "must end in one of",
 }
@@ -160,6 +188,15 @@ WHILE_RUNNING = {
     f"{TRAIN.replace('x', 'z')} --input in.csv": "the record has no field 'z'",
     f"{TRAIN} --input text.parquet": "'text.parquet' cannot be read as a .parquet file",
     f"{TRAIN} --input text.arrow": "'text.arrow' cannot be read as a .arrow file",
+    f"{TRAIN} --input cut.csv.gz": "'cut.csv.gz' cannot be read as a .csv file, it is cut",
+    f"{TRAIN} --input packed.csv": "'packed.csv' is compressed by gzip: let its name end in .gz",
+    f"{TRAIN} --input plain.csv.gz": "'plain.csv.gz' cannot be read",
+    f"{TRAIN} --input utf16.csv": "'utf16.csv' is UTF-16 text: save it as UTF-8",
+    f"{TRAIN} --input latin.csv": "'latin.csv' has a header that is not UTF-8",
+    f"{TRAIN} --input comma.csv": "'comma.csv' has columns separated by semicolons",
+    f"{TRAIN} --input quote.csv": "a quote in line 42",
+    f"{TRAIN} --input years.csv": "the times look like years, such as t='1900'",
+    f"{TRAIN} --input nanoseconds.csv": "time_format says another unit",
     f"{PREDICT} --input in.csv --keep z": "--keep z: no record in 'in.csv' has it",
 }
 """Commands that can only be told to be wrong while they run."""

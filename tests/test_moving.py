@@ -155,6 +155,12 @@ def test_sequences_without_their_states_are_refused(tmp_path):
         )
 
 
+@pytest.mark.parametrize("prefix", ["st*", "s?", "s[1]", "runs/"])
+def test_a_prefix_that_would_name_other_files_is_refused(prefix):
+    with pytest.raises(ConfigurationError, match=r"must not contain \*, \? or \[|is a folder: add"):
+        ExportStates(prefix)
+
+
 def exported(key="a", **changed):
     """A row as it is exported."""
     state = np.array([0.1, -0.0, 1e-45], np.float32)

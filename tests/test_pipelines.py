@@ -258,7 +258,8 @@ def test_the_order_of_arrival_changes_no_figure(weights, data, tmp_path):
 
     assert figures[0] == figures[1]
     records = [(r, i) for r, i in enumerate("abcdef")]
-    arrived = list(arrive(("key", [(t * 1_000_000, x) for t, x in records]), 3))
+    stamped = arrive(("key", [(t * 1_000_000, x) for t, x in records]), 3)
+    arrived = [each.value for each in stamped]
     assert sorted(arrived) == list("abcdef")
     assert arrived != list("abcdef")
 
@@ -769,6 +770,17 @@ def test_numbers_are_kept_as_they_stand_in_the_file(weights, tmp_path):
 
     kept = [(row["load"], row["heat"]) for row in in_order(read(output))]
     assert kept == [("5.250", "1E-01"), ("5.5", "0.2")]
+
+
+@pytest.mark.parametrize("ending", [".csv", ".jsonl"])
+def test_a_column_may_have_any_name_and_a_number_any_size(ending, weights, tmp_path):
+    source, output = tmp_path / "data.jsonl", tmp_path / f"p{ending}"
+    more = {"as written": "mine", "big": 2**70}
+    write(source, [{"city": "Bern", "at": i, "load": 5.5, "heat": 0.1, **more} for i in (1, 2)])
+
+    predict.main([f"--input={source}", f"--weights={weights}", f"--output={output}", "--keep=all"])
+
+    assert {(row["as written"], int(row["big"])) for row in read(output)} == {("mine", 2**70)}
 
 
 def test_flags_that_are_no_numbers_are_refused(data):

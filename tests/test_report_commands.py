@@ -1,5 +1,6 @@
 """`beam-rnn report`, and what the page says became of the records."""
 
+import datetime as dt
 import json
 import re
 import shlex
@@ -126,6 +127,30 @@ def test_the_command_writes_the_page(within, folder, tmp_path):
     ) == 2
 
 
+@pytest.mark.parametrize("command", [evaluate, report])
+def test_a_replay_of_a_model_that_knows_no_key_warns_of_nothing(command, tmp_path, caplog, capsys):
+    """Its records are those of 1944, which are after those that training saw: it saw none."""
+    weights_file = saved(random_model(), tmp_path)
+    first = dt.datetime(1944, 1, 1)  # noqa: DTZ001
+    rows = [row | {"t": str(first + dt.timedelta(hours=row["t"]))} for row in good()]
+    (tmp_path / "data.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    output = tmp_path / ("m.json" if command is evaluate else "r.html")
+
+    command.main(
+        [
+            f"--input={tmp_path}/data.jsonl",
+            f"--weights={weights_file}",
+            f"--output={output}",
+            "--shuffle_within=600",
+        ]
+    )
+
+    assert not [each for each in caplog.records if each.levelname == "WARNING"]
+    if command is evaluate:
+        assert json.loads(output.read_text())["records"] == 2 * 40
+        assert "nothing was measured" not in capsys.readouterr().out
+
+
 def test_evaluate_writes_the_same_page(folder, tmp_path):
     path = tmp_path / "report.html"
     flags = [
@@ -197,7 +222,9 @@ def test_the_commands_of_the_page_parse():
 
 def test_records_arrive_late_by_no_more_than_said():
     records = [(60_000_000 * i, i) for i in range(200)]
-    arrived = list(arrive(("key", records), 600))
+    stamped = list(arrive(("key", records), 600))
+    assert all(each.timestamp == 60 * each.value for each in stamped)
+    arrived = [each.value for each in stamped]
     assert sorted(arrived) == list(range(200))
     assert arrived != list(range(200))
     assert max(max(arrived[:i], default=0) - each for i, each in enumerate(arrived)) <= 10

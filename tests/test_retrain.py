@@ -1,14 +1,18 @@
 """The example that trains on a stream while it predicts."""
 
+from dataclasses import replace
+
 import apache_beam as beam
 import numpy as np
 import pytest
 from apache_beam.options.pipeline_options import PipelineOptions
 
 from beam_rnn import Columns, Network, Training, weights
+from beam_rnn.errors import ConfigurationError
 from beam_rnn.fit import fit
 from pipelines import retrain
 from tests.engines import Collect
+from tests.models import random_model, saved
 from tests.sequences import wave
 from tests.streams import ENGINES, FLAGS, START, stream
 
@@ -65,3 +69,14 @@ def test_each_window_trains_a_model_from_the_one_before_and_predict_takes_it_up(
     for key in ("a", "b"):
         steps = sorted(row.step for row in predictions.elements if row.key == key)
         assert steps == list(range(1, 43))
+
+
+def test_a_model_that_orders_by_the_place_in_a_file_is_refused(tmp_path):
+    of_rows = replace(COLUMNS, sequence="row")
+    saved(random_model(columns=of_rows), tmp_path)
+
+    flags = [f"--models={tmp_path}", "--input=*.csv", "--every=60", f"--output={tmp_path}/p"]
+    with pytest.raises(
+        ConfigurationError, match="--sequence row: a file that arrives has no place"
+    ):
+        retrain.main(flags)

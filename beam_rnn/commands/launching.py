@@ -1,8 +1,8 @@
 """A pipeline of a command, from its first stage to what its counters say."""
 
 import glob
+import logging
 import os
-import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -13,6 +13,8 @@ from apache_beam.metrics import MetricsFilter
 from apache_beam.options.pipeline_options import PipelineOptions
 
 from beam_rnn.errors import BeamRnnError, ConfigurationError, WeightsError
+
+logger = logging.getLogger(__name__)
 
 NAMESPACE = "beam_rnn"
 
@@ -29,8 +31,8 @@ def launch(
     Args:
         build: Puts the stages in.
         options: Beam's options.
-        prefixes: Those of the files that a sink of Beam writes: if it fails, what Beam left beside
-            them is removed.
+        prefixes: Prefixes of files that a Beam sink writes: if it fails, the log names what Beam
+            left beside them.
 
     Returns:
         What the counters of `beam_rnn` say; none of a runner that does not tell.
@@ -41,7 +43,7 @@ def launch(
     """
     built = False
     try:
-        with _tidied(prefixes), beam.Pipeline(options=options) as pipeline:
+        with _watched(prefixes), beam.Pipeline(options=options) as pipeline:
             build(pipeline)
             built = True
     except (ConfigurationError, WeightsError) as error:
@@ -64,14 +66,17 @@ def _counters(result: Any) -> Mapping[str, int]:
 
 
 @contextmanager
-def _tidied(prefixes: Sequence[str]) -> Iterator[None]:
-    """Removes the folders that Beam's sinks made beside files on this machine, if all fails."""
+def _watched(prefixes: Sequence[str]) -> Iterator[None]:
+    """If all fails, names the folders that Beam's sinks left beside files on this machine.
+
+    One of them may be of another run with the same prefix, so none is removed.
+    """
     before = set(_temporary(prefixes))
     try:
         yield
     except BaseException:
         for folder in set(_temporary(prefixes)) - before:
-            shutil.rmtree(folder, ignore_errors=True)
+            logger.warning("%s is left: remove it, unless another run is writing there", folder)
         raise
 
 

@@ -3,7 +3,7 @@
 import logging
 from array import array
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -12,7 +12,7 @@ import numpy as np
 from apache_beam.metrics import Metrics
 
 from beam_rnn import Columns, InvalidRecord
-from beam_rnn.errors import BeamRnnError, shown
+from beam_rnn.errors import shown
 from beam_rnn.packing import PackRecords
 from beam_rnn.reading import ColumnReader
 from beam_rnn.records import ReadRecords, RecordReader
@@ -20,17 +20,13 @@ from beam_rnn.report.words import counted
 from beam_rnn.rows import INVALID
 from beam_rnn.sorting import sorted_on_disk
 from beam_rnn.state import decode_block, decode_record, record_place, record_time
-from beam_rnn.times import DAY, SECOND, is_day, utc_text
+from beam_rnn.times import DAY, SECOND, utc_text
 
 logger = logging.getLogger(__name__)
 
 STEPS = 1000
 """So many usual steps of keys are told apart."""
 _UNITS = {"day": DAY, "hour": 3600 * SECOND, "minute": 60 * SECOND, "second": SECOND}
-
-
-class NoTimesError(BeamRnnError):
-    """The times of a file are numbers that are not what they seem."""
 
 
 class Tie(NamedTuple):
@@ -250,121 +246,3 @@ def span_text(micros: int) -> str:
         if micros % unit == 0:
             return counted(micros // unit, name)
     return f"{micros / SECOND:g} seconds"
-
-
-class CountForms(beam.CombineFn):
-    """Counts the values of a column by what they may stand for, and keeps one of each."""
-
-    def __init__(self, column: str):
-        self._column = column
-
-    def create_accumulator(self) -> dict[str, tuple[int, str]]:
-        """None yet."""
-        return {}
-
-    def add_input(
-        self, mutable_accumulator: dict[str, tuple[int, str]], element: Mapping[str, Any]
-    ) -> dict[str, tuple[int, str]]:
-        """One more."""
-        value = element.get(self._column)
-        if value is not None:
-            form = form_of(value)
-            before = mutable_accumulator.get(form)
-            mutable_accumulator[form] = (before[0] + 1, before[1]) if before else (1, str(value))
-        return mutable_accumulator
-
-    def merge_accumulators(
-        self, accumulators: Iterable[dict[str, tuple[int, str]]]
-    ) -> dict[str, tuple[int, str]]:
-        """Those of all workers together."""
-        total: dict[str, tuple[int, str]] = {}
-        for each in accumulators:
-            for form, (count, one) in each.items():
-                before, least = total.get(form, (0, one))
-                total[form] = before + count, min(least, one)
-        return total
-
-    def extract_output(self, accumulator: dict[str, tuple[int, str]]) -> dict[str, tuple[int, str]]:
-        """The counts."""
-        return accumulator
-
-
-_LIKE = {
-    "%Y": "years",
-    "%Y%m": "months",
-    "%Y%m%d%H": "hours of a day",
-    "excel": "days as Excel counts them",
-}
-_TIMES, _SECONDS, _DAYS = "times", "seconds", "%Y%m%d"
-_BY_DIGITS: dict[int, tuple[str, Callable[[str], bool]]] = {
-    4: ("%Y", lambda digits: 1500 <= int(digits) < 2200),
-    5: ("excel", lambda digits: _is_excel(int(digits))),
-    6: ("%Y%m", lambda digits: is_day(f"{digits}01")),
-    8: (_DAYS, is_day),
-    10: ("%Y%m%d%H", lambda digits: is_day(digits[:8]) and int(digits[8:]) < 24),
-}
-
-
-def _is_excel(days: float) -> bool:
-    return 20_000 <= days < 80_000  # 1954 to 2119
-
-
-def form_of(value: Any) -> str:
-    """What a time may stand for: a format, if it is a number that has the look of a date.
-
-    >>> [form_of(value) for value in (1959, "2014070112", 45292.5, 1_404_172_800, "1959-01-01")]
-    ['%Y', '%Y%m%d%H', 'excel', 'seconds', 'times']
-    """
-    if type(value) is int and not 1500 <= value < 2_100_000_000:  # the most frequent
-        return _SECONDS
-    if not isinstance(value, (int, float, str)) or isinstance(value, bool):
-        return _TIMES
-    text = str(value).strip().removesuffix(".0")
-    if text.isdecimal():
-        form, is_one = _BY_DIGITS.get(len(text), (_SECONDS, is_day))
-        return form if is_one(text) else _SECONDS
-    try:
-        return "excel" if _is_excel(float(text)) else _SECONDS
-    except ValueError:
-        return _TIMES
-
-
-def wrong_times(forms: Mapping[str, tuple[int, str]], column: str) -> str | None:
-    """What is wrong with times that are read without a format; None for nothing.
-
-    >>> wrong_times({"%Y": (200, "1959")}, "t")
-    "the times look like years, such as t='1959', and would be read as seconds since 1970"
-    """
-    numbers = set(forms) - {_TIMES}
-    if _DAYS in numbers and len(numbers) > 1:
-        return (
-            f"some times look like days, such as {column}={forms[_DAYS][1]!r}, and others count "
-            f"seconds, such as {min(forms[form][1] for form in numbers - {_DAYS})!r}"
-        )
-    if len(forms) == 1:
-        ((form, (_, one)),) = forms.items()
-        if form in _LIKE:
-            return (
-                f"the times look like {_LIKE[form]}, such as {column}={one!r}, and would be read "
-                "as seconds since 1970"
-            )
-    return None
-
-
-def check_times(
-    usable: int, forms: Mapping[str, tuple[int, str]], column: str, trained: bool
-) -> int:
-    """That times that are read as seconds are no dates; with a trained model a warning is logged.
-
-    Raises:
-        NoTimesError: They look like dates.
-    """
-    wrong = wrong_times(forms, column)
-    if wrong is None:
-        return usable
-    form = next(iter(forms)) if len(forms) == 1 else "%Y%m%d"
-    says = f"{wrong}: say what they are, --time_format {form!r} or --time_format seconds"
-    if not trained:
-        raise NoTimesError(says)
-    logger.warning("%s, where the model is trained", says)
-    return usable

@@ -6,16 +6,19 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import NamedTuple
 
+from apache_beam.io.filesystem import FileSystem
 from apache_beam.io.filesystems import FileSystems
 
 from beam_rnn.errors import ConfigurationError
-from beam_rnn.storage import with_folder
+from beam_rnn.storage import check_prefix, with_folder
 
 BESIDE = (".invalid.jsonl", ".late.jsonl")
 """What a file is called that holds the records of another that could not be used."""
 CHECKPOINTS = r"-\d{5,}\.arrow"
-STATES = r"-\d{5}-of-\d{5}\.parquet"
-"""What follows a prefix in the names of the files that are written for it."""
+NEWEST = ("--weights", "--start", "--resume")
+"""The flags of which a pattern stands for one of its files, the last by name."""
+STATES = r"-.{5}-of-\d{5}\.parquet"
+"""What follows a prefix in the names of the files that are written, or removed, for it."""
 
 
 class Prefix(NamedTuple):
@@ -52,15 +55,16 @@ def check_outputs(
         prefixes: The flags that name a prefix of files that are written.
 
     Raises:
-        ConfigurationError: There is no file of an input. Or an output is read, or written twice,
-            or is a folder or a device, or is in a folder that does not exist or is not writable. Or
-            Beam has no filesystem for a path.
+        ConfigurationError: There is no file of an input. Or an output is read, or would be by the
+            same pattern the next time, or is written twice, or is a folder or a device, or is in a
+            folder that does not exist or is not writable. Or Beam has no filesystem for a path.
     """
     taken = _read(inputs)
     for file, what in _named(outputs, beside or {}):
         for place in _places(file):
             if place in taken:
                 raise ConfigurationError(f"{what} would be written over {taken[place]}")
+        _check_not_found(file, what, inputs)
         check_writable(file, what)
         taken.update(dict.fromkeys(_places(file), what))
     for flag, prefix in (prefixes or {}).items():
@@ -92,6 +96,29 @@ def _named(
             yield path + ending, f"{path + ending!r}, beside {flag},"
 
 
+def _check_not_found(file: str, what: str, inputs: Mapping[str, str | None]) -> None:
+    """Check that a pattern of which all files are read does not find a file that is written."""
+    for flag, pattern in _given(inputs):
+        if flag not in NEWEST and _finds(pattern, file):
+            raise ConfigurationError(
+                f"{what} would be read by {flag} {pattern!r} the next time: write it to another "
+                "folder, or under another name"
+            )
+
+
+def _finds(pattern: str, path: str) -> bool:
+    """Return True if a pattern finds a file of this name, which need not be there."""
+    before = re.split(r"[*?[]", pattern)[0]
+    if before == pattern:
+        return False
+    folder = before[: before.rfind("/") + 1]
+    rest = FileSystem.translate_pattern(pattern.removeprefix(folder))
+    if FileSystems.get_scheme(pattern) is not None:
+        return path.startswith(folder) and bool(re.match(rest, path.removeprefix(folder)))
+    below = os.path.relpath(_place(path), os.path.realpath(folder or "."))
+    return bool(re.match(rest, below))
+
+
 def _given(flags: Mapping[str, str | None]) -> Iterator[tuple[str, str]]:
     return ((flag, path) for flag, path in flags.items() if path is not None)
 
@@ -99,11 +126,14 @@ def _given(flags: Mapping[str, str | None]) -> Iterator[tuple[str, str]]:
 def _check_prefix(what: str, prefix: str, ending: str, taken: Mapping[object, str]) -> None:
     """Check that no file which is read, or written for another flag, has a name of the prefix."""
     check_scheme(prefix, what)
-    name = re.compile(re.escape(_place(prefix)) + ending)
-    there = []
+    check_prefix(what, prefix)
+    folder, there = None, []
     if FileSystems.get_scheme(prefix) is None:
-        _check_folder(prefix, what)
-        folder = os.path.dirname(_place(prefix))
+        folder = os.path.realpath(os.path.dirname(prefix))
+        _check_folder(folder, what)
+        prefix = os.path.join(folder, os.path.basename(prefix))
+    name = re.compile(re.escape(prefix) + ending)
+    if folder is not None:
         there = [path for path in _in(folder) if name.fullmatch(path)]
     for path in there:
         check_writable(path, f"{path!r}, a file of {what},")
@@ -129,19 +159,28 @@ def check_readable(flag: str, pattern: str) -> None:
     """Check that a pattern finds files, as far as can be seen from here, and that they can be read.
 
     Raises:
-        ConfigurationError: There is none, it is a folder, or one cannot be read.
+        ConfigurationError: There is none, it is a folder or a pipe, or one cannot be read.
     """
     check_scheme(pattern, f"{flag} {pattern!r}")
     if FileSystems.get_scheme(pattern) is not None:
         return
     if os.path.isdir(pattern):
+        example = f"{pattern.rstrip('/')}/*{'.csv' if flag == '--input' else '.arrow'}"
         raise ConfigurationError(
-            f"{flag} {pattern!r} is a folder: name its files, such as {f'{pattern}/*.csv'!r}"
+            f"{flag} {pattern!r} is a folder: name its files, such as {example!r}"
         )
     files = found(pattern)
     if not files:
-        raise ConfigurationError(f"{flag}: there is no file {pattern!r}")
+        literal = os.path.exists(pattern)
+        why = (
+            "; [, * and ? make a pattern of a name: write ? for such a character" if literal else ""
+        )
+        raise ConfigurationError(f"{flag}: there is no file {pattern!r}{why}")
     for path in files:
+        if not os.path.isfile(path):
+            raise ConfigurationError(
+                f"{flag} {pattern!r}: {path!r} is a device or a pipe: name a file"
+            )
         if not os.access(path, os.R_OK):
             raise ConfigurationError(
                 f"{flag} {pattern!r}: you may not read {path!r}; run it as a user who may"
@@ -183,7 +222,13 @@ def check_writable(path: str, what: str) -> None:
         raise ConfigurationError(f"{what} is a folder: name a file in it")
     if os.path.exists(path) and not os.path.isfile(path):
         raise ConfigurationError(f"{what} is a device or a pipe: name a file")
-    _check_folder(path, what)
+    _check_folder(os.path.dirname(_place(path)), what)
+    try:
+        os.lstat(path)
+    except FileNotFoundError:
+        pass
+    except OSError as error:  # the name is too long
+        raise ConfigurationError(f"{what} cannot be written: {error.strerror}") from error
     if os.path.exists(path) and not os.access(path, os.W_OK):
         raise ConfigurationError(f"{what} cannot be written: the file is there and read-only")
 
@@ -203,8 +248,7 @@ def folder_of(flag: str, path: str) -> Path:
     return Path(path)
 
 
-def _check_folder(path: str, what: str) -> None:
-    folder = os.path.dirname(_place(path))
+def _check_folder(folder: str, what: str) -> None:
     if not os.path.isdir(folder):
         raise ConfigurationError(
             f"{what} cannot be written: there is no folder {folder!r}, make it"

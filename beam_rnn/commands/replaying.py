@@ -5,6 +5,8 @@ from collections.abc import Iterable, Iterator
 from typing import Any
 
 import apache_beam as beam
+from apache_beam.transforms.window import TimestampedValue
+from apache_beam.utils.timestamp import Timestamp
 
 from beam_rnn import Columns, Model, Predict
 from beam_rnn.checks import check_number
@@ -138,10 +140,17 @@ class WithTime(beam.DoFn):
             yield key, (record_time(data), element)
 
 
-def arrive(group: tuple[str, Iterable[tuple[int, Any]]], shuffle_within: float) -> Iterator[Any]:
-    """The records of a key in the order in which they arrive: each late by a random time."""
+def arrive(
+    group: tuple[str, Iterable[tuple[int, Any]]], shuffle_within: float
+) -> Iterator[TimestampedValue]:
+    """The records of a key in the order in which they arrive: each late by a random time.
+
+    Behind a GroupByKey they have no time of their own, and get that of the record.
+    """
     key, records = group
     chance = random.Random(key)
-    late = [(t + chance.uniform(0, shuffle_within) * 1e6, i, r) for i, (t, r) in enumerate(records)]
-    for _, _, record in sorted(late, key=lambda row: row[:2]):
-        yield record
+    late = [
+        (t + chance.uniform(0, shuffle_within) * 1e6, i, t, r) for i, (t, r) in enumerate(records)
+    ]
+    for _, _, time, record in sorted(late, key=lambda row: row[:2]):
+        yield TimestampedValue(record, Timestamp(micros=time))

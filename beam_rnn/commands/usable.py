@@ -9,7 +9,8 @@ import apache_beam as beam
 from apache_beam.pvalue import AsSingleton
 
 from beam_rnn import Columns, InvalidRecord
-from beam_rnn.commands.ordering import CountForms, SayOrder, check_times
+from beam_rnn.commands.dates import CountForms, check_times
+from beam_rnn.commands.ordering import SayOrder
 from beam_rnn.errors import BeamRnnError
 from beam_rnn.files.aside import Refused, WriteAside
 from beam_rnn.files.reading import ALL, AS_WRITTEN

@@ -8,8 +8,17 @@ from typing import Any
 
 
 def json_line(row: Mapping[str, Any]) -> str:
-    """One line of a file of JSON lines, without its end."""
-    return json.dumps(row, default=str)
+    r"""One line of a file of JSON lines, without its end; bytes are text that is not UTF-8.
+
+    >>> json_line({"at": 1.5, "name": b"caf\xe9"})
+    '{"at": 1.5, "name": "caf\\ufffd"}'
+    """
+    return json.dumps(row, default=as_text)
+
+
+def as_text(value: Any) -> str:
+    """A value as text that every file can hold; bytes that are not UTF-8 become U+FFFD."""
+    return value.decode(errors="replace") if isinstance(value, bytes) else str(value)
 
 
 def csv_line(values: Sequence[Any]) -> str:

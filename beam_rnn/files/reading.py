@@ -6,7 +6,7 @@ import json
 import os
 import re
 from collections import Counter
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from typing import Any, BinaryIO, NamedTuple
 
 import apache_beam as beam
@@ -26,8 +26,8 @@ from beam_rnn.times import is_day
 
 ALL = ["all"]
 """What says that every column is kept, but `filename`."""
-AS_WRITTEN = "as written"
-"""The field of a record with the texts of numbers that Python writes otherwise, such as 1E+05."""
+AS_WRITTEN = "\0as written"
+"""The field with the texts of numbers that Python writes otherwise: no column has such a name."""
 ROWS_OF_A_FILE = 1 << 40
 """So many rows a file may have where the place of a record is its sequence number."""
 
@@ -121,12 +121,12 @@ def read_file(
     path = file.metadata.path
     name = os.path.relpath(path, root) if root else path
     numbers = frozenset() if columns is None else frozenset(number_columns(columns))
-    first = {"filename": name}
+    first, has_row = {"filename": name}, _has_row(columns)
     time = None if columns is None or columns.time_format is not None else columns.time
     with file.open(compression_type=CompressionTypes.UNCOMPRESSED) as opened:
         records = _records(opened, _Source(path, numbers, keep))
         for row, record in enumerate(records, place * ROWS_OF_A_FILE):
-            if _has_row(columns):
+            if has_row:
                 first[ROW] = row
             if time is not None and type(record.get(time)) is int and is_day(str(record[time])):
                 record[time] = str(record[time])  # as it is in a CSV file
@@ -207,18 +207,19 @@ class Plain(io.RawIOBase):
 
 def _csv(stream: BinaryIO, source: _Source) -> Iterator[dict[str, Any]]:
     text = io.TextIOWrapper(stream, "utf-8-sig", errors="surrogateescape", newline="")
-    lines = csv.reader(text)
-    names = next(lines, [])
+    lines = _Lines(text)
+    rows = lines.rows()
+    names = next(rows, [])
     _check_header(names, source.path)
     numbers = source.numbers & set(names)
     written = numbers if source.keep == ALL else numbers & set(source.keep)
-    for fields in lines:
+    for fields in rows:
         if not fields:  # an empty line
             continue
         if len(fields) != len(names):
             yield {
                 UNREADABLE: f"a line of {len(fields)} fields, not {len(names)}",
-                "line": lines.line_num,
+                "line": lines.count,
                 "fields": [_text(field) for field in fields],
             }
             continue
@@ -226,7 +227,7 @@ def _csv(stream: BinaryIO, source: _Source) -> Iterator[dict[str, Any]]:
         for name in numbers:
             if "\n" in row[name]:
                 raise csv.Error(
-                    f"line {lines.line_num} ends a quoted {name!r} of several lines, "
+                    f"line {lines.count} ends a quoted {name!r} of several lines, "
                     f"{shown(row[name])}: a quote before it was not closed"
                 )
         record: dict[str, Any] = {
@@ -237,6 +238,45 @@ def _csv(stream: BinaryIO, source: _Source) -> Iterator[dict[str, Any]]:
             yield record | {AS_WRITTEN: {name: _text(text) for name, text in texts.items()}}
         else:
             yield record
+
+
+class _Lines:
+    """The lines of a CSV file, counted.
+
+    Args:
+        text: The file.
+    """
+
+    def __init__(self, text: Iterable[str]):
+        self._text = text
+        self._of_row: list[str] = []
+        self.count = 0
+
+    def __iter__(self) -> Iterator[str]:
+        for line in self._text:
+            self.count += 1
+            self._of_row.append(line)
+            yield line
+        self._of_row.append("")  # a quote that is still open takes one more line
+        yield ""
+
+    def rows(self) -> Iterator[list[str]]:
+        """The fields of each row; none of an empty line.
+
+        Raises:
+            csv.Error: A row of several lines is not well quoted: they may be other rows.
+        """
+        for fields in csv.reader(self):
+            if len(self._of_row) > 1:
+                try:
+                    list(csv.reader(self._of_row, strict=True))
+                except csv.Error as error:
+                    first = self.count + 1 - sum(map(bool, self._of_row))
+                    raise csv.Error(
+                        f"a quote in line {first}, {shown(self._of_row[0])}, is not closed: {error}"
+                    ) from error
+            self._of_row.clear()
+            yield fields
 
 
 def _check_header(names: Sequence[str], path: str) -> None:

@@ -8,12 +8,11 @@ import apache_beam as beam
 import pyarrow as pa
 import pyarrow.parquet as pq
 from apache_beam.io.filesystem import CompressionTypes
-from apache_beam.io.filesystems import FileSystems
 from apache_beam.transforms.window import GlobalWindows
 
-from beam_rnn.files.lines import csv_line, json_line
+from beam_rnn.files.lines import as_text, csv_line, json_line
 from beam_rnn.files.suffixes import whole_suffix
-from beam_rnn.storage import created
+from beam_rnn.storage import created, remove
 
 Row = Mapping[str, Any]
 
@@ -94,8 +93,8 @@ class WriteLines(beam.PTransform):
             first = list(itertools.islice(lines, 1))
             if first:
                 write_lines(first, lines, path)
-            elif FileSystems.exists(path):
-                FileSystems.delete([path])
+            else:
+                remove(path)
 
         return pcoll | "Write" >> Gathered(write)
 
@@ -189,5 +188,5 @@ def to_table(rows: Sequence[Row]) -> pa.Table:
 def _column(values: list[Any]) -> pa.Array:
     try:
         return pa.array(values)
-    except pa.ArrowException:
-        return pa.array([None if value is None else str(value) for value in values])
+    except (pa.ArrowException, OverflowError):  # of several types, or beyond 64 bits
+        return pa.array([None if value is None else as_text(value) for value in values])

@@ -183,7 +183,10 @@ class _Reader:
     def _changed(self, node: Node, value: _Value | None) -> _Signal:
         """The signal that a node of the chain takes."""
         if not isinstance(value, _Signal) or value.stage != self._stage:
-            raise InteropError(f"{node} does not take what the node before it gives")
+            raise InteropError(
+                f"{node} does not take what the node before it gives: a network is read that is a "
+                "chain, without a residual path, which `train` adds by default (--no-residual)"
+            )
         if DIRECTIONS in value.axes:
             raise InteropError(f"{node} takes two directions that are not side by side")
         return value

@@ -21,6 +21,7 @@ from beam_rnn.report.marks import Trace, thinned
 from beam_rnn.report.scores import Calibration, Score
 from beam_rnn.scaler import CONSTANT
 from beam_rnn.sequence_examples import with_indices
+from beam_rnn.times import BEFORE_ALL
 
 TRAINED_ON = 0.2
 """The share of a key's steps, its last ones, that is looked at if all were trained on."""
@@ -75,8 +76,8 @@ class _Ahead(NamedTuple):
 
 
 def until(model: Model, key: str) -> int:
-    """The time of the last record of a key that training saw; -1 if it saw none."""
-    return int(model.training.get("until", {}).get(key, -1))
+    """The time of the last record of a key that training saw; `BEFORE_ALL` if it saw none."""
+    return int(model.training.get("until", {}).get(key, BEFORE_ALL))
 
 
 def knows(model: Model, key: str) -> bool:
@@ -228,7 +229,7 @@ def in_order(sequences: Iterable[Sequence]) -> list[Sequence]:
 
 def _judged(model: Model, ordered: SequenceOf[Sequence]) -> _Judged | None:
     """The steps of a key that are judged: those after the training part, or its last ones."""
-    seen_until = until(model, ordered[0].key) if ordered else -1
+    seen_until = until(model, ordered[0].key) if ordered else BEFORE_ALL
     firsts = [int(np.searchsorted(each.times, seen_until, "right")) for each in ordered]
     unseen = [
         _run(model, each, first, begin=first)

@@ -12,7 +12,7 @@ from apache_beam.io.filesystems import FileSystems
 
 from beam_rnn.moving import OPEN, SCHEMA, LastOfKey, read_states, to_row
 from beam_rnn.rows import EndedSequence
-from beam_rnn.storage import newest
+from beam_rnn.storage import check_prefix, newest
 from beam_rnn.transforms.arguments import path_of
 
 
@@ -24,12 +24,17 @@ class ExportStates(beam.PTransform):
     mark has no state to go on from, and no row.
 
     Args:
-        prefix: What the names of the files begin with, on any filesystem that Beam knows.
+        prefix: What the names of the files begin with, on any filesystem that Beam knows. Files
+            that an earlier run wrote with the same prefix, and as many files, are replaced.
+
+    Raises:
+        ConfigurationError: The prefix contains `*`, `?` or `[`, or ends in a slash.
     """
 
     def __init__(self, prefix: str | os.PathLike[str]):
         super().__init__()
         self._prefix = path_of("prefix", prefix)
+        check_prefix(f"prefix {self._prefix!r}", self._prefix)
 
     def expand(self, pcoll: PCollection[EndedSequence]) -> Any:
         """The last sequence of each key, as rows."""
