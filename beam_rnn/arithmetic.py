@@ -1,9 +1,9 @@
 """Arithmetic that no other library in the process changes.
 
-A library may have subnormal numbers flushed to zero (`torch.set_flush_denormal`, `-ffast-math`),
-another rounding, or numpy raise where a number leaves its range. The first two change bits, the
-last ends a bundle where a dead letter is due. So numbers are computed in the modes that a process
-begins with, and the modes of others are put back behind it.
+Another library may flush subnormal numbers to zero (`torch.set_flush_denormal`, `-ffast-math`),
+change the rounding mode, or let numpy raise on overflow. The first two change bits, the
+last ends a bundle instead of giving a dead letter. So numbers are computed in the modes a process
+starts with, and the previous modes are restored afterwards.
 """
 
 import ctypes
@@ -55,7 +55,7 @@ class default_arithmetic(ContextDecorator):  # noqa: N801  # read as `np.errstat
 
 
 def _reset() -> ctypes.Array[ctypes.c_char]:
-    """Sets the modes of the thread that a process begins with; those that there were."""
+    """Set the floating-point modes of this thread to the default; return the previous ones."""
     modes = ctypes.create_string_buffer(_SIZE)
     if sys.platform == "linux":
         library = ctypes.CDLL(None)

@@ -1,4 +1,4 @@
-"""Files on this machine that are replaced as a whole, or not at all."""
+"""Atomic replacement of local files: all of the new content, or the old file."""
 
 import os
 import shutil

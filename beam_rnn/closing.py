@@ -1,8 +1,8 @@
 """When the state of a Beam window is removed, and which windows of a key were closed.
 
 A window is closed at its end and the allowed lateness after it. Runners such as Flink and Dataflow
-drop a record of a closed window before a stateful transform sees it. Those that run in this
-process deliver it, with nothing left of the window's state: for them the keys are remembered here.
+drop a record of a closed window before a stateful transform sees it. Local runners deliver it,
+although the window's state is gone: for them this module remembers what was closed.
 """
 
 import logging
@@ -36,9 +36,9 @@ class Closing:
     """When windows are closed.
 
     Args:
-        lateness: So many microseconds after their end.
-        step: A name of the step that no other has, where closed windows are remembered; empty
-            where they need not be.
+        lateness: How long after their end, in microseconds.
+        step: A unique name of the step, under which closed windows are remembered; empty
+            to remember none.
     """
 
     lateness: int = 0

@@ -183,7 +183,7 @@ def from_file(data: pa.Buffer, file: SealedFile, name: str) -> KeyedModels:
 
     Args:
         data: The bytes of the file.
-        file: The same, its seal being right.
+        file: The same file, with its seal verified.
         name: What to call them in an error.
 
     Raises:
@@ -271,14 +271,14 @@ class StoredModels(Mapping[str, Model]):
 
 
 def _check_rows(table: pa.Table, numbers: int) -> None:
-    """That every row has a model of so many numbers, or the reason why there is none.
+    """Check that every row has a model with this many numbers, or a reason why it has none.
 
     Raises:
         ValueError: One has not.
     """
     lengths = pc.list_value_length(table.column("values")).drop_null()
     if numbers < 1 or not pc.all(pc.equal(lengths, numbers), min_count=0).as_py():
-        raise ValueError(f"a row has not the {numbers} parameters that its shapes name")
+        raise ValueError(f"a row does not have the {numbers} parameters that the shapes require")
     has_model = table.column("digest").is_valid()
     for name in ("values", "scaler", "training", "reason"):
         expected = pc.invert(has_model) if name == "reason" else has_model

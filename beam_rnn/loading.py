@@ -29,7 +29,7 @@ path alone."""
 
 
 UNUSED_AFTER = 600.0
-"""An older model that no sequence asked for in so many seconds leaves the memory."""
+"""An older model is dropped when no sequence asked for it for this many seconds."""
 RETRY_AFTER, RETRY_AT_MOST = 1.0, 600.0
 """A path of `models=` that cannot be used is tried again after so many seconds; twice as many after
 each failure."""
@@ -236,7 +236,7 @@ class Library:
             self._refused.add(version)
             self._failures.append("models_broken")
             logger.warning(
-                "cannot use the model in %r, the one before goes on: %s", version[0], error
+                "cannot use the model in %r, the current one stays in use: %s", version[0], error
             )
 
     def _unreachable(self, what: str, error: Exception) -> None:
@@ -245,7 +245,7 @@ class Library:
         if what not in self._said:
             self._said.add(what)
             logger.warning(
-                "cannot read %r, the model goes on and it is tried again: %s: %s",
+                "cannot read %r, which is retried; the current model stays in use: %s: %s",
                 what,
                 type(error).__name__,
                 error,
@@ -259,7 +259,7 @@ class Library:
             self._forget()
 
     def _hold(self, models: Models, used: float = float("-inf")) -> Models:
-        """Keep models in memory; gives those that are there already, if they are the same."""
+        """Keep models in memory; return the equal ones that are there already, if any."""
         key = models.digest, models.kernel
         if key in self._held:
             models, used = self._held[key].models, max(used, self._held[key].used)
@@ -267,7 +267,7 @@ class Library:
         return models
 
     def _forget(self) -> None:
-        """Let models leave the memory: not the newest two, and not asked for recently."""
+        """Drop models, except the newest two and those asked for recently."""
         oldest = time.monotonic() - UNUSED_AFTER
         self._held = {
             key: held

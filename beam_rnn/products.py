@@ -1,7 +1,7 @@
 """Matrix products whose bits do not depend on the number of threads.
 
-BLAS adds the terms of a sum in another order when several threads share a product, which it lets
-them do above a size. So a larger product is made here in blocks below that size, in one fixed
+BLAS adds the terms of a sum in another order when several threads share a product, which it does
+above a certain size. So a larger product is computed here in blocks below that size, in one fixed
 order. The sizes are those of OpenBLAS (`interface/gemv.c`, `interface/gemm.c`): they are lower for
 the Neoverse processors, and before 0.3.27, which is what the wheels of numpy 1 contain.
 """

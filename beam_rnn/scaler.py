@@ -72,7 +72,7 @@ class Scaling(NamedTuple):
 
 
 CONSTANT = 1e-12
-"""A deviation that is not greater than so much of the mean is that of rounding."""
+"""A deviation of at most this share of the mean is due to rounding."""
 OUTLYING = 0.9
 """The share of a column's variance above which one value is an outlier."""
 SAMPLE = 4096
@@ -361,7 +361,7 @@ def _center_and_scale(
 
 
 def _with_a_scale(scaling: Scaling) -> Scaling:
-    """The same, where a column that never changes has the scale of its level; 1 if that is 0."""
+    """The same, where a column that never changes is scaled by its level, or by 1 if that is 0."""
 
     def scale(center: Array, scale: Array) -> Array:
         return np.where(scale > 0, scale, np.where(center, np.abs(center), 1.0))

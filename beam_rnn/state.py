@@ -35,7 +35,7 @@ BLOCK_VERSION = 2
 RECORD_VERSION = 3  # differs from that of a block: the first byte tells them apart
 WAITING_VERSION = 2
 ARMED_VERSION = 2
-TURN_VERSION = 2  # 1 were states without it
+TURN_VERSION = 2  # version 1: states without this header
 
 _STATE_HEADER = struct.Struct("<BB32sqqqqII")
 STORED_KERNELS = ("none", "numpy", "fused")  # by the number that stands for them
@@ -49,7 +49,7 @@ TURN_BYTES = _TURN.size
 """So many bytes stand before the state of a key."""
 _ARMED = struct.Struct("<B8sqQQ")
 ARMED_BYTES = _ARMED.size
-"""So many bytes say when the timer of a key fires."""
+"""The size of `encode_armed`."""
 _OFFSET = 1 << 63  # added to a signed number, it gives an unsigned one of the same order
 
 
@@ -507,11 +507,11 @@ def waiting_marks(rows: Array) -> Array:
 
 
 class Armed(NamedTuple):
-    """What is known of the records of a key that wait without reading them.
+    """What is known of the buffered records of a key without reading them.
 
     Attributes:
         due: The time for which the timer is set, in microseconds since 1970.
-        turns: How many times records were taken that others waited on after.
+        turns: The number of turns after which some records still waited.
         reached: All records that came before the last of those turns, and whose place is this or
             less, were taken: see `Waiting.reached`.
     """

@@ -120,10 +120,10 @@ class Stood(NamedTuple):
 class Cells:
     """The state cells of one key and window, and its timer.
 
-    To read or clear a cell can be a request to the runner: the state is read once, and what is
-    empty is not cleared. Records that wait are added as they come. Those that were taken are left
-    there until they are half of it, and a place says how far they go, so that what waits on is not
-    written at each turn.
+    Reading or clearing a cell can be a request to the runner: the state is read once, and an
+    empty cell is not cleared. Buffered records are appended as they come. Those that were taken
+    stay in the bag until they are half of it; `Armed.reached` says how far they go, so a turn does
+    not rewrite the records that still wait.
     """
 
     def __init__(
@@ -169,7 +169,7 @@ class Cells:
         return None if armed is None else armed.due
 
     def arm(self, at: int) -> None:
-        """Set the timer: for when the window is closed at the latest."""
+        """Set the timer, at the latest to the time when the window is closed."""
         at = min(at, self.closes_at // MILLISECOND * MILLISECOND)
         self._write_armed((self._armed_as_it_is() or Armed(at))._replace(due=at))
         self._due.set(Timestamp(micros=at))
@@ -197,7 +197,7 @@ class Cells:
     def waiting(
         self, order: Order, records: Sequence[bytes] = (), due_at: Sequence[int] = ()
     ) -> Waiting:
-        """The records that wait, and those that would."""
+        """The buffered records, and new ones that are not stored yet."""
         armed = self._armed_as_it_is()
         pieces = list(self._waiting.read())
         self._new = None
@@ -212,7 +212,7 @@ class Cells:
         return waiting
 
     def turned(self, rest: Waiting) -> None:
-        """Let these be the records that wait: what a turn left of `waiting`."""
+        """Store the records that still wait after a turn."""
         if rest.reached is None:  # nothing was taken
             return
         armed = self._armed_as_it_is() or Armed(self.end)
@@ -229,7 +229,7 @@ class Cells:
             self._waiting.add(left)
 
     def _by_the_end(self, due_at: Sequence[int]) -> list[int]:
-        """The times when records are due, which is when the window is closed at the latest."""
+        """When records are due: at the latest when the window is closed."""
         end = self.closes_at // MILLISECOND * MILLISECOND
         return [min(at, end) for at in due_at]
 
@@ -252,7 +252,7 @@ class Unstamped:
         self._said = False
 
     def see(self, count: int) -> None:
-        """So many such records came."""
+        """Count such records, and warn at the first."""
         if not count:
             return
         self._count.inc(count)
@@ -275,8 +275,8 @@ class StepKeys(beam.DoFn):
     watermark jumps there, and one round does what would take one for each time.
 
     The Beam timestamp of a prediction is when its record became due. The timer that is pending
-    until then holds the watermark there, so nothing downstream is late but what came behind the
-    watermark itself.
+    until then holds the watermark, so nothing downstream is late except what comes of records that
+    were behind the watermark themselves.
     """
 
     def __init__(
@@ -429,7 +429,7 @@ class StepKeys(beam.DoFn):
         arrived: list[int],
         cells: Cells,
     ) -> Generator[Any, None, list[int]]:
-        """Keep records until they have their turn, which may be now; gives what is to do when."""
+        """Buffer records until their turn, which may be now; return the times to act next."""
         due_at = [
             self._order.due(record_time(record), at)
             for record, at in zip(records, arrived, strict=True)
@@ -701,7 +701,7 @@ class StepKeys(beam.DoFn):
 def _at_once(
     taken: Iterable[bytes], records: Sequence[bytes], arrived: Sequence[int]
 ) -> dict[bytes, int | None]:
-    """When records come out that need not wait: when they and all before them had arrived.
+    """Beam timestamps of records that need not wait: when each and all before it had arrived.
 
     Args:
         taken: The records, in order.

@@ -382,7 +382,7 @@ class Stepper:
         return newest, replayed or _ended(state), None if replayed else "model"
 
     def _replayed(self, key: str, model: Model, state: KeyState) -> KeyState | None:
-        """The state in which a model is after the inputs that were kept; None if there is none.
+        """The state of a model after it stepped the kept inputs; None if it can step none.
 
         An input that it cannot step is left out, as it would have been then.
         """

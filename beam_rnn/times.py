@@ -20,7 +20,7 @@ MIN_MICROS, MAX_MICROS = -62_135_596_800_000_000, 253_402_300_799_999_999
 BEFORE_ALL = MIN_MICROS - 1
 """It is before every event time."""
 MAX_SECONDS = 9_223_372_036
-"""A bare number of seconds lies within so many of 1970: 1677 to 2262. Others count other units."""
+"""The most seconds, as a bare number, before or after 1970 (1677 to 2262); more are other units."""
 
 UNITS = ("seconds", "milliseconds", "microseconds", "nanoseconds", "excel")
 """What a number can count, since 1970; "excel" counts days since 1899-12-30, with a fraction."""

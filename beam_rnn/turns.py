@@ -165,7 +165,7 @@ class Order:
 
 
 def runs_of(time: Array, number: Array, starts: Array, reached: int) -> Array:
-    """Which run of numbers each record of one key is in: (records,), 0 for the one that goes on.
+    """The run of numbers of each record of one key: (records,); 0 is the run that goes on.
 
     A run begins with a start mark whose number is not above those before it in time; all later
     records are in it.
@@ -201,9 +201,9 @@ class Turn(NamedTuple):
     """When a record has its turn, in microseconds since 1970.
 
     Attributes:
-        due: When it is due, whatever else is here.
-        at: When the earliest of the records is due for which it is taken, which is any behind it,
-            in its place or in its run of numbers. It does not depend on where the watermark is.
+        due: When it is due by itself.
+        at: The earliest time at which it, or a record of its key behind it, in its place or in its
+            run of numbers, is due: any of these takes it along. Independent of the watermark.
     """
 
     due: int
@@ -219,9 +219,9 @@ class Waiting:
         place: Where the key is; None before its first record.
 
     Attributes:
-        reached: All records up to this place, as it is stored, were taken, and no other; -1 if
-            some before it were not; None if none was taken.
-        stored: The number of records that were read, with those that were taken before.
+        reached: Exactly the records up to this place (in its stored form) were taken; -1 if
+            some before it still wait; None if nothing was taken.
+        stored: The number of records read, including those taken in earlier turns.
     """
 
     def __init__(self, order: Order, rows: Array, place: Place | None = None):
@@ -245,7 +245,7 @@ class Waiting:
         armed: Armed | None = None,
         place: Place | None = None,
     ) -> "Waiting":
-        """Those in pieces, in any order, but for those that were taken already."""
+        """The records in pieces, which may be in any order, except those already taken."""
         rows, turns = decode_waiting(pieces)
         stored = len(rows)
         if armed is not None and armed.turns:

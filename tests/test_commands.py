@@ -127,7 +127,7 @@ TRAIN = ["train", "--input=a.csv", "--key=id", "--time=at", "--inputs=x", "--out
         ("--dropout=1", "--dropout: must be in [0, 1), such as 0.2, got '1'"),
         ("--learning_rate=-1", "learning_rate"),
         ("--output=w.csv", "--output: must end in .arrow, got 'w.csv'"),
-        ("--checkpoints=c.arrow", "--checkpoints: is what names begin with"),
+        ("--checkpoints=c.arrow", "--checkpoints: must be a prefix"),
         ("--per_key --report=r.html", "leave out --report, and let `beam-rnn evaluate`"),
         ("--start=w.arrow", "--output 'w.arrow' would be written over --start 'w.arrow'"),
         ("--report=w.arrow", "--report: must end in .html, got 'w.arrow'"),

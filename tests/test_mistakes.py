@@ -167,7 +167,7 @@ OF_FLAGS = {
     f"{TRAIN} --input c-*.arrow --checkpoints c": "--checkpoints 'c' may be written over --input",
     f"{TRAIN} --input in.csv --start c-00001.arrow --checkpoints c": "may be written over --start",
     f"{TRAIN} --input in.csv --checkpoints none/c": "there is no folder",
-    f"{TRAIN} --input in.csv --checkpoints c.arrow": "is what names begin with",
+    f"{TRAIN} --input in.csv --checkpoints c.arrow": "must be a prefix",
     f"{TRAIN} --input in.csv --report new.arrow": "must end in .html, got 'new.arrow'",
     f"{EVALUATE} --output m.json --predictions w.arrow": "over --weights 'w.arrow'",
     f"{EVALUATE} --output m.json --predictions folder.csv": "'folder.csv' is a folder",

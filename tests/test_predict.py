@@ -80,7 +80,7 @@ def test_shuffled_records_give_the_bits_of_the_forward_pass(engine, network, tmp
 
 @pytest.mark.usefixtures("each_way")
 @settings(
-    deadline=None, max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture]
+    deadline=None, max_examples=15, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
 @given(
     rows=st.lists(

@@ -80,7 +80,7 @@ class Simulated:
 QUIET = [HealthCheck.function_scoped_fixture]
 
 
-@settings(deadline=None, max_examples=120, suppress_health_check=QUIET)
+@settings(deadline=None, max_examples=25, suppress_health_check=QUIET)
 @given(data=st.data())
 def test_the_same_records_give_the_same_bits_however_they_arrive(data, either):
     check_bits(data, either)

@@ -34,7 +34,7 @@ HEAVIEST = 0.45
 GREATEST_ERROR = 1e150
 """A greater one counts as this: its square is still a number."""
 FAR = 10.0
-"""How many times as large as the peaks before it an error may count."""
+"""An error counts as at most this many times the mean size of the peaks before it."""
 
 
 @dataclass(frozen=True)
@@ -135,7 +135,7 @@ def _amounts(tail: Tail) -> tuple[float, float, float]:
 def observed(tail: Tail, error: float, surprise: Surprise) -> Tail:
     """What is known with one more error.
 
-    One value that is no measurement, such as 999999, must not hide what follows it. So an error
+    One value that is not a measurement, such as 999999, must not hide what follows it. So an error
     counts as at most `FAR` times the size of a mean peak before it, where there was an error. The
     bound grows with the peaks: larger errors that stay are learned within tens of records.
 

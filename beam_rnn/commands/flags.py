@@ -25,7 +25,7 @@ UNKNOWN = "unknown flags"
 PROGRAM = "beam-rnn"
 
 MAX_UNITS, MAX_LAYERS, MAX_HORIZONS = 16_384, 1_000, 10_000
-"""What is more than that is a mistake, and would fill the memory before it is told."""
+"""A larger value is a mistake, and would fill the memory before an error could be shown."""
 
 
 class Parser(argparse.ArgumentParser):
@@ -114,7 +114,7 @@ def locate(args: argparse.Namespace, beam_flags: Sequence[str], paths: Sequence[
 
 
 def names(text: str) -> list[str]:
-    """Column names from "A,B"; one with a comma stands in double quotes, as in CSV.
+    """Column names from "A,B"; a name with a comma is put in double quotes, as in CSV.
 
     >>> names('load, "wind, at 10 m"')
     ['load', 'wind, at 10 m']
@@ -231,14 +231,14 @@ def ending(suffix: str) -> Callable[[str], str]:
 
 
 def without_ending(text: str) -> str:
-    """What names of files begin with: the name of none.
+    """A prefix of file names, which is not itself the name of a file.
 
     Raises:
         argparse.ArgumentTypeError: It has the ending of one.
     """
     if text.endswith((".arrow", ".csv", ".jsonl", ".parquet", ".json")):
         raise argparse.ArgumentTypeError(
-            f"is what names begin with, to which a number and .arrow are added, got {text!r}"
+            f"must be a prefix, to which a number and .arrow are added, got {text!r}"
         )
     return text
 

@@ -20,7 +20,7 @@ from beam_rnn.times import DAY
 
 ERRORS = ("model_mae", "last_value_mae", "yesterday_mae")
 SEASONS = ((0.75, 1.5, 7), (27, 32, 12), (85, 95, 4))
-"""Records a season, by the days between two records: from, to. A week, a year, a year."""
+"""(least days, most days, records a season): daily to a week, monthly and quarterly to a year."""
 SUB_DAILY = SEASONS[0][0]
 """With fewer days between two records there is a value of a day before."""
 
@@ -41,7 +41,7 @@ class Score(NamedTuple):
     records: int
     horizons: tuple[tuple[float | None, float | None], ...] = ()  # model, last value
     known: bool = True  # whether training saw the key
-    scaled: bool = True  # whether its targets changed in training: else the unit is no key's own
+    scaled: bool = True  # False: a target never changed in training
     season: int | None = None
     season_mae: float | None = None
 
@@ -162,7 +162,7 @@ def score(
 
 
 def days_apart(times: Array) -> float:
-    """How many days are between two records: the median; the mean where some have one time.
+    """The number of days between two records: the median; the mean if some share a time.
 
     >>> days_apart(np.arange(4) * DAY), days_apart(np.array([0, 0, 365, 365, 730]) * DAY)
     (1.0, 182.5)

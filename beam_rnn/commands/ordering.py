@@ -1,4 +1,4 @@
-"""What a command says of its records: their times, those that are equal, and those of one time."""
+"""What a command logs about its records: their times, equal records, and ties in time."""
 
 import logging
 from array import array
@@ -60,7 +60,7 @@ class OrderOfKey(NamedTuple):
 
 
 class Orders(NamedTuple):
-    """The order of the records of all keys: as in `OrderOfKey`, and how usual each step is."""
+    """As `OrderOfKey`, for all keys together; `steps` counts the keys with each step."""
 
     keys: int
     records: int
@@ -73,7 +73,7 @@ class Orders(NamedTuple):
 
 
 class SayOrder(beam.PTransform):
-    """Says in the log from when to when records are, which are equal, and which share a time.
+    """Logs the first and the last time of the records, and how many are equal or share a time.
 
     Args:
         columns: Which fields of a record mean what.

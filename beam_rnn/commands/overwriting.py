@@ -1,4 +1,4 @@
-"""What a command would write: not over what it reads, and only where it can."""
+"""Checks that a command can write its outputs, and overwrites nothing that it reads."""
 
 import os
 import re
@@ -13,7 +13,7 @@ from beam_rnn.errors import ConfigurationError
 from beam_rnn.storage import check_prefix, with_folder
 
 BESIDE = (".invalid.jsonl", ".late.jsonl")
-"""What a file is called that holds the records of another that could not be used."""
+"""The endings of the files of dead letters and of late records, beside an output."""
 CHECKPOINTS = r"-\d{5,}\.arrow"
 NEWEST = ("--weights", "--start", "--resume")
 """The flags of which a pattern stands for one of its files, the last by name."""
@@ -22,12 +22,12 @@ STATES = r"-.{5}-of-\d{5}\.parquet"
 
 
 class Prefix(NamedTuple):
-    """What the names of several files that are written begin with.
+    """The common prefix of the names of several output files.
 
     Attributes:
         path: The prefix; None if there is none.
         ending: The regular expression of what follows it, such as `CHECKPOINTS`.
-        resumes: The flag that may name files of this prefix, as one that is gone on from.
+        resumes: The flag that may read files of this prefix, to resume from one of them.
     """
 
     path: str | None
@@ -51,7 +51,7 @@ def check_outputs(
     Args:
         inputs: The flags that name what is read, files or patterns; None where one is not given.
         outputs: The flags that name a file that is written.
-        beside: What is added to the names of files that are written beside one of those.
+        beside: For each of those flags, the endings of further files written beside the output.
         prefixes: The flags that name a prefix of files that are written.
 
     Raises:
@@ -77,7 +77,7 @@ def check_outputs(
 
 
 def _read(inputs: Mapping[str, str | None]) -> dict[object, str]:
-    """What is said of each file that is read, by where it is."""
+    """The input files: for each location, its flag and value, for an error message."""
     return {
         place: f"{flag} {pattern!r}"
         for flag, pattern in _given(inputs)
@@ -149,7 +149,7 @@ def _check_prefix(what: str, prefix: str, ending: str, taken: Mapping[object, st
 
 
 def found(pattern: str) -> list[str]:
-    """The files of a pattern that are there; another filesystem is not asked, and has none."""
+    """The local files that match a pattern; none for a pattern on another filesystem."""
     if FileSystems.get_scheme(pattern) is not None:
         return []
     return [match.path for match in FileSystems.match([with_folder(pattern)])[0].metadata_list]
@@ -264,12 +264,12 @@ def _in(folder: str) -> list[str]:
 
 
 def _place(path: str) -> str:
-    """Where a file is, whatever it is called."""
+    """The location of a file, with symbolic links resolved."""
     return path if FileSystems.get_scheme(path) is not None else os.path.realpath(path)
 
 
 def _places(path: str) -> list[object]:
-    """Where a file is, and which one it is: a hard link, or another case, is the same one."""
+    """The location of a file, and its inode, which is the same for a hard link or another case."""
     places: list[object] = [_place(path)]
     if os.path.isfile(path):
         status = os.stat(path)

@@ -1,4 +1,4 @@
-"""How a command runs: what it says, its errors in one line, what it exits with."""
+"""How a command runs: its log, its errors in one line, and its exit code."""
 
 import errno
 import logging
@@ -15,10 +15,9 @@ from beam_rnn.errors import BeamRnnError, ConfigurationError, WeightsError
 
 DEBUG = "--debug"
 WRONG_INPUT = (ConfigurationError, WeightsError, FileNotFoundError)
-"""What is raised, before a pipeline runs, of a flag or of a file that it names."""
+"""Errors about a flag, or about a file that it names, raised before a pipeline runs."""
 UNFORESEEN = (
-    "error: this is a fault of beam-rnn itself: please report it, with the command and the lines "
-    "above"
+    "error: this is a bug in beam-rnn: please report it, with the command and the lines above"
 )
 WAYS_OUT = {
     errno.EACCES: "run it as a user who may, or name another file",
@@ -30,7 +29,7 @@ LESS_MEMORY = "choose a smaller --hidden, --batch_size or --sequence_length, or 
 
 
 class Once(logging.Filter):
-    """Lets a line pass once: several workers in this process say the same."""
+    """Lets each line pass once: several workers in this process log the same lines."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -45,7 +44,7 @@ class Once(logging.Filter):
 
 
 def without_trace(record: logging.LogRecord) -> bool:
-    """Whether a record of the log is no trace of an error, which the command says at its end."""
+    """Return False for a log record with a traceback: the command reports the error at its end."""
     traces = "Traceback (most recent call last)" in record.getMessage()
     return not traces and record.name != "PrismRunner"  # it sets a level of its own
 
@@ -97,7 +96,7 @@ def run(main: Callable[[], object], *, debug: bool = False) -> None:
 
 
 def in_one_line(error: Exception) -> str | None:
-    r"""What an error says to a person; None for one that nobody foresaw.
+    r"""The one-line message of an error; None for an unexpected one.
 
     Runners raise an error of a worker as one of their own, whose text holds the worker's trace.
 
@@ -141,6 +140,6 @@ def _of_system(number: int, reason: str, file: str) -> str:
 
 
 def _of_thread(failed: threading.ExceptHookArgs) -> None:
-    """Says an exception of a thread, unless it is that the connection to a runner has ended."""
+    """Print an exception of a thread, unless the connection to a runner has ended."""
     if not isinstance(failed.exc_value, grpc.RpcError):
         threading.__excepthook__(failed)

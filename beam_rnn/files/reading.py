@@ -49,7 +49,7 @@ class ReadFiles(beam.PTransform):
         columns: Which fields mean what. A CSV file holds text: in the columns that hold numbers,
             text that reads as a number becomes one, an empty field is a missing value, and other
             text stays what it is. Without them all is text.
-        keep: The columns of which the text is kept as it was written, in the field `AS_WRITTEN`.
+        keep: The columns whose original text is kept, in the field `AS_WRITTEN`.
     """
 
     def __init__(self, pattern: str, columns: Columns | None = None, keep: Collection[str] = ()):
@@ -160,7 +160,7 @@ _LOOKS = (
     (rb"\xd0\xcf\x11\xe0", "is a file of Excel: save its content as CSV"),
     (rb"\xff\xfe|\xfe\xff|\0[ -~]|[ -~]\0", "is UTF-16 text: save it as UTF-8"),
 )
-"""How files begin, and what is said of them where text is expected."""
+"""The first bytes of files that are not text, and what the error says of them."""
 
 
 def _content(opened: Any, path: str) -> io.BufferedReader:

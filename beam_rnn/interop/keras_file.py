@@ -30,8 +30,8 @@ def read_keras_file(path: str | os.PathLike[str]) -> tuple[Any, dict[str, Array]
     What only training needs is left out: the optimizer's state, and seeds.
 
     Raises:
-        InteropError: It is no `.keras` file, or one that would take more than it has, or that
-            points out of itself.
+        InteropError: It is no `.keras` file, or it claims more data than it holds, or it
+            refers to other files.
     """
     name = os.fspath(path)
     data = Path(path).read_bytes()
@@ -119,4 +119,4 @@ def _check_stored(h5py: Any, where: str, found: Any) -> None:
             f"{where!r} is stored in another file, or in pieces: Keras does not do so"
         )
     if found.id.get_storage_size() != found.size * found.dtype.itemsize:
-        raise InteropError(f"{where!r} says that it holds {found.size} numbers, and does not")
+        raise InteropError(f"{where!r} does not hold the {found.size} numbers that it claims")

@@ -83,7 +83,7 @@ class Payloads:
         return {piece: self._payloads[piece] for piece in pieces if piece in self._payloads}
 
     def too_large(self, pieces: Iterable[int], waiting: Mapping[int, int]) -> list[int]:
-        """Of these payloads those of which half the rows are not needed any more, or all.
+        """Those of these payloads of which at least half of the rows are no longer needed.
 
         Args:
             pieces: Which payloads.
@@ -97,7 +97,7 @@ class Payloads:
         ]
 
     def keep(self, piece: int, rows: Array) -> None:
-        """Only these rows of a piece are still needed."""
+        """Cut a payload down to the rows that are still needed."""
         if len(rows):
             self._payloads[piece] = self._payloads[piece].cut(np.sort(rows))
         else:
@@ -124,7 +124,7 @@ class Payloads:
                 yield of_rows[places], to_bytes(table), at.astype(np.int32)
 
     def smallest(self, held: Held, same: Array) -> Held:
-        """Let the first of equal records be the one whose whole row is the smallest.
+        """Put the one whose whole row is the smallest first among equal records.
 
         Equal records may differ in columns that no model reads. Which of them stays must not
         depend on how they arrived.
@@ -169,7 +169,7 @@ def rows_by_schema(
         payload = payloads.get(piece)
         if payload is None:
             raise StateError(
-                "records wait that came as rows, and this job gives them back as Arrow batches: "
+                "buffered records came as rows, but this job takes Arrow batches: "
                 "go on with rows, or start the job without its old state"
             )
         table = payload.table()

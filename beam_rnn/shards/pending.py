@@ -62,8 +62,8 @@ def joined(parts: Sequence[Held]) -> Held:
 class _Part:
     """Some of the records that wait.
 
-    Those that were taken are left where they are until they are half of it, so that what waits on
-    is not copied each time.
+    Records that were taken stay in place until they are half of the part, so that the records that
+    still wait are not copied at each turn.
     """
 
     def __init__(self, held: Held):
@@ -83,7 +83,7 @@ class _Part:
         return column[self._here]
 
     def places(self, which: Array) -> Array:
-        """The places of those that wait and of which that is so."""
+        """The places of the waiting records for which `which` is true."""
         return np.flatnonzero(which & self._here)
 
     def due(self, now: int) -> Array:
@@ -104,7 +104,7 @@ class _Part:
         return self._held if len(places) == len(self._here) else self._held.pick(places)
 
     def __getitem__(self, name: str) -> Array:
-        """One column, of those that were taken too."""
+        """One column, including records that were taken."""
         column: Array = getattr(self._held, name)
         return column
 
@@ -188,7 +188,7 @@ class Pending:
         return _with_turns(held.pick(taken), self._order.by)
 
     def following(self, rows: Array, reached: Array) -> tuple[Held, Array] | None:
-        """Of some keys the records whose numbers follow on those that they have reached."""
+        """The records of some keys that follow the numbers the keys have reached."""
         self._settle()
         return self._take_runs(rows, None, reached)
 
@@ -233,7 +233,7 @@ class Pending:
         return _InRuns(places, row, number, run, alone)
 
     def _take_runs(self, rows: Array, now: int | None, reached: Array) -> tuple[Held, Array] | None:
-        """Of some keys take what is due, or else what follows on what a key has reached."""
+        """Take what is due of some keys or, without `now`, what follows the number reached."""
         if not self._parts:
             return None
         size = max(int(part["row"].max()) for part in self._parts)
@@ -264,7 +264,7 @@ class Pending:
         return _with_turns(held.pick(taken), self._order.by, of_records[taken])
 
     def _settle(self) -> None:
-        """Put what is new beside the rest, with parts that are not much larger."""
+        """Make the new records a part, merged with parts that are not much larger."""
         if not self._new:
             return
         new, self._new, self._new_earliest = joined(self._new), [], NEVER
@@ -335,7 +335,7 @@ def _breaks(row: Array, run: Array, number: Array) -> Array:
 
 
 def _with_turns(held: Held, by: str, run: Array | None = None) -> tuple[Held, Array]:
-    """Records that are taken together, in order, and when the earliest was due that took each.
+    """Records taken together, in order, and when the earliest record that took each was due.
 
     That is any record of its key behind it, at the same time, or in the same run of numbers.
     """

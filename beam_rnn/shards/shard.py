@@ -384,7 +384,7 @@ class Shard:
         return self._take(*taken, [], {})
 
     def _take(self, held: Held, at: Array, found: list[Row], counts: dict[str, int]) -> Outcome:
-        """Step records that have their turn, in order; `at` is when what comes of each is out."""
+        """Step records that have their turn, in order; `at` is the timestamp of each result."""
         pieces = different(held.piece)
         outcome = self._take_once(held, at, found, counts)
         self._cut_payloads(pieces)
@@ -507,7 +507,7 @@ class Shard:
         ]
 
     def _step(self, held: Held, counts: dict[str, int], found: list[Row], due: Array) -> Outcome:
-        """Step records, those of a key one after another; each was due at a time."""
+        """Step records, grouped by key; `due` is when each was due."""
         if not len(held.time):
             return self._nothing(found, counts)
         first = np.append(True, held.row[1:] != held.row[:-1])
@@ -533,7 +533,7 @@ class Shard:
         return Outcome(held, keys, stepped, found, counts, self.payloads.of(held))
 
     def _keep_turns(self, rows: Array, records: Records, stepped: Stepped, due: Array) -> None:
-        """Keep when the last record that was stepped of each key was due."""
+        """Store for each key when the last record that was stepped was due."""
         good = np.arange(len(due))
         good[_refused(stepped)] = -1
         first = np.cumsum(records.counts) - records.counts
@@ -591,7 +591,7 @@ def _refused(stepped: Stepped) -> list[int]:
 
 
 def _at_once(taken: Held, came: Array, arrived: Array) -> Array:
-    """When records come out that need not wait: when they and all before them had arrived.
+    """Beam timestamps of records that need not wait: when each and all before it had arrived.
 
     Args:
         taken: The records, those of a key one after another.
