@@ -15,6 +15,7 @@ from beam_rnn.loading import ModelLoader
 from beam_rnn.shards.journal import encode_change, replay
 from beam_rnn.shards.table import Maker
 from beam_rnn.state import KeyState
+from beam_rnn.sweep import LONG_AGO
 from beam_rnn.testing import oracle
 from tests.batches import predictions_in
 from tests.engines import ENGINES, Collect, Outputs, predict, run
@@ -323,7 +324,7 @@ def test_states_of_many_models_are_one_piece_of_the_log(tmp_path):
     for i, key in enumerate("abcdefgh"):
         made = Maker(f"{min(i, 6):02x}" * 32, "numpy", 4, 1)
         state = _state(made, i)
-        shard.start_from(key, state)
+        shard.start_from(key, state, LONG_AGO)
     pieces = encode_change(shard.changes(), shard.table, 0)
 
     again = new_shard(path)
@@ -359,5 +360,5 @@ def test_more_keys_than_sixteen_bits_count(tmp_path):
     for i in range(40_000):
         shard.table.made_by(Maker(f"{i:064x}", "numpy", 1, 1))
     last = shard.table.made_by(Maker("f" * 64, "numpy", 1, 1))
-    shard.start_from("a", _state(Maker("f" * 64, "numpy", 1, 1), 3))
+    shard.start_from("a", _state(Maker("f" * 64, "numpy", 1, 1), 3), LONG_AGO)
     assert shard.table.maker[shard.table.rows(["a"])[0]] == last == 40_000
