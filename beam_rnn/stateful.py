@@ -207,6 +207,8 @@ class Cells:
     def turned(self, rest: Waiting) -> None:
         """Let these be the records that wait: what a turn left of `waiting`."""
         if rest.reached is None:  # nothing was taken
+            if self._new is not None:
+                self._waiting.add(self._new)
             return
         armed = self._armed_as_it_is() or Armed(self.end)
         turns = armed.turns
