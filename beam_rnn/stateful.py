@@ -214,6 +214,8 @@ class Cells:
     def turned(self, rest: Waiting) -> None:
         """Store the records that still wait after a turn."""
         if rest.reached is None:  # nothing was taken
+            if self._new is not None:
+                self._waiting.add(self._new)
             return
         armed = self._armed_as_it_is() or Armed(self.end)
         turns = armed.turns

@@ -169,9 +169,12 @@ class Key:
 
         A run begins with a start mark whose number is not above those before it in time.
         """
+        marked = None  # the time of the last start mark: of those of one time the first counts
         runs, run, high = {}, 0, -math.inf if self.reached is None else self.reached.number
-        for record in sorted(self.waiting, key=lambda r: (r.time, r.goes_on, r.number)):
-            if self.by_number and not record.goes_on and record.number <= high:
+        for record in sorted(self.waiting, key=lambda r: (r.time, r.goes_on, r.number, r)):
+            first = not record.goes_on and record.time != marked
+            marked = marked if record.goes_on else record.time
+            if self.by_number and first and record.number <= high:
                 run, high = run + 1, record.number
             high = max(high, record.number)
             runs[record] = run

@@ -812,3 +812,20 @@ def test_a_record_that_cannot_be_stepped_does_not_take_its_number(tmp_path):
         assert [row.time // SECOND - START for row in outputs.late] == [4]
         assert len(outputs.invalid) == 1
         assert not outputs.gaps
+
+
+@pytest.mark.usefixtures("each_way")
+def test_the_next_number_waits_behind_a_start_mark_that_waits(tmp_path):
+    """It is the next one of the numbers that begin anew, not of those that were stepped."""
+    weights = saved(random_model(columns=replace(NUMBERED, start="first")), tmp_path)
+    anew = numbered(0, t=1, first=True)
+    events = [numbered(0, first=True), anew], 1, [numbered(1, t=1, first=False)], 9
+
+    outputs = predict_stream(Predict(weights, order="sequence", grid=1), *events)
+
+    assert sorted((row.time // SECOND - START, row.step) for row in outputs.predictions) == [
+        (0, 1),
+        (1, 1),
+        (1, 2),
+    ]
+    assert not outputs.late
