@@ -17,10 +17,11 @@ import pytest
 
 from beam_rnn import Columns
 from beam_rnn import weights as weights_file
-from beam_rnn.commands import evaluate, measuring, predict, train
+from beam_rnn.commands import evaluate, measuring, predict, train, usable
 from beam_rnn.commands import report as report_command
 from beam_rnn.commands.replaying import arrive
 from beam_rnn.commands.running import run
+from beam_rnn.commands.usable import UnknownColumnError
 from beam_rnn.errors import ConfigurationError
 from beam_rnn.files import aside
 from beam_rnn.files.aside import Refused
@@ -758,6 +759,13 @@ def test_columns_of_the_records_stand_beside_their_predictions(weights, data, tm
         predict.main([*flags, "--keep=nope"])
     with pytest.raises(ConfigurationError, match="--keep goes with an order"):
         predict.main([*flags, "--keep=all", "--order=arrival"])
+
+
+def test_a_line_that_cannot_be_read_hides_no_column_that_is_not_there():
+    kinds = {("id", "x"): 3, (): 1}
+
+    with pytest.raises(UnknownColumnError, match="--keep nope: no record in 'in.csv' has it"):
+        usable.check_kept(3, kinds, ["nope"], "in.csv")
 
 
 def test_numbers_are_kept_as_they_stand_in_the_file(weights, tmp_path):

@@ -229,7 +229,7 @@ def check_kept(
     """
     there = {name for kind in kinds for name in ("filename", *kind)}
     for name in keep:
-        if name not in there and () not in kinds:
+        if name not in there and len(kinds) <= DISTINCT:
             raise UnknownColumnError(
                 f"--keep {name}: no record in {source!r} has it; there are {names(sorted(there))}"
             )
