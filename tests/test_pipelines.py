@@ -764,7 +764,7 @@ def test_columns_of_the_records_stand_beside_their_predictions(weights, data, tm
 def test_a_line_that_cannot_be_read_hides_no_column_that_is_not_there():
     kinds = {("id", "x"): 3, (): 1}
 
-    with pytest.raises(UnknownColumnError, match="--keep nope: no record in 'in.csv' has it"):
+    with pytest.raises(UnknownColumnError, match=r"--keep nope: no record in 'in\.csv' has it"):
         usable.check_kept(3, kinds, ["nope"], "in.csv")
 
 
