@@ -202,6 +202,7 @@ def test_nothing_is_written_where_the_same_pattern_reads_it_the_next_time(tmp_pa
         with pytest.raises(ConfigurationError, match=r"read by --input '.*' the next time"):
             check(inputs, output)
     check("data/*.csv", "p.csv")
+    check("data/*/*.csv", "p.csv")
     check("[a-b].csv", "p.csv")
     check("data/*.arrow", "data/next.arrow", "--weights")
     with pytest.raises(ConfigurationError, match=r"--output 'gs://b/in/p\.csv' would be read"):

@@ -131,7 +131,7 @@ def a_loop(file):
         (linked(h5py.SoftLink("/layers/dense/vars/0")), f"'{BIAS}' is a link"),
         (virtual, f"'{BIAS}' is stored in another file, or in pieces"),
         (replaced(compression="gzip", data=np.zeros((2, 12))), f"'{BIAS}' is stored .* in pieces"),
-        (never_written, "says that it holds 10000000000 numbers, and does not"),
+        (never_written, "does not hold the 10000000000 numbers that it claims"),
         (deep, "too many groups and tensors"),
         (a_loop, "too many groups and tensors"),
         (lambda file: file.create_dataset("x", data="text"), "'x' is object: only float32"),

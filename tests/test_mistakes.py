@@ -307,7 +307,7 @@ def test_an_error_of_another_process_is_one_line(of_worker, said):
 
 
 def test_what_nobody_foresaw_has_its_trace_and_asks_for_a_report(capsys):
-    with pytest.raises(SystemExit, match=r"^error: this is a fault .* please report it"):
+    with pytest.raises(SystemExit, match=r"^error: this is a bug in beam-rnn: please report it"):
         run(lambda: {}["key"])
 
     assert "KeyError: 'key'" in capsys.readouterr().err

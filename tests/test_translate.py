@@ -51,7 +51,7 @@ def test_pairs_of_files_are_parted_by_their_keys(tmp_path, capsys):
     texts = ["".join(random.choice(list("ab"), 3)) for _ in range(60)]
     lines = [f"{i},{text},{text.upper()}\n" for i, text in enumerate(texts)]
     (tmp_path / "pairs.csv").write_text("".join(["id,said,meant\n", *lines, ",ab,AB\n"]))
-    flags = ["--input", f"{tmp_path}/*.csv", "--source", "said", "--target", "meant"]
+    flags = ["--input", f"{tmp_path}/pairs*.csv", "--source", "said", "--target", "meant"]
     sizes = ["--hidden", "16", "--epochs", "30", "--batch_size", "8", "--train_fraction", "0.7"]
     output = tmp_path / "fresh.csv"
     to = ["--weights", str(tmp_path / "weights.arrow"), "--output", str(output)]
