@@ -188,9 +188,9 @@ def test_nothing_is_written_where_the_same_pattern_reads_it_the_next_time(tmp_pa
         check_outputs({flag: inputs}, {"--output": output}, {"--output": BESIDE})
 
     monkeypatch.chdir(tmp_path)
-    (tmp_path / "data").mkdir()
+    (tmp_path / "data" / "x").mkdir(parents=True)
     (tmp_path / "link").symlink_to("data")
-    for name in ("a.csv", "data/a.csv", "data/a.jsonl", "data/w.arrow"):
+    for name in ("a.csv", "data/a.csv", "data/x/a.csv", "data/a.jsonl", "data/w.arrow"):
         (tmp_path / name).touch()
     for inputs, output in (
         ("*.csv", "p.csv"),
