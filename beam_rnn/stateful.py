@@ -495,10 +495,12 @@ class StepKeys(beam.DoFn):
 
     def _advance(self, key: str, now: int, cells: Cells) -> Iterator[Any]:
         """Step all that is due now, end what was idle, and arm the timer for the rest."""
+        armed = cells.armed()
         after, rest = yield from self._take_due(key, now, cells)
         idle_at = self._idle_at(after, cells, rest)
         if after is not None and idle_at is not None and idle_at <= now:
-            yield from self._end(key, after, "idle", idle_at)
+            # A record that was refused may have held the timer back: nothing is emitted before it.
+            yield from self._end(key, after, "idle", max(idle_at, armed or idle_at))
             cells.write(None)
             idle_at = None
         else:

@@ -245,14 +245,20 @@ class Shard:
         at = np.array(NOW) if alike else _at_once(taken, held.number, block.arrived)
         return self._take(taken, np.broadcast_to(at, len(taken.time)), found, counts)
 
-    def advance(self, now: int) -> Outcome:
-        """The watermark is here: all that is due is stepped, and what was idle ends."""
+    def advance(self, now: int, armed: int | None = None) -> Outcome:
+        """The watermark is here: all that is due is stepped, and what was idle ends.
+
+        Args:
+            now: Where the watermark is.
+            armed: The time for which the timer was set: nothing is emitted before it.
+        """
         outcome = self._take_due(now)
         rows = self.table.with_state()
         idle_at = self._idle_at(rows)
         idle = idle_at <= now
         idle &= ~self._kept_going(rows)
-        self._end_rows(rows[idle], idle_at[idle], "idle", outcome)
+        ended_at = idle_at[idle] if armed is None else np.maximum(idle_at[idle], armed)
+        self._end_rows(rows[idle], ended_at, "idle", outcome)
         return outcome
 
     def close(self) -> Outcome:

@@ -212,7 +212,7 @@ class StepShards(beam.DoFn):
         shard, before = self._open(key, cells)
         if before is None:  # the window ended before
             return ()
-        outcome = shard.advance(int(fired.micros))
+        outcome = shard.advance(int(fired.micros), before.armed)
         self._close(key, shard, before, cells, shard.to_do(), fired=True)
         return self._emitted(outcome, shard, window)
 
