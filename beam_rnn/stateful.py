@@ -190,24 +190,20 @@ class Cells:
 
     def wait(self, records: Sequence[bytes], due_at: Sequence[int]) -> None:
         """Keep records until they are due."""
-        armed = self._armed_as_it_is()
-        turns = 0 if armed is None else armed.turns
-        self._waiting.add(encode_waiting(self._by_the_end(due_at), records, turns))
+        self._waiting.add(self._piece(records, due_at))
 
     def waiting(
         self, order: Order, records: Sequence[bytes] = (), due_at: Sequence[int] = ()
     ) -> Waiting:
         """The buffered records, and new ones that are not stored yet."""
-        armed = self._armed_as_it_is()
         pieces = list(self._waiting.read())
         self._new = None
         if records:
-            self._new = encode_waiting(
-                self._by_the_end(due_at), records, armed.turns if armed else 0
-            )
+            self._new = self._piece(records, due_at)
             pieces.append(self._new)
         stood = self.state()
-        waiting = Waiting.read(order, pieces, armed, None if stood is None else stood.place)
+        place = None if stood is None else stood.place
+        waiting = Waiting.read(order, pieces, self._armed_as_it_is(), place)
         self._stored = waiting.stored - len(records)
         return waiting
 
@@ -230,10 +226,12 @@ class Cells:
         if left is not None:
             self._waiting.add(left)
 
-    def _by_the_end(self, due_at: Sequence[int]) -> list[int]:
-        """When records are due: at the latest when the window is closed."""
+    def _piece(self, records: Sequence[bytes], due_at: Sequence[int]) -> bytes:
+        """Records to buffer, due at the latest when the window is closed."""
+        armed = self._armed_as_it_is()
         end = self.closes_at // MILLISECOND * MILLISECOND
-        return [min(at, end) for at in due_at]
+        due = [min(at, end) for at in due_at]
+        return encode_waiting(due, records, 0 if armed is None else armed.turns)
 
     def _armed_as_it_is(self) -> Armed | None:
         if self._read is None:
@@ -405,7 +403,7 @@ class StepKeys(beam.DoFn):
         if state is None:
             return None, steps
         due, begun = (LONG_AGO, LONG_AGO) if before is None else before.place[2:]
-        refused = {step.record for step in steps if type(step.result) is InvalidRecord}
+        refused = _refused_places(steps)
         last = next((i for i in reversed(range(len(records))) if i not in refused), None)
         if last is not None:
             due = self._order.due(record_time(records[last]), due_at[last])
@@ -631,7 +629,7 @@ class StepKeys(beam.DoFn):
         if not ready:
             return before
         after, steps = self._step(key, before, ready, [taken[record].due for record in ready])
-        refused = {step.record for step in steps if type(step.result) is InvalidRecord}
+        refused = _refused_places(steps)
         stepped = [record for i, record in enumerate(ready) if i not in refused]
         if anew and stepped and after is not None:
             begun = record_time(stepped[0])
@@ -700,6 +698,11 @@ class StepKeys(beam.DoFn):
         time, number, *_, numbers = decode_record(record)
         row = LateRecord(key, time, reached - time, numbers.tolist(), number)
         return TaggedOutput(LATE, self._at(row, due_at))
+
+
+def _refused_places(steps: Iterable[Step]) -> set[int]:
+    """The places of the records that could not be stepped."""
+    return {step.record for step in steps if type(step.result) is InvalidRecord}
 
 
 def _at_once(

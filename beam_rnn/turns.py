@@ -66,6 +66,11 @@ class Order:
     grid: int
     max_jump: int | None = None
 
+    @property
+    def field(self) -> str:
+        """The field by which records of a key are ordered: "sequence" or "time"."""
+        return "sequence" if self.by == "sequence" else "time"
+
     def due(self, time: int, arrived: int = LONG_AGO) -> int:
         """When the watermark has passed a time, on the grid.
 
@@ -249,8 +254,7 @@ class Waiting:
         rows, turns = decode_waiting(pieces)
         stored = len(rows)
         if armed is not None and armed.turns:
-            field = "sequence" if order.by == "sequence" else "time"
-            rows = rows[~((turns < armed.turns) & (rows[field] <= armed.reached))]
+            rows = rows[~((turns < armed.turns) & (rows[order.field] <= armed.reached))]
         waiting = cls(order, rows, place)
         waiting.stored = stored
         return waiting
@@ -339,7 +343,7 @@ class Waiting:
     def left_of(self, piece: bytes, turns: int) -> bytes | None:
         """The records of a piece that were not taken, as one that came after so many turns."""
         rows, _ = decode_waiting([piece])
-        left = rows[rows["sequence" if self._order.by == "sequence" else "time"] > self.reached]
+        left = rows[rows[self._order.field] > self.reached]
         return encode_waiting_rows(left, turns) if len(left) else None
 
     def _taken(self, taken: Array) -> tuple[dict[bytes, Turn], "Waiting"]:

@@ -109,9 +109,9 @@ def test_the_order_of_a_key():
     records = [record(t, x) for t, x in ((60, 1), (0, 1), (0, 3), (0, 2), (0, 2), (120, 5))]
     found = order_of_key("a", records)
 
-    assert found[:4] == (5, 1, 3, ("a", 0, record(0, 2), record(0, 3)))
-    assert found[4:] == (0, 120 * SECOND, 60 * SECOND)
-    assert order_of_key("a", records[:1]).step is None
+    assert found[:5] == (1, 5, 1, 3, ("a", 0, record(0, 2), record(0, 3)))
+    assert found[5:] == (0, 120 * SECOND, {60 * SECOND: 1})
+    assert order_of_key("a", records[:1]).steps == {}
 
 
 def test_what_is_said_does_not_depend_on_the_order_of_keys():

@@ -38,29 +38,19 @@ class Tie(NamedTuple):
     other: bytes
 
 
-class OrderOfKey(NamedTuple):
-    """The order of a key's records.
+class Orders(NamedTuple):
+    """The order of the records of some keys.
 
     Attributes:
-        records: How many there are, equal ones counted once.
-        equal: How many there were beyond those.
-        tied: How many have the time and the number of another one.
+        keys: The number of keys.
+        records: The number of records, equal ones counted once.
+        equal: The number of records beyond those.
+        tied: The number of records that have the key, time and number of another one.
         tie: Two of them; None if there are none.
         first, last: The event times of the first and the last, in microseconds since 1970.
-        step: The lower median of the differences between two times; None of a single time.
+        steps: The number of keys with each usual step: the lower median of the differences between
+            two times. A key with a single time has none.
     """
-
-    records: int
-    equal: int
-    tied: int
-    tie: Tie | None
-    first: int
-    last: int
-    step: int | None
-
-
-class Orders(NamedTuple):
-    """As `OrderOfKey`, for all keys together; `steps` counts the keys with each step."""
 
     keys: int
     records: int
@@ -111,7 +101,7 @@ class LookAtKey(beam.DoFn):
         self._equal = Metrics.counter("beam_rnn", "records_equal")
         self._tied = Metrics.counter("beam_rnn", "records_tied")
 
-    def process(self, element: tuple[str, Iterable[bytes]]) -> Iterator[OrderOfKey]:
+    def process(self, element: tuple[str, Iterable[bytes]]) -> Iterator[Orders]:
         """A key and its blocks in."""
         key, blocks = element
         found = order_of_key(key, (data for block in blocks for data in decode_block(block, 0)[0]))
@@ -120,7 +110,7 @@ class LookAtKey(beam.DoFn):
         yield found
 
 
-def order_of_key(key: str, records: Iterable[bytes]) -> OrderOfKey:
+def order_of_key(key: str, records: Iterable[bytes]) -> Orders:
     """The order of a key's records.
 
     Args:
@@ -146,8 +136,8 @@ def order_of_key(key: str, records: Iterable[bytes]) -> OrderOfKey:
             times.append(record_time(data))
             before, is_tied = data, same
     steps = np.sort(np.diff(np.unique(np.array(times))))
-    step = int(steps[(len(steps) - 1) // 2]) if len(steps) else None
-    return OrderOfKey(distinct, total - distinct, tied, tie, times[0], times[-1], step)
+    usual = {int(steps[(len(steps) - 1) // 2]): 1} if len(steps) else {}
+    return Orders(1, distinct, total - distinct, tied, tie, times[0], times[-1], usual)
 
 
 class PutTogether(beam.CombineFn):
@@ -157,12 +147,9 @@ class PutTogether(beam.CombineFn):
         """No key yet."""
         return []
 
-    def add_input(self, mutable_accumulator: list[Orders], element: OrderOfKey) -> list[Orders]:
+    def add_input(self, mutable_accumulator: list[Orders], element: Orders) -> list[Orders]:
         """One more key."""
-        records, equal, tied, tie, first, last, step = element
-        steps = {} if step is None else {step: 1}
-        of_key = Orders(1, records, equal, tied, tie, first, last, steps)
-        return self.merge_accumulators([mutable_accumulator, [of_key]])
+        return self.merge_accumulators([mutable_accumulator, [element]])
 
     def merge_accumulators(self, accumulators: Iterable[list[Orders]]) -> list[Orders]:
         """Those of all workers together."""

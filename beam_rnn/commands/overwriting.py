@@ -116,7 +116,7 @@ def _finds(pattern: str, path: str) -> bool:
     if FileSystems.get_scheme(pattern) is not None:
         return path.startswith(folder) and bool(re.match(rest, path.removeprefix(folder)))
     below = os.path.relpath(_place(path), os.path.realpath(folder or "."))
-    return not below.startswith("..") and bool(re.match(rest, below))
+    return below.split(os.sep)[0] != os.pardir and bool(re.match(rest, below))
 
 
 def _given(flags: Mapping[str, str | None]) -> Iterator[tuple[str, str]]:
