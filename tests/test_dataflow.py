@@ -182,21 +182,21 @@ def test_no_public_transform_is_forgotten():
 MAINS = {
     "train": (
         train.main,
-        ["--input=gs://bucket/*.csv", "--key=id", "--time=t", "--inputs=x", "--shards=2"],
+        ["--input=gs://bucket/days/*.csv", "--key=id", "--time=t", "--inputs=x", "--shards=2"],
         "weights.arrow",
         None,
     ),
-    "predict": (predict.main, ["--input=gs://bucket/*.csv"], "out.csv", "graph"),
+    "predict": (predict.main, ["--input=gs://bucket/days/*.csv"], "out.csv", "graph"),
     "predict in shards": (
         predict.main,
-        ["--input=gs://bucket/*.csv", "--shards=8"],
+        ["--input=gs://bucket/days/*.csv", "--shards=8"],
         "out.csv",
         "graph-shards",
     ),
-    "evaluate": (evaluate.main, ["--input=gs://bucket/*.csv"], "metrics.json", "graph"),
+    "evaluate": (evaluate.main, ["--input=gs://bucket/days/*.csv"], "metrics.json", "graph"),
     "anomaly": (
         anomaly.main,
-        ["--input=gs://bucket/*.csv", "--key=id", "--time=t", "--inputs=x"],
+        ["--input=gs://bucket/days/*.csv", "--key=id", "--time=t", "--inputs=x"],
         "scores.csv",
         "graph-anomalies",
     ),
@@ -218,7 +218,7 @@ def test_the_pipelines_of_files_become_jobs(case, weights, tmp_path):
 
 @on_dataflow
 def test_retraining_becomes_a_streaming_job(weights, tmp_path):
-    arguments = ["--input=gs://bucket/*.csv", f"--models={Path(weights).parent}", "--every=3600"]
+    arguments = ["--input=gs://bucket/days/*.csv", f"--models={Path(weights).parent}", "--every=3600"]
     retrain.main([*arguments, "--output=gs://bucket/out", *flags(tmp_path)])
     job = written(tmp_path)
 
