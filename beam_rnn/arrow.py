@@ -19,10 +19,10 @@ from apache_beam import PCollection
 from apache_beam.io.parquetio import ReadAllFromParquetBatched, ReadFromParquetBatched
 from apache_beam.utils.timestamp import Timestamp
 
-from beam_rnn.cells import Array
 from beam_rnn.columns import Columns
+from beam_rnn.core.arrays import Array
+from beam_rnn.core.errors import ConfigurationError, RecordError
 from beam_rnn.cycles import cycle_numbers
-from beam_rnn.errors import ConfigurationError, RecordError
 from beam_rnn.loading import ModelLoader
 from beam_rnn.reading import coded, read_or_refused, with_the_rest
 from beam_rnn.records import (

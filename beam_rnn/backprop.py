@@ -11,13 +11,14 @@ from typing import NamedTuple
 
 import numpy as np
 
-from beam_rnn.cells import Array, State
+from beam_rnn.cells import State
+from beam_rnn.core.arrays import Array
+from beam_rnn.core.packed_sequences import running_at
 from beam_rnn.dropout import LayerMask, drop_state, nothing_left_out
 from beam_rnn.embedding import embed, embed_backward
 from beam_rnn.kernels import NUMPY, Kernel
 from beam_rnn.layers import LayerTrace
 from beam_rnn.network import Network, Parameters
-from beam_rnn.packed import running_at
 from beam_rnn.products import matmul
 
 States = tuple[State, ...]

@@ -17,14 +17,14 @@ made for all steps of a sequence at once (`project`). The cell starts from a.
 """
 
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
-from numpy.typing import DTypeLike, NDArray
+from numpy.typing import DTypeLike
 
+from beam_rnn.core.arrays import Array
 from beam_rnn.products import matmul, product
 
-Array = NDArray[Any]
 State = tuple[Array, ...]
 """What a cell carries from step to step: (h,), or (h, c) for the LSTM."""
 Cache = tuple[Array, ...]

@@ -12,7 +12,7 @@ Version 1 is an Arrow IPC file with one row an array of the training's standing:
 The schema's metadata holds, as JSON: `beam_rnn.checkpoint_version`, `beam_rnn.network`,
 `beam_rnn.columns`, `beam_rnn.scaler`, `beam_rnn.settings`, `beam_rnn.facts` (of the model) and
 `beam_rnn.standing` (all that is no array), and as text `beam_rnn.seal` (of the file:
-`beam_rnn.sealed`).
+`beam_rnn.core.sealed_format`).
 """
 
 import json
@@ -23,14 +23,22 @@ from typing import Any, NamedTuple
 import numpy as np
 import pyarrow as pa
 
-from beam_rnn.cells import Array
+from beam_rnn.core.arrays import Array
+from beam_rnn.core.errors import CheckpointError
+from beam_rnn.core.sealed_format import (
+    CHECKPOINT,
+    SealedFile,
+    decoding,
+    from_json,
+    kind_of,
+    schema_of,
+    seal,
+)
 from beam_rnn.described import check_sizes, network_of
 from beam_rnn.described import model_of as described
-from beam_rnn.errors import CheckpointError
 from beam_rnn.plan import Plan
 from beam_rnn.rounds import Standing, Trained, model_of
 from beam_rnn.schedules import Best, PlateauState
-from beam_rnn.sealed import CHECKPOINT, SealedFile, decoding, from_json, kind_of, schema_of, seal
 from beam_rnn.settings import Rounds, Training
 
 CHECKPOINT_VERSION = 1

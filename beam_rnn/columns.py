@@ -9,9 +9,9 @@ from datetime import date, datetime, timedelta, timezone
 from itertools import combinations
 from typing import Any
 
-from beam_rnn.checks import check_choice, check_whole
+from beam_rnn.core.checks import check_choice, check_whole
+from beam_rnn.core.errors import ConfigurationError
 from beam_rnn.cycles import CYCLES, cycle_names
-from beam_rnn.errors import ConfigurationError
 from beam_rnn.times import MAX_MICROS, check_time_format, micros_of
 
 MISSING = ("refuse", "drop", "carry")

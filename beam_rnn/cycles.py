@@ -11,7 +11,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from beam_rnn.cells import Array
+from beam_rnn.core.arrays import Array
 
 _HOUR = 3_600_000_000
 _PERIODS = {"hour": (_HOUR, 0), "day": (24 * _HOUR, 0), "week": (7 * 24 * _HOUR, 3 * 24 * _HOUR)}

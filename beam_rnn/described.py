@@ -5,7 +5,7 @@ from typing import Any
 
 from beam_rnn.cells import CELLS
 from beam_rnn.columns import Columns
-from beam_rnn.errors import ConfigurationError, WeightsError
+from beam_rnn.core.errors import ConfigurationError, WeightsError
 from beam_rnn.model import Model
 from beam_rnn.network import Network, Parameters
 from beam_rnn.pairs.columns import PairColumns

@@ -11,8 +11,9 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import DTypeLike
 
-from beam_rnn.cells import Array, Cache, Cell, CellParameters, State, StepGradient
-from beam_rnn.checks import check_number
+from beam_rnn.cells import Cache, Cell, CellParameters, State, StepGradient
+from beam_rnn.core.arrays import Array
+from beam_rnn.core.checks import check_number
 from beam_rnn.network import Network
 from beam_rnn.vocabularies import UNKNOWN
 

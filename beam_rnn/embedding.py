@@ -5,7 +5,7 @@ A pair, as in `beam_rnn.backprop`: `embed` with `embed_backward`.
 
 import numpy as np
 
-from beam_rnn.cells import Array
+from beam_rnn.core.arrays import Array
 from beam_rnn.network import Network, Parameters
 
 

@@ -1,116 +1,31 @@
-"""What can go wrong, as a tree.
+"""The errors that the library raises."""
 
-    BeamRnnError
-    ├── ConfigurationError      an argument that cannot work (also a ValueError)
-    ├── RecordError             a record that cannot be used (also a ValueError)
-    ├── TrainingError           training that cannot go on
-    │   ├── DivergenceError         a loss, or a parameter, that is not finite
-    │   └── CheckpointError         a checkpoint that this training cannot go on from
-    ├── WeightsError            a weights file that cannot be trusted
-    │   ├── NotWeightsError         cut, altered, or not a weights file
-    │   └── WeightsVersionError     written by a newer version of the format
-    ├── StateError              stored state that cannot be used
-    └── InteropError            a model that another format, or this library, cannot hold
+from beam_rnn.core.errors import (
+    BeamRnnError,
+    CheckpointError,
+    ConfigurationError,
+    DivergenceError,
+    InteropError,
+    NotWeightsError,
+    RecordError,
+    StateError,
+    TrainingError,
+    WeightsError,
+    WeightsVersionError,
+    shown,
+)
 
-Every message says what is wrong, the value, and what to do.
-"""
-
-import reprlib
-
-_REPR = reprlib.Repr()
-_REPR.maxdict = _REPR.maxtuple = 64
-_REPR.maxlist, _REPR.maxstring, _REPR.maxother = 16, 256, 1024
-
-
-def shown(value: object) -> str:
-    """A value as Python writes it, shortened if it is long; text that any coder can encode.
-
-    What cannot be written, as a number of thousands of digits, is named by its type.
-    """
-    try:
-        text = _REPR.repr(value)
-    except Exception as error:  # noqa: BLE001  # a repr may raise anything
-        text = f"<{type(value).__name__} that cannot be shown: {type(error).__name__}>"
-    return text.encode(errors="backslashreplace").decode()
-
-
-class BeamRnnError(Exception):
-    """The root: catch this to catch everything that the library raises itself."""
-
-
-class ConfigurationError(BeamRnnError, ValueError):
-    """An argument is wrong; raised before any pipeline runs."""
-
-
-class RecordError(BeamRnnError, ValueError):
-    """A record cannot be used; inside a pipeline it becomes a dead letter.
-
-    Args:
-        reason: What is wrong, with the name of the column.
-        value: The offending value.
-    """
-
-    def __init__(self, reason: str, value: object):
-        super().__init__(f"{reason}, got {shown(value)}")
-        self.reason = reason
-        self.value = value
-
-    def __reduce__(self) -> tuple[type["RecordError"], tuple[str, object]]:
-        return RecordError, (self.reason, self.value)
-
-
-class TrainingError(BeamRnnError):
-    """Training cannot go on: nothing to learn from, or a loss that is not finite."""
-
-
-ADVICE = "lower the learning rate, clip the gradient, or look for huge values in the data"
-
-
-class DivergenceError(TrainingError):
-    """The loss, or a parameter, is not finite.
-
-    Args:
-        reason: What is not, and where.
-        row: Which sequence of the batch began it; None if that cannot be told.
-        step: At which step of the sequence.
-
-    Attributes:
-        model: The last good model, of the round before; None if it is not known here.
-    """
-
-    def __init__(self, reason: str, row: int | None = None, step: int = 0):
-        # Beam makes the error anew from its own message.
-        super().__init__(reason if ADVICE in reason else f"{reason}: {ADVICE}")
-        self.reason, self.row, self.step = reason, row, step
-        self.model: object = None
-
-    def __reduce__(self) -> tuple[type["DivergenceError"], tuple[str, int | None, int]]:
-        return DivergenceError, (self.reason, self.row, self.step)
-
-    def placed(self, place: str) -> "DivergenceError":
-        """The same error, that says more of where it was."""
-        return DivergenceError(self.reason + place, self.row, self.step)
-
-
-class CheckpointError(TrainingError):
-    """A checkpoint cannot be gone on from: it is altered, or of another training."""
-
-
-class WeightsError(BeamRnnError):
-    """A weights file cannot be trusted."""
-
-
-class NotWeightsError(WeightsError):
-    """The file is cut, altered, or was never a weights file."""
-
-
-class WeightsVersionError(WeightsError):
-    """The file was written by a newer version of the format."""
-
-
-class InteropError(BeamRnnError):
-    """A model of another framework cannot be represented here, or ours not there."""
-
-
-class StateError(BeamRnnError):
-    """Stored state cannot be used: cut, of another version, or of another model."""
+__all__ = [
+    "BeamRnnError",
+    "CheckpointError",
+    "ConfigurationError",
+    "DivergenceError",
+    "InteropError",
+    "NotWeightsError",
+    "RecordError",
+    "StateError",
+    "TrainingError",
+    "WeightsError",
+    "WeightsVersionError",
+    "shown",
+]

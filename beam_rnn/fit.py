@@ -4,8 +4,8 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from beam_rnn.batches import Sequence as RecordSequence
+from beam_rnn.core.errors import DivergenceError
 from beam_rnn.dataset import prepare
-from beam_rnn.errors import DivergenceError
 from beam_rnn.examples import Examples
 from beam_rnn.network import Network
 from beam_rnn.pairs.columns import Pair

@@ -4,8 +4,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from beam_rnn.cells import Array
-from beam_rnn.errors import StateError
+from beam_rnn.core.arrays import Array
+from beam_rnn.core.errors import StateError
 
 
 class KeptRecords(NamedTuple):

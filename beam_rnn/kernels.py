@@ -16,15 +16,15 @@ from beam_rnn.cells import (
     CELLS,
     ELMAN,
     GRU_RESET_BEFORE,
-    Array,
     Cell,
     CellParameters,
     State,
     linear,
     project,
 )
-from beam_rnn.checks import check_choice
-from beam_rnn.errors import ConfigurationError
+from beam_rnn.core.arrays import Array
+from beam_rnn.core.checks import check_choice
+from beam_rnn.core.errors import ConfigurationError
 from beam_rnn.layers import LayerTrace, layer_backward, layer_forward
 from beam_rnn.network import Network, Parameters
 

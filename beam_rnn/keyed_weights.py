@@ -14,7 +14,7 @@ It is version 2 of a weights file: an Arrow IPC file with one row a key, in the 
 The schema's metadata holds, as JSON: `beam_rnn.format_version`, `beam_rnn.network`,
 `beam_rnn.columns`, `beam_rnn.shapes` (name and shape of each parameter, in the order of the
 values), `beam_rnn.training` (the facts that all have in common), and as text `beam_rnn.digest`
-(that of the set) and `beam_rnn.seal` (of the file: `beam_rnn.sealed`).
+(that of the set) and `beam_rnn.seal` (of the file: `beam_rnn.core.sealed_format`).
 
 A row begins where the one before it ends, at a multiple of 4 bytes: a model is a view of the file
 all the same, and sixty bytes a key are saved.
@@ -29,15 +29,15 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from beam_rnn.cells import Array
 from beam_rnn.columns import Columns
+from beam_rnn.core.arrays import Array
+from beam_rnn.core.errors import NotWeightsError, TrainingError, WeightsError
+from beam_rnn.core.sealed_format import WEIGHTS, SealedFile, decoding, from_json, schema_of, seal
 from beam_rnn.described import check_sizes, network_of
-from beam_rnn.errors import NotWeightsError, TrainingError, WeightsError
 from beam_rnn.keyed import KeyedModels
 from beam_rnn.model import Model
 from beam_rnn.pairs.transducer import Transducer
 from beam_rnn.scaler import Scaler
-from beam_rnn.sealed import WEIGHTS, SealedFile, decoding, from_json, schema_of, seal
 
 KEYED_VERSION = 2
 ROWS_IN_A_BATCH = 65_536

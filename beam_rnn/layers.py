@@ -9,7 +9,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from beam_rnn.cells import Array, Cache, Cell, CellParameters, State, project
+from beam_rnn.cells import Cache, Cell, CellParameters, State, project
+from beam_rnn.core.arrays import Array
 from beam_rnn.products import matmul
 
 

@@ -13,7 +13,7 @@ from apache_beam.io.filesystems import FileSystems
 from apache_beam.metrics import Metrics
 from apache_beam.utils.shared import Shared
 
-from beam_rnn.errors import ConfigurationError, StateError, WeightsError
+from beam_rnn.core.errors import ConfigurationError, StateError, WeightsError
 from beam_rnn.keyed import KeyedModels, Models
 from beam_rnn.model import Model
 from beam_rnn.reading import ColumnReader

@@ -6,7 +6,7 @@ after the step before, the backward ones at their initial state. That is the lat
 BLSTM of Zhang (2016, "Highway long short-term memory RNNs for distant speech recognition"), in
 blocks of one step.
 
-Sequences are packed: see `beam_rnn.packed`.
+Sequences are packed: see `beam_rnn.core.packed_sequences`.
 """
 
 from functools import cached_property, lru_cache
@@ -15,13 +15,13 @@ from typing import NamedTuple
 import numpy as np
 
 from beam_rnn.backprop import merge
-from beam_rnn.cells import Array
+from beam_rnn.core.arrays import Array
+from beam_rnn.core.packed_sequences import last_rows, offsets_of, rows_of, running_at
 from beam_rnn.embedding import embed
 from beam_rnn.kernels import Advance, kernel_of
 from beam_rnn.missing import carry_forward
 from beam_rnn.model import Model
 from beam_rnn.network import Network
-from beam_rnn.packed import last_rows, offsets_of, rows_of, running_at
 
 
 class Layer(NamedTuple):

@@ -15,7 +15,8 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from beam_rnn.cells import Array, sigmoid
+from beam_rnn.cells import sigmoid
+from beam_rnn.core.arrays import Array
 
 Loss = Callable[[Array, Array, Array], tuple[float, Array]]
 """(outputs, targets, weights) -> (loss, gradient)."""

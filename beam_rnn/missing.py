@@ -6,11 +6,11 @@ state, behind that of the network, so that a stream has them wherever it has the
 
 import numpy as np
 
-from beam_rnn.cells import Array
+from beam_rnn.core.arrays import Array
 
 
 def carry_forward(before: Array, x: Array, running: Array) -> tuple[Array, Array]:
-    """Packed sequences without missing values; see `beam_rnn.packed`.
+    """Packed sequences without missing values; see `beam_rnn.core.packed_sequences`.
 
         >>> x = np.array([[1.0, 0.5], [np.nan, 0.6]], np.float32)
         >>> filled, carried = carry_forward(np.zeros((1, 1), np.float32), x, np.array([1, 1]))

@@ -14,9 +14,9 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from beam_rnn.errors import StateError
+from beam_rnn.core.errors import StateError
+from beam_rnn.core.sealed_format import decoding
 from beam_rnn.rows import EndedSequence
-from beam_rnn.sealed import decoding
 from beam_rnn.shards.blocks import encode_states_to_start_from, shards_of
 from beam_rnn.state import KeyState, encode_imported, imported
 from beam_rnn.sweep import LONG_AGO

@@ -14,17 +14,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import DTypeLike
 
-from beam_rnn.cells import (
-    CELLS,
-    ELMAN,
-    GRU_RESET_BEFORE,
-    Array,
-    Cell,
-    CellParameters,
-    linear,
-)
-from beam_rnn.checks import check_choice, check_number, check_true_or_false, check_whole
-from beam_rnn.errors import ConfigurationError
+from beam_rnn.cells import CELLS, ELMAN, GRU_RESET_BEFORE, Cell, CellParameters, linear
+from beam_rnn.core.arrays import Array
+from beam_rnn.core.checks import check_choice, check_number, check_true_or_false, check_whole
+from beam_rnn.core.errors import ConfigurationError
 from beam_rnn.outputs import OUTPUTS
 from beam_rnn.vocabularies import UNKNOWN
 

@@ -2,8 +2,8 @@
 
 import numpy as np
 
-from beam_rnn.cells import Array
-from beam_rnn.errors import ConfigurationError, TrainingError
+from beam_rnn.core.arrays import Array
+from beam_rnn.core.errors import ConfigurationError, TrainingError
 from beam_rnn.losses import FROM_LOGITS, LOSSES, Loss, quantile
 from beam_rnn.network import Network
 from beam_rnn.outputs import OUTPUTS

@@ -15,9 +15,9 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from beam_rnn.cells import Array
-from beam_rnn.checks import check_number
-from beam_rnn.errors import ConfigurationError
+from beam_rnn.core.arrays import Array
+from beam_rnn.core.checks import check_number
+from beam_rnn.core.errors import ConfigurationError
 from beam_rnn.network import Parameters
 from beam_rnn.schedules import Scaled, Schedule, check_rate, rate_at
 

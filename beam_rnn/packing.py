@@ -11,7 +11,7 @@ from apache_beam.utils.timestamp import Timestamp
 from apache_beam.utils.windowed_value import WindowedValue
 
 from beam_rnn.arrow import BatchReader, alike_joined, check_no_batch, to_bytes
-from beam_rnn.cells import Array
+from beam_rnn.core.arrays import Array
 from beam_rnn.reading import ColumnReader
 from beam_rnn.rows import INVALID, InvalidRecord
 from beam_rnn.shards.blocks import Block, by_shard, encode_block, one_after_another

@@ -7,9 +7,9 @@ from typing import NamedTuple
 
 import numpy as np
 
-from beam_rnn.cells import Array
 from beam_rnn.columns import Columns
-from beam_rnn.errors import ConfigurationError, TrainingError
+from beam_rnn.core.arrays import Array
+from beam_rnn.core.errors import ConfigurationError, TrainingError
 from beam_rnn.examples import Place
 from beam_rnn.facts import KeyFacts, together
 from beam_rnn.network import Network

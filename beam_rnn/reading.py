@@ -13,10 +13,10 @@ from typing import Any, NamedTuple
 import numpy as np
 from apache_beam.utils.timestamp import Timestamp
 
-from beam_rnn.cells import Array
 from beam_rnn.columns import Columns
+from beam_rnn.core.arrays import Array
+from beam_rnn.core.errors import RecordError
 from beam_rnn.cycles import cycle_numbers
-from beam_rnn.errors import RecordError
 from beam_rnn.records import Record, RecordReader, key_text, mark, micros, symbol
 from beam_rnn.rows import InvalidRecord
 from beam_rnn.shards.blocks import Block, empty_block, ends_of, joined, marks_of, starts_of

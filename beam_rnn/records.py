@@ -16,8 +16,8 @@ from apache_beam.pvalue import TaggedOutput
 from apache_beam.utils.timestamp import Timestamp
 
 from beam_rnn.columns import Columns
+from beam_rnn.core.errors import RecordError, shown
 from beam_rnn.cycles import cycle_numbers
-from beam_rnn.errors import RecordError, shown
 from beam_rnn.rows import INVALID, InvalidRecord
 from beam_rnn.state import encode_record, with_texts
 from beam_rnn.times import (
@@ -58,7 +58,7 @@ class RecordReader:
         >>> reader.read({"id": 7, "at": "2014-07-01 00:00:00", "x": "1.5"})
         Traceback (most recent call last):
         ...
-        beam_rnn.errors.RecordError: x must be a number, got '1.5'
+        beam_rnn.core.errors.RecordError: x must be a number, got '1.5'
 
     Args:
         columns: Which fields mean what.

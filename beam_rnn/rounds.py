@@ -14,7 +14,7 @@ import numpy as np
 from beam_rnn.batches import shuffled
 from beam_rnn.bptt import Learner, WindowLoss
 from beam_rnn.columns import Columns
-from beam_rnn.errors import DivergenceError, TrainingError
+from beam_rnn.core.errors import DivergenceError, TrainingError
 from beam_rnn.examples import Examples
 from beam_rnn.model import Model
 from beam_rnn.network import Network, Parameters

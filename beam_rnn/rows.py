@@ -10,8 +10,8 @@ from typing import NamedTuple, Optional
 from apache_beam.coders import registry
 from apache_beam.utils.timestamp import Timestamp
 
-from beam_rnn.cells import Array
-from beam_rnn.errors import shown
+from beam_rnn.core.arrays import Array
+from beam_rnn.core.errors import shown
 
 INVALID = "invalid"
 """The output of dead letters."""

@@ -16,12 +16,12 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from beam_rnn.arithmetic import default_arithmetic
-from beam_rnn.cells import Array
-from beam_rnn.checks import check_choice
 from beam_rnn.columns import Columns
-from beam_rnn.errors import TrainingError
-from beam_rnn.generating.chance import hashed
+from beam_rnn.core.arrays import Array
+from beam_rnn.core.checks import check_choice
+from beam_rnn.core.errors import TrainingError
+from beam_rnn.core.floating_point import default_arithmetic
+from beam_rnn.core.hashed_random import hashed
 from beam_rnn.outputs import in_order
 
 SCALERS = ("per_key", "global", "none")

@@ -12,8 +12,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from beam_rnn.checks import check_number, check_whole
-from beam_rnn.errors import ConfigurationError
+from beam_rnn.core.checks import check_number, check_whole
+from beam_rnn.core.errors import ConfigurationError
 
 Schedule = Callable[[int], float]
 """The learning rate of update 0, 1, 2, ..."""

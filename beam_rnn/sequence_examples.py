@@ -7,10 +7,10 @@ from typing import Any
 
 import numpy as np
 
-from beam_rnn.arithmetic import default_arithmetic
 from beam_rnn.batches import Example, Sequence, place_of
 from beam_rnn.columns import Columns
-from beam_rnn.errors import ConfigurationError, TrainingError
+from beam_rnn.core.errors import ConfigurationError, TrainingError
+from beam_rnn.core.floating_point import default_arithmetic
 from beam_rnn.examples import Place, encode_example
 from beam_rnn.facts import Facts
 from beam_rnn.missing import carry_through

@@ -5,9 +5,9 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from beam_rnn.bptt import Bptt
-from beam_rnn.checks import check_choice, check_number, check_whole
+from beam_rnn.core.checks import check_choice, check_number, check_whole
+from beam_rnn.core.errors import ConfigurationError
 from beam_rnn.dropout import Dropout
-from beam_rnn.errors import ConfigurationError
 from beam_rnn.kernels import KERNELS
 from beam_rnn.network import Network
 from beam_rnn.objective import LOSS_NAMES, loss_name

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 import numpy as np
 from apache_beam.metrics import Metrics
 
-from beam_rnn.arithmetic import default_arithmetic
-from beam_rnn.cells import Array
-from beam_rnn.errors import StateError
+from beam_rnn.core.arrays import Array
+from beam_rnn.core.errors import StateError
+from beam_rnn.core.floating_point import default_arithmetic
 from beam_rnn.kept import KeptRecords, decode_kept, encode_kept
 from beam_rnn.loading import ModelLoader
 from beam_rnn.lookahead import both_directions

@@ -20,15 +20,14 @@ Five kinds of bytes are stored in a running pipeline, and outlive it in savepoin
   turns there were, and the place up to which records that came before the last of them were taken.
 """
 
-import contextlib
 import struct
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from beam_rnn.cells import Array
-from beam_rnn.errors import StateError
+from beam_rnn.core.arrays import Array
+from beam_rnn.core.errors import StateError
 
 STATE_VERSION = 1
 BLOCK_VERSION = 2
@@ -51,21 +50,6 @@ _ARMED = struct.Struct("<B8sqQQ")
 ARMED_BYTES = _ARMED.size
 """The size of `encode_armed`."""
 _OFFSET = 1 << 63  # added to a signed number, it gives an unsigned one of the same order
-
-
-@contextlib.contextmanager
-def decoding(what: str) -> Iterator[None]:
-    """Errors that broken bytes cause while they are decoded, as the library's own.
-
-    Raises:
-        StateError: What is decoded here is cut or altered.
-    """
-    try:
-        yield
-    except StateError:
-        raise
-    except (struct.error, ValueError, IndexError, OverflowError) as error:
-        raise StateError(f"{what} is cut or altered, and cannot be read: {error}") from error
 
 
 class KeyState(NamedTuple):

@@ -11,9 +11,9 @@ from typing import Any, NamedTuple
 import numpy as np
 from apache_beam.metrics import Metrics
 
-from beam_rnn.arithmetic import default_arithmetic
-from beam_rnn.cells import Array
-from beam_rnn.errors import StateError
+from beam_rnn.core.arrays import Array
+from beam_rnn.core.errors import StateError
+from beam_rnn.core.floating_point import default_arithmetic
 from beam_rnn.keyed import KeyedModels
 from beam_rnn.loading import ModelLoader
 from beam_rnn.model import Model

@@ -11,8 +11,8 @@ from apache_beam.io.filesystem import CompressionTypes
 from apache_beam.io.filesystems import FileSystems
 
 from beam_rnn import checkpoints, weights
-from beam_rnn.atomic import replacing
-from beam_rnn.errors import CheckpointError, ConfigurationError, NotWeightsError, WeightsError
+from beam_rnn.core.atomic_files import replacing
+from beam_rnn.core.errors import CheckpointError, ConfigurationError, NotWeightsError, WeightsError
 from beam_rnn.keyed import Models
 from beam_rnn.pairs.transducer import Transducer
 
@@ -101,7 +101,7 @@ def check_prefix(what: str, prefix: str) -> None:
         >>> check_prefix("prefix 'st*'", "st*")
         Traceback (most recent call last):
         ...
-        beam_rnn.errors.ConfigurationError: prefix 'st*' must not contain *, ? or [
+        beam_rnn.core.errors.ConfigurationError: prefix 'st*' must not contain *, ? or [
 
     Args:
         what: What an error calls it.
@@ -143,7 +143,7 @@ def created(path: str, compression: str = CompressionTypes.UNCOMPRESSED) -> Iter
 
     Args:
         path: A path that Beam understands. A file that is there is replaced; folders that are not
-            there are made. A local one is written as `beam_rnn.atomic.replacing` says.
+            there are made. A local one is written as `beam_rnn.core.atomic_files.replacing` says.
         compression: One of Beam's `CompressionTypes`.
 
     Raises:

@@ -10,11 +10,11 @@ from typing import NamedTuple
 
 import numpy as np
 
-from beam_rnn.arithmetic import default_arithmetic
-from beam_rnn.cells import Array
+from beam_rnn.core.arrays import Array
+from beam_rnn.core.floating_point import default_arithmetic
+from beam_rnn.core.packed_sequences import rows_of, running_at
 from beam_rnn.model import Model
 from beam_rnn.outputs import in_order
-from beam_rnn.packed import rows_of, running_at
 from beam_rnn.scaler import Scaling
 
 LONG_AGO = -(2**62)

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from beam_rnn.errors import ConfigurationError
+from beam_rnn.core.errors import ConfigurationError
 
 MIN_MICROS, MAX_MICROS = -62_135_596_800_000_000, 253_402_300_799_999_999
 """The first and the last event time: the years 1 to 9999."""

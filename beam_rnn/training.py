@@ -14,7 +14,7 @@ import apache_beam as beam
 from apache_beam.pvalue import TaggedOutput
 
 from beam_rnn import checkpoints
-from beam_rnn.errors import ADVICE, DivergenceError
+from beam_rnn.core.errors import ADVICE, DivergenceError
 from beam_rnn.examples import Examples
 from beam_rnn.fit import Epoch, epoch_of, first_divergence, run_rounds
 from beam_rnn.network import Network

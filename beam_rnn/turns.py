@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from beam_rnn.cells import Array
+from beam_rnn.core.arrays import Array
 from beam_rnn.state import (
     Armed,
     decode_waiting,

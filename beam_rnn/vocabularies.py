@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
-from beam_rnn.checks import check_whole
+from beam_rnn.core.checks import check_whole
 
 UNKNOWN = 0
 """The index of a symbol that is in no vocabulary."""

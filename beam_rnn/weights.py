@@ -10,7 +10,7 @@ Version 1 is an Arrow IPC file with one row a parameter, each in a record batch 
 
 The schema's metadata holds, as JSON: `beam_rnn.format_version`, `beam_rnn.network`,
 `beam_rnn.columns`, `beam_rnn.scaler`, `beam_rnn.training`, and as text `beam_rnn.digest`
-(the model's) and `beam_rnn.seal` (of the file: `beam_rnn.sealed`). Any Arrow library can read it,
+(the model's) and `beam_rnn.seal` (of the file: `beam_rnn.core.sealed_format`). Any Arrow library can read it,
 through a memory map without a copy; this one reads it into memory, so that a file that is
 overwritten later changes no model. There is no pickle in it.
 
@@ -26,14 +26,22 @@ from typing import Any
 import pyarrow as pa
 
 from beam_rnn import keyed_weights
-from beam_rnn.atomic import replace_file
-from beam_rnn.cells import Array
+from beam_rnn.core.arrays import Array
+from beam_rnn.core.atomic_files import replace_file
+from beam_rnn.core.errors import NotWeightsError, WeightsVersionError
+from beam_rnn.core.sealed_format import (
+    MAGIC,
+    WEIGHTS,
+    SealedFile,
+    decoding,
+    from_json,
+    schema_of,
+    seal,
+)
 from beam_rnn.described import check_sizes, model_of
-from beam_rnn.errors import NotWeightsError, WeightsVersionError
 from beam_rnn.keyed import KeyedModels, Models
 from beam_rnn.keyed_weights import KEYED_VERSION, check_float32
 from beam_rnn.pairs.transducer import Transducer
-from beam_rnn.sealed import MAGIC, WEIGHTS, SealedFile, decoding, from_json, schema_of, seal
 
 FORMAT_VERSION = 1
 
@@ -49,7 +57,7 @@ _PADDING_KEY = "padding"
 
 
 def save(model: Models | Transducer, path: str | os.PathLike[str]) -> None:
-    """Write a model to a local file, all of it or nothing: see `beam_rnn.atomic.replacing`.
+    """Write a model to a local file, all of it or nothing: see `beam_rnn.core.atomic_files.replacing`.
 
     Args:
         model: The model, or the models of keys; parameters are float32.

@@ -10,15 +10,15 @@ from apache_beam.metrics import Metrics
 from apache_beam.pvalue import TaggedOutput
 from apache_beam.utils.windowed_value import WindowedValue
 
-from beam_rnn.arithmetic import default_arithmetic
-from beam_rnn.cells import Array
+from beam_rnn.core.arrays import Array
+from beam_rnn.core.external_sort import sorted_on_disk
+from beam_rnn.core.floating_point import default_arithmetic
+from beam_rnn.core.packed_sequences import last_rows, rows_of, running_at
 from beam_rnn.loading import ModelLoader
 from beam_rnn.lookahead import both_directions
 from beam_rnn.model import Model
-from beam_rnn.packed import last_rows, rows_of, running_at
 from beam_rnn.rows import INVALID, EndedSequence, InvalidRecord, Prediction, poisoned
 from beam_rnn.smoothing import NOBODY_S, POISON
-from beam_rnn.sorting import sorted_on_disk
 from beam_rnn.state import decode_block, decode_record, decode_records
 from beam_rnn.stateful import ENDED
 

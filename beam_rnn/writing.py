@@ -6,7 +6,7 @@ from typing import Any
 
 import apache_beam as beam
 
-from beam_rnn.errors import WeightsError
+from beam_rnn.core.errors import WeightsError
 from beam_rnn.keyed import Models
 from beam_rnn.pairs.transducer import Transducer
 from beam_rnn.rounds import Trained

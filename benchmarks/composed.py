@@ -26,7 +26,7 @@ import numpy as np
 
 from beam_rnn import Adam, Bptt, Columns, Cosine, Model, Network, Training, weights
 from beam_rnn import Sequence as Steps
-from beam_rnn.cells import Array
+from beam_rnn.core.arrays import Array
 from beam_rnn.fit import fit
 from beam_rnn.generating.generation import Generation, Generator, Prompt
 from pipelines import compose, music

@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 
 from beam_rnn import Bptt, Columns, Learning, Network, Untrained
-from beam_rnn.cells import Array
+from beam_rnn.core.arrays import Array
 from beam_rnn.learning.prequential import Prequential
 
 DATA = Path(__file__).parent.parent / "pipelines" / "data" / "nab"

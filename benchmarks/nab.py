@@ -38,7 +38,7 @@ import numpy as np
 
 from beam_rnn import Surprise
 from beam_rnn.anomalies.tails import NO_ERRORS, observed, tail_probability
-from beam_rnn.cells import Array
+from beam_rnn.core.arrays import Array
 from benchmarks.nab_scorer import PROFILES, Score, Series, score
 from pipelines import anomaly
 

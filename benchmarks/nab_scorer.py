@@ -15,7 +15,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from beam_rnn.cells import Array
+from beam_rnn.core.arrays import Array
 
 PROBATION = 0.15
 """The share of a series that does not count."""

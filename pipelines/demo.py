@@ -18,11 +18,11 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-from beam_rnn.atomic import replacing
 from beam_rnn.commands import evaluate, flags, train
 from beam_rnn.commands.measuring import ERRORS
 from beam_rnn.commands.overwriting import folder_of
 from beam_rnn.commands.running import run
+from beam_rnn.core.atomic_files import replacing
 
 DATA = Path(__file__).parent / "data" / "nab"
 SHUFFLE_SECONDS = 3600

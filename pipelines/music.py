@@ -18,7 +18,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from beam_rnn.atomic import replacing
+from beam_rnn.core.atomic_files import replacing
 from beam_rnn.errors import ConfigurationError
 
 LOWEST, HIGHEST = 21, 108  # the keys of a piano

@@ -8,8 +8,9 @@ import apache_beam as beam
 import numpy as np
 import pytest
 
-from beam_rnn import Columns, Model, Network, Predict, arithmetic, weights
-from beam_rnn.arithmetic import default_arithmetic, is_default
+from beam_rnn import Columns, Model, Network, Predict, weights
+from beam_rnn.core import floating_point as arithmetic
+from beam_rnn.core.floating_point import default_arithmetic, is_default
 from beam_rnn.errors import ConfigurationError
 from tests.engines import Outputs, run
 

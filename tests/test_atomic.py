@@ -7,7 +7,7 @@ import stat
 import pytest
 from apache_beam.io.localfilesystem import LocalFileSystem
 
-from beam_rnn.atomic import replace_file, replacing
+from beam_rnn.core.atomic_files import replace_file, replacing
 from beam_rnn.storage import created, remove, write_bytes
 
 

@@ -8,9 +8,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from beam_rnn import Bptt, Columns, Learning, Network, checkpoints, sealed, weights
+from beam_rnn import Bptt, Columns, Learning, Network, checkpoints, weights
 from beam_rnn.anomalies.scored import Scored, decode_scored, encode_scored
 from beam_rnn.anomalies.tails import NO_ERRORS
+from beam_rnn.core import sealed_format as sealed
 from beam_rnn.dataset import prepare
 from beam_rnn.errors import BeamRnnError, CheckpointError, StateError, WeightsError
 from beam_rnn.kept import decode_kept

@@ -13,13 +13,13 @@ from numba import njit
 
 from beam_rnn import Model, Network, Training, kernels
 from beam_rnn.cells import ELMAN, CellParameters
+from beam_rnn.core.packed_sequences import running_at
 from beam_rnn.errors import ConfigurationError
 from beam_rnn.fit import fit
 from beam_rnn.fused import activations, compiling
 from beam_rnn.fused.layers import KINDS, linear
 from beam_rnn.fused.vectors import address_of, rowwise
 from beam_rnn.kernels import FUSED_CELLS, kernel_name, kernel_of
-from beam_rnn.packed import running_at
 from tests.sequences import wave
 
 ROOT = Path(__file__).parent.parent

@@ -12,11 +12,11 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from beam_rnn import Columns, Model, Network, Predict, Smooth, smoothing
+from beam_rnn.core.packed_sequences import rows_of, running_at
 from beam_rnn.errors import ConfigurationError, StateError
 from beam_rnn.kernels import fused_is_installed
 from beam_rnn.loading import ModelLoader, check_smooths
 from beam_rnn.lookahead import BothDirections
-from beam_rnn.packed import rows_of, running_at
 from beam_rnn.records import RecordReader
 from beam_rnn.scaler import Scaler
 from beam_rnn.smoothing import Smoother

@@ -7,8 +7,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from beam_rnn import sealed, weights
+from beam_rnn import weights
 from beam_rnn.columns import Columns
+from beam_rnn.core import sealed_format as sealed
 from beam_rnn.errors import NotWeightsError, WeightsError, WeightsVersionError
 from beam_rnn.model import Model
 from beam_rnn.network import Network

@@ -13,8 +13,8 @@ from apache_beam.ml.anomaly.specifiable import specifiable
 
 from beam_rnn.anomalies.scoring import ScoreSteps, ScoringStepper
 from beam_rnn.anomalies.tails import Surprise
-from beam_rnn.checks import check_choice
-from beam_rnn.errors import ConfigurationError, WeightsError
+from beam_rnn.core.checks import check_choice
+from beam_rnn.core.errors import ConfigurationError, WeightsError
 from beam_rnn.kernels import KERNELS
 from beam_rnn.loading import ModelLoader
 from beam_rnn.reading import ColumnReader

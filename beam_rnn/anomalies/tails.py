@@ -26,8 +26,8 @@ import math
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from beam_rnn.checks import check_number
-from beam_rnn.errors import ConfigurationError
+from beam_rnn.core.checks import check_number
+from beam_rnn.core.errors import ConfigurationError
 
 HEAVIEST = 0.45
 """The greatest xi of those that moments can tell: the variance is infinite from 0.5 on."""

@@ -26,7 +26,7 @@ import numpy as np
 from beam_rnn import Columns, Model, interop
 from beam_rnn.commands import flags
 from beam_rnn.commands.overwriting import check_outputs
-from beam_rnn.errors import BeamRnnError, ConfigurationError
+from beam_rnn.core.errors import BeamRnnError, ConfigurationError
 from beam_rnn.interop.pytorch import SAVE
 from beam_rnn.network import Network
 from beam_rnn.storage import read_any_model, write_model

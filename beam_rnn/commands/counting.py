@@ -6,7 +6,7 @@ from typing import Any
 import apache_beam as beam
 
 from beam_rnn import Columns, InvalidRecord, LateRecord, Prediction
-from beam_rnn.errors import RecordError
+from beam_rnn.core.errors import RecordError
 from beam_rnn.records import RecordReader
 from beam_rnn.report.counts import Counts
 

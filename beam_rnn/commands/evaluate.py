@@ -37,11 +37,11 @@ from beam_rnn.commands.progress import PREDICTIONS, SayProgress
 from beam_rnn.commands.replaying import ReplayReport, arrive, check_one_model
 from beam_rnn.commands.table import table
 from beam_rnn.commands.usable import After, SetAside
-from beam_rnn.errors import ConfigurationError
+from beam_rnn.core.errors import ConfigurationError
+from beam_rnn.core.text import counted, names, number
 from beam_rnn.files.reading import ReadFiles
 from beam_rnn.keyed import Models
 from beam_rnn.records import ReadRecords, RecordReader
-from beam_rnn.report.words import counted, names, number
 from beam_rnn.rows import INVALID
 from beam_rnn.storage import newest, read_bytes, read_model, write_bytes
 

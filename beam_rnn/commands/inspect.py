@@ -16,18 +16,18 @@ from typing import Any
 
 import numpy as np
 
-from beam_rnn.cells import Array
 from beam_rnn.commands import flags
 from beam_rnn.commands.overwriting import check_outputs
 from beam_rnn.commands.table import quoted, table
-from beam_rnn.errors import ConfigurationError
+from beam_rnn.core.arrays import Array
+from beam_rnn.core.errors import ConfigurationError
+from beam_rnn.core.text import counted, names, number
 from beam_rnn.horizon import REACHED, gradient_horizon
 from beam_rnn.keyed import KeyedModels
 from beam_rnn.model import Model
 from beam_rnn.pairs.transducer import Transducer
 from beam_rnn.report.curves import carries_forward
 from beam_rnn.report.facts import facts, title
-from beam_rnn.report.words import counted, names, number
 from beam_rnn.storage import newest, read_model
 
 STEPS = 256

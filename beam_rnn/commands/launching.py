@@ -12,7 +12,7 @@ from apache_beam.io.filesystems import FileSystems
 from apache_beam.metrics import MetricsFilter
 from apache_beam.options.pipeline_options import PipelineOptions
 
-from beam_rnn.errors import BeamRnnError, ConfigurationError, WeightsError
+from beam_rnn.core.errors import BeamRnnError, ConfigurationError, WeightsError
 
 logger = logging.getLogger(__name__)
 

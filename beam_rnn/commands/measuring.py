@@ -7,8 +7,8 @@ import apache_beam as beam
 import numpy as np
 
 from beam_rnn import Columns, Model, Prediction
-from beam_rnn.cells import Array
-from beam_rnn.errors import RecordError
+from beam_rnn.core.arrays import Array
+from beam_rnn.core.errors import RecordError
 from beam_rnn.keyed import Models
 from beam_rnn.records import RecordReader
 from beam_rnn.report.comparison import knows, until

@@ -9,7 +9,7 @@ from typing import NamedTuple
 from apache_beam.io.filesystem import FileSystem
 from apache_beam.io.filesystems import FileSystems
 
-from beam_rnn.errors import ConfigurationError
+from beam_rnn.core.errors import ConfigurationError
 from beam_rnn.storage import check_prefix, with_folder
 
 BESIDE = (".invalid.jsonl", ".late.jsonl")
@@ -46,7 +46,7 @@ def check_outputs(
         >>> check_outputs({"--input": "a.csv"}, {"--output": "a.csv"})
         Traceback (most recent call last):
         ...
-        beam_rnn.errors.ConfigurationError: --output 'a.csv' would be written over --input 'a.csv'
+        beam_rnn.core.errors.ConfigurationError: --output 'a.csv' would be written over --input 'a.csv'
 
     Args:
         inputs: The flags that name what is read, files or patterns; None where one is not given.

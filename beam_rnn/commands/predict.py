@@ -32,12 +32,12 @@ from beam_rnn.commands.overwriting import BESIDE, STATES, Prefix, check_outputs,
 from beam_rnn.commands.predictions import WritePredictions, utc
 from beam_rnn.commands.progress import PREDICTIONS, SayProgress
 from beam_rnn.commands.usable import After, SetAside
-from beam_rnn.errors import ConfigurationError
+from beam_rnn.core.errors import ConfigurationError
+from beam_rnn.core.text import counted
 from beam_rnn.files.aside import WriteAside
 from beam_rnn.files.reading import ReadFiles
 from beam_rnn.files.suffixes import suffix
 from beam_rnn.keyed import Models
-from beam_rnn.report.words import counted
 from beam_rnn.storage import newest, read_model
 from beam_rnn.transforms.arguments import ORDERS
 

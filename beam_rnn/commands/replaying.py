@@ -9,12 +9,12 @@ from apache_beam.transforms.window import TimestampedValue
 from apache_beam.utils.timestamp import Timestamp
 
 from beam_rnn import Columns, Model, Predict
-from beam_rnn.checks import check_number
 from beam_rnn.commands.counting import CountRecords
 from beam_rnn.commands.progress import PREDICTIONS, SayProgress
 from beam_rnn.commands.reporting import WriteReport
 from beam_rnn.commands.usable import After, CheckRecords, SetAside
-from beam_rnn.errors import ConfigurationError, RecordError
+from beam_rnn.core.checks import check_number
+from beam_rnn.core.errors import ConfigurationError, RecordError
 from beam_rnn.keyed import KeyedModels, Models
 from beam_rnn.records import RecordReader
 from beam_rnn.state import record_time

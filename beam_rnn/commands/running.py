@@ -11,7 +11,7 @@ from collections.abc import Callable
 import grpc
 
 from beam_rnn.commands.flags import WRONG_FLAGS
-from beam_rnn.errors import BeamRnnError, ConfigurationError, WeightsError
+from beam_rnn.core.errors import BeamRnnError, ConfigurationError, WeightsError
 
 DEBUG = "--debug"
 WRONG_INPUT = (ConfigurationError, WeightsError, FileNotFoundError)
@@ -100,7 +100,7 @@ def in_one_line(error: Exception) -> str | None:
 
     Runners raise an error of a worker as one of their own, whose text holds the worker's trace.
 
-        >>> in_one_line(RuntimeError("... beam_rnn.errors.WeightsError: 'w.arrow' is cut\nTrace"))
+        >>> in_one_line(RuntimeError("... beam_rnn.core.errors.WeightsError: 'w.arrow' is cut\nTrace"))
         "'w.arrow' is cut"
         >>> in_one_line(RuntimeError("Trace\nOSError: [Errno 28] No space left on device: 'p.csv'"))
         "'p.csv': No space left on device; free some space, or name a file on another disk"

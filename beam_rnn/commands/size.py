@@ -17,7 +17,7 @@ from beam_rnn.cells import CELLS
 from beam_rnn.commands import flags
 from beam_rnn.commands.overwriting import check_outputs
 from beam_rnn.commands.sizing import Load, sizes_of
-from beam_rnn.errors import ConfigurationError
+from beam_rnn.core.errors import ConfigurationError
 from beam_rnn.keyed import Models
 from beam_rnn.storage import read_model
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Iterator, Sequence
 
-from beam_rnn.report.words import printable
+from beam_rnn.core.text import printable
 
 
 def table(rows: Iterable[Sequence[str]]) -> Iterator[str]:

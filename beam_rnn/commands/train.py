@@ -39,8 +39,8 @@ from beam_rnn.commands.launching import launch
 from beam_rnn.commands.overwriting import BESIDE, CHECKPOINTS, Prefix, check_outputs
 from beam_rnn.commands.reporting import WriteReport
 from beam_rnn.commands.usable import After, SetAside
+from beam_rnn.core.errors import ConfigurationError
 from beam_rnn.cycles import CYCLES
-from beam_rnn.errors import ConfigurationError
 from beam_rnn.files.reading import ReadFiles
 from beam_rnn.losses import LOSSES
 from beam_rnn.scaler import SCALERS, SCALINGS

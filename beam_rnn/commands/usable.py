@@ -11,11 +11,11 @@ from apache_beam.pvalue import AsSingleton
 from beam_rnn import Columns, InvalidRecord
 from beam_rnn.commands.dates import CountForms, check_times
 from beam_rnn.commands.ordering import SayOrder
-from beam_rnn.errors import BeamRnnError
+from beam_rnn.core.errors import BeamRnnError
+from beam_rnn.core.text import counted, names
 from beam_rnn.files.aside import Refused, WriteAside
 from beam_rnn.files.reading import ALL, AS_WRITTEN
 from beam_rnn.records import UNREADABLE, ReadRecords, RecordReader
-from beam_rnn.report.words import counted, names
 from beam_rnn.rows import INVALID
 
 DISTINCT = 64

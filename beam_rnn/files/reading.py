@@ -18,7 +18,7 @@ from apache_beam.pvalue import AsList
 
 from beam_rnn.arrow import to_dicts
 from beam_rnn.columns import Columns
-from beam_rnn.errors import BeamRnnError, shown
+from beam_rnn.core.errors import BeamRnnError, shown
 from beam_rnn.files.suffixes import codec, suffix, whole_suffix
 from beam_rnn.records import ROW, UNREADABLE
 from beam_rnn.storage import with_folder

@@ -2,7 +2,7 @@
 
 import os
 
-from beam_rnn.errors import ConfigurationError
+from beam_rnn.core.errors import ConfigurationError
 
 SUFFIXES = (".csv", ".parquet", ".arrow", ".jsonl")
 CODECS = {".gz": "gzip", ".bz2": "bz2", ".zst": "zstd"}

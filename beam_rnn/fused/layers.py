@@ -6,12 +6,13 @@ from typing import NamedTuple
 import numpy as np
 
 from beam_rnn import layers as plain
-from beam_rnn.cells import CELLS, ELMAN, GRU_RESET_BEFORE, Array, Cell, CellParameters, State
+from beam_rnn.cells import CELLS, ELMAN, GRU_RESET_BEFORE, Cell, CellParameters, State
+from beam_rnn.core.arrays import Array
+from beam_rnn.core.packed_sequences import last_rows, offsets_of, rows_of
 from beam_rnn.fused import cells
 from beam_rnn.fused.product import add_transposed_product, in_panels, padded
 from beam_rnn.layers import LayerTrace
 from beam_rnn.network import Network, Parameters
-from beam_rnn.packed import last_rows, offsets_of, rows_of
 
 KINDS: dict[Cell, int] = {
     ELMAN["sigmoid"]: cells.ELMAN_SIGMOID,

@@ -18,7 +18,7 @@ from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic, register_jitable
 
-from beam_rnn.cells import Array
+from beam_rnn.core.arrays import Array
 from beam_rnn.fused.compiling import compiled
 from beam_rnn.fused.vectors import FLOAT, LANES, address_of
 

@@ -16,8 +16,8 @@ from statistics import NormalDist
 
 import numpy as np
 
-from beam_rnn.arithmetic import default_arithmetic
-from beam_rnn.cells import Array
+from beam_rnn.core.arrays import Array
+from beam_rnn.core.floating_point import default_arithmetic
 
 _NORMAL = NormalDist()
 

@@ -5,10 +5,10 @@ from typing import NamedTuple
 
 import numpy as np
 
-from beam_rnn.cells import Array
 from beam_rnn.columns import Columns
+from beam_rnn.core.arrays import Array
+from beam_rnn.core.errors import ConfigurationError
 from beam_rnn.cycles import cycle_names, cycle_numbers
-from beam_rnn.errors import ConfigurationError
 from beam_rnn.vocabularies import UNKNOWN, places_of
 
 

@@ -6,8 +6,9 @@ from typing import Any
 
 import numpy as np
 
-from beam_rnn.cells import Array, CellParameters
-from beam_rnn.errors import ConfigurationError, InteropError
+from beam_rnn.cells import CellParameters
+from beam_rnn.core.arrays import Array
+from beam_rnn.core.errors import ConfigurationError, InteropError
 from beam_rnn.model import Model
 from beam_rnn.network import Network
 

@@ -13,8 +13,8 @@ from typing import Any
 
 import numpy as np
 
-from beam_rnn.cells import Array
-from beam_rnn.errors import InteropError
+from beam_rnn.core.arrays import Array
+from beam_rnn.core.errors import InteropError
 from beam_rnn.interop.chain import package
 
 _MEMBERS = ("metadata.json", "config.json", "model.weights.h5")

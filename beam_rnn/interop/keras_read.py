@@ -7,8 +7,9 @@ from typing import Any
 
 import numpy as np
 
-from beam_rnn.cells import Array, CellParameters
-from beam_rnn.errors import InteropError, shown
+from beam_rnn.cells import CellParameters
+from beam_rnn.core.arrays import Array
+from beam_rnn.core.errors import InteropError, shown
 from beam_rnn.interop.chain import GATES, Chain, in_order
 from beam_rnn.interop.keras_file import read_keras_file
 from beam_rnn.model import Model

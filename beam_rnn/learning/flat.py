@@ -10,7 +10,7 @@ array([3.])
 
 import numpy as np
 
-from beam_rnn.cells import Array
+from beam_rnn.core.arrays import Array
 from beam_rnn.network import Parameters, is_state
 
 

@@ -20,7 +20,7 @@ import math
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from beam_rnn.checks import check_number, check_whole
+from beam_rnn.core.checks import check_number, check_whole
 
 
 @dataclass(frozen=True)

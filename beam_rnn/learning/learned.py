@@ -16,8 +16,8 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from beam_rnn.bptt import Learner
-from beam_rnn.cells import Array
-from beam_rnn.errors import StateError
+from beam_rnn.core.arrays import Array
+from beam_rnn.core.errors import StateError
 from beam_rnn.learning.gating import Evidence
 from beam_rnn.learning.running import Running, Statistics
 from beam_rnn.learning.settings import Learning, settings_of

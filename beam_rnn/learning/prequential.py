@@ -10,10 +10,10 @@ from typing import NamedTuple
 
 import numpy as np
 
-from beam_rnn.arithmetic import default_arithmetic
 from beam_rnn.backprop import States, initial_states
-from beam_rnn.cells import Array
-from beam_rnn.errors import ConfigurationError
+from beam_rnn.core.arrays import Array
+from beam_rnn.core.errors import ConfigurationError
+from beam_rnn.core.floating_point import default_arithmetic
 from beam_rnn.kernels import Advance, kernel_of
 from beam_rnn.learning.gating import NO_EVIDENCE, following
 from beam_rnn.learning.learned import Learned, Recent

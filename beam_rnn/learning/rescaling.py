@@ -4,8 +4,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from beam_rnn.cells import Array
-from beam_rnn.errors import ConfigurationError
+from beam_rnn.core.arrays import Array
+from beam_rnn.core.errors import ConfigurationError
 from beam_rnn.learning.running import Running, Statistics, center_and_scale, no_statistics, observed
 from beam_rnn.model import Model
 from beam_rnn.outputs import OUTPUTS, in_order

@@ -14,9 +14,9 @@ from typing import NamedTuple
 
 import numpy as np
 
-from beam_rnn.cells import Array
-from beam_rnn.checks import check_number, check_true_or_false, check_whole
-from beam_rnn.errors import ConfigurationError
+from beam_rnn.core.arrays import Array
+from beam_rnn.core.checks import check_number, check_true_or_false, check_whole
+from beam_rnn.core.errors import ConfigurationError
 
 
 @dataclass(frozen=True)

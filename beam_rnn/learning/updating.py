@@ -6,7 +6,7 @@ import numpy as np
 
 from beam_rnn.backprop import States
 from beam_rnn.bptt import Learner
-from beam_rnn.cells import Array
+from beam_rnn.core.arrays import Array
 from beam_rnn.kernels import Kernel
 from beam_rnn.layers import LayerTrace
 from beam_rnn.learning.flat import Layout

@@ -12,7 +12,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from beam_rnn.cells import Array, linear
+from beam_rnn.cells import linear
+from beam_rnn.core.arrays import Array
 from beam_rnn.network import Parameters
 from beam_rnn.products import matmul
 

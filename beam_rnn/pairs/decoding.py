@@ -10,7 +10,7 @@ import numpy as np
 
 from beam_rnn.backprop import States, forward_layers, initial_states
 from beam_rnn.batches import pad
-from beam_rnn.cells import Array
+from beam_rnn.core.arrays import Array
 from beam_rnn.embedding import embed
 from beam_rnn.kernels import Kernel
 from beam_rnn.network import Parameters

@@ -8,9 +8,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import DTypeLike
 
-from beam_rnn.cells import Array, Cell
-from beam_rnn.checks import check_choice, check_whole
-from beam_rnn.errors import ConfigurationError
+from beam_rnn.cells import Cell
+from beam_rnn.core.arrays import Array
+from beam_rnn.core.checks import check_choice, check_whole
+from beam_rnn.core.errors import ConfigurationError
 from beam_rnn.network import Network, Parameters
 
 ATTENTIONS = ("none", "additive")

@@ -7,8 +7,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from beam_rnn.cells import Array
-from beam_rnn.errors import ConfigurationError
+from beam_rnn.core.arrays import Array
+from beam_rnn.core.errors import ConfigurationError
 from beam_rnn.kernels import kernel_name, kernel_of
 from beam_rnn.model import check_types, digest_of, frozen
 from beam_rnn.network import Parameters

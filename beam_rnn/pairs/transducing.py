@@ -12,8 +12,8 @@ from apache_beam.utils.shared import Shared
 from apache_beam.utils.timestamp import Timestamp
 from apache_beam.utils.windowed_value import WindowedValue
 
-from beam_rnn.arithmetic import default_arithmetic
-from beam_rnn.errors import RecordError
+from beam_rnn.core.errors import RecordError
+from beam_rnn.core.floating_point import default_arithmetic
 from beam_rnn.pairs.columns import Pair
 from beam_rnn.pairs.records import PairReader, Transduced
 from beam_rnn.pairs.transducer import Transducer, Transduction

@@ -7,7 +7,7 @@ import apache_beam as beam
 from apache_beam import PCollection
 from apache_beam.coders import registry
 
-from beam_rnn.errors import ConfigurationError
+from beam_rnn.core.errors import ConfigurationError
 from beam_rnn.portable.fields import check_fields
 from beam_rnn.portable.named import by_name
 from beam_rnn.portable.names import time_text

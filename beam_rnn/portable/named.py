@@ -8,7 +8,7 @@ from typing import Any, ParamSpec
 
 from beam_rnn.anomalies.tails import Surprise
 from beam_rnn.columns import Columns
-from beam_rnn.errors import ConfigurationError
+from beam_rnn.core.errors import ConfigurationError
 from beam_rnn.network import Network
 from beam_rnn.optimizers import Adam
 from beam_rnn.portable.plain import NESTED
@@ -38,12 +38,12 @@ def by_name(init: Callable[P, None]) -> Callable[P, None]:
         >>> RnnTrain(output="w.arrow", epochs=3)
         Traceback (most recent call last):
         ...
-        beam_rnn.errors.ConfigurationError: RnnTrain has no 'epochs', which training has: it takes \
+        beam_rnn.core.errors.ConfigurationError: RnnTrain has no 'epochs', which training has: it takes \
 output, columns, training
         >>> RnnTrain(columns={})
         Traceback (most recent call last):
         ...
-        beam_rnn.errors.ConfigurationError: RnnTrain needs 'output', got columns
+        beam_rnn.core.errors.ConfigurationError: RnnTrain needs 'output', got columns
     """
     parameters = list(inspect.signature(init).parameters.values())[1:]
     takes = [each.name for each in parameters]

@@ -12,10 +12,10 @@ from decimal import Decimal
 from typing import Any, TypeVar
 
 from beam_rnn.bptt import Bptt
-from beam_rnn.checks import check_choice
 from beam_rnn.columns import Columns
+from beam_rnn.core.checks import check_choice
+from beam_rnn.core.errors import ConfigurationError
 from beam_rnn.dropout import Dropout
-from beam_rnn.errors import ConfigurationError
 from beam_rnn.optimizers import Adam, AdamW, RmsProp, Sgd
 from beam_rnn.schedules import Cosine, Plateau, StepDecay, Warmup
 from beam_rnn.vocabularies import Vocabulary
@@ -49,7 +49,7 @@ def made(kind: type[T], name: str, given: Any) -> T:
         >>> made(Training, "training", {"bptt": {"k": 5}})
         Traceback (most recent call last):
         ...
-        beam_rnn.errors.ConfigurationError: training.bptt has no 'k': it takes steps, stride, loss
+        beam_rnn.core.errors.ConfigurationError: training.bptt has no 'k': it takes steps, stride, loss
 
     Args:
         kind: The dataclass.

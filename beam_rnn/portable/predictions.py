@@ -8,7 +8,7 @@ import apache_beam as beam
 from apache_beam import PCollection
 from apache_beam.typehints.row_type import RowTypeConstraint
 
-from beam_rnn.errors import BeamRnnError
+from beam_rnn.core.errors import BeamRnnError
 from beam_rnn.keyed import Models
 from beam_rnn.portable.names import field_names, time_text
 from beam_rnn.records import field

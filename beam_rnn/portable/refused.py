@@ -9,7 +9,7 @@ import apache_beam as beam
 from apache_beam import PCollection
 from apache_beam.coders import registry
 
-from beam_rnn.errors import BeamRnnError, ConfigurationError
+from beam_rnn.core.errors import BeamRnnError, ConfigurationError
 from beam_rnn.portable.names import time_text
 from beam_rnn.portable.plain import mapping_of, number_in
 from beam_rnn.rows import InvalidRecord, LateRecord

@@ -12,8 +12,8 @@ from apache_beam.coders import registry
 
 from beam_rnn import batches
 from beam_rnn.batches import Part
-from beam_rnn.cells import Array
 from beam_rnn.columns import Columns
+from beam_rnn.core.arrays import Array
 from beam_rnn.portable.fields import check_fields
 from beam_rnn.portable.named import by_name
 from beam_rnn.portable.plain import made

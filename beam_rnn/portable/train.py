@@ -9,7 +9,7 @@ from apache_beam.coders import registry
 
 from beam_rnn import batches
 from beam_rnn.columns import Columns
-from beam_rnn.errors import ConfigurationError
+from beam_rnn.core.errors import ConfigurationError
 from beam_rnn.model import Model
 from beam_rnn.network import Network
 from beam_rnn.portable.fields import check_fields, fields_of

@@ -11,7 +11,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike
 
-from beam_rnn.cells import Array
+from beam_rnn.core.arrays import Array
 
 
 class Tick(NamedTuple):

@@ -6,13 +6,13 @@ from collections.abc import Sequence as SequenceOf
 
 import numpy as np
 
+from beam_rnn.core.text import counted, level, percent
 from beam_rnn.model import Model
 from beam_rnn.report.charts import Chart
 from beam_rnn.report.distributions import levels, nominal
 from beam_rnn.report.figures import square
 from beam_rnn.report.marks import Dot, Line, Mark, Trace
 from beam_rnn.report.scores import Calibration, Summary
-from beam_rnn.report.words import counted, level, percent
 
 TOLERANCE = 0.02
 """A share that is no further from what it should be is as it should be; of few targets, no

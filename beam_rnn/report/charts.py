@@ -13,8 +13,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from beam_rnn.cells import Array
-from beam_rnn.checks import check_choice
+from beam_rnn.core.arrays import Array
+from beam_rnn.core.checks import check_choice
 from beam_rnn.report.axes import Axis, log_axis, number_axis, time_axis, whole_axis
 from beam_rnn.report.marks import Band, Bars, Dot, Line, Mark, Rule, Shade, Trace
 

@@ -13,7 +13,7 @@ from typing import NamedTuple
 import numpy as np
 
 from beam_rnn.batches import Sequence, place_of
-from beam_rnn.cells import Array
+from beam_rnn.core.arrays import Array
 from beam_rnn.missing import carry_through
 from beam_rnn.model import Model
 from beam_rnn.report.distributions import band, levels, nominal, point_forecast, quantiles

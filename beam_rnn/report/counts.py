@@ -3,7 +3,8 @@
 from collections.abc import Iterator
 from typing import NamedTuple
 
-from beam_rnn.report.words import counted, percent, text
+from beam_rnn.core.text import counted, percent
+from beam_rnn.report.words import text
 
 REASONS = 8
 """So many reasons are listed, the most frequent ones."""

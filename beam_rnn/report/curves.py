@@ -5,7 +5,8 @@ from collections.abc import Iterator, Mapping
 
 import numpy as np
 
-from beam_rnn.cells import Array
+from beam_rnn.core.arrays import Array
+from beam_rnn.core.text import counted, number, percent
 from beam_rnn.horizon import REACHED, GradientHorizon, gradient_horizon
 from beam_rnn.model import Model
 from beam_rnn.report.charts import Chart
@@ -14,7 +15,7 @@ from beam_rnn.report.facts import best_of, bptt_steps, loss_name
 from beam_rnn.report.figures import figure
 from beam_rnn.report.marks import Dot, Line, Mark, Rule, thinned
 from beam_rnn.report.scores import Summary
-from beam_rnn.report.words import counted, number, percent, text
+from beam_rnn.report.words import text
 
 LOG_FROM = 10.0
 """Losses of which the greatest is so many times the least have a logarithmic axis."""

@@ -4,7 +4,7 @@ from statistics import NormalDist
 
 import numpy as np
 
-from beam_rnn.cells import Array
+from beam_rnn.core.arrays import Array
 from beam_rnn.model import Model
 
 LEVELS = tuple(round(i / 20, 2) for i in range(1, 20))

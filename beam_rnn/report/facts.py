@@ -5,10 +5,11 @@ from typing import Any
 
 import numpy as np
 
+from beam_rnn.core.text import counted, names, number, percent
 from beam_rnn.model import Model
 from beam_rnn.outputs import OUTPUTS
 from beam_rnn.report.axes import date, utc
-from beam_rnn.report.words import ahead, counted, names, number, percent, text
+from beam_rnn.report.words import ahead, text
 
 
 def cell(model: Model) -> str:

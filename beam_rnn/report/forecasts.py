@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Mapping
 from collections.abc import Sequence as SequenceOf
 
+from beam_rnn.core.text import counted, number, percent, printable
 from beam_rnn.model import Model
 from beam_rnn.report.charts import Chart
 from beam_rnn.report.comparison import CLOSE, Excerpt, sees_ahead, tells_classes
@@ -10,7 +11,7 @@ from beam_rnn.report.distributions import nominal
 from beam_rnn.report.figures import figure
 from beam_rnn.report.marks import POINTS, Band, Line, Mark, Shade, Trace
 from beam_rnn.report.scores import Score, Summary
-from beam_rnn.report.words import ahead, counted, number, percent, printable, text
+from beam_rnn.report.words import ahead, text
 
 CLASSES = 30
 """So many classes have a line of their own."""

@@ -5,13 +5,14 @@ from collections.abc import Sequence as SequenceOf
 
 import numpy as np
 
+from beam_rnn.core.text import counted
 from beam_rnn.model import Model
 from beam_rnn.report.charts import Chart
 from beam_rnn.report.comparison import tells_classes
 from beam_rnn.report.figures import figure
 from beam_rnn.report.marks import Dot, Line, Mark, thinned
 from beam_rnn.report.scores import Summary
-from beam_rnn.report.words import Measure, counted, measure
+from beam_rnn.report.words import Measure, measure
 
 DOTS = 30
 """Of so many horizons each has a dot."""

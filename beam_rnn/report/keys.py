@@ -4,7 +4,8 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from beam_rnn.cells import Array
+from beam_rnn.core.arrays import Array
+from beam_rnn.core.text import counted, percent
 from beam_rnn.model import Model
 from beam_rnn.report.charts import Chart
 from beam_rnn.report.comparison import tells_classes
@@ -12,7 +13,7 @@ from beam_rnn.report.figures import figure
 from beam_rnn.report.marks import Bars, Line, Mark, Trace
 from beam_rnn.report.scores import Summary
 from beam_rnn.report.spread import Spread
-from beam_rnn.report.words import Measure, counted, measure, percent, text
+from beam_rnn.report.words import Measure, measure, text
 
 
 def errors_by_key(model: Model, summary: Summary | None) -> Iterator[str]:

@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from beam_rnn.cells import Array
+from beam_rnn.core.arrays import Array
 
 POINTS = 500
 """How many points a line has at the most."""

@@ -12,9 +12,9 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import DTypeLike
 
-from beam_rnn.cells import Array
-from beam_rnn.errors import StateError
-from beam_rnn.state import decoding
+from beam_rnn.core.arrays import Array
+from beam_rnn.core.errors import StateError
+from beam_rnn.core.stored_bytes import decoding
 
 BLOCK_VERSION = 3
 STATES_VERSION = 0xFE  # a block of hidden states to start from

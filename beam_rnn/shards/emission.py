@@ -8,8 +8,8 @@ import numpy as np
 import pyarrow as pa
 
 from beam_rnn.arrow import Batch, added_already, prediction_fields, taken_name
-from beam_rnn.cells import Array
-from beam_rnn.errors import ConfigurationError
+from beam_rnn.core.arrays import Array
+from beam_rnn.core.errors import ConfigurationError
 from beam_rnn.loading import ModelLoader
 from beam_rnn.rows import Prediction
 from beam_rnn.shards.payloads import rows_by_schema

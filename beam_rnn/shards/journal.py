@@ -21,8 +21,9 @@ from typing import NamedTuple
 
 import numpy as np
 
-from beam_rnn.cells import Array
-from beam_rnn.errors import StateError
+from beam_rnn.core.arrays import Array
+from beam_rnn.core.errors import StateError
+from beam_rnn.core.stored_bytes import decoding
 from beam_rnn.shards.blocks import (
     block_bytes,
     decode_block,
@@ -34,7 +35,7 @@ from beam_rnn.shards.blocks import (
 from beam_rnn.shards.pending import grouped
 from beam_rnn.shards.shard import Change, Shard
 from beam_rnn.shards.table import Maker, Table
-from beam_rnn.state import STORED_KERNELS, decoding
+from beam_rnn.state import STORED_KERNELS
 
 PIECE_VERSION = 3
 MIXED_PIECE_VERSION = 4

@@ -11,8 +11,8 @@ import numpy as np
 import pyarrow as pa
 
 from beam_rnn.arrow import as_python, from_bytes, picked, to_bytes, together
-from beam_rnn.cells import Array
-from beam_rnn.errors import StateError
+from beam_rnn.core.arrays import Array
+from beam_rnn.core.errors import StateError
 from beam_rnn.shards.pending import Held, different, grouped
 
 

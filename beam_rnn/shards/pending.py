@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from beam_rnn.cells import Array
+from beam_rnn.core.arrays import Array
 from beam_rnn.shards.blocks import starts_of
 from beam_rnn.turns import LOWEST, NEVER, Order, runs_of
 

@@ -9,8 +9,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from beam_rnn.cells import Array
-from beam_rnn.errors import StateError
+from beam_rnn.core.arrays import Array
+from beam_rnn.core.errors import StateError
 from beam_rnn.rows import InvalidRecord, LateRecord, SequenceGap, poisoned
 from beam_rnn.shards.blocks import Block, ends_of, starts_of
 from beam_rnn.shards.payloads import Payload, Payloads

@@ -26,8 +26,8 @@ from apache_beam.transforms.userstate import (
 from apache_beam.utils.timestamp import Timestamp
 from apache_beam.utils.windowed_value import WindowedValue
 
-from beam_rnn.cells import Array
 from beam_rnn.closing import AT_THEIR_END, Closing
+from beam_rnn.core.arrays import Array
 from beam_rnn.rows import INVALID, EndedSequence, InvalidRecord, LateRecord, SequenceGap
 from beam_rnn.shards.blocks import Block, decode_block, states_to_start_from
 from beam_rnn.shards.journal import SLACK, Head, decode_head, encode_change, encode_head, replay

@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from beam_rnn.cells import Array
+from beam_rnn.core.arrays import Array
 from beam_rnn.keyed import KeyedModels
 from beam_rnn.model import Model
 from beam_rnn.rows import EndedSequence, Prediction

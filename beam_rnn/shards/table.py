@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from beam_rnn.cells import Array
+from beam_rnn.core.arrays import Array
 from beam_rnn.state import KeyState
 from beam_rnn.sweep import LONG_AGO, Standing
 

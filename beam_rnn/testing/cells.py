@@ -13,10 +13,11 @@ from functools import partial
 
 import numpy as np
 
-from beam_rnn.cells import Array, Cell, CellParameters, State, project
+from beam_rnn.cells import Cell, CellParameters, State, project
+from beam_rnn.core.arrays import Array
+from beam_rnn.core.packed_sequences import running_at
 from beam_rnn.dropout import drop_state
 from beam_rnn.layers import layer_backward, layer_forward
-from beam_rnn.packed import running_at
 
 INPUTS, HIDDEN, BATCH, STEPS = 3, 5, 4, 6
 TYPES = {"float32": 1e-4, "float64": 1e-6}

@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from beam_rnn.errors import RecordError
+from beam_rnn.core.errors import RecordError
 from beam_rnn.keyed import Models
 from beam_rnn.model import Model
 from beam_rnn.records import RecordReader

@@ -8,7 +8,7 @@ from apache_beam import PCollection
 
 from beam_rnn.anomalies.scoring import ScoreSteps
 from beam_rnn.anomalies.tails import Surprise
-from beam_rnn.checks import check_choice
+from beam_rnn.core.checks import check_choice
 from beam_rnn.kernels import KERNELS
 from beam_rnn.learning.learners import Base, LearnSteps
 from beam_rnn.learning.prequential import Prequential

@@ -9,8 +9,8 @@ import apache_beam as beam
 from apache_beam import PCollection
 from apache_beam.io.filesystems import FileSystems
 
-from beam_rnn.checks import check_choice
-from beam_rnn.errors import WeightsError
+from beam_rnn.core.checks import check_choice
+from beam_rnn.core.errors import WeightsError
 from beam_rnn.generating.generation import Generation
 from beam_rnn.generating.prompting import GenerateSequences
 from beam_rnn.kernels import KERNELS

@@ -8,7 +8,7 @@ from apache_beam import PCollection
 from apache_beam.io import fileio
 from apache_beam.transforms.window import GlobalWindows
 
-from beam_rnn.errors import ConfigurationError
+from beam_rnn.core.errors import ConfigurationError
 from beam_rnn.keyed import Models
 from beam_rnn.model import Model
 from beam_rnn.pairs.transducer import Transducer

@@ -13,9 +13,9 @@ from apache_beam.io.filesystems import FileSystems
 from apache_beam.transforms.window import GlobalWindows
 
 from beam_rnn.arrow import batch_type, reader_of
-from beam_rnn.checks import check_choice, check_number, check_whole
 from beam_rnn.closing import Closing
-from beam_rnn.errors import ConfigurationError, WeightsError
+from beam_rnn.core.checks import check_choice, check_number, check_whole
+from beam_rnn.core.errors import ConfigurationError, WeightsError
 from beam_rnn.kernels import KERNELS
 from beam_rnn.keyed import KeyedModels
 from beam_rnn.loading import ModelLoader

@@ -6,7 +6,7 @@ from typing import Any
 import apache_beam as beam
 from apache_beam import PCollection
 
-from beam_rnn.checks import check_choice, check_whole
+from beam_rnn.core.checks import check_choice, check_whole
 from beam_rnn.kernels import KERNELS
 from beam_rnn.loading import ModelLoader, check_smooths
 from beam_rnn.packing import PackRecords

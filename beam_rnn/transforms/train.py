@@ -9,7 +9,7 @@ from apache_beam import PCollection
 from apache_beam.pvalue import AsIter, AsSingleton
 
 from beam_rnn.batches import Sequence
-from beam_rnn.errors import ConfigurationError
+from beam_rnn.core.errors import ConfigurationError
 from beam_rnn.facts import Facts, KeyFacts
 from beam_rnn.network import Network
 from beam_rnn.optimizers import Optimizer

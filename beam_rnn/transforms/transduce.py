@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 import apache_beam as beam
 from apache_beam import PCollection
 
-from beam_rnn.checks import check_choice, check_whole
+from beam_rnn.core.checks import check_choice, check_whole
 from beam_rnn.kernels import KERNELS
 from beam_rnn.pairs.columns import Pair, PairColumns
 from beam_rnn.pairs.records import PairReader, Transduced

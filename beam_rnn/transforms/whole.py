@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 import apache_beam as beam
 from apache_beam import PCollection
 
-from beam_rnn.checks import check_choice
+from beam_rnn.core.checks import check_choice
 from beam_rnn.kernels import KERNELS
 from beam_rnn.loading import ModelLoader, check_reads
 from beam_rnn.packing import PackRecords

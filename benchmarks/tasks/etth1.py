@@ -33,7 +33,7 @@ from numpy.lib.stride_tricks import sliding_window_view
 
 from beam_rnn import Adam, Bptt, Columns, Cosine, Model, Network, Training
 from beam_rnn import Sequence as Steps
-from beam_rnn.cells import Array
+from beam_rnn.core.arrays import Array
 from beam_rnn.fit import fit
 from benchmarks.tasks.outcome import Outcome
 

@@ -12,7 +12,7 @@ from contextlib import ContextDecorator
 
 import numpy as np
 
-from beam_rnn.errors import ConfigurationError
+from beam_rnn.core.errors import ConfigurationError
 
 _SMALLEST, _SUBNORMAL, _ONE, _LITTLE = sys.float_info.min, 5e-324, 1.0, 1e-20
 _DEFAULT = ctypes.c_void_p(-1)  # FE_DFL_ENV, of glibc and musl

@@ -6,7 +6,7 @@ what PyTorch calls a packed sequence. The sequences that still run at a step are
 
 import numpy as np
 
-from beam_rnn.cells import Array
+from beam_rnn.core.arrays import Array
 
 
 def running_at(lengths: Array, steps: int) -> Array:

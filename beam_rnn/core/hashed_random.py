@@ -5,7 +5,7 @@ import json
 
 import numpy as np
 
-from beam_rnn.cells import Array
+from beam_rnn.core.arrays import Array
 
 _GAMMA = np.uint64(0x9E3779B97F4A7C15)
 

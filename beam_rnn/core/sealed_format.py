@@ -19,7 +19,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from beam_rnn.errors import BeamRnnError, CheckpointError, StateError, WeightsError
+from beam_rnn.core.errors import BeamRnnError, CheckpointError, StateError, WeightsError
 
 WEIGHTS, CHECKPOINT = "weights", "checkpoint"
 MAGIC = b"ARROW1"

@@ -1,0 +1,1 @@
+"""What every package uses: errors, checks, arrays, text. It imports nothing else of the library."""
