@@ -5,9 +5,11 @@ from typing import TYPE_CHECKING, Any
 
 import beam_rnn.quiet  # noqa: F401  # before anything else imports Beam
 from beam_rnn.anomalies.tails import Surprise
-from beam_rnn.batches import Sequence
 from beam_rnn.bptt import Bptt
-from beam_rnn.columns import Columns
+from beam_rnn.data.columns import Columns
+from beam_rnn.data.pair_columns import Pair, PairColumns
+from beam_rnn.data.sequences import Sequence
+from beam_rnn.data.vocabulary import Vocabulary
 from beam_rnn.dropout import Dropout
 from beam_rnn.keyed import KeyedModels
 from beam_rnn.learning.gating import Gate
@@ -16,7 +18,6 @@ from beam_rnn.learning.settings import Learning, Untrained
 from beam_rnn.model import Model
 from beam_rnn.network import Network
 from beam_rnn.optimizers import Adam, AdamW, RmsProp, Sgd
-from beam_rnn.pairs.columns import Pair, PairColumns
 from beam_rnn.pairs.encoder_decoder import EncoderDecoder
 from beam_rnn.pairs.records import Transduced
 from beam_rnn.pairs.transducer import Transducer
@@ -52,7 +53,6 @@ from beam_rnn.transforms import (
     Transduce,
     WriteModel,
 )
-from beam_rnn.vocabularies import Vocabulary
 
 if TYPE_CHECKING:
     from beam_rnn.anomalies.detector import ForecastDetector

@@ -19,10 +19,12 @@ from apache_beam import PCollection
 from apache_beam.io.parquetio import ReadAllFromParquetBatched, ReadFromParquetBatched
 from apache_beam.utils.timestamp import Timestamp
 
-from beam_rnn.columns import Columns
 from beam_rnn.core.arrays import Array
 from beam_rnn.core.errors import ConfigurationError, RecordError
-from beam_rnn.cycles import cycle_numbers
+from beam_rnn.data.calendar import cycle_numbers
+from beam_rnn.data.columns import Columns
+from beam_rnn.data.event_times import DAY, MAX_MICROS, MAX_SECONDS, MIN_MICROS, SECOND
+from beam_rnn.data.vocabulary import UNKNOWN, places_of
 from beam_rnn.loading import ModelLoader
 from beam_rnn.reading import coded, read_or_refused, with_the_rest
 from beam_rnn.records import (
@@ -36,8 +38,6 @@ from beam_rnn.records import (
 )
 from beam_rnn.rows import InvalidRecord
 from beam_rnn.shards.blocks import Block, empty_block, marks_of
-from beam_rnn.times import DAY, MAX_MICROS, MAX_SECONDS, MIN_MICROS, SECOND
-from beam_rnn.vocabularies import UNKNOWN, places_of
 
 Batch: TypeAlias = pa.Table | pa.RecordBatch
 

@@ -7,11 +7,11 @@ from typing import NamedTuple
 import numpy as np
 
 from beam_rnn.backprop import States, backward, first_rows, forward, initial_states
-from beam_rnn.batches import Batch
 from beam_rnn.core.arrays import Array
 from beam_rnn.core.checks import check_whole
 from beam_rnn.core.errors import ConfigurationError, DivergenceError
 from beam_rnn.core.floating_point import default_arithmetic
+from beam_rnn.data.sequences import Batch
 from beam_rnn.dropout import LayerMask, nothing_left_out
 from beam_rnn.kernels import NUMPY, Kernel
 from beam_rnn.losses import Loss

@@ -6,12 +6,12 @@ Each step looks at one sequence, or one pair, or at facts about many: no worker 
 from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
-from beam_rnn.batches import Sequence
-from beam_rnn.columns import Columns
+from beam_rnn.data.columns import Columns
+from beam_rnn.data.pair_columns import Pair, PairColumns
+from beam_rnn.data.sequences import Sequence
 from beam_rnn.examples import Examples, Place
 from beam_rnn.facts import Facts, key_facts
 from beam_rnn.network import Network
-from beam_rnn.pairs.columns import Pair, PairColumns
 from beam_rnn.pairs.encoder_decoder import EncoderDecoder
 from beam_rnn.pairs.examples import examples_of_pair, facts_of_pair
 from beam_rnn.plan import Plan, check_learns, plan_of, shard_of

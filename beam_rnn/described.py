@@ -4,14 +4,14 @@ from collections.abc import Mapping
 from typing import Any
 
 from beam_rnn.cells import CELLS
-from beam_rnn.columns import Columns
 from beam_rnn.core.errors import ConfigurationError, WeightsError
+from beam_rnn.data.columns import Columns
+from beam_rnn.data.pair_columns import PairColumns
+from beam_rnn.data.scaling import Scaler
 from beam_rnn.model import Model
 from beam_rnn.network import Network, Parameters
-from beam_rnn.pairs.columns import PairColumns
 from beam_rnn.pairs.encoder_decoder import KIND, EncoderDecoder
 from beam_rnn.pairs.transducer import Transducer
-from beam_rnn.scaler import Scaler
 
 
 def check_sizes(facts: Mapping[str, Any], parameters: int, numbers: int) -> None:

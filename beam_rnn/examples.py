@@ -13,9 +13,9 @@ from typing import NamedTuple
 
 import numpy as np
 
-from beam_rnn.batches import Example
 from beam_rnn.core.arrays import Array
 from beam_rnn.core.floating_point import default_arithmetic
+from beam_rnn.data.sequences import Example
 
 _HEADER = struct.Struct("<QIIIIIIH")
 

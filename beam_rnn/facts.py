@@ -6,12 +6,12 @@ from typing import NamedTuple
 
 import numpy as np
 
-from beam_rnn.columns import Columns
 from beam_rnn.core.arrays import Array
 from beam_rnn.core.floating_point import default_arithmetic
+from beam_rnn.data.columns import Columns
+from beam_rnn.data.pair_columns import PairColumns
+from beam_rnn.data.scaling import Statistics
 from beam_rnn.examples import Place
-from beam_rnn.pairs.columns import PairColumns
-from beam_rnn.scaler import Statistics
 
 
 class Facts(NamedTuple):

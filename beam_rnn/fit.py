@@ -3,12 +3,12 @@
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
-from beam_rnn.batches import Sequence as RecordSequence
 from beam_rnn.core.errors import DivergenceError
+from beam_rnn.data.pair_columns import Pair
+from beam_rnn.data.sequences import Sequence as RecordSequence
 from beam_rnn.dataset import prepare
 from beam_rnn.examples import Examples
 from beam_rnn.network import Network
-from beam_rnn.pairs.columns import Pair
 from beam_rnn.pairs.encoder_decoder import EncoderDecoder
 from beam_rnn.rounds import (
     Local,

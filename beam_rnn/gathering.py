@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from beam_rnn.columns import Columns
+from beam_rnn.data.columns import Columns
 from beam_rnn.kept import KeptRecords, decode_kept, encode_kept
 from beam_rnn.sequences import cut_ordered
 from beam_rnn.state import (

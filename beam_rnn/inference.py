@@ -10,12 +10,12 @@ import numpy as np
 from apache_beam.ml.inference.base import ModelHandler, PredictionResult
 from apache_beam.utils.timestamp import Timestamp
 
-from beam_rnn.batches import Sequence
-from beam_rnn.columns import Columns
 from beam_rnn.core.arrays import Array
 from beam_rnn.core.checks import check_choice
 from beam_rnn.core.errors import ConfigurationError, RecordError
 from beam_rnn.core.floating_point import default_arithmetic
+from beam_rnn.data.columns import Columns
+from beam_rnn.data.sequences import Sequence
 from beam_rnn.kernels import KERNELS
 from beam_rnn.keyed import Models
 from beam_rnn.loading import check_reads, warm_up

@@ -6,8 +6,8 @@ from typing import Any
 import apache_beam as beam
 from apache_beam.metrics import Metrics
 
-from beam_rnn.columns import Columns
 from beam_rnn.core.errors import RecordError
+from beam_rnn.data.columns import Columns
 from beam_rnn.records import RecordReader
 from beam_rnn.rows import Prediction
 from beam_rnn.state import record_marks, record_sequence, record_time

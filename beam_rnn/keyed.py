@@ -9,8 +9,8 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
-from beam_rnn.columns import Columns
 from beam_rnn.core.errors import ConfigurationError
+from beam_rnn.data.columns import Columns
 from beam_rnn.kernels import kernel_name
 from beam_rnn.model import Model
 from beam_rnn.network import Network

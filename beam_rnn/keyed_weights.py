@@ -12,7 +12,7 @@ It is version 2 of a weights file: an Arrow IPC file with one row a key, in the 
 | reason | string | why the key has no model; then there is nothing else in its row |
 
 The schema's metadata holds, as JSON: `beam_rnn.format_version`, `beam_rnn.network`,
-`beam_rnn.columns`, `beam_rnn.shapes` (name and shape of each parameter, in the order of the
+`beam_rnn.data.columns`, `beam_rnn.shapes` (name and shape of each parameter, in the order of the
 values), `beam_rnn.training` (the facts that all have in common), and as text `beam_rnn.digest`
 (that of the set) and `beam_rnn.seal` (of the file: `beam_rnn.core.sealed_format`).
 
@@ -29,15 +29,15 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from beam_rnn.columns import Columns
 from beam_rnn.core.arrays import Array
 from beam_rnn.core.errors import NotWeightsError, TrainingError, WeightsError
 from beam_rnn.core.sealed_format import WEIGHTS, SealedFile, decoding, from_json, schema_of, seal
+from beam_rnn.data.columns import Columns
+from beam_rnn.data.scaling import Scaler
 from beam_rnn.described import check_sizes, network_of
 from beam_rnn.keyed import KeyedModels
 from beam_rnn.model import Model
 from beam_rnn.pairs.transducer import Transducer
-from beam_rnn.scaler import Scaler
 
 KEYED_VERSION = 2
 ROWS_IN_A_BATCH = 65_536

@@ -18,8 +18,8 @@ from beam_rnn.cells import CELLS, ELMAN, GRU_RESET_BEFORE, Cell, CellParameters,
 from beam_rnn.core.arrays import Array
 from beam_rnn.core.checks import check_choice, check_number, check_true_or_false, check_whole
 from beam_rnn.core.errors import ConfigurationError
+from beam_rnn.data.vocabulary import UNKNOWN
 from beam_rnn.outputs import OUTPUTS
-from beam_rnn.vocabularies import UNKNOWN
 
 Parameters = Mapping[str, Array]
 """The parameters of a network by name."""

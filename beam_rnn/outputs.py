@@ -7,7 +7,7 @@ to y, with how many numbers of z belong to one target and the losses that y can 
     array([[0.25, 0.25, 0.25, 0.25]])
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
@@ -66,24 +66,6 @@ def gaussian_backward(y: Array, d_y: Array) -> Array:
     d_z = d_y.copy()
     d_z[..., 1::2] *= -np.expm1(LEAST_DEVIATION - y[..., 1::2])
     return d_z
-
-
-def in_order(y: Array, parts: Sequence[str]) -> Array:
-    """Outputs (..., targets * parts) in which the quantiles of a target rise.
-
-    Nothing in training keeps a low quantile below a high one. Those that cross change places, which
-    is never further from the truth (Chernozhukov, Fernandez-Val and Galichon 2010).
-
-        >>> in_order(np.array([[1.0, 3.0, 2.0]]), ("q0.1", "q0.5", "q0.9"))
-        array([[1., 2., 3.]])
-
-    Args:
-        y: The outputs, in any unit.
-        parts: What stands for one target: `Network.parts`.
-    """
-    if len(parts) == 1 or not parts[0].startswith("q"):
-        return y
-    return np.sort(y.reshape(*y.shape[:-1], -1, len(parts)), -1, kind="stable").reshape(y.shape)
 
 
 _ERRORS = ("mse", "mae", "huber")

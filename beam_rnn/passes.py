@@ -5,10 +5,10 @@ from collections.abc import Sequence
 import numpy as np
 
 from beam_rnn.backprop import first_rows
-from beam_rnn.batches import batch_of
 from beam_rnn.bptt import Learner, learn
 from beam_rnn.core.arrays import Array
 from beam_rnn.core.errors import DivergenceError
+from beam_rnn.data.sequences import batch_of
 from beam_rnn.dropout import Dropout, LayerMask, draw, draw_symbols, without_symbols
 from beam_rnn.examples import Examples
 from beam_rnn.kernels import Kernel, kernel_name, kernel_of

@@ -8,8 +8,8 @@ import apache_beam as beam
 from apache_beam.metrics import Metrics
 
 from beam_rnn import keyed_weights, weights
-from beam_rnn.batches import Sequence
 from beam_rnn.core.errors import ConfigurationError, TrainingError
+from beam_rnn.data.sequences import Sequence
 from beam_rnn.fit import fit
 from beam_rnn.keyed import KeyedModels
 from beam_rnn.model import Model

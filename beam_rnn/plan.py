@@ -7,20 +7,20 @@ from typing import NamedTuple
 
 import numpy as np
 
-from beam_rnn.columns import Columns
 from beam_rnn.core.arrays import Array
 from beam_rnn.core.errors import ConfigurationError, TrainingError
+from beam_rnn.data.columns import Columns
+from beam_rnn.data.pair_columns import PairColumns
+from beam_rnn.data.scaling import Scaler
+from beam_rnn.data.vocabulary import Vocabulary
 from beam_rnn.examples import Place
 from beam_rnn.facts import KeyFacts, together
 from beam_rnn.network import Network
 from beam_rnn.objective import loss_name
 from beam_rnn.outputs import OUTPUTS
-from beam_rnn.pairs.columns import PairColumns
 from beam_rnn.pairs.encoder_decoder import EncoderDecoder
-from beam_rnn.scaler import Scaler
 from beam_rnn.sequence_examples import for_columns
 from beam_rnn.settings import Training
-from beam_rnn.vocabularies import Vocabulary
 
 logger = logging.getLogger(__name__)
 

@@ -6,11 +6,11 @@ from typing import Any
 import apache_beam as beam
 from apache_beam.pvalue import TaggedOutput
 
-from beam_rnn.batches import Sequence
+from beam_rnn.data.pair_columns import Pair
+from beam_rnn.data.sequences import Sequence
 from beam_rnn.dataset import examples_of, facts_of, has_steps
 from beam_rnn.facts import Facts, KeyFacts, key_facts
 from beam_rnn.network import Network
-from beam_rnn.pairs.columns import Pair
 from beam_rnn.pairs.encoder_decoder import EncoderDecoder
 from beam_rnn.plan import Plan, plan_of, shard_of
 from beam_rnn.settings import Training

@@ -13,16 +13,16 @@ from typing import Any, NamedTuple
 import numpy as np
 from apache_beam.utils.timestamp import Timestamp
 
-from beam_rnn.columns import Columns
 from beam_rnn.core.arrays import Array
 from beam_rnn.core.errors import RecordError
-from beam_rnn.cycles import cycle_numbers
+from beam_rnn.data.calendar import cycle_numbers
+from beam_rnn.data.columns import Columns
+from beam_rnn.data.event_times import MAX_MICROS, MAX_SECONDS, MIN_MICROS, SECOND
+from beam_rnn.data.vocabulary import UNKNOWN, places_of
 from beam_rnn.records import Record, RecordReader, key_text, mark, micros, symbol
 from beam_rnn.rows import InvalidRecord
 from beam_rnn.shards.blocks import Block, empty_block, ends_of, joined, marks_of, starts_of
 from beam_rnn.state import decode_records, encode_records
-from beam_rnn.times import MAX_MICROS, MAX_SECONDS, MIN_MICROS, SECOND
-from beam_rnn.vocabularies import UNKNOWN, places_of
 
 ALONE_BELOW = 8
 """Fewer records are read one by one."""

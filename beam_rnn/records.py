@@ -15,12 +15,10 @@ from apache_beam.metrics import Metrics
 from apache_beam.pvalue import TaggedOutput
 from apache_beam.utils.timestamp import Timestamp
 
-from beam_rnn.columns import Columns
 from beam_rnn.core.errors import RecordError, shown
-from beam_rnn.cycles import cycle_numbers
-from beam_rnn.rows import INVALID, InvalidRecord
-from beam_rnn.state import encode_record, with_texts
-from beam_rnn.times import (
+from beam_rnn.data.calendar import cycle_numbers
+from beam_rnn.data.columns import Columns
+from beam_rnn.data.event_times import (
     MAX_MICROS,
     MIN_MICROS,
     NO_NUMBERS,
@@ -29,7 +27,9 @@ from beam_rnn.times import (
     micros_of,
     utc_text,
 )
-from beam_rnn.vocabularies import UNKNOWN, places_of
+from beam_rnn.data.vocabulary import UNKNOWN, places_of
+from beam_rnn.rows import INVALID, InvalidRecord
+from beam_rnn.state import encode_record, with_texts
 
 MAX_KEY_BYTES = 1024  # of a symbol, too
 ROW = "row"
@@ -251,7 +251,7 @@ def micros(name: str, value: Any, time_format: str | None = None) -> int:
 
     Args:
         name: The column, for the error.
-        value: A Beam Timestamp, or as `beam_rnn.times.micros_of` takes it.
+        value: A Beam Timestamp, or as `beam_rnn.data.event_times.micros_of` takes it.
         time_format: How texts and numbers are written, as there.
     """
     try:

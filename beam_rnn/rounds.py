@@ -11,15 +11,15 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from beam_rnn.batches import shuffled
 from beam_rnn.bptt import Learner, WindowLoss
-from beam_rnn.columns import Columns
 from beam_rnn.core.errors import DivergenceError, TrainingError
+from beam_rnn.data.columns import Columns
+from beam_rnn.data.pair_columns import PairColumns
+from beam_rnn.data.sequences import shuffled
 from beam_rnn.examples import Examples
 from beam_rnn.model import Model
 from beam_rnn.network import Network, Parameters
 from beam_rnn.optimizers import OptimizerState, lowered
-from beam_rnn.pairs.columns import PairColumns
 from beam_rnn.pairs.encoder_decoder import EncoderDecoder
 from beam_rnn.pairs.transducer import Transducer
 from beam_rnn.passes import kernel_for, learn_batch, loss_over

@@ -7,19 +7,19 @@ from typing import Any
 
 import numpy as np
 
-from beam_rnn.batches import Example, Sequence, place_of
-from beam_rnn.columns import Columns
 from beam_rnn.core.errors import ConfigurationError, TrainingError
 from beam_rnn.core.floating_point import default_arithmetic
+from beam_rnn.data.columns import Columns
+from beam_rnn.data.missing_values import carry_through
+from beam_rnn.data.scaling import Scaler, Statistics
+from beam_rnn.data.sequences import Example, Sequence, place_of
+from beam_rnn.data.vocabulary import indices
 from beam_rnn.examples import Place, encode_example
 from beam_rnn.facts import Facts
-from beam_rnn.missing import carry_through
 from beam_rnn.network import Network
 from beam_rnn.objective import check_targets, loss_name
-from beam_rnn.scaler import Scaler, Statistics
 from beam_rnn.settings import Training
 from beam_rnn.validation import Split
-from beam_rnn.vocabularies import indices
 
 
 def facts_of_sequence(

@@ -10,11 +10,11 @@ import apache_beam as beam
 import numpy as np
 from apache_beam.metrics import Metrics
 
-from beam_rnn.batches import Part, Sequence
-from beam_rnn.columns import Columns
 from beam_rnn.core.errors import shown
 from beam_rnn.core.external_sort import sorted_on_disk
 from beam_rnn.core.text import counted, names
+from beam_rnn.data.columns import Columns
+from beam_rnn.data.sequences import Part, Sequence
 from beam_rnn.state import decode_records, record_marks, record_time, without_texts
 
 logger = logging.getLogger(__name__)

@@ -7,15 +7,15 @@ from typing import Any
 from beam_rnn.bptt import Bptt
 from beam_rnn.core.checks import check_choice, check_number, check_whole
 from beam_rnn.core.errors import ConfigurationError
+from beam_rnn.data.scaling import SCALERS, SCALINGS
+from beam_rnn.data.vocabulary import Vocabulary
 from beam_rnn.dropout import Dropout
 from beam_rnn.kernels import KERNELS
 from beam_rnn.network import Network
 from beam_rnn.objective import LOSS_NAMES, loss_name
 from beam_rnn.optimizers import Adam, Optimizer
 from beam_rnn.pairs.encoder_decoder import EncoderDecoder
-from beam_rnn.scaler import SCALERS, SCALINGS
 from beam_rnn.schedules import Plateau
-from beam_rnn.vocabularies import Vocabulary
 
 DIVERGENCE = ("error", "keep")
 """What becomes of a training whose loss is no longer finite: an error, or the last good model."""
@@ -35,7 +35,7 @@ class Training:
         batch_size: How many sequences stand side by side in a batch.
         clip_norm: The greatest global norm of a gradient; None for no limit.
         clip_value: The greatest size of each number of a gradient; None for no limit.
-        scaler: "per_key", "global" or "none": see `beam_rnn.scaler.SCALERS`. Targets are scaled
+        scaler: "per_key", "global" or "none": see `beam_rnn.data.scaling.SCALERS`. Targets are scaled
             where the output function has their unit: "identity", "quantiles", "gaussian".
         seed: Decides everything random: the same seed gives the same weights.
         dropout: The probabilities with which units are left out.
@@ -50,7 +50,7 @@ class Training:
             no longer falls.
         kernel: What computes: "numpy", "fused" (needs the extra `fast`), or "auto", the fused
             one where it can be had.
-        scaling: "standard", "min_max" or "robust": see `beam_rnn.scaler.SCALINGS`.
+        scaling: "standard", "min_max" or "robust": see `beam_rnn.data.scaling.SCALINGS`.
         bucket: So many batches at a time are cut from sequences sorted by length, so that those
             of a batch are about as long; 1 leaves it to chance.
         vocabulary: Which symbols get an index of their own, for the fields of `Columns(symbols=)`

@@ -8,9 +8,9 @@ from typing import Protocol, runtime_checkable
 import numpy as np
 
 from beam_rnn.backprop import first_rows, forward, initial_states
-from beam_rnn.batches import Batch, Sequence, batch_of, place_of
 from beam_rnn.bptt import judged
 from beam_rnn.core.arrays import Array
+from beam_rnn.data.sequences import Batch, Sequence, batch_of, place_of
 from beam_rnn.examples import Examples
 from beam_rnn.kernels import NUMPY, Kernel
 from beam_rnn.losses import Loss

@@ -24,8 +24,8 @@ from typing import Any
 import numpy as np
 
 from beam_rnn import Model, Network
-from beam_rnn.batches import Batch
 from beam_rnn.bptt import Bptt, Learner, learn
+from beam_rnn.data.sequences import Batch
 from beam_rnn.kernels import kernel_of
 from beam_rnn.objective import objective
 from beam_rnn.optimizers import Adam

@@ -11,7 +11,7 @@ from apache_beam.coders import BytesCoder
 from apache_beam.transforms.userstate import ReadModifyWriteStateSpec
 
 from beam_rnn import Columns, Model, Network, weights
-from beam_rnn.scaler import Scaler
+from beam_rnn.data.scaling import Scaler
 
 START = 1_500_000_000
 HIDDEN = 64

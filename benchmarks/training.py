@@ -53,8 +53,8 @@ from beam_rnn import (
     WriteModel,
 )
 from beam_rnn import Sequence as Steps
-from beam_rnn.batches import batch_of, shuffled
 from beam_rnn.bptt import Learner, learn
+from beam_rnn.data.sequences import batch_of, shuffled
 from beam_rnn.dataset import examples_of, facts_of, prepare
 from beam_rnn.examples import Examples
 from beam_rnn.facts import key_facts

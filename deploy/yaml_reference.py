@@ -15,7 +15,8 @@ from typing import Any, NamedTuple
 
 import docstring_parser
 
-from beam_rnn import network, portable, scaler
+from beam_rnn import network, portable
+from beam_rnn.data import scaling as scaler
 from beam_rnn.optimizers import Optimizer
 from beam_rnn.portable.named import MAPPINGS
 from beam_rnn.portable.plain import NESTED, OPTIMIZERS, SCHEDULES
@@ -33,7 +34,7 @@ TYPED = {"optimizer": OPTIMIZERS, "learning_rate": SCHEDULES}
 CHOICES = {**vars(scaler), **vars(network)}
 OF_PYTHON = {
     ", or another that was put into `beam_rnn.cells.CELLS`": "",
-    "names in `beam_rnn.cycles.CYCLES`, ": "",
+    "names in `beam_rnn.data.calendar.CYCLES`, ": "",
     ": see `beam_rnn.validation.SplitByTime`": "",
     "(), if there are none": "`[]` if there are none",
 }

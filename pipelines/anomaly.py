@@ -41,6 +41,7 @@ from beam_rnn.commands.overwriting import BESIDE, check_outputs
 from beam_rnn.commands.predictions import utc
 from beam_rnn.commands.running import run
 from beam_rnn.commands.usable import After, SetAside
+from beam_rnn.data.event_times import BEFORE_ALL
 from beam_rnn.errors import ConfigurationError, RecordError
 from beam_rnn.files.aside import WriteAside
 from beam_rnn.files.reading import ReadFiles
@@ -49,7 +50,6 @@ from beam_rnn.keyed import KeyedModels, Models
 from beam_rnn.records import RecordReader
 from beam_rnn.state import decode_record
 from beam_rnn.storage import read_model
-from beam_rnn.times import BEFORE_ALL
 from beam_rnn.transforms.arguments import ORDERS
 
 HIDDEN = 16

@@ -3,11 +3,11 @@
 import numpy as np
 
 from beam_rnn import weights
-from beam_rnn.columns import Columns
+from beam_rnn.data.columns import Columns
+from beam_rnn.data.scaling import Scaler
 from beam_rnn.keyed import KeyedModels
 from beam_rnn.model import Model
 from beam_rnn.network import Network
-from beam_rnn.scaler import Scaler
 
 COLUMNS = Columns(key="id", time="t", inputs=["x", "y"], targets=["x"])
 

@@ -2,8 +2,8 @@
 
 import numpy as np
 
-from beam_rnn.batches import Sequence
-from beam_rnn.columns import Columns
+from beam_rnn.data.columns import Columns
+from beam_rnn.data.sequences import Sequence
 
 COLUMNS = Columns(key="id", time="t", inputs=["x"])
 

@@ -12,8 +12,8 @@ import pytest
 from beam_rnn import weights as weights_file
 from beam_rnn.commands import train
 from beam_rnn.commands.running import run
+from beam_rnn.data.event_times import micros_of
 from beam_rnn.errors import ConfigurationError
-from beam_rnn.times import micros_of
 from benchmarks.nab import SHIPPED, WINDOWS, windows_of
 from benchmarks.nab_scorer import Series, score
 from pipelines import anomaly

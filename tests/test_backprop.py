@@ -7,8 +7,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from beam_rnn.backprop import backward, forward, initial_states
-from beam_rnn.batches import Example, batch_of
 from beam_rnn.bptt import judged
+from beam_rnn.data.sequences import Example, batch_of
 from beam_rnn.dropout import Dropout, draw
 from beam_rnn.errors import ConfigurationError
 from beam_rnn.losses import LOSSES

@@ -1,8 +1,8 @@
 import numpy as np
 import pytest
 
-from beam_rnn.batches import Example, batch_of
 from beam_rnn.bptt import Bptt, Learner, learn
+from beam_rnn.data.sequences import Example, batch_of
 from beam_rnn.errors import ConfigurationError, TrainingError
 from beam_rnn.network import Network
 from beam_rnn.objective import objective

@@ -3,7 +3,7 @@ from datetime import date
 
 import pytest
 
-from beam_rnn.columns import Columns
+from beam_rnn.data.columns import Columns
 from beam_rnn.errors import ConfigurationError
 
 

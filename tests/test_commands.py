@@ -18,9 +18,9 @@ from beam_rnn.commands.launching import StoppedError, launch
 from beam_rnn.commands.main import COMMANDS, main
 from beam_rnn.commands.overwriting import BESIDE, CHECKPOINTS, STATES, Prefix, check_outputs
 from beam_rnn.commands.running import Once
+from beam_rnn.data.scaling import Scaler
 from beam_rnn.errors import ConfigurationError
 from beam_rnn.horizon import gradient_horizon
-from beam_rnn.scaler import Scaler
 from tests.models import saved
 
 COLUMNS = Columns(key="id", time="at", inputs=["load", "heat"], targets=["load"])

@@ -6,7 +6,7 @@ import pytest
 
 from beam_rnn import Bptt, Columns, Network, Predict, Sequences, Train, Training, WriteModel
 from beam_rnn import weights as weights_file
-from beam_rnn.cycles import CYCLES, PLACES, cycle_numbers
+from beam_rnn.data.calendar import CYCLES, PLACES, cycle_numbers
 from beam_rnn.errors import ConfigurationError
 from tests.batches import batch_of, predictions_in
 from tests.engines import predict, run

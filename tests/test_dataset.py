@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from beam_rnn import Adam, Bptt, Network, Training
-from beam_rnn.batches import Sequence
-from beam_rnn.columns import Columns
+from beam_rnn.data.columns import Columns
+from beam_rnn.data.sequences import Sequence
 from beam_rnn.dataset import prepare
 from beam_rnn.errors import ConfigurationError, TrainingError
 from beam_rnn.fit import fit

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from beam_rnn.commands.dates import CountForms, NoTimesError, check_times, wrong_times
-from beam_rnn.times import check_time_format, micros_of
+from beam_rnn.data.event_times import check_time_format, micros_of
 
 DAYS = [date(2014, 7, 1) + timedelta(i) for i in range(60)]
 MONTHS = [(1949 + i // 12, i % 12 + 1) for i in range(60)]

@@ -19,8 +19,8 @@ from apache_beam.ml.anomaly.thresholds import FixedThreshold, QuantileThreshold
 from apache_beam.ml.anomaly.transforms import AnomalyDetection
 
 from beam_rnn import Columns, ForecastDetector, Model, Network, ScoreAnomalies
+from beam_rnn.data.scaling import Scaler
 from beam_rnn.errors import ConfigurationError, StateError, WeightsError
-from beam_rnn.scaler import Scaler
 from tests.engines import Collect, predict, run
 from tests.models import COLUMNS, keyed_models, random_model, saved
 from tests.test_predict import row

@@ -8,8 +8,8 @@ import pytest
 from safetensors.numpy import save_file
 
 from beam_rnn.backprop import backward, forward, initial_states
-from beam_rnn.batches import Batch
 from beam_rnn.bptt import Bptt, Learner, learn
+from beam_rnn.data.sequences import Batch
 from beam_rnn.interop import from_torch
 from beam_rnn.kernels import kernel_of
 from beam_rnn.losses import mse

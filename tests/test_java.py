@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from beam_rnn.columns import Columns
+from beam_rnn.data.columns import Columns
 from beam_rnn.portable.names import time_text
 from beam_rnn.testing import oracle
 from deploy.local.processes import Process, free_port, listens, wait_for

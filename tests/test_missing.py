@@ -23,9 +23,9 @@ from beam_rnn import (
     WriteModel,
 )
 from beam_rnn import weights as weights_file
+from beam_rnn.data.missing_values import carry_forward, carry_through
 from beam_rnn.errors import ConfigurationError, TrainingError
 from beam_rnn.fit import fit
-from beam_rnn.missing import carry_forward, carry_through
 from beam_rnn.records import RecordReader
 from beam_rnn.sequences import cut
 from beam_rnn.testing import oracle

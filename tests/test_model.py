@@ -4,11 +4,11 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from beam_rnn.columns import Columns
+from beam_rnn.data.columns import Columns
+from beam_rnn.data.scaling import Scaler
 from beam_rnn.errors import ConfigurationError
 from beam_rnn.model import Model
 from beam_rnn.network import Network
-from beam_rnn.scaler import Scaler
 
 NETWORK = Network("gru", hidden=4)
 COLUMNS = Columns(key="id", inputs=["a", "b"], targets=["a"])

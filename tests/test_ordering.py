@@ -11,8 +11,8 @@ from beam_rnn import Columns, Predict, weights
 from beam_rnn.commands import evaluate, predict, train
 from beam_rnn.commands.ordering import PutTogether, order_of_key, said
 from beam_rnn.commands.running import run
+from beam_rnn.data.event_times import SECOND
 from beam_rnn.records import RecordReader
-from beam_rnn.times import SECOND
 from tests import engines
 
 FLAGS = ["--key=k", "--time=t", "--inputs=x", "--epochs=1", "--hidden=4", "--train_fraction=0.5"]

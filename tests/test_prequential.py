@@ -7,8 +7,8 @@ import pytest
 
 from beam_rnn import Adam, Bptt, Columns, Gate, Learning, Network, Running, Sgd, Untrained
 from beam_rnn.backprop import initial_states
-from beam_rnn.batches import Batch
 from beam_rnn.bptt import Learner, learn
+from beam_rnn.data.sequences import Batch
 from beam_rnn.errors import ConfigurationError, StateError
 from beam_rnn.kernels import kernel_of
 from beam_rnn.learning.flat import Layout

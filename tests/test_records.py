@@ -12,7 +12,7 @@ from apache_beam.coders import registry
 from apache_beam.runners.pipeline_context import PipelineContext
 from apache_beam.utils.timestamp import MIN_TIMESTAMP, Timestamp
 
-from beam_rnn.columns import Columns
+from beam_rnn.data.columns import Columns
 from beam_rnn.errors import RecordError
 from beam_rnn.records import RecordReader, micros
 from beam_rnn.rows import EndedSequence, InvalidRecord, LateRecord, Prediction, SequenceGap

@@ -20,8 +20,8 @@ from beam_rnn import (
     Training,
     checkpoints,
 )
-from beam_rnn.batches import Part
 from beam_rnn.bptt import WindowLoss
+from beam_rnn.data.sequences import Part
 from beam_rnn.dataset import prepare
 from beam_rnn.dropout import Dropout
 from beam_rnn.errors import CheckpointError, ConfigurationError, DivergenceError, TrainingError
@@ -399,7 +399,7 @@ def test_a_shard_without_sequences_has_no_part_in_the_average():
 
 def test_the_data_of_a_shard_are_read_one_by_one():
     """What a runner gives as an iterable is never held as a list."""
-    from beam_rnn.batches import Example
+    from beam_rnn.data.sequences import Example
     from beam_rnn.examples import Examples, Place, encode_example
 
     alive = 0

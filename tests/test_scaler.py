@@ -3,9 +3,9 @@ import json
 import numpy as np
 import pytest
 
-from beam_rnn.columns import Columns
+from beam_rnn.data.columns import Columns
+from beam_rnn.data.scaling import Scaler
 from beam_rnn.errors import ConfigurationError
-from beam_rnn.scaler import Scaler
 
 COLUMNS = Columns(key="id", inputs=["a", "b"], targets=["b", "c"])
 

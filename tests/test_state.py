@@ -5,6 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from beam_rnn.data.event_times import MAX_MICROS, MIN_MICROS
 from beam_rnn.errors import StateError
 from beam_rnn.state import (
     Armed,
@@ -28,7 +29,6 @@ from beam_rnn.state import (
     turn_of,
     waiting_records,
 )
-from beam_rnn.times import MAX_MICROS, MIN_MICROS
 
 GOLDEN = Path(__file__).parent / "golden"
 DIGEST = "0123456789abcdef" * 4

@@ -23,6 +23,7 @@ from beam_rnn import (
 from beam_rnn.arrow import BatchReader
 from beam_rnn.backprop import backward, forward, initial_states
 from beam_rnn.bptt import Bptt
+from beam_rnn.data.vocabulary import Vocabulary
 from beam_rnn.embedding import embed
 from beam_rnn.errors import ConfigurationError, RecordError, TrainingError
 from beam_rnn.fit import fit
@@ -33,7 +34,6 @@ from beam_rnn.records import RecordReader
 from beam_rnn.sequences import cut
 from beam_rnn.state import decode_record
 from beam_rnn.testing import projection_error
-from beam_rnn.vocabularies import Vocabulary
 from beam_rnn.weights import load, save
 from tests.engines import predict, run
 

@@ -21,7 +21,7 @@ from beam_rnn import (
     WriteModel,
 )
 from beam_rnn import weights as weights_file
-from beam_rnn.batches import Sequence
+from beam_rnn.data.sequences import Sequence
 from beam_rnn.errors import ConfigurationError, TrainingError
 from beam_rnn.fit import fit
 from tests.engines import ENGINES, Collect, run

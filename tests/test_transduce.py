@@ -28,7 +28,7 @@ from beam_rnn import (
     Vocabulary,
     WriteModel,
 )
-from beam_rnn.batches import Example
+from beam_rnn.data.sequences import Example
 from beam_rnn.dropout import draw
 from beam_rnn.errors import ConfigurationError, RecordError, TrainingError
 from beam_rnn.fit import fit

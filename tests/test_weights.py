@@ -8,15 +8,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from beam_rnn import weights
-from beam_rnn.columns import Columns
 from beam_rnn.core import sealed_format as sealed
+from beam_rnn.data.columns import Columns
+from beam_rnn.data.pair_columns import PairColumns
+from beam_rnn.data.scaling import Scaler
 from beam_rnn.errors import NotWeightsError, WeightsError, WeightsVersionError
 from beam_rnn.model import Model
 from beam_rnn.network import Network
-from beam_rnn.pairs.columns import PairColumns
 from beam_rnn.pairs.encoder_decoder import EncoderDecoder
 from beam_rnn.pairs.transducer import Transducer
-from beam_rnn.scaler import Scaler
 
 GOLDEN = Path(__file__).parent / "golden" / "weights-v1.arrow"
 

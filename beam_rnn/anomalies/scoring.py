@@ -5,9 +5,9 @@ from dataclasses import dataclass, replace
 
 from beam_rnn.anomalies.scored import Scored, decode_scored, encode_scored, nothing_scored
 from beam_rnn.anomalies.tails import Surprise, Tail, observed, tail_probability
-from beam_rnn.columns import Columns
 from beam_rnn.core.errors import ConfigurationError
 from beam_rnn.core.floating_point import default_arithmetic
+from beam_rnn.data.columns import Columns
 from beam_rnn.keyed import KeyedModels, Models
 from beam_rnn.learning.learners import LearnSteps
 from beam_rnn.model import Model

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import apache_beam as beam
 
 from beam_rnn.core.errors import BeamRnnError
-from beam_rnn.times import is_day
+from beam_rnn.data.event_times import is_day
 
 logger = logging.getLogger(__name__)
 

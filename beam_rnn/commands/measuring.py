@@ -9,14 +9,14 @@ import numpy as np
 from beam_rnn import Columns, Model, Prediction
 from beam_rnn.core.arrays import Array
 from beam_rnn.core.errors import RecordError
+from beam_rnn.data.event_times import DAY
+from beam_rnn.data.scaling import CONSTANT
 from beam_rnn.keyed import Models
 from beam_rnn.records import RecordReader
 from beam_rnn.report.comparison import knows, until
 from beam_rnn.report.distributions import point_forecast
-from beam_rnn.scaler import CONSTANT
 from beam_rnn.state import decode_records, first_numbers, record_time
 from beam_rnn.storage import read_model
-from beam_rnn.times import DAY
 
 ERRORS = ("model_mae", "last_value_mae", "yesterday_mae")
 SEASONS = ((0.75, 1.5, 7), (27, 32, 12), (85, 95, 4))

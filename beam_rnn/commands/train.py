@@ -33,18 +33,18 @@ from beam_rnn import (
     WriteModel,
 )
 from beam_rnn.cells import CELLS
-from beam_rnn.columns import MISSING
 from beam_rnn.commands import flags
 from beam_rnn.commands.launching import launch
 from beam_rnn.commands.overwriting import BESIDE, CHECKPOINTS, Prefix, check_outputs
 from beam_rnn.commands.reporting import WriteReport
 from beam_rnn.commands.usable import After, SetAside
 from beam_rnn.core.errors import ConfigurationError
-from beam_rnn.cycles import CYCLES
+from beam_rnn.data.calendar import CYCLES
+from beam_rnn.data.columns import MISSING
+from beam_rnn.data.event_times import UNITS
+from beam_rnn.data.scaling import SCALERS, SCALINGS
 from beam_rnn.files.reading import ReadFiles
 from beam_rnn.losses import LOSSES
-from beam_rnn.scaler import SCALERS, SCALINGS
-from beam_rnn.times import UNITS
 
 OUTER = Sgd(1.0, momentum=0.5, nesterov=True)
 """Takes the averaged change of a round of several shards: see docs/training.md."""

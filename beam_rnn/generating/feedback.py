@@ -5,11 +5,11 @@ from typing import NamedTuple
 
 import numpy as np
 
-from beam_rnn.columns import Columns
 from beam_rnn.core.arrays import Array
 from beam_rnn.core.errors import ConfigurationError
-from beam_rnn.cycles import cycle_names, cycle_numbers
-from beam_rnn.vocabularies import UNKNOWN, places_of
+from beam_rnn.data.calendar import cycle_names, cycle_numbers
+from beam_rnn.data.columns import Columns
+from beam_rnn.data.vocabulary import UNKNOWN, places_of
 
 
 def check_fed_back(columns: Columns) -> None:

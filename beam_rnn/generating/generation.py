@@ -11,18 +11,18 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from beam_rnn.columns import Columns
 from beam_rnn.core.arrays import Array
 from beam_rnn.core.checks import check_number, check_whole
 from beam_rnn.core.errors import ConfigurationError
 from beam_rnn.core.floating_point import default_arithmetic
 from beam_rnn.core.hashed_random import origin_of, uniforms
+from beam_rnn.data.columns import Columns
+from beam_rnn.data.scaling import Scaler, Scaling
 from beam_rnn.generating.drawing import draw_between, draw_class, draw_each, draw_gaussian
 from beam_rnn.generating.feedback import check_fed_back, feedback_of
 from beam_rnn.keyed import Models
 from beam_rnn.model import Model
 from beam_rnn.network import Network
-from beam_rnn.scaler import Scaler, Scaling
 
 SECONDS_AT_MOST = 1e9
 """So long after its prompt a sequence may go on: the calendar of some thirty years."""

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 
 from apache_beam.metrics import Metrics
 
-from beam_rnn.columns import Columns
 from beam_rnn.core.errors import WeightsError
+from beam_rnn.data.columns import Columns
 from beam_rnn.learning.learned import (
     Learned,
     Place,

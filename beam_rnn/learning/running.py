@@ -59,7 +59,7 @@ class Running:
 
     @property
     def plain(self) -> bool:
-        """Whether mean and deviation say all, as in a `beam_rnn.scaler.Scaler`."""
+        """Whether mean and deviation say all, as in a `beam_rnn.data.scaling.Scaler`."""
         return not self.log and self.difference is None
 
     def check_can_be_stored(self) -> None:

@@ -7,9 +7,9 @@ from typing import Any
 import numpy as np
 
 from beam_rnn.bptt import Bptt
-from beam_rnn.columns import Columns
 from beam_rnn.core.checks import check_choice, check_whole
 from beam_rnn.core.errors import ConfigurationError
+from beam_rnn.data.columns import Columns
 from beam_rnn.learning.gating import Gate
 from beam_rnn.learning.running import Running
 from beam_rnn.model import Model

@@ -9,8 +9,8 @@ from typing import NamedTuple
 import numpy as np
 
 from beam_rnn.backprop import States, forward_layers, initial_states
-from beam_rnn.batches import pad
 from beam_rnn.core.arrays import Array
+from beam_rnn.data.sequences import pad
 from beam_rnn.embedding import embed
 from beam_rnn.kernels import Kernel
 from beam_rnn.network import Parameters

@@ -5,12 +5,12 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from beam_rnn.batches import Example
+from beam_rnn.data.pair_columns import Pair, PairColumns, place_of_pair
+from beam_rnn.data.sequences import Example
+from beam_rnn.data.vocabulary import UNKNOWN, indices
 from beam_rnn.examples import Place, encode_example
 from beam_rnn.facts import Facts
-from beam_rnn.pairs.columns import Pair, PairColumns, place_of_pair
 from beam_rnn.pairs.transduction import UNWRITABLE
-from beam_rnn.vocabularies import UNKNOWN, indices
 
 
 def is_held_back(pair: Pair, fraction: float) -> bool:

@@ -14,7 +14,7 @@ from apache_beam.utils.windowed_value import WindowedValue
 
 from beam_rnn.core.errors import RecordError
 from beam_rnn.core.floating_point import default_arithmetic
-from beam_rnn.pairs.columns import Pair
+from beam_rnn.data.pair_columns import Pair
 from beam_rnn.pairs.records import PairReader, Transduced
 from beam_rnn.pairs.transducer import Transducer, Transduction
 from beam_rnn.rows import INVALID, InvalidRecord

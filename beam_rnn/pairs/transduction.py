@@ -10,11 +10,11 @@ from typing import NamedTuple
 import numpy as np
 
 from beam_rnn.backprop import States, Trace, backward_layers, forward_layers, initial_states
-from beam_rnn.batches import Example, pad
 from beam_rnn.bptt import Learner, WindowLoss, updated
 from beam_rnn.core.arrays import Array
 from beam_rnn.core.errors import DivergenceError
 from beam_rnn.core.floating_point import default_arithmetic
+from beam_rnn.data.sequences import Example, pad
 from beam_rnn.dropout import LayerMask
 from beam_rnn.kernels import NUMPY, Kernel
 from beam_rnn.losses import cross_entropy

@@ -6,8 +6,8 @@ from typing import Any
 from apache_beam import PCollection
 from apache_beam.typehints.schemas import named_fields_from_element_type
 
-from beam_rnn.columns import Columns
 from beam_rnn.core.errors import ConfigurationError
+from beam_rnn.data.columns import Columns
 
 
 def fields_of(pcoll: PCollection[Any]) -> list[str] | None:

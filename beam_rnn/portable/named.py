@@ -7,8 +7,8 @@ from functools import wraps
 from typing import Any, ParamSpec
 
 from beam_rnn.anomalies.tails import Surprise
-from beam_rnn.columns import Columns
 from beam_rnn.core.errors import ConfigurationError
+from beam_rnn.data.columns import Columns
 from beam_rnn.network import Network
 from beam_rnn.optimizers import Adam
 from beam_rnn.portable.plain import NESTED

@@ -10,10 +10,10 @@ import numpy as np
 from apache_beam import PCollection
 from apache_beam.coders import registry
 
-from beam_rnn import batches
-from beam_rnn.batches import Part
-from beam_rnn.columns import Columns
 from beam_rnn.core.arrays import Array
+from beam_rnn.data import sequences as batches
+from beam_rnn.data.columns import Columns
+from beam_rnn.data.sequences import Part
 from beam_rnn.portable.fields import check_fields
 from beam_rnn.portable.named import by_name
 from beam_rnn.portable.plain import made

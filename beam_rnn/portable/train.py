@@ -7,9 +7,9 @@ import apache_beam as beam
 from apache_beam import PCollection
 from apache_beam.coders import registry
 
-from beam_rnn import batches
-from beam_rnn.columns import Columns
 from beam_rnn.core.errors import ConfigurationError
+from beam_rnn.data import sequences as batches
+from beam_rnn.data.columns import Columns
 from beam_rnn.model import Model
 from beam_rnn.network import Network
 from beam_rnn.portable.fields import check_fields, fields_of

@@ -1,7 +1,7 @@
 """The weights file that says, when a pipeline is built, what the fields of its rows are."""
 
-from beam_rnn.columns import Columns
 from beam_rnn.core.errors import ConfigurationError
+from beam_rnn.data.columns import Columns
 from beam_rnn.keyed import Models
 from beam_rnn.storage import newest, read_model
 from beam_rnn.transforms.arguments import path_of

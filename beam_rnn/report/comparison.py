@@ -12,16 +12,16 @@ from typing import NamedTuple
 
 import numpy as np
 
-from beam_rnn.batches import Sequence, place_of
 from beam_rnn.core.arrays import Array
-from beam_rnn.missing import carry_through
+from beam_rnn.data.event_times import BEFORE_ALL
+from beam_rnn.data.missing_values import carry_through
+from beam_rnn.data.scaling import CONSTANT
+from beam_rnn.data.sequences import Sequence, place_of
 from beam_rnn.model import Model
 from beam_rnn.report.distributions import band, levels, nominal, point_forecast, quantiles
 from beam_rnn.report.marks import Trace, thinned
 from beam_rnn.report.scores import Calibration, Score
-from beam_rnn.scaler import CONSTANT
 from beam_rnn.sequence_examples import with_indices
-from beam_rnn.times import BEFORE_ALL
 
 TRAINED_ON = 0.2
 """The share of a key's steps, its last ones, that is looked at if all were trained on."""

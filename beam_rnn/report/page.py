@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Iterator
 
-from beam_rnn.batches import Sequence
+from beam_rnn.data.sequences import Sequence
 from beam_rnn.model import Model
 from beam_rnn.report.calibration import calibration
 from beam_rnn.report.charts import STYLE
@@ -26,7 +26,7 @@ def report(
     """The report of a model as an HTML page.
 
         >>> import numpy as np
-        >>> from beam_rnn.columns import Columns
+        >>> from beam_rnn.data.columns import Columns
         >>> from beam_rnn.fit import fit
         >>> from beam_rnn.network import Network
         >>> from beam_rnn.settings import Training

@@ -5,8 +5,8 @@ from typing import Any
 import apache_beam as beam
 from apache_beam import PCollection
 
-from beam_rnn.columns import Columns
 from beam_rnn.core.errors import ConfigurationError
+from beam_rnn.data.columns import Columns
 from beam_rnn.joining import JoinPlace, ReadPlaces, place_of
 from beam_rnn.rows import Prediction
 from beam_rnn.transforms.arguments import check_type

@@ -5,8 +5,8 @@ from typing import Any
 import apache_beam as beam
 from apache_beam import PCollection
 
-from beam_rnn.batches import Sequence
 from beam_rnn.core.errors import ConfigurationError
+from beam_rnn.data.sequences import Sequence
 from beam_rnn.keyed import KeyedModels
 from beam_rnn.network import Network
 from beam_rnn.per_key import FitKey, JoinModels, fallback_row

@@ -7,10 +7,10 @@ import apache_beam as beam
 from apache_beam import PCollection
 
 from beam_rnn.arrow import batch_type
-from beam_rnn.batches import Sequence
-from beam_rnn.columns import Columns
 from beam_rnn.core.checks import check_number, check_whole
 from beam_rnn.core.errors import ConfigurationError
+from beam_rnn.data.columns import Columns
+from beam_rnn.data.sequences import Sequence
 from beam_rnn.gathering import GatherSteps
 from beam_rnn.packing import PackRecords
 from beam_rnn.reading import ColumnReader

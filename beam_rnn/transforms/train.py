@@ -8,12 +8,12 @@ import apache_beam as beam
 from apache_beam import PCollection
 from apache_beam.pvalue import AsIter, AsSingleton
 
-from beam_rnn.batches import Sequence
 from beam_rnn.core.errors import ConfigurationError
+from beam_rnn.data.pair_columns import Pair
+from beam_rnn.data.sequences import Sequence
 from beam_rnn.facts import Facts, KeyFacts
 from beam_rnn.network import Network
 from beam_rnn.optimizers import Optimizer
-from beam_rnn.pairs.columns import Pair
 from beam_rnn.pairs.encoder_decoder import EncoderDecoder
 from beam_rnn.plan import Plan, check_loss
 from beam_rnn.planning import (

@@ -8,8 +8,8 @@ import apache_beam as beam
 from apache_beam import PCollection
 
 from beam_rnn.core.checks import check_choice, check_whole
+from beam_rnn.data.pair_columns import Pair, PairColumns
 from beam_rnn.kernels import KERNELS
-from beam_rnn.pairs.columns import Pair, PairColumns
 from beam_rnn.pairs.records import PairReader, Transduced
 from beam_rnn.pairs.transducing import TransduceRecords
 from beam_rnn.records import ReadRecords

@@ -29,8 +29,8 @@ import numpy as np
 from beam_rnn import AdamW, Bptt, Columns, Cosine, Dropout, Model, Network, Training, Vocabulary
 from beam_rnn import Sequence as Steps
 from beam_rnn.core.arrays import Array
+from beam_rnn.data.vocabulary import indices
 from beam_rnn.fit import fit
-from beam_rnn.vocabularies import indices
 from benchmarks.tasks.outcome import Outcome
 
 FOLDS = 10

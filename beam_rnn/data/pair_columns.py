@@ -5,8 +5,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from typing import Any, NamedTuple
 
-from beam_rnn.columns import checked_vocabulary
 from beam_rnn.core.errors import ConfigurationError
+from beam_rnn.data.columns import checked_vocabulary
 
 
 @dataclass(frozen=True, kw_only=True)

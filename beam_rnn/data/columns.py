@@ -11,8 +11,8 @@ from typing import Any
 
 from beam_rnn.core.checks import check_choice, check_whole
 from beam_rnn.core.errors import ConfigurationError
-from beam_rnn.cycles import CYCLES, cycle_names
-from beam_rnn.times import MAX_MICROS, check_time_format, micros_of
+from beam_rnn.data.calendar import CYCLES, cycle_names
+from beam_rnn.data.event_times import MAX_MICROS, check_time_format, micros_of
 
 MISSING = ("refuse", "drop", "carry")
 """What becomes of a record in which a field is missing."""
@@ -61,7 +61,7 @@ class Columns:
         end: A field that is true on the last record of a sequence; None if there is none.
         static: Further fields that the network sees: numbers that say what a key is, such as a
             size or a place, the same in all its records. They are scaled as those of all keys.
-        calendar: What the network sees of the event time: names in `beam_rnn.cycles.CYCLES`,
+        calendar: What the network sees of the event time: names in `beam_rnn.data.calendar.CYCLES`,
             "hour" for the place in the hour, "day", "week", "year". Each is two inputs.
         missing: What becomes of a record where a field that the network sees is None or NaN.
             "refuse": it cannot be used. "drop": the same, but `Sequences` goes on without it.

@@ -8,8 +8,8 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import DTypeLike
 
-from beam_rnn.columns import Columns
 from beam_rnn.core.arrays import Array
+from beam_rnn.data.columns import Columns
 
 
 class Part(NamedTuple):

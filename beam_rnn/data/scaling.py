@@ -16,13 +16,12 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from beam_rnn.columns import Columns
 from beam_rnn.core.arrays import Array
 from beam_rnn.core.checks import check_choice
 from beam_rnn.core.errors import TrainingError
 from beam_rnn.core.floating_point import default_arithmetic
 from beam_rnn.core.hashed_random import hashed
-from beam_rnn.outputs import in_order
+from beam_rnn.data.columns import Columns
 
 SCALERS = ("per_key", "global", "none")
 """per_key: each key by its own numbers, and a key never seen by those
@@ -370,3 +369,21 @@ def _with_a_scale(scaling: Scaling) -> Scaling:
         inputs_scale=scale(scaling.inputs_center, scaling.inputs_scale),
         targets_scale=scale(scaling.targets_center, scaling.targets_scale),
     )
+
+
+def in_order(y: Array, parts: Sequence[str]) -> Array:
+    """Outputs (..., targets * parts) in which the quantiles of a target rise.
+
+    Nothing in training keeps a low quantile below a high one. Those that cross change places, which
+    is never further from the truth (Chernozhukov, Fernandez-Val and Galichon 2010).
+
+        >>> in_order(np.array([[1.0, 3.0, 2.0]]), ("q0.1", "q0.5", "q0.9"))
+        array([[1., 2., 3.]])
+
+    Args:
+        y: The outputs, in any unit.
+        parts: What stands for one target: `Network.parts`.
+    """
+    if len(parts) == 1 or not parts[0].startswith("q"):
+        return y
+    return np.sort(y.reshape(*y.shape[:-1], -1, len(parts)), -1, kind="stable").reshape(y.shape)

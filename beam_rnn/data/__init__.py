@@ -1,0 +1,1 @@
+"""What a record and a sequence mean: columns, vocabularies, times, scaling, padding."""
