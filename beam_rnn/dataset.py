@@ -11,8 +11,8 @@ from beam_rnn.data.pair_columns import Pair, PairColumns
 from beam_rnn.data.sequences import Sequence
 from beam_rnn.examples import Examples, Place
 from beam_rnn.facts import Facts, key_facts
-from beam_rnn.network import Network
-from beam_rnn.pairs.encoder_decoder import EncoderDecoder
+from beam_rnn.nn.encoder_decoder import EncoderDecoder
+from beam_rnn.nn.network import Network
 from beam_rnn.pairs.examples import examples_of_pair, facts_of_pair
 from beam_rnn.plan import Plan, check_learns, plan_of, shard_of
 from beam_rnn.sequence_examples import examples_of_sequence, facts_of_sequence

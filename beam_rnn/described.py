@@ -3,14 +3,14 @@
 from collections.abc import Mapping
 from typing import Any
 
-from beam_rnn.cells import CELLS
 from beam_rnn.core.errors import ConfigurationError, WeightsError
 from beam_rnn.data.columns import Columns
 from beam_rnn.data.pair_columns import PairColumns
 from beam_rnn.data.scaling import Scaler
 from beam_rnn.model import Model
-from beam_rnn.network import Network, Parameters
-from beam_rnn.pairs.encoder_decoder import KIND, EncoderDecoder
+from beam_rnn.nn.cells import CELLS
+from beam_rnn.nn.encoder_decoder import KIND, EncoderDecoder
+from beam_rnn.nn.network import Network, Parameters
 from beam_rnn.pairs.transducer import Transducer
 
 
@@ -46,7 +46,7 @@ def network_of(values: Mapping[str, Any]) -> Any:
     """
     if values["cell"] not in CELLS:
         raise WeightsError(
-            f"the network has the cell {values['cell']!r}, beam_rnn.cells.CELLS holds "
+            f"the network has the cell {values['cell']!r}, beam_rnn.nn.cells.CELLS holds "
             f"{', '.join(CELLS)}: import the module that puts it there"
         )
     settings = dict(values)

@@ -8,8 +8,8 @@ from beam_rnn.data.pair_columns import Pair
 from beam_rnn.data.sequences import Sequence as RecordSequence
 from beam_rnn.dataset import prepare
 from beam_rnn.examples import Examples
-from beam_rnn.network import Network
-from beam_rnn.pairs.encoder_decoder import EncoderDecoder
+from beam_rnn.nn.encoder_decoder import EncoderDecoder
+from beam_rnn.nn.network import Network
 from beam_rnn.rounds import (
     Local,
     Standing,

@@ -17,18 +17,18 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike
 
-from beam_rnn.backprop import forward, initial_states
-from beam_rnn.bptt import Bptt
-from beam_rnn.cells import State
 from beam_rnn.core.arrays import Array
 from beam_rnn.core.atomic_files import replacing
 from beam_rnn.core.errors import ConfigurationError
 from beam_rnn.data.sequences import Sequence
 from beam_rnn.fit import fit
-from beam_rnn.layers import LayerTrace
 from beam_rnn.model import Model
-from beam_rnn.network import Network
-from beam_rnn.products import matmul
+from beam_rnn.nn.backprop import forward, initial_states
+from beam_rnn.nn.bptt import Bptt
+from beam_rnn.nn.cells import State
+from beam_rnn.nn.layers import LayerTrace
+from beam_rnn.nn.network import Network
+from beam_rnn.nn.products import matmul
 from beam_rnn.settings import Training
 
 REACHED = 0.01

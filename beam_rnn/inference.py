@@ -16,10 +16,10 @@ from beam_rnn.core.errors import ConfigurationError, RecordError
 from beam_rnn.core.floating_point import default_arithmetic
 from beam_rnn.data.columns import Columns
 from beam_rnn.data.sequences import Sequence
-from beam_rnn.kernels import KERNELS
 from beam_rnn.keyed import Models
 from beam_rnn.loading import check_reads, warm_up
 from beam_rnn.model import Model
+from beam_rnn.nn.kernels import KERNELS
 from beam_rnn.reading import ColumnReader
 from beam_rnn.records import RecordReader
 from beam_rnn.sequence_examples import with_indices

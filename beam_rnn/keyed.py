@@ -11,9 +11,9 @@ import numpy as np
 
 from beam_rnn.core.errors import ConfigurationError
 from beam_rnn.data.columns import Columns
-from beam_rnn.kernels import kernel_name
 from beam_rnn.model import Model
-from beam_rnn.network import Network
+from beam_rnn.nn.kernels import kernel_name
+from beam_rnn.nn.network import Network
 
 MADE_AT_MOST = 100_000
 """So many models of keys are held in memory; the one that was used longest ago goes first."""

@@ -11,7 +11,7 @@ It is version 2 of a weights file: an Arrow IPC file with one row a key, in the 
 | training | string | JSON: the facts about the training that differ from key to key |
 | reason | string | why the key has no model; then there is nothing else in its row |
 
-The schema's metadata holds, as JSON: `beam_rnn.format_version`, `beam_rnn.network`,
+The schema's metadata holds, as JSON: `beam_rnn.format_version`, `beam_rnn.nn.network`,
 `beam_rnn.data.columns`, `beam_rnn.shapes` (name and shape of each parameter, in the order of the
 values), `beam_rnn.training` (the facts that all have in common), and as text `beam_rnn.digest`
 (that of the set) and `beam_rnn.seal` (of the file: `beam_rnn.core.sealed_format`).

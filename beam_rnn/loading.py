@@ -398,7 +398,7 @@ class ModelLoader:
     Args:
         pattern: A weights file, or a pattern of files, of which the last by name is the newest.
         watch: Look for a newer one every so many seconds; None for never.
-        kernel: What computes: see `beam_rnn.kernels.KERNELS`.
+        kernel: What computes: see `beam_rnn.nn.kernels.KERNELS`.
         check: What a model must be fit for.
     """
 

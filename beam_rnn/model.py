@@ -10,16 +10,16 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, DTypeLike
 
-from beam_rnn.backprop import States, forward, initial_states
 from beam_rnn.core.arrays import Array
 from beam_rnn.core.errors import ConfigurationError
 from beam_rnn.core.packed_sequences import last_rows, rows_of, running_at
 from beam_rnn.data.columns import Columns
 from beam_rnn.data.missing_values import carry_forward
 from beam_rnn.data.scaling import Scaler, in_order
-from beam_rnn.embedding import embed
-from beam_rnn.kernels import Advance, kernel_name, kernel_of
-from beam_rnn.network import Network, Parameters
+from beam_rnn.nn.backprop import States, forward, initial_states
+from beam_rnn.nn.embedding import embed
+from beam_rnn.nn.kernels import Advance, kernel_name, kernel_of
+from beam_rnn.nn.network import Network, Parameters
 
 
 def check_types(parameters: Parameters) -> None:

@@ -4,19 +4,19 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from beam_rnn.backprop import first_rows
-from beam_rnn.bptt import Learner, learn
 from beam_rnn.core.arrays import Array
 from beam_rnn.core.errors import DivergenceError
 from beam_rnn.data.sequences import batch_of
-from beam_rnn.dropout import Dropout, LayerMask, draw, draw_symbols, without_symbols
 from beam_rnn.examples import Examples
-from beam_rnn.kernels import Kernel, kernel_name, kernel_of
-from beam_rnn.network import Network, Parameters
-from beam_rnn.objective import objective
-from beam_rnn.optimizers import Optimizer
-from beam_rnn.pairs.encoder_decoder import EncoderDecoder, part_of
-from beam_rnn.pairs.transduction import batch_of_pairs, learn_pairs, loss_of_pairs
+from beam_rnn.nn.backprop import first_rows
+from beam_rnn.nn.bptt import Learner, learn
+from beam_rnn.nn.dropout import Dropout, LayerMask, draw, draw_symbols, without_symbols
+from beam_rnn.nn.encoder_decoder import EncoderDecoder, part_of
+from beam_rnn.nn.kernels import Kernel, kernel_name, kernel_of
+from beam_rnn.nn.losses import objective
+from beam_rnn.nn.network import Network, Parameters
+from beam_rnn.nn.optimizers import Optimizer
+from beam_rnn.nn.seq2seq import batch_of_pairs, learn_pairs, loss_of_pairs
 from beam_rnn.settings import Training
 from beam_rnn.validation import validation_loss
 

@@ -13,7 +13,7 @@ from beam_rnn.data.sequences import Sequence
 from beam_rnn.fit import fit
 from beam_rnn.keyed import KeyedModels
 from beam_rnn.model import Model
-from beam_rnn.network import Network
+from beam_rnn.nn.network import Network
 from beam_rnn.settings import Training
 
 logger = logging.getLogger(__name__)

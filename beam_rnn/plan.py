@@ -15,10 +15,10 @@ from beam_rnn.data.scaling import Scaler
 from beam_rnn.data.vocabulary import Vocabulary
 from beam_rnn.examples import Place
 from beam_rnn.facts import KeyFacts, together
-from beam_rnn.network import Network
-from beam_rnn.objective import loss_name
-from beam_rnn.outputs import OUTPUTS
-from beam_rnn.pairs.encoder_decoder import EncoderDecoder
+from beam_rnn.nn.encoder_decoder import EncoderDecoder
+from beam_rnn.nn.losses import loss_name
+from beam_rnn.nn.network import Network
+from beam_rnn.nn.output_functions import OUTPUTS
 from beam_rnn.sequence_examples import for_columns
 from beam_rnn.settings import Training
 

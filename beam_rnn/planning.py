@@ -10,8 +10,8 @@ from beam_rnn.data.pair_columns import Pair
 from beam_rnn.data.sequences import Sequence
 from beam_rnn.dataset import examples_of, facts_of, has_steps
 from beam_rnn.facts import Facts, KeyFacts, key_facts
-from beam_rnn.network import Network
-from beam_rnn.pairs.encoder_decoder import EncoderDecoder
+from beam_rnn.nn.encoder_decoder import EncoderDecoder
+from beam_rnn.nn.network import Network
 from beam_rnn.plan import Plan, plan_of, shard_of
 from beam_rnn.settings import Training
 from beam_rnn.validation import Split, SplitByTime, split_time

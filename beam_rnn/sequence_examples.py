@@ -16,8 +16,8 @@ from beam_rnn.data.sequences import Example, Sequence, place_of
 from beam_rnn.data.vocabulary import indices
 from beam_rnn.examples import Place, encode_example
 from beam_rnn.facts import Facts
-from beam_rnn.network import Network
-from beam_rnn.objective import check_targets, loss_name
+from beam_rnn.nn.losses import check_targets, loss_name
+from beam_rnn.nn.network import Network
 from beam_rnn.settings import Training
 from beam_rnn.validation import Split
 

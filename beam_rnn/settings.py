@@ -4,18 +4,18 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from beam_rnn.bptt import Bptt
 from beam_rnn.core.checks import check_choice, check_number, check_whole
 from beam_rnn.core.errors import ConfigurationError
 from beam_rnn.data.scaling import SCALERS, SCALINGS
 from beam_rnn.data.vocabulary import Vocabulary
-from beam_rnn.dropout import Dropout
-from beam_rnn.kernels import KERNELS
-from beam_rnn.network import Network
-from beam_rnn.objective import LOSS_NAMES, loss_name
-from beam_rnn.optimizers import Adam, Optimizer
-from beam_rnn.pairs.encoder_decoder import EncoderDecoder
-from beam_rnn.schedules import Plateau
+from beam_rnn.nn.bptt import Bptt
+from beam_rnn.nn.dropout import Dropout
+from beam_rnn.nn.encoder_decoder import EncoderDecoder
+from beam_rnn.nn.kernels import KERNELS
+from beam_rnn.nn.losses import LOSS_NAMES, loss_name
+from beam_rnn.nn.network import Network
+from beam_rnn.nn.optimizers import Adam, Optimizer
+from beam_rnn.nn.schedules import Plateau
 
 DIVERGENCE = ("error", "keep")
 """What becomes of a training whose loss is no longer finite: an error, or the last good model."""

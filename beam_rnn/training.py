@@ -17,8 +17,8 @@ from beam_rnn import checkpoints
 from beam_rnn.core.errors import ADVICE, DivergenceError
 from beam_rnn.examples import Examples
 from beam_rnn.fit import Epoch, epoch_of, first_divergence, run_rounds
-from beam_rnn.network import Network
-from beam_rnn.pairs.encoder_decoder import EncoderDecoder
+from beam_rnn.nn.encoder_decoder import EncoderDecoder
+from beam_rnn.nn.network import Network
 from beam_rnn.plan import Plan
 from beam_rnn.rounds import (
     Local,

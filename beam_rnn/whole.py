@@ -47,7 +47,7 @@ class Whole(NamedTuple):
 def outputs_of(model: Model, sequences: Sequence[Array]) -> list[Array | None]:
     """The outputs of whole sequences, which have the same bits in every batch.
 
-        >>> from beam_rnn.network import Network
+        >>> from beam_rnn.nn.network import Network
         >>> network = Network("gru", hidden=4)
         >>> model = Model(network, network.initialize(inputs=2, outputs=1, seed=0))
         >>> [len(y) for y in outputs_of(model, [np.ones((3, 2)), np.ones((5, 2))])]

@@ -24,11 +24,11 @@ from typing import Any
 import numpy as np
 
 from beam_rnn import Model, Network
-from beam_rnn.bptt import Bptt, Learner, learn
 from beam_rnn.data.sequences import Batch
-from beam_rnn.kernels import kernel_of
-from beam_rnn.objective import objective
-from beam_rnn.optimizers import Adam
+from beam_rnn.nn.bptt import Bptt, Learner, learn
+from beam_rnn.nn.kernels import kernel_of
+from beam_rnn.nn.losses import objective
+from beam_rnn.nn.optimizers import Adam
 from benchmarks.table import Row, medians, show
 
 INPUTS, STEPS = 8, 32

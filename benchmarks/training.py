@@ -53,14 +53,14 @@ from beam_rnn import (
     WriteModel,
 )
 from beam_rnn import Sequence as Steps
-from beam_rnn.bptt import Learner, learn
 from beam_rnn.data.sequences import batch_of, shuffled
 from beam_rnn.dataset import examples_of, facts_of, prepare
 from beam_rnn.examples import Examples
 from beam_rnn.facts import key_facts
 from beam_rnn.fit import fit
-from beam_rnn.kernels import kernel_name, kernel_of
-from beam_rnn.objective import objective
+from beam_rnn.nn.bptt import Learner, learn
+from beam_rnn.nn.kernels import kernel_name, kernel_of
+from beam_rnn.nn.losses import objective
 from beam_rnn.plan import plan_of
 from beam_rnn.rounds import begin, learn_locally
 from beam_rnn.sequences import cut_in_parts

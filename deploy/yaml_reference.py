@@ -15,9 +15,10 @@ from typing import Any, NamedTuple
 
 import docstring_parser
 
-from beam_rnn import network, portable
+from beam_rnn import portable
 from beam_rnn.data import scaling as scaler
-from beam_rnn.optimizers import Optimizer
+from beam_rnn.nn import network
+from beam_rnn.nn.optimizers import Optimizer
 from beam_rnn.portable.named import MAPPINGS
 from beam_rnn.portable.plain import NESTED, OPTIMIZERS, SCHEDULES
 

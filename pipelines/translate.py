@@ -38,7 +38,7 @@ from beam_rnn.errors import ConfigurationError
 from beam_rnn.files.aside import WriteAside
 from beam_rnn.files.reading import ReadFiles
 from beam_rnn.files.writing import WriteFile
-from beam_rnn.pairs.encoder_decoder import ATTENTIONS
+from beam_rnn.nn.encoder_decoder import ATTENTIONS
 from beam_rnn.pairs.records import Transduced
 from pipelines import tasks
 

@@ -3,7 +3,7 @@
 import numpy as np
 
 from beam_rnn.cells import Cell, StepGradient, sigmoid
-from beam_rnn.products import matmul, product
+from beam_rnn.nn.products import matmul, product
 
 
 def forward(p, state, a):

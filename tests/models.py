@@ -7,7 +7,7 @@ from beam_rnn.data.columns import Columns
 from beam_rnn.data.scaling import Scaler
 from beam_rnn.keyed import KeyedModels
 from beam_rnn.model import Model
-from beam_rnn.network import Network
+from beam_rnn.nn.network import Network
 
 COLUMNS = Columns(key="id", time="t", inputs=["x", "y"], targets=["x"])
 

@@ -4,9 +4,9 @@ from dataclasses import replace
 
 import numpy as np
 
-from beam_rnn.backprop import merge
 from beam_rnn.cells import project
 from beam_rnn.data.missing_values import carry_through
+from beam_rnn.nn.backprop import merge
 from beam_rnn.testing import oracle
 
 

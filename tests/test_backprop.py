@@ -6,16 +6,15 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from beam_rnn.backprop import backward, forward, initial_states
-from beam_rnn.bptt import judged
 from beam_rnn.data.sequences import Example, batch_of
-from beam_rnn.dropout import Dropout, draw
 from beam_rnn.errors import ConfigurationError
-from beam_rnn.losses import LOSSES
 from beam_rnn.model import Model
-from beam_rnn.network import INITIAL_STATES, MERGES, OUTPUT_STEPS, Network
-from beam_rnn.objective import objective
-from beam_rnn.outputs import OUTPUTS
+from beam_rnn.nn.backprop import backward, forward, initial_states
+from beam_rnn.nn.bptt import judged
+from beam_rnn.nn.dropout import Dropout, draw
+from beam_rnn.nn.losses import LOSSES, objective
+from beam_rnn.nn.network import INITIAL_STATES, MERGES, OUTPUT_STEPS, Network
+from beam_rnn.nn.output_functions import OUTPUTS
 from beam_rnn.testing import projection_error
 
 CELLS = {

@@ -1,12 +1,12 @@
 import numpy as np
 import pytest
 
-from beam_rnn.bptt import Bptt, Learner, learn
 from beam_rnn.data.sequences import Example, batch_of
 from beam_rnn.errors import ConfigurationError, TrainingError
-from beam_rnn.network import Network
-from beam_rnn.objective import objective
-from beam_rnn.optimizers import Adam, Sgd
+from beam_rnn.nn.bptt import Bptt, Learner, learn
+from beam_rnn.nn.losses import objective
+from beam_rnn.nn.network import Network
+from beam_rnn.nn.optimizers import Adam, Sgd
 
 INPUTS, HIDDEN, OUTPUTS = 2, 4, 1
 

@@ -3,9 +3,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from beam_rnn.cells import ELMAN, CellParameters, project, sigmoid
-from beam_rnn.outputs import OUTPUTS
-from beam_rnn.products import product
+from beam_rnn.cells import CellParameters, project, sigmoid
+from beam_rnn.nn.cells import ELMAN
+from beam_rnn.nn.output_functions import OUTPUTS
+from beam_rnn.nn.products import product
 
 INPUTS, HIDDEN = 3, 5
 

@@ -7,14 +7,13 @@ import numpy as np
 import pytest
 from safetensors.numpy import save_file
 
-from beam_rnn.backprop import backward, forward, initial_states
-from beam_rnn.bptt import Bptt, Learner, learn
 from beam_rnn.data.sequences import Batch
 from beam_rnn.interop import from_torch
-from beam_rnn.kernels import kernel_of
-from beam_rnn.losses import mse
-from beam_rnn.objective import objective
-from beam_rnn.optimizers import Adam, AdamW, Sgd, clip_by_global_norm, global_norm
+from beam_rnn.nn.backprop import backward, forward, initial_states
+from beam_rnn.nn.bptt import Bptt, Learner, learn
+from beam_rnn.nn.kernels import kernel_of
+from beam_rnn.nn.losses import mse, objective
+from beam_rnn.nn.optimizers import Adam, AdamW, Sgd, clip_by_global_norm, global_norm
 
 GOLDEN = Path(__file__).parent / "golden"
 CASES = sorted(path.name for path in GOLDEN.glob("torch-*"))

@@ -6,7 +6,7 @@ from beam_rnn.data.sequences import Sequence
 from beam_rnn.errors import ConfigurationError
 from beam_rnn.horizon import GradientHorizon, gradient_horizon, loss_by_steps, plot_horizon
 from beam_rnn.model import Model
-from beam_rnn.network import Network
+from beam_rnn.nn.network import Network
 
 
 def model_of(network, inputs=2, seed=0, scale=None):

@@ -21,7 +21,7 @@ from beam_rnn import Columns, Model, Network, Predict, PredictSequences, RnnMode
 from beam_rnn import inference as module
 from beam_rnn.errors import ConfigurationError, RecordError, WeightsError
 from beam_rnn.inference import LoadedModel, steps_of
-from beam_rnn.kernels import fused_is_installed
+from beam_rnn.nn.kernels import fused_is_installed
 from tests.engines import ENGINES, Collect, predict, run
 from tests.models import COLUMNS, keyed_models, random_model, saved
 from tests.sequences import wave

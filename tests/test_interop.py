@@ -21,8 +21,8 @@ from beam_rnn import interop
 from beam_rnn.cells import CELLS
 from beam_rnn.errors import InteropError
 from beam_rnn.model import Model
-from beam_rnn.network import MERGES, Network
-from beam_rnn.outputs import OUTPUTS
+from beam_rnn.nn.network import MERGES, Network
+from beam_rnn.nn.output_functions import OUTPUTS
 from tests.minimal_gated_unit import MINIMAL_GATED_UNIT
 
 GOLDEN = Path(__file__).parent / "golden"

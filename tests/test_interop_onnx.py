@@ -9,7 +9,7 @@ from onnx.helper import make_node
 
 from beam_rnn import interop
 from beam_rnn.errors import InteropError
-from beam_rnn.network import Network
+from beam_rnn.nn.network import Network
 from tests.models import random_model
 
 HIDDEN, INPUTS = 4, 3

@@ -11,15 +11,18 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numba import njit
 
-from beam_rnn import Model, Network, Training, kernels
-from beam_rnn.cells import ELMAN, CellParameters
+from beam_rnn import Model, Network, Training
+from beam_rnn.cells import CellParameters
 from beam_rnn.core.packed_sequences import running_at
 from beam_rnn.errors import ConfigurationError
 from beam_rnn.fit import fit
-from beam_rnn.fused import activations, compiling
-from beam_rnn.fused.layers import KINDS, linear
-from beam_rnn.fused.vectors import address_of, rowwise
-from beam_rnn.kernels import FUSED_CELLS, kernel_name, kernel_of
+from beam_rnn.nn import kernels
+from beam_rnn.nn.cells import ELMAN
+from beam_rnn.nn.fused import activations
+from beam_rnn.nn.fused import compile as compiling
+from beam_rnn.nn.fused.layers import KINDS, linear
+from beam_rnn.nn.fused.simd import address_of, rowwise
+from beam_rnn.nn.kernels import FUSED_CELLS, kernel_name, kernel_of
 from tests.sequences import wave
 
 ROOT = Path(__file__).parent.parent
@@ -151,7 +154,7 @@ if sys.argv[1] != "native":
     llvm.get_host_cpu_features = lambda: {**features, "avx512f": False}
 import numpy as np
 from beam_rnn import Model, Network
-from beam_rnn.fused.vectors import LANES
+from beam_rnn.nn.fused.simd import LANES
 random = np.random.default_rng(0)
 sha = hashlib.sha256()
 for cell in ("rnn", "gru", "lstm"):

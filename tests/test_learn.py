@@ -28,7 +28,6 @@ from beam_rnn import (
     WriteModel,
     weights,
 )
-from beam_rnn.bptt import Learner
 from beam_rnn.errors import ConfigurationError
 from beam_rnn.learning.gating import Evidence, Mean
 from beam_rnn.learning.learned import (
@@ -42,6 +41,7 @@ from beam_rnn.learning.learned import (
 from beam_rnn.learning.learners import Base, LearnSteps
 from beam_rnn.learning.prequential import Prequential
 from beam_rnn.learning.running import Statistics
+from beam_rnn.nn.bptt import Learner
 from beam_rnn.state import decode_record, encode_record, last_step
 from tests.engines import ENGINES as BATCH_ENGINES
 from tests.engines import Outputs, predict, run

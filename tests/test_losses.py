@@ -3,7 +3,7 @@ import math
 import numpy as np
 import pytest
 
-from beam_rnn.losses import (
+from beam_rnn.nn.losses import (
     LOSSES,
     binary_cross_entropy,
     cross_entropy,

@@ -8,7 +8,7 @@ from beam_rnn.data.columns import Columns
 from beam_rnn.data.scaling import Scaler
 from beam_rnn.errors import ConfigurationError
 from beam_rnn.model import Model
-from beam_rnn.network import Network
+from beam_rnn.nn.network import Network
 
 NETWORK = Network("gru", hidden=4)
 COLUMNS = Columns(key="id", inputs=["a", "b"], targets=["a"])

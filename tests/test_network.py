@@ -3,9 +3,9 @@ import json
 import numpy as np
 import pytest
 
-from beam_rnn.backprop import initial_states
 from beam_rnn.errors import ConfigurationError
-from beam_rnn.network import Network
+from beam_rnn.nn.backprop import initial_states
+from beam_rnn.nn.network import Network
 
 
 @pytest.mark.parametrize(

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from beam_rnn.errors import ConfigurationError
-from beam_rnn.optimizers import (
+from beam_rnn.nn.optimizers import (
     Adam,
     AdamW,
     RmsProp,
@@ -13,7 +13,7 @@ from beam_rnn.optimizers import (
     clip_by_value,
     global_norm,
 )
-from beam_rnn.schedules import StepDecay
+from beam_rnn.nn.schedules import StepDecay
 
 OPTIMIZERS = [
     Sgd(0.02),

@@ -7,9 +7,10 @@ import sys
 import numpy as np
 import pytest
 
-from beam_rnn import Network, kernels
-from beam_rnn.backprop import backward, forward, initial_states
-from beam_rnn.products import EDGE, matmul, product
+from beam_rnn import Network
+from beam_rnn.nn import kernels
+from beam_rnn.nn.backprop import backward, forward, initial_states
+from beam_rnn.nn.products import EDGE, matmul, product
 
 SHAPES = [(1, 500, 1500), (3, 2000, 300), (2, 100, 5000), (2, 30_000, 16), (2, 500_001, 1)]
 BACKWARD = [(64, 2000, 192), (1000, 32, 700), (65, 65, 65), (1, 3200, 192), (700, 900, 1)]

@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 
 from beam_rnn import Adam, Columns, Network, Training
-from beam_rnn.bptt import Bptt
 from beam_rnn.fit import fit
 from beam_rnn.model import Model
-from beam_rnn.outputs import LEAST_DEVIATION
+from beam_rnn.nn.bptt import Bptt
+from beam_rnn.nn.output_functions import LEAST_DEVIATION
 from beam_rnn.report import report
 from beam_rnn.report.axes import DAY, log_axis, number_axis, time_axis, utc, whole_axis
 from beam_rnn.report.charts import Chart, svg

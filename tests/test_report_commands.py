@@ -14,7 +14,7 @@ from beam_rnn.commands import evaluate, report, train
 from beam_rnn.commands.counting import CountRecords
 from beam_rnn.commands.replaying import ReplayReport, arrive
 from beam_rnn.errors import ConfigurationError
-from beam_rnn.network import Network
+from beam_rnn.nn.network import Network
 from beam_rnn.records import RecordReader
 from beam_rnn.report import report as page_of
 from beam_rnn.report.counts import Counts

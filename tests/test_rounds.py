@@ -20,12 +20,12 @@ from beam_rnn import (
     Training,
     checkpoints,
 )
-from beam_rnn.bptt import WindowLoss
 from beam_rnn.data.sequences import Part
 from beam_rnn.dataset import prepare
-from beam_rnn.dropout import Dropout
 from beam_rnn.errors import CheckpointError, ConfigurationError, DivergenceError, TrainingError
 from beam_rnn.fit import fit
+from beam_rnn.nn.bptt import WindowLoss
+from beam_rnn.nn.dropout import Dropout
 from beam_rnn.rounds import Local, average, begin, learn_locally
 from beam_rnn.settings import Rounds
 from beam_rnn.storage import read_model

@@ -1,7 +1,7 @@
 import pytest
 
 from beam_rnn.errors import ConfigurationError
-from beam_rnn.schedules import Cosine, StepDecay, Warmup, rate_at
+from beam_rnn.nn.schedules import Cosine, StepDecay, Warmup, rate_at
 
 
 def test_step_decay():

@@ -15,9 +15,9 @@ from beam_rnn import Columns, Model, Network, Predict, Smooth, smoothing
 from beam_rnn.core.packed_sequences import rows_of, running_at
 from beam_rnn.data.scaling import Scaler
 from beam_rnn.errors import ConfigurationError, StateError
-from beam_rnn.kernels import fused_is_installed
 from beam_rnn.loading import ModelLoader, check_smooths
 from beam_rnn.lookahead import BothDirections
+from beam_rnn.nn.kernels import fused_is_installed
 from beam_rnn.records import RecordReader
 from beam_rnn.smoothing import Smoother
 from beam_rnn.state import decode_state, encode_record

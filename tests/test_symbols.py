@@ -21,14 +21,14 @@ from beam_rnn import (
     WriteModel,
 )
 from beam_rnn.arrow import BatchReader
-from beam_rnn.backprop import backward, forward, initial_states
-from beam_rnn.bptt import Bptt
 from beam_rnn.data.vocabulary import Vocabulary
-from beam_rnn.embedding import embed
 from beam_rnn.errors import ConfigurationError, RecordError, TrainingError
 from beam_rnn.fit import fit
-from beam_rnn.losses import mse
 from beam_rnn.model import Model
+from beam_rnn.nn.backprop import backward, forward, initial_states
+from beam_rnn.nn.bptt import Bptt
+from beam_rnn.nn.embedding import embed
+from beam_rnn.nn.losses import mse
 from beam_rnn.reading import ColumnReader
 from beam_rnn.records import RecordReader
 from beam_rnn.sequences import cut

@@ -3,8 +3,9 @@ import numpy as np
 import pytest
 
 from beam_rnn import Columns, Network, Predict, Sequences, Train, Training, WriteModel, weights
-from beam_rnn.cells import CELLS, ELMAN, GRU_RESET_BEFORE
+from beam_rnn.cells import CELLS
 from beam_rnn.errors import ConfigurationError, WeightsError
+from beam_rnn.nn.cells import ELMAN, GRU_RESET_BEFORE
 from beam_rnn.testing import CELL_CHECKS, check_cell
 from tests.engines import Collect, run
 from tests.minimal_gated_unit import MINIMAL_GATED_UNIT

@@ -29,21 +29,15 @@ from beam_rnn import (
     WriteModel,
 )
 from beam_rnn.data.sequences import Example
-from beam_rnn.dropout import draw
 from beam_rnn.errors import ConfigurationError, RecordError, TrainingError
 from beam_rnn.fit import fit
-from beam_rnn.kernels import kernel_of
 from beam_rnn.model import Model
+from beam_rnn.nn.dropout import draw
+from beam_rnn.nn.encoder_decoder import part_of
+from beam_rnn.nn.kernels import kernel_of
+from beam_rnn.nn.seq2seq import UNWRITABLE, backward, batch_of_pairs, forward, loss_of
 from beam_rnn.pairs.decoding import Decoder
-from beam_rnn.pairs.encoder_decoder import part_of
 from beam_rnn.pairs.records import PairReader
-from beam_rnn.pairs.transduction import (
-    UNWRITABLE,
-    backward,
-    batch_of_pairs,
-    forward,
-    loss_of,
-)
 from beam_rnn.settings import Rounds
 from beam_rnn.testing import projection_error
 from beam_rnn.weights import load, save

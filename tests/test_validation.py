@@ -10,7 +10,7 @@ from beam_rnn.data.sequences import Sequence
 from beam_rnn.dataset import prepare
 from beam_rnn.errors import ConfigurationError, TrainingError
 from beam_rnn.fit import fit
-from beam_rnn.objective import objective
+from beam_rnn.nn.losses import objective
 from beam_rnn.validation import hold_back, validation_loss
 from tests.sequences import COLUMNS, wave
 

@@ -14,8 +14,8 @@ from beam_rnn.data.pair_columns import PairColumns
 from beam_rnn.data.scaling import Scaler
 from beam_rnn.errors import NotWeightsError, WeightsError, WeightsVersionError
 from beam_rnn.model import Model
-from beam_rnn.network import Network
-from beam_rnn.pairs.encoder_decoder import EncoderDecoder
+from beam_rnn.nn.encoder_decoder import EncoderDecoder
+from beam_rnn.nn.network import Network
 from beam_rnn.pairs.transducer import Transducer
 
 GOLDEN = Path(__file__).parent / "golden" / "weights-v1.arrow"
@@ -146,7 +146,7 @@ def test_any_arrow_library_can_read_it(tmp_path):
 
     assert table.schema.field("values").type == pa.list_(pa.float32())
     assert table.column("name").to_pylist() == list(model().parameters)
-    assert json.loads(table.schema.metadata[b"beam_rnn.network"])["cell"] == "lstm"
+    assert json.loads(table.schema.metadata[b"beam_rnn.nn.network"])["cell"] == "lstm"
     for name, shape, values in zip(*(table.column(i).to_pylist() for i in range(3)), strict=True):
         expected = model().parameters[name]
         assert shape == list(expected.shape)

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from beam_rnn import Model, Network, Predict, PredictSequences, Smooth, whole
 from beam_rnn.errors import ConfigurationError
-from beam_rnn.kernels import fused_is_installed
+from beam_rnn.nn.kernels import fused_is_installed
 from beam_rnn.whole import outputs_of, usable_steps
 from tests.engines import ENGINES, Outputs, predict, run
 from tests.models import COLUMNS, keyed_models, random_model, saved

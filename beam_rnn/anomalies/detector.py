@@ -15,8 +15,8 @@ from beam_rnn.anomalies.scoring import ScoreSteps, ScoringStepper
 from beam_rnn.anomalies.tails import Surprise
 from beam_rnn.core.checks import check_choice
 from beam_rnn.core.errors import ConfigurationError, WeightsError
-from beam_rnn.kernels import KERNELS
 from beam_rnn.loading import ModelLoader
+from beam_rnn.nn.kernels import KERNELS
 from beam_rnn.reading import ColumnReader
 from beam_rnn.rows import AnomalyScore, InvalidRecord
 from beam_rnn.state import last_step, record_time

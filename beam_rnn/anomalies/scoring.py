@@ -11,7 +11,7 @@ from beam_rnn.data.columns import Columns
 from beam_rnn.keyed import KeyedModels, Models
 from beam_rnn.learning.learners import LearnSteps
 from beam_rnn.model import Model
-from beam_rnn.outputs import OUTPUTS
+from beam_rnn.nn.output_functions import OUTPUTS
 from beam_rnn.reading import ColumnReader
 from beam_rnn.rows import AnomalyScore, EndedSequence, Prediction
 from beam_rnn.state import decode_record, first_numbers

@@ -28,7 +28,7 @@ from beam_rnn.commands import flags
 from beam_rnn.commands.overwriting import check_outputs
 from beam_rnn.core.errors import BeamRnnError, ConfigurationError
 from beam_rnn.interop.pytorch import SAVE
-from beam_rnn.network import Network
+from beam_rnn.nn.network import Network
 from beam_rnn.storage import read_any_model, write_model
 
 WEIGHTS = ".arrow"

@@ -13,12 +13,12 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from beam_rnn import Columns, Model, Network, weights
-from beam_rnn.cells import CELLS
 from beam_rnn.commands import flags
 from beam_rnn.commands.overwriting import check_outputs
 from beam_rnn.commands.sizing import Load, sizes_of
 from beam_rnn.core.errors import ConfigurationError
 from beam_rnn.keyed import Models
+from beam_rnn.nn.cells import CELLS
 from beam_rnn.storage import read_model
 
 NETWORK = {"cell": "gru", "hidden": 32, "layers": 1, "inputs": 1, "outputs": 1}

@@ -32,7 +32,6 @@ from beam_rnn import (
     Training,
     WriteModel,
 )
-from beam_rnn.cells import CELLS
 from beam_rnn.commands import flags
 from beam_rnn.commands.launching import launch
 from beam_rnn.commands.overwriting import BESIDE, CHECKPOINTS, Prefix, check_outputs
@@ -44,7 +43,8 @@ from beam_rnn.data.columns import MISSING
 from beam_rnn.data.event_times import UNITS
 from beam_rnn.data.scaling import SCALERS, SCALINGS
 from beam_rnn.files.reading import ReadFiles
-from beam_rnn.losses import LOSSES
+from beam_rnn.nn.cells import CELLS
+from beam_rnn.nn.losses import LOSSES
 
 OUTER = Sgd(1.0, momentum=0.5, nesterov=True)
 """Takes the averaged change of a round of several shards: see docs/training.md."""

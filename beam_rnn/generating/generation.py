@@ -22,7 +22,7 @@ from beam_rnn.generating.drawing import draw_between, draw_class, draw_each, dra
 from beam_rnn.generating.feedback import check_fed_back, feedback_of
 from beam_rnn.keyed import Models
 from beam_rnn.model import Model
-from beam_rnn.network import Network
+from beam_rnn.nn.network import Network
 
 SECONDS_AT_MOST = 1e9
 """So long after its prompt a sequence may go on: the calendar of some thirty years."""

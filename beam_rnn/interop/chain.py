@@ -6,11 +6,11 @@ from typing import Any
 
 import numpy as np
 
-from beam_rnn.cells import CellParameters
 from beam_rnn.core.arrays import Array
 from beam_rnn.core.errors import ConfigurationError, InteropError
 from beam_rnn.model import Model
-from beam_rnn.network import Network
+from beam_rnn.nn.cells import CellParameters
+from beam_rnn.nn.network import Network
 
 
 def package(name: str) -> Any:
@@ -96,7 +96,7 @@ class Chain:
         self._output["output_steps"] = "last"
 
     def output(self, name: str, function: str) -> None:
-        """The output function, by its name in `beam_rnn.outputs.OUTPUTS`."""
+        """The output function, by its name in `beam_rnn.nn.output_functions.OUTPUTS`."""
         if "output" in self._output or not self._layers:
             raise InteropError(f"{name}: one output function may stand at the end")
         self._output["output"] = function

@@ -7,12 +7,12 @@ from typing import Any
 
 import numpy as np
 
-from beam_rnn.cells import CellParameters
 from beam_rnn.core.arrays import Array
 from beam_rnn.core.errors import InteropError, shown
 from beam_rnn.interop.chain import GATES, Chain, in_order
 from beam_rnn.interop.keras_file import read_keras_file
 from beam_rnn.model import Model
+from beam_rnn.nn.cells import CellParameters
 
 CELLS_OF_KERAS = {"SimpleRNN": "rnn", "GRU": "gru", "LSTM": "lstm"}
 GATES_OF_KERAS = {"rnn": "h", "gru": "zrn", "lstm": "ifgo"}
@@ -56,7 +56,7 @@ def from_keras(path: str | os.PathLike[str]) -> Model:
 
     The model is a chain with one output: recurrent layers of one kind, each of them perhaps in
     a `Bidirectional`, all but the last returning sequences, then at most one `Dense`, perhaps in
-    a `TimeDistributed`, with one of the activations in `beam_rnn.outputs.OUTPUTS`, which may
+    a `TimeDistributed`, with one of the activations in `beam_rnn.nn.output_functions.OUTPUTS`, which may
     stand after it in an `Activation`. Layers that act in training alone, such as `Dropout`, are
     left out. Every setting of every layer is checked; what is not known to compute the same here
     is refused.

@@ -9,14 +9,14 @@ from typing import Any
 
 import numpy as np
 
-from beam_rnn.cells import CellParameters
 from beam_rnn.core.arrays import Array
 from beam_rnn.core.atomic_files import replace_file
 from beam_rnn.core.errors import InteropError
 from beam_rnn.interop.chain import GATES, in_order, package
 from beam_rnn.interop.keras_read import CELLS_OF_KERAS, GATES_OF_KERAS, group_of
 from beam_rnn.model import Model
-from beam_rnn.network import Network
+from beam_rnn.nn.cells import CellParameters
+from beam_rnn.nn.network import Network
 
 Config = Mapping[str, Any]
 

@@ -6,14 +6,14 @@ from typing import Any
 
 import numpy as np
 
-from beam_rnn.cells import CellParameters
 from beam_rnn.core.arrays import Array
 from beam_rnn.core.atomic_files import replace_file
 from beam_rnn.core.errors import InteropError
 from beam_rnn.interop.chain import GATES, in_order, package
 from beam_rnn.interop.onnx_read import CELLS_OF_ONNX, GATES_OF_ONNX
 from beam_rnn.model import Model
-from beam_rnn.outputs import LEAST_DEVIATION
+from beam_rnn.nn.cells import CellParameters
+from beam_rnn.nn.output_functions import LEAST_DEVIATION
 
 _OPSET, _IR_VERSION = 17, 8
 

@@ -11,7 +11,7 @@ array([3.])
 import numpy as np
 
 from beam_rnn.core.arrays import Array
-from beam_rnn.network import Parameters, is_state
+from beam_rnn.nn.network import Parameters, is_state
 
 
 class Layout:
@@ -47,7 +47,7 @@ class Layout:
         return gradient
 
     def clipped(self, gradient: Array, limit: float | None, max_norm: float | None) -> Array:
-        """As `beam_rnn.optimizers.clipped`, with the same bits."""
+        """As `beam_rnn.nn.optimizers.clipped`, with the same bits."""
         if limit is not None:
             gradient = gradient.clip(-limit, limit)
         if max_norm is None:

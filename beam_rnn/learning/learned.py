@@ -15,12 +15,12 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from beam_rnn.bptt import Learner
 from beam_rnn.core.arrays import Array
 from beam_rnn.core.errors import StateError
 from beam_rnn.learning.gating import Evidence
 from beam_rnn.learning.running import Running, Statistics
 from beam_rnn.learning.settings import Learning, settings_of
+from beam_rnn.nn.bptt import Learner
 from beam_rnn.state import STORED_KERNELS
 
 LEARNED_VERSION = 0x82  # told from a state of `Predict` by it

@@ -32,7 +32,7 @@ class Base:
 
     Args:
         source: A weights file, or a model that has learned nothing yet.
-        kernel: What computes: see `beam_rnn.kernels.KERNELS`.
+        kernel: What computes: see `beam_rnn.nn.kernels.KERNELS`.
     """
 
     source: ModelLoader | Untrained

@@ -10,19 +10,19 @@ from typing import NamedTuple
 
 import numpy as np
 
-from beam_rnn.backprop import States, initial_states
 from beam_rnn.core.arrays import Array
 from beam_rnn.core.errors import ConfigurationError
 from beam_rnn.core.floating_point import default_arithmetic
-from beam_rnn.kernels import Advance, kernel_of
 from beam_rnn.learning.gating import NO_EVIDENCE, following
 from beam_rnn.learning.learned import Learned, Recent
 from beam_rnn.learning.rescaling import Rescaling, Scaled
 from beam_rnn.learning.settings import Learning
 from beam_rnn.learning.updating import ALL, Updates, Window, all_finite
 from beam_rnn.model import Model
-from beam_rnn.network import Parameters
-from beam_rnn.objective import objective
+from beam_rnn.nn.backprop import States, initial_states
+from beam_rnn.nn.kernels import Advance, kernel_of
+from beam_rnn.nn.losses import objective
+from beam_rnn.nn.network import Parameters
 
 
 class _Using(NamedTuple):

@@ -6,16 +6,16 @@ from typing import Any
 
 import numpy as np
 
-from beam_rnn.bptt import Bptt
 from beam_rnn.core.checks import check_choice, check_whole
 from beam_rnn.core.errors import ConfigurationError
 from beam_rnn.data.columns import Columns
 from beam_rnn.learning.gating import Gate
 from beam_rnn.learning.running import Running
 from beam_rnn.model import Model
-from beam_rnn.network import Network
-from beam_rnn.objective import LOSS_NAMES
-from beam_rnn.optimizers import Adam, Optimizer
+from beam_rnn.nn.bptt import Bptt
+from beam_rnn.nn.losses import LOSS_NAMES
+from beam_rnn.nn.network import Network
+from beam_rnn.nn.optimizers import Adam, Optimizer
 
 
 @dataclass(frozen=True)

@@ -4,16 +4,16 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from beam_rnn.backprop import States
-from beam_rnn.bptt import Learner
 from beam_rnn.core.arrays import Array
-from beam_rnn.kernels import Kernel
-from beam_rnn.layers import LayerTrace
 from beam_rnn.learning.flat import Layout
 from beam_rnn.learning.settings import Learning
-from beam_rnn.losses import Loss
-from beam_rnn.network import Network, Parameters
-from beam_rnn.products import matmul
+from beam_rnn.nn.backprop import States
+from beam_rnn.nn.bptt import Learner
+from beam_rnn.nn.kernels import Kernel
+from beam_rnn.nn.layers import LayerTrace
+from beam_rnn.nn.losses import Loss
+from beam_rnn.nn.network import Network, Parameters
+from beam_rnn.nn.products import matmul
 
 ALL = "all"
 """The name of the vector of all parameters, as the optimiser sees it."""
@@ -67,7 +67,7 @@ class Updates:
     def after(
         self, learner: Learner, parameters: Parameters, window: Window, states: States
     ) -> tuple[Learner | None, States]:
-        """The learner after an update, the same as in `beam_rnn.bptt.learn`.
+        """The learner after an update, the same as in `beam_rnn.nn.bptt.learn`.
 
         Args:
             learner: The one before.
@@ -103,7 +103,7 @@ class Updates:
 def _forward(
     network: Network, parameters: Parameters, x: Array, states: States, kernel: Kernel
 ) -> tuple[Array, States, list[LayerTrace]]:
-    """As `beam_rnn.backprop.forward`, of one sequence (steps, 1, inputs) in one direction."""
+    """As `beam_rnn.nn.backprop.forward`, of one sequence (steps, 1, inputs) in one direction."""
     running = np.ones(len(x), np.int64)
     traces, last = [], []
     h = x
@@ -123,7 +123,7 @@ def _backward(
     d_z: Array,
     kernel: Kernel,
 ) -> dict[str, Array]:
-    """The gradient of `_forward`, as `beam_rnn.backprop.backward`."""
+    """The gradient of `_forward`, as `beam_rnn.nn.backprop.backward`."""
     running = np.ones(len(d_z), np.int64)
     gradients: dict[str, Array] = {}
     d_h = d_z

@@ -8,15 +8,15 @@ from typing import NamedTuple
 
 import numpy as np
 
-from beam_rnn.backprop import States, forward_layers, initial_states
 from beam_rnn.core.arrays import Array
 from beam_rnn.data.sequences import pad
-from beam_rnn.embedding import embed
-from beam_rnn.kernels import Kernel
-from beam_rnn.network import Parameters
-from beam_rnn.pairs.attention import attend
-from beam_rnn.pairs.encoder_decoder import EncoderDecoder, part_of
-from beam_rnn.pairs.transduction import BORDER, bridged, logits
+from beam_rnn.nn.attention import attend
+from beam_rnn.nn.backprop import States, forward_layers, initial_states
+from beam_rnn.nn.embedding import embed
+from beam_rnn.nn.encoder_decoder import EncoderDecoder, part_of
+from beam_rnn.nn.kernels import Kernel
+from beam_rnn.nn.network import Parameters
+from beam_rnn.nn.seq2seq import BORDER, bridged, logits
 
 
 class Decoded(NamedTuple):

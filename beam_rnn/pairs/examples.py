@@ -10,7 +10,7 @@ from beam_rnn.data.sequences import Example
 from beam_rnn.data.vocabulary import UNKNOWN, indices
 from beam_rnn.examples import Place, encode_example
 from beam_rnn.facts import Facts
-from beam_rnn.pairs.transduction import UNWRITABLE
+from beam_rnn.nn.seq2seq import UNWRITABLE
 
 
 def is_held_back(pair: Pair, fraction: float) -> bool:

@@ -33,7 +33,7 @@ class TransduceRecords(beam.DoFn):
         weights: The path of the weights file.
         beam: How many beginnings are followed at a time.
         limit: So many symbols are written at the most; None for what training saw.
-        kernel: What computes: see `beam_rnn.kernels.KERNELS`.
+        kernel: What computes: see `beam_rnn.nn.kernels.KERNELS`.
     """
 
     def __init__(self, weights: str, beam: int, limit: int | None, kernel: str):

@@ -9,8 +9,8 @@ from typing import Any, ParamSpec
 from beam_rnn.anomalies.tails import Surprise
 from beam_rnn.core.errors import ConfigurationError
 from beam_rnn.data.columns import Columns
-from beam_rnn.network import Network
-from beam_rnn.optimizers import Adam
+from beam_rnn.nn.network import Network
+from beam_rnn.nn.optimizers import Adam
 from beam_rnn.portable.plain import NESTED
 from beam_rnn.settings import Training
 

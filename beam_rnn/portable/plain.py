@@ -11,14 +11,14 @@ from dataclasses import MISSING, fields
 from decimal import Decimal
 from typing import Any, TypeVar
 
-from beam_rnn.bptt import Bptt
 from beam_rnn.core.checks import check_choice
 from beam_rnn.core.errors import ConfigurationError
 from beam_rnn.data.columns import Columns
 from beam_rnn.data.vocabulary import Vocabulary
-from beam_rnn.dropout import Dropout
-from beam_rnn.optimizers import Adam, AdamW, RmsProp, Sgd
-from beam_rnn.schedules import Cosine, Plateau, StepDecay, Warmup
+from beam_rnn.nn.bptt import Bptt
+from beam_rnn.nn.dropout import Dropout
+from beam_rnn.nn.optimizers import Adam, AdamW, RmsProp, Sgd
+from beam_rnn.nn.schedules import Cosine, Plateau, StepDecay, Warmup
 
 T = TypeVar("T")
 

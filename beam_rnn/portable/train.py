@@ -11,7 +11,7 @@ from beam_rnn.core.errors import ConfigurationError
 from beam_rnn.data import sequences as batches
 from beam_rnn.data.columns import Columns
 from beam_rnn.model import Model
-from beam_rnn.network import Network
+from beam_rnn.nn.network import Network
 from beam_rnn.portable.fields import check_fields, fields_of
 from beam_rnn.portable.named import by_name
 from beam_rnn.portable.plain import OPTIMIZERS, chosen, made

@@ -28,7 +28,7 @@ def report(
         >>> import numpy as np
         >>> from beam_rnn.data.columns import Columns
         >>> from beam_rnn.fit import fit
-        >>> from beam_rnn.network import Network
+        >>> from beam_rnn.nn.network import Network
         >>> from beam_rnn.settings import Training
         >>> values, times = np.sin(np.arange(81) / 3)[:, np.newaxis], np.arange(80) * 1_000_000
         >>> columns = Columns(key="id", time="t", inputs=["load"])

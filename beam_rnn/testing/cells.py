@@ -1,6 +1,6 @@
 """Whether a cell of your own keeps what the library promises of it.
 
-A cell that you put into `beam_rnn.cells.CELLS` can be trained, stored and streamed like those that
+A cell that you put into `beam_rnn.nn.cells.CELLS` can be trained, stored and streamed like those that
 are there. `CELL_CHECKS` say whether it may:
 
     @pytest.mark.parametrize("check", CELL_CHECKS)
@@ -13,11 +13,11 @@ from functools import partial
 
 import numpy as np
 
-from beam_rnn.cells import Cell, CellParameters, State, project
 from beam_rnn.core.arrays import Array
 from beam_rnn.core.packed_sequences import running_at
-from beam_rnn.dropout import drop_state
-from beam_rnn.layers import layer_backward, layer_forward
+from beam_rnn.nn.cells import Cell, CellParameters, State, project
+from beam_rnn.nn.dropout import drop_state
+from beam_rnn.nn.layers import layer_backward, layer_forward
 
 INPUTS, HIDDEN, BATCH, STEPS = 3, 5, 4, 6
 TYPES = {"float32": 1e-4, "float64": 1e-6}
@@ -116,7 +116,7 @@ def check_a_row_has_the_same_bits_in_every_batch(cell: Cell) -> None:
             for array, whole in zip(some, together, strict=True):
                 assert np.array_equal(array, whole[rows]), (
                     f"{dtype}: rows {rows} alone have other bits than in a batch of "
-                    "50: multiply by beam_rnn.products.product"
+                    "50: multiply by beam_rnn.nn.products.product"
                 )
 
 
@@ -215,7 +215,7 @@ CELL_CHECKS: dict[str, Callable[[Cell], None]] = {
 def check_cell(cell: Cell) -> None:
     """All of `CELL_CHECKS`.
 
-        >>> from beam_rnn.cells import CELLS
+        >>> from beam_rnn.nn.cells import CELLS
         >>> check_cell(CELLS["lstm"])
 
     Args:

@@ -9,11 +9,11 @@ from apache_beam import PCollection
 from beam_rnn.anomalies.scoring import ScoreSteps
 from beam_rnn.anomalies.tails import Surprise
 from beam_rnn.core.checks import check_choice
-from beam_rnn.kernels import KERNELS
 from beam_rnn.learning.learners import Base, LearnSteps
 from beam_rnn.learning.prequential import Prequential
 from beam_rnn.learning.settings import Learning, Untrained
 from beam_rnn.loading import ModelLoader
+from beam_rnn.nn.kernels import KERNELS
 from beam_rnn.packing import PackRecords
 from beam_rnn.rows import (
     INVALID,

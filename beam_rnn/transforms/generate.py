@@ -13,8 +13,8 @@ from beam_rnn.core.checks import check_choice
 from beam_rnn.core.errors import WeightsError
 from beam_rnn.generating.generation import Generation
 from beam_rnn.generating.prompting import GenerateSequences
-from beam_rnn.kernels import KERNELS
 from beam_rnn.loading import ModelLoader
+from beam_rnn.nn.kernels import KERNELS
 from beam_rnn.packing import PackRecords
 from beam_rnn.rows import INVALID, Generated, InvalidRecord
 from beam_rnn.storage import read_model

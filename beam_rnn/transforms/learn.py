@@ -7,12 +7,12 @@ import apache_beam as beam
 from apache_beam import PCollection
 
 from beam_rnn.core.checks import check_choice, check_whole
-from beam_rnn.kernels import KERNELS
 from beam_rnn.learning.learners import Base, LearnSteps
 from beam_rnn.learning.prequential import Prequential
 from beam_rnn.learning.settings import Learning, Untrained
 from beam_rnn.loading import ModelLoader
 from beam_rnn.model import Model
+from beam_rnn.nn.kernels import KERNELS
 from beam_rnn.packing import PackRecords
 from beam_rnn.rows import INVALID, EndedSequence, InvalidRecord, LateRecord, Prediction, SequenceGap
 from beam_rnn.stateful import ENDED, GAPS, LATE, MODELS, StepKeys

@@ -16,10 +16,10 @@ from beam_rnn.arrow import batch_type, reader_of
 from beam_rnn.closing import Closing
 from beam_rnn.core.checks import check_choice, check_number, check_whole
 from beam_rnn.core.errors import ConfigurationError, WeightsError
-from beam_rnn.kernels import KERNELS
 from beam_rnn.keyed import KeyedModels
 from beam_rnn.loading import ModelLoader
 from beam_rnn.moving import to_shard
+from beam_rnn.nn.kernels import KERNELS
 from beam_rnn.packing import PackBatches, PackRecords, PackShards
 from beam_rnn.rows import INVALID, EndedSequence, InvalidRecord, LateRecord, Prediction, SequenceGap
 from beam_rnn.shards.emission import EmitBatches, EmitRows

@@ -12,9 +12,9 @@ from beam_rnn.core.errors import ConfigurationError
 from beam_rnn.data.pair_columns import Pair
 from beam_rnn.data.sequences import Sequence
 from beam_rnn.facts import Facts, KeyFacts
-from beam_rnn.network import Network
-from beam_rnn.optimizers import Optimizer
-from beam_rnn.pairs.encoder_decoder import EncoderDecoder
+from beam_rnn.nn.encoder_decoder import EncoderDecoder
+from beam_rnn.nn.network import Network
+from beam_rnn.nn.optimizers import Optimizer
 from beam_rnn.plan import Plan, check_loss
 from beam_rnn.planning import (
     HELD_BACK,

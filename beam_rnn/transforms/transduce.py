@@ -9,7 +9,7 @@ from apache_beam import PCollection
 
 from beam_rnn.core.checks import check_choice, check_whole
 from beam_rnn.data.pair_columns import Pair, PairColumns
-from beam_rnn.kernels import KERNELS
+from beam_rnn.nn.kernels import KERNELS
 from beam_rnn.pairs.records import PairReader, Transduced
 from beam_rnn.pairs.transducing import TransduceRecords
 from beam_rnn.records import ReadRecords

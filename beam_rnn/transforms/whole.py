@@ -7,8 +7,8 @@ import apache_beam as beam
 from apache_beam import PCollection
 
 from beam_rnn.core.checks import check_choice
-from beam_rnn.kernels import KERNELS
 from beam_rnn.loading import ModelLoader, check_reads
+from beam_rnn.nn.kernels import KERNELS
 from beam_rnn.packing import PackRecords
 from beam_rnn.rows import INVALID, EndedSequence, InvalidRecord, Prediction
 from beam_rnn.stateful import ENDED

@@ -1,18 +1,18 @@
-"""Layers of a network by the fused cells: what `beam_rnn.layers` does step by step."""
+"""Layers of a network by the fused cells: what `beam_rnn.nn.layers` does step by step."""
 
 from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
 
-from beam_rnn import layers as plain
-from beam_rnn.cells import CELLS, ELMAN, GRU_RESET_BEFORE, Cell, CellParameters, State
 from beam_rnn.core.arrays import Array
 from beam_rnn.core.packed_sequences import last_rows, offsets_of, rows_of
-from beam_rnn.fused import cells
-from beam_rnn.fused.product import add_transposed_product, in_panels, padded
-from beam_rnn.layers import LayerTrace
-from beam_rnn.network import Network, Parameters
+from beam_rnn.nn import layers as plain
+from beam_rnn.nn.cells import CELLS, ELMAN, GRU_RESET_BEFORE, Cell, CellParameters, State
+from beam_rnn.nn.fused import cells
+from beam_rnn.nn.fused.matmul import add_transposed_product, in_panels, padded
+from beam_rnn.nn.layers import LayerTrace
+from beam_rnn.nn.network import Network, Parameters
 
 KINDS: dict[Cell, int] = {
     ELMAN["sigmoid"]: cells.ELMAN_SIGMOID,
@@ -131,7 +131,7 @@ class _Packing:
 def layer_forward(
     cell: Cell, p: CellParameters, x: Array, state: State, running: Array, *, keep: bool = True
 ) -> tuple[Array, State, LayerTrace]:
-    """As `beam_rnn.layers.layer_forward`, which runs a cell that has no fused form."""
+    """As `beam_rnn.nn.layers.layer_forward`, which runs a cell that has no fused form."""
     if cell not in KINDS:
         return plain.layer_forward(cell, p, x, state, running, keep=keep)
     time, batch, _ = x.shape
@@ -158,7 +158,7 @@ def layer_backward(
     d_last: State,
     running: Array,
 ) -> tuple[CellParameters, Array, State]:
-    """As `beam_rnn.layers.layer_backward`; the trace can be used once."""
+    """As `beam_rnn.nn.layers.layer_backward`; the trace can be used once."""
     if cell not in KINDS:
         return plain.layer_backward(cell, p, trace, d_h, d_last, running)
     time, batch, inputs = trace.x.shape
@@ -227,7 +227,7 @@ def _linear_by(panels: Array, bias: Array, columns: int) -> Callable[[Array], Ar
 
 
 def flattened(network: Network, parameters: Parameters) -> tuple[Array, Array]:
-    """All parameters as one array, and what stands in it: see `beam_rnn.fused.cells.advance`."""
+    """All parameters as one array, and what stands in it: see `beam_rnn.nn.fused.cells.advance`."""
     pieces, sizes = [], []
     for i in range(network.layers):
         (p,) = network.layer(parameters, i)
@@ -244,7 +244,7 @@ def flattened(network: Network, parameters: Parameters) -> tuple[Array, Array]:
 
 
 def advance(network: Network, parameters: Parameters) -> Callable[..., tuple[Array, Array]]:
-    """All steps of packed sequences: see `beam_rnn.kernels.Advance`."""
+    """All steps of packed sequences: see `beam_rnn.nn.kernels.Advance`."""
     sizes, flat = flattened(network, parameters)
     outputs = sizes[-1, 2] if sizes[-1, 0] else sizes[-2, 2]
 

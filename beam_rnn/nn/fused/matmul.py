@@ -19,8 +19,8 @@ from numba.core import cgutils
 from numba.extending import intrinsic, register_jitable
 
 from beam_rnn.core.arrays import Array
-from beam_rnn.fused.compiling import compiled
-from beam_rnn.fused.vectors import FLOAT, LANES, address_of
+from beam_rnn.nn.fused.compile import compiled
+from beam_rnn.nn.fused.simd import FLOAT, LANES, address_of
 
 PANEL = 2 * LANES
 """Columns of a tile: as many as two vectors hold."""

@@ -4,7 +4,7 @@ tanh is a rational function of degree 13 over 6, clamped where it is 1 to the la
 coefficients of Eigen (`generic_fast_tanh_float`, MPL 2.0): its error is below 4e-7.
 """
 
-from beam_rnn.fused.vectors import Vector
+from beam_rnn.nn.fused.simd import Vector
 
 _LIMIT = 7.90531110763549805
 _ODD = (

@@ -1,4 +1,4 @@
-"""The cells of `beam_rnn.cells` over whole sequences, compiled: the same equations, loop by loop.
+"""The cells of `beam_rnn.nn.cells` over whole sequences, compiled: the same equations, loop by loop.
 
 Sequences are packed: `x` holds the rows of all first steps, then those of all second steps, and
 so on, longest sequence first. Step t has `running[t]` rows, from row `offsets[t]` on; the row of
@@ -9,7 +9,7 @@ Every cell has one forward and one backward function with the same arguments:
 
 - x (rows, inputs), offsets and running (steps,);
 - h_0 and c_0 (batch, hidden); c_0 is not read but by the LSTM;
-- W_x, W_h, W_n: weights in panels (`beam_rnn.fused.product.in_panels`); W_n is the part of W_h
+- W_x, W_h, W_n: weights in panels (`beam_rnn.nn.fused.matmul.in_panels`); W_n is the part of W_h
   of the candidate where the reset gate comes before the product;
 - b_x, b_h: biases, as wide as the panels;
 - h (rows, hidden): written; c (rows, hidden) too, or (batch, hidden), which is c_0 and becomes
@@ -24,10 +24,10 @@ from typing import Any
 import numpy as np
 from numba import float32
 
-from beam_rnn.fused.activations import sigmoid, tanh
-from beam_rnn.fused.compiling import compiled, inlined
-from beam_rnn.fused.product import PANEL, ROWS, add_product, padded
-from beam_rnn.fused.vectors import FLOAT, Vector, address_of, rowwise
+from beam_rnn.nn.fused.activations import sigmoid, tanh
+from beam_rnn.nn.fused.compile import compiled, inlined
+from beam_rnn.nn.fused.matmul import PANEL, ROWS, add_product, padded
+from beam_rnn.nn.fused.simd import FLOAT, Vector, address_of, rowwise
 
 Function = Callable[..., Vector]
 Vectors = tuple[Vector, ...]
@@ -211,7 +211,7 @@ def advance(layers, flat, state, x, running, every):
     Args:
         layers: (layers + 1, 3) int64: kind, inputs and hidden of each; then of the head: whether
             there is one, its inputs and its outputs.
-        flat: Their parameters, one after another: see `beam_rnn.fused.layers.flattened`.
+        flat: Their parameters, one after another: see `beam_rnn.nn.fused.layers.flattened`.
         state: (batch, state_size), the state before the first step.
         x: (rows, inputs).
         running: (steps,).

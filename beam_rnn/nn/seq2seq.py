@@ -9,20 +9,20 @@ from typing import NamedTuple
 
 import numpy as np
 
-from beam_rnn.backprop import States, Trace, backward_layers, forward_layers, initial_states
-from beam_rnn.bptt import Learner, WindowLoss, updated
 from beam_rnn.core.arrays import Array
 from beam_rnn.core.errors import DivergenceError
 from beam_rnn.core.floating_point import default_arithmetic
 from beam_rnn.data.sequences import Example, pad
-from beam_rnn.dropout import LayerMask
-from beam_rnn.kernels import NUMPY, Kernel
-from beam_rnn.losses import cross_entropy
-from beam_rnn.network import Parameters
-from beam_rnn.optimizers import Optimizer
-from beam_rnn.pairs.attention import AttentionTrace, attend, attend_backward
-from beam_rnn.pairs.encoder_decoder import EncoderDecoder, part_of, under
-from beam_rnn.products import matmul
+from beam_rnn.nn.attention import AttentionTrace, attend, attend_backward
+from beam_rnn.nn.backprop import States, Trace, backward_layers, forward_layers, initial_states
+from beam_rnn.nn.bptt import Learner, WindowLoss, updated
+from beam_rnn.nn.dropout import LayerMask
+from beam_rnn.nn.encoder_decoder import EncoderDecoder, part_of, under
+from beam_rnn.nn.kernels import NUMPY, Kernel
+from beam_rnn.nn.losses import cross_entropy
+from beam_rnn.nn.network import Parameters
+from beam_rnn.nn.optimizers import Optimizer
+from beam_rnn.nn.products import matmul
 
 BORDER = 0
 """What the decoder sees before the first symbol, and writes after the last one."""

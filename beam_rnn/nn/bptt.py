@@ -6,17 +6,17 @@ from typing import NamedTuple
 
 import numpy as np
 
-from beam_rnn.backprop import States, backward, first_rows, forward, initial_states
 from beam_rnn.core.arrays import Array
 from beam_rnn.core.checks import check_whole
 from beam_rnn.core.errors import ConfigurationError, DivergenceError
 from beam_rnn.core.floating_point import default_arithmetic
 from beam_rnn.data.sequences import Batch
-from beam_rnn.dropout import LayerMask, nothing_left_out
-from beam_rnn.kernels import NUMPY, Kernel
-from beam_rnn.losses import Loss
-from beam_rnn.network import Network, Parameters, is_state
-from beam_rnn.optimizers import Optimizer, OptimizerState, clipped
+from beam_rnn.nn.backprop import States, backward, first_rows, forward, initial_states
+from beam_rnn.nn.dropout import LayerMask, nothing_left_out
+from beam_rnn.nn.kernels import NUMPY, Kernel
+from beam_rnn.nn.losses import Loss
+from beam_rnn.nn.network import Network, Parameters, is_state
+from beam_rnn.nn.optimizers import Optimizer, OptimizerState, clipped
 
 
 @dataclass(frozen=True)
@@ -196,7 +196,7 @@ def learn(
         learner: The parameters and the optimiser's state to start from.
         batch: The sequences.
         bptt: Which steps the gradient passes through.
-        loss: (z, targets, weights) -> (loss, gradient): see `beam_rnn.objective.objective`.
+        loss: (z, targets, weights) -> (loss, gradient): see `beam_rnn.nn.losses.objective`.
         optimizer: How a gradient changes the parameters.
         clip_norm: The greatest global norm of a gradient; None for no limit.
         clip_value: The greatest size of each number of a gradient; None for no limit.

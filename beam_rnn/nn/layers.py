@@ -9,9 +9,9 @@ from typing import NamedTuple
 
 import numpy as np
 
-from beam_rnn.cells import Cache, Cell, CellParameters, State, project
 from beam_rnn.core.arrays import Array
-from beam_rnn.products import matmul
+from beam_rnn.nn.cells import Cache, Cell, CellParameters, State, project
+from beam_rnn.nn.products import matmul
 
 
 class LayerTrace(NamedTuple):

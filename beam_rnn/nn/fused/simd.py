@@ -17,7 +17,7 @@ from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
-from beam_rnn.fused.compiling import inlined
+from beam_rnn.nn.fused.compile import inlined
 
 FLOAT = 4
 """Bytes of a number."""

@@ -8,11 +8,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import DTypeLike
 
-from beam_rnn.cells import Cell
 from beam_rnn.core.arrays import Array
 from beam_rnn.core.checks import check_choice, check_whole
 from beam_rnn.core.errors import ConfigurationError
-from beam_rnn.network import Network, Parameters
+from beam_rnn.nn.cells import Cell
+from beam_rnn.nn.network import Network, Parameters
 
 ATTENTIONS = ("none", "additive")
 """What the decoder sees of the source: its last state alone, or at every step a mean of all of the
@@ -35,7 +35,7 @@ class EncoderDecoder:
 
     Args:
         cell: "rnn" (Elman), "gru", "lstm", or another that was put into
-            `beam_rnn.cells.CELLS`: of both.
+            `beam_rnn.nn.cells.CELLS`: of both.
         hidden: The size m of the hidden state of every layer of both.
         layers: How many layers are stacked in each.
         embedding: The size of the vector that stands for a symbol.

@@ -12,7 +12,10 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import DTypeLike
 
-from beam_rnn.cells import (
+from beam_rnn.core.arrays import Array
+from beam_rnn.core.checks import check_choice
+from beam_rnn.core.errors import ConfigurationError
+from beam_rnn.nn.cells import (
     CELLS,
     ELMAN,
     GRU_RESET_BEFORE,
@@ -22,11 +25,8 @@ from beam_rnn.cells import (
     linear,
     project,
 )
-from beam_rnn.core.arrays import Array
-from beam_rnn.core.checks import check_choice
-from beam_rnn.core.errors import ConfigurationError
-from beam_rnn.layers import LayerTrace, layer_backward, layer_forward
-from beam_rnn.network import Network, Parameters
+from beam_rnn.nn.layers import LayerTrace, layer_backward, layer_forward
+from beam_rnn.nn.network import Network, Parameters
 
 KERNELS = ("auto", "numpy", "fused")
 """The names of the kernels; "auto" is the fused one where it can be had."""
@@ -54,8 +54,8 @@ class Kernel(NamedTuple):
     Attributes:
         name: "numpy" or "fused".
         linear: (x, weights, bias) -> x W + b, where a row has the same bits in every batch.
-        layer_forward: As `beam_rnn.layers.layer_forward`.
-        layer_backward: As `beam_rnn.layers.layer_backward`.
+        layer_forward: As `beam_rnn.nn.layers.layer_forward`.
+        layer_backward: As `beam_rnn.nn.layers.layer_backward`.
         advance: (network, parameters) -> `Advance`, of a network of one direction.
     """
 
@@ -145,7 +145,7 @@ def kernel_of(name: str) -> Kernel:
     """The kernel "numpy" or "fused"; numba is imported by the first call that needs it."""
     if name == "numpy":
         return NUMPY
-    from beam_rnn.fused import layers  # noqa: PLC0415  # an extra, and half a second
+    from beam_rnn.nn.fused import layers  # noqa: PLC0415  # an extra, and half a second
 
     return Kernel(
         "fused", layers.linear, layers.layer_forward, layers.layer_backward, layers.advance

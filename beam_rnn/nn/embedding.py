@@ -1,12 +1,12 @@
 """Symbols as vectors that are learned: the first thing that a network does with x.
 
-A pair, as in `beam_rnn.backprop`: `embed` with `embed_backward`.
+A pair, as in `beam_rnn.nn.backprop`: `embed` with `embed_backward`.
 """
 
 import numpy as np
 
 from beam_rnn.core.arrays import Array
-from beam_rnn.network import Network, Parameters
+from beam_rnn.nn.network import Network, Parameters
 
 
 def embed(network: Network, parameters: Parameters, x: Array) -> Array:

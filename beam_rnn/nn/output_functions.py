@@ -12,8 +12,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from beam_rnn.cells import relu, sigmoid
 from beam_rnn.core.arrays import Array
+from beam_rnn.nn.cells import relu, sigmoid
 
 LEAST_DEVIATION = 1e-3
 """The least standard deviation of `gaussian`, so that a constant target has a likelihood."""

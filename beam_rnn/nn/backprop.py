@@ -1,7 +1,7 @@
 """Sequences forward through a network, and gradients back through time.
 
 Each function is a pair: `merge` with `unmerge`, `forward_layers` with `backward_layers`, and
-`forward` with `backward`, which have the head, too. Arrays are as in `beam_rnn.layers`: (time,
+`forward` with `backward`, which have the head, too. Arrays are as in `beam_rnn.nn.layers`: (time,
 batch, features), longest sequence first.
 """
 
@@ -11,15 +11,15 @@ from typing import NamedTuple
 
 import numpy as np
 
-from beam_rnn.cells import State
 from beam_rnn.core.arrays import Array
 from beam_rnn.core.packed_sequences import running_at
-from beam_rnn.dropout import LayerMask, drop_state, nothing_left_out
-from beam_rnn.embedding import embed, embed_backward
-from beam_rnn.kernels import NUMPY, Kernel
-from beam_rnn.layers import LayerTrace
-from beam_rnn.network import Network, Parameters
-from beam_rnn.products import matmul
+from beam_rnn.nn.cells import State
+from beam_rnn.nn.dropout import LayerMask, drop_state, nothing_left_out
+from beam_rnn.nn.embedding import embed, embed_backward
+from beam_rnn.nn.kernels import NUMPY, Kernel
+from beam_rnn.nn.layers import LayerTrace
+from beam_rnn.nn.network import Network, Parameters
+from beam_rnn.nn.products import matmul
 
 States = tuple[State, ...]
 """The state of every layer: of its forward direction, then of its reverse one."""
@@ -43,7 +43,7 @@ def reverse(x: Array, lengths: Array) -> Array:
 
 
 def merge(how: str, outputs: Sequence[Array]) -> Array:
-    """The outputs of the directions of a layer as one; see `beam_rnn.network.MERGES`."""
+    """The outputs of the directions of a layer as one; see `beam_rnn.nn.network.MERGES`."""
     if len(outputs) == 1:
         return outputs[0]
     forwards, backwards = outputs

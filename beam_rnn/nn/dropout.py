@@ -11,11 +11,11 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import DTypeLike
 
-from beam_rnn.cells import Cache, Cell, CellParameters, State, StepGradient
 from beam_rnn.core.arrays import Array
 from beam_rnn.core.checks import check_number
 from beam_rnn.data.vocabulary import UNKNOWN
-from beam_rnn.network import Network
+from beam_rnn.nn.cells import Cache, Cell, CellParameters, State, StepGradient
+from beam_rnn.nn.network import Network
 
 
 @dataclass(frozen=True)

@@ -12,10 +12,10 @@ from typing import NamedTuple
 
 import numpy as np
 
-from beam_rnn.cells import linear
 from beam_rnn.core.arrays import Array
-from beam_rnn.network import Parameters
-from beam_rnn.products import matmul
+from beam_rnn.nn.cells import linear
+from beam_rnn.nn.network import Parameters
+from beam_rnn.nn.products import matmul
 
 
 class AttentionTrace(NamedTuple):

@@ -14,12 +14,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import DTypeLike
 
-from beam_rnn.cells import CELLS, ELMAN, GRU_RESET_BEFORE, Cell, CellParameters, linear
 from beam_rnn.core.arrays import Array
 from beam_rnn.core.checks import check_choice, check_number, check_true_or_false, check_whole
 from beam_rnn.core.errors import ConfigurationError
 from beam_rnn.data.vocabulary import UNKNOWN
-from beam_rnn.outputs import OUTPUTS
+from beam_rnn.nn.cells import CELLS, ELMAN, GRU_RESET_BEFORE, Cell, CellParameters, linear
+from beam_rnn.nn.output_functions import OUTPUTS
 
 Parameters = Mapping[str, Array]
 """The parameters of a network by name."""
@@ -59,7 +59,7 @@ class Network:
 
     Args:
         cell: "rnn" (Elman), "gru", "lstm", or another that was put into
-            `beam_rnn.cells.CELLS`.
+            `beam_rnn.nn.cells.CELLS`.
         hidden: The size m of the hidden state of every layer, or one size for each.
         layers: How many layers are stacked; left out where `hidden` lists them.
         activation: The activation of the Elman cell: "sigmoid", "tanh" or "relu".

@@ -18,8 +18,8 @@ import numpy as np
 from beam_rnn.core.arrays import Array
 from beam_rnn.core.checks import check_number
 from beam_rnn.core.errors import ConfigurationError
-from beam_rnn.network import Parameters
-from beam_rnn.schedules import Scaled, Schedule, check_rate, rate_at
+from beam_rnn.nn.network import Parameters
+from beam_rnn.nn.schedules import Scaled, Schedule, check_rate, rate_at
 
 OptimizerState = dict[str, Any]
 

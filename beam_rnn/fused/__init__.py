@@ -1,1 +1,0 @@
-"""The fused kernel, compiled by numba, of the extra `fast`: see `beam_rnn.kernels`."""
