@@ -20,9 +20,9 @@ from beam_rnn.nn.encoder_decoder import EncoderDecoder
 from beam_rnn.nn.network import Network
 from beam_rnn.nn.optimizers import Adam, AdamW, RmsProp, Sgd
 from beam_rnn.nn.schedules import Cosine, Plateau, StepDecay, Warmup
-from beam_rnn.pairs.records import Transduced
 from beam_rnn.pairs.transducer import Transducer
-from beam_rnn.rows import (
+from beam_rnn.records.pair_reader import Transduced
+from beam_rnn.records.results import (
     AnomalyScore,
     EndedSequence,
     EpochLoss,

@@ -7,8 +7,8 @@ import numpy as np
 
 from beam_rnn.data.columns import Columns
 from beam_rnn.kept import KeptRecords, decode_kept, encode_kept
-from beam_rnn.sequences import cut_ordered
-from beam_rnn.state import (
+from beam_rnn.records.cutting import cut_ordered
+from beam_rnn.records.record_format import (
     KeyState,
     decode_record,
     decode_records,

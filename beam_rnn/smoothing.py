@@ -14,14 +14,14 @@ from beam_rnn.kept import KeptRecords, decode_kept, encode_kept
 from beam_rnn.loading import ModelLoader
 from beam_rnn.lookahead import both_directions
 from beam_rnn.model import Model
-from beam_rnn.rows import EndedSequence, Prediction, poisoned
-from beam_rnn.state import (
+from beam_rnn.records.record_format import (
     DecodedRecords,
     KeyState,
     decode_records,
     decode_state,
     encode_state,
 )
+from beam_rnn.records.results import EndedSequence, Prediction, poisoned
 from beam_rnn.stepping import Step, made_by
 
 ROWS_AT_ONCE = 65_536

@@ -25,15 +25,7 @@ from apache_beam.utils.windowed_value import WindowedValue
 from beam_rnn.closing import AT_THEIR_END, Closing
 from beam_rnn.core.errors import ConfigurationError
 from beam_rnn.data.columns import Columns
-from beam_rnn.rows import (
-    INVALID,
-    EndedSequence,
-    InvalidRecord,
-    LateRecord,
-    SequenceGap,
-    poisoned,
-)
-from beam_rnn.state import (
+from beam_rnn.records.record_format import (
     Armed,
     decode_armed,
     decode_block,
@@ -47,6 +39,14 @@ from beam_rnn.state import (
     record_time,
     turn_of,
     with_turn,
+)
+from beam_rnn.records.results import (
+    INVALID,
+    EndedSequence,
+    InvalidRecord,
+    LateRecord,
+    SequenceGap,
+    poisoned,
 )
 from beam_rnn.stepping import Step
 from beam_rnn.sweep import LONG_AGO

@@ -17,8 +17,7 @@ from beam_rnn.core.floating_point import default_arithmetic
 from beam_rnn.keyed import KeyedModels
 from beam_rnn.loading import ModelLoader
 from beam_rnn.model import Model
-from beam_rnn.rows import EndedSequence, Prediction, poisoned
-from beam_rnn.state import (
+from beam_rnn.records.record_format import (
     BufferedRecord,
     KeyState,
     decode_record,
@@ -26,6 +25,7 @@ from beam_rnn.state import (
     decode_state,
     encode_state,
 )
+from beam_rnn.records.results import EndedSequence, Prediction, poisoned
 from beam_rnn.sweep import LONG_AGO, Records, Standing, Swept, sweep
 
 logger = logging.getLogger(__name__)

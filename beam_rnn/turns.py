@@ -7,7 +7,7 @@ from typing import NamedTuple
 import numpy as np
 
 from beam_rnn.core.arrays import Array
-from beam_rnn.state import (
+from beam_rnn.records.record_format import (
     Armed,
     decode_waiting,
     encode_waiting_rows,
@@ -220,7 +220,7 @@ class Waiting:
 
     Args:
         order: When they have it.
-        rows: From `beam_rnn.state.decode_waiting`.
+        rows: From `beam_rnn.records.record_format.decode_waiting`.
         place: Where the key is; None before its first record.
 
     Attributes:

@@ -17,9 +17,9 @@ from beam_rnn.core.packed_sequences import last_rows, rows_of, running_at
 from beam_rnn.loading import ModelLoader
 from beam_rnn.lookahead import both_directions
 from beam_rnn.model import Model
-from beam_rnn.rows import INVALID, EndedSequence, InvalidRecord, Prediction, poisoned
+from beam_rnn.records.record_format import decode_block, decode_record, decode_records
+from beam_rnn.records.results import INVALID, EndedSequence, InvalidRecord, Prediction, poisoned
 from beam_rnn.smoothing import NOBODY_S, POISON
-from beam_rnn.state import decode_block, decode_record, decode_records
 from beam_rnn.stateful import ENDED
 
 STEPS_AT_ONCE = 16_384

@@ -9,8 +9,8 @@ import apache_beam as beam
 from beam_rnn.core.errors import WeightsError
 from beam_rnn.keyed import Models
 from beam_rnn.pairs.transducer import Transducer
+from beam_rnn.records.results import EpochLoss
 from beam_rnn.rounds import Trained
-from beam_rnn.rows import EpochLoss
 from beam_rnn.storage import write_model
 
 logger = logging.getLogger(__name__)

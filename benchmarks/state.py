@@ -35,7 +35,7 @@ from apache_beam.utils.timestamp import Timestamp
 from apache_beam.utils.windowed_value import WindowedValue
 
 from beam_rnn.loading import ModelLoader
-from beam_rnn.packing import PackRecords, PackShards
+from beam_rnn.records.packing import PackRecords, PackShards
 from beam_rnn.shards.emission import EmitRows
 from beam_rnn.shards.stateful import StepShards
 from beam_rnn.stateful import StepKeys

@@ -62,10 +62,10 @@ from beam_rnn.nn.bptt import Learner, learn
 from beam_rnn.nn.kernels import kernel_name, kernel_of
 from beam_rnn.nn.losses import objective
 from beam_rnn.plan import plan_of
+from beam_rnn.records.cutting import cut_in_parts
+from beam_rnn.records.record_format import encode_records
 from beam_rnn.rounds import begin, learn_locally
-from beam_rnn.sequences import cut_in_parts
 from beam_rnn.settings import Rounds
-from beam_rnn.state import encode_records
 from beam_rnn.validation import NoSplit
 from benchmarks.table import Row, medians, show
 

@@ -47,8 +47,8 @@ from beam_rnn.files.aside import WriteAside
 from beam_rnn.files.reading import ReadFiles
 from beam_rnn.files.writing import WriteTable
 from beam_rnn.keyed import KeyedModels, Models
-from beam_rnn.records import RecordReader
-from beam_rnn.state import decode_record
+from beam_rnn.records.record_format import decode_record
+from beam_rnn.records.record_reader import RecordReader
 from beam_rnn.storage import read_model
 from beam_rnn.transforms.arguments import ORDERS
 

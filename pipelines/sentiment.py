@@ -52,8 +52,8 @@ from beam_rnn.errors import ConfigurationError, shown
 from beam_rnn.files.aside import WriteAside
 from beam_rnn.files.reading import ReadFiles
 from beam_rnn.files.writing import WriteFile
-from beam_rnn.records import MAX_KEY_BYTES
-from beam_rnn.rows import INVALID
+from beam_rnn.records.record_reader import MAX_KEY_BYTES
+from beam_rnn.records.results import INVALID
 from beam_rnn.storage import read_model
 
 POLARITY = ("negative", "positive")

@@ -39,7 +39,7 @@ from beam_rnn.files.aside import WriteAside
 from beam_rnn.files.reading import ReadFiles
 from beam_rnn.files.writing import WriteFile
 from beam_rnn.nn.encoder_decoder import ATTENTIONS
-from beam_rnn.pairs.records import Transduced
+from beam_rnn.records.pair_reader import Transduced
 from pipelines import tasks
 
 SCHEMA = pa.schema(

@@ -3,8 +3,8 @@
 import numpy as np
 
 from beam_rnn.errors import RecordError
-from beam_rnn.records import RecordReader
-from beam_rnn.state import decode_records
+from beam_rnn.records.record_format import decode_records
+from beam_rnn.records.record_reader import RecordReader
 
 
 def expected(model, records):

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from beam_rnn.rows import EndedSequence, LateRecord, Prediction, SequenceGap
+from beam_rnn.records.results import EndedSequence, LateRecord, Prediction, SequenceGap
 
 SECOND, MILLISECOND = 1_000_000, 1000
 

@@ -28,8 +28,8 @@ from beam_rnn.anomalies.scoring import Scorer
 from beam_rnn.anomalies.tails import NO_ERRORS, Tail, observed, tail_probability
 from beam_rnn.errors import ConfigurationError, StateError
 from beam_rnn.learning.prequential import Prequential
-from beam_rnn.records import RecordReader
-from beam_rnn.state import decode_record, last_step
+from beam_rnn.records.record_format import decode_record, last_step
+from beam_rnn.records.record_reader import RecordReader
 from tests.engines import ENGINES as BATCH_ENGINES
 from tests.engines import predict
 from tests.models import COLUMNS, keyed_models, random_model, saved

@@ -7,11 +7,10 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from beam_rnn.arrow import to_bytes
 from beam_rnn.errors import StateError
-from beam_rnn.shards.blocks import decode_block, encode_block
-from beam_rnn.shards.journal import Head, decode_head, encode_change, encode_head, replay
-from beam_rnn.state import (
+from beam_rnn.records.arrow_reader import to_bytes
+from beam_rnn.records.block_format import decode_block, encode_block
+from beam_rnn.records.record_format import (
     Armed,
     KeyState,
     decode_armed,
@@ -25,8 +24,9 @@ from beam_rnn.state import (
     last_step,
     waiting_records,
 )
-from beam_rnn.state import decode_block as decode_key_block
-from beam_rnn.state import encode_block as encode_key_block
+from beam_rnn.records.record_format import decode_block as decode_key_block
+from beam_rnn.records.record_format import encode_block as encode_key_block
+from beam_rnn.shards.journal import Head, decode_head, encode_change, encode_head, replay
 from tests.models import random_model, saved
 from tests.test_shards import block_of, new_shard
 

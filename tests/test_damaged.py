@@ -19,10 +19,10 @@ from beam_rnn.learning.learned import Place, decode_learned, encode_learned
 from beam_rnn.learning.learners import Untrained
 from beam_rnn.learning.prequential import Prequential
 from beam_rnn.moving import SCHEMA, read_states, to_row
+from beam_rnn.records.record_format import KeyState, decode_state, encode_state
+from beam_rnn.records.results import EndedSequence
 from beam_rnn.rounds import begin
-from beam_rnn.rows import EndedSequence
 from beam_rnn.settings import Rounds, Training
-from beam_rnn.state import KeyState, decode_state, encode_state
 from tests.models import keyed_models, random_model
 from tests.mutations import COUNTS, mutated
 from tests.sequences import wave

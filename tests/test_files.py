@@ -25,8 +25,8 @@ from beam_rnn.files.reading import (
     json_record,
     read_file,
 )
-from beam_rnn.records import UNREADABLE, RecordReader, micros
-from beam_rnn.state import decode_record
+from beam_rnn.records.record_format import decode_record
+from beam_rnn.records.record_reader import UNREADABLE, RecordReader, micros
 from tests.engines import Collect, run
 from tests.mutations import COUNTS, mutated
 

@@ -7,9 +7,9 @@ import pytest
 
 from beam_rnn import Columns, JoinRecords, Network, Predict
 from beam_rnn.errors import ConfigurationError
-from beam_rnn.joining import joined
-from beam_rnn.records import RecordReader
-from beam_rnn.rows import Prediction
+from beam_rnn.records.joining import joined
+from beam_rnn.records.record_reader import RecordReader
+from beam_rnn.records.results import Prediction
 from beam_rnn.testing import oracle
 from tests.engines import Collect, run
 from tests.models import random_model, saved

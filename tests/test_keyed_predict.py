@@ -12,9 +12,9 @@ from apache_beam.metrics import MetricsFilter
 from beam_rnn import ExportStates, ImportStates, KeyedModels, Predict, prediction_schema
 from beam_rnn import weights as weights_file
 from beam_rnn.loading import ModelLoader
+from beam_rnn.records.record_format import KeyState
 from beam_rnn.shards.journal import encode_change, replay
 from beam_rnn.shards.table import Maker
-from beam_rnn.state import KeyState
 from beam_rnn.sweep import LONG_AGO
 from beam_rnn.testing import oracle
 from tests.batches import predictions_in

@@ -26,8 +26,8 @@ from beam_rnn import weights as weights_file
 from beam_rnn.data.missing_values import carry_forward, carry_through
 from beam_rnn.errors import ConfigurationError, TrainingError
 from beam_rnn.fit import fit
-from beam_rnn.records import RecordReader
-from beam_rnn.sequences import cut
+from beam_rnn.records.cutting import cut
+from beam_rnn.records.record_reader import RecordReader
 from beam_rnn.testing import oracle
 from tests.batches import batch_of, predictions_in
 from tests.engines import Collect, predict, run
@@ -129,7 +129,7 @@ def test_a_forward_pass_carries_too(path):
     model = weights_file.load(path)
     expected = oracle(model, records(keys=1)).predictions
     reader = RecordReader(COLUMNS)
-    from beam_rnn.state import decode_record
+    from beam_rnn.records.record_format import decode_record
 
     numbers = np.array([decode_record(reader.read(row).data).numbers for row in records(keys=1)])
     y = model.restored("k0", model.forward(model.scaled("k0", numbers)[np.newaxis])[0])

@@ -12,7 +12,7 @@ from beam_rnn.commands import evaluate, predict, train
 from beam_rnn.commands.ordering import PutTogether, order_of_key, said
 from beam_rnn.commands.running import run
 from beam_rnn.data.event_times import SECOND
-from beam_rnn.records import RecordReader
+from beam_rnn.records.record_reader import RecordReader
 from tests import engines
 
 FLAGS = ["--key=k", "--time=t", "--inputs=x", "--epochs=1", "--hidden=4", "--train_fraction=0.5"]

@@ -25,10 +25,10 @@ from beam_rnn.commands.usable import UnknownColumnError
 from beam_rnn.errors import ConfigurationError
 from beam_rnn.files import aside
 from beam_rnn.files.aside import Refused
-from beam_rnn.records import RecordReader
+from beam_rnn.records.cutting import cut
+from beam_rnn.records.record_reader import RecordReader
 from beam_rnn.report import report
 from beam_rnn.report.counts import Counts
-from beam_rnn.sequences import cut
 from pipelines import demo
 
 ROOT = Path(__file__).parent.parent

@@ -14,8 +14,8 @@ from hypothesis import strategies as st
 
 from beam_rnn import Columns
 from beam_rnn.errors import RecordError
-from beam_rnn.reading import ALONE_BELOW, ColumnReader
-from beam_rnn.records import RecordReader
+from beam_rnn.records.column_reader import ALONE_BELOW, ColumnReader
+from beam_rnn.records.record_reader import RecordReader
 
 COLUMNS = Columns(
     key="id", time="t", inputs=["x", "y"], sequence="n", start="first", end="last", targets=["x"]
@@ -140,7 +140,7 @@ def test_a_field_with_a_dot_in_its_name_is_a_field():
 
 
 def test_keys_are_remembered_only_so_long(monkeypatch):
-    monkeypatch.setattr("beam_rnn.reading.KNOWN_KEYS", 10)
+    monkeypatch.setattr("beam_rnn.records.column_reader.KNOWN_KEYS", 10)
     reader = ColumnReader(Columns(key="id", time="t", inputs=["x"]))
 
     for start in range(0, 200, 20):

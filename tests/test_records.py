@@ -14,9 +14,15 @@ from apache_beam.utils.timestamp import MIN_TIMESTAMP, Timestamp
 
 from beam_rnn.data.columns import Columns
 from beam_rnn.errors import RecordError
-from beam_rnn.records import RecordReader, micros
-from beam_rnn.rows import EndedSequence, InvalidRecord, LateRecord, Prediction, SequenceGap
-from beam_rnn.state import decode_record
+from beam_rnn.records.record_format import decode_record
+from beam_rnn.records.record_reader import RecordReader, micros
+from beam_rnn.records.results import (
+    EndedSequence,
+    InvalidRecord,
+    LateRecord,
+    Prediction,
+    SequenceGap,
+)
 
 COLUMNS = Columns(key="id", time="t", inputs=["x", "y"], targets=["z"])
 GOOD = {"id": "a", "t": 1_500_000_000, "x": 1.5, "y": -2, "z": 7}

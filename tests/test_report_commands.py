@@ -15,10 +15,10 @@ from beam_rnn.commands.counting import CountRecords
 from beam_rnn.commands.replaying import ReplayReport, arrive
 from beam_rnn.errors import ConfigurationError
 from beam_rnn.nn.network import Network
-from beam_rnn.records import RecordReader
+from beam_rnn.records.cutting import cut
+from beam_rnn.records.record_reader import RecordReader
 from beam_rnn.report import report as page_of
 from beam_rnn.report.counts import Counts
-from beam_rnn.sequences import cut
 from tests.engines import Collect, run
 from tests.models import COLUMNS, keyed_models, random_model, saved
 from tests.streams import START, predict_stream

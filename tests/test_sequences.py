@@ -13,8 +13,8 @@ from apache_beam.transforms.window import (
 from beam_rnn import Columns, Sequences
 from beam_rnn.core.external_sort import sorted_on_disk
 from beam_rnn.errors import ConfigurationError
-from beam_rnn.records import RecordReader
-from beam_rnn.sequences import cut, cut_in_parts
+from beam_rnn.records.cutting import cut, cut_in_parts
+from beam_rnn.records.record_reader import RecordReader
 from tests.engines import ENGINES, Collect, elements, run
 
 COLUMNS = Columns(key="id", time="t", inputs=["x"], targets=["y"])

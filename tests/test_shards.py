@@ -13,12 +13,12 @@ from hypothesis import strategies as st
 
 from beam_rnn import Predict
 from beam_rnn import weights as weights_file
-from beam_rnn.arrow import to_bytes
 from beam_rnn.errors import ConfigurationError, StateError
 from beam_rnn.loading import ModelLoader
+from beam_rnn.records.arrow_reader import to_bytes
+from beam_rnn.records.block_format import Block, by_shard, decode_block, encode_block, shards_of
 from beam_rnn.shards import journal
 from beam_rnn.shards import stateful as sharding
-from beam_rnn.shards.blocks import Block, by_shard, decode_block, encode_block, shards_of
 from beam_rnn.shards.journal import Head, decode_head, encode_change, encode_head, replay
 from beam_rnn.shards.payloads import rows_by_schema
 from beam_rnn.shards.shard import Shard

@@ -18,9 +18,9 @@ from beam_rnn.errors import ConfigurationError, StateError
 from beam_rnn.loading import ModelLoader, check_smooths
 from beam_rnn.lookahead import BothDirections
 from beam_rnn.nn.kernels import fused_is_installed
-from beam_rnn.records import RecordReader
+from beam_rnn.records.record_format import decode_state, encode_record
+from beam_rnn.records.record_reader import RecordReader
 from beam_rnn.smoothing import Smoother
-from beam_rnn.state import decode_state, encode_record
 from tests.engines import ENGINES, ON_PRISM, Collect, predict, run
 from tests.models import COLUMNS, keyed_models, random_model, saved
 from tests.smoothing import by_definition, expected

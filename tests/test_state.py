@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from beam_rnn.data.event_times import MAX_MICROS, MIN_MICROS
 from beam_rnn.errors import StateError
-from beam_rnn.state import (
+from beam_rnn.records.record_format import (
     Armed,
     KeyState,
     decode_armed,

@@ -20,7 +20,6 @@ from beam_rnn import (
     Training,
     WriteModel,
 )
-from beam_rnn.arrow import BatchReader
 from beam_rnn.data.vocabulary import Vocabulary
 from beam_rnn.errors import ConfigurationError, RecordError, TrainingError
 from beam_rnn.fit import fit
@@ -29,10 +28,11 @@ from beam_rnn.nn.backprop import backward, forward, initial_states
 from beam_rnn.nn.bptt import Bptt
 from beam_rnn.nn.embedding import embed
 from beam_rnn.nn.losses import mse
-from beam_rnn.reading import ColumnReader
-from beam_rnn.records import RecordReader
-from beam_rnn.sequences import cut
-from beam_rnn.state import decode_record
+from beam_rnn.records.arrow_reader import BatchReader
+from beam_rnn.records.column_reader import ColumnReader
+from beam_rnn.records.cutting import cut
+from beam_rnn.records.record_format import decode_record
+from beam_rnn.records.record_reader import RecordReader
 from beam_rnn.testing import projection_error
 from beam_rnn.weights import load, save
 from tests.engines import predict, run

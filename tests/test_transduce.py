@@ -37,7 +37,7 @@ from beam_rnn.nn.encoder_decoder import part_of
 from beam_rnn.nn.kernels import kernel_of
 from beam_rnn.nn.seq2seq import UNWRITABLE, backward, batch_of_pairs, forward, loss_of
 from beam_rnn.pairs.decoding import Decoder
-from beam_rnn.pairs.records import PairReader
+from beam_rnn.records.pair_reader import PairReader
 from beam_rnn.settings import Rounds
 from beam_rnn.testing import projection_error
 from beam_rnn.weights import load, save

@@ -4,9 +4,14 @@ from apache_beam.transforms.window import GlobalWindow
 from hypothesis import given
 from hypothesis import strategies as st
 
-from beam_rnn.shards.blocks import marks_of
+from beam_rnn.records.block_format import marks_of
+from beam_rnn.records.record_format import (
+    encode_record,
+    encode_waiting,
+    record_sequence,
+    record_time,
+)
 from beam_rnn.shards.pending import Held, Pending, duplicates
-from beam_rnn.state import encode_record, encode_waiting, record_sequence, record_time
 from beam_rnn.stateful import Cells
 from beam_rnn.sweep import LONG_AGO
 from beam_rnn.turns import END_OF_TIME, LOWEST, Order, Place, Waiting

@@ -17,9 +17,9 @@ from beam_rnn.core.checks import check_choice
 from beam_rnn.core.errors import ConfigurationError, WeightsError
 from beam_rnn.loading import ModelLoader
 from beam_rnn.nn.kernels import KERNELS
-from beam_rnn.reading import ColumnReader
-from beam_rnn.rows import AnomalyScore, InvalidRecord
-from beam_rnn.state import last_step, record_time
+from beam_rnn.records.column_reader import ColumnReader
+from beam_rnn.records.record_format import last_step, record_time
+from beam_rnn.records.results import AnomalyScore, InvalidRecord
 from beam_rnn.stepping import Policy, PredictSteps
 from beam_rnn.transforms.arguments import micros, path_of
 

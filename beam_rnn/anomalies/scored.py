@@ -3,7 +3,7 @@
 Version; the state of what predicts, without its own version; then numbers, float64: of each target
 the prediction for the next record, NaN for none, and of each what is known of its errors; how many
 numbers these are; and the version that was left out; little-endian. So the place of a key is
-read in the same way as in `beam_rnn.state`.
+read in the same way as in `beam_rnn.records.record_format`.
 """
 
 import struct

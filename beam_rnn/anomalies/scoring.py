@@ -12,9 +12,9 @@ from beam_rnn.keyed import KeyedModels, Models
 from beam_rnn.learning.learners import LearnSteps
 from beam_rnn.model import Model
 from beam_rnn.nn.output_functions import OUTPUTS
-from beam_rnn.reading import ColumnReader
-from beam_rnn.rows import AnomalyScore, EndedSequence, Prediction
-from beam_rnn.state import decode_record, first_numbers
+from beam_rnn.records.column_reader import ColumnReader
+from beam_rnn.records.record_format import decode_record, first_numbers
+from beam_rnn.records.results import AnomalyScore, EndedSequence, Prediction
 from beam_rnn.stateful import Stepping
 from beam_rnn.stepping import PredictSteps, Step
 

@@ -7,7 +7,7 @@ import apache_beam as beam
 
 from beam_rnn import Columns, InvalidRecord, LateRecord, Prediction
 from beam_rnn.core.errors import RecordError
-from beam_rnn.records import RecordReader
+from beam_rnn.records.record_reader import RecordReader
 from beam_rnn.report.counts import Counts
 
 Counted = tuple[tuple[str, str], int]

@@ -12,10 +12,10 @@ from beam_rnn.core.errors import RecordError
 from beam_rnn.data.event_times import DAY
 from beam_rnn.data.scaling import CONSTANT
 from beam_rnn.keyed import Models
-from beam_rnn.records import RecordReader
+from beam_rnn.records.record_format import decode_records, first_numbers, record_time
+from beam_rnn.records.record_reader import RecordReader
 from beam_rnn.report.comparison import knows, until
 from beam_rnn.report.distributions import point_forecast
-from beam_rnn.state import decode_records, first_numbers, record_time
 from beam_rnn.storage import read_model
 
 ERRORS = ("model_mae", "last_value_mae", "yesterday_mae")

@@ -8,7 +8,7 @@ import apache_beam as beam
 import pyarrow as pa
 
 from beam_rnn.files.writing import WriteFile
-from beam_rnn.rows import Prediction
+from beam_rnn.records.results import Prediction
 
 UTC = pa.timestamp("us", "UTC")
 

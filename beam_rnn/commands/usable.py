@@ -15,8 +15,8 @@ from beam_rnn.core.errors import BeamRnnError
 from beam_rnn.core.text import counted, names
 from beam_rnn.files.aside import Refused, WriteAside
 from beam_rnn.files.reading import ALL, AS_WRITTEN
-from beam_rnn.records import UNREADABLE, ReadRecords, RecordReader
-from beam_rnn.rows import INVALID
+from beam_rnn.records.record_reader import UNREADABLE, ReadRecords, RecordReader
+from beam_rnn.records.results import INVALID
 
 DISTINCT = 64
 """So many kinds of records are told apart by their columns."""

@@ -16,12 +16,12 @@ from apache_beam.io import fileio
 from apache_beam.io.filesystem import CompressionTypes
 from apache_beam.pvalue import AsList
 
-from beam_rnn.arrow import to_dicts
 from beam_rnn.core.errors import BeamRnnError, shown
 from beam_rnn.data.columns import Columns
 from beam_rnn.data.event_times import is_day
 from beam_rnn.files.suffixes import codec, suffix, whole_suffix
-from beam_rnn.records import ROW, UNREADABLE
+from beam_rnn.records.arrow_reader import to_dicts
+from beam_rnn.records.record_reader import ROW, UNREADABLE
 from beam_rnn.storage import with_folder
 
 ALL = ["all"]

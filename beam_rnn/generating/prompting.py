@@ -12,9 +12,9 @@ from apache_beam.utils.windowed_value import WindowedValue
 from beam_rnn.generating.generation import Continuation, Generation, Generator, Prompt
 from beam_rnn.loading import ModelLoader
 from beam_rnn.model import Model
-from beam_rnn.rows import INVALID, Generated, InvalidRecord, poisoned
-from beam_rnn.sequences import last_sequence
-from beam_rnn.state import decode_block, decode_record, decode_records
+from beam_rnn.records.cutting import last_sequence
+from beam_rnn.records.record_format import decode_block, decode_record, decode_records
+from beam_rnn.records.results import INVALID, Generated, InvalidRecord, poisoned
 
 RECORDS_HELD_AT_MOST = 65_536
 """So many records of prompts are held before sequences are generated; fewer, if a bundle ends."""

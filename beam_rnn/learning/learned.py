@@ -1,7 +1,7 @@
 """What is learned for a key, and its bytes; the only module that knows that format.
 
 Version, kernel, digest of the base model, steps, times of the first and the last step and the last
-sequence number, as in `beam_rnn.state`, so that the place of a key is read in the same way; then
+sequence number, as in `beam_rnn.records.record_format`, so that the place of a key is read in the same way; then
 the settings' fingerprint, how many steps and records are kept, and every number of a `Learned`:
 whole numbers as int64, others as they are, little-endian.
 """
@@ -21,7 +21,7 @@ from beam_rnn.learning.gating import Evidence
 from beam_rnn.learning.running import Running, Statistics
 from beam_rnn.learning.settings import Learning, settings_of
 from beam_rnn.nn.bptt import Learner
-from beam_rnn.state import STORED_KERNELS
+from beam_rnn.records.record_format import STORED_KERNELS
 
 LEARNED_VERSION = 0x82  # told from a state of `Predict` by it
 _HEADER = struct.Struct("<BB32sqqqqII8sII")

@@ -20,9 +20,9 @@ from beam_rnn.learning.prequential import Prequential
 from beam_rnn.learning.settings import Learning, Untrained
 from beam_rnn.loading import ModelLoader
 from beam_rnn.model import Model
-from beam_rnn.reading import ColumnReader
-from beam_rnn.rows import EndedSequence, Prediction, poisoned
-from beam_rnn.state import BufferedRecord, decode_record
+from beam_rnn.records.column_reader import ColumnReader
+from beam_rnn.records.record_format import BufferedRecord, decode_record
+from beam_rnn.records.results import EndedSequence, Prediction, poisoned
 from beam_rnn.stepping import Step
 
 

@@ -13,7 +13,7 @@ from beam_rnn.portable.named import by_name
 from beam_rnn.portable.names import time_text
 from beam_rnn.portable.refused import output_name, with_refused
 from beam_rnn.portable.weights import columns_of, model_of
-from beam_rnn.rows import Generated
+from beam_rnn.records.results import Generated
 from beam_rnn.transforms.generate import Generate
 
 

@@ -7,11 +7,11 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from beam_rnn.arrow import Batch, added_already, prediction_fields, taken_name
 from beam_rnn.core.arrays import Array
 from beam_rnn.core.errors import ConfigurationError
 from beam_rnn.loading import ModelLoader
-from beam_rnn.rows import Prediction
+from beam_rnn.records.arrow_reader import Batch, added_already, prediction_fields, taken_name
+from beam_rnn.records.results import Prediction
 from beam_rnn.shards.payloads import rows_by_schema
 from beam_rnn.shards.pending import grouped
 from beam_rnn.shards.shard import Outcome, Row

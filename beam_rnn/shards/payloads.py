@@ -10,9 +10,9 @@ from typing import Any, NamedTuple
 import numpy as np
 import pyarrow as pa
 
-from beam_rnn.arrow import as_python, from_bytes, picked, to_bytes, together
 from beam_rnn.core.arrays import Array
 from beam_rnn.core.errors import StateError
+from beam_rnn.records.arrow_reader import as_python, from_bytes, picked, to_bytes, together
 from beam_rnn.shards.pending import Held, different, grouped
 
 

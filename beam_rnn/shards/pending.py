@@ -10,7 +10,7 @@ from typing import NamedTuple
 import numpy as np
 
 from beam_rnn.core.arrays import Array
-from beam_rnn.shards.blocks import starts_of
+from beam_rnn.records.block_format import starts_of
 from beam_rnn.turns import LOWEST, NEVER, Order, runs_of
 
 NOW = np.iinfo(np.int64).min
@@ -28,7 +28,7 @@ class Held(NamedTuple):
         number: (records,) int64, in the order in which they came.
         row: (records,) int64, the row of each one's key.
         due: (records,) int64, when each is due, in microseconds since 1970.
-        time, sequence, marks, numbers: As in `beam_rnn.shards.blocks.Block`.
+        time, sequence, marks, numbers: As in `beam_rnn.records.block_format.Block`.
         piece: (records,) int64, which payload each came with.
         at: (records,) int32, the row of that payload.
     """

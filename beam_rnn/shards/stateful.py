@@ -28,14 +28,14 @@ from apache_beam.utils.windowed_value import WindowedValue
 
 from beam_rnn.closing import AT_THEIR_END, Closing
 from beam_rnn.core.arrays import Array
-from beam_rnn.rows import INVALID, EndedSequence, InvalidRecord, LateRecord, SequenceGap
-from beam_rnn.shards.blocks import Block, decode_block, states_to_start_from
+from beam_rnn.records.block_format import Block, decode_block, states_to_start_from
+from beam_rnn.records.record_format import decode_state, turn_of
+from beam_rnn.records.results import INVALID, EndedSequence, InvalidRecord, LateRecord, SequenceGap
 from beam_rnn.shards.journal import SLACK, Head, decode_head, encode_change, encode_head, replay
 from beam_rnn.shards.pending import NOW
 from beam_rnn.shards.shard import Outcome, Row, Shard
 from beam_rnn.shards.stepping import ShardStepper
 from beam_rnn.shards.table import Table
-from beam_rnn.state import decode_state, turn_of
 from beam_rnn.stateful import ENDED, GAPS, LATE, Unstamped, check_numbered
 from beam_rnn.stepping import PredictSteps
 from beam_rnn.turns import END_OF_TIME, MILLISECOND, Order

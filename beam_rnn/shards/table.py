@@ -11,7 +11,7 @@ from typing import NamedTuple
 import numpy as np
 
 from beam_rnn.core.arrays import Array
-from beam_rnn.state import KeyState
+from beam_rnn.records.record_format import KeyState
 from beam_rnn.sweep import LONG_AGO, Standing
 
 _NO_ROW = -1

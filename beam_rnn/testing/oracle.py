@@ -9,9 +9,9 @@ import numpy as np
 from beam_rnn.core.errors import RecordError
 from beam_rnn.keyed import Models
 from beam_rnn.model import Model
-from beam_rnn.records import RecordReader
-from beam_rnn.rows import EndedSequence, Prediction
-from beam_rnn.state import BufferedRecord, decode_record
+from beam_rnn.records.record_format import BufferedRecord, decode_record
+from beam_rnn.records.record_reader import RecordReader
+from beam_rnn.records.results import EndedSequence, Prediction
 
 
 class Expected(NamedTuple):

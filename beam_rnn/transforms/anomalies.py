@@ -14,8 +14,8 @@ from beam_rnn.learning.prequential import Prequential
 from beam_rnn.learning.settings import Learning, Untrained
 from beam_rnn.loading import ModelLoader
 from beam_rnn.nn.kernels import KERNELS
-from beam_rnn.packing import PackRecords
-from beam_rnn.rows import (
+from beam_rnn.records.packing import PackRecords
+from beam_rnn.records.results import (
     INVALID,
     AnomalyScore,
     EndedSequence,

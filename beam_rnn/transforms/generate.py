@@ -15,8 +15,8 @@ from beam_rnn.generating.generation import Generation
 from beam_rnn.generating.prompting import GenerateSequences
 from beam_rnn.loading import ModelLoader
 from beam_rnn.nn.kernels import KERNELS
-from beam_rnn.packing import PackRecords
-from beam_rnn.rows import INVALID, Generated, InvalidRecord
+from beam_rnn.records.packing import PackRecords
+from beam_rnn.records.results import INVALID, Generated, InvalidRecord
 from beam_rnn.storage import read_model
 from beam_rnn.transforms.arguments import path_of, take_one
 

@@ -7,8 +7,8 @@ from apache_beam import PCollection
 
 from beam_rnn.core.errors import ConfigurationError
 from beam_rnn.data.columns import Columns
-from beam_rnn.joining import JoinPlace, ReadPlaces, place_of
-from beam_rnn.rows import Prediction
+from beam_rnn.records.joining import JoinPlace, ReadPlaces, place_of
+from beam_rnn.records.results import Prediction
 from beam_rnn.transforms.arguments import check_type
 
 

@@ -13,8 +13,15 @@ from beam_rnn.learning.settings import Learning, Untrained
 from beam_rnn.loading import ModelLoader
 from beam_rnn.model import Model
 from beam_rnn.nn.kernels import KERNELS
-from beam_rnn.packing import PackRecords
-from beam_rnn.rows import INVALID, EndedSequence, InvalidRecord, LateRecord, Prediction, SequenceGap
+from beam_rnn.records.packing import PackRecords
+from beam_rnn.records.results import (
+    INVALID,
+    EndedSequence,
+    InvalidRecord,
+    LateRecord,
+    Prediction,
+    SequenceGap,
+)
 from beam_rnn.stateful import ENDED, GAPS, LATE, MODELS, StepKeys
 from beam_rnn.transforms.arguments import (
     check_type,

@@ -12,7 +12,7 @@ from beam_rnn.core.errors import ConfigurationError
 from beam_rnn.keyed import Models
 from beam_rnn.model import Model
 from beam_rnn.pairs.transducer import Transducer
-from beam_rnn.rows import EpochLoss
+from beam_rnn.records.results import EpochLoss
 from beam_rnn.storage import read_any_model
 from beam_rnn.transforms.arguments import path_of, window_text
 from beam_rnn.writing import NameModel, WriteWeights, losses_of

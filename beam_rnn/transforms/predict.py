@@ -12,7 +12,6 @@ from apache_beam import PCollection
 from apache_beam.io.filesystems import FileSystems
 from apache_beam.transforms.window import GlobalWindows
 
-from beam_rnn.arrow import batch_type, reader_of
 from beam_rnn.closing import Closing
 from beam_rnn.core.checks import check_choice, check_number, check_whole
 from beam_rnn.core.errors import ConfigurationError, WeightsError
@@ -20,8 +19,16 @@ from beam_rnn.keyed import KeyedModels
 from beam_rnn.loading import ModelLoader
 from beam_rnn.moving import to_shard
 from beam_rnn.nn.kernels import KERNELS
-from beam_rnn.packing import PackBatches, PackRecords, PackShards
-from beam_rnn.rows import INVALID, EndedSequence, InvalidRecord, LateRecord, Prediction, SequenceGap
+from beam_rnn.records.arrow_reader import batch_type, reader_of
+from beam_rnn.records.packing import PackBatches, PackRecords, PackShards
+from beam_rnn.records.results import (
+    INVALID,
+    EndedSequence,
+    InvalidRecord,
+    LateRecord,
+    Prediction,
+    SequenceGap,
+)
 from beam_rnn.shards.emission import EmitBatches, EmitRows
 from beam_rnn.shards.stateful import SHARDS, StepShards
 from beam_rnn.stateful import ENDED, GAPS, LATE, StepKeys

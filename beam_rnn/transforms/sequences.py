@@ -6,17 +6,17 @@ from typing import Any, NamedTuple
 import apache_beam as beam
 from apache_beam import PCollection
 
-from beam_rnn.arrow import batch_type
 from beam_rnn.core.checks import check_number, check_whole
 from beam_rnn.core.errors import ConfigurationError
 from beam_rnn.data.columns import Columns
 from beam_rnn.data.sequences import Sequence
 from beam_rnn.gathering import GatherSteps
-from beam_rnn.packing import PackRecords
-from beam_rnn.reading import ColumnReader
-from beam_rnn.records import ReadRecords, RecordReader
-from beam_rnn.rows import INVALID, InvalidRecord, LateRecord, SequenceGap
-from beam_rnn.sequences import CutSequences
+from beam_rnn.records.arrow_reader import batch_type
+from beam_rnn.records.column_reader import ColumnReader
+from beam_rnn.records.cutting import CutSequences
+from beam_rnn.records.packing import PackRecords
+from beam_rnn.records.record_reader import ReadRecords, RecordReader
+from beam_rnn.records.results import INVALID, InvalidRecord, LateRecord, SequenceGap
 from beam_rnn.stateful import GAPS, LATE, StepKeys
 from beam_rnn.transforms.arguments import check_type, closing_of, micros, order_of, take_one
 

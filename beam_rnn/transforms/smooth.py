@@ -9,8 +9,15 @@ from apache_beam import PCollection
 from beam_rnn.core.checks import check_choice, check_whole
 from beam_rnn.loading import ModelLoader, check_smooths
 from beam_rnn.nn.kernels import KERNELS
-from beam_rnn.packing import PackRecords
-from beam_rnn.rows import INVALID, EndedSequence, InvalidRecord, LateRecord, Prediction, SequenceGap
+from beam_rnn.records.packing import PackRecords
+from beam_rnn.records.results import (
+    INVALID,
+    EndedSequence,
+    InvalidRecord,
+    LateRecord,
+    Prediction,
+    SequenceGap,
+)
 from beam_rnn.smoothing import SmoothSteps
 from beam_rnn.stateful import ENDED, GAPS, LATE, StepKeys
 from beam_rnn.transforms.arguments import closing_of, micros, order_of, path_of

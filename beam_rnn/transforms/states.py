@@ -11,7 +11,7 @@ from apache_beam.io.filesystem import CompressionTypes, FileMetadata
 from apache_beam.io.filesystems import FileSystems
 
 from beam_rnn.moving import OPEN, SCHEMA, LastOfKey, read_states, to_row
-from beam_rnn.rows import EndedSequence
+from beam_rnn.records.results import EndedSequence
 from beam_rnn.storage import check_prefix, newest
 from beam_rnn.transforms.arguments import path_of
 

@@ -22,7 +22,7 @@ from typing import NamedTuple
 
 from beam_rnn import Adam, Cosine, EncoderDecoder, Pair, PairColumns, Training, Transducer
 from beam_rnn.fit import fit
-from beam_rnn.pairs.records import PairReader
+from beam_rnn.records.pair_reader import PairReader
 from benchmarks.tasks.outcome import Outcome
 from pipelines.tasks import Record, additions, dates
 

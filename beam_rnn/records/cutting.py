@@ -15,7 +15,7 @@ from beam_rnn.core.external_sort import sorted_on_disk
 from beam_rnn.core.text import counted, names
 from beam_rnn.data.columns import Columns
 from beam_rnn.data.sequences import Part, Sequence
-from beam_rnn.state import decode_records, record_marks, record_time, without_texts
+from beam_rnn.records.record_format import decode_records, record_marks, record_time, without_texts
 
 logger = logging.getLogger(__name__)
 

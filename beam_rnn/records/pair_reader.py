@@ -9,8 +9,8 @@ from apache_beam.utils.timestamp import Timestamp
 
 from beam_rnn.core.errors import RecordError
 from beam_rnn.data.pair_columns import Pair, PairColumns
-from beam_rnn.records import dead_letter, field, key_text, symbol
-from beam_rnn.rows import InvalidRecord
+from beam_rnn.records.record_reader import dead_letter, field, key_text, symbol
+from beam_rnn.records.results import InvalidRecord
 
 
 class Transduced(NamedTuple):

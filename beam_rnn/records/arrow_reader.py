@@ -26,8 +26,9 @@ from beam_rnn.data.columns import Columns
 from beam_rnn.data.event_times import DAY, MAX_MICROS, MAX_SECONDS, MIN_MICROS, SECOND
 from beam_rnn.data.vocabulary import UNKNOWN, places_of
 from beam_rnn.loading import ModelLoader
-from beam_rnn.reading import coded, read_or_refused, with_the_rest
-from beam_rnn.records import (
+from beam_rnn.records.block_format import Block, empty_block, marks_of
+from beam_rnn.records.column_reader import coded, read_or_refused, with_the_rest
+from beam_rnn.records.record_reader import (
     MAX_KEY_BYTES,
     UNREADABLE,
     RecordReader,
@@ -36,8 +37,7 @@ from beam_rnn.records import (
     micros,
     symbol,
 )
-from beam_rnn.rows import InvalidRecord
-from beam_rnn.shards.blocks import Block, empty_block, marks_of
+from beam_rnn.records.results import InvalidRecord
 
 Batch: TypeAlias = pa.Table | pa.RecordBatch
 
@@ -330,7 +330,7 @@ def _none(array: pa.Array, dtype: Any) -> _Column:
 
 
 def _numbers(array: pa.Array) -> _Column:
-    """As `beam_rnn.records.number` reads each."""
+    """As `beam_rnn.records.record_reader.number` reads each."""
     if not (
         pa.types.is_floating(array.type) or _WHOLE(array.type) or pa.types.is_boolean(array.type)
     ):
@@ -344,7 +344,7 @@ def _numbers(array: pa.Array) -> _Column:
 
 
 def _numbers_or_missing(array: pa.Array) -> _Column:
-    """As `beam_rnn.records.number_or_missing` reads each."""
+    """As `beam_rnn.records.record_reader.number_or_missing` reads each."""
     if pa.types.is_null(array.type):
         return np.full(len(array), np.nan), np.ones(len(array), bool)
     values, usable = _numbers(array)
@@ -353,7 +353,7 @@ def _numbers_or_missing(array: pa.Array) -> _Column:
 
 
 def _vectors(array: pa.Array, size: int, read: Callable[[pa.Array], _Column]) -> _Column:
-    """As `beam_rnn.records.vector` reads each: (rows, size)."""
+    """As `beam_rnn.records.record_reader.vector` reads each: (rows, size)."""
     kind, n = array.type, len(array)
     lists = pa.types.is_list(kind) or pa.types.is_large_list(kind)
     good = np.zeros(n, bool)
@@ -371,7 +371,7 @@ def _vectors(array: pa.Array, size: int, read: Callable[[pa.Array], _Column]) ->
 
 
 def _symbols(array: pa.Array, name: str, places: Mapping[str, int]) -> _Column:
-    """As `beam_rnn.records.symbol` reads each: its index."""
+    """As `beam_rnn.records.record_reader.symbol` reads each: its index."""
     codes = array if pa.types.is_dictionary(array.type) else array.dictionary_encode()
     index = np.zeros(len(codes.dictionary) + 1)
     there = np.zeros(len(index), bool)
@@ -383,7 +383,7 @@ def _symbols(array: pa.Array, name: str, places: Mapping[str, int]) -> _Column:
 
 
 def _times(name: str, array: pa.Array, time_format: str | None = None) -> _Column:
-    """As `beam_rnn.records.micros` reads each."""
+    """As `beam_rnn.records.record_reader.micros` reads each."""
     kind = array.type
     if pa.types.is_timestamp(kind) or pa.types.is_date(kind):
         whole = pa.int32() if kind == pa.date32() else pa.int64()
@@ -418,7 +418,7 @@ def _times(name: str, array: pa.Array, time_format: str | None = None) -> _Colum
 
 
 def _wholes(array: pa.Array) -> _Column:
-    """As `beam_rnn.records.whole` reads each."""
+    """As `beam_rnn.records.record_reader.whole` reads each."""
     if not _WHOLE(array.type):
         return _none(array, np.int64)
     values, there = _values(array)
@@ -428,7 +428,7 @@ def _wholes(array: pa.Array) -> _Column:
 
 
 def _marks(array: pa.Array) -> _Column:
-    """As `beam_rnn.records.mark` reads each: None is false."""
+    """As `beam_rnn.records.record_reader.mark` reads each: None is false."""
     if pa.types.is_boolean(array.type):
         values, _ = _values(array)
         return values.astype(bool), np.ones(len(array), bool)

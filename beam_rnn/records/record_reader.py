@@ -28,8 +28,8 @@ from beam_rnn.data.event_times import (
     utc_text,
 )
 from beam_rnn.data.vocabulary import UNKNOWN, places_of
-from beam_rnn.rows import INVALID, InvalidRecord
-from beam_rnn.state import encode_record, with_texts
+from beam_rnn.records.record_format import encode_record, with_texts
+from beam_rnn.records.results import INVALID, InvalidRecord
 
 MAX_KEY_BYTES = 1024  # of a symbol, too
 ROW = "row"
@@ -42,7 +42,7 @@ class Record(NamedTuple):
 
     Attributes:
         key: Its key, as text.
-        data: Time, sequence number and numbers, as `beam_rnn.state.encode_record` has them.
+        data: Time, sequence number and numbers, as `beam_rnn.records.record_format.encode_record` has them.
     """
 
     key: str

@@ -19,10 +19,10 @@ from beam_rnn.data.calendar import cycle_numbers
 from beam_rnn.data.columns import Columns
 from beam_rnn.data.event_times import MAX_MICROS, MAX_SECONDS, MIN_MICROS, SECOND
 from beam_rnn.data.vocabulary import UNKNOWN, places_of
-from beam_rnn.records import Record, RecordReader, key_text, mark, micros, symbol
-from beam_rnn.rows import InvalidRecord
-from beam_rnn.shards.blocks import Block, empty_block, ends_of, joined, marks_of, starts_of
-from beam_rnn.state import decode_records, encode_records
+from beam_rnn.records.block_format import Block, empty_block, ends_of, joined, marks_of, starts_of
+from beam_rnn.records.record_format import decode_records, encode_records
+from beam_rnn.records.record_reader import Record, RecordReader, key_text, mark, micros, symbol
+from beam_rnn.records.results import InvalidRecord
 
 ALONE_BELOW = 8
 """Fewer records are read one by one."""
@@ -38,7 +38,7 @@ class ReadRows(NamedTuple):
 
     Attributes:
         keys: The key of each; None for one that cannot be used.
-        data: Each encoded, as `beam_rnn.state.encode_record` has it; b"" where it cannot be used.
+        data: Each encoded, as `beam_rnn.records.record_format.encode_record` has it; b"" where it cannot be used.
         invalid: The dead letters, and the place of each.
     """
 
@@ -314,7 +314,7 @@ Column = tuple[Array, Array]
 
 
 def _numbers(column: Sequence[Any]) -> Column:
-    """As `beam_rnn.records.number` reads each."""
+    """As `beam_rnn.records.record_reader.number` reads each."""
     kinds = set(map(type, column))
     try:
         if kinds <= _PLAIN_NUMBERS:
@@ -329,7 +329,7 @@ def _numbers(column: Sequence[Any]) -> Column:
 
 
 def _numbers_or_missing(column: Sequence[Any]) -> Column:
-    """As `beam_rnn.records.number_or_missing` reads each."""
+    """As `beam_rnn.records.record_reader.number_or_missing` reads each."""
     missing = np.array([v is None or (isinstance(v, float) and v != v) for v in column])  # noqa: PLR0124
     if not missing.any():
         return _numbers(column)
@@ -338,7 +338,7 @@ def _numbers_or_missing(column: Sequence[Any]) -> Column:
 
 
 def _vectors(column: Sequence[Any], size: int, read: Callable[[Sequence[Any]], Column]) -> Column:
-    """As `beam_rnn.records.vector` reads each: (records, size)."""
+    """As `beam_rnn.records.record_reader.vector` reads each: (records, size)."""
     good = np.array([isinstance(v, (list, tuple)) and len(v) == size for v in column])
     nothing = [0.0] * size
     flat = [x for v, usable in zip(column, good, strict=True) for x in (v if usable else nothing)]
@@ -348,7 +348,7 @@ def _vectors(column: Sequence[Any], size: int, read: Callable[[Sequence[Any]], C
 
 
 def _symbols(name: str, column: Sequence[Any], places: Mapping[str, int]) -> Column:
-    """As `beam_rnn.records.symbol` reads each: its index."""
+    """As `beam_rnn.records.record_reader.symbol` reads each: its index."""
     if set(map(type, column)) == {str}:
         known = [places.get(value) for value in column]
         if None not in known:
@@ -357,7 +357,7 @@ def _symbols(name: str, column: Sequence[Any], places: Mapping[str, int]) -> Col
 
 
 def _times(name: str, column: Sequence[Any], time_format: str | None) -> Column:
-    """As `beam_rnn.records.micros` reads each."""
+    """As `beam_rnn.records.record_reader.micros` reads each."""
     if time_format is None:
         kinds = set(map(type, column))
         if kinds == {float}:
@@ -373,7 +373,7 @@ def _times(name: str, column: Sequence[Any], time_format: str | None) -> Column:
 
 
 def _wholes(column: Sequence[Any]) -> Column:
-    """As `beam_rnn.records.whole` reads each."""
+    """As `beam_rnn.records.record_reader.whole` reads each."""
     good = np.ones(len(column), bool)
     if set(map(type, column)) == {int}:
         try:
@@ -384,7 +384,7 @@ def _wholes(column: Sequence[Any]) -> Column:
 
 
 def _marks(name: str, column: Sequence[Any]) -> Column:
-    """As `beam_rnn.records.mark` reads each."""
+    """As `beam_rnn.records.record_reader.mark` reads each."""
     if set(map(type, column)) <= {bool, type(None)}:
         return np.array(column, bool), np.ones(len(column), bool)
     return _each(column, lambda value: mark(name, value), bool)

@@ -10,12 +10,12 @@ from apache_beam.pvalue import TaggedOutput
 from apache_beam.utils.timestamp import Timestamp
 from apache_beam.utils.windowed_value import WindowedValue
 
-from beam_rnn.arrow import BatchReader, alike_joined, check_no_batch, to_bytes
 from beam_rnn.core.arrays import Array
-from beam_rnn.reading import ColumnReader
-from beam_rnn.rows import INVALID, InvalidRecord
-from beam_rnn.shards.blocks import Block, by_shard, encode_block, one_after_another
-from beam_rnn.state import encode_block as encode_key_block
+from beam_rnn.records.arrow_reader import BatchReader, alike_joined, check_no_batch, to_bytes
+from beam_rnn.records.block_format import Block, by_shard, encode_block, one_after_another
+from beam_rnn.records.column_reader import ColumnReader
+from beam_rnn.records.record_format import encode_block as encode_key_block
+from beam_rnn.records.results import INVALID, InvalidRecord
 
 READ_AT_ONCE = 512
 """So many records are held as they are; then they are columns, which the garbage collector does

@@ -8,9 +8,9 @@ from apache_beam.metrics import Metrics
 
 from beam_rnn.core.errors import RecordError
 from beam_rnn.data.columns import Columns
-from beam_rnn.records import RecordReader
-from beam_rnn.rows import Prediction
-from beam_rnn.state import record_marks, record_sequence, record_time
+from beam_rnn.records.record_format import record_marks, record_sequence, record_time
+from beam_rnn.records.record_reader import RecordReader
+from beam_rnn.records.results import Prediction
 
 Place = tuple[str, int, int]
 """Key, event time in microseconds, sequence number."""
