@@ -4,23 +4,23 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 import beam_rnn.quiet  # noqa: F401  # before anything else imports Beam
-from beam_rnn.anomalies.tails import Surprise
 from beam_rnn.data.columns import Columns
 from beam_rnn.data.pair_columns import Pair, PairColumns
 from beam_rnn.data.sequences import Sequence
 from beam_rnn.data.vocabulary import Vocabulary
-from beam_rnn.keyed import KeyedModels
 from beam_rnn.learning.gating import Gate
 from beam_rnn.learning.running import Running
 from beam_rnn.learning.settings import Learning, Untrained
-from beam_rnn.model import Model
+from beam_rnn.models.error_tail import Surprise
+from beam_rnn.models.keyed_models import KeyedModels
+from beam_rnn.models.model import Model
+from beam_rnn.models.transducer import Transducer
 from beam_rnn.nn.bptt import Bptt
 from beam_rnn.nn.dropout import Dropout
 from beam_rnn.nn.encoder_decoder import EncoderDecoder
 from beam_rnn.nn.network import Network
 from beam_rnn.nn.optimizers import Adam, AdamW, RmsProp, Sgd
 from beam_rnn.nn.schedules import Cosine, Plateau, StepDecay, Warmup
-from beam_rnn.pairs.transducer import Transducer
 from beam_rnn.records.pair_reader import Transduced
 from beam_rnn.records.results import (
     AnomalyScore,

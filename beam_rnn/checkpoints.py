@@ -34,8 +34,8 @@ from beam_rnn.core.sealed_format import (
     schema_of,
     seal,
 )
-from beam_rnn.described import check_sizes, network_of
-from beam_rnn.described import model_of as described
+from beam_rnn.models.serialization import check_sizes, network_of
+from beam_rnn.models.serialization import model_of as described
 from beam_rnn.nn.schedules import Best, PlateauState
 from beam_rnn.plan import Plan
 from beam_rnn.rounds import Standing, Trained, model_of

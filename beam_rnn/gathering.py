@@ -6,18 +6,18 @@ from dataclasses import dataclass
 import numpy as np
 
 from beam_rnn.data.columns import Columns
-from beam_rnn.kept import KeptRecords, decode_kept, encode_kept
-from beam_rnn.records.cutting import cut_ordered
-from beam_rnn.records.record_format import (
+from beam_rnn.models.many_sequences import LONG_AGO
+from beam_rnn.models.state_format import (
+    KeptRecords,
     KeyState,
-    decode_record,
-    decode_records,
+    decode_kept,
     decode_state,
-    encode_record,
+    encode_kept,
     encode_state,
 )
+from beam_rnn.records.cutting import cut_ordered
+from beam_rnn.records.record_format import decode_record, decode_records, encode_record
 from beam_rnn.stepping import Step
-from beam_rnn.sweep import LONG_AGO
 
 _NO_MODEL = "0" * 64
 _NO_VALUES, _NO_NUMBERS = np.zeros(0, np.float32), np.zeros(0)

@@ -22,7 +22,7 @@ from beam_rnn.core.atomic_files import replacing
 from beam_rnn.core.errors import ConfigurationError
 from beam_rnn.data.sequences import Sequence
 from beam_rnn.fit import fit
-from beam_rnn.model import Model
+from beam_rnn.models.model import Model
 from beam_rnn.nn.backprop import forward, initial_states
 from beam_rnn.nn.bptt import Bptt
 from beam_rnn.nn.cells import State

@@ -16,9 +16,9 @@ from beam_rnn.core.errors import ConfigurationError, RecordError
 from beam_rnn.core.floating_point import default_arithmetic
 from beam_rnn.data.columns import Columns
 from beam_rnn.data.sequences import Sequence
-from beam_rnn.keyed import Models
 from beam_rnn.loading import check_reads, warm_up
-from beam_rnn.model import Model
+from beam_rnn.models.keyed_models import Models
+from beam_rnn.models.model import Model
 from beam_rnn.nn.kernels import KERNELS
 from beam_rnn.records.column_reader import ColumnReader
 from beam_rnn.records.record_format import decode_records

@@ -14,8 +14,8 @@ from apache_beam.metrics import Metrics
 from apache_beam.utils.shared import Shared
 
 from beam_rnn.core.errors import ConfigurationError, StateError, WeightsError
-from beam_rnn.keyed import KeyedModels, Models
-from beam_rnn.model import Model
+from beam_rnn.models.keyed_models import KeyedModels, Models
+from beam_rnn.models.model import Model
 from beam_rnn.records.column_reader import ColumnReader
 from beam_rnn.storage import read_model
 

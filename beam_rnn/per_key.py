@@ -7,12 +7,13 @@ from collections.abc import Iterable, Iterator, Mapping
 import apache_beam as beam
 from apache_beam.metrics import Metrics
 
-from beam_rnn import keyed_weights, weights
 from beam_rnn.core.errors import ConfigurationError, TrainingError
 from beam_rnn.data.sequences import Sequence
 from beam_rnn.fit import fit
-from beam_rnn.keyed import KeyedModels
-from beam_rnn.model import Model
+from beam_rnn.models import keyed_weights_format as keyed_weights
+from beam_rnn.models import weights_format as weights
+from beam_rnn.models.keyed_models import KeyedModels
+from beam_rnn.models.model import Model
 from beam_rnn.nn.network import Network
 from beam_rnn.settings import Training
 

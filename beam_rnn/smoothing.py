@@ -10,17 +10,18 @@ from apache_beam.metrics import Metrics
 from beam_rnn.core.arrays import Array
 from beam_rnn.core.errors import StateError
 from beam_rnn.core.floating_point import default_arithmetic
-from beam_rnn.kept import KeptRecords, decode_kept, encode_kept
 from beam_rnn.loading import ModelLoader
-from beam_rnn.lookahead import both_directions
-from beam_rnn.model import Model
-from beam_rnn.records.record_format import (
-    DecodedRecords,
+from beam_rnn.models.bidirectional import both_directions
+from beam_rnn.models.model import Model
+from beam_rnn.models.state_format import (
+    KeptRecords,
     KeyState,
-    decode_records,
+    decode_kept,
     decode_state,
+    encode_kept,
     encode_state,
 )
+from beam_rnn.records.record_format import DecodedRecords, decode_records
 from beam_rnn.records.results import EndedSequence, Prediction, poisoned
 from beam_rnn.stepping import Step, made_by
 

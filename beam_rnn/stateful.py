@@ -25,6 +25,8 @@ from apache_beam.utils.windowed_value import WindowedValue
 from beam_rnn.closing import AT_THEIR_END, Closing
 from beam_rnn.core.errors import ConfigurationError
 from beam_rnn.data.columns import Columns
+from beam_rnn.models.many_sequences import LONG_AGO
+from beam_rnn.models.state_format import last_step
 from beam_rnn.records.record_format import (
     Armed,
     decode_armed,
@@ -33,7 +35,6 @@ from beam_rnn.records.record_format import (
     encode_armed,
     encode_waiting,
     imported,
-    last_step,
     record_marks,
     record_sequence,
     record_time,
@@ -49,7 +50,6 @@ from beam_rnn.records.results import (
     poisoned,
 )
 from beam_rnn.stepping import Step
-from beam_rnn.sweep import LONG_AGO
 from beam_rnn.turns import END_OF_TIME, MILLISECOND, NEVER, Order, Place, Turn, Waiting
 
 logger = logging.getLogger(__name__)

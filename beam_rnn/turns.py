@@ -7,6 +7,7 @@ from typing import NamedTuple
 import numpy as np
 
 from beam_rnn.core.arrays import Array
+from beam_rnn.models.many_sequences import LONG_AGO
 from beam_rnn.records.record_format import (
     Armed,
     decode_waiting,
@@ -16,7 +17,6 @@ from beam_rnn.records.record_format import (
     waiting_marks,
     waiting_records,
 )
-from beam_rnn.sweep import LONG_AGO
 
 MILLISECOND = 1000  # microseconds
 END_OF_TIME = 9_223_371_950_454_000_000

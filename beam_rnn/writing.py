@@ -7,8 +7,8 @@ from typing import Any
 import apache_beam as beam
 
 from beam_rnn.core.errors import WeightsError
-from beam_rnn.keyed import Models
-from beam_rnn.pairs.transducer import Transducer
+from beam_rnn.models.keyed_models import Models
+from beam_rnn.models.transducer import Transducer
 from beam_rnn.records.results import EpochLoss
 from beam_rnn.rounds import Trained
 from beam_rnn.storage import write_model

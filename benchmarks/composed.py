@@ -28,7 +28,7 @@ from beam_rnn import Adam, Bptt, Columns, Cosine, Model, Network, Training, weig
 from beam_rnn import Sequence as Steps
 from beam_rnn.core.arrays import Array
 from beam_rnn.fit import fit
-from beam_rnn.generating.generation import Generation, Generator, Prompt
+from beam_rnn.models.generator import Generation, Generator, Prompt
 from pipelines import compose, music
 
 PIECES, CHORDS = 16, 64

@@ -37,8 +37,8 @@ from typing import Any
 import numpy as np
 
 from beam_rnn import Surprise
-from beam_rnn.anomalies.tails import NO_ERRORS, observed, tail_probability
 from beam_rnn.core.arrays import Array
+from beam_rnn.models.error_tail import NO_ERRORS, observed, tail_probability
 from benchmarks.nab_scorer import PROFILES, Score, Series, score
 from pipelines import anomaly
 

@@ -46,7 +46,7 @@ from beam_rnn.errors import ConfigurationError, RecordError
 from beam_rnn.files.aside import WriteAside
 from beam_rnn.files.reading import ReadFiles
 from beam_rnn.files.writing import WriteTable
-from beam_rnn.keyed import KeyedModels, Models
+from beam_rnn.models.keyed_models import KeyedModels, Models
 from beam_rnn.records.record_format import decode_record
 from beam_rnn.records.record_reader import RecordReader
 from beam_rnn.storage import read_model

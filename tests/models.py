@@ -5,8 +5,8 @@ import numpy as np
 from beam_rnn import weights
 from beam_rnn.data.columns import Columns
 from beam_rnn.data.scaling import Scaler
-from beam_rnn.keyed import KeyedModels
-from beam_rnn.model import Model
+from beam_rnn.models.keyed_models import KeyedModels
+from beam_rnn.models.model import Model
 from beam_rnn.nn.network import Network
 
 COLUMNS = Columns(key="id", time="t", inputs=["x", "y"], targets=["x"])

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from beam_rnn.data.sequences import Example, batch_of
 from beam_rnn.errors import ConfigurationError
-from beam_rnn.model import Model
+from beam_rnn.models.model import Model
 from beam_rnn.nn.backprop import backward, forward, initial_states
 from beam_rnn.nn.bptt import judged
 from beam_rnn.nn.dropout import Dropout, draw

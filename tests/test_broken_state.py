@@ -8,20 +8,17 @@ import pyarrow as pa
 import pytest
 
 from beam_rnn.errors import StateError
+from beam_rnn.models.state_format import KeyState, decode_state, encode_state, last_step
 from beam_rnn.records.arrow_reader import to_bytes
 from beam_rnn.records.block_format import decode_block, encode_block
 from beam_rnn.records.record_format import (
     Armed,
-    KeyState,
     decode_armed,
     decode_record,
-    decode_state,
     decode_waiting,
     encode_armed,
     encode_record,
-    encode_state,
     encode_waiting,
-    last_step,
     waiting_records,
 )
 from beam_rnn.records.record_format import decode_block as decode_key_block

@@ -5,7 +5,7 @@ from beam_rnn import Bptt, Columns, Training
 from beam_rnn.data.sequences import Sequence
 from beam_rnn.errors import ConfigurationError
 from beam_rnn.horizon import GradientHorizon, gradient_horizon, loss_by_steps, plot_horizon
-from beam_rnn.model import Model
+from beam_rnn.models.model import Model
 from beam_rnn.nn.network import Network
 
 

@@ -20,7 +20,7 @@ from keras import layers as kl
 from beam_rnn import interop
 from beam_rnn.cells import CELLS
 from beam_rnn.errors import InteropError
-from beam_rnn.model import Model
+from beam_rnn.models.model import Model
 from beam_rnn.nn.network import MERGES, Network
 from beam_rnn.nn.output_functions import OUTPUTS
 from tests.minimal_gated_unit import MINIMAL_GATED_UNIT

@@ -10,8 +10,8 @@ import pytest
 
 from beam_rnn import Columns, KeyedModels, Network, weights
 from beam_rnn.errors import ConfigurationError, NotWeightsError, WeightsError, WeightsVersionError
-from beam_rnn.keyed_weights import StoredModels
-from beam_rnn.model import Model
+from beam_rnn.models.keyed_weights_format import StoredModels
+from beam_rnn.models.model import Model
 from tests.models import COLUMNS, keyed_models, random_model
 from tests.test_weights import altered
 
@@ -178,7 +178,7 @@ def test_any_arrow_library_can_read_it(models, tmp_path):
 
 
 def test_a_file_of_several_batches_is_one(models, monkeypatch):
-    monkeypatch.setattr("beam_rnn.keyed_weights.ROWS_IN_A_BATCH", 2)
+    monkeypatch.setattr("beam_rnn.models.keyed_weights_format.ROWS_IN_A_BATCH", 2)
     data = weights.to_bytes(models)
     assert pa.ipc.open_file(data).num_record_batches == 4
     read = weights.from_buffer(data)

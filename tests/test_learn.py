@@ -41,8 +41,9 @@ from beam_rnn.learning.learned import (
 from beam_rnn.learning.learners import Base, LearnSteps
 from beam_rnn.learning.prequential import Prequential
 from beam_rnn.learning.running import Statistics
+from beam_rnn.models.state_format import last_step
 from beam_rnn.nn.bptt import Learner
-from beam_rnn.records.record_format import decode_record, encode_record, last_step
+from beam_rnn.records.record_format import decode_record, encode_record
 from tests.engines import ENGINES as BATCH_ENGINES
 from tests.engines import Outputs, predict, run
 from tests.models import COLUMNS, random_model, saved

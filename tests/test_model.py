@@ -7,7 +7,7 @@ import pytest
 from beam_rnn.data.columns import Columns
 from beam_rnn.data.scaling import Scaler
 from beam_rnn.errors import ConfigurationError
-from beam_rnn.model import Model
+from beam_rnn.models.model import Model
 from beam_rnn.nn.network import Network
 
 NETWORK = Network("gru", hidden=4)

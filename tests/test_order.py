@@ -15,11 +15,12 @@ from beam_rnn import Columns, Network, Predict, PredictAndLearn, Smooth, Untrain
 from beam_rnn.closing import AT_THEIR_END
 from beam_rnn.errors import ConfigurationError
 from beam_rnn.loading import ModelLoader
+from beam_rnn.models.many_sequences import LONG_AGO
+from beam_rnn.models.state_format import KeyState
 from beam_rnn.moving import from_row, to_row, to_shard
-from beam_rnn.records.record_format import KeyState, encode_imported
+from beam_rnn.records.record_format import encode_imported
 from beam_rnn.shards import stateful as sharding
 from beam_rnn.stateful import check_numbered
-from beam_rnn.sweep import LONG_AGO
 from beam_rnn.testing import oracle
 from beam_rnn.transforms.predict import _pack
 from beam_rnn.turns import Order

@@ -39,7 +39,7 @@ from beam_rnn import (
 )
 from beam_rnn import weights as weights_file
 from beam_rnn.errors import ConfigurationError
-from beam_rnn.model import Model
+from beam_rnn.models.model import Model
 from beam_rnn.portable import (
     RnnAnomalies,
     RnnGenerate,

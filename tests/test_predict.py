@@ -540,7 +540,7 @@ def test_a_runner_s_page_shows_the_model(model, weights, tmp_path):
     _ = pipeline | beam.Create([{}]) | Predict(weights)
     steps = pipeline.to_runner_api().components.transforms.values()
     (annotations,) = (s.annotations for s in steps if s.unique_name == "Predict")
-    assert annotations["beam_rnn.model"] == model.digest.encode()
+    assert annotations["beam_rnn.models.model"] == model.digest.encode()
     assert annotations["beam_rnn.cell"] == b"gru"
 
 

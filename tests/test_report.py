@@ -11,7 +11,7 @@ import pytest
 
 from beam_rnn import Adam, Columns, Network, Training
 from beam_rnn.fit import fit
-from beam_rnn.model import Model
+from beam_rnn.models.model import Model
 from beam_rnn.nn.bptt import Bptt
 from beam_rnn.nn.output_functions import LEAST_DEVIATION
 from beam_rnn.report import report

@@ -16,9 +16,10 @@ from beam_rnn.core.packed_sequences import rows_of, running_at
 from beam_rnn.data.scaling import Scaler
 from beam_rnn.errors import ConfigurationError, StateError
 from beam_rnn.loading import ModelLoader, check_smooths
-from beam_rnn.lookahead import BothDirections
+from beam_rnn.models.bidirectional import BothDirections
+from beam_rnn.models.state_format import decode_state
 from beam_rnn.nn.kernels import fused_is_installed
-from beam_rnn.records.record_format import decode_state, encode_record
+from beam_rnn.records.record_format import encode_record
 from beam_rnn.records.record_reader import RecordReader
 from beam_rnn.smoothing import Smoother
 from tests.engines import ENGINES, ON_PRISM, Collect, predict, run

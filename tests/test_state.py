@@ -7,23 +7,20 @@ from hypothesis import strategies as st
 
 from beam_rnn.data.event_times import MAX_MICROS, MIN_MICROS
 from beam_rnn.errors import StateError
+from beam_rnn.models.state_format import KeyState, decode_state, encode_state, last_step
 from beam_rnn.records.record_format import (
     Armed,
-    KeyState,
     decode_armed,
     decode_block,
     decode_record,
     decode_records,
-    decode_state,
     decode_waiting,
     encode_armed,
     encode_block,
     encode_record,
-    encode_state,
     encode_waiting,
     encode_waiting_rows,
     first_numbers,
-    last_step,
     record_sequence,
     record_time,
     turn_of,

@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 from beam_rnn import Columns, InvalidRecord, Model, Network, Prediction, stepping
 from beam_rnn import weights as weights_file
 from beam_rnn.loading import ModelLoader
-from beam_rnn.records.record_format import KeyState, decode_state, encode_record, encode_state
+from beam_rnn.models.state_format import KeyState, decode_state, encode_state
+from beam_rnn.records.record_format import encode_record
 from beam_rnn.stepping import Policy, Stepper
 from tests.models import COLUMNS, random_model
 

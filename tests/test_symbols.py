@@ -23,7 +23,7 @@ from beam_rnn import (
 from beam_rnn.data.vocabulary import Vocabulary
 from beam_rnn.errors import ConfigurationError, RecordError, TrainingError
 from beam_rnn.fit import fit
-from beam_rnn.model import Model
+from beam_rnn.models.model import Model
 from beam_rnn.nn.backprop import backward, forward, initial_states
 from beam_rnn.nn.bptt import Bptt
 from beam_rnn.nn.embedding import embed

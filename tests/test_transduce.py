@@ -31,12 +31,12 @@ from beam_rnn import (
 from beam_rnn.data.sequences import Example
 from beam_rnn.errors import ConfigurationError, RecordError, TrainingError
 from beam_rnn.fit import fit
-from beam_rnn.model import Model
+from beam_rnn.models.beam_search import Decoder
+from beam_rnn.models.model import Model
 from beam_rnn.nn.dropout import draw
 from beam_rnn.nn.encoder_decoder import part_of
 from beam_rnn.nn.kernels import kernel_of
 from beam_rnn.nn.seq2seq import UNWRITABLE, backward, batch_of_pairs, forward, loss_of
-from beam_rnn.pairs.decoding import Decoder
 from beam_rnn.records.pair_reader import PairReader
 from beam_rnn.settings import Rounds
 from beam_rnn.testing import projection_error

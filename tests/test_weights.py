@@ -13,10 +13,10 @@ from beam_rnn.data.columns import Columns
 from beam_rnn.data.pair_columns import PairColumns
 from beam_rnn.data.scaling import Scaler
 from beam_rnn.errors import NotWeightsError, WeightsError, WeightsVersionError
-from beam_rnn.model import Model
+from beam_rnn.models.model import Model
+from beam_rnn.models.transducer import Transducer
 from beam_rnn.nn.encoder_decoder import EncoderDecoder
 from beam_rnn.nn.network import Network
-from beam_rnn.pairs.transducer import Transducer
 
 GOLDEN = Path(__file__).parent / "golden" / "weights-v1.arrow"
 

@@ -12,13 +12,14 @@ from apache_beam.ml.anomaly.base import AnomalyDetector
 from apache_beam.ml.anomaly.specifiable import specifiable
 
 from beam_rnn.anomalies.scoring import ScoreSteps, ScoringStepper
-from beam_rnn.anomalies.tails import Surprise
 from beam_rnn.core.checks import check_choice
 from beam_rnn.core.errors import ConfigurationError, WeightsError
 from beam_rnn.loading import ModelLoader
+from beam_rnn.models.error_tail import Surprise
+from beam_rnn.models.state_format import last_step
 from beam_rnn.nn.kernels import KERNELS
 from beam_rnn.records.column_reader import ColumnReader
-from beam_rnn.records.record_format import last_step, record_time
+from beam_rnn.records.record_format import record_time
 from beam_rnn.records.results import AnomalyScore, InvalidRecord
 from beam_rnn.stepping import Policy, PredictSteps
 from beam_rnn.transforms.arguments import micros, path_of
@@ -100,7 +101,7 @@ class ForecastDetector(AnomalyDetector):
         # Plain values: Beam pickles them into the state of each key.
         self._how = path_of("weights", weights), kernel, memory, peaks, idle
         self._key: str | None = None
-        self._state: bytes | None = None  # as `beam_rnn.anomalies.scored` has it
+        self._state: bytes | None = None  # as `beam_rnn.models.error_tail_format` has it
         self._next: _Scored | None = None  # of the row that was scored, until it is learned
 
     def score_one(self, x: Any) -> float | None:

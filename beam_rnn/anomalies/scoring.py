@@ -3,14 +3,14 @@
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
-from beam_rnn.anomalies.scored import Scored, decode_scored, encode_scored, nothing_scored
-from beam_rnn.anomalies.tails import Surprise, Tail, observed, tail_probability
 from beam_rnn.core.errors import ConfigurationError
 from beam_rnn.core.floating_point import default_arithmetic
 from beam_rnn.data.columns import Columns
-from beam_rnn.keyed import KeyedModels, Models
 from beam_rnn.learning.learners import LearnSteps
-from beam_rnn.model import Model
+from beam_rnn.models.error_tail import Surprise, Tail, observed, tail_probability
+from beam_rnn.models.error_tail_format import Scored, decode_scored, encode_scored, nothing_scored
+from beam_rnn.models.keyed_models import KeyedModels, Models
+from beam_rnn.models.model import Model
 from beam_rnn.nn.output_functions import OUTPUTS
 from beam_rnn.records.column_reader import ColumnReader
 from beam_rnn.records.record_format import decode_record, first_numbers

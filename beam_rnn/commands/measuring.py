@@ -11,7 +11,7 @@ from beam_rnn.core.arrays import Array
 from beam_rnn.core.errors import RecordError
 from beam_rnn.data.event_times import DAY
 from beam_rnn.data.scaling import CONSTANT
-from beam_rnn.keyed import Models
+from beam_rnn.models.keyed_models import Models
 from beam_rnn.records.record_format import decode_records, first_numbers, record_time
 from beam_rnn.records.record_reader import RecordReader
 from beam_rnn.report.comparison import knows, until

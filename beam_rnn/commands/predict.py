@@ -37,7 +37,7 @@ from beam_rnn.core.text import counted
 from beam_rnn.files.aside import WriteAside
 from beam_rnn.files.reading import ReadFiles
 from beam_rnn.files.suffixes import suffix
-from beam_rnn.keyed import Models
+from beam_rnn.models.keyed_models import Models
 from beam_rnn.storage import newest, read_model
 from beam_rnn.transforms.arguments import ORDERS
 

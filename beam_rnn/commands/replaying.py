@@ -15,7 +15,7 @@ from beam_rnn.commands.reporting import WriteReport
 from beam_rnn.commands.usable import After, CheckRecords, SetAside
 from beam_rnn.core.checks import check_number
 from beam_rnn.core.errors import ConfigurationError, RecordError
-from beam_rnn.keyed import KeyedModels, Models
+from beam_rnn.models.keyed_models import KeyedModels, Models
 from beam_rnn.records.record_format import record_time
 from beam_rnn.records.record_reader import RecordReader
 

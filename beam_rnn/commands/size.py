@@ -12,12 +12,13 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
-from beam_rnn import Columns, Model, Network, weights
+from beam_rnn import Columns, Model, Network
 from beam_rnn.commands import flags
 from beam_rnn.commands.overwriting import check_outputs
 from beam_rnn.commands.sizing import Load, sizes_of
 from beam_rnn.core.errors import ConfigurationError
-from beam_rnn.keyed import Models
+from beam_rnn.models import weights_format as weights
+from beam_rnn.models.keyed_models import Models
 from beam_rnn.nn.cells import CELLS
 from beam_rnn.storage import read_model
 

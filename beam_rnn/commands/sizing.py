@@ -4,8 +4,9 @@ from typing import NamedTuple
 
 from beam_rnn.core.checks import check_whole
 from beam_rnn.core.errors import ConfigurationError
-from beam_rnn.keyed import KeyedModels, Models
-from beam_rnn.records.record_format import ARMED_BYTES, TURN_BYTES, state_bytes, waiting_bytes
+from beam_rnn.models.keyed_models import KeyedModels, Models
+from beam_rnn.models.state_format import state_bytes
+from beam_rnn.records.record_format import ARMED_BYTES, TURN_BYTES, waiting_bytes
 from beam_rnn.shards.journal import HEAD_BYTES, SLACK, arrived_bytes, states_bytes
 
 PRODUCTS = ("W_x", "W_h", "W_y")

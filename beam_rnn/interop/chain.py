@@ -8,7 +8,7 @@ import numpy as np
 
 from beam_rnn.core.arrays import Array
 from beam_rnn.core.errors import ConfigurationError, InteropError
-from beam_rnn.model import Model
+from beam_rnn.models.model import Model
 from beam_rnn.nn.cells import CellParameters
 from beam_rnn.nn.network import Network
 

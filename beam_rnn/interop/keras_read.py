@@ -11,7 +11,7 @@ from beam_rnn.core.arrays import Array
 from beam_rnn.core.errors import InteropError, shown
 from beam_rnn.interop.chain import GATES, Chain, in_order
 from beam_rnn.interop.keras_file import read_keras_file
-from beam_rnn.model import Model
+from beam_rnn.models.model import Model
 from beam_rnn.nn.cells import CellParameters
 
 CELLS_OF_KERAS = {"SimpleRNN": "rnn", "GRU": "gru", "LSTM": "lstm"}

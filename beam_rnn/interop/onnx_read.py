@@ -12,7 +12,7 @@ from beam_rnn.core.arrays import Array
 from beam_rnn.core.errors import InteropError
 from beam_rnn.interop.chain import GATES, Chain, in_order
 from beam_rnn.interop.onnx_graph import Graph, Node, read_graph
-from beam_rnn.model import Model
+from beam_rnn.models.model import Model
 from beam_rnn.nn.cells import CellParameters
 
 CELLS_OF_ONNX = {"RNN": "rnn", "GRU": "gru", "LSTM": "lstm"}

@@ -12,7 +12,7 @@ from beam_rnn.core.arrays import Array
 from beam_rnn.core.atomic_files import replace_file
 from beam_rnn.core.errors import InteropError, shown
 from beam_rnn.interop.chain import GATES, Chain, package
-from beam_rnn.model import Model
+from beam_rnn.models.model import Model
 from beam_rnn.nn.cells import CellParameters
 
 _CELL_OF_GATES = {1: "rnn", 3: "gru", 4: "lstm"}

@@ -20,8 +20,8 @@ from beam_rnn.core.errors import StateError
 from beam_rnn.learning.gating import Evidence
 from beam_rnn.learning.running import Running, Statistics
 from beam_rnn.learning.settings import Learning, settings_of
+from beam_rnn.models.state_format import STORED_KERNELS
 from beam_rnn.nn.bptt import Learner
-from beam_rnn.records.record_format import STORED_KERNELS
 
 LEARNED_VERSION = 0x82  # told from a state of `Predict` by it
 _HEADER = struct.Struct("<BB32sqqqqII8sII")

@@ -19,7 +19,7 @@ from beam_rnn.learning.learned import (
 from beam_rnn.learning.prequential import Prequential
 from beam_rnn.learning.settings import Learning, Untrained
 from beam_rnn.loading import ModelLoader
-from beam_rnn.model import Model
+from beam_rnn.models.model import Model
 from beam_rnn.records.column_reader import ColumnReader
 from beam_rnn.records.record_format import BufferedRecord, decode_record
 from beam_rnn.records.results import EndedSequence, Prediction, poisoned

@@ -18,7 +18,7 @@ from beam_rnn.learning.learned import Learned, Recent
 from beam_rnn.learning.rescaling import Rescaling, Scaled
 from beam_rnn.learning.settings import Learning
 from beam_rnn.learning.updating import ALL, Updates, Window, all_finite
-from beam_rnn.model import Model
+from beam_rnn.models.model import Model
 from beam_rnn.nn.backprop import States, initial_states
 from beam_rnn.nn.kernels import Advance, kernel_of
 from beam_rnn.nn.losses import objective

@@ -8,7 +8,7 @@ from beam_rnn.core.arrays import Array
 from beam_rnn.core.errors import ConfigurationError
 from beam_rnn.data.scaling import Scaler, Scaling, in_order
 from beam_rnn.learning.running import Running, Statistics, center_and_scale, no_statistics, observed
-from beam_rnn.model import Model
+from beam_rnn.models.model import Model
 from beam_rnn.nn.output_functions import OUTPUTS
 
 

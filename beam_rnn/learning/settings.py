@@ -11,7 +11,7 @@ from beam_rnn.core.errors import ConfigurationError
 from beam_rnn.data.columns import Columns
 from beam_rnn.learning.gating import Gate
 from beam_rnn.learning.running import Running
-from beam_rnn.model import Model
+from beam_rnn.models.model import Model
 from beam_rnn.nn.bptt import Bptt
 from beam_rnn.nn.losses import LOSS_NAMES
 from beam_rnn.nn.network import Network

@@ -15,7 +15,7 @@ from apache_beam.utils.windowed_value import WindowedValue
 from beam_rnn.core.errors import RecordError
 from beam_rnn.core.floating_point import default_arithmetic
 from beam_rnn.data.pair_columns import Pair
-from beam_rnn.pairs.transducer import Transducer, Transduction
+from beam_rnn.models.transducer import Transducer, Transduction
 from beam_rnn.records.pair_reader import PairReader, Transduced
 from beam_rnn.records.results import INVALID, InvalidRecord
 from beam_rnn.storage import read_transducer

@@ -7,7 +7,7 @@ import apache_beam as beam
 from apache_beam import PCollection
 from apache_beam.typehints.row_type import RowTypeConstraint
 
-from beam_rnn.anomalies.tails import Surprise
+from beam_rnn.models.error_tail import Surprise
 from beam_rnn.portable.fields import check_fields
 from beam_rnn.portable.named import by_name
 from beam_rnn.portable.names import field_names, time_text

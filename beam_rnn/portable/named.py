@@ -6,9 +6,9 @@ from dataclasses import fields, is_dataclass
 from functools import wraps
 from typing import Any, ParamSpec
 
-from beam_rnn.anomalies.tails import Surprise
 from beam_rnn.core.errors import ConfigurationError
 from beam_rnn.data.columns import Columns
+from beam_rnn.models.error_tail import Surprise
 from beam_rnn.nn.network import Network
 from beam_rnn.nn.optimizers import Adam
 from beam_rnn.portable.plain import NESTED

@@ -10,7 +10,7 @@ from apache_beam.coders import registry
 from beam_rnn.core.errors import ConfigurationError
 from beam_rnn.data import sequences as batches
 from beam_rnn.data.columns import Columns
-from beam_rnn.model import Model
+from beam_rnn.models.model import Model
 from beam_rnn.nn.network import Network
 from beam_rnn.portable.fields import check_fields, fields_of
 from beam_rnn.portable.named import by_name

@@ -117,7 +117,7 @@ class AnomalyScore(NamedTuple):
             of a sequence.
         score: In [0, 1]: 1 - probability; 0 where there was no prediction.
         probability: How probable an error of at least this size was: see
-            `beam_rnn.anomalies.tails`.
+            `beam_rnn.models.error_tail`.
         model: The model that takes the record: as in `Prediction`.
         sequence: The record's sequence number; 0 if there is none.
         kernel: What computed it: "numpy" or "fused".

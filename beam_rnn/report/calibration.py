@@ -7,7 +7,7 @@ from collections.abc import Sequence as SequenceOf
 import numpy as np
 
 from beam_rnn.core.text import counted, level, percent
-from beam_rnn.model import Model
+from beam_rnn.models.model import Model
 from beam_rnn.report.charts import Chart
 from beam_rnn.report.distributions import levels, nominal
 from beam_rnn.report.figures import square

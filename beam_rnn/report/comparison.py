@@ -17,7 +17,7 @@ from beam_rnn.data.event_times import BEFORE_ALL
 from beam_rnn.data.missing_values import carry_through
 from beam_rnn.data.scaling import CONSTANT
 from beam_rnn.data.sequences import Sequence, place_of
-from beam_rnn.model import Model
+from beam_rnn.models.model import Model
 from beam_rnn.report.distributions import band, levels, nominal, point_forecast, quantiles
 from beam_rnn.report.marks import Trace, thinned
 from beam_rnn.report.scores import Calibration, Score

@@ -8,7 +8,7 @@ import numpy as np
 from beam_rnn.core.arrays import Array
 from beam_rnn.core.text import counted, number, percent
 from beam_rnn.horizon import REACHED, GradientHorizon, gradient_horizon
-from beam_rnn.model import Model
+from beam_rnn.models.model import Model
 from beam_rnn.report.charts import Chart
 from beam_rnn.report.comparison import Excerpt
 from beam_rnn.report.facts import best_of, bptt_steps, loss_name

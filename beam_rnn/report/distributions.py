@@ -5,7 +5,7 @@ from statistics import NormalDist
 import numpy as np
 
 from beam_rnn.core.arrays import Array
-from beam_rnn.model import Model
+from beam_rnn.models.model import Model
 
 LEVELS = tuple(round(i / 20, 2) for i in range(1, 20))
 """The quantiles by which a normal distribution is judged: 5 %, 10 %, ..., 95 %."""

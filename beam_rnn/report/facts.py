@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from beam_rnn.core.text import counted, names, number, percent
-from beam_rnn.model import Model
+from beam_rnn.models.model import Model
 from beam_rnn.nn.output_functions import OUTPUTS
 from beam_rnn.report.axes import date, utc
 from beam_rnn.report.words import ahead, text

@@ -4,7 +4,7 @@ from collections.abc import Iterator, Mapping
 from collections.abc import Sequence as SequenceOf
 
 from beam_rnn.core.text import counted, number, percent, printable
-from beam_rnn.model import Model
+from beam_rnn.models.model import Model
 from beam_rnn.report.charts import Chart
 from beam_rnn.report.comparison import CLOSE, Excerpt, sees_ahead, tells_classes
 from beam_rnn.report.distributions import nominal

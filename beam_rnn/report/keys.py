@@ -6,7 +6,7 @@ import numpy as np
 
 from beam_rnn.core.arrays import Array
 from beam_rnn.core.text import counted, percent
-from beam_rnn.model import Model
+from beam_rnn.models.model import Model
 from beam_rnn.report.charts import Chart
 from beam_rnn.report.comparison import tells_classes
 from beam_rnn.report.figures import figure

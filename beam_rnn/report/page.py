@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Iterator
 
 from beam_rnn.data.sequences import Sequence
-from beam_rnn.model import Model
+from beam_rnn.models.model import Model
 from beam_rnn.report.calibration import calibration
 from beam_rnn.report.charts import STYLE
 from beam_rnn.report.comparison import Excerpt, excerpt, score

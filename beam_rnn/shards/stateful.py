@@ -28,8 +28,9 @@ from apache_beam.utils.windowed_value import WindowedValue
 
 from beam_rnn.closing import AT_THEIR_END, Closing
 from beam_rnn.core.arrays import Array
+from beam_rnn.models.state_format import decode_state
 from beam_rnn.records.block_format import Block, decode_block, states_to_start_from
-from beam_rnn.records.record_format import decode_state, turn_of
+from beam_rnn.records.record_format import turn_of
 from beam_rnn.records.results import INVALID, EndedSequence, InvalidRecord, LateRecord, SequenceGap
 from beam_rnn.shards.journal import SLACK, Head, decode_head, encode_change, encode_head, replay
 from beam_rnn.shards.pending import NOW

@@ -12,14 +12,15 @@ from typing import NamedTuple
 import numpy as np
 
 from beam_rnn.core.arrays import Array
-from beam_rnn.keyed import KeyedModels
-from beam_rnn.model import Model
-from beam_rnn.records.record_format import decode_state, encode_records, encode_state
+from beam_rnn.models.keyed_models import KeyedModels
+from beam_rnn.models.many_sequences import LONG_AGO, Records, sweep
+from beam_rnn.models.model import Model
+from beam_rnn.models.state_format import decode_state, encode_state
+from beam_rnn.records.record_format import encode_records
 from beam_rnn.records.results import EndedSequence, Prediction
 from beam_rnn.shards.pending import grouped
 from beam_rnn.shards.table import Maker, Table
 from beam_rnn.stepping import SWEPT_AT_MOST, Step, Stepper
-from beam_rnn.sweep import LONG_AGO, Records, sweep
 
 NOBODY = -1
 

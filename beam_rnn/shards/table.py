@@ -11,8 +11,8 @@ from typing import NamedTuple
 import numpy as np
 
 from beam_rnn.core.arrays import Array
-from beam_rnn.records.record_format import KeyState
-from beam_rnn.sweep import LONG_AGO, Standing
+from beam_rnn.models.many_sequences import LONG_AGO, Standing
+from beam_rnn.models.state_format import KeyState
 
 _NO_ROW = -1
 _FIRST_ROWS = 64

@@ -7,8 +7,8 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from beam_rnn.core.errors import RecordError
-from beam_rnn.keyed import Models
-from beam_rnn.model import Model
+from beam_rnn.models.keyed_models import Models
+from beam_rnn.models.model import Model
 from beam_rnn.records.record_format import BufferedRecord, decode_record
 from beam_rnn.records.record_reader import RecordReader
 from beam_rnn.records.results import EndedSequence, Prediction

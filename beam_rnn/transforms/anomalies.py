@@ -7,12 +7,12 @@ import apache_beam as beam
 from apache_beam import PCollection
 
 from beam_rnn.anomalies.scoring import ScoreSteps
-from beam_rnn.anomalies.tails import Surprise
 from beam_rnn.core.checks import check_choice
 from beam_rnn.learning.learners import Base, LearnSteps
 from beam_rnn.learning.prequential import Prequential
 from beam_rnn.learning.settings import Learning, Untrained
 from beam_rnn.loading import ModelLoader
+from beam_rnn.models.error_tail import Surprise
 from beam_rnn.nn.kernels import KERNELS
 from beam_rnn.records.packing import PackRecords
 from beam_rnn.records.results import (
@@ -61,7 +61,7 @@ class ScoreAnomalies(beam.PTransform):
 
     The prediction that a key's network makes at a record is held until the next one is there. Its
     error is judged by the tail of the errors that this key has had: see
-    `beam_rnn.anomalies.tails`. A score uses its record and what came before it, and nothing else.
+    `beam_rnn.models.error_tail`. A score uses its record and what came before it, and nothing else.
     The same records give the same scores, bit for bit, in a batch and in a stream, in whatever
     order they come within `wait`.
 

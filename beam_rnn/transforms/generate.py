@@ -11,9 +11,9 @@ from apache_beam.io.filesystems import FileSystems
 
 from beam_rnn.core.checks import check_choice
 from beam_rnn.core.errors import WeightsError
-from beam_rnn.generating.generation import Generation
 from beam_rnn.generating.prompting import GenerateSequences
 from beam_rnn.loading import ModelLoader
+from beam_rnn.models.generator import Generation
 from beam_rnn.nn.kernels import KERNELS
 from beam_rnn.records.packing import PackRecords
 from beam_rnn.records.results import INVALID, Generated, InvalidRecord

@@ -11,7 +11,7 @@ from beam_rnn.learning.learners import Base, LearnSteps
 from beam_rnn.learning.prequential import Prequential
 from beam_rnn.learning.settings import Learning, Untrained
 from beam_rnn.loading import ModelLoader
-from beam_rnn.model import Model
+from beam_rnn.models.model import Model
 from beam_rnn.nn.kernels import KERNELS
 from beam_rnn.records.packing import PackRecords
 from beam_rnn.records.results import (

@@ -9,9 +9,9 @@ from apache_beam.io import fileio
 from apache_beam.transforms.window import GlobalWindows
 
 from beam_rnn.core.errors import ConfigurationError
-from beam_rnn.keyed import Models
-from beam_rnn.model import Model
-from beam_rnn.pairs.transducer import Transducer
+from beam_rnn.models.keyed_models import Models
+from beam_rnn.models.model import Model
+from beam_rnn.models.transducer import Transducer
 from beam_rnn.records.results import EpochLoss
 from beam_rnn.storage import read_any_model
 from beam_rnn.transforms.arguments import path_of, window_text

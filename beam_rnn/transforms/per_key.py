@@ -7,7 +7,7 @@ from apache_beam import PCollection
 
 from beam_rnn.core.errors import ConfigurationError
 from beam_rnn.data.sequences import Sequence
-from beam_rnn.keyed import KeyedModels
+from beam_rnn.models.keyed_models import KeyedModels
 from beam_rnn.nn.network import Network
 from beam_rnn.per_key import FitKey, JoinModels, fallback_row
 from beam_rnn.rounds import Trained

@@ -15,8 +15,8 @@ from apache_beam.transforms.window import GlobalWindows
 from beam_rnn.closing import Closing
 from beam_rnn.core.checks import check_choice, check_number, check_whole
 from beam_rnn.core.errors import ConfigurationError, WeightsError
-from beam_rnn.keyed import KeyedModels
 from beam_rnn.loading import ModelLoader
+from beam_rnn.models.keyed_models import KeyedModels
 from beam_rnn.moving import to_shard
 from beam_rnn.nn.kernels import KERNELS
 from beam_rnn.records.arrow_reader import batch_type, reader_of

@@ -7,11 +7,11 @@ from beam_rnn.core.errors import ConfigurationError, WeightsError
 from beam_rnn.data.columns import Columns
 from beam_rnn.data.pair_columns import PairColumns
 from beam_rnn.data.scaling import Scaler
-from beam_rnn.model import Model
+from beam_rnn.models.model import Model
+from beam_rnn.models.transducer import Transducer
 from beam_rnn.nn.cells import CELLS
 from beam_rnn.nn.encoder_decoder import KIND, EncoderDecoder
 from beam_rnn.nn.network import Network, Parameters
-from beam_rnn.pairs.transducer import Transducer
 
 
 def check_sizes(facts: Mapping[str, Any], parameters: int, numbers: int) -> None:

@@ -11,8 +11,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from beam_rnn.anomalies.tails import NO_ERRORS, Tail
 from beam_rnn.core.errors import StateError
+from beam_rnn.models.error_tail import NO_ERRORS, Tail
 
 SCORED_VERSION = 0x83  # told by it from a state of `Predict`, and from what was learned
 _TRAILER = struct.Struct("<IB")

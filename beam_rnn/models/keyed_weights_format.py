@@ -34,10 +34,10 @@ from beam_rnn.core.errors import NotWeightsError, TrainingError, WeightsError
 from beam_rnn.core.sealed_format import WEIGHTS, SealedFile, decoding, from_json, schema_of, seal
 from beam_rnn.data.columns import Columns
 from beam_rnn.data.scaling import Scaler
-from beam_rnn.described import check_sizes, network_of
-from beam_rnn.keyed import KeyedModels
-from beam_rnn.model import Model
-from beam_rnn.pairs.transducer import Transducer
+from beam_rnn.models.keyed_models import KeyedModels
+from beam_rnn.models.model import Model
+from beam_rnn.models.serialization import check_sizes, network_of
+from beam_rnn.models.transducer import Transducer
 
 KEYED_VERSION = 2
 ROWS_IN_A_BATCH = 65_536

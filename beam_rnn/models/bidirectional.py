@@ -17,7 +17,7 @@ import numpy as np
 from beam_rnn.core.arrays import Array
 from beam_rnn.core.packed_sequences import last_rows, offsets_of, rows_of, running_at
 from beam_rnn.data.missing_values import carry_forward
-from beam_rnn.model import Model
+from beam_rnn.models.model import Model
 from beam_rnn.nn.backprop import merge
 from beam_rnn.nn.embedding import embed
 from beam_rnn.nn.kernels import Advance, kernel_of

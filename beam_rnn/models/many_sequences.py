@@ -14,7 +14,7 @@ from beam_rnn.core.arrays import Array
 from beam_rnn.core.floating_point import default_arithmetic
 from beam_rnn.core.packed_sequences import rows_of, running_at
 from beam_rnn.data.scaling import Scaling, in_order
-from beam_rnn.model import Model
+from beam_rnn.models.model import Model
 
 LONG_AGO = -(2**62)
 """The latest event time of a key without a record, in microseconds since 1970."""

@@ -11,11 +11,11 @@ from beam_rnn.core.arrays import Array
 from beam_rnn.core.errors import ConfigurationError
 from beam_rnn.data.pair_columns import PairColumns
 from beam_rnn.data.vocabulary import UNKNOWN, places_of
-from beam_rnn.model import check_types, digest_of, frozen
+from beam_rnn.models.beam_search import Decoder
+from beam_rnn.models.model import check_types, digest_of, frozen
 from beam_rnn.nn.encoder_decoder import EncoderDecoder
 from beam_rnn.nn.kernels import kernel_name, kernel_of
 from beam_rnn.nn.network import Parameters
-from beam_rnn.pairs.decoding import Decoder
 
 
 class Transduction(NamedTuple):

@@ -11,7 +11,7 @@ import numpy as np
 
 from beam_rnn.core.errors import ConfigurationError
 from beam_rnn.data.columns import Columns
-from beam_rnn.model import Model
+from beam_rnn.models.model import Model
 from beam_rnn.nn.kernels import kernel_name
 from beam_rnn.nn.network import Network
 

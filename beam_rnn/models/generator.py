@@ -18,10 +18,10 @@ from beam_rnn.core.floating_point import default_arithmetic
 from beam_rnn.core.hashed_random import origin_of, uniforms
 from beam_rnn.data.columns import Columns
 from beam_rnn.data.scaling import Scaler, Scaling
-from beam_rnn.generating.drawing import draw_between, draw_class, draw_each, draw_gaussian
-from beam_rnn.generating.feedback import check_fed_back, feedback_of
-from beam_rnn.keyed import Models
-from beam_rnn.model import Model
+from beam_rnn.models.feedback import check_fed_back, feedback_of
+from beam_rnn.models.keyed_models import Models
+from beam_rnn.models.model import Model
+from beam_rnn.models.sampling import draw_between, draw_class, draw_each, draw_gaussian
 from beam_rnn.nn.network import Network
 
 SECONDS_AT_MOST = 1e9

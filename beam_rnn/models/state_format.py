@@ -1,0 +1,158 @@
+"""Records of one sequence that are kept in a state, as its history."""
+
+import struct
+from typing import NamedTuple
+
+import numpy as np
+
+from beam_rnn.core.arrays import Array
+from beam_rnn.core.errors import StateError
+
+
+class KeptRecords(NamedTuple):
+    """Records of one sequence that are kept in a state: a row each."""
+
+    time: Array
+    sequence: Array
+    numbers: Array
+
+
+def encode_kept(kept: KeptRecords) -> Array:
+    """Records as the history of a state: time and number bit by bit, then the numbers."""
+    places = np.stack([kept.time, kept.sequence], 1).astype(np.int64, copy=False)
+    return np.concatenate([places.view(np.float64), kept.numbers], 1).ravel()
+
+
+def decode_kept(history: Array, numbers: int) -> KeptRecords:
+    """The inverse of `encode_kept`, of records with so many numbers.
+
+    Raises:
+        StateError: They have another size.
+    """
+    if history.size % (2 + numbers):
+        raise StateError(
+            f"stored state keeps {history.size} numbers, which are no records of {numbers} inputs"
+        )
+    rows = history.reshape(-1, 2 + numbers)
+    places = rows[:, :2].copy().view(np.int64)
+    return KeptRecords(places[:, 0], places[:, 1], rows[:, 2:])
+
+
+STATE_VERSION = 1
+
+
+_STATE_HEADER = struct.Struct("<BB32sqqqqII")
+
+
+STORED_KERNELS = ("none", "numpy", "fused")  # by the number that stands for them
+
+
+class KeyState(NamedTuple):
+    """The hidden state of a key after its last step.
+
+    Attributes:
+        digest: The model that made it.
+        kernel: What computed it: "numpy" or "fused"; "none" if nothing did.
+        steps: How many steps the sequence has had; 0 between two sequences, when only the time
+            and the number of the last step are known.
+        first_time: The event time of the first of them, in microseconds since 1970.
+        time: The event time of the last one.
+        sequence: Its sequence number.
+        values: (state_size,) float32.
+        outputs: (outputs,) float64, those of the last step, in the targets' units.
+        history: (n,) float64, the last inputs, as recorded, one record after the other.
+    """
+
+    digest: str
+    kernel: str
+    steps: int
+    first_time: int
+    time: int
+    sequence: int
+    values: Array
+    outputs: Array
+    history: Array
+
+
+def encode_state(state: KeyState) -> bytes:
+    """The bytes of a key's state."""
+    header = _STATE_HEADER.pack(
+        STATE_VERSION,
+        STORED_KERNELS.index(state.kernel),
+        bytes.fromhex(state.digest),
+        state.steps,
+        state.first_time,
+        state.time,
+        state.sequence,
+        len(state.values),
+        len(state.outputs),
+    )
+    numbers = np.concatenate([state.outputs, state.history])
+    values = state.values.astype("<f4", copy=False).tobytes()
+    return header + values + numbers.astype("<f8", copy=False).tobytes()
+
+
+def state_bytes(values: int, outputs: int, history: int = 0) -> int:
+    """How many bytes `encode_state` gives, by how many numbers of each there are.
+
+    >>> state_bytes(values=64, outputs=1)
+    338
+    """
+    return _STATE_HEADER.size + 4 * values + 8 * (outputs + history)
+
+
+def decode_state(data: bytes) -> KeyState:
+    """The inverse of `encode_state`.
+
+    Raises:
+        StateError: Another version, or the wrong length.
+    """
+    version = data[:1].hex() or None
+    if version != f"{STATE_VERSION:02x}":
+        raise StateError(
+            f"stored state has format version {version}, this beam_rnn reads {STATE_VERSION}"
+        )
+    if len(data) < _STATE_HEADER.size:
+        raise StateError(
+            f"stored state has {len(data)} bytes, its header alone has {_STATE_HEADER.size}"
+        )
+    _, kernel, digest, steps, first_time, time, sequence, values, outputs = (
+        _STATE_HEADER.unpack_from(data)
+    )
+    if kernel >= len(STORED_KERNELS):
+        raise StateError(
+            f"stored state was computed by the kernel {kernel}, this beam_rnn knows "
+            f"{len(STORED_KERNELS)}: read it with the version that wrote it, or a newer one"
+        )
+    size = state_bytes(values, outputs)
+    if len(data) < size or (len(data) - size) % 8:
+        raise StateError(
+            f"stored state has {len(data)} bytes, a state of {values} numbers and {outputs} "
+            f"outputs has {size}, and 8 for each input that is kept"
+        )
+    numbers = np.frombuffer(data, "<f8", offset=_STATE_HEADER.size + 4 * values)
+    return KeyState(
+        digest.hex(),
+        STORED_KERNELS[kernel],
+        steps,
+        first_time,
+        time,
+        sequence,
+        np.frombuffer(data, "<f4", values, _STATE_HEADER.size),
+        numbers[:outputs],
+        numbers[outputs:],
+    )
+
+
+def last_step(data: bytes) -> tuple[int, int]:
+    """The latest event time, and the last step's number, of a state, without decoding the rest.
+
+    Raises:
+        StateError: The bytes are cut.
+    """
+    if len(data) < _STATE_HEADER.size:
+        raise StateError(
+            f"stored state has {len(data)} bytes, its header alone has {_STATE_HEADER.size}"
+        )
+    *_, time, sequence, _, _ = _STATE_HEADER.unpack_from(data)
+    return time, sequence
