@@ -55,8 +55,8 @@ from beam_rnn.transforms import (
 )
 
 if TYPE_CHECKING:
-    from beam_rnn.anomalies.detector import ForecastDetector
-    from beam_rnn.inference import RnnModelHandler
+    from beam_rnn.transforms.anomaly_detector import ForecastDetector
+    from beam_rnn.transforms.run_inference import RnnModelHandler
 
 __version__ = "0.1.0.dev0"
 
@@ -119,8 +119,8 @@ __all__ = [
 ]
 
 _WHEN_USED = {
-    "ForecastDetector": "beam_rnn.anomalies.detector",
-    "RnnModelHandler": "beam_rnn.inference",
+    "ForecastDetector": "beam_rnn.transforms.anomaly_detector",
+    "RnnModelHandler": "beam_rnn.transforms.run_inference",
 }
 """Names whose modules import `apache_beam.ml`, which imports PyTorch where it is installed."""
 

@@ -233,7 +233,7 @@ def test_rows_of_two_keys_in_one_state_are_refused(tmp_path):
 
 
 def test_another_model_at_the_path_of_a_state_is_refused(tmp_path):
-    from beam_rnn.anomalies import detector as module
+    from beam_rnn.transforms import anomaly_detector as module
 
     detector = ForecastDetector(saved(random_model(), tmp_path))
     first, second = rows_of([row(0), row(1)])

@@ -18,10 +18,10 @@ from apache_beam.ml.inference.base import (
 from apache_beam.transforms.window import FixedWindows, TimestampedValue
 
 from beam_rnn import Columns, Model, Network, Predict, PredictSequences, RnnModelHandler, Sequences
-from beam_rnn import inference as module
 from beam_rnn.errors import ConfigurationError, RecordError, WeightsError
-from beam_rnn.inference import LoadedModel, steps_of
 from beam_rnn.nn.kernels import fused_is_installed
+from beam_rnn.transforms import run_inference as module
+from beam_rnn.transforms.run_inference import LoadedModel, steps_of
 from tests.engines import ENGINES, Collect, predict, run
 from tests.models import COLUMNS, keyed_models, random_model, saved
 from tests.sequences import wave

@@ -164,7 +164,9 @@ def test_any_arrow_library_can_read_it(models, tmp_path):
     assert keys == [None, "a", "a/b", "pump", "short", "é", "名"]
     shapes = json.loads(table.schema.metadata[b"beam_rnn.shapes"])
     assert json.loads(table.schema.metadata[b"beam_rnn.nn.network"])["cell"] == "gru"
-    assert json.loads(table.schema.metadata[b"beam_rnn.training"]) == {"settings": {"epochs": 2}}
+    assert json.loads(table.schema.metadata[b"beam_rnn.transforms.train_round_dofns"]) == {
+        "settings": {"epochs": 2}
+    }
     numbers = np.array(table.column("values")[3].as_py(), np.float32)
     for name, shape in shapes:
         size = int(np.prod(shape))

@@ -25,7 +25,7 @@ from beam_rnn import weights as weights_file
 from beam_rnn.errors import ConfigurationError
 from beam_rnn.fit import fit
 from beam_rnn.storage import write_model
-from beam_rnn.transforms.per_key import check_trained_where_it_lands
+from beam_rnn.transforms.train_per_key import check_trained_where_it_lands
 from tests.engines import ENGINES, Collect, run
 from tests.sequences import wave
 from tests.test_training import COLUMNS, NETWORK, QUICK, train, waves
@@ -143,11 +143,11 @@ def test_a_key_whose_training_diverges_is_kept_with_its_reason(tmp_path):
 
 def test_many_keys_with_one_reason_are_one_line_of_the_log(caplog):
     none = [wave(key=f"k{i}")._replace(times=np.zeros(0, int)) for i in range(30)]
-    with caplog.at_level(logging.WARNING, logger="beam_rnn.per_key"):
+    with caplog.at_level(logging.WARNING, logger="beam_rnn.transforms.train_key_dofns"):
         models, _ = train_each([*none, wave(key="good")], fallback=False)
 
     assert len(models.reasons) == 30
-    (line,) = [r.message for r in caplog.records if r.name == "beam_rnn.per_key"]
+    (line,) = [r.message for r in caplog.records if r.name == "beam_rnn.transforms.train_key_dofns"]
     assert line.startswith("30 keys have no model of their own, 'k0' and others: ")
 
 

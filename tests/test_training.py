@@ -209,10 +209,12 @@ def test_an_altered_file_is_an_error(tmp_path):
 
 
 def test_progress_is_said_while_it_trains(caplog):
-    with caplog.at_level(logging.INFO, logger="beam_rnn.training"):
+    with caplog.at_level(logging.INFO, logger="beam_rnn.transforms.train_round_dofns"):
         model = train(waves(), QUICK)
 
-    messages = [r.message for r in caplog.records if r.name == "beam_rnn.training"]
+    messages = [
+        r.message for r in caplog.records if r.name == "beam_rnn.transforms.train_round_dofns"
+    ]
     assert messages[0].startswith("epoch 1/2  loss ")
     assert messages[1].startswith("epoch 2/2  loss ")
     assert messages[-1].endswith(f"digest {model.digest[:12]}")

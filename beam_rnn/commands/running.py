@@ -59,7 +59,7 @@ QUIET = {
     "apache_beam.utils.subprocess_server": logging.ERROR,
     "beam_rnn": logging.INFO,
     # The command says at its end what it wrote.
-    "beam_rnn.writing": logging.WARNING,
+    "beam_rnn.transforms.write_dofns": logging.WARNING,
 }
 """From which level on the lines of a logger are shown."""
 

@@ -9,7 +9,7 @@ Version 1 is an Arrow IPC file with one row a parameter, each in a record batch 
 | values | list<float32> | row by row; 64-byte aligned in the file |
 
 The schema's metadata holds, as JSON: `beam_rnn.format_version`, `beam_rnn.nn.network`,
-`beam_rnn.data.columns`, `beam_rnn.data.scaling`, `beam_rnn.training`, and as text `beam_rnn.digest`
+`beam_rnn.data.columns`, `beam_rnn.data.scaling`, `beam_rnn.transforms.train_round_dofns`, and as text `beam_rnn.digest`
 (the model's) and `beam_rnn.seal` (of the file: `beam_rnn.core.sealed_format`). Any Arrow library can read it,
 through a memory map without a copy; this one reads it into memory, so that a file that is
 overwritten later changes no model. There is no pickle in it.

@@ -15,7 +15,7 @@ from beam_rnn.portable.plain import made
 from beam_rnn.portable.refused import output_name, with_refused
 from beam_rnn.portable.weights import columns_of, model_of
 from beam_rnn.records.results import AnomalyScore
-from beam_rnn.transforms.anomalies import ScoreAnomalies
+from beam_rnn.transforms.score_anomalies import ScoreAnomalies
 
 
 class RnnAnomalies(beam.PTransform):

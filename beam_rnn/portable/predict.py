@@ -12,7 +12,7 @@ from beam_rnn.portable.plain import names_in
 from beam_rnn.portable.predictions import KeptRows, PredictionRows
 from beam_rnn.portable.refused import output_name, with_refused
 from beam_rnn.portable.weights import columns_of, model_of
-from beam_rnn.transforms.join import JoinRecords
+from beam_rnn.transforms.join_records import JoinRecords
 from beam_rnn.transforms.predict import Predict
 
 

@@ -22,7 +22,7 @@ from beam_rnn.storage import read_any_model
 from beam_rnn.transforms.models import WriteModel
 from beam_rnn.transforms.sequences import Sequences
 from beam_rnn.transforms.train import Train
-from beam_rnn.writing import losses_of
+from beam_rnn.transforms.write_dofns import losses_of
 
 
 class WrittenModel(NamedTuple):

@@ -11,7 +11,7 @@ from beam_rnn.portable.named import by_name
 from beam_rnn.portable.predictions import PredictionRows
 from beam_rnn.portable.refused import output_name, with_refused
 from beam_rnn.portable.weights import columns_of, model_of
-from beam_rnn.transforms.whole import PredictSequences
+from beam_rnn.transforms.predict_sequences import PredictSequences
 
 
 class RnnPredictSequences(beam.PTransform):

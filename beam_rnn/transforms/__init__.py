@@ -1,11 +1,12 @@
 """The public transforms. Wiring only: what happens is in the modules that these import."""
 
-from beam_rnn.transforms.anomalies import ScoreAnomalies, ScoreAnomaliesOutputs
 from beam_rnn.transforms.generate import Generate, GenerateOutputs
-from beam_rnn.transforms.join import JoinRecords
-from beam_rnn.transforms.learn import PredictAndLearn, PredictAndLearnOutputs
+from beam_rnn.transforms.join_records import JoinRecords
 from beam_rnn.transforms.models import LossCurve, ReadModel, WriteModel
 from beam_rnn.transforms.predict import Predict, PredictOutputs
+from beam_rnn.transforms.predict_and_learn import PredictAndLearn, PredictAndLearnOutputs
+from beam_rnn.transforms.predict_sequences import PredictSequences, PredictSequencesOutputs
+from beam_rnn.transforms.score_anomalies import ScoreAnomalies, ScoreAnomaliesOutputs
 from beam_rnn.transforms.sequences import (
     LastRecords,
     LastRecordsOutputs,
@@ -16,7 +17,6 @@ from beam_rnn.transforms.smooth import Smooth
 from beam_rnn.transforms.states import ExportStates, ImportStates
 from beam_rnn.transforms.train import Train
 from beam_rnn.transforms.transduce import Pairs, PairsOutputs, Transduce, TransduceOutputs
-from beam_rnn.transforms.whole import PredictSequences, PredictSequencesOutputs
 
 __all__ = [
     "ExportStates",

@@ -16,7 +16,12 @@ from beam_rnn.nn.encoder_decoder import EncoderDecoder
 from beam_rnn.nn.network import Network
 from beam_rnn.nn.optimizers import Optimizer
 from beam_rnn.plan import Plan, check_loss
-from beam_rnn.planning import (
+from beam_rnn.rounds import Local, Standing, Trained
+from beam_rnn.settings import Rounds, Training
+from beam_rnn.transforms.arguments import check_type, path_of
+from beam_rnn.transforms.gathering import gathered
+from beam_rnn.transforms.train_per_key import TrainEachKey, check_trained_where_it_lands
+from beam_rnn.transforms.train_plan_dofns import (
     HELD_BACK,
     DealOut,
     MakePlan,
@@ -25,9 +30,7 @@ from beam_rnn.planning import (
     split_at,
     split_from,
 )
-from beam_rnn.rounds import Local, Standing, Trained
-from beam_rnn.settings import Rounds, Training
-from beam_rnn.training import (
+from beam_rnn.transforms.train_round_dofns import (
     JUDGED_BY,
     LEARNED,
     PASSED_ON,
@@ -41,9 +44,6 @@ from beam_rnn.training import (
     TrainAlone,
     marked,
 )
-from beam_rnn.transforms.arguments import check_type, path_of
-from beam_rnn.transforms.per_key import TrainEachKey, check_trained_where_it_lands
-from beam_rnn.transforms.together import gathered
 from beam_rnn.validation import NoSplit, end_of, split_by_end
 
 
@@ -56,7 +56,7 @@ class Train(beam.PTransform):
     shards give the same weights, bit for bit, on one worker or many, on every runner.
 
     A worker holds one batch in memory: its sequences are in a file of its own. How far the training
-    is goes to the log of `beam_rnn.training`.
+    is goes to the log of `beam_rnn.transforms.train_round_dofns`.
 
     With per_key=True each key gets a model of its own, trained on its sequences alone on whatever
     worker its group lands, with the bits of `beam_rnn.fit.fit`. The result is one `KeyedModels`.
