@@ -8,9 +8,6 @@ from beam_rnn.data.columns import Columns
 from beam_rnn.data.pair_columns import Pair, PairColumns
 from beam_rnn.data.sequences import Sequence
 from beam_rnn.data.vocabulary import Vocabulary
-from beam_rnn.learning.gating import Gate
-from beam_rnn.learning.running import Running
-from beam_rnn.learning.settings import Learning, Untrained
 from beam_rnn.models.error_tail import Surprise
 from beam_rnn.models.keyed_models import KeyedModels
 from beam_rnn.models.model import Model
@@ -32,8 +29,11 @@ from beam_rnn.records.results import (
     Prediction,
     SequenceGap,
 )
-from beam_rnn.settings import Training
 from beam_rnn.shards.emission import prediction_schema
+from beam_rnn.training.online.gate import Gate
+from beam_rnn.training.online.running_scaler import Running
+from beam_rnn.training.online.settings import Learning, Untrained
+from beam_rnn.training.settings import Training
 from beam_rnn.transforms import (
     ExportStates,
     Generate,

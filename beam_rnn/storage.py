@@ -10,12 +10,12 @@ from typing import Any, BinaryIO
 from apache_beam.io.filesystem import CompressionTypes
 from apache_beam.io.filesystems import FileSystems
 
-from beam_rnn import checkpoints
 from beam_rnn.core.atomic_files import replacing
 from beam_rnn.core.errors import CheckpointError, ConfigurationError, NotWeightsError, WeightsError
 from beam_rnn.models import weights_format as weights
 from beam_rnn.models.keyed_models import Models
 from beam_rnn.models.transducer import Transducer
+from beam_rnn.training import checkpoint_format as checkpoints
 
 
 def read_model(path: str) -> Any:

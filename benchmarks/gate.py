@@ -20,7 +20,7 @@ import numpy as np
 
 from beam_rnn import Bptt, Columns, Learning, Network, Untrained
 from beam_rnn.core.arrays import Array
-from beam_rnn.learning.prequential import Prequential
+from beam_rnn.training.online.prequential import Prequential
 
 DATA = Path(__file__).parent.parent / "pipelines" / "data" / "nab"
 MOST = 6_000

@@ -54,19 +54,19 @@ from beam_rnn import (
 )
 from beam_rnn import Sequence as Steps
 from beam_rnn.data.sequences import batch_of, shuffled
-from beam_rnn.dataset import examples_of, facts_of, prepare
-from beam_rnn.examples import Examples
-from beam_rnn.facts import key_facts
-from beam_rnn.fit import fit
 from beam_rnn.nn.bptt import Learner, learn
 from beam_rnn.nn.kernels import kernel_name, kernel_of
 from beam_rnn.nn.losses import objective
-from beam_rnn.plan import plan_of
 from beam_rnn.records.cutting import cut_in_parts
 from beam_rnn.records.record_format import encode_records
-from beam_rnn.rounds import begin, learn_locally
-from beam_rnn.settings import Rounds
-from beam_rnn.validation import NoSplit
+from beam_rnn.training.dataset import examples_of, facts_of, prepare
+from beam_rnn.training.example_store import Examples
+from beam_rnn.training.fit import fit
+from beam_rnn.training.plan import plan_of
+from beam_rnn.training.rounds import begin, learn_locally
+from beam_rnn.training.settings import Rounds
+from beam_rnn.training.survey import key_facts
+from beam_rnn.training.validation import NoSplit
 from benchmarks.table import Row, medians, show
 
 STEPS = 256

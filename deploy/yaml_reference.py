@@ -36,7 +36,7 @@ CHOICES = {**vars(scaler), **vars(network)}
 OF_PYTHON = {
     ", or another that was put into `beam_rnn.cells.CELLS`": "",
     "names in `beam_rnn.data.calendar.CYCLES`, ": "",
-    ": see `beam_rnn.validation.SplitByTime`": "",
+    ": see `beam_rnn.training.validation.SplitByTime`": "",
     "(), if there are none": "`[]` if there are none",
 }
 """What descriptions say to those who write Python alone."""

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from beam_rnn import Model, Network
-from beam_rnn.validation import hold_back
+from beam_rnn.training.validation import hold_back
 from benchmarks import accuracy
 from benchmarks.tasks import chorales, etth1, long_lags, translation
 from benchmarks.tasks.long_lags import ADDING, JUDGED, LEARNED, SYMBOLS, TEMPORAL_ORDER

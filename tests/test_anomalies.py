@@ -25,12 +25,12 @@ from beam_rnn import (
 )
 from beam_rnn.anomalies.scoring import Scorer
 from beam_rnn.errors import ConfigurationError, StateError
-from beam_rnn.learning.prequential import Prequential
 from beam_rnn.models.error_tail import NO_ERRORS, Tail, observed, tail_probability
 from beam_rnn.models.error_tail_format import Scored, decode_scored, encode_scored
 from beam_rnn.models.state_format import last_step
 from beam_rnn.records.record_format import decode_record
 from beam_rnn.records.record_reader import RecordReader
+from beam_rnn.training.online.prequential import Prequential
 from tests.engines import ENGINES as BATCH_ENGINES
 from tests.engines import predict
 from tests.models import COLUMNS, keyed_models, random_model, saved

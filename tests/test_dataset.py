@@ -6,10 +6,10 @@ import pytest
 from beam_rnn import Adam, Bptt, Network, Training
 from beam_rnn.data.columns import Columns
 from beam_rnn.data.sequences import Sequence
-from beam_rnn.dataset import prepare
 from beam_rnn.errors import ConfigurationError, TrainingError
-from beam_rnn.fit import fit
-from beam_rnn.sequence_examples import class_weighted
+from beam_rnn.training.dataset import prepare
+from beam_rnn.training.fit import fit
+from beam_rnn.training.sequence_examples import class_weighted
 from tests.sequences import COLUMNS, wave
 
 LABELS = Columns(key="id", inputs=["x"], targets=["label"], classes=["low", "high"], horizon=0)

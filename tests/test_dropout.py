@@ -6,11 +6,11 @@ from beam_rnn.data.pair_columns import Pair
 from beam_rnn.data.sequences import Example, Part, Sequence, batch_of
 from beam_rnn.data.vocabulary import UNKNOWN
 from beam_rnn.errors import ConfigurationError
-from beam_rnn.fit import fit
 from beam_rnn.nn.backprop import forward, initial_states
 from beam_rnn.nn.bptt import Learner, learn
 from beam_rnn.nn.dropout import draw, draw_symbols, without_symbols
 from beam_rnn.nn.losses import objective
+from beam_rnn.training.fit import fit
 from tests.sequences import wave
 
 BATCH = 5

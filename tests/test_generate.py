@@ -19,12 +19,12 @@ from beam_rnn import (
 )
 from beam_rnn.data.scaling import Scaler, Scaling
 from beam_rnn.errors import ConfigurationError
-from beam_rnn.fit import fit
 from beam_rnn.models import generator as generation
 from beam_rnn.models.generator import Generation, Generator, Prompt
 from beam_rnn.models.model import Model
 from beam_rnn.models.sampling import draw_between, draw_class, draw_each, draw_gaussian
 from beam_rnn.testing import oracle
+from beam_rnn.training.fit import fit
 from beam_rnn.transforms import generate_dofn as prompting
 from tests.engines import Collect, Outputs, predict, prism, run
 from tests.models import saved

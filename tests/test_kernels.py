@@ -15,7 +15,6 @@ from beam_rnn import Model, Network, Training
 from beam_rnn.cells import CellParameters
 from beam_rnn.core.packed_sequences import running_at
 from beam_rnn.errors import ConfigurationError
-from beam_rnn.fit import fit
 from beam_rnn.nn import kernels
 from beam_rnn.nn.cells import ELMAN
 from beam_rnn.nn.fused import activations
@@ -23,6 +22,7 @@ from beam_rnn.nn.fused import compile as compiling
 from beam_rnn.nn.fused.layers import KINDS, linear
 from beam_rnn.nn.fused.simd import address_of, rowwise
 from beam_rnn.nn.kernels import FUSED_CELLS, kernel_name, kernel_of
+from beam_rnn.training.fit import fit
 from tests.sequences import wave
 
 ROOT = Path(__file__).parent.parent

@@ -29,8 +29,12 @@ from beam_rnn import (
     weights,
 )
 from beam_rnn.errors import ConfigurationError
-from beam_rnn.learning.gating import Evidence, Mean
-from beam_rnn.learning.learned import (
+from beam_rnn.learning.learners import Base, LearnSteps
+from beam_rnn.models.state_format import last_step
+from beam_rnn.nn.bptt import Learner
+from beam_rnn.records.record_format import decode_record, encode_record
+from beam_rnn.training.online.gate import Evidence, Mean
+from beam_rnn.training.online.learned_format import (
     Learned,
     Place,
     Recent,
@@ -38,12 +42,8 @@ from beam_rnn.learning.learned import (
     encode_learned,
     name_of,
 )
-from beam_rnn.learning.learners import Base, LearnSteps
-from beam_rnn.learning.prequential import Prequential
-from beam_rnn.learning.running import Statistics
-from beam_rnn.models.state_format import last_step
-from beam_rnn.nn.bptt import Learner
-from beam_rnn.records.record_format import decode_record, encode_record
+from beam_rnn.training.online.prequential import Prequential
+from beam_rnn.training.online.running_scaler import Statistics
 from tests.engines import ENGINES as BATCH_ENGINES
 from tests.engines import Outputs, predict, run
 from tests.models import COLUMNS, random_model, saved

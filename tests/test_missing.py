@@ -25,10 +25,10 @@ from beam_rnn import (
 from beam_rnn import weights as weights_file
 from beam_rnn.data.missing_values import carry_forward, carry_through
 from beam_rnn.errors import ConfigurationError, TrainingError
-from beam_rnn.fit import fit
 from beam_rnn.records.cutting import cut
 from beam_rnn.records.record_reader import RecordReader
 from beam_rnn.testing import oracle
+from beam_rnn.training.fit import fit
 from tests.batches import batch_of, predictions_in
 from tests.engines import Collect, predict, run
 

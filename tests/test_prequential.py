@@ -8,15 +8,15 @@ import pytest
 from beam_rnn import Adam, Bptt, Columns, Gate, Learning, Network, Running, Sgd, Untrained
 from beam_rnn.data.sequences import Batch
 from beam_rnn.errors import ConfigurationError, StateError
-from beam_rnn.learning.flat import Layout
-from beam_rnn.learning.gating import NO_EVIDENCE, following
-from beam_rnn.learning.learned import Place, decode_learned, encode_learned, name_of
-from beam_rnn.learning.prequential import Prequential
 from beam_rnn.nn.backprop import initial_states
 from beam_rnn.nn.bptt import Learner, learn
 from beam_rnn.nn.kernels import kernel_of
 from beam_rnn.nn.losses import objective
 from beam_rnn.nn.optimizers import clipped
+from beam_rnn.training.online.flat_parameters import Layout
+from beam_rnn.training.online.gate import NO_EVIDENCE, following
+from beam_rnn.training.online.learned_format import Place, decode_learned, encode_learned, name_of
+from beam_rnn.training.online.prequential import Prequential
 from tests.models import COLUMNS, random_model
 
 WINDOWS = [Bptt(steps=4), Bptt(steps=4, stride=1, loss="last"), Bptt(steps=5, stride=2)]

@@ -24,8 +24,8 @@ from beam_rnn import (
     Transduce,
 )
 from beam_rnn import weights as weights_file
-from beam_rnn.fit import fit
 from beam_rnn.testing import oracle
+from beam_rnn.training.fit import fit
 from pipelines import retrain
 from tests.engines import Collect, Outputs, predict, prism, run
 from tests.feed import Feed, cancelled, running

@@ -10,7 +10,6 @@ import numpy as np
 import pytest
 
 from beam_rnn import Adam, Columns, Network, Training
-from beam_rnn.fit import fit
 from beam_rnn.models.model import Model
 from beam_rnn.nn.bptt import Bptt
 from beam_rnn.nn.output_functions import LEAST_DEVIATION
@@ -22,7 +21,8 @@ from beam_rnn.report.counts import Counts
 from beam_rnn.report.marks import POINTS, Bars, Line, Trace, thinned
 from beam_rnn.report.scores import FEW, WORST, Score, summarize
 from beam_rnn.report.spread import spread_of
-from beam_rnn.settings import Rounds
+from beam_rnn.training.fit import fit
+from beam_rnn.training.settings import Rounds
 from tests.models import random_model
 from tests.sequences import wave
 

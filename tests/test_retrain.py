@@ -9,7 +9,7 @@ from apache_beam.options.pipeline_options import PipelineOptions
 
 from beam_rnn import Columns, Network, Training, weights
 from beam_rnn.errors import ConfigurationError
-from beam_rnn.fit import fit
+from beam_rnn.training.fit import fit
 from pipelines import retrain
 from tests.engines import Collect
 from tests.models import random_model, saved

@@ -8,27 +8,17 @@ import numpy as np
 import pytest
 from apache_beam.transforms.window import FixedWindows
 
-from beam_rnn import (
-    Adam,
-    Bptt,
-    LossCurve,
-    Network,
-    Plateau,
-    Sequences,
-    Sgd,
-    Train,
-    Training,
-    checkpoints,
-)
+from beam_rnn import Adam, Bptt, LossCurve, Network, Plateau, Sequences, Sgd, Train, Training
 from beam_rnn.data.sequences import Part
-from beam_rnn.dataset import prepare
 from beam_rnn.errors import CheckpointError, ConfigurationError, DivergenceError, TrainingError
-from beam_rnn.fit import fit
 from beam_rnn.nn.bptt import WindowLoss
 from beam_rnn.nn.dropout import Dropout
-from beam_rnn.rounds import Local, average, begin, learn_locally
-from beam_rnn.settings import Rounds
 from beam_rnn.storage import read_model
+from beam_rnn.training import checkpoint_format as checkpoints
+from beam_rnn.training.dataset import prepare
+from beam_rnn.training.fit import fit
+from beam_rnn.training.rounds import Local, average, begin, learn_locally
+from beam_rnn.training.settings import Rounds
 from tests.engines import ENGINES, Collect, run
 from tests.sequences import COLUMNS, wave
 
@@ -400,7 +390,7 @@ def test_a_shard_without_sequences_has_no_part_in_the_average():
 def test_the_data_of_a_shard_are_read_one_by_one():
     """What a runner gives as an iterable is never held as a list."""
     from beam_rnn.data.sequences import Example
-    from beam_rnn.examples import Examples, Place, encode_example
+    from beam_rnn.training.example_store import Examples, Place, encode_example
 
     alive = 0
 

@@ -5,7 +5,7 @@ import random
 import numpy as np
 import pytest
 
-from beam_rnn.learning.running import center_and_scale, no_statistics, observed
+from beam_rnn.training.online.running_scaler import center_and_scale, no_statistics, observed
 
 
 def after(values, decay=1.0):

@@ -22,7 +22,6 @@ from beam_rnn import (
 )
 from beam_rnn.data.vocabulary import Vocabulary
 from beam_rnn.errors import ConfigurationError, RecordError, TrainingError
-from beam_rnn.fit import fit
 from beam_rnn.models.model import Model
 from beam_rnn.nn.backprop import backward, forward, initial_states
 from beam_rnn.nn.bptt import Bptt
@@ -34,6 +33,7 @@ from beam_rnn.records.cutting import cut
 from beam_rnn.records.record_format import decode_record
 from beam_rnn.records.record_reader import RecordReader
 from beam_rnn.testing import projection_error
+from beam_rnn.training.fit import fit
 from beam_rnn.weights import load, save
 from tests.engines import predict, run
 

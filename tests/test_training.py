@@ -23,7 +23,7 @@ from beam_rnn import (
 from beam_rnn import weights as weights_file
 from beam_rnn.data.sequences import Sequence
 from beam_rnn.errors import ConfigurationError, TrainingError
-from beam_rnn.fit import fit
+from beam_rnn.training.fit import fit
 from tests.engines import ENGINES, Collect, run
 from tests.sequences import wave
 

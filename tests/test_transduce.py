@@ -30,7 +30,6 @@ from beam_rnn import (
 )
 from beam_rnn.data.sequences import Example
 from beam_rnn.errors import ConfigurationError, RecordError, TrainingError
-from beam_rnn.fit import fit
 from beam_rnn.models.beam_search import Decoder
 from beam_rnn.models.model import Model
 from beam_rnn.nn.dropout import draw
@@ -38,8 +37,9 @@ from beam_rnn.nn.encoder_decoder import part_of
 from beam_rnn.nn.kernels import kernel_of
 from beam_rnn.nn.seq2seq import UNWRITABLE, backward, batch_of_pairs, forward, loss_of
 from beam_rnn.records.pair_reader import PairReader
-from beam_rnn.settings import Rounds
 from beam_rnn.testing import projection_error
+from beam_rnn.training.fit import fit
+from beam_rnn.training.settings import Rounds
 from beam_rnn.weights import load, save
 from tests.engines import ENGINES, Collect, Outputs, elements, predict, run
 

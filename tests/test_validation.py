@@ -7,11 +7,11 @@ import pytest
 from beam_rnn import Adam, Bptt, Network, Plateau, Sgd, Training
 from beam_rnn.data.columns import Columns
 from beam_rnn.data.sequences import Sequence
-from beam_rnn.dataset import prepare
 from beam_rnn.errors import ConfigurationError, TrainingError
-from beam_rnn.fit import fit
 from beam_rnn.nn.losses import objective
-from beam_rnn.validation import hold_back, validation_loss
+from beam_rnn.training.dataset import prepare
+from beam_rnn.training.fit import fit
+from beam_rnn.training.validation import hold_back, validation_loss
 from tests.sequences import COLUMNS, wave
 
 NETWORK = Network("gru", 4)

@@ -22,13 +22,13 @@ from beam_rnn.commands.table import quoted, table
 from beam_rnn.core.arrays import Array
 from beam_rnn.core.errors import ConfigurationError
 from beam_rnn.core.text import counted, names, number
-from beam_rnn.horizon import REACHED, gradient_horizon
 from beam_rnn.models.keyed_models import KeyedModels
 from beam_rnn.models.model import Model
 from beam_rnn.models.transducer import Transducer
 from beam_rnn.report.curves import carries_forward
 from beam_rnn.report.facts import facts, title
 from beam_rnn.storage import newest, read_model
+from beam_rnn.training.gradient_horizon import REACHED, gradient_horizon
 
 STEPS = 256
 """So far back the gradient is followed."""

@@ -8,7 +8,13 @@ from apache_beam.metrics import Metrics
 
 from beam_rnn.core.errors import WeightsError
 from beam_rnn.data.columns import Columns
-from beam_rnn.learning.learned import (
+from beam_rnn.loading import ModelLoader
+from beam_rnn.models.model import Model
+from beam_rnn.records.column_reader import ColumnReader
+from beam_rnn.records.record_format import BufferedRecord, decode_record
+from beam_rnn.records.results import EndedSequence, Prediction, poisoned
+from beam_rnn.stepping import Step
+from beam_rnn.training.online.learned_format import (
     Learned,
     Place,
     decode_learned,
@@ -16,14 +22,8 @@ from beam_rnn.learning.learned import (
     fingerprint_of,
     name_of,
 )
-from beam_rnn.learning.prequential import Prequential
-from beam_rnn.learning.settings import Learning, Untrained
-from beam_rnn.loading import ModelLoader
-from beam_rnn.models.model import Model
-from beam_rnn.records.column_reader import ColumnReader
-from beam_rnn.records.record_format import BufferedRecord, decode_record
-from beam_rnn.records.results import EndedSequence, Prediction, poisoned
-from beam_rnn.stepping import Step
+from beam_rnn.training.online.prequential import Prequential
+from beam_rnn.training.online.settings import Learning, Untrained
 
 
 @dataclass(frozen=True)

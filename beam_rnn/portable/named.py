@@ -12,7 +12,7 @@ from beam_rnn.models.error_tail import Surprise
 from beam_rnn.nn.network import Network
 from beam_rnn.nn.optimizers import Adam
 from beam_rnn.portable.plain import NESTED
-from beam_rnn.settings import Training
+from beam_rnn.training.settings import Training
 
 P = ParamSpec("P")
 

@@ -21,7 +21,7 @@ from beam_rnn.models.model import Model
 from beam_rnn.report.distributions import band, levels, nominal, point_forecast, quantiles
 from beam_rnn.report.marks import Trace, thinned
 from beam_rnn.report.scores import Calibration, Score
-from beam_rnn.sequence_examples import with_indices
+from beam_rnn.training.sequence_examples import with_indices
 
 TRAINED_ON = 0.2
 """The share of a key's steps, its last ones, that is looked at if all were trained on."""

@@ -7,7 +7,6 @@ import numpy as np
 
 from beam_rnn.core.arrays import Array
 from beam_rnn.core.text import counted, number, percent
-from beam_rnn.horizon import REACHED, GradientHorizon, gradient_horizon
 from beam_rnn.models.model import Model
 from beam_rnn.report.charts import Chart
 from beam_rnn.report.comparison import Excerpt
@@ -16,6 +15,7 @@ from beam_rnn.report.figures import figure
 from beam_rnn.report.marks import Dot, Line, Mark, Rule, thinned
 from beam_rnn.report.scores import Summary
 from beam_rnn.report.words import text
+from beam_rnn.training.gradient_horizon import REACHED, GradientHorizon, gradient_horizon
 
 LOG_FROM = 10.0
 """Losses of which the greatest is so many times the least have a logarithmic axis."""

@@ -27,9 +27,9 @@ def report(
 
         >>> import numpy as np
         >>> from beam_rnn.data.columns import Columns
-        >>> from beam_rnn.fit import fit
+        >>> from beam_rnn.training.fit import fit
         >>> from beam_rnn.nn.network import Network
-        >>> from beam_rnn.settings import Training
+        >>> from beam_rnn.training.settings import Training
         >>> values, times = np.sin(np.arange(81) / 3)[:, np.newaxis], np.arange(80) * 1_000_000
         >>> columns = Columns(key="id", time="t", inputs=["load"])
         >>> whole = Sequence(columns, "a", times, values[:-1], values[1:], 80_000_000)

@@ -8,8 +8,6 @@ from apache_beam import PCollection
 
 from beam_rnn.core.checks import check_choice, check_whole
 from beam_rnn.learning.learners import Base, LearnSteps
-from beam_rnn.learning.prequential import Prequential
-from beam_rnn.learning.settings import Learning, Untrained
 from beam_rnn.loading import ModelLoader
 from beam_rnn.models.model import Model
 from beam_rnn.nn.kernels import KERNELS
@@ -23,6 +21,8 @@ from beam_rnn.records.results import (
     SequenceGap,
 )
 from beam_rnn.stateful import ENDED, GAPS, LATE, MODELS, StepKeys
+from beam_rnn.training.online.prequential import Prequential
+from beam_rnn.training.online.settings import Learning, Untrained
 from beam_rnn.transforms.arguments import (
     check_type,
     closing_of,

@@ -23,9 +23,9 @@ from beam_rnn.nn.kernels import KERNELS
 from beam_rnn.records.column_reader import ColumnReader
 from beam_rnn.records.record_format import decode_records
 from beam_rnn.records.record_reader import RecordReader
-from beam_rnn.sequence_examples import with_indices
 from beam_rnn.smoothing import NOBODY_S
 from beam_rnn.storage import read_model
+from beam_rnn.training.sequence_examples import with_indices
 from beam_rnn.transforms.arguments import path_of
 from beam_rnn.whole import STEPS_AT_ONCE, outputs_of, usable_steps
 

@@ -9,8 +9,6 @@ from apache_beam import PCollection
 from beam_rnn.anomalies.scoring import ScoreSteps
 from beam_rnn.core.checks import check_choice
 from beam_rnn.learning.learners import Base, LearnSteps
-from beam_rnn.learning.prequential import Prequential
-from beam_rnn.learning.settings import Learning, Untrained
 from beam_rnn.loading import ModelLoader
 from beam_rnn.models.error_tail import Surprise
 from beam_rnn.nn.kernels import KERNELS
@@ -25,6 +23,8 @@ from beam_rnn.records.results import (
 )
 from beam_rnn.stateful import ENDED, GAPS, LATE, StepKeys
 from beam_rnn.stepping import Policy, PredictSteps
+from beam_rnn.training.online.prequential import Prequential
+from beam_rnn.training.online.settings import Learning, Untrained
 from beam_rnn.transforms.arguments import (
     check_type,
     closing_of,

@@ -11,13 +11,14 @@ from apache_beam.pvalue import AsIter, AsSingleton
 from beam_rnn.core.errors import ConfigurationError
 from beam_rnn.data.pair_columns import Pair
 from beam_rnn.data.sequences import Sequence
-from beam_rnn.facts import Facts, KeyFacts
 from beam_rnn.nn.encoder_decoder import EncoderDecoder
 from beam_rnn.nn.network import Network
 from beam_rnn.nn.optimizers import Optimizer
-from beam_rnn.plan import Plan, check_loss
-from beam_rnn.rounds import Local, Standing, Trained
-from beam_rnn.settings import Rounds, Training
+from beam_rnn.training.plan import Plan, check_loss
+from beam_rnn.training.rounds import Local, Standing, Trained
+from beam_rnn.training.settings import Rounds, Training
+from beam_rnn.training.survey import Facts, KeyFacts
+from beam_rnn.training.validation import NoSplit, end_of, split_by_end
 from beam_rnn.transforms.arguments import check_type, path_of
 from beam_rnn.transforms.gathering import gathered
 from beam_rnn.transforms.train_per_key import TrainEachKey, check_trained_where_it_lands
@@ -44,7 +45,6 @@ from beam_rnn.transforms.train_round_dofns import (
     TrainAlone,
     marked,
 )
-from beam_rnn.validation import NoSplit, end_of, split_by_end
 
 
 class Train(beam.PTransform):
@@ -59,7 +59,7 @@ class Train(beam.PTransform):
     is goes to the log of `beam_rnn.transforms.train_round_dofns`.
 
     With per_key=True each key gets a model of its own, trained on its sequences alone on whatever
-    worker its group lands, with the bits of `beam_rnn.fit.fit`. The result is one `KeyedModels`.
+    worker its group lands, with the bits of `beam_rnn.training.fit.fit`. The result is one `KeyedModels`.
     A key that cannot be learned from has no model: it is counted, and the log and
     `KeyedModels.reasons` say why.
 

@@ -9,13 +9,13 @@ from apache_beam.metrics import Metrics
 
 from beam_rnn.core.errors import ConfigurationError, TrainingError
 from beam_rnn.data.sequences import Sequence
-from beam_rnn.fit import fit
 from beam_rnn.models import keyed_weights_format as keyed_weights
 from beam_rnn.models import weights_format as weights
 from beam_rnn.models.keyed_models import KeyedModels
 from beam_rnn.models.model import Model
 from beam_rnn.nn.network import Network
-from beam_rnn.settings import Training
+from beam_rnn.training.fit import fit
+from beam_rnn.training.settings import Training
 
 logger = logging.getLogger(__name__)
 

@@ -9,8 +9,8 @@ from beam_rnn.core.errors import ConfigurationError
 from beam_rnn.data.sequences import Sequence
 from beam_rnn.models.keyed_models import KeyedModels
 from beam_rnn.nn.network import Network
-from beam_rnn.rounds import Trained
-from beam_rnn.settings import Training
+from beam_rnn.training.rounds import Trained
+from beam_rnn.training.settings import Training
 from beam_rnn.transforms.gathering import gathered
 from beam_rnn.transforms.train_key_dofns import FitKey, JoinModels, fallback_row
 

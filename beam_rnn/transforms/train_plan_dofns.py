@@ -8,13 +8,13 @@ from apache_beam.pvalue import TaggedOutput
 
 from beam_rnn.data.pair_columns import Pair
 from beam_rnn.data.sequences import Sequence
-from beam_rnn.dataset import examples_of, facts_of, has_steps
-from beam_rnn.facts import Facts, KeyFacts, key_facts
 from beam_rnn.nn.encoder_decoder import EncoderDecoder
 from beam_rnn.nn.network import Network
-from beam_rnn.plan import Plan, plan_of, shard_of
-from beam_rnn.settings import Training
-from beam_rnn.validation import Split, SplitByTime, split_time
+from beam_rnn.training.dataset import examples_of, facts_of, has_steps
+from beam_rnn.training.plan import Plan, plan_of, shard_of
+from beam_rnn.training.settings import Training
+from beam_rnn.training.survey import Facts, KeyFacts, key_facts
+from beam_rnn.training.validation import Split, SplitByTime, split_time
 
 HELD_BACK = "held_back"
 """The output of what is judged by."""

@@ -13,14 +13,15 @@ from typing import Any
 import apache_beam as beam
 from apache_beam.pvalue import TaggedOutput
 
-from beam_rnn import checkpoints
 from beam_rnn.core.errors import ADVICE, DivergenceError
-from beam_rnn.examples import Examples
-from beam_rnn.fit import Epoch, epoch_of, first_divergence, run_rounds
 from beam_rnn.nn.encoder_decoder import EncoderDecoder
 from beam_rnn.nn.network import Network
-from beam_rnn.plan import Plan
-from beam_rnn.rounds import (
+from beam_rnn.storage import newest, read_any_model, read_bytes, write_bytes
+from beam_rnn.training import checkpoint_format as checkpoints
+from beam_rnn.training.example_store import Examples
+from beam_rnn.training.fit import Epoch, epoch_of, first_divergence, run_rounds
+from beam_rnn.training.plan import Plan
+from beam_rnn.training.rounds import (
     Local,
     Standing,
     Trained,
@@ -31,8 +32,7 @@ from beam_rnn.rounds import (
     learn_locally,
     model_of,
 )
-from beam_rnn.settings import Rounds, Training
-from beam_rnn.storage import newest, read_any_model, read_bytes, write_bytes
+from beam_rnn.training.settings import Rounds, Training
 
 logger = logging.getLogger(__name__)
 

@@ -28,7 +28,7 @@ import numpy as np
 from beam_rnn import Adam, Bptt, Columns, Cosine, Model, Network, Training
 from beam_rnn import Sequence as Steps
 from beam_rnn.core.arrays import Array
-from beam_rnn.fit import fit
+from beam_rnn.training.fit import fit
 from benchmarks.tasks.outcome import Outcome
 
 LOWEST, KEYS = 21, 88

@@ -30,7 +30,7 @@ from beam_rnn import AdamW, Bptt, Columns, Cosine, Dropout, Model, Network, Trai
 from beam_rnn import Sequence as Steps
 from beam_rnn.core.arrays import Array
 from beam_rnn.data.vocabulary import indices
-from beam_rnn.fit import fit
+from beam_rnn.training.fit import fit
 from benchmarks.tasks.outcome import Outcome
 
 FOLDS = 10

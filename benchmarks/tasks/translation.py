@@ -21,8 +21,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 from beam_rnn import Adam, Cosine, EncoderDecoder, Pair, PairColumns, Training, Transducer
-from beam_rnn.fit import fit
 from beam_rnn.records.pair_reader import PairReader
+from beam_rnn.training.fit import fit
 from benchmarks.tasks.outcome import Outcome
 from pipelines.tasks import Record, additions, dates
 

@@ -17,11 +17,11 @@ import numpy as np
 
 from beam_rnn.core.arrays import Array
 from beam_rnn.core.errors import StateError
-from beam_rnn.learning.gating import Evidence
-from beam_rnn.learning.running import Running, Statistics
-from beam_rnn.learning.settings import Learning, settings_of
 from beam_rnn.models.state_format import STORED_KERNELS
 from beam_rnn.nn.bptt import Learner
+from beam_rnn.training.online.gate import Evidence
+from beam_rnn.training.online.running_scaler import Running, Statistics
+from beam_rnn.training.online.settings import Learning, settings_of
 
 LEARNED_VERSION = 0x82  # told from a state of `Predict` by it
 _HEADER = struct.Struct("<BB32sqqqqII8sII")

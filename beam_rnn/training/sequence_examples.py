@@ -14,12 +14,12 @@ from beam_rnn.data.missing_values import carry_through
 from beam_rnn.data.scaling import Scaler, Statistics
 from beam_rnn.data.sequences import Example, Sequence, place_of
 from beam_rnn.data.vocabulary import indices
-from beam_rnn.examples import Place, encode_example
-from beam_rnn.facts import Facts
 from beam_rnn.nn.losses import check_targets, loss_name
 from beam_rnn.nn.network import Network
-from beam_rnn.settings import Training
-from beam_rnn.validation import Split
+from beam_rnn.training.example_store import Place, encode_example
+from beam_rnn.training.settings import Training
+from beam_rnn.training.survey import Facts
+from beam_rnn.training.validation import Split
 
 
 def facts_of_sequence(

@@ -7,9 +7,15 @@ import numpy as np
 from beam_rnn.core.arrays import Array
 from beam_rnn.core.errors import ConfigurationError
 from beam_rnn.data.scaling import Scaler, Scaling, in_order
-from beam_rnn.learning.running import Running, Statistics, center_and_scale, no_statistics, observed
 from beam_rnn.models.model import Model
 from beam_rnn.nn.output_functions import OUTPUTS
+from beam_rnn.training.online.running_scaler import (
+    Running,
+    Statistics,
+    center_and_scale,
+    no_statistics,
+    observed,
+)
 
 
 class Scaled(NamedTuple):

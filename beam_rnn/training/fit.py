@@ -6,11 +6,11 @@ from typing import Any, NamedTuple
 from beam_rnn.core.errors import DivergenceError
 from beam_rnn.data.pair_columns import Pair
 from beam_rnn.data.sequences import Sequence as RecordSequence
-from beam_rnn.dataset import prepare
-from beam_rnn.examples import Examples
 from beam_rnn.nn.encoder_decoder import EncoderDecoder
 from beam_rnn.nn.network import Network
-from beam_rnn.rounds import (
+from beam_rnn.training.dataset import prepare
+from beam_rnn.training.example_store import Examples
+from beam_rnn.training.rounds import (
     Local,
     Standing,
     Trained,
@@ -21,7 +21,7 @@ from beam_rnn.rounds import (
     learn_locally,
     model_of,
 )
-from beam_rnn.settings import Rounds, Training
+from beam_rnn.training.settings import Rounds, Training
 
 
 class Epoch(NamedTuple):

@@ -13,14 +13,14 @@ from beam_rnn.data.columns import Columns
 from beam_rnn.data.pair_columns import PairColumns
 from beam_rnn.data.scaling import Scaler
 from beam_rnn.data.vocabulary import Vocabulary
-from beam_rnn.examples import Place
-from beam_rnn.facts import KeyFacts, together
 from beam_rnn.nn.encoder_decoder import EncoderDecoder
 from beam_rnn.nn.losses import loss_name
 from beam_rnn.nn.network import Network
 from beam_rnn.nn.output_functions import OUTPUTS
-from beam_rnn.sequence_examples import for_columns
-from beam_rnn.settings import Training
+from beam_rnn.training.example_store import Place
+from beam_rnn.training.sequence_examples import for_columns
+from beam_rnn.training.settings import Training
+from beam_rnn.training.survey import KeyFacts, together
 
 logger = logging.getLogger(__name__)
 

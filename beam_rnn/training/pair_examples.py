@@ -8,9 +8,9 @@ import numpy as np
 from beam_rnn.data.pair_columns import Pair, PairColumns, place_of_pair
 from beam_rnn.data.sequences import Example
 from beam_rnn.data.vocabulary import UNKNOWN, indices
-from beam_rnn.examples import Place, encode_example
-from beam_rnn.facts import Facts
 from beam_rnn.nn.seq2seq import UNWRITABLE
+from beam_rnn.training.example_store import Place, encode_example
+from beam_rnn.training.survey import Facts
 
 
 def is_held_back(pair: Pair, fraction: float) -> bool:

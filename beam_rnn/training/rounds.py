@@ -15,7 +15,6 @@ from beam_rnn.core.errors import DivergenceError, TrainingError
 from beam_rnn.data.columns import Columns
 from beam_rnn.data.pair_columns import PairColumns
 from beam_rnn.data.sequences import shuffled
-from beam_rnn.examples import Examples
 from beam_rnn.models.model import Model
 from beam_rnn.models.transducer import Transducer
 from beam_rnn.nn.bptt import Learner, WindowLoss
@@ -23,9 +22,10 @@ from beam_rnn.nn.encoder_decoder import EncoderDecoder
 from beam_rnn.nn.network import Network, Parameters
 from beam_rnn.nn.optimizers import OptimizerState, lowered
 from beam_rnn.nn.schedules import Best, Plateau, PlateauState
-from beam_rnn.passes import kernel_for, learn_batch, loss_over
-from beam_rnn.plan import Plan
-from beam_rnn.settings import Rounds, Training
+from beam_rnn.training.epochs import kernel_for, learn_batch, loss_over
+from beam_rnn.training.example_store import Examples
+from beam_rnn.training.plan import Plan
+from beam_rnn.training.settings import Rounds, Training
 
 Trained = Model | Transducer
 """What comes of a training."""

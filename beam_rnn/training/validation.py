@@ -9,12 +9,12 @@ import numpy as np
 
 from beam_rnn.core.arrays import Array
 from beam_rnn.data.sequences import Batch, Sequence, batch_of, place_of
-from beam_rnn.examples import Examples
 from beam_rnn.nn.backprop import first_rows, forward, initial_states
 from beam_rnn.nn.bptt import judged
 from beam_rnn.nn.kernels import NUMPY, Kernel
 from beam_rnn.nn.losses import Loss
 from beam_rnn.nn.network import Network, Parameters
+from beam_rnn.training.example_store import Examples
 
 Halves = tuple[Sequence | None, Sequence | None]
 """What of a sequence is trained on, and what is validated on."""

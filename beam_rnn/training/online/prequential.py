@@ -13,16 +13,16 @@ import numpy as np
 from beam_rnn.core.arrays import Array
 from beam_rnn.core.errors import ConfigurationError
 from beam_rnn.core.floating_point import default_arithmetic
-from beam_rnn.learning.gating import NO_EVIDENCE, following
-from beam_rnn.learning.learned import Learned, Recent
-from beam_rnn.learning.rescaling import Rescaling, Scaled
-from beam_rnn.learning.settings import Learning
-from beam_rnn.learning.updating import ALL, Updates, Window, all_finite
 from beam_rnn.models.model import Model
 from beam_rnn.nn.backprop import States, initial_states
 from beam_rnn.nn.kernels import Advance, kernel_of
 from beam_rnn.nn.losses import objective
 from beam_rnn.nn.network import Parameters
+from beam_rnn.training.online.gate import NO_EVIDENCE, following
+from beam_rnn.training.online.learned_format import Learned, Recent
+from beam_rnn.training.online.rescaling import Rescaling, Scaled
+from beam_rnn.training.online.settings import Learning
+from beam_rnn.training.online.updates import ALL, Updates, Window, all_finite
 
 
 class _Using(NamedTuple):
@@ -36,7 +36,7 @@ class _Using(NamedTuple):
 class Prequential:
     """Predicts and learns, record by record; each method maps a state to another.
 
-        >>> from beam_rnn.learning.settings import Bptt, Columns, Network, Untrained
+        >>> from beam_rnn.training.online.settings import Bptt, Columns, Network, Untrained
         >>> columns = Columns(key="id", inputs=["x"])
         >>> base = Untrained(Network("gru", hidden=4, residual=True), columns).model()
         >>> prequential = Prequential(base, Learning(bptt=Bptt(steps=2)))

@@ -11,7 +11,7 @@ from beam_rnn.core.floating_point import default_arithmetic
 from beam_rnn.data.columns import Columns
 from beam_rnn.data.pair_columns import PairColumns
 from beam_rnn.data.scaling import Statistics
-from beam_rnn.examples import Place
+from beam_rnn.training.example_store import Place
 
 
 class Facts(NamedTuple):

@@ -5,8 +5,6 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from beam_rnn.core.arrays import Array
-from beam_rnn.learning.flat import Layout
-from beam_rnn.learning.settings import Learning
 from beam_rnn.nn.backprop import States
 from beam_rnn.nn.bptt import Learner
 from beam_rnn.nn.kernels import Kernel
@@ -14,6 +12,8 @@ from beam_rnn.nn.layers import LayerTrace
 from beam_rnn.nn.losses import Loss
 from beam_rnn.nn.network import Network, Parameters
 from beam_rnn.nn.products import matmul
+from beam_rnn.training.online.flat_parameters import Layout
+from beam_rnn.training.online.settings import Learning
 
 ALL = "all"
 """The name of the vector of all parameters, as the optimiser sees it."""

@@ -9,13 +9,13 @@ import numpy as np
 from beam_rnn.core.checks import check_choice, check_whole
 from beam_rnn.core.errors import ConfigurationError
 from beam_rnn.data.columns import Columns
-from beam_rnn.learning.gating import Gate
-from beam_rnn.learning.running import Running
 from beam_rnn.models.model import Model
 from beam_rnn.nn.bptt import Bptt
 from beam_rnn.nn.losses import LOSS_NAMES
 from beam_rnn.nn.network import Network
 from beam_rnn.nn.optimizers import Adam, Optimizer
+from beam_rnn.training.online.gate import Gate
+from beam_rnn.training.online.running_scaler import Running
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,6 @@ import numpy as np
 from beam_rnn.core.arrays import Array
 from beam_rnn.core.errors import DivergenceError
 from beam_rnn.data.sequences import batch_of
-from beam_rnn.examples import Examples
 from beam_rnn.nn.backprop import first_rows
 from beam_rnn.nn.bptt import Learner, learn
 from beam_rnn.nn.dropout import Dropout, LayerMask, draw, draw_symbols, without_symbols
@@ -17,8 +16,9 @@ from beam_rnn.nn.losses import objective
 from beam_rnn.nn.network import Network, Parameters
 from beam_rnn.nn.optimizers import Optimizer
 from beam_rnn.nn.seq2seq import batch_of_pairs, learn_pairs, loss_of_pairs
-from beam_rnn.settings import Training
-from beam_rnn.validation import validation_loss
+from beam_rnn.training.example_store import Examples
+from beam_rnn.training.settings import Training
+from beam_rnn.training.validation import validation_loss
 
 DTYPE = np.dtype(np.float32)
 """The type of every number in training."""

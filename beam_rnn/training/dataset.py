@@ -9,15 +9,15 @@ from typing import NamedTuple
 from beam_rnn.data.columns import Columns
 from beam_rnn.data.pair_columns import Pair, PairColumns
 from beam_rnn.data.sequences import Sequence
-from beam_rnn.examples import Examples, Place
-from beam_rnn.facts import Facts, key_facts
 from beam_rnn.nn.encoder_decoder import EncoderDecoder
 from beam_rnn.nn.network import Network
-from beam_rnn.pairs.examples import examples_of_pair, facts_of_pair
-from beam_rnn.plan import Plan, check_learns, plan_of, shard_of
-from beam_rnn.sequence_examples import examples_of_sequence, facts_of_sequence
-from beam_rnn.settings import Training
-from beam_rnn.validation import NoSplit, Split, split_of
+from beam_rnn.training.example_store import Examples, Place
+from beam_rnn.training.pair_examples import examples_of_pair, facts_of_pair
+from beam_rnn.training.plan import Plan, check_learns, plan_of, shard_of
+from beam_rnn.training.sequence_examples import examples_of_sequence, facts_of_sequence
+from beam_rnn.training.settings import Training
+from beam_rnn.training.survey import Facts, key_facts
+from beam_rnn.training.validation import NoSplit, Split, split_of
 
 
 def has_steps(given: Sequence | Pair) -> bool:

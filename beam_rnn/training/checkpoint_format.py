@@ -10,7 +10,7 @@ Version 1 is an Arrow IPC file with one row an array of the training's standing:
 | data | binary | little-endian, row by row |
 
 The schema's metadata holds, as JSON: `beam_rnn.checkpoint_version`, `beam_rnn.nn.network`,
-`beam_rnn.data.columns`, `beam_rnn.data.scaling`, `beam_rnn.settings`, `beam_rnn.facts` (of the model) and
+`beam_rnn.data.columns`, `beam_rnn.data.scaling`, `beam_rnn.training.settings`, `beam_rnn.training.survey` (of the model) and
 `beam_rnn.standing` (all that is no array), and as text `beam_rnn.seal` (of the file:
 `beam_rnn.core.sealed_format`).
 """
@@ -37,9 +37,9 @@ from beam_rnn.core.sealed_format import (
 from beam_rnn.models.serialization import check_sizes, network_of
 from beam_rnn.models.serialization import model_of as described
 from beam_rnn.nn.schedules import Best, PlateauState
-from beam_rnn.plan import Plan
-from beam_rnn.rounds import Standing, Trained, model_of
-from beam_rnn.settings import Rounds, Training
+from beam_rnn.training.plan import Plan
+from beam_rnn.training.rounds import Standing, Trained, model_of
+from beam_rnn.training.settings import Rounds, Training
 
 CHECKPOINT_VERSION = 1
 

@@ -42,7 +42,7 @@ class Training:
         class_weights: How much each class counts: of `Columns(classes=...)`, or each value of
             the one target; None if all count alike.
         validation: The share of the steps, the last of each key in time, that is not learned
-            from but judged by: see `beam_rnn.validation.SplitByTime`. The model with the least
+            from but judged by: see `beam_rnn.training.validation.SplitByTime`. The model with the least
             loss on them is the result.
         patience: Stop after so many epochs without a lower validation loss, or so many rounds
             where there are rounds; None to run them all.
