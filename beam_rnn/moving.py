@@ -16,10 +16,10 @@ import pyarrow.parquet as pq
 
 from beam_rnn.core.errors import StateError
 from beam_rnn.core.sealed_format import decoding
+from beam_rnn.engine.order_format import encode_imported, imported
 from beam_rnn.models.many_sequences import LONG_AGO
 from beam_rnn.models.state_format import KeyState
 from beam_rnn.records.block_format import encode_states_to_start_from, shards_of
-from beam_rnn.records.record_format import encode_imported, imported
 from beam_rnn.records.results import EndedSequence
 
 SCHEMA = pa.schema(

@@ -5,7 +5,7 @@ State cells, timers and their names are contracts: a running job finds its state
 
 import logging
 from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple
 
 import apache_beam as beam
 from apache_beam.coders import BytesCoder
@@ -25,21 +25,25 @@ from apache_beam.utils.windowed_value import WindowedValue
 from beam_rnn.closing import AT_THEIR_END, Closing
 from beam_rnn.core.errors import ConfigurationError
 from beam_rnn.data.columns import Columns
+from beam_rnn.engine.order import END_OF_TIME, MILLISECOND, NEVER, Order, Place, Turn, Waiting
+from beam_rnn.engine.order_format import (
+    Armed,
+    decode_armed,
+    encode_armed,
+    imported,
+    turn_of,
+    with_turn,
+)
+from beam_rnn.engine.stepper import Step, StepperSource
 from beam_rnn.models.many_sequences import LONG_AGO
 from beam_rnn.models.state_format import last_step
 from beam_rnn.records.record_format import (
-    Armed,
-    decode_armed,
     decode_block,
     decode_record,
-    encode_armed,
     encode_waiting,
-    imported,
     record_marks,
     record_sequence,
     record_time,
-    turn_of,
-    with_turn,
 )
 from beam_rnn.records.results import (
     INVALID,
@@ -49,8 +53,6 @@ from beam_rnn.records.results import (
     SequenceGap,
     poisoned,
 )
-from beam_rnn.stepping import Step
-from beam_rnn.turns import END_OF_TIME, MILLISECOND, NEVER, Order, Place, Turn, Waiting
 
 logger = logging.getLogger(__name__)
 
@@ -62,33 +64,6 @@ WAITING = BagStateSpec("waiting", BytesCoder())
 ARMED = ReadModifyWriteStateSpec("armed", BytesCoder())
 DUE = TimerSpec("due", TimeDomain.WATERMARK)
 END = TimerSpec("end", TimeDomain.WATERMARK)
-
-
-class Stepping(Protocol):
-    """What takes the records of a key in their turn: `beam_rnn.stepping.Stepper`, for one."""
-
-    columns: Columns
-
-    def step(
-        self, key: str, data: bytes | None, records: Sequence[bytes]
-    ) -> tuple[bytes | None, list[Step]]:
-        """The state after records that are in order, and what came of them."""
-
-    def end(self, key: str, data: bytes | None, reason: str) -> list[Step]:
-        """What comes of a key whose state is removed."""
-
-    def refresh(self) -> None:
-        """A bundle begins."""
-
-    def use(self, models: Iterable[str]) -> None:
-        """These are the models there are."""
-
-
-class StepperSource(Protocol):
-    """What makes a `Stepping` on a worker; it is pickled to get there."""
-
-    def stepper(self) -> Stepping:
-        """A new one."""
 
 
 def check_numbered(order: Order, columns: Columns, idle_after: int | None) -> None:

@@ -35,13 +35,13 @@ from beam_rnn import (
     Surprise,
     Untrained,
 )
-from beam_rnn.anomalies.scoring import scorer_of
 from beam_rnn.commands import flags, train
 from beam_rnn.commands.overwriting import BESIDE, check_outputs
 from beam_rnn.commands.predictions import utc
 from beam_rnn.commands.running import run
 from beam_rnn.commands.usable import After, SetAside
 from beam_rnn.data.event_times import BEFORE_ALL
+from beam_rnn.engine.steppers.score import scorer_of
 from beam_rnn.errors import ConfigurationError, RecordError
 from beam_rnn.files.aside import WriteAside
 from beam_rnn.files.reading import ReadFiles

@@ -23,7 +23,7 @@ from beam_rnn import (
     Surprise,
     Untrained,
 )
-from beam_rnn.anomalies.scoring import Scorer
+from beam_rnn.engine.steppers.score import Scorer
 from beam_rnn.errors import ConfigurationError, StateError
 from beam_rnn.models.error_tail import NO_ERRORS, Tail, observed, tail_probability
 from beam_rnn.models.error_tail_format import Scored, decode_scored, encode_scored

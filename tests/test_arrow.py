@@ -14,11 +14,11 @@ from hypothesis import strategies as st
 
 from beam_rnn import Columns, Network, Predict, prediction_schema
 from beam_rnn import weights as weights_file
+from beam_rnn.engine.payloads import Payloads
 from beam_rnn.errors import ConfigurationError, RecordError
 from beam_rnn.records.arrow_reader import BatchReader, from_bytes, to_bytes, to_dicts
 from beam_rnn.records.record_format import decode_record
 from beam_rnn.records.record_reader import RecordReader
-from beam_rnn.shards.payloads import Payloads
 from beam_rnn.testing import oracle
 from tests.batches import KINDS, batch_of, predictions_in
 from tests.engines import ENGINES, Collect, Outputs, predict, run

@@ -7,23 +7,21 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
+from beam_rnn.engine.log_format import Head, decode_head, encode_change, encode_head, replay
+from beam_rnn.engine.order_format import Armed, decode_armed, encode_armed
 from beam_rnn.errors import StateError
 from beam_rnn.models.state_format import KeyState, decode_state, encode_state, last_step
 from beam_rnn.records.arrow_reader import to_bytes
 from beam_rnn.records.block_format import decode_block, encode_block
+from beam_rnn.records.record_format import decode_block as decode_key_block
 from beam_rnn.records.record_format import (
-    Armed,
-    decode_armed,
     decode_record,
     decode_waiting,
-    encode_armed,
     encode_record,
     encode_waiting,
     waiting_records,
 )
-from beam_rnn.records.record_format import decode_block as decode_key_block
 from beam_rnn.records.record_format import encode_block as encode_key_block
-from beam_rnn.shards.journal import Head, decode_head, encode_change, encode_head, replay
 from tests.models import random_model, saved
 from tests.test_shards import block_of, new_shard
 

@@ -10,8 +10,8 @@ import pytest
 
 from beam_rnn import Bptt, Columns, Learning, Network, weights
 from beam_rnn.core import sealed_format as sealed
+from beam_rnn.engine.steppers.learn import Untrained
 from beam_rnn.errors import BeamRnnError, CheckpointError, StateError, WeightsError
-from beam_rnn.learning.learners import Untrained
 from beam_rnn.models.error_tail import NO_ERRORS
 from beam_rnn.models.error_tail_format import Scored, decode_scored, encode_scored
 from beam_rnn.models.state_format import KeyState, decode_kept, decode_state, encode_state

@@ -28,8 +28,8 @@ from beam_rnn import (
     WriteModel,
     weights,
 )
+from beam_rnn.engine.steppers.learn import Base, LearnSteps
 from beam_rnn.errors import ConfigurationError
-from beam_rnn.learning.learners import Base, LearnSteps
 from beam_rnn.models.state_format import last_step
 from beam_rnn.nn.bptt import Learner
 from beam_rnn.records.record_format import decode_record, encode_record

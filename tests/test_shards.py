@@ -13,19 +13,19 @@ from hypothesis import strategies as st
 
 from beam_rnn import Predict
 from beam_rnn import weights as weights_file
+from beam_rnn.engine import log_format as journal
+from beam_rnn.engine.log_format import Head, decode_head, encode_change, encode_head, replay
+from beam_rnn.engine.order import Order
+from beam_rnn.engine.payloads import rows_by_schema
+from beam_rnn.engine.shard import Shard
+from beam_rnn.engine.shard_stepper import ShardStepper
+from beam_rnn.engine.steppers.predict import Policy, Stepper
 from beam_rnn.errors import ConfigurationError, StateError
 from beam_rnn.loading import ModelLoader
 from beam_rnn.records.arrow_reader import to_bytes
 from beam_rnn.records.block_format import Block, by_shard, decode_block, encode_block, shards_of
-from beam_rnn.shards import journal
 from beam_rnn.shards import stateful as sharding
-from beam_rnn.shards.journal import Head, decode_head, encode_change, encode_head, replay
-from beam_rnn.shards.payloads import rows_by_schema
-from beam_rnn.shards.shard import Shard
 from beam_rnn.shards.stateful import Remembered
-from beam_rnn.shards.stepping import ShardStepper
-from beam_rnn.stepping import Policy, Stepper
-from beam_rnn.turns import Order
 from tests.engines import predict
 from tests.models import COLUMNS, random_model, saved
 from tests.streams import predict_stream
@@ -394,7 +394,7 @@ def test_sequences_that_end_when_the_model_changes(
     policy, idle_after, at_most, tmp_path, monkeypatch
 ):
     """What was begun by a model ends with it, what begins has the newest; as key by key."""
-    from beam_rnn.shards import stepping
+    from beam_rnn.engine import shard_stepper as stepping
 
     monkeypatch.setattr(stepping, "SWEPT_AT_MOST", at_most)
     columns = replace(COLUMNS, start="first", end="last")

@@ -6,21 +6,16 @@ import pytest
 from beam_rnn import Columns, Model, Network
 from beam_rnn.commands import main, size
 from beam_rnn.commands.sizing import Load, sizes_of
+from beam_rnn.engine.log_format import ROWS_IN_A_PIECE, SLACK, Head, encode_change, encode_head
+from beam_rnn.engine.order import Order, Waiting
+from beam_rnn.engine.order_format import TURN_BYTES, Armed, encode_armed
+from beam_rnn.engine.shard import Shard
+from beam_rnn.engine.shard_stepper import ShardStepper
+from beam_rnn.engine.steppers.predict import Policy, Stepper
 from beam_rnn.errors import ConfigurationError
 from beam_rnn.loading import ModelLoader
 from beam_rnn.records.block_format import Block
-from beam_rnn.records.record_format import (
-    TURN_BYTES,
-    Armed,
-    encode_armed,
-    encode_record,
-    encode_waiting,
-)
-from beam_rnn.shards.journal import ROWS_IN_A_PIECE, SLACK, Head, encode_change, encode_head
-from beam_rnn.shards.shard import Shard
-from beam_rnn.shards.stepping import ShardStepper
-from beam_rnn.stepping import Policy, Stepper
-from beam_rnn.turns import Order, Waiting
+from beam_rnn.records.record_format import encode_record, encode_waiting
 from tests.models import keyed_models, random_model, saved
 
 NETWORKS = {

@@ -6,16 +6,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from beam_rnn.data.event_times import MAX_MICROS, MIN_MICROS
+from beam_rnn.engine.order_format import Armed, decode_armed, encode_armed, turn_of
 from beam_rnn.errors import StateError
 from beam_rnn.models.state_format import KeyState, decode_state, encode_state, last_step
 from beam_rnn.records.record_format import (
-    Armed,
-    decode_armed,
     decode_block,
     decode_record,
     decode_records,
     decode_waiting,
-    encode_armed,
     encode_block,
     encode_record,
     encode_waiting,
@@ -23,7 +21,6 @@ from beam_rnn.records.record_format import (
     first_numbers,
     record_sequence,
     record_time,
-    turn_of,
     waiting_records,
 )
 

@@ -278,12 +278,12 @@ def test_times_long_before_the_timestamps_are_not_lost_in_the_next_window(engine
 @pytest.mark.parametrize("engine", ENGINES)
 def test_a_jump_of_the_watermark_costs_no_more_a_record(engine, weights, monkeypatch):
     """Each record is looked at once, not once a turn."""
-    import beam_rnn.turns
+    import beam_rnn.engine.order
 
     looked_at = []
-    look = beam_rnn.turns.waiting_records
+    look = beam_rnn.engine.order.waiting_records
     monkeypatch.setattr(
-        beam_rnn.turns, "waiting_records", lambda rows: looked_at.extend(rows) or look(rows)
+        beam_rnn.engine.order, "waiting_records", lambda rows: looked_at.extend(rows) or look(rows)
     )
     events = [[tick(t) for t in range(100)], 99, [tick(t) for t in range(200, 300)], 400]
 

@@ -4,6 +4,8 @@ from apache_beam.transforms.window import GlobalWindow
 from hypothesis import given
 from hypothesis import strategies as st
 
+from beam_rnn.engine.order import END_OF_TIME, LOWEST, Order, Place, Waiting
+from beam_rnn.engine.pending import Held, Pending, duplicates
 from beam_rnn.models.many_sequences import LONG_AGO
 from beam_rnn.records.block_format import marks_of
 from beam_rnn.records.record_format import (
@@ -12,9 +14,7 @@ from beam_rnn.records.record_format import (
     record_sequence,
     record_time,
 )
-from beam_rnn.shards.pending import Held, Pending, duplicates
 from beam_rnn.stateful import Cells
-from beam_rnn.turns import END_OF_TIME, LOWEST, Order, Place, Waiting
 
 BY_TIME, BY_NUMBER = Order("event_time", 0, 1000), Order("sequence", 0, 1000)
 

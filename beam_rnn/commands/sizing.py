@@ -4,10 +4,11 @@ from typing import NamedTuple
 
 from beam_rnn.core.checks import check_whole
 from beam_rnn.core.errors import ConfigurationError
+from beam_rnn.engine.log_format import HEAD_BYTES, SLACK, arrived_bytes, states_bytes
+from beam_rnn.engine.order_format import ARMED_BYTES, TURN_BYTES
 from beam_rnn.models.keyed_models import KeyedModels, Models
 from beam_rnn.models.state_format import state_bytes
-from beam_rnn.records.record_format import ARMED_BYTES, TURN_BYTES, waiting_bytes
-from beam_rnn.shards.journal import HEAD_BYTES, SLACK, arrived_bytes, states_bytes
+from beam_rnn.records.record_format import waiting_bytes
 
 PRODUCTS = ("W_x", "W_h", "W_y")
 """The parameters that a step multiplies with: each number of them once."""

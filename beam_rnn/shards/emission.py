@@ -9,14 +9,14 @@ import pyarrow as pa
 
 from beam_rnn.core.arrays import Array
 from beam_rnn.core.errors import ConfigurationError
+from beam_rnn.engine.payloads import rows_by_schema
+from beam_rnn.engine.pending import grouped
+from beam_rnn.engine.shard import Outcome, Row
+from beam_rnn.engine.shard_stepper import NOBODY
+from beam_rnn.engine.table import Table
 from beam_rnn.loading import ModelLoader
 from beam_rnn.records.arrow_reader import Batch, added_already, prediction_fields, taken_name
 from beam_rnn.records.results import Prediction
-from beam_rnn.shards.payloads import rows_by_schema
-from beam_rnn.shards.pending import grouped
-from beam_rnn.shards.shard import Outcome, Row
-from beam_rnn.shards.stepping import NOBODY
-from beam_rnn.shards.table import Table
 
 
 class EmitRows:

@@ -28,18 +28,18 @@ from apache_beam.utils.windowed_value import WindowedValue
 
 from beam_rnn.closing import AT_THEIR_END, Closing
 from beam_rnn.core.arrays import Array
+from beam_rnn.engine.log_format import SLACK, Head, decode_head, encode_change, encode_head, replay
+from beam_rnn.engine.order import END_OF_TIME, MILLISECOND, Order
+from beam_rnn.engine.order_format import turn_of
+from beam_rnn.engine.pending import NOW
+from beam_rnn.engine.shard import Outcome, Row, Shard
+from beam_rnn.engine.shard_stepper import ShardStepper
+from beam_rnn.engine.steppers.predict import PredictSteps
+from beam_rnn.engine.table import Table
 from beam_rnn.models.state_format import decode_state
 from beam_rnn.records.block_format import Block, decode_block, states_to_start_from
-from beam_rnn.records.record_format import turn_of
 from beam_rnn.records.results import INVALID, EndedSequence, InvalidRecord, LateRecord, SequenceGap
-from beam_rnn.shards.journal import SLACK, Head, decode_head, encode_change, encode_head, replay
-from beam_rnn.shards.pending import NOW
-from beam_rnn.shards.shard import Outcome, Row, Shard
-from beam_rnn.shards.stepping import ShardStepper
-from beam_rnn.shards.table import Table
 from beam_rnn.stateful import ENDED, GAPS, LATE, Unstamped, check_numbered
-from beam_rnn.stepping import PredictSteps
-from beam_rnn.turns import END_OF_TIME, MILLISECOND, Order
 
 HEAD = ReadModifyWriteStateSpec("head", BytesCoder())
 LOG = BagStateSpec("log", BytesCoder())
@@ -94,7 +94,7 @@ class StepShards(beam.DoFn):
     """Steps the keys of a shard, all that are in a block as one matrix.
 
     What `beam_rnn.stateful.StepKeys` does for a key, with the same timers and the same bits. The
-    state of a shard is a log, to which each block adds what it changed: `beam_rnn.shards.journal`.
+    state of a shard is a log, to which each block adds what it changed: `beam_rnn.engine.log_format`.
 
     Args:
         source: What steps.

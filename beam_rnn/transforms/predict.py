@@ -15,6 +15,7 @@ from apache_beam.transforms.window import GlobalWindows
 from beam_rnn.closing import Closing
 from beam_rnn.core.checks import check_choice, check_number, check_whole
 from beam_rnn.core.errors import ConfigurationError, WeightsError
+from beam_rnn.engine.steppers.predict import Policy, PredictSteps
 from beam_rnn.loading import ModelLoader
 from beam_rnn.models.keyed_models import KeyedModels
 from beam_rnn.moving import to_shard
@@ -32,7 +33,6 @@ from beam_rnn.records.results import (
 from beam_rnn.shards.emission import EmitBatches, EmitRows
 from beam_rnn.shards.stateful import SHARDS, StepShards
 from beam_rnn.stateful import ENDED, GAPS, LATE, StepKeys
-from beam_rnn.stepping import Policy, PredictSteps
 from beam_rnn.storage import read_model
 from beam_rnn.transforms.arguments import (
     MAX_SECONDS,

@@ -7,7 +7,7 @@ import apache_beam as beam
 from apache_beam import PCollection
 
 from beam_rnn.core.checks import check_choice, check_whole
-from beam_rnn.learning.learners import Base, LearnSteps
+from beam_rnn.engine.steppers.learn import Base, LearnSteps
 from beam_rnn.loading import ModelLoader
 from beam_rnn.models.model import Model
 from beam_rnn.nn.kernels import KERNELS

@@ -6,9 +6,10 @@ from typing import Any, NamedTuple
 import apache_beam as beam
 from apache_beam import PCollection
 
-from beam_rnn.anomalies.scoring import ScoreSteps
 from beam_rnn.core.checks import check_choice
-from beam_rnn.learning.learners import Base, LearnSteps
+from beam_rnn.engine.steppers.learn import Base, LearnSteps
+from beam_rnn.engine.steppers.predict import Policy, PredictSteps
+from beam_rnn.engine.steppers.score import ScoreSteps
 from beam_rnn.loading import ModelLoader
 from beam_rnn.models.error_tail import Surprise
 from beam_rnn.nn.kernels import KERNELS
@@ -22,7 +23,6 @@ from beam_rnn.records.results import (
     SequenceGap,
 )
 from beam_rnn.stateful import ENDED, GAPS, LATE, StepKeys
-from beam_rnn.stepping import Policy, PredictSteps
 from beam_rnn.training.online.prequential import Prequential
 from beam_rnn.training.online.settings import Learning, Untrained
 from beam_rnn.transforms.arguments import (

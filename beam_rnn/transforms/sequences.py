@@ -10,7 +10,7 @@ from beam_rnn.core.checks import check_number, check_whole
 from beam_rnn.core.errors import ConfigurationError
 from beam_rnn.data.columns import Columns
 from beam_rnn.data.sequences import Sequence
-from beam_rnn.gathering import GatherSteps
+from beam_rnn.engine.steppers.last_records import GatherSteps
 from beam_rnn.records.arrow_reader import batch_type
 from beam_rnn.records.column_reader import ColumnReader
 from beam_rnn.records.cutting import CutSequences

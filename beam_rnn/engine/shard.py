@@ -11,13 +11,9 @@ import numpy as np
 
 from beam_rnn.core.arrays import Array
 from beam_rnn.core.errors import StateError
-from beam_rnn.models.many_sequences import LONG_AGO, Records, latest_so_far
-from beam_rnn.models.state_format import KeyState
-from beam_rnn.records.block_format import Block, ends_of, starts_of
-from beam_rnn.records.record_format import BufferedRecord
-from beam_rnn.records.results import InvalidRecord, LateRecord, SequenceGap, poisoned
-from beam_rnn.shards.payloads import Payload, Payloads
-from beam_rnn.shards.pending import (
+from beam_rnn.engine.order import LOWEST, MILLISECOND, NEVER, Order, Place
+from beam_rnn.engine.payloads import Payload, Payloads
+from beam_rnn.engine.pending import (
     NOW,
     Held,
     Pending,
@@ -27,9 +23,13 @@ from beam_rnn.shards.pending import (
     running_max,
     slices,
 )
-from beam_rnn.shards.stepping import ShardStepper, Stepped
-from beam_rnn.shards.table import Table
-from beam_rnn.turns import LOWEST, MILLISECOND, NEVER, Order, Place
+from beam_rnn.engine.shard_stepper import ShardStepper, Stepped
+from beam_rnn.engine.table import Table
+from beam_rnn.models.many_sequences import LONG_AGO, Records, latest_so_far
+from beam_rnn.models.state_format import KeyState
+from beam_rnn.records.block_format import Block, ends_of, starts_of
+from beam_rnn.records.record_format import BufferedRecord
+from beam_rnn.records.results import InvalidRecord, LateRecord, SequenceGap, poisoned
 
 
 class Row(NamedTuple):

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import repeat
 from operator import itemgetter
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 from apache_beam.metrics import Metrics
@@ -14,6 +14,7 @@ from apache_beam.metrics import Metrics
 from beam_rnn.core.arrays import Array
 from beam_rnn.core.errors import StateError
 from beam_rnn.core.floating_point import default_arithmetic
+from beam_rnn.engine.stepper import Step
 from beam_rnn.loading import ModelLoader
 from beam_rnn.models.keyed_models import KeyedModels
 from beam_rnn.models.many_sequences import LONG_AGO, Records, Standing, Swept, sweep
@@ -54,14 +55,6 @@ class Policy:
     def shows_history(self) -> bool:
         """Whether a sequence that ends shows the inputs that were kept."""
         return self.with_state and self.replay > 0
-
-
-class Step(NamedTuple):
-    """A result, and the record that caused it."""
-
-    record: int  # its place among those that were stepped; -1 if the sequence ended without one
-    time: int  # its event time, in microseconds since 1970
-    result: Any
 
 
 SWEPT_FROM = 4

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from beam_rnn.data.columns import Columns
+from beam_rnn.engine.stepper import Step
 from beam_rnn.models.many_sequences import LONG_AGO
 from beam_rnn.models.state_format import (
     KeptRecords,
@@ -17,14 +18,13 @@ from beam_rnn.models.state_format import (
 )
 from beam_rnn.records.cutting import cut_ordered
 from beam_rnn.records.record_format import decode_record, decode_records, encode_record
-from beam_rnn.stepping import Step
 
 _NO_MODEL = "0" * 64
 _NO_VALUES, _NO_NUMBERS = np.zeros(0, np.float32), np.zeros(0)
 
 
 class Gatherer:
-    """Keeps the last records of a key where `beam_rnn.stepping.Stepper` keeps a hidden state.
+    """Keeps the last records of a key where `beam_rnn.engine.steppers.predict.Stepper` keeps a hidden state.
 
     Args:
         columns: What the records hold.

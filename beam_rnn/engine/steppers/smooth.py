@@ -10,6 +10,8 @@ from apache_beam.metrics import Metrics
 from beam_rnn.core.arrays import Array
 from beam_rnn.core.errors import StateError
 from beam_rnn.core.floating_point import default_arithmetic
+from beam_rnn.engine.stepper import Step
+from beam_rnn.engine.steppers.predict import made_by
 from beam_rnn.loading import ModelLoader
 from beam_rnn.models.bidirectional import both_directions
 from beam_rnn.models.model import Model
@@ -23,7 +25,6 @@ from beam_rnn.models.state_format import (
 )
 from beam_rnn.records.record_format import DecodedRecords, decode_records
 from beam_rnn.records.results import EndedSequence, Prediction, poisoned
-from beam_rnn.stepping import Step, made_by
 
 ROWS_AT_ONCE = 65_536
 """So many steps of windows are one batch."""

@@ -1,6 +1,6 @@
 """The records of many keys that wait for their turn, and which of them have it.
 
-What `beam_rnn.turns.Waiting` does for one key, by the column.
+What `beam_rnn.engine.order.Waiting` does for one key, by the column.
 """
 
 from collections import Counter
@@ -10,8 +10,8 @@ from typing import NamedTuple
 import numpy as np
 
 from beam_rnn.core.arrays import Array
+from beam_rnn.engine.order import LOWEST, NEVER, Order, runs_of
 from beam_rnn.records.block_format import starts_of
-from beam_rnn.turns import LOWEST, NEVER, Order, runs_of
 
 NOW = np.iinfo(np.int64).min
 """When a record was due that need not wait: now."""

@@ -50,7 +50,7 @@ class Table:
         maker: Which of `makers` made it.
         steps, first_time, time, sequence, values, outputs: As in `KeyState`; `values` and
             `outputs` are as wide as those of the largest maker.
-        due, begun: As in `beam_rnn.turns.Place`.
+        due, begun: As in `beam_rnn.engine.order.Place`.
         kept: How many of its last inputs are kept.
         history: (rows, replay, inputs), the last inputs; the latest stand at the end.
     """

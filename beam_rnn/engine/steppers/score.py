@@ -6,7 +6,9 @@ from dataclasses import dataclass, replace
 from beam_rnn.core.errors import ConfigurationError
 from beam_rnn.core.floating_point import default_arithmetic
 from beam_rnn.data.columns import Columns
-from beam_rnn.learning.learners import LearnSteps
+from beam_rnn.engine.stepper import Step, Stepping
+from beam_rnn.engine.steppers.learn import LearnSteps
+from beam_rnn.engine.steppers.predict import PredictSteps
 from beam_rnn.models.error_tail import Surprise, Tail, observed, tail_probability
 from beam_rnn.models.error_tail_format import Scored, decode_scored, encode_scored, nothing_scored
 from beam_rnn.models.keyed_models import KeyedModels, Models
@@ -15,8 +17,6 @@ from beam_rnn.nn.output_functions import OUTPUTS
 from beam_rnn.records.column_reader import ColumnReader
 from beam_rnn.records.record_format import decode_record, first_numbers
 from beam_rnn.records.results import AnomalyScore, EndedSequence, Prediction
-from beam_rnn.stateful import Stepping
-from beam_rnn.stepping import PredictSteps, Step
 
 
 class Scorer:
@@ -88,8 +88,8 @@ class ScoringStepper:
     """Scores the records of a key by what predicts them: its predictions become anomaly scores.
 
     Args:
-        inner: What predicts: a `beam_rnn.stepping.Stepper`, or a
-            `beam_rnn.learning.learners.LearningStepper`.
+        inner: What predicts: a `beam_rnn.engine.steppers.predict.Stepper`, or a
+            `beam_rnn.engine.steppers.learn.LearningStepper`.
         scorer: What scores.
         numbers: How many numbers of a record it takes, the others are for the scorer alone; None
             for all.

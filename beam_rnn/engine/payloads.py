@@ -12,8 +12,8 @@ import pyarrow as pa
 
 from beam_rnn.core.arrays import Array
 from beam_rnn.core.errors import StateError
+from beam_rnn.engine.pending import Held, different, grouped
 from beam_rnn.records.arrow_reader import as_python, from_bytes, picked, to_bytes, together
-from beam_rnn.shards.pending import Held, different, grouped
 
 
 class Payload(NamedTuple):

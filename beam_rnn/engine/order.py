@@ -7,9 +7,9 @@ from typing import NamedTuple
 import numpy as np
 
 from beam_rnn.core.arrays import Array
+from beam_rnn.engine.order_format import Armed
 from beam_rnn.models.many_sequences import LONG_AGO
 from beam_rnn.records.record_format import (
-    Armed,
     decode_waiting,
     encode_waiting_rows,
     record_sequence,

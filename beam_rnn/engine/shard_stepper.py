@@ -1,6 +1,6 @@
 """The keys of a shard, stepped as one matrix through their next records.
 
-What `beam_rnn.stepping.Stepper` does key by key, with the same bits. Keys for which there is
+What `beam_rnn.engine.steppers.predict.Stepper` does key by key, with the same bits. Keys for which there is
 something to decide, a model that changed or numbers out of range, are left to it.
 """
 
@@ -12,15 +12,16 @@ from typing import NamedTuple
 import numpy as np
 
 from beam_rnn.core.arrays import Array
+from beam_rnn.engine.pending import grouped
+from beam_rnn.engine.stepper import Step
+from beam_rnn.engine.steppers.predict import SWEPT_AT_MOST, Stepper
+from beam_rnn.engine.table import Maker, Table
 from beam_rnn.models.keyed_models import KeyedModels
 from beam_rnn.models.many_sequences import LONG_AGO, Records, sweep
 from beam_rnn.models.model import Model
 from beam_rnn.models.state_format import decode_state, encode_state
 from beam_rnn.records.record_format import encode_records
 from beam_rnn.records.results import EndedSequence, Prediction
-from beam_rnn.shards.pending import grouped
-from beam_rnn.shards.table import Maker, Table
-from beam_rnn.stepping import SWEPT_AT_MOST, Step, Stepper
 
 NOBODY = -1
 

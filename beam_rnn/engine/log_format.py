@@ -24,6 +24,9 @@ import numpy as np
 from beam_rnn.core.arrays import Array
 from beam_rnn.core.errors import StateError
 from beam_rnn.core.stored_bytes import decoding
+from beam_rnn.engine.pending import grouped
+from beam_rnn.engine.shard import Change, Shard
+from beam_rnn.engine.table import Maker, Table
 from beam_rnn.models.state_format import STORED_KERNELS
 from beam_rnn.records.block_format import (
     block_bytes,
@@ -33,9 +36,6 @@ from beam_rnn.records.block_format import (
     encode_keys,
     keys_bytes,
 )
-from beam_rnn.shards.pending import grouped
-from beam_rnn.shards.shard import Change, Shard
-from beam_rnn.shards.table import Maker, Table
 
 PIECE_VERSION = 3
 MIXED_PIECE_VERSION = 4

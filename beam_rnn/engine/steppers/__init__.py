@@ -1,0 +1,1 @@
+"""What a record does: one stepper for each stateful transform."""
