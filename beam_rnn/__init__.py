@@ -29,7 +29,7 @@ from beam_rnn.records.results import (
     Prediction,
     SequenceGap,
 )
-from beam_rnn.shards.emission import prediction_schema
+from beam_rnn.streaming.emission import prediction_schema
 from beam_rnn.training.online.gate import Gate
 from beam_rnn.training.online.running_scaler import Running
 from beam_rnn.training.online.settings import Learning, Untrained

@@ -49,7 +49,7 @@ from beam_rnn.files.writing import WriteTable
 from beam_rnn.models.keyed_models import KeyedModels, Models
 from beam_rnn.records.record_format import decode_record
 from beam_rnn.records.record_reader import RecordReader
-from beam_rnn.storage import read_model
+from beam_rnn.streaming.model_files import read_model
 from beam_rnn.transforms.arguments import ORDERS
 
 HIDDEN = 16

@@ -32,7 +32,7 @@ from beam_rnn.commands import flags
 from beam_rnn.commands.running import run
 from beam_rnn.errors import ConfigurationError
 from beam_rnn.models.keyed_models import Models
-from beam_rnn.storage import newest, read_model
+from beam_rnn.streaming.model_files import newest, read_model
 from beam_rnn.transforms.arguments import ORDERS
 from beam_rnn.transforms.predict import MODEL_CHANGES
 from pipelines.messages import ReadMessages, WriteMessages

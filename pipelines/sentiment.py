@@ -54,7 +54,7 @@ from beam_rnn.files.reading import ReadFiles
 from beam_rnn.files.writing import WriteFile
 from beam_rnn.records.record_reader import MAX_KEY_BYTES
 from beam_rnn.records.results import INVALID
-from beam_rnn.storage import read_model
+from beam_rnn.streaming.model_files import read_model
 
 POLARITY = ("negative", "positive")
 """The classes where each has a file of its own."""

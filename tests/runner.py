@@ -30,7 +30,7 @@ from apache_beam.utils import shared
 from apache_beam.utils.timestamp import MAX_TIMESTAMP, MIN_TIMESTAMP, Timestamp
 from apache_beam.utils.windowed_value import WindowedValue
 
-from beam_rnn.shards import stateful as sharding
+from beam_rnn.streaming import shard_dofn as sharding
 
 END_OF_TIME = int(MAX_TIMESTAMP.micros)
 GLOBAL = (GlobalWindow(),)

@@ -15,8 +15,8 @@ from beam_rnn.errors import BeamRnnError, CheckpointError, StateError, WeightsEr
 from beam_rnn.models.error_tail import NO_ERRORS
 from beam_rnn.models.error_tail_format import Scored, decode_scored, encode_scored
 from beam_rnn.models.state_format import KeyState, decode_kept, decode_state, encode_state
-from beam_rnn.moving import SCHEMA, read_states, to_row
 from beam_rnn.records.results import EndedSequence
+from beam_rnn.streaming.state_transfer import SCHEMA, read_states, to_row
 from beam_rnn.training import checkpoint_format as checkpoints
 from beam_rnn.training.dataset import prepare
 from beam_rnn.training.online.learned_format import Place, decode_learned, encode_learned

@@ -13,9 +13,9 @@ from beam_rnn import ExportStates, ImportStates, KeyedModels, Predict, predictio
 from beam_rnn import weights as weights_file
 from beam_rnn.engine.log_format import encode_change, replay
 from beam_rnn.engine.table import Maker
-from beam_rnn.loading import ModelLoader
 from beam_rnn.models.many_sequences import LONG_AGO
 from beam_rnn.models.state_format import KeyState
+from beam_rnn.streaming.model_loader import ModelLoader
 from beam_rnn.testing import oracle
 from tests.batches import predictions_in
 from tests.engines import ENGINES, Collect, Outputs, predict, run

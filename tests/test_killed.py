@@ -6,7 +6,7 @@ import sys
 
 from beam_rnn import weights
 from beam_rnn.commands import train
-from beam_rnn.storage import newest
+from beam_rnn.streaming.model_files import newest
 from tests.models import random_model
 
 KILL = """

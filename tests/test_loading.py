@@ -11,9 +11,10 @@ from apache_beam.io.filesystem import BeamIOError
 from apache_beam.io.filesystems import FileSystems
 from apache_beam.metrics import MetricsFilter
 
-from beam_rnn import ExportStates, ImportStates, Network, Predict, loading, weights
+from beam_rnn import ExportStates, ImportStates, Network, Predict, weights
 from beam_rnn.errors import ConfigurationError, StateError, WeightsError
-from beam_rnn.loading import RETRY_AFTER, UNUSED_AFTER, ModelLoader
+from beam_rnn.streaming import model_loader as loading
+from beam_rnn.streaming.model_loader import RETRY_AFTER, UNUSED_AFTER, ModelLoader
 from tests.engines import Outputs, run
 from tests.models import keyed_models, random_model
 from tests.test_predict import row

@@ -12,16 +12,16 @@ import pytest
 from apache_beam.transforms.window import GlobalWindow, TimestampedValue
 
 from beam_rnn import Columns, Network, Predict, PredictAndLearn, Smooth, Untrained
-from beam_rnn.closing import AT_THEIR_END
 from beam_rnn.engine.order import Order
 from beam_rnn.engine.order_format import encode_imported
 from beam_rnn.errors import ConfigurationError
-from beam_rnn.loading import ModelLoader
 from beam_rnn.models.many_sequences import LONG_AGO
 from beam_rnn.models.state_format import KeyState
-from beam_rnn.moving import from_row, to_row, to_shard
-from beam_rnn.shards import stateful as sharding
-from beam_rnn.stateful import check_numbered
+from beam_rnn.streaming import shard_dofn as sharding
+from beam_rnn.streaming.closed_windows import AT_THEIR_END
+from beam_rnn.streaming.keyed_dofn import check_numbered
+from beam_rnn.streaming.model_loader import ModelLoader
+from beam_rnn.streaming.state_transfer import from_row, to_row, to_shard
 from beam_rnn.testing import oracle
 from beam_rnn.transforms.predict import _pack
 from tests.engines import Collect, predict

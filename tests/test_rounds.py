@@ -13,7 +13,7 @@ from beam_rnn.data.sequences import Part
 from beam_rnn.errors import CheckpointError, ConfigurationError, DivergenceError, TrainingError
 from beam_rnn.nn.bptt import WindowLoss
 from beam_rnn.nn.dropout import Dropout
-from beam_rnn.storage import read_model
+from beam_rnn.streaming.model_files import read_model
 from beam_rnn.training import checkpoint_format as checkpoints
 from beam_rnn.training.dataset import prepare
 from beam_rnn.training.fit import fit

@@ -21,11 +21,11 @@ from beam_rnn.engine.shard import Shard
 from beam_rnn.engine.shard_stepper import ShardStepper
 from beam_rnn.engine.steppers.predict import Policy, Stepper
 from beam_rnn.errors import ConfigurationError, StateError
-from beam_rnn.loading import ModelLoader
 from beam_rnn.records.arrow_reader import to_bytes
 from beam_rnn.records.block_format import Block, by_shard, decode_block, encode_block, shards_of
-from beam_rnn.shards import stateful as sharding
-from beam_rnn.shards.stateful import Remembered
+from beam_rnn.streaming import shard_dofn as sharding
+from beam_rnn.streaming.model_loader import ModelLoader
+from beam_rnn.streaming.shard_dofn import Remembered
 from tests.engines import predict
 from tests.models import COLUMNS, random_model, saved
 from tests.streams import predict_stream

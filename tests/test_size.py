@@ -13,9 +13,9 @@ from beam_rnn.engine.shard import Shard
 from beam_rnn.engine.shard_stepper import ShardStepper
 from beam_rnn.engine.steppers.predict import Policy, Stepper
 from beam_rnn.errors import ConfigurationError
-from beam_rnn.loading import ModelLoader
 from beam_rnn.records.block_format import Block
 from beam_rnn.records.record_format import encode_record, encode_waiting
+from beam_rnn.streaming.model_loader import ModelLoader
 from tests.models import keyed_models, random_model, saved
 
 NETWORKS = {

@@ -17,12 +17,12 @@ from beam_rnn.data.scaling import Scaler
 from beam_rnn.engine.steppers import smooth as smoothing
 from beam_rnn.engine.steppers.smooth import Smoother
 from beam_rnn.errors import ConfigurationError, StateError
-from beam_rnn.loading import ModelLoader, check_smooths
 from beam_rnn.models.bidirectional import BothDirections
 from beam_rnn.models.state_format import decode_state
 from beam_rnn.nn.kernels import fused_is_installed
 from beam_rnn.records.record_format import encode_record
 from beam_rnn.records.record_reader import RecordReader
+from beam_rnn.streaming.model_loader import ModelLoader, check_smooths
 from tests.engines import ENGINES, ON_PRISM, Collect, predict, run
 from tests.models import COLUMNS, keyed_models, random_model, saved
 from tests.smoothing import by_definition, expected

@@ -12,9 +12,10 @@ from apache_beam.transforms.window import FixedWindows, TimestampedValue
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from beam_rnn import Columns, EndedSequence, Predict, Prediction, stateful
+from beam_rnn import Columns, EndedSequence, Predict, Prediction
 from beam_rnn import weights as weights_file
-from beam_rnn.shards import stateful as sharding
+from beam_rnn.streaming import keyed_dofn as stateful
+from beam_rnn.streaming import shard_dofn as sharding
 from beam_rnn.testing import oracle
 from tests.batches import batch_of, predictions_in
 from tests.engines import ENGINES as BATCH_ENGINES
@@ -733,7 +734,7 @@ def test_100000_bad_records_change_nothing(weights):
 @pytest.mark.slow
 def test_the_state_of_a_key_is_bounded_and_goes_away(weights, monkeypatch):
     """Ten million records of one key."""
-    from beam_rnn import stateful
+    from beam_rnn.streaming import keyed_dofn as stateful
 
     written = []
     write = stateful.Cells.write

@@ -11,9 +11,9 @@ from beam_rnn import Columns, InvalidRecord, Model, Network, Prediction
 from beam_rnn import weights as weights_file
 from beam_rnn.engine.steppers import predict as stepping
 from beam_rnn.engine.steppers.predict import Policy, Stepper
-from beam_rnn.loading import ModelLoader
 from beam_rnn.models.state_format import KeyState, decode_state, encode_state
 from beam_rnn.records.record_format import encode_record
+from beam_rnn.streaming.model_loader import ModelLoader
 from tests.models import COLUMNS, random_model
 
 SECOND = 1_000_000

@@ -14,7 +14,7 @@ from beam_rnn.records.record_format import (
     record_sequence,
     record_time,
 )
-from beam_rnn.stateful import Cells
+from beam_rnn.streaming.keyed_dofn import Cells
 
 BY_TIME, BY_NUMBER = Order("event_time", 0, 1000), Order("sequence", 0, 1000)
 

@@ -11,10 +11,11 @@ from apache_beam.transforms.window import FixedWindows, Sessions, TimestampedVal
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from beam_rnn import Model, Network, Predict, PredictSequences, Smooth, whole
+from beam_rnn import Model, Network, Predict, PredictSequences, Smooth
 from beam_rnn.errors import ConfigurationError
 from beam_rnn.nn.kernels import fused_is_installed
-from beam_rnn.whole import outputs_of, usable_steps
+from beam_rnn.streaming import whole_sequences as whole
+from beam_rnn.streaming.whole_sequences import outputs_of, usable_steps
 from tests.engines import ENGINES, Outputs, predict, run
 from tests.models import COLUMNS, keyed_models, random_model, saved
 from tests.streams import ENGINES as STREAM_ENGINES

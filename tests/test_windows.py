@@ -24,8 +24,8 @@ from beam_rnn import (
     Smooth,
     Untrained,
 )
-from beam_rnn.closing import Closing, closing_on
 from beam_rnn.errors import ConfigurationError
+from beam_rnn.streaming.closed_windows import Closing, closing_on
 from tests.engines import ON_PRISM, Collect, run
 from tests.models import COLUMNS, random_model, saved
 from tests.streams import START, predict_stream

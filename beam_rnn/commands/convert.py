@@ -29,7 +29,7 @@ from beam_rnn.commands.overwriting import check_outputs
 from beam_rnn.core.errors import BeamRnnError, ConfigurationError
 from beam_rnn.interop.pytorch import SAVE
 from beam_rnn.nn.network import Network
-from beam_rnn.storage import read_any_model, write_model
+from beam_rnn.streaming.model_files import read_any_model, write_model
 
 WEIGHTS = ".arrow"
 READERS: Mapping[str, Callable[[str], Any]] = {

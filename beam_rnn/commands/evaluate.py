@@ -43,7 +43,7 @@ from beam_rnn.files.reading import ReadFiles
 from beam_rnn.models.keyed_models import Models
 from beam_rnn.records.record_reader import ReadRecords, RecordReader
 from beam_rnn.records.results import INVALID
-from beam_rnn.storage import newest, read_bytes, read_model, write_bytes
+from beam_rnn.streaming.model_files import newest, read_bytes, read_model, write_bytes
 
 SHOWN_KEYS = 12
 """The errors of so many keys are printed; all of them are in the file."""

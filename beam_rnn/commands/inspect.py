@@ -27,7 +27,7 @@ from beam_rnn.models.model import Model
 from beam_rnn.models.transducer import Transducer
 from beam_rnn.report.curves import carries_forward
 from beam_rnn.report.facts import facts, title
-from beam_rnn.storage import newest, read_model
+from beam_rnn.streaming.model_files import newest, read_model
 from beam_rnn.training.gradient_horizon import REACHED, gradient_horizon
 
 STEPS = 256

@@ -10,7 +10,7 @@ from apache_beam.io.filesystem import FileSystem
 from apache_beam.io.filesystems import FileSystems
 
 from beam_rnn.core.errors import ConfigurationError
-from beam_rnn.storage import check_prefix, with_folder
+from beam_rnn.streaming.model_files import check_prefix, with_folder
 
 BESIDE = (".invalid.jsonl", ".late.jsonl")
 """The endings of the files of dead letters and of late records, beside an output."""

@@ -38,7 +38,7 @@ from beam_rnn.files.aside import WriteAside
 from beam_rnn.files.reading import ReadFiles
 from beam_rnn.files.suffixes import suffix
 from beam_rnn.models.keyed_models import Models
-from beam_rnn.storage import newest, read_model
+from beam_rnn.streaming.model_files import newest, read_model
 from beam_rnn.transforms.arguments import ORDERS
 
 logger = logging.getLogger(__name__)

@@ -24,7 +24,7 @@ from beam_rnn.commands.launching import launch
 from beam_rnn.commands.overwriting import BESIDE, check_outputs
 from beam_rnn.commands.replaying import ReplayReport, check_one_model
 from beam_rnn.files.reading import ReadFiles
-from beam_rnn.storage import newest, read_model
+from beam_rnn.streaming.model_files import newest, read_model
 
 PATHS = ("input", "weights", "output")
 """The flags that are paths, or patterns of them."""

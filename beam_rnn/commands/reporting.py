@@ -16,7 +16,7 @@ from beam_rnn.report import page
 from beam_rnn.report.comparison import Excerpt, excerpt, score
 from beam_rnn.report.counts import Counts
 from beam_rnn.report.scores import Score, Summary, summarize
-from beam_rnn.storage import read_model, write_bytes
+from beam_rnn.streaming.model_files import read_model, write_bytes
 
 
 class WriteReport(beam.PTransform):

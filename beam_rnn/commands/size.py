@@ -20,7 +20,7 @@ from beam_rnn.core.errors import ConfigurationError
 from beam_rnn.models import weights_format as weights
 from beam_rnn.models.keyed_models import Models
 from beam_rnn.nn.cells import CELLS
-from beam_rnn.storage import read_model
+from beam_rnn.streaming.model_files import read_model
 
 NETWORK = {"cell": "gru", "hidden": 32, "layers": 1, "inputs": 1, "outputs": 1}
 """What a network is that no flag describes."""

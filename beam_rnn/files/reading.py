@@ -22,7 +22,7 @@ from beam_rnn.data.event_times import is_day
 from beam_rnn.files.suffixes import codec, suffix, whole_suffix
 from beam_rnn.records.arrow_reader import to_dicts
 from beam_rnn.records.record_reader import ROW, UNREADABLE
-from beam_rnn.storage import with_folder
+from beam_rnn.streaming.model_files import with_folder
 
 ALL = ["all"]
 """What says that every column is kept, but `filename`."""

@@ -12,7 +12,7 @@ from apache_beam.transforms.window import GlobalWindows
 
 from beam_rnn.files.lines import as_text, csv_line, json_line
 from beam_rnn.files.suffixes import whole_suffix
-from beam_rnn.storage import created, remove
+from beam_rnn.streaming.model_files import created, remove
 
 Row = Mapping[str, Any]
 

@@ -17,7 +17,7 @@ from beam_rnn.portable.named import by_name
 from beam_rnn.portable.plain import OPTIMIZERS, chosen, made
 from beam_rnn.portable.refused import output_name, with_refused
 from beam_rnn.portable.sequences import SequenceRow, sequence_of
-from beam_rnn.storage import read_any_model
+from beam_rnn.streaming.model_files import read_any_model
 from beam_rnn.training.settings import Training
 from beam_rnn.transforms.models import WriteModel
 from beam_rnn.transforms.sequences import Sequences

@@ -3,7 +3,7 @@
 from beam_rnn.core.errors import ConfigurationError
 from beam_rnn.data.columns import Columns
 from beam_rnn.models.keyed_models import Models
-from beam_rnn.storage import newest, read_model
+from beam_rnn.streaming.model_files import newest, read_model
 from beam_rnn.transforms.arguments import path_of
 
 

@@ -25,7 +25,6 @@ from beam_rnn.data.calendar import cycle_numbers
 from beam_rnn.data.columns import Columns
 from beam_rnn.data.event_times import DAY, MAX_MICROS, MAX_SECONDS, MIN_MICROS, SECOND
 from beam_rnn.data.vocabulary import UNKNOWN, places_of
-from beam_rnn.loading import ModelLoader
 from beam_rnn.records.block_format import Block, empty_block, marks_of
 from beam_rnn.records.column_reader import coded, read_or_refused, with_the_rest
 from beam_rnn.records.record_reader import (
@@ -239,19 +238,6 @@ def added_already(key: str, name: str, batch: Batch) -> list[InvalidRecord]:
     """The dead letters for the rows of a batch that has a column which `Predict` adds."""
     reason = f"the batch has a column {name!r} already, which Predict adds: rename it"
     return [dead_letter(key, row, RecordError(reason, row.get(name))) for row in to_dicts(batch)]
-
-
-def reader_of(loader: ModelLoader, *, with_state: bool = False) -> BatchReader:
-    """What reads the records that a model was trained on."""
-    library = loader.library()
-    columns = library.newest.columns
-    assert columns is not None, "a model without columns is refused when it is loaded"
-
-    def added() -> list[pa.Field]:
-        newest = library.newest
-        return prediction_fields(newest.output_names, newest.state_size if with_state else 0)
-
-    return BatchReader(columns, added)
 
 
 def _flat(column: Any) -> pa.Array:

@@ -15,13 +15,13 @@ from beam_rnn.core.checks import check_choice
 from beam_rnn.core.errors import ConfigurationError, WeightsError
 from beam_rnn.engine.steppers.predict import Policy, PredictSteps
 from beam_rnn.engine.steppers.score import ScoreSteps, ScoringStepper
-from beam_rnn.loading import ModelLoader
 from beam_rnn.models.error_tail import Surprise
 from beam_rnn.models.state_format import last_step
 from beam_rnn.nn.kernels import KERNELS
 from beam_rnn.records.column_reader import ColumnReader
 from beam_rnn.records.record_format import record_time
 from beam_rnn.records.results import AnomalyScore, InvalidRecord
+from beam_rnn.streaming.model_loader import ModelLoader
 from beam_rnn.transforms.arguments import micros, path_of
 
 logger = logging.getLogger(__name__)

@@ -8,11 +8,11 @@ from apache_beam import PCollection
 from apache_beam.transforms.window import GlobalWindows, NonMergingWindowFn
 from apache_beam.utils.timestamp import Duration
 
-from beam_rnn.closing import AT_THEIR_END, Closing, closing_on
 from beam_rnn.core.checks import check_choice, check_number, check_whole
 from beam_rnn.core.errors import ConfigurationError
 from beam_rnn.engine.order import Order
-from beam_rnn.storage import with_folder
+from beam_rnn.streaming.closed_windows import AT_THEIR_END, Closing, closing_on
+from beam_rnn.streaming.model_files import with_folder
 
 ORDERS = ("event_time", "sequence", "arrival")
 MAX_SECONDS = 1e9

@@ -9,12 +9,12 @@ from apache_beam.metrics import Metrics
 from apache_beam.pvalue import TaggedOutput
 from apache_beam.utils.windowed_value import WindowedValue
 
-from beam_rnn.loading import ModelLoader
 from beam_rnn.models.generator import Continuation, Generation, Generator, Prompt
 from beam_rnn.models.model import Model
 from beam_rnn.records.cutting import last_sequence
 from beam_rnn.records.record_format import decode_block, decode_record, decode_records
 from beam_rnn.records.results import INVALID, Generated, InvalidRecord, poisoned
+from beam_rnn.streaming.model_loader import ModelLoader
 
 RECORDS_HELD_AT_MOST = 65_536
 """So many records of prompts are held before sequences are generated; fewer, if a bundle ends."""

@@ -13,7 +13,7 @@ from beam_rnn.models.keyed_models import Models
 from beam_rnn.models.model import Model
 from beam_rnn.models.transducer import Transducer
 from beam_rnn.records.results import EpochLoss
-from beam_rnn.storage import read_any_model
+from beam_rnn.streaming.model_files import read_any_model
 from beam_rnn.transforms.arguments import path_of, window_text
 from beam_rnn.transforms.write_dofns import NameModel, WriteWeights, losses_of
 

@@ -12,15 +12,12 @@ from apache_beam import PCollection
 from apache_beam.io.filesystems import FileSystems
 from apache_beam.transforms.window import GlobalWindows
 
-from beam_rnn.closing import Closing
 from beam_rnn.core.checks import check_choice, check_number, check_whole
 from beam_rnn.core.errors import ConfigurationError, WeightsError
 from beam_rnn.engine.steppers.predict import Policy, PredictSteps
-from beam_rnn.loading import ModelLoader
 from beam_rnn.models.keyed_models import KeyedModels
-from beam_rnn.moving import to_shard
 from beam_rnn.nn.kernels import KERNELS
-from beam_rnn.records.arrow_reader import batch_type, reader_of
+from beam_rnn.records.arrow_reader import batch_type
 from beam_rnn.records.packing import PackBatches, PackRecords, PackShards
 from beam_rnn.records.results import (
     INVALID,
@@ -30,10 +27,13 @@ from beam_rnn.records.results import (
     Prediction,
     SequenceGap,
 )
-from beam_rnn.shards.emission import EmitBatches, EmitRows
-from beam_rnn.shards.stateful import SHARDS, StepShards
-from beam_rnn.stateful import ENDED, GAPS, LATE, StepKeys
-from beam_rnn.storage import read_model
+from beam_rnn.streaming.closed_windows import Closing
+from beam_rnn.streaming.emission import EmitBatches, EmitRows
+from beam_rnn.streaming.keyed_dofn import ENDED, GAPS, LATE, StepKeys
+from beam_rnn.streaming.model_files import read_model
+from beam_rnn.streaming.model_loader import ModelLoader, reader_of
+from beam_rnn.streaming.shard_dofn import SHARDS, StepShards
+from beam_rnn.streaming.state_transfer import to_shard
 from beam_rnn.transforms.arguments import (
     MAX_SECONDS,
     closing_of,

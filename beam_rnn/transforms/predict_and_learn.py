@@ -8,7 +8,6 @@ from apache_beam import PCollection
 
 from beam_rnn.core.checks import check_choice, check_whole
 from beam_rnn.engine.steppers.learn import Base, LearnSteps
-from beam_rnn.loading import ModelLoader
 from beam_rnn.models.model import Model
 from beam_rnn.nn.kernels import KERNELS
 from beam_rnn.records.packing import PackRecords
@@ -20,7 +19,8 @@ from beam_rnn.records.results import (
     Prediction,
     SequenceGap,
 )
-from beam_rnn.stateful import ENDED, GAPS, LATE, MODELS, StepKeys
+from beam_rnn.streaming.keyed_dofn import ENDED, GAPS, LATE, MODELS, StepKeys
+from beam_rnn.streaming.model_loader import ModelLoader
 from beam_rnn.training.online.prequential import Prequential
 from beam_rnn.training.online.settings import Learning, Untrained
 from beam_rnn.transforms.arguments import (

@@ -10,7 +10,6 @@ from beam_rnn.core.checks import check_choice
 from beam_rnn.engine.steppers.learn import Base, LearnSteps
 from beam_rnn.engine.steppers.predict import Policy, PredictSteps
 from beam_rnn.engine.steppers.score import ScoreSteps
-from beam_rnn.loading import ModelLoader
 from beam_rnn.models.error_tail import Surprise
 from beam_rnn.nn.kernels import KERNELS
 from beam_rnn.records.packing import PackRecords
@@ -22,7 +21,8 @@ from beam_rnn.records.results import (
     LateRecord,
     SequenceGap,
 )
-from beam_rnn.stateful import ENDED, GAPS, LATE, StepKeys
+from beam_rnn.streaming.keyed_dofn import ENDED, GAPS, LATE, StepKeys
+from beam_rnn.streaming.model_loader import ModelLoader
 from beam_rnn.training.online.prequential import Prequential
 from beam_rnn.training.online.settings import Learning, Untrained
 from beam_rnn.transforms.arguments import (

@@ -17,7 +17,7 @@ from beam_rnn.records.cutting import CutSequences
 from beam_rnn.records.packing import PackRecords
 from beam_rnn.records.record_reader import ReadRecords, RecordReader
 from beam_rnn.records.results import INVALID, InvalidRecord, LateRecord, SequenceGap
-from beam_rnn.stateful import GAPS, LATE, StepKeys
+from beam_rnn.streaming.keyed_dofn import GAPS, LATE, StepKeys
 from beam_rnn.transforms.arguments import check_type, closing_of, micros, order_of, take_one
 
 

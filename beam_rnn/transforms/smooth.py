@@ -8,7 +8,6 @@ from apache_beam import PCollection
 
 from beam_rnn.core.checks import check_choice, check_whole
 from beam_rnn.engine.steppers.smooth import SmoothSteps
-from beam_rnn.loading import ModelLoader, check_smooths
 from beam_rnn.nn.kernels import KERNELS
 from beam_rnn.records.packing import PackRecords
 from beam_rnn.records.results import (
@@ -19,7 +18,8 @@ from beam_rnn.records.results import (
     Prediction,
     SequenceGap,
 )
-from beam_rnn.stateful import ENDED, GAPS, LATE, StepKeys
+from beam_rnn.streaming.keyed_dofn import ENDED, GAPS, LATE, StepKeys
+from beam_rnn.streaming.model_loader import ModelLoader, check_smooths
 from beam_rnn.transforms.arguments import closing_of, micros, order_of, path_of
 from beam_rnn.transforms.predict import PredictOutputs
 

@@ -16,7 +16,7 @@ from apache_beam.pvalue import TaggedOutput
 from beam_rnn.core.errors import ADVICE, DivergenceError
 from beam_rnn.nn.encoder_decoder import EncoderDecoder
 from beam_rnn.nn.network import Network
-from beam_rnn.storage import newest, read_any_model, read_bytes, write_bytes
+from beam_rnn.streaming.model_files import newest, read_any_model, read_bytes, write_bytes
 from beam_rnn.training import checkpoint_format as checkpoints
 from beam_rnn.training.example_store import Examples
 from beam_rnn.training.fit import Epoch, epoch_of, first_divergence, run_rounds

@@ -10,7 +10,7 @@ from beam_rnn.core.errors import WeightsError
 from beam_rnn.models.keyed_models import Models
 from beam_rnn.models.transducer import Transducer
 from beam_rnn.records.results import EpochLoss
-from beam_rnn.storage import write_model
+from beam_rnn.streaming.model_files import write_model
 from beam_rnn.training.rounds import Trained
 
 logger = logging.getLogger(__name__)

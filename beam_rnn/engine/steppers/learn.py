@@ -9,11 +9,11 @@ from apache_beam.metrics import Metrics
 from beam_rnn.core.errors import WeightsError
 from beam_rnn.data.columns import Columns
 from beam_rnn.engine.stepper import Step
-from beam_rnn.loading import ModelLoader
 from beam_rnn.models.model import Model
 from beam_rnn.records.column_reader import ColumnReader
 from beam_rnn.records.record_format import BufferedRecord, decode_record
 from beam_rnn.records.results import EndedSequence, Prediction, poisoned
+from beam_rnn.streaming.model_loader import ModelLoader
 from beam_rnn.training.online.learned_format import (
     Learned,
     Place,

@@ -15,13 +15,13 @@ from beam_rnn.core.arrays import Array
 from beam_rnn.core.errors import StateError
 from beam_rnn.core.floating_point import default_arithmetic
 from beam_rnn.engine.stepper import Step
-from beam_rnn.loading import ModelLoader
 from beam_rnn.models.keyed_models import KeyedModels
 from beam_rnn.models.many_sequences import LONG_AGO, Records, Standing, Swept, sweep
 from beam_rnn.models.model import Model
 from beam_rnn.models.state_format import KeyState, decode_state, encode_state
 from beam_rnn.records.record_format import BufferedRecord, decode_record, decode_records
 from beam_rnn.records.results import EndedSequence, Prediction, poisoned
+from beam_rnn.streaming.model_loader import ModelLoader
 
 logger = logging.getLogger(__name__)
 

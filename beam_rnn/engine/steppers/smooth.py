@@ -12,7 +12,6 @@ from beam_rnn.core.errors import StateError
 from beam_rnn.core.floating_point import default_arithmetic
 from beam_rnn.engine.stepper import Step
 from beam_rnn.engine.steppers.predict import made_by
-from beam_rnn.loading import ModelLoader
 from beam_rnn.models.bidirectional import both_directions
 from beam_rnn.models.model import Model
 from beam_rnn.models.state_format import (
@@ -25,6 +24,7 @@ from beam_rnn.models.state_format import (
 )
 from beam_rnn.records.record_format import DecodedRecords, decode_records
 from beam_rnn.records.results import EndedSequence, Prediction, poisoned
+from beam_rnn.streaming.model_loader import ModelLoader
 
 ROWS_AT_ONCE = 65_536
 """So many steps of windows are one batch."""

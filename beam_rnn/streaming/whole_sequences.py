@@ -15,12 +15,12 @@ from beam_rnn.core.external_sort import sorted_on_disk
 from beam_rnn.core.floating_point import default_arithmetic
 from beam_rnn.core.packed_sequences import last_rows, rows_of, running_at
 from beam_rnn.engine.steppers.smooth import NOBODY_S, POISON
-from beam_rnn.loading import ModelLoader
 from beam_rnn.models.bidirectional import both_directions
 from beam_rnn.models.model import Model
 from beam_rnn.records.record_format import decode_block, decode_record, decode_records
 from beam_rnn.records.results import INVALID, EndedSequence, InvalidRecord, Prediction, poisoned
-from beam_rnn.stateful import ENDED
+from beam_rnn.streaming.keyed_dofn import ENDED
+from beam_rnn.streaming.model_loader import ModelLoader
 
 STEPS_AT_ONCE = 16_384
 """So many steps of sequences are one batch; a longer sequence is one by itself."""

@@ -26,7 +26,6 @@ from apache_beam.transforms.userstate import (
 from apache_beam.utils.timestamp import Timestamp
 from apache_beam.utils.windowed_value import WindowedValue
 
-from beam_rnn.closing import AT_THEIR_END, Closing
 from beam_rnn.core.arrays import Array
 from beam_rnn.engine.log_format import SLACK, Head, decode_head, encode_change, encode_head, replay
 from beam_rnn.engine.order import END_OF_TIME, MILLISECOND, Order
@@ -39,7 +38,8 @@ from beam_rnn.engine.table import Table
 from beam_rnn.models.state_format import decode_state
 from beam_rnn.records.block_format import Block, decode_block, states_to_start_from
 from beam_rnn.records.results import INVALID, EndedSequence, InvalidRecord, LateRecord, SequenceGap
-from beam_rnn.stateful import ENDED, GAPS, LATE, Unstamped, check_numbered
+from beam_rnn.streaming.closed_windows import AT_THEIR_END, Closing
+from beam_rnn.streaming.keyed_dofn import ENDED, GAPS, LATE, Unstamped, check_numbered
 
 HEAD = ReadModifyWriteStateSpec("head", BytesCoder())
 LOG = BagStateSpec("log", BytesCoder())
@@ -93,7 +93,7 @@ class Emission(Protocol):
 class StepShards(beam.DoFn):
     """Steps the keys of a shard, all that are in a block as one matrix.
 
-    What `beam_rnn.stateful.StepKeys` does for a key, with the same timers and the same bits. The
+    What `beam_rnn.streaming.keyed_dofn.StepKeys` does for a key, with the same timers and the same bits. The
     state of a shard is a log, to which each block adds what it changed: `beam_rnn.engine.log_format`.
 
     Args:

@@ -14,9 +14,9 @@ from beam_rnn.engine.pending import grouped
 from beam_rnn.engine.shard import Outcome, Row
 from beam_rnn.engine.shard_stepper import NOBODY
 from beam_rnn.engine.table import Table
-from beam_rnn.loading import ModelLoader
 from beam_rnn.records.arrow_reader import Batch, added_already, prediction_fields, taken_name
 from beam_rnn.records.results import Prediction
+from beam_rnn.streaming.model_loader import ModelLoader
 
 
 class EmitRows:

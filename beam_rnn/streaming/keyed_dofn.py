@@ -22,7 +22,6 @@ from apache_beam.transforms.window import GlobalWindow
 from apache_beam.utils.timestamp import Timestamp
 from apache_beam.utils.windowed_value import WindowedValue
 
-from beam_rnn.closing import AT_THEIR_END, Closing
 from beam_rnn.core.errors import ConfigurationError
 from beam_rnn.data.columns import Columns
 from beam_rnn.engine.order import END_OF_TIME, MILLISECOND, NEVER, Order, Place, Turn, Waiting
@@ -53,6 +52,7 @@ from beam_rnn.records.results import (
     SequenceGap,
     poisoned,
 )
+from beam_rnn.streaming.closed_windows import AT_THEIR_END, Closing
 
 logger = logging.getLogger(__name__)
 

@@ -9,6 +9,7 @@ from functools import partial
 from typing import NamedTuple, TypeVar
 
 import numpy as np
+import pyarrow as pa
 from apache_beam.io.filesystems import FileSystems
 from apache_beam.metrics import Metrics
 from apache_beam.utils.shared import Shared
@@ -16,8 +17,9 @@ from apache_beam.utils.shared import Shared
 from beam_rnn.core.errors import ConfigurationError, StateError, WeightsError
 from beam_rnn.models.keyed_models import KeyedModels, Models
 from beam_rnn.models.model import Model
+from beam_rnn.records.arrow_reader import BatchReader, prediction_fields
 from beam_rnn.records.column_reader import ColumnReader
-from beam_rnn.storage import read_model
+from beam_rnn.streaming.model_files import read_model
 
 logger = logging.getLogger(__name__)
 
@@ -439,3 +441,16 @@ class ModelLoader:
 
     def __getstate__(self) -> dict[str, object]:
         return {**self.__dict__, "_library": None}
+
+
+def reader_of(loader: ModelLoader, *, with_state: bool = False) -> BatchReader:
+    """What reads the records that a model was trained on."""
+    library = loader.library()
+    columns = library.newest.columns
+    assert columns is not None, "a model without columns is refused when it is loaded"
+
+    def added() -> list[pa.Field]:
+        newest = library.newest
+        return prediction_fields(newest.output_names, newest.state_size if with_state else 0)
+
+    return BatchReader(columns, added)
