@@ -43,9 +43,9 @@ from beam_rnn.commands.usable import After, SetAside
 from beam_rnn.data.event_times import BEFORE_ALL
 from beam_rnn.engine.steppers.score import scorer_of
 from beam_rnn.errors import ConfigurationError, RecordError
-from beam_rnn.files.aside import WriteAside
-from beam_rnn.files.reading import ReadFiles
-from beam_rnn.files.writing import WriteTable
+from beam_rnn.files.read import ReadFiles
+from beam_rnn.files.set_aside import WriteAside
+from beam_rnn.files.write import WriteTable
 from beam_rnn.models.keyed_models import KeyedModels, Models
 from beam_rnn.records.record_format import decode_record
 from beam_rnn.records.record_reader import RecordReader

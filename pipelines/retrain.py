@@ -26,7 +26,7 @@ from beam_rnn import Adam, Bptt, Columns, Model, Predict, Sequences, Train, Trai
 from beam_rnn.commands import flags
 from beam_rnn.commands.running import run
 from beam_rnn.errors import ConfigurationError, RecordError
-from beam_rnn.files.reading import read_file
+from beam_rnn.files.read import read_file
 from beam_rnn.records.record_reader import ROW, field, micros
 from beam_rnn.streaming.model_files import newest, read_model
 from beam_rnn.transforms import PredictOutputs

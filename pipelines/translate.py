@@ -35,9 +35,9 @@ from beam_rnn.commands import flags
 from beam_rnn.commands.overwriting import BESIDE, check_outputs
 from beam_rnn.commands.running import run
 from beam_rnn.errors import ConfigurationError
-from beam_rnn.files.aside import WriteAside
-from beam_rnn.files.reading import ReadFiles
-from beam_rnn.files.writing import WriteFile
+from beam_rnn.files.read import ReadFiles
+from beam_rnn.files.set_aside import WriteAside
+from beam_rnn.files.write import WriteFile
 from beam_rnn.nn.encoder_decoder import ATTENTIONS
 from beam_rnn.records.pair_reader import Transduced
 from pipelines import tasks

@@ -17,7 +17,7 @@ from apache_beam.typehints import Any
 from beam_rnn import Columns
 from beam_rnn.commands import flags
 from beam_rnn.errors import RecordError
-from beam_rnn.files.reading import (
+from beam_rnn.files.read import (
     ALL,
     AS_WRITTEN,
     ReadFiles,

@@ -23,8 +23,8 @@ from beam_rnn.commands.replaying import arrive
 from beam_rnn.commands.running import run
 from beam_rnn.commands.usable import UnknownColumnError
 from beam_rnn.errors import ConfigurationError
-from beam_rnn.files import aside
-from beam_rnn.files.aside import Refused
+from beam_rnn.files import set_aside as aside
+from beam_rnn.files.set_aside import Refused
 from beam_rnn.records.cutting import cut
 from beam_rnn.records.record_reader import RecordReader
 from beam_rnn.report import report

@@ -10,8 +10,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from beam_rnn.files.lines import csv_line
-from beam_rnn.files.writing import WriteFile, WriteLines, WriteTable
+from beam_rnn.files.write import WriteFile, WriteLines, WriteTable, csv_line
 
 AT = datetime(2026, 1, 2, tzinfo=timezone.utc)
 SCHEMA = pa.schema([("key", pa.string()), ("x", pa.float64()), ("at", pa.timestamp("us", "UTC"))])

@@ -39,7 +39,7 @@ from beam_rnn.commands.table import table
 from beam_rnn.commands.usable import After, SetAside
 from beam_rnn.core.errors import ConfigurationError
 from beam_rnn.core.text import counted, names, number
-from beam_rnn.files.reading import ReadFiles
+from beam_rnn.files.read import ReadFiles
 from beam_rnn.models.keyed_models import Models
 from beam_rnn.records.record_reader import ReadRecords, RecordReader
 from beam_rnn.records.results import INVALID

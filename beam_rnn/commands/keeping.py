@@ -7,8 +7,8 @@ import apache_beam as beam
 
 from beam_rnn import Columns, Prediction
 from beam_rnn.commands.predictions import to_row
-from beam_rnn.files.reading import ALL, AS_WRITTEN
-from beam_rnn.files.writing import WriteTable
+from beam_rnn.files.read import ALL, AS_WRITTEN
+from beam_rnn.files.write import WriteTable
 
 
 class WriteKept(beam.PTransform):

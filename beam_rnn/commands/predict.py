@@ -34,9 +34,9 @@ from beam_rnn.commands.progress import PREDICTIONS, SayProgress
 from beam_rnn.commands.usable import After, SetAside
 from beam_rnn.core.errors import ConfigurationError
 from beam_rnn.core.text import counted
-from beam_rnn.files.aside import WriteAside
-from beam_rnn.files.reading import ReadFiles
-from beam_rnn.files.suffixes import suffix
+from beam_rnn.files.formats import suffix
+from beam_rnn.files.read import ReadFiles
+from beam_rnn.files.set_aside import WriteAside
 from beam_rnn.models.keyed_models import Models
 from beam_rnn.streaming.model_files import newest, read_model
 from beam_rnn.transforms.arguments import ORDERS

@@ -7,7 +7,7 @@ from typing import Any
 import apache_beam as beam
 import pyarrow as pa
 
-from beam_rnn.files.writing import WriteFile
+from beam_rnn.files.write import WriteFile
 from beam_rnn.records.results import Prediction
 
 UTC = pa.timestamp("us", "UTC")

@@ -23,7 +23,7 @@ from beam_rnn.commands import flags
 from beam_rnn.commands.launching import launch
 from beam_rnn.commands.overwriting import BESIDE, check_outputs
 from beam_rnn.commands.replaying import ReplayReport, check_one_model
-from beam_rnn.files.reading import ReadFiles
+from beam_rnn.files.read import ReadFiles
 from beam_rnn.streaming.model_files import newest, read_model
 
 PATHS = ("input", "weights", "output")

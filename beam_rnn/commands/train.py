@@ -42,7 +42,7 @@ from beam_rnn.data.calendar import CYCLES
 from beam_rnn.data.columns import MISSING
 from beam_rnn.data.event_times import UNITS
 from beam_rnn.data.scaling import SCALERS, SCALINGS
-from beam_rnn.files.reading import ReadFiles
+from beam_rnn.files.read import ReadFiles
 from beam_rnn.nn.cells import CELLS
 from beam_rnn.nn.losses import LOSSES
 

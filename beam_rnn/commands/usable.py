@@ -13,8 +13,8 @@ from beam_rnn.commands.dates import CountForms, check_times
 from beam_rnn.commands.ordering import SayOrder
 from beam_rnn.core.errors import BeamRnnError
 from beam_rnn.core.text import counted, names
-from beam_rnn.files.aside import Refused, WriteAside
-from beam_rnn.files.reading import ALL, AS_WRITTEN
+from beam_rnn.files.read import ALL, AS_WRITTEN
+from beam_rnn.files.set_aside import Refused, WriteAside
 from beam_rnn.records.record_reader import UNREADABLE, ReadRecords, RecordReader
 from beam_rnn.records.results import INVALID
 

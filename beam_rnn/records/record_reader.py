@@ -33,7 +33,7 @@ from beam_rnn.records.results import INVALID, InvalidRecord
 
 MAX_KEY_BYTES = 1024  # of a symbol, too
 ROW = "row"
-"""The field with a record's place in its file: `beam_rnn.files.reading` adds it where it is the
+"""The field with a record's place in its file: `beam_rnn.files.read` adds it where it is the
 sequence number, and the file has no column of that name."""
 
 

@@ -7,8 +7,7 @@ from typing import Any, NamedTuple
 import apache_beam as beam
 
 from beam_rnn.core.text import counted
-from beam_rnn.files.lines import json_line
-from beam_rnn.files.writing import WriteLines
+from beam_rnn.files.write import WriteLines, json_line
 
 logger = logging.getLogger(__name__)
 
