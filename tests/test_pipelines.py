@@ -28,7 +28,7 @@ from beam_rnn.files.set_aside import Refused
 from beam_rnn.records.cutting import cut
 from beam_rnn.records.record_reader import RecordReader
 from beam_rnn.report import report
-from beam_rnn.report.counts import Counts
+from beam_rnn.report.sections.record_counts import Counts
 from pipelines import demo
 
 ROOT = Path(__file__).parent.parent

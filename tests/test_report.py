@@ -14,13 +14,12 @@ from beam_rnn.models.model import Model
 from beam_rnn.nn.bptt import Bptt
 from beam_rnn.nn.output_functions import LEAST_DEVIATION
 from beam_rnn.report import report
-from beam_rnn.report.axes import DAY, log_axis, number_axis, time_axis, utc, whole_axis
-from beam_rnn.report.charts import Chart, svg
-from beam_rnn.report.comparison import RECENT, excerpt, score
-from beam_rnn.report.counts import Counts
-from beam_rnn.report.marks import POINTS, Bars, Line, Trace, thinned
-from beam_rnn.report.scores import FEW, WORST, Score, summarize
-from beam_rnn.report.spread import spread_of
+from beam_rnn.report.charts.axes import DAY, log_axis, number_axis, time_axis, utc, whole_axis
+from beam_rnn.report.charts.marks import POINTS, Bars, Line, Trace, thinned
+from beam_rnn.report.charts.svg import Chart, svg
+from beam_rnn.report.evaluation import RECENT, excerpt, score
+from beam_rnn.report.scores import FEW, WORST, Score, spread_of, summarize
+from beam_rnn.report.sections.record_counts import Counts
 from beam_rnn.training.fit import fit
 from beam_rnn.training.settings import Rounds
 from tests.models import random_model

@@ -18,7 +18,7 @@ from beam_rnn.nn.network import Network
 from beam_rnn.records.cutting import cut
 from beam_rnn.records.record_reader import RecordReader
 from beam_rnn.report import report as page_of
-from beam_rnn.report.counts import Counts
+from beam_rnn.report.sections.record_counts import Counts
 from tests.engines import Collect, run
 from tests.models import COLUMNS, keyed_models, random_model, saved
 from tests.streams import START, predict_stream

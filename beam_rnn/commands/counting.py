@@ -8,7 +8,7 @@ import apache_beam as beam
 from beam_rnn import Columns, InvalidRecord, LateRecord, Prediction
 from beam_rnn.core.errors import RecordError
 from beam_rnn.records.record_reader import RecordReader
-from beam_rnn.report.counts import Counts
+from beam_rnn.report.sections.record_counts import Counts
 
 Counted = tuple[tuple[str, str], int]
 """What became of a record and why, and of how many."""

@@ -25,8 +25,8 @@ from beam_rnn.core.text import counted, names, number
 from beam_rnn.models.keyed_models import KeyedModels
 from beam_rnn.models.model import Model
 from beam_rnn.models.transducer import Transducer
-from beam_rnn.report.curves import carries_forward
-from beam_rnn.report.facts import facts, title
+from beam_rnn.report.sections.training_curves import carries_forward
+from beam_rnn.report.sections.training_facts import facts, title
 from beam_rnn.streaming.model_files import newest, read_model
 from beam_rnn.training.gradient_horizon import REACHED, gradient_horizon
 

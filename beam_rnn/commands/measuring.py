@@ -14,8 +14,8 @@ from beam_rnn.data.scaling import CONSTANT
 from beam_rnn.models.keyed_models import Models
 from beam_rnn.records.record_format import decode_records, first_numbers, record_time
 from beam_rnn.records.record_reader import RecordReader
-from beam_rnn.report.comparison import knows, until
 from beam_rnn.report.distributions import point_forecast
+from beam_rnn.report.evaluation import knows, until
 from beam_rnn.streaming.model_files import read_model
 
 ERRORS = ("model_mae", "last_value_mae", "yesterday_mae")

@@ -13,9 +13,9 @@ from apache_beam.pvalue import AsIter, AsSingleton
 from beam_rnn import Columns, Model, Sequence, Sequences
 from beam_rnn.commands.counting import CountRecords
 from beam_rnn.report import page
-from beam_rnn.report.comparison import Excerpt, excerpt, score
-from beam_rnn.report.counts import Counts
+from beam_rnn.report.evaluation import Excerpt, excerpt, score
 from beam_rnn.report.scores import Score, Summary, summarize
+from beam_rnn.report.sections.record_counts import Counts
 from beam_rnn.streaming.model_files import read_model, write_bytes
 
 

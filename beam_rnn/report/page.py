@@ -4,17 +4,17 @@ from collections.abc import Iterable, Iterator
 
 from beam_rnn.data.sequences import Sequence
 from beam_rnn.models.model import Model
-from beam_rnn.report.calibration import calibration
-from beam_rnn.report.charts import STYLE
-from beam_rnn.report.comparison import Excerpt, excerpt, score
-from beam_rnn.report.counts import Counts, records
-from beam_rnn.report.curves import gradient_reach, loss_curve
-from beam_rnn.report.facts import facts, table, title
-from beam_rnn.report.forecasts import classes, forecasts, main_figure
-from beam_rnn.report.horizons import errors_by_horizon
-from beam_rnn.report.keys import errors_by_key
+from beam_rnn.report.charts.svg import STYLE
+from beam_rnn.report.evaluation import Excerpt, excerpt, score
 from beam_rnn.report.scores import Summary, summarize
-from beam_rnn.report.words import text
+from beam_rnn.report.sections.calibration import calibration
+from beam_rnn.report.sections.error_by_horizon import errors_by_horizon
+from beam_rnn.report.sections.error_by_key import errors_by_key
+from beam_rnn.report.sections.forecasts import classes, forecasts, main_figure
+from beam_rnn.report.sections.record_counts import Counts, records
+from beam_rnn.report.sections.training_curves import gradient_reach, loss_curve
+from beam_rnn.report.sections.training_facts import facts, table, title
+from beam_rnn.report.wording import text
 
 
 def report(

@@ -18,8 +18,8 @@ from beam_rnn.data.missing_values import carry_through
 from beam_rnn.data.scaling import CONSTANT
 from beam_rnn.data.sequences import Sequence, place_of
 from beam_rnn.models.model import Model
+from beam_rnn.report.charts.marks import Trace, thinned
 from beam_rnn.report.distributions import band, levels, nominal, point_forecast, quantiles
-from beam_rnn.report.marks import Trace, thinned
 from beam_rnn.report.scores import Calibration, Score
 from beam_rnn.training.sequence_examples import with_indices
 

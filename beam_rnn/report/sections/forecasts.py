@@ -5,13 +5,12 @@ from collections.abc import Sequence as SequenceOf
 
 from beam_rnn.core.text import counted, number, percent, printable
 from beam_rnn.models.model import Model
-from beam_rnn.report.charts import Chart
-from beam_rnn.report.comparison import CLOSE, Excerpt, sees_ahead, tells_classes
+from beam_rnn.report.charts.marks import POINTS, Band, Line, Mark, Shade, Trace
+from beam_rnn.report.charts.svg import Chart, figure
 from beam_rnn.report.distributions import nominal
-from beam_rnn.report.figures import figure
-from beam_rnn.report.marks import POINTS, Band, Line, Mark, Shade, Trace
+from beam_rnn.report.evaluation import CLOSE, Excerpt, sees_ahead, tells_classes
 from beam_rnn.report.scores import Score, Summary
-from beam_rnn.report.words import ahead, text
+from beam_rnn.report.wording import ahead, text
 
 CLASSES = 30
 """So many classes have a line of their own."""

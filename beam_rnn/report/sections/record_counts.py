@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 from beam_rnn.core.text import counted, percent
-from beam_rnn.report.words import text
+from beam_rnn.report.wording import text
 
 REASONS = 8
 """So many reasons are listed, the most frequent ones."""

@@ -8,8 +8,8 @@ import numpy as np
 from beam_rnn.core.text import counted, names, number, percent
 from beam_rnn.models.model import Model
 from beam_rnn.nn.output_functions import OUTPUTS
-from beam_rnn.report.axes import date, utc
-from beam_rnn.report.words import ahead, text
+from beam_rnn.report.charts.axes import date, utc
+from beam_rnn.report.wording import ahead, text
 
 
 def cell(model: Model) -> str:

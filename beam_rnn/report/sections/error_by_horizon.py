@@ -7,12 +7,11 @@ import numpy as np
 
 from beam_rnn.core.text import counted
 from beam_rnn.models.model import Model
-from beam_rnn.report.charts import Chart
-from beam_rnn.report.comparison import tells_classes
-from beam_rnn.report.figures import figure
-from beam_rnn.report.marks import Dot, Line, Mark, thinned
+from beam_rnn.report.charts.marks import Dot, Line, Mark, thinned
+from beam_rnn.report.charts.svg import Chart, figure
+from beam_rnn.report.evaluation import tells_classes
 from beam_rnn.report.scores import Summary
-from beam_rnn.report.words import Measure, measure
+from beam_rnn.report.wording import Measure, measure
 
 DOTS = 30
 """Of so many horizons each has a dot."""

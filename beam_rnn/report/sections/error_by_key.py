@@ -7,13 +7,11 @@ import numpy as np
 from beam_rnn.core.arrays import Array
 from beam_rnn.core.text import counted, percent
 from beam_rnn.models.model import Model
-from beam_rnn.report.charts import Chart
-from beam_rnn.report.comparison import tells_classes
-from beam_rnn.report.figures import figure
-from beam_rnn.report.marks import Bars, Line, Mark, Trace
-from beam_rnn.report.scores import Summary
-from beam_rnn.report.spread import Spread
-from beam_rnn.report.words import Measure, measure, text
+from beam_rnn.report.charts.marks import Bars, Line, Mark, Trace
+from beam_rnn.report.charts.svg import Chart, figure
+from beam_rnn.report.evaluation import tells_classes
+from beam_rnn.report.scores import Spread, Summary
+from beam_rnn.report.wording import Measure, measure, text
 
 
 def errors_by_key(model: Model, summary: Summary | None) -> Iterator[str]:

@@ -8,10 +8,9 @@ import numpy as np
 
 from beam_rnn.core.text import counted, level, percent
 from beam_rnn.models.model import Model
-from beam_rnn.report.charts import Chart
+from beam_rnn.report.charts.marks import Dot, Line, Mark, Trace
+from beam_rnn.report.charts.svg import Chart, square
 from beam_rnn.report.distributions import levels, nominal
-from beam_rnn.report.figures import square
-from beam_rnn.report.marks import Dot, Line, Mark, Trace
 from beam_rnn.report.scores import Calibration, Summary
 
 TOLERANCE = 0.02

@@ -15,8 +15,8 @@ import numpy as np
 
 from beam_rnn.core.arrays import Array
 from beam_rnn.core.checks import check_choice
-from beam_rnn.report.axes import Axis, log_axis, number_axis, time_axis, whole_axis
-from beam_rnn.report.marks import Band, Bars, Dot, Line, Mark, Rule, Shade, Trace
+from beam_rnn.report.charts.axes import Axis, log_axis, number_axis, time_axis, whole_axis
+from beam_rnn.report.charts.marks import Band, Bars, Dot, Line, Mark, Rule, Shade, Trace
 
 STYLE = """
 :root { --ink: #1c2430; --soft: #59636f; --faint: #dfe3e8; --first: #0072b2; --second: #d55e00; }
@@ -312,3 +312,18 @@ def _straight(style: str, x1: float, y1: float, x2: float, y2: float) -> str:
 
 def _text(x: float, y: float, text: str, anchor: str) -> str:
     return f'<text x="{x:.1f}" y="{y:.1f}" text-anchor="{anchor}">{escape(text)}</text>'
+
+
+WIDE, NARROW = 880, 360
+"""How wide the two forms of a chart are, in pixels."""
+
+
+def figure(chart: Chart, height: int) -> Iterator[str]:
+    """A chart in its two forms."""
+    yield f'<div class="wide">{svg(chart, WIDE, height)}</div>'
+    yield f'<div class="narrow">{svg(chart, NARROW, min(height + 20, 260))}</div>'
+
+
+def square(chart: Chart) -> str:
+    """A chart as high as it is wide, in one form."""
+    return f'<div class="square">{svg(chart, NARROW, NARROW)}</div>'

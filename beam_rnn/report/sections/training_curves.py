@@ -8,13 +8,12 @@ import numpy as np
 from beam_rnn.core.arrays import Array
 from beam_rnn.core.text import counted, number, percent
 from beam_rnn.models.model import Model
-from beam_rnn.report.charts import Chart
-from beam_rnn.report.comparison import Excerpt
-from beam_rnn.report.facts import best_of, bptt_steps, loss_name
-from beam_rnn.report.figures import figure
-from beam_rnn.report.marks import Dot, Line, Mark, Rule, thinned
+from beam_rnn.report.charts.marks import Dot, Line, Mark, Rule, thinned
+from beam_rnn.report.charts.svg import Chart, figure
+from beam_rnn.report.evaluation import Excerpt
 from beam_rnn.report.scores import Summary
-from beam_rnn.report.words import text
+from beam_rnn.report.sections.training_facts import best_of, bptt_steps, loss_name
+from beam_rnn.report.wording import text
 from beam_rnn.training.gradient_horizon import REACHED, GradientHorizon, gradient_horizon
 
 LOG_FROM = 10.0
