@@ -19,8 +19,7 @@ from beam_rnn import portable
 from beam_rnn.data import scaling as scaler
 from beam_rnn.nn import network
 from beam_rnn.nn.optimizers import Optimizer
-from beam_rnn.portable.named import MAPPINGS
-from beam_rnn.portable.plain import NESTED, OPTIMIZERS, SCHEDULES
+from beam_rnn.portable.arguments import MAPPINGS, NESTED, OPTIMIZERS, SCHEDULES
 
 TRANSFORMS = (
     portable.RnnTrain,

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from beam_rnn.data.columns import Columns
-from beam_rnn.portable.names import time_text
+from beam_rnn.portable.schemas import time_text
 from beam_rnn.testing import oracle
 from deploy.local.processes import Process, free_port, listens, wait_for
 from tests.engines import PRISM, prism

@@ -48,11 +48,11 @@ from beam_rnn.portable import (
     RnnSequences,
     RnnTrain,
 )
+from beam_rnn.portable.arguments import OPTIMIZERS, chosen, made
+from beam_rnn.portable.error_rows import RefusedRecord
 from beam_rnn.portable.generate import GeneratedRow
-from beam_rnn.portable.names import time_text
-from beam_rnn.portable.plain import OPTIMIZERS, chosen, made
-from beam_rnn.portable.predictions import prediction_row
-from beam_rnn.portable.refused import RefusedRecord
+from beam_rnn.portable.prediction_rows import prediction_row
+from beam_rnn.portable.schemas import time_text
 from beam_rnn.portable.sequences import SequenceRow, row_of, sequence_of
 from beam_rnn.portable.train import WrittenModel
 from beam_rnn.testing import oracle

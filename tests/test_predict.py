@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from beam_rnn import Columns, Network, Predict
 from beam_rnn.data.scaling import Scaler
 from beam_rnn.errors import ConfigurationError
-from beam_rnn.portable.names import time_text
+from beam_rnn.portable.schemas import time_text
 from beam_rnn.records.packing import PackRecords
 from beam_rnn.weights import load
 from tests.engines import ENGINES, Collect, Outputs, predict, run

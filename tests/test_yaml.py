@@ -24,7 +24,7 @@ from beam_rnn import (
 )
 from beam_rnn import weights as weights_file
 from beam_rnn.portable import PROVIDERS
-from beam_rnn.portable.names import time_text
+from beam_rnn.portable.schemas import time_text
 from beam_rnn.testing import oracle
 from tests.engines import predict
 from tests.models import random_model, saved

@@ -7,12 +7,12 @@ same name, and gives rows of a schema that every language of Beam can read. Beam
 
 from pathlib import Path
 
-from beam_rnn.portable.anomalies import RnnAnomalies
 from beam_rnn.portable.generate import RnnGenerate
 from beam_rnn.portable.predict import RnnPredict
+from beam_rnn.portable.predict_sequences import RnnPredictSequences
+from beam_rnn.portable.score_anomalies import RnnAnomalies
 from beam_rnn.portable.sequences import RnnSequences
 from beam_rnn.portable.train import RnnTrain
-from beam_rnn.portable.whole import RnnPredictSequences
 
 PROVIDERS = str(Path(__file__).parent.parent / "providers.yaml")
 """The file for `include:` under `providers:` of a YAML pipeline."""

@@ -8,11 +8,9 @@ from apache_beam import PCollection
 from apache_beam.coders import registry
 
 from beam_rnn.core.errors import ConfigurationError
-from beam_rnn.portable.fields import check_fields
-from beam_rnn.portable.named import by_name
-from beam_rnn.portable.names import time_text
-from beam_rnn.portable.refused import output_name, with_refused
-from beam_rnn.portable.weights import columns_of, model_of
+from beam_rnn.portable.arguments import by_name
+from beam_rnn.portable.error_rows import output_name, with_refused
+from beam_rnn.portable.schemas import check_fields, columns_of, model_of, time_text
 from beam_rnn.records.results import Generated
 from beam_rnn.transforms.generate import Generate
 

@@ -6,12 +6,10 @@ from typing import Any, Optional
 import apache_beam as beam
 from apache_beam import PCollection
 
-from beam_rnn.portable.fields import check_fields, types_of
-from beam_rnn.portable.named import by_name
-from beam_rnn.portable.plain import names_in
-from beam_rnn.portable.predictions import KeptRows, PredictionRows
-from beam_rnn.portable.refused import output_name, with_refused
-from beam_rnn.portable.weights import columns_of, model_of
+from beam_rnn.portable.arguments import by_name, names_in
+from beam_rnn.portable.error_rows import output_name, with_refused
+from beam_rnn.portable.prediction_rows import KeptRows, PredictionRows
+from beam_rnn.portable.schemas import check_fields, columns_of, model_of, types_of
 from beam_rnn.transforms.join_records import JoinRecords
 from beam_rnn.transforms.predict import Predict
 

@@ -14,10 +14,9 @@ from beam_rnn.core.arrays import Array
 from beam_rnn.data import sequences as batches
 from beam_rnn.data.columns import Columns
 from beam_rnn.data.sequences import Part
-from beam_rnn.portable.fields import check_fields
-from beam_rnn.portable.named import by_name
-from beam_rnn.portable.plain import made
-from beam_rnn.portable.refused import output_name, with_refused
+from beam_rnn.portable.arguments import by_name, made
+from beam_rnn.portable.error_rows import output_name, with_refused
+from beam_rnn.portable.schemas import check_fields
 from beam_rnn.transforms.sequences import Sequences
 
 

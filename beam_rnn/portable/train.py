@@ -12,10 +12,9 @@ from beam_rnn.data import sequences as batches
 from beam_rnn.data.columns import Columns
 from beam_rnn.models.model import Model
 from beam_rnn.nn.network import Network
-from beam_rnn.portable.fields import check_fields, fields_of
-from beam_rnn.portable.named import by_name
-from beam_rnn.portable.plain import OPTIMIZERS, chosen, made
-from beam_rnn.portable.refused import output_name, with_refused
+from beam_rnn.portable.arguments import OPTIMIZERS, by_name, chosen, made
+from beam_rnn.portable.error_rows import output_name, with_refused
+from beam_rnn.portable.schemas import check_fields, fields_of
 from beam_rnn.portable.sequences import SequenceRow, sequence_of
 from beam_rnn.streaming.model_files import read_any_model
 from beam_rnn.training.settings import Training

@@ -10,8 +10,8 @@ from apache_beam import PCollection
 from apache_beam.coders import registry
 
 from beam_rnn.core.errors import BeamRnnError, ConfigurationError
-from beam_rnn.portable.names import time_text
-from beam_rnn.portable.plain import mapping_of, number_in
+from beam_rnn.portable.arguments import mapping_of, number_in
+from beam_rnn.portable.schemas import time_text
 from beam_rnn.records.results import InvalidRecord, LateRecord
 
 logger = logging.getLogger(__name__)

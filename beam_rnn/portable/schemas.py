@@ -1,13 +1,18 @@
 """The fields of the rows that come in, where a schema says them."""
 
-from collections.abc import Sequence
+import re
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from apache_beam import PCollection
 from apache_beam.typehints.schemas import named_fields_from_element_type
+from apache_beam.utils.timestamp import Timestamp
 
 from beam_rnn.core.errors import ConfigurationError
 from beam_rnn.data.columns import Columns
+from beam_rnn.models.keyed_models import Models
+from beam_rnn.streaming.model_files import newest, read_model
+from beam_rnn.transforms.arguments import path_of
 
 
 def fields_of(pcoll: PCollection[Any]) -> list[str] | None:
@@ -85,3 +90,60 @@ def _not_there(transform: str, name: str, because: str, there: Sequence[str]) ->
 def _is_property(pcoll: PCollection[Any], name: str) -> bool:
     """Whether elements have an attribute that is no field, as a NamedTuple may."""
     return isinstance(pcoll.element_type, type) and hasattr(pcoll.element_type, name)
+
+
+def field_names(names: Iterable[str], suffix: str = "") -> list[str]:
+    """A field name for each name, all different.
+
+    A sign that cannot stand there becomes "_", and what cannot begin one has "y" before it.
+
+        >>> field_names(["load", "load+24 q0.9", "7", "load 24 q0.9"], "_prediction")
+        ['load_prediction', 'load_24_q0_9_prediction', 'y7_prediction', 'load_24_q0_9_prediction_2']
+
+    Args:
+        names: The names.
+        suffix: What follows each.
+    """
+    found: dict[str, None] = {}
+    for name in names:
+        plain = re.sub(r"\W", "_", name) + suffix
+        plain = plain if plain.isidentifier() and plain[0] != "_" else f"y{plain}"
+        numbered, number = plain, 1
+        while numbered in found:
+            number += 1
+            numbered = f"{plain}_{number}"
+        found[numbered] = None
+    return list(found)
+
+
+def time_text(micros: int) -> str:
+    """A time in microseconds since 1970 as ISO 8601 text, which every sink can write.
+
+    >>> time_text(1_404_172_800_000_000)
+    '2014-07-01T00:00:00Z'
+    """
+    return Timestamp(micros=micros).to_rfc3339()
+
+
+def columns_of(model: Models) -> Columns:
+    """Which fields of a record a model reads."""
+    assert model.columns is not None, "a model without columns is refused when it is read"
+    return model.columns
+
+
+def model_of(weights: str) -> Models:
+    """The model of a weights file, or of the last by name of a pattern.
+
+    Raises:
+        ConfigurationError: There is none where the pipeline is built.
+        WeightsError: It cannot be used.
+    """
+    path = path_of("weights", weights)
+    try:
+        return read_model(newest(path))
+    except OSError as error:
+        raise ConfigurationError(
+            f"there is no weights file {path!r} where the pipeline is built, by Beam YAML or by an "
+            f"expansion service ({error}): it names the fields that come out. Train it first, or "
+            "put it on a filesystem that both this machine and the workers see"
+        ) from error

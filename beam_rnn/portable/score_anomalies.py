@@ -8,12 +8,9 @@ from apache_beam import PCollection
 from apache_beam.typehints.row_type import RowTypeConstraint
 
 from beam_rnn.models.error_tail import Surprise
-from beam_rnn.portable.fields import check_fields
-from beam_rnn.portable.named import by_name
-from beam_rnn.portable.names import field_names, time_text
-from beam_rnn.portable.plain import made
-from beam_rnn.portable.refused import output_name, with_refused
-from beam_rnn.portable.weights import columns_of, model_of
+from beam_rnn.portable.arguments import by_name, made
+from beam_rnn.portable.error_rows import output_name, with_refused
+from beam_rnn.portable.schemas import check_fields, columns_of, field_names, model_of, time_text
 from beam_rnn.records.results import AnomalyScore
 from beam_rnn.transforms.score_anomalies import ScoreAnomalies
 
