@@ -536,7 +536,7 @@ def test_float64_is_not_exported_to_onnx(tmp_path):
 
 
 def test_a_package_that_is_missing_is_named_with_the_remedy():
-    from beam_rnn.interop.chain import package
+    from beam_rnn.interop.layer_chain import package
 
     with pytest.raises(InteropError, match=r"'no_such_package': pip install 'beam-rnn\[interop\]'"):
         package("no_such_package")

@@ -15,7 +15,7 @@ import numpy as np
 
 from beam_rnn.core.arrays import Array
 from beam_rnn.core.errors import InteropError
-from beam_rnn.interop.chain import package
+from beam_rnn.interop.layer_chain import package
 
 _MEMBERS = ("metadata.json", "config.json", "model.weights.h5")
 _BROKEN = (zipfile.BadZipFile, KeyError, ValueError, RuntimeError, OSError, EOFError)

@@ -9,8 +9,8 @@ import numpy as np
 
 from beam_rnn.core.arrays import Array
 from beam_rnn.core.errors import InteropError, shown
-from beam_rnn.interop.chain import GATES, Chain, in_order
 from beam_rnn.interop.keras_file import read_keras_file
+from beam_rnn.interop.layer_chain import GATES, Chain, in_order
 from beam_rnn.models.model import Model
 from beam_rnn.nn.cells import CellParameters
 

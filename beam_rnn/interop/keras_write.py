@@ -12,8 +12,8 @@ import numpy as np
 from beam_rnn.core.arrays import Array
 from beam_rnn.core.atomic_files import replace_file
 from beam_rnn.core.errors import InteropError
-from beam_rnn.interop.chain import GATES, in_order, package
 from beam_rnn.interop.keras_read import CELLS_OF_KERAS, GATES_OF_KERAS, group_of
+from beam_rnn.interop.layer_chain import GATES, in_order, package
 from beam_rnn.models.model import Model
 from beam_rnn.nn.cells import CellParameters
 from beam_rnn.nn.network import Network

@@ -11,7 +11,7 @@ from google.protobuf.message import DecodeError
 
 from beam_rnn.core.arrays import Array
 from beam_rnn.core.errors import InteropError
-from beam_rnn.interop.chain import package
+from beam_rnn.interop.layer_chain import package
 
 _OLDEST_OPSET = 7
 """From here on recurrent nodes have the inputs and outputs that they have today."""

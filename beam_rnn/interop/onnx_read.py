@@ -10,7 +10,7 @@ import numpy as np
 
 from beam_rnn.core.arrays import Array
 from beam_rnn.core.errors import InteropError
-from beam_rnn.interop.chain import GATES, Chain, in_order
+from beam_rnn.interop.layer_chain import GATES, Chain, in_order
 from beam_rnn.interop.onnx_graph import Graph, Node, read_graph
 from beam_rnn.models.model import Model
 from beam_rnn.nn.cells import CellParameters

@@ -11,7 +11,7 @@ import numpy as np
 from beam_rnn.core.arrays import Array
 from beam_rnn.core.atomic_files import replace_file
 from beam_rnn.core.errors import InteropError, shown
-from beam_rnn.interop.chain import GATES, Chain, package
+from beam_rnn.interop.layer_chain import GATES, Chain, package
 from beam_rnn.models.model import Model
 from beam_rnn.nn.cells import CellParameters
 
