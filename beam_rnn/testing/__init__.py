@@ -5,7 +5,7 @@
   `assert_that`.
 """
 
-from beam_rnn.testing.cells import CELL_CHECKS, check_cell, projection_error
+from beam_rnn.testing.cell_checks import CELL_CHECKS, check_cell, projection_error
 from beam_rnn.testing.oracle import Expected, equal_rows, oracle
 
 __all__ = ["CELL_CHECKS", "Expected", "check_cell", "equal_rows", "oracle", "projection_error"]
