@@ -1,6 +1,6 @@
 """`python -m beam_rnn` is `beam-rnn`."""
 
-from beam_rnn.commands.main import main
+from beam_rnn.cli.main import main
 
 if __name__ == "__main__":
     main()

@@ -35,11 +35,11 @@ from beam_rnn import (
     Surprise,
     Untrained,
 )
-from beam_rnn.commands import flags, train
-from beam_rnn.commands.overwriting import BESIDE, check_outputs
-from beam_rnn.commands.predictions import utc
-from beam_rnn.commands.running import run
-from beam_rnn.commands.usable import After, SetAside
+from beam_rnn.cli import flags, train
+from beam_rnn.cli.console import run
+from beam_rnn.cli.output_paths import BESIDE, check_outputs
+from beam_rnn.cli.prediction_rows import utc
+from beam_rnn.cli.usable_records import After, SetAside
 from beam_rnn.data.event_times import BEFORE_ALL
 from beam_rnn.engine.steppers.score import scorer_of
 from beam_rnn.errors import ConfigurationError, RecordError

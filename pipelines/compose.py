@@ -34,9 +34,9 @@ from beam_rnn import (
     WriteModel,
     weights,
 )
-from beam_rnn.commands import flags
-from beam_rnn.commands.overwriting import check_outputs, folder_of
-from beam_rnn.commands.running import run
+from beam_rnn.cli import flags
+from beam_rnn.cli.console import run
+from beam_rnn.cli.output_paths import check_outputs, folder_of
 from beam_rnn.data.sequences import shuffled
 from beam_rnn.errors import ConfigurationError
 from pipelines import music

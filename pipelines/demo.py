@@ -18,10 +18,10 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-from beam_rnn.commands import evaluate, flags, train
-from beam_rnn.commands.measuring import ERRORS
-from beam_rnn.commands.overwriting import folder_of
-from beam_rnn.commands.running import run
+from beam_rnn.cli import evaluate, flags, train
+from beam_rnn.cli.baselines import ERRORS
+from beam_rnn.cli.console import run
+from beam_rnn.cli.output_paths import folder_of
 from beam_rnn.core.atomic_files import replacing
 
 DATA = Path(__file__).parent / "data" / "nab"

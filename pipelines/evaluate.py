@@ -3,11 +3,11 @@ r"""Measure a trained network on what training has not seen: `beam-rnn evaluate`
     python -m pipelines.evaluate --input 'pipelines/data/nab/*.csv' --weights weights.arrow \
         --output metrics.json
 
-The pipeline, to read or to copy, is in beam_rnn/commands/evaluate.py: flags, graph, main.
+The pipeline, to read or to copy, is in beam_rnn/cli/evaluate.py: flags, graph, main.
 """
 
-from beam_rnn.commands.evaluate import build, main, parse
-from beam_rnn.commands.running import run
+from beam_rnn.cli.console import run
+from beam_rnn.cli.evaluate import build, main, parse
 
 __all__ = ["build", "main", "parse"]
 

@@ -28,8 +28,8 @@ from apache_beam.options.pipeline_options import (
 from apache_beam.runners.runner import PipelineResult
 
 from beam_rnn import InvalidRecord, LateRecord, Predict, Prediction
-from beam_rnn.commands import flags
-from beam_rnn.commands.running import run
+from beam_rnn.cli import flags
+from beam_rnn.cli.console import run
 from beam_rnn.errors import ConfigurationError
 from beam_rnn.models.keyed_models import Models
 from beam_rnn.streaming.model_files import newest, read_model

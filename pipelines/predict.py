@@ -3,11 +3,11 @@ r"""Stream files of records through a trained network: `beam-rnn predict`.
     python -m pipelines.predict --input 'pipelines/data/nab/*.csv' --weights weights.arrow \
         --output predictions.csv
 
-The pipeline, to read or to copy, is in beam_rnn/commands/predict.py: flags, graph, main.
+The pipeline, to read or to copy, is in beam_rnn/cli/predict.py: flags, graph, main.
 """
 
-from beam_rnn.commands.predict import build, main, parse
-from beam_rnn.commands.running import run
+from beam_rnn.cli.console import run
+from beam_rnn.cli.predict import build, main, parse
 
 __all__ = ["build", "main", "parse"]
 

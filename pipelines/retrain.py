@@ -23,8 +23,8 @@ from apache_beam.transforms.window import FixedWindows, TimestampedValue
 from apache_beam.utils.timestamp import Timestamp
 
 from beam_rnn import Adam, Bptt, Columns, Model, Predict, Sequences, Train, Training, WriteModel
-from beam_rnn.commands import flags
-from beam_rnn.commands.running import run
+from beam_rnn.cli import flags
+from beam_rnn.cli.console import run
 from beam_rnn.errors import ConfigurationError, RecordError
 from beam_rnn.files.read import read_file
 from beam_rnn.records.record_reader import ROW, field, micros

@@ -9,7 +9,7 @@ import difflib
 import logging
 from collections.abc import Sequence
 
-from beam_rnn.commands.flags import beam_parser
+from beam_rnn.cli.flags import beam_parser
 from beam_rnn.errors import ConfigurationError
 
 _logger = logging.getLogger(__name__)

@@ -3,11 +3,11 @@ r"""Learn from files of records, and write the weights: `beam-rnn train`.
     python -m pipelines.train --input 'pipelines/data/nab/*.csv' --key filename \
         --time timestamp --inputs value --targets value --output weights.arrow
 
-The pipeline, to read or to copy, is in beam_rnn/commands/train.py: flags, graph, main.
+The pipeline, to read or to copy, is in beam_rnn/cli/train.py: flags, graph, main.
 """
 
-from beam_rnn.commands.running import run
-from beam_rnn.commands.train import build, main, parse
+from beam_rnn.cli.console import run
+from beam_rnn.cli.train import build, main, parse
 
 __all__ = ["build", "main", "parse"]
 

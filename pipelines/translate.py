@@ -31,9 +31,9 @@ from beam_rnn import (
     Transduce,
     WriteModel,
 )
-from beam_rnn.commands import flags
-from beam_rnn.commands.overwriting import BESIDE, check_outputs
-from beam_rnn.commands.running import run
+from beam_rnn.cli import flags
+from beam_rnn.cli.console import run
+from beam_rnn.cli.output_paths import BESIDE, check_outputs
 from beam_rnn.errors import ConfigurationError
 from beam_rnn.files.read import ReadFiles
 from beam_rnn.files.set_aside import WriteAside

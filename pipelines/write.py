@@ -32,9 +32,9 @@ from beam_rnn import (
     WriteModel,
     weights,
 )
-from beam_rnn.commands import flags
-from beam_rnn.commands.overwriting import check_outputs
-from beam_rnn.commands.running import run
+from beam_rnn.cli import flags
+from beam_rnn.cli.console import run
+from beam_rnn.cli.output_paths import check_outputs
 from beam_rnn.errors import ConfigurationError
 
 TEXT = Path(__file__).parent / "data" / "shakespeare" / "input.txt"

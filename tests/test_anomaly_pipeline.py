@@ -10,8 +10,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from beam_rnn import weights as weights_file
-from beam_rnn.commands import train
-from beam_rnn.commands.running import run
+from beam_rnn.cli import train
+from beam_rnn.cli.console import run
 from beam_rnn.data.event_times import micros_of
 from beam_rnn.errors import ConfigurationError
 from benchmarks.nab import SHIPPED, WINDOWS, windows_of

@@ -13,11 +13,12 @@ from apache_beam.options.pipeline_options import PipelineOptions
 
 import beam_rnn
 from beam_rnn import Columns, KeyedModels, Model, Network, weights
-from beam_rnn.commands import flags, predict, progress
-from beam_rnn.commands.launching import StoppedError, launch
-from beam_rnn.commands.main import COMMANDS, main
-from beam_rnn.commands.overwriting import BESIDE, CHECKPOINTS, STATES, Prefix, check_outputs
-from beam_rnn.commands.running import Once
+from beam_rnn.cli import console as progress
+from beam_rnn.cli import flags, predict
+from beam_rnn.cli.console import Once
+from beam_rnn.cli.launch import StoppedError, launch
+from beam_rnn.cli.main import COMMANDS, main
+from beam_rnn.cli.output_paths import BESIDE, CHECKPOINTS, STATES, Prefix, check_outputs
 from beam_rnn.data.scaling import Scaler
 from beam_rnn.errors import ConfigurationError
 from beam_rnn.horizon import gradient_horizon

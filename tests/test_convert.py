@@ -11,10 +11,10 @@ from safetensors.numpy import load_file, save_file
 
 from beam_rnn import Columns, Model, Network, interop
 from beam_rnn import weights as weights_file
-from beam_rnn.commands import main as command
-from beam_rnn.commands import predict
-from beam_rnn.commands.convert import main
-from beam_rnn.commands.running import run
+from beam_rnn.cli import main as command
+from beam_rnn.cli import predict
+from beam_rnn.cli.console import run
+from beam_rnn.cli.convert import main
 from tests.models import COLUMNS, keyed_models, random_model, saved
 
 ROOT = Path(__file__).parent.parent

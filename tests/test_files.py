@@ -15,7 +15,7 @@ from apache_beam.io.filesystems import FileSystems
 from apache_beam.typehints import Any
 
 from beam_rnn import Columns
-from beam_rnn.commands import flags
+from beam_rnn.cli import flags
 from beam_rnn.errors import RecordError
 from beam_rnn.files.read import (
     ALL,

@@ -5,7 +5,7 @@ import subprocess
 import sys
 
 from beam_rnn import weights
-from beam_rnn.commands import train
+from beam_rnn.cli import train
 from beam_rnn.streaming.model_files import newest
 from tests.models import random_model
 
@@ -28,12 +28,12 @@ print(json.dumps(list(ended.values())))
 """
 TRAIN = "--input in.csv --key id --time t --inputs x --epochs 1 --hidden 2"
 COMMANDS = {
-    f"beam_rnn.commands.train {TRAIN} --output out.arrow": "out.arrow",
-    f"beam_rnn.commands.train {TRAIN} --output new.arrow --checkpoints c": "c-00001.arrow",
-    "beam_rnn.commands.predict --input in.csv --weights w.arrow --output out.csv": "out.csv",
-    "beam_rnn.commands.evaluate --input in.csv --weights w.arrow --output out.json": "out.json",
-    "beam_rnn.commands.report --input in.csv --weights w.arrow --output out.html": "out.html",
-    "beam_rnn.commands.convert --input w.arrow --output other.arrow": "other.arrow",
+    f"beam_rnn.cli.train {TRAIN} --output out.arrow": "out.arrow",
+    f"beam_rnn.cli.train {TRAIN} --output new.arrow --checkpoints c": "c-00001.arrow",
+    "beam_rnn.cli.predict --input in.csv --weights w.arrow --output out.csv": "out.csv",
+    "beam_rnn.cli.evaluate --input in.csv --weights w.arrow --output out.json": "out.json",
+    "beam_rnn.cli.report --input in.csv --weights w.arrow --output out.html": "out.html",
+    "beam_rnn.cli.convert --input w.arrow --output other.arrow": "other.arrow",
 }
 """Each command, and the file that it was writing when it was killed."""
 

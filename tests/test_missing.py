@@ -276,7 +276,7 @@ def test_records_with_a_missing_value_can_be_dropped():
 
 
 def test_the_report_and_the_figures_leave_out_what_is_missing(path):
-    from beam_rnn.commands.measuring import score
+    from beam_rnn.cli.baselines import score
     from beam_rnn.report import report
 
     model = weights_file.load(path)

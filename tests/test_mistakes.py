@@ -11,8 +11,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from beam_rnn import weights
-from beam_rnn.commands.main import main
-from beam_rnn.commands.running import in_one_line, run
+from beam_rnn.cli.console import in_one_line, run
+from beam_rnn.cli.main import main
 from tests.models import random_model
 
 CSV = "id,t,x,y\n" + "".join(f"{'ab'[i % 2]},{3600 * i},{i % 5},{i % 3}\n" for i in range(40))

@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 
 from beam_rnn import Columns, Predict, weights
-from beam_rnn.commands import evaluate, predict, train
-from beam_rnn.commands.ordering import PutTogether, order_of_key, said
-from beam_rnn.commands.running import run
+from beam_rnn.cli import evaluate, predict, train
+from beam_rnn.cli.console import run
+from beam_rnn.cli.order_report import PutTogether, order_of_key, said
 from beam_rnn.data.event_times import SECOND
 from beam_rnn.records.record_reader import RecordReader
 from tests import engines

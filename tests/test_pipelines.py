@@ -17,11 +17,13 @@ import pytest
 
 from beam_rnn import Columns
 from beam_rnn import weights as weights_file
-from beam_rnn.commands import evaluate, measuring, predict, train, usable
-from beam_rnn.commands import report as report_command
-from beam_rnn.commands.replaying import arrive
-from beam_rnn.commands.running import run
-from beam_rnn.commands.usable import UnknownColumnError
+from beam_rnn.cli import baselines as measuring
+from beam_rnn.cli import evaluate, predict, train
+from beam_rnn.cli import report as report_command
+from beam_rnn.cli import usable_records as usable
+from beam_rnn.cli.console import run
+from beam_rnn.cli.replay import arrive
+from beam_rnn.cli.usable_records import UnknownColumnError
 from beam_rnn.errors import ConfigurationError
 from beam_rnn.files import set_aside as aside
 from beam_rnn.files.set_aside import Refused

@@ -11,8 +11,8 @@ from unittest import mock
 import pytest
 
 from beam_rnn.cells import CELLS
-from beam_rnn.commands import train
-from beam_rnn.commands.main import main as beam_rnn
+from beam_rnn.cli import train
+from beam_rnn.cli.main import main as beam_rnn
 from deploy.local import flink, kafka
 from pipelines import demo, live
 from pipelines.messages import topic

@@ -10,9 +10,9 @@ import apache_beam as beam
 import pytest
 
 from beam_rnn import Columns, Model, Predict, weights
-from beam_rnn.commands import evaluate, report, train
-from beam_rnn.commands.counting import CountRecords
-from beam_rnn.commands.replaying import ReplayReport, arrive
+from beam_rnn.cli import evaluate, report, train
+from beam_rnn.cli.record_counts import CountRecords
+from beam_rnn.cli.replay import ReplayReport, arrive
 from beam_rnn.errors import ConfigurationError
 from beam_rnn.nn.network import Network
 from beam_rnn.records.cutting import cut

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from beam_rnn import Columns, Model, Network
-from beam_rnn.commands import main, size
-from beam_rnn.commands.sizing import Load, sizes_of
+from beam_rnn.cli import main, size
+from beam_rnn.cli.size import Load, sizes_of
 from beam_rnn.engine.log_format import ROWS_IN_A_PIECE, SLACK, Head, encode_change, encode_head
 from beam_rnn.engine.order import Order, Waiting
 from beam_rnn.engine.order_format import TURN_BYTES, Armed, encode_armed

@@ -9,7 +9,7 @@ import pytest
 
 import beam_rnn
 from beam_rnn import Columns, Network, Predict
-from beam_rnn.commands import flags, predict, train
+from beam_rnn.cli import flags, predict, train
 from beam_rnn.errors import ConfigurationError
 from deploy.dataflow.metadata import metadata
 from pipelines import live

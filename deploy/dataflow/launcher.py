@@ -1,6 +1,6 @@
 """What the template's launcher runs: it starts `pipelines.live`, and does not wait for its end."""
 
-from beam_rnn.commands.running import run
+from beam_rnn.cli.console import run
 from pipelines import live
 
 

@@ -1,17 +1,61 @@
-"""How a command runs: its log, its errors in one line, and its exit code."""
+"""How far a long run is, in the log."""
 
 import errno
 import logging
 import re
 import sys
 import threading
+import time
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Any
 
+import apache_beam as beam
 import grpc
+from apache_beam.metrics import Metrics
 
-from beam_rnn.commands.flags import WRONG_FLAGS
+from beam_rnn.cli.flags import WRONG_FLAGS
 from beam_rnn.core.errors import BeamRnnError, ConfigurationError, WeightsError
+from beam_rnn.core.text import printable
+
+logger = logging.getLogger(__name__)
+
+EVERY = 5.0
+"""Seconds between two lines."""
+PREDICTIONS = "predictions"
+"""What is counted where there are predictions."""
+
+
+class SayProgress(beam.DoFn):
+    """Counts what passes; says every few seconds how many there were on this worker.
+
+    The counter of that name has how many there were on all.
+
+    Args:
+        what: What is counted, such as "predictions".
+    """
+
+    def __init__(self, what: str):
+        self._what = what
+        self._passed = Metrics.counter("beam_rnn", what)
+
+    def setup(self) -> None:
+        """Nothing was counted yet."""
+        self._count = 0
+
+    def process(self, element: Any) -> None:  # noqa: ARG002
+        """Count one."""
+        self._passed.inc()
+        if not self._count:  # the start of the pipeline took time too, which is not counted
+            self._begun = self._said = time.monotonic()
+        self._count += 1
+        if self._count & 1023 == 0:  # the clock costs more than the rest
+            now = time.monotonic()
+            if now - self._said >= EVERY:
+                self._said = now
+                rate = self._count / (now - self._begun)
+                logger.info("%s %s, %s a second", f"{self._count:,}", self._what, f"{rate:,.0f}")
+
 
 DEBUG = "--debug"
 WRONG_INPUT = (ConfigurationError, WeightsError, FileNotFoundError)
@@ -143,3 +187,29 @@ def _of_thread(failed: threading.ExceptHookArgs) -> None:
     """Print an exception of a thread, unless the connection to a runner has ended."""
     if not isinstance(failed.exc_value, grpc.RpcError):
         threading.__excepthook__(failed)
+
+
+def table(rows: Iterable[Sequence[str]]) -> Iterator[str]:
+    """Rows as lines of text, their cells one below the other.
+
+    >>> list(table([("a", "longer"), ("name", "b")]))
+    ['a     longer', 'name  b']
+    """
+    shown = [[printable(cell) for cell in row] for row in rows]
+    wide = [
+        max((len(row[i]) for row in shown if i < len(row) - 1), default=0)
+        for i in range(max(map(len, shown), default=0))
+    ]
+    for *cells, last in shown:
+        padded = [cell.ljust(wide[i]) for i, cell in enumerate(cells)]
+        yield "  ".join([*padded, last])
+
+
+def quoted(key: str) -> str:
+    """A key as it is written in a row of keys: quoted where it would not be seen where it ends.
+
+    >>> print(quoted("pump-1"), quoted("pump, old"))
+    pump-1 'pump, old'
+    """
+    plain = key.isprintable() and not any(c in key for c in " ,;:'\"")
+    return key if plain else repr(key)

@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from types import ModuleType
 
 import beam_rnn
-from beam_rnn.commands import convert, evaluate, flags, inspect, predict, report, size, train
-from beam_rnn.commands.running import DEBUG, run
+from beam_rnn.cli import convert, evaluate, flags, inspect, predict, report, size, train
+from beam_rnn.cli.console import DEBUG, run
 
 COMMANDS: dict[str, ModuleType] = {
     "train": train,

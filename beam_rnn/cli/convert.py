@@ -24,8 +24,8 @@ from typing import Any
 import numpy as np
 
 from beam_rnn import Columns, Model, interop
-from beam_rnn.commands import flags
-from beam_rnn.commands.overwriting import check_outputs
+from beam_rnn.cli import flags
+from beam_rnn.cli.output_paths import check_outputs
 from beam_rnn.core.errors import BeamRnnError, ConfigurationError
 from beam_rnn.interop.pytorch import SAVE
 from beam_rnn.nn.network import Network

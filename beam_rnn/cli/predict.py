@@ -25,13 +25,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from beam_rnn import ExportStates, ImportStates, JoinRecords, Predict
-from beam_rnn.commands import flags
-from beam_rnn.commands.keeping import WriteKept
-from beam_rnn.commands.launching import launch
-from beam_rnn.commands.overwriting import BESIDE, STATES, Prefix, check_outputs, found
-from beam_rnn.commands.predictions import WritePredictions, utc
-from beam_rnn.commands.progress import PREDICTIONS, SayProgress
-from beam_rnn.commands.usable import After, SetAside
+from beam_rnn.cli import flags
+from beam_rnn.cli.console import PREDICTIONS, SayProgress
+from beam_rnn.cli.launch import launch
+from beam_rnn.cli.output_paths import BESIDE, STATES, Prefix, check_outputs, found
+from beam_rnn.cli.prediction_rows import WriteKept, WritePredictions, utc
+from beam_rnn.cli.usable_records import After, SetAside
 from beam_rnn.core.errors import ConfigurationError
 from beam_rnn.core.text import counted
 from beam_rnn.files.formats import suffix

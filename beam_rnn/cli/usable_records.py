@@ -9,8 +9,8 @@ import apache_beam as beam
 from apache_beam.pvalue import AsSingleton
 
 from beam_rnn import Columns, InvalidRecord
-from beam_rnn.commands.dates import CountForms, check_times
-from beam_rnn.commands.ordering import SayOrder
+from beam_rnn.cli.date_like_numbers import CountForms, check_times
+from beam_rnn.cli.order_report import SayOrder
 from beam_rnn.core.errors import BeamRnnError
 from beam_rnn.core.text import counted, names
 from beam_rnn.files.read import ALL, AS_WRITTEN
@@ -193,7 +193,7 @@ def check_usable(
         >>> check_usable(rows, {("y",): 3}, ["id", "x"], "a.csv", "out.csv.invalid.jsonl")
         Traceback (most recent call last):
         ...
-        beam_rnn.commands.usable.NothingUsableError: none of 3 records could be used: the record \
+        beam_rnn.cli.usable_records.NothingUsableError: none of 3 records could be used: the record \
 has no field 'x'; needed are id, x; the records have y; see out.csv.invalid.jsonl
 
     Args:

@@ -28,15 +28,14 @@ from typing import Any
 import apache_beam as beam
 
 from beam_rnn import Predict
-from beam_rnn.commands import flags
-from beam_rnn.commands.launching import launch
-from beam_rnn.commands.measuring import ScoreKey, Unseen, report
-from beam_rnn.commands.overwriting import BESIDE, check_outputs
-from beam_rnn.commands.predictions import WritePredictions
-from beam_rnn.commands.progress import PREDICTIONS, SayProgress
-from beam_rnn.commands.replaying import ReplayReport, arrive, check_one_model
-from beam_rnn.commands.table import table
-from beam_rnn.commands.usable import After, SetAside
+from beam_rnn.cli import flags
+from beam_rnn.cli.baselines import ScoreKey, Unseen, report
+from beam_rnn.cli.console import PREDICTIONS, SayProgress, table
+from beam_rnn.cli.launch import launch
+from beam_rnn.cli.output_paths import BESIDE, check_outputs
+from beam_rnn.cli.prediction_rows import WritePredictions
+from beam_rnn.cli.replay import ReplayReport, arrive, check_one_model
+from beam_rnn.cli.usable_records import After, SetAside
 from beam_rnn.core.errors import ConfigurationError
 from beam_rnn.core.text import counted, names, number
 from beam_rnn.files.read import ReadFiles

@@ -11,7 +11,7 @@ import apache_beam as beam
 from apache_beam.pvalue import AsIter, AsSingleton
 
 from beam_rnn import Columns, Model, Sequence, Sequences
-from beam_rnn.commands.counting import CountRecords
+from beam_rnn.cli.record_counts import CountRecords
 from beam_rnn.report import page
 from beam_rnn.report.evaluation import Excerpt, excerpt, score
 from beam_rnn.report.scores import Score, Summary, summarize

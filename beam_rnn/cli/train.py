@@ -32,11 +32,11 @@ from beam_rnn import (
     Training,
     WriteModel,
 )
-from beam_rnn.commands import flags
-from beam_rnn.commands.launching import launch
-from beam_rnn.commands.overwriting import BESIDE, CHECKPOINTS, Prefix, check_outputs
-from beam_rnn.commands.reporting import WriteReport
-from beam_rnn.commands.usable import After, SetAside
+from beam_rnn.cli import flags
+from beam_rnn.cli.launch import launch
+from beam_rnn.cli.output_paths import BESIDE, CHECKPOINTS, Prefix, check_outputs
+from beam_rnn.cli.report_stage import WriteReport
+from beam_rnn.cli.usable_records import After, SetAside
 from beam_rnn.core.errors import ConfigurationError
 from beam_rnn.data.calendar import CYCLES
 from beam_rnn.data.columns import MISSING

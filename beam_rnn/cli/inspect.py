@@ -16,9 +16,9 @@ from typing import Any
 
 import numpy as np
 
-from beam_rnn.commands import flags
-from beam_rnn.commands.overwriting import check_outputs
-from beam_rnn.commands.table import quoted, table
+from beam_rnn.cli import flags
+from beam_rnn.cli.console import quoted, table
+from beam_rnn.cli.output_paths import check_outputs
 from beam_rnn.core.arrays import Array
 from beam_rnn.core.errors import ConfigurationError
 from beam_rnn.core.text import counted, names, number

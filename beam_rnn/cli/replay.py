@@ -9,10 +9,10 @@ from apache_beam.transforms.window import TimestampedValue
 from apache_beam.utils.timestamp import Timestamp
 
 from beam_rnn import Columns, Model, Predict
-from beam_rnn.commands.counting import CountRecords
-from beam_rnn.commands.progress import PREDICTIONS, SayProgress
-from beam_rnn.commands.reporting import WriteReport
-from beam_rnn.commands.usable import After, CheckRecords, SetAside
+from beam_rnn.cli.console import PREDICTIONS, SayProgress
+from beam_rnn.cli.record_counts import CountRecords
+from beam_rnn.cli.report_stage import WriteReport
+from beam_rnn.cli.usable_records import After, CheckRecords, SetAside
 from beam_rnn.core.checks import check_number
 from beam_rnn.core.errors import ConfigurationError, RecordError
 from beam_rnn.models.keyed_models import KeyedModels, Models
