@@ -39,11 +39,11 @@ soak: $(VENV)/dev.installed engines  ## a TaskManager killed in ten runs, and tw
 	$(PY) -m benchmarks.soak --json benchmarks/soak.json
 
 test-dataflow: $(LAUNCH)/installed  ## what Dataflow would be told of every pipeline; no account
-	$(LAUNCH)/bin/python -m pytest -m dataflow tests/test_dataflow.py
+	$(LAUNCH)/bin/python -m pytest -m dataflow tests/engines/test_dataflow.py
 
 test-packages: $(LAUNCH)/installed $(WORKER)/installed  ## how workers get the package: needs Go
 	@if command -v go >/dev/null; then $(MAKE) --no-print-directory prism $(ENGINES)/boot; fi
-	WORKER=$(abspath $(WORKER)) $(LAUNCH)/bin/python -m pytest -m packages tests/test_packages.py
+	WORKER=$(abspath $(WORKER)) $(LAUNCH)/bin/python -m pytest -m packages tests/engines/test_packages.py
 
 lint: $(VENV)/dev.installed  ## formatter, linter, type checker
 	$(VENV)/bin/ruff format --check .

@@ -3,7 +3,7 @@
 import importlib
 from typing import TYPE_CHECKING, Any
 
-import beam_rnn.quiet_beam  # noqa: F401  # before anything else imports Beam
+import beam_rnn.streaming.quiet_beam  # noqa: F401  # before anything else imports Beam
 from beam_rnn.data.columns import Columns
 from beam_rnn.data.pair_columns import Pair, PairColumns
 from beam_rnn.data.sequences import Sequence

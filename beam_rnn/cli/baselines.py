@@ -6,14 +6,16 @@ from typing import Any, NamedTuple
 import apache_beam as beam
 import numpy as np
 
-from beam_rnn import Columns, Model, Prediction
 from beam_rnn.core.arrays import Array
 from beam_rnn.core.errors import RecordError
+from beam_rnn.data.columns import Columns
 from beam_rnn.data.event_times import DAY
 from beam_rnn.data.scaling import CONSTANT
 from beam_rnn.models.keyed_models import Models
+from beam_rnn.models.model import Model
 from beam_rnn.records.record_format import decode_records, first_numbers, record_time
 from beam_rnn.records.record_reader import RecordReader
+from beam_rnn.records.results import Prediction
 from beam_rnn.report.distributions import point_forecast
 from beam_rnn.report.evaluation import knows, until
 from beam_rnn.streaming.model_files import read_model

@@ -144,7 +144,7 @@ def in_one_line(error: Exception) -> str | None:
 
     Runners raise an error of a worker as one of their own, whose text holds the worker's trace.
 
-        >>> in_one_line(RuntimeError("... beam_rnn.core.errors.WeightsError: 'w.arrow' is cut\nTrace"))
+        >>> in_one_line(RuntimeError("... beam_rnn.errors.WeightsError: 'w.arrow' is cut\nTrace"))
         "'w.arrow' is cut"
         >>> in_one_line(RuntimeError("Trace\nOSError: [Errno 28] No space left on device: 'p.csv'"))
         "'p.csv': No space left on device; free some space, or name a file on another disk"

@@ -23,11 +23,13 @@ from typing import Any
 
 import numpy as np
 
-from beam_rnn import Columns, Model, interop
+from beam_rnn import interop
 from beam_rnn.cli import flags
 from beam_rnn.cli.output_paths import check_outputs
 from beam_rnn.core.errors import BeamRnnError, ConfigurationError
+from beam_rnn.data.columns import Columns
 from beam_rnn.interop.pytorch import SAVE
+from beam_rnn.models.model import Model
 from beam_rnn.nn.network import Network
 from beam_rnn.streaming.model_files import read_any_model, write_model
 

@@ -27,7 +27,6 @@ from typing import Any
 
 import apache_beam as beam
 
-from beam_rnn import Predict
 from beam_rnn.cli import flags
 from beam_rnn.cli.baselines import ScoreKey, Unseen, report
 from beam_rnn.cli.console import PREDICTIONS, SayProgress, table
@@ -43,6 +42,7 @@ from beam_rnn.models.keyed_models import Models
 from beam_rnn.records.record_reader import ReadRecords, RecordReader
 from beam_rnn.records.results import INVALID
 from beam_rnn.streaming.model_files import newest, read_bytes, read_model, write_bytes
+from beam_rnn.transforms.predict import Predict
 
 SHOWN_KEYS = 12
 """The errors of so many keys are printed; all of them are in the file."""

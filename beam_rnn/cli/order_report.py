@@ -11,16 +11,16 @@ import apache_beam as beam
 import numpy as np
 from apache_beam.metrics import Metrics
 
-from beam_rnn import Columns, InvalidRecord
 from beam_rnn.core.errors import shown
 from beam_rnn.core.external_sort import sorted_on_disk
 from beam_rnn.core.text import counted
+from beam_rnn.data.columns import Columns
 from beam_rnn.data.event_times import DAY, SECOND, utc_text
 from beam_rnn.records.column_reader import ColumnReader
 from beam_rnn.records.packing import PackRecords
 from beam_rnn.records.record_format import decode_block, decode_record, record_place, record_time
 from beam_rnn.records.record_reader import ReadRecords, RecordReader
-from beam_rnn.records.results import INVALID
+from beam_rnn.records.results import INVALID, InvalidRecord
 
 logger = logging.getLogger(__name__)
 

@@ -46,7 +46,7 @@ def check_outputs(
         >>> check_outputs({"--input": "a.csv"}, {"--output": "a.csv"})
         Traceback (most recent call last):
         ...
-        beam_rnn.core.errors.ConfigurationError: --output 'a.csv' would be written over --input 'a.csv'
+        beam_rnn.errors.ConfigurationError: --output 'a.csv' would be written over --input 'a.csv'
 
     Args:
         inputs: The flags that name what is read, files or patterns; None where one is not given.

@@ -24,7 +24,6 @@ import apache_beam as beam
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from beam_rnn import ExportStates, ImportStates, JoinRecords, Predict
 from beam_rnn.cli import flags
 from beam_rnn.cli.console import PREDICTIONS, SayProgress
 from beam_rnn.cli.launch import launch
@@ -39,6 +38,9 @@ from beam_rnn.files.set_aside import WriteAside
 from beam_rnn.models.keyed_models import Models
 from beam_rnn.streaming.model_files import newest, read_model
 from beam_rnn.transforms.arguments import ORDERS
+from beam_rnn.transforms.join_records import JoinRecords
+from beam_rnn.transforms.predict import Predict
+from beam_rnn.transforms.states import ExportStates, ImportStates
 
 logger = logging.getLogger(__name__)
 

@@ -7,9 +7,10 @@ from typing import Any
 import apache_beam as beam
 import pyarrow as pa
 
-from beam_rnn import Columns, Prediction
+from beam_rnn.data.columns import Columns
 from beam_rnn.files.read import ALL, AS_WRITTEN
 from beam_rnn.files.write import WriteFile, WriteTable
+from beam_rnn.records.results import Prediction
 
 
 class WriteKept(beam.PTransform):

@@ -5,9 +5,10 @@ from typing import Any
 
 import apache_beam as beam
 
-from beam_rnn import Columns, InvalidRecord, LateRecord, Prediction
 from beam_rnn.core.errors import RecordError
+from beam_rnn.data.columns import Columns
 from beam_rnn.records.record_reader import RecordReader
+from beam_rnn.records.results import InvalidRecord, LateRecord, Prediction
 from beam_rnn.report.sections.record_counts import Counts
 
 Counted = tuple[tuple[str, str], int]

@@ -8,16 +8,18 @@ import apache_beam as beam
 from apache_beam.transforms.window import TimestampedValue
 from apache_beam.utils.timestamp import Timestamp
 
-from beam_rnn import Columns, Model, Predict
 from beam_rnn.cli.console import PREDICTIONS, SayProgress
 from beam_rnn.cli.record_counts import CountRecords
 from beam_rnn.cli.report_stage import WriteReport
 from beam_rnn.cli.usable_records import After, CheckRecords, SetAside
 from beam_rnn.core.checks import check_number
 from beam_rnn.core.errors import ConfigurationError, RecordError
+from beam_rnn.data.columns import Columns
 from beam_rnn.models.keyed_models import KeyedModels, Models
+from beam_rnn.models.model import Model
 from beam_rnn.records.record_format import record_time
 from beam_rnn.records.record_reader import RecordReader
+from beam_rnn.transforms.predict import Predict
 
 
 def check_one_model(path: str, model: Models) -> Model:

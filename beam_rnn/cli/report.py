@@ -18,12 +18,12 @@ from collections.abc import Sequence
 
 import apache_beam as beam
 
-from beam_rnn import Model
 from beam_rnn.cli import flags
 from beam_rnn.cli.launch import launch
 from beam_rnn.cli.output_paths import BESIDE, check_outputs
 from beam_rnn.cli.replay import ReplayReport, check_one_model
 from beam_rnn.files.read import ReadFiles
+from beam_rnn.models.model import Model
 from beam_rnn.streaming.model_files import newest, read_model
 
 PATHS = ("input", "weights", "output")

@@ -5,17 +5,19 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from beam_rnn import Columns, Model, Network
 from beam_rnn.cli import flags
 from beam_rnn.cli.output_paths import check_outputs
 from beam_rnn.core.checks import check_whole
 from beam_rnn.core.errors import ConfigurationError
+from beam_rnn.data.columns import Columns
 from beam_rnn.engine.log_format import HEAD_BYTES, SLACK, arrived_bytes, states_bytes
 from beam_rnn.engine.order_format import ARMED_BYTES, TURN_BYTES
 from beam_rnn.models import weights_format as weights
 from beam_rnn.models.keyed_models import KeyedModels, Models
+from beam_rnn.models.model import Model
 from beam_rnn.models.state_format import state_bytes
 from beam_rnn.nn.cells import CELLS
+from beam_rnn.nn.network import Network
 from beam_rnn.records.record_format import waiting_bytes
 from beam_rnn.streaming.model_files import read_model
 

@@ -20,18 +20,6 @@ from collections.abc import Sequence
 
 import apache_beam as beam
 
-from beam_rnn import (
-    Adam,
-    Bptt,
-    Columns,
-    Dropout,
-    Network,
-    Sequences,
-    Sgd,
-    Train,
-    Training,
-    WriteModel,
-)
 from beam_rnn.cli import flags
 from beam_rnn.cli.launch import launch
 from beam_rnn.cli.output_paths import BESIDE, CHECKPOINTS, Prefix, check_outputs
@@ -39,12 +27,20 @@ from beam_rnn.cli.report_stage import WriteReport
 from beam_rnn.cli.usable_records import After, SetAside
 from beam_rnn.core.errors import ConfigurationError
 from beam_rnn.data.calendar import CYCLES
-from beam_rnn.data.columns import MISSING
+from beam_rnn.data.columns import MISSING, Columns
 from beam_rnn.data.event_times import UNITS
 from beam_rnn.data.scaling import SCALERS, SCALINGS
 from beam_rnn.files.read import ReadFiles
+from beam_rnn.nn.bptt import Bptt
 from beam_rnn.nn.cells import CELLS
+from beam_rnn.nn.dropout import Dropout
 from beam_rnn.nn.losses import LOSSES
+from beam_rnn.nn.network import Network
+from beam_rnn.nn.optimizers import Adam, Sgd
+from beam_rnn.training.settings import Training
+from beam_rnn.transforms.models import WriteModel
+from beam_rnn.transforms.sequences import Sequences
+from beam_rnn.transforms.train import Train
 
 OUTER = Sgd(1.0, momentum=0.5, nesterov=True)
 """Takes the averaged change of a round of several shards: see docs/training.md."""

@@ -8,15 +8,15 @@ from typing import Any
 import apache_beam as beam
 from apache_beam.pvalue import AsSingleton
 
-from beam_rnn import Columns, InvalidRecord
 from beam_rnn.cli.date_like_numbers import CountForms, check_times
 from beam_rnn.cli.order_report import SayOrder
 from beam_rnn.core.errors import BeamRnnError
 from beam_rnn.core.text import counted, names
+from beam_rnn.data.columns import Columns
 from beam_rnn.files.read import ALL, AS_WRITTEN
 from beam_rnn.files.set_aside import Refused, WriteAside
 from beam_rnn.records.record_reader import UNREADABLE, ReadRecords, RecordReader
-from beam_rnn.records.results import INVALID
+from beam_rnn.records.results import INVALID, InvalidRecord
 
 DISTINCT = 64
 """So many kinds of records are told apart by their columns."""
@@ -193,8 +193,8 @@ def check_usable(
         >>> check_usable(rows, {("y",): 3}, ["id", "x"], "a.csv", "out.csv.invalid.jsonl")
         Traceback (most recent call last):
         ...
-        beam_rnn.cli.usable_records.NothingUsableError: none of 3 records could be used: the record \
-has no field 'x'; needed are id, x; the records have y; see out.csv.invalid.jsonl
+        beam_rnn.cli.usable_records.NothingUsableError: none of 3 records could be used: the \
+record has no field 'x'; needed are id, x; the records have y; see out.csv.invalid.jsonl
 
     Args:
         refused: The reasons of those that could not, the most frequent first.

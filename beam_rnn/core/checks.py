@@ -12,7 +12,7 @@ def check_whole(name: str, value: object, least: int = 1) -> None:
         >>> check_whole("hidden", 0)
         Traceback (most recent call last):
         ...
-        beam_rnn.core.errors.ConfigurationError: hidden must be a whole number of at least 1, got 0
+        beam_rnn.errors.ConfigurationError: hidden must be a whole number of at least 1, got 0
 
     Raises:
         ConfigurationError: It is not.

@@ -37,9 +37,13 @@ def shown(value: object) -> str:
 class BeamRnnError(Exception):
     """The root: catch this to catch everything that the library raises itself."""
 
+    __module__ = "beam_rnn.errors"
+
 
 class ConfigurationError(BeamRnnError, ValueError):
     """An argument is wrong; raised before any pipeline runs."""
+
+    __module__ = "beam_rnn.errors"
 
 
 class RecordError(BeamRnnError, ValueError):
@@ -49,6 +53,8 @@ class RecordError(BeamRnnError, ValueError):
         reason: What is wrong, with the name of the column.
         value: The offending value.
     """
+
+    __module__ = "beam_rnn.errors"
 
     def __init__(self, reason: str, value: object):
         super().__init__(f"{reason}, got {shown(value)}")
@@ -61,6 +67,8 @@ class RecordError(BeamRnnError, ValueError):
 
 class TrainingError(BeamRnnError):
     """Training cannot go on: nothing to learn from, or a loss that is not finite."""
+
+    __module__ = "beam_rnn.errors"
 
 
 ADVICE = "lower the learning rate, clip the gradient, or look for huge values in the data"
@@ -77,6 +85,8 @@ class DivergenceError(TrainingError):
     Attributes:
         model: The last good model, of the round before; None if it is not known here.
     """
+
+    __module__ = "beam_rnn.errors"
 
     def __init__(self, reason: str, row: int | None = None, step: int = 0):
         # Beam makes the error anew from its own message.
@@ -95,22 +105,34 @@ class DivergenceError(TrainingError):
 class CheckpointError(TrainingError):
     """A checkpoint cannot be gone on from: it is altered, or of another training."""
 
+    __module__ = "beam_rnn.errors"
+
 
 class WeightsError(BeamRnnError):
     """A weights file cannot be trusted."""
+
+    __module__ = "beam_rnn.errors"
 
 
 class NotWeightsError(WeightsError):
     """The file is cut, altered, or was never a weights file."""
 
+    __module__ = "beam_rnn.errors"
+
 
 class WeightsVersionError(WeightsError):
     """The file was written by a newer version of the format."""
+
+    __module__ = "beam_rnn.errors"
 
 
 class InteropError(BeamRnnError):
     """A model of another framework cannot be represented here, or ours not there."""
 
+    __module__ = "beam_rnn.errors"
+
 
 class StateError(BeamRnnError):
     """Stored state cannot be used: cut, of another version, or of another model."""
+
+    __module__ = "beam_rnn.errors"

@@ -1,4 +1,4 @@
-"""The state of the rules of order as bytes: the turn of a key, the timers that are set, imported states."""
+"""The bytes of what the rules of order keep: when a key was due, its timers, imported states."""
 
 import struct
 from typing import NamedTuple

@@ -1,7 +1,7 @@
 """A shard: the hidden states of its keys, the records that wait, and the rules of order over both.
 
-What `beam_rnn.streaming.keyed_dofn.StepKeys` does key by key, for many keys at once; it knows neither Beam nor
-bytes. What changed since it was last asked is a `Change`, for a log.
+What `beam_rnn.streaming.keyed_dofn.StepKeys` does key by key, for many keys at once; it knows
+neither Beam nor bytes. What changed since it was last asked is a `Change`, for a log.
 """
 
 from collections.abc import Iterable, Iterator

@@ -15,7 +15,7 @@ class Step(NamedTuple):
 
 
 class Stepping(Protocol):
-    """What takes the records of a key in their turn: `beam_rnn.engine.steppers.predict.Stepper`, for one."""
+    """Steps the records of a key in order: `steppers.predict.Stepper`, for one."""
 
     columns: Columns
 

@@ -56,10 +56,10 @@ def from_keras(path: str | os.PathLike[str]) -> Model:
 
     The model is a chain with one output: recurrent layers of one kind, each of them perhaps in
     a `Bidirectional`, all but the last returning sequences, then at most one `Dense`, perhaps in
-    a `TimeDistributed`, with one of the activations in `beam_rnn.nn.output_functions.OUTPUTS`, which may
-    stand after it in an `Activation`. Layers that act in training alone, such as `Dropout`, are
-    left out. Every setting of every layer is checked; what is not known to compute the same here
-    is refused.
+    a `TimeDistributed`, with one of the activations in `beam_rnn.nn.output_functions.OUTPUTS`,
+    which may stand after it in an `Activation`. Layers that act in training alone, such as
+    `Dropout`, are left out. Every setting of every layer is checked; what is not known to compute
+    the same here is refused.
 
     Args:
         path: The file.

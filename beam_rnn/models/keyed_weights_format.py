@@ -11,9 +11,9 @@ It is version 2 of a weights file: an Arrow IPC file with one row a key, in the 
 | training | string | JSON: the facts about the training that differ from key to key |
 | reason | string | why the key has no model; then there is nothing else in its row |
 
-The schema's metadata holds, as JSON: `beam_rnn.format_version`, `beam_rnn.nn.network`,
-`beam_rnn.data.columns`, `beam_rnn.shapes` (name and shape of each parameter, in the order of the
-values), `beam_rnn.transforms.train_round_dofns` (the facts that all have in common), and as text `beam_rnn.digest`
+The schema's metadata holds, as JSON: `beam_rnn.format_version`, `beam_rnn.network`,
+`beam_rnn.columns`, `beam_rnn.shapes` (name and shape of each parameter, in the order of the
+values), `beam_rnn.training` (the facts that all have in common), and as text `beam_rnn.digest`
 (that of the set) and `beam_rnn.seal` (of the file: `beam_rnn.core.sealed_format`).
 
 A row begins where the one before it ends, at a multiple of 4 bytes: a model is a view of the file

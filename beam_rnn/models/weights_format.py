@@ -8,11 +8,11 @@ Version 1 is an Arrow IPC file with one row a parameter, each in a record batch 
 | shape | list<int64> | rows, columns |
 | values | list<float32> | row by row; 64-byte aligned in the file |
 
-The schema's metadata holds, as JSON: `beam_rnn.format_version`, `beam_rnn.nn.network`,
-`beam_rnn.data.columns`, `beam_rnn.data.scaling`, `beam_rnn.transforms.train_round_dofns`, and as text `beam_rnn.digest`
-(the model's) and `beam_rnn.seal` (of the file: `beam_rnn.core.sealed_format`). Any Arrow library can read it,
-through a memory map without a copy; this one reads it into memory, so that a file that is
-overwritten later changes no model. There is no pickle in it.
+The schema's metadata holds, as JSON: `beam_rnn.format_version`, `beam_rnn.network`,
+`beam_rnn.columns`, `beam_rnn.scaler`, `beam_rnn.training`, and as text `beam_rnn.digest`
+(the model's) and `beam_rnn.seal` (of the file: `beam_rnn.core.sealed_format`). Any Arrow library
+can read it, through a memory map without a copy; this one reads it into memory, so that a file that
+is overwritten later changes no model. There is no pickle in it.
 
 Version 2 holds the models of many keys, one row a key: `beam_rnn.models.keyed_weights_format`.
 """
@@ -57,7 +57,7 @@ _PADDING_KEY = "padding"
 
 
 def save(model: Models | Transducer, path: str | os.PathLike[str]) -> None:
-    """Write a model to a local file, all of it or nothing: see `beam_rnn.core.atomic_files.replacing`.
+    """Write a model to a local file, all of it or nothing: see `beam_rnn.core.atomic_files`.
 
     Args:
         model: The model, or the models of keys; parameters are float32.

@@ -1,1 +1,1 @@
-"""The mathematics of recurrent networks: cells, layers, kernels, losses, optimizers, BPTT. numpy only."""
+"""Recurrent networks in numpy: cells, layers, kernels, losses, optimizers, BPTT."""

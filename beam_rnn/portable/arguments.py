@@ -54,7 +54,7 @@ def made(kind: type[T], name: str, given: Any) -> T:
         >>> made(Training, "training", {"bptt": {"k": 5}})
         Traceback (most recent call last):
         ...
-        beam_rnn.core.errors.ConfigurationError: training.bptt has no 'k': it takes steps, stride, loss
+        beam_rnn.errors.ConfigurationError: training.bptt has no 'k': it takes steps, stride, loss
 
     Args:
         kind: The dataclass.
@@ -213,12 +213,12 @@ def by_name(init: Callable[P, None]) -> Callable[P, None]:
         >>> RnnTrain(output="w.arrow", epochs=3)
         Traceback (most recent call last):
         ...
-        beam_rnn.core.errors.ConfigurationError: RnnTrain has no 'epochs', which training has: it takes \
+        beam_rnn.errors.ConfigurationError: RnnTrain has no 'epochs', which training has: it takes \
 output, columns, training
         >>> RnnTrain(columns={})
         Traceback (most recent call last):
         ...
-        beam_rnn.core.errors.ConfigurationError: RnnTrain needs 'output', got columns
+        beam_rnn.errors.ConfigurationError: RnnTrain needs 'output', got columns
     """
     parameters = list(inspect.signature(init).parameters.values())[1:]
     takes = [each.name for each in parameters]

@@ -38,7 +38,8 @@ class ReadRows(NamedTuple):
 
     Attributes:
         keys: The key of each; None for one that cannot be used.
-        data: Each encoded, as `beam_rnn.records.record_format.encode_record` has it; b"" where it cannot be used.
+        data: Each encoded, as `beam_rnn.records.record_format.encode_record` has it; b"" where it
+            cannot be used.
         invalid: The dead letters, and the place of each.
     """
 

@@ -42,7 +42,8 @@ class Record(NamedTuple):
 
     Attributes:
         key: Its key, as text.
-        data: Time, sequence number and numbers, as `beam_rnn.records.record_format.encode_record` has them.
+        data: Time, sequence number and numbers, as `beam_rnn.records.record_format.encode_record`
+            has them.
     """
 
     key: str
@@ -58,7 +59,7 @@ class RecordReader:
         >>> reader.read({"id": 7, "at": "2014-07-01 00:00:00", "x": "1.5"})
         Traceback (most recent call last):
         ...
-        beam_rnn.core.errors.RecordError: x must be a number, got '1.5'
+        beam_rnn.errors.RecordError: x must be a number, got '1.5'
 
     Args:
         columns: Which fields mean what.

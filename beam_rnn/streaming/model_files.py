@@ -102,7 +102,7 @@ def check_prefix(what: str, prefix: str) -> None:
         >>> check_prefix("prefix 'st*'", "st*")
         Traceback (most recent call last):
         ...
-        beam_rnn.core.errors.ConfigurationError: prefix 'st*' must not contain *, ? or [
+        beam_rnn.errors.ConfigurationError: prefix 'st*' must not contain *, ? or [
 
     Args:
         what: What an error calls it.

@@ -93,8 +93,9 @@ class Emission(Protocol):
 class StepShards(beam.DoFn):
     """Steps the keys of a shard, all that are in a block as one matrix.
 
-    What `beam_rnn.streaming.keyed_dofn.StepKeys` does for a key, with the same timers and the same bits. The
-    state of a shard is a log, to which each block adds what it changed: `beam_rnn.engine.log_format`.
+    What `beam_rnn.streaming.keyed_dofn.StepKeys` does for a key, with the same timers and the same
+    bits. The state of a shard is a log, to which each block adds what it changed:
+    `beam_rnn.engine.log_format`.
 
     Args:
         source: What steps.

@@ -1,7 +1,7 @@
 """Whether a cell of your own keeps what the library promises of it.
 
-A cell that you put into `beam_rnn.nn.cells.CELLS` can be trained, stored and streamed like those that
-are there. `CELL_CHECKS` say whether it may:
+A cell that you put into `beam_rnn.nn.cells.CELLS` can be trained, stored and streamed like those
+that are there. `CELL_CHECKS` say whether it may:
 
     @pytest.mark.parametrize("check", CELL_CHECKS)
     def test_my_cell(check):

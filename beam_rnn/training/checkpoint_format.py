@@ -9,8 +9,8 @@ Version 1 is an Arrow IPC file with one row an array of the training's standing:
 | shape | list<int64> | |
 | data | binary | little-endian, row by row |
 
-The schema's metadata holds, as JSON: `beam_rnn.checkpoint_version`, `beam_rnn.nn.network`,
-`beam_rnn.data.columns`, `beam_rnn.data.scaling`, `beam_rnn.training.settings`, `beam_rnn.training.survey` (of the model) and
+The schema's metadata holds, as JSON: `beam_rnn.checkpoint_version`, `beam_rnn.network`,
+`beam_rnn.columns`, `beam_rnn.scaler`, `beam_rnn.settings`, `beam_rnn.facts` (of the model) and
 `beam_rnn.standing` (all that is no array), and as text `beam_rnn.seal` (of the file:
 `beam_rnn.core.sealed_format`).
 """

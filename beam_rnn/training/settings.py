@@ -35,15 +35,15 @@ class Training:
         batch_size: How many sequences stand side by side in a batch.
         clip_norm: The greatest global norm of a gradient; None for no limit.
         clip_value: The greatest size of each number of a gradient; None for no limit.
-        scaler: "per_key", "global" or "none": see `beam_rnn.data.scaling.SCALERS`. Targets are scaled
-            where the output function has their unit: "identity", "quantiles", "gaussian".
+        scaler: "per_key", "global" or "none": see `beam_rnn.data.scaling.SCALERS`. Targets are
+            scaled where the output function has their unit: "identity", "quantiles", "gaussian".
         seed: Decides everything random: the same seed gives the same weights.
         dropout: The probabilities with which units are left out.
         class_weights: How much each class counts: of `Columns(classes=...)`, or each value of
             the one target; None if all count alike.
         validation: The share of the steps, the last of each key in time, that is not learned
-            from but judged by: see `beam_rnn.training.validation.SplitByTime`. The model with the least
-            loss on them is the result.
+            from but judged by: see `beam_rnn.training.validation.SplitByTime`. The model with the
+            least loss on them is the result.
         patience: Stop after so many epochs without a lower validation loss, or so many rounds
             where there are rounds; None to run them all.
         plateau: Lower the learning rate when the loss, that of the validation if there is one,

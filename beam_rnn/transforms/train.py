@@ -59,8 +59,8 @@ class Train(beam.PTransform):
     is goes to the log of `beam_rnn.transforms.train_round_dofns`.
 
     With per_key=True each key gets a model of its own, trained on its sequences alone on whatever
-    worker its group lands, with the bits of `beam_rnn.training.fit.fit`. The result is one `KeyedModels`.
-    A key that cannot be learned from has no model: it is counted, and the log and
+    worker its group lands, with the bits of `beam_rnn.training.fit.fit`. The result is one
+    `KeyedModels`. A key that cannot be learned from has no model: it is counted, and the log and
     `KeyedModels.reasons` say why.
 
     Args:

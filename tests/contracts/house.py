@@ -33,8 +33,9 @@ def doors() -> set[str]:
 
 
 def room(module: str) -> str:
-    """Return the package that a module lies in; a module at the root is one of its own."""
-    return module.split(".")[0]
+    """Return the package of a module; `python -m beam_rnn` is the command line."""
+    package = module.split(".", maxsplit=1)[0]
+    return "cli" if package == "__main__" else package
 
 
 def imports(path: Path) -> Iterator[str]:
@@ -129,7 +130,9 @@ def raises_with_values() -> float:
 
 def prose_words(path: Path) -> int:
     """Return the number of words of a page outside its code blocks."""
-    return len(re.sub(r"^( *)```.*?^\1```", "", path.read_text(), flags=re.M | re.S).split())
+    return len(
+        re.sub(r"^( *)```.*?^\1```", "", path.read_text(), flags=re.MULTILINE | re.DOTALL).split()
+    )
 
 
 def guide_words() -> int:

@@ -24,7 +24,7 @@ _NO_VALUES, _NO_NUMBERS = np.zeros(0, np.float32), np.zeros(0)
 
 
 class Gatherer:
-    """Keeps the last records of a key where `beam_rnn.engine.steppers.predict.Stepper` keeps a hidden state.
+    """Keeps the last records of a key where `steppers.predict.Stepper` keeps a hidden state.
 
     Args:
         columns: What the records hold.

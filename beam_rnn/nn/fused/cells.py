@@ -1,4 +1,4 @@
-"""The cells of `beam_rnn.nn.cells` over whole sequences, compiled: the same equations, loop by loop.
+"""The cells of `beam_rnn.nn.cells` over whole sequences, compiled: the same equations as loops.
 
 Sequences are packed: `x` holds the rows of all first steps, then those of all second steps, and
 so on, longest sequence first. Step t has `running[t]` rows, from row `offsets[t]` on; the row of

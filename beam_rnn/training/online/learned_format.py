@@ -1,9 +1,9 @@
 """What is learned for a key, and its bytes; the only module that knows that format.
 
 Version, kernel, digest of the base model, steps, times of the first and the last step and the last
-sequence number, as in `beam_rnn.records.record_format`, so that the place of a key is read in the same way; then
-the settings' fingerprint, how many steps and records are kept, and every number of a `Learned`:
-whole numbers as int64, others as they are, little-endian.
+sequence number, as in `beam_rnn.records.record_format`, so that the place of a key is read in the
+same way; then the settings' fingerprint, how many steps and records are kept, and every number of a
+`Learned`: whole numbers as int64, others as they are, little-endian.
 """
 
 import hashlib
