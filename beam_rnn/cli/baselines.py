@@ -16,7 +16,6 @@ from beam_rnn.models.model import Model
 from beam_rnn.records.record_format import decode_records, first_numbers, record_time
 from beam_rnn.records.record_reader import RecordReader
 from beam_rnn.records.results import Prediction
-from beam_rnn.report.distributions import point_forecast
 from beam_rnn.report.evaluation import knows, until
 from beam_rnn.streaming.model_files import read_model
 
@@ -128,7 +127,7 @@ def score(
     at = np.arange(first, n)[:, np.newaxis]  # the records whose targets are all known
     ahead = at + np.array(columns.horizons)  # (steps, horizons)
     truth = targets[ahead]  # (steps, horizons, targets)
-    forecast = point_forecast(model, stream_outputs[: len(at)].reshape(*truth.shape, -1))
+    forecast = model.network.distribution.point(stream_outputs[: len(at)].reshape(*truth.shape, -1))
     step = days_apart(times)
     season = next((n for least, most, n in SEASONS if least <= step <= most), None)
     if step < SUB_DAILY:

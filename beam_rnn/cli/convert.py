@@ -177,8 +177,9 @@ def _like(model: Model, other: Model, path: str) -> Model:
             "that was trained in a pipeline"
         )
     network = model.network
-    if (network.output, other.network.output) == ("identity", "quantiles"):
-        network = replace(network, output="quantiles", quantiles=other.network.quantiles)
+    if network.distribution.is_linear and other.network.distribution.is_linear:
+        of = other.network
+        network = replace(network, output=of.output, quantiles=of.quantiles)
         model = replace(model, network=network)
     return _with(model, columns=other.columns, scaler=other.scaler)
 
@@ -187,10 +188,10 @@ def _with(model: Model, columns: Columns, **more: Any) -> Model:
     """The model with these columns: its outputs are those of all their horizons."""
     network: Network = model.network
     horizons = len(columns.horizons)
-    if network.output == "softmax" and network.horizons != horizons:
+    if network.distribution.activation.joint and network.horizons != horizons:
         raise ConfigurationError(
-            f"its softmax is over all outputs of {network.horizons} horizons, the columns name "
-            f"{horizons}"
+            f"its {network.output} is over all outputs of {network.horizons} horizons, the "
+            f"columns name {horizons}"
         )
     return replace(model, network=replace(network, horizons=horizons), columns=columns, **more)
 

@@ -22,6 +22,7 @@ from beam_rnn.core.errors import TrainingError
 from beam_rnn.core.floating_point import default_arithmetic
 from beam_rnn.core.hashed_random import hashed
 from beam_rnn.data.columns import Columns
+from beam_rnn.data.output_parts import VALUE, Part, in_order, restored
 
 SCALERS = ("per_key", "global", "none")
 """per_key: each key by its own numbers, and a key never seen by those
@@ -54,20 +55,21 @@ class Scaling(NamedTuple):
         by_horizon = targets.reshape(*targets.shape[:-1], -1, self.targets_center.shape[-1])
         return ((by_horizon - self.targets_center) / self.targets_scale).reshape(targets.shape)
 
-    def restore_targets(self, outputs: Array, parts: Sequence[str] = ("value",)) -> Array:
-        """Outputs in the targets' own units, quantiles in order: the inverse of `scale_targets`.
+    def restore_targets(self, outputs: Array, parts: Sequence[Part] = VALUE) -> Array:
+        """Return outputs in the targets' own units, quantiles sorted.
+
+        The inverse of `scale_targets`.
 
         Args:
             outputs: (..., horizons * targets * parts).
-            parts: What stands for one target, side by side. A "deviation" has a scale and no
-                center.
+            parts: The numbers that describe one target, side by side.
         """
         targets = self.targets_center.shape[-1]
         by_part = outputs.reshape(*outputs.shape[:-1], -1, targets, len(parts))
-        centered = np.array([part != "deviation" for part in parts])
-        center = self.targets_center[..., np.newaxis, :, np.newaxis] * centered
+        center = self.targets_center[..., np.newaxis, :, np.newaxis]
         scale = self.targets_scale[..., np.newaxis, :, np.newaxis]
-        return in_order((by_part * scale + center).reshape(outputs.shape), parts)
+        y = restored(by_part, center, scale, parts)
+        return in_order(y.reshape(outputs.shape), parts)
 
 
 CONSTANT = 1e-12
@@ -369,21 +371,3 @@ def _with_a_scale(scaling: Scaling) -> Scaling:
         inputs_scale=scale(scaling.inputs_center, scaling.inputs_scale),
         targets_scale=scale(scaling.targets_center, scaling.targets_scale),
     )
-
-
-def in_order(y: Array, parts: Sequence[str]) -> Array:
-    """Outputs (..., targets * parts) in which the quantiles of a target rise.
-
-    Nothing in training keeps a low quantile below a high one. Those that cross change places, which
-    is never further from the truth (Chernozhukov, Fernandez-Val and Galichon 2010).
-
-        >>> in_order(np.array([[1.0, 3.0, 2.0]]), ("q0.1", "q0.5", "q0.9"))
-        array([[1., 2., 3.]])
-
-    Args:
-        y: The outputs, in any unit.
-        parts: What stands for one target: `Network.parts`.
-    """
-    if len(parts) == 1 or not parts[0].startswith("q"):
-        return y
-    return np.sort(y.reshape(*y.shape[:-1], -1, len(parts)), -1, kind="stable").reshape(y.shape)

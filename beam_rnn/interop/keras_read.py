@@ -10,13 +10,14 @@ import numpy as np
 from beam_rnn.core.arrays import Array
 from beam_rnn.core.errors import InteropError, shown
 from beam_rnn.interop.keras_file import read_keras_file
-from beam_rnn.interop.layer_chain import GATES, Chain, in_order
+from beam_rnn.interop.layer_chain import Chain, in_order
 from beam_rnn.models.model import Model
-from beam_rnn.nn.cells import CellParameters
+from beam_rnn.nn.cells import CELLS, CellParameters
+from beam_rnn.nn.output_functions import OUTPUTS
 
 CELLS_OF_KERAS = {"SimpleRNN": "rnn", "GRU": "gru", "LSTM": "lstm"}
 GATES_OF_KERAS = {"rnn": "h", "gru": "zrn", "lstm": "ifgo"}
-_OUTPUTS = ("linear", "sigmoid", "tanh", "relu", "softmax")
+_OUTPUTS = tuple({output.keras: None for output in OUTPUTS.values() if output.keras})
 _NO_EFFECT = ("Dropout", "SpatialDropout1D", "GaussianNoise", "GaussianDropout")
 """Layers that change nothing when a network is used."""
 _BOTH = (False, True)
@@ -229,9 +230,10 @@ def _settings(where: str, kind: str, layer: Config) -> dict[str, Any]:
     if kind not in CELLS_OF_KERAS:
         raise InteropError(f"{where}: a Bidirectional {kind} has no form here")
     settings: dict[str, Any] = {"cell": CELLS_OF_KERAS[kind]}
-    if kind == "SimpleRNN":
+    cell = CELLS[settings["cell"]]
+    if cell.activation:
         settings["activation"] = layer["activation"]
-    if kind == "GRU":
+    if cell.reset_after is not None:
         settings["reset_after"] = layer["reset_after"]
     return settings
 
@@ -240,12 +242,12 @@ def _cell(
     where: str, cell: str, layer: Config, group: str, tensors: dict[str, Array]
 ) -> CellParameters:
     """The parameters of one direction, its one or two biases as our two."""
-    units, size = layer.get("units"), len(GATES[cell])
+    units, order = layer.get("units"), CELLS[cell].order
     kernel = _pop(where, f"{group}/cell/vars/0", tensors)
     recurrent = _pop(where, f"{group}/cell/vars/1", tensors)
-    wide = size * recurrent.shape[0]
+    wide = len(order) * recurrent.shape[0]
     b_x = b_h = np.zeros(wide, kernel.dtype)
-    two = cell == "gru" and layer["reset_after"]
+    two = CELLS[cell].reset_after is not None and layer["reset_after"]
     fits = kernel.shape[1:] == (wide,) and recurrent.shape == (units, wide)
     if layer["use_bias"]:
         bias = _pop(where, f"{group}/cell/vars/2", tensors)
@@ -254,7 +256,7 @@ def _cell(
     if not fits:
         raise InteropError(f"{where}: weights of other shapes than those of units={units!r}")
     return CellParameters(
-        *(in_order(v, GATES_OF_KERAS[cell], GATES[cell], -1) for v in (kernel, recurrent, b_x, b_h))
+        *(in_order(v, GATES_OF_KERAS[cell], order, -1) for v in (kernel, recurrent, b_x, b_h))
     )
 
 

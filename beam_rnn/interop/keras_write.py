@@ -13,7 +13,7 @@ from beam_rnn.core.arrays import Array
 from beam_rnn.core.atomic_files import replace_file
 from beam_rnn.core.errors import InteropError
 from beam_rnn.interop.keras_read import CELLS_OF_KERAS, GATES_OF_KERAS, group_of
-from beam_rnn.interop.layer_chain import GATES, in_order, package
+from beam_rnn.interop.layer_chain import in_order, package
 from beam_rnn.models.model import Model
 from beam_rnn.nn.cells import CellParameters
 from beam_rnn.nn.network import Network
@@ -56,13 +56,12 @@ def to_keras(model: Model, path: str | os.PathLike[str]) -> None:
 
         for i in range(network.layers):
             add(*_written_layer(model, i))
-        as_they_are = network.output in ("identity", "quantiles")
-        activation = "linear" if as_they_are else network.output
+        activation = network.distribution.keras
         if network.head == "linear":
             W_y, b_y = model.parameters["head.W_y"], model.parameters["head.b_y"]
             settings = {"units": model.outputs, "activation": activation, "use_bias": True}
             add(_entry("Dense", "head", model, **settings), {"vars/0": W_y, "vars/1": b_y})
-        elif activation != "linear":
+        elif not network.distribution.is_linear:
             add(_entry("Activation", "output", model, activation=activation), {})
     config = _entry("Sequential", "beam_rnn", model, layers=layers)
     data = io.BytesIO()
@@ -78,15 +77,15 @@ def to_keras(model: Model, path: str | os.PathLike[str]) -> None:
 
 def _check_form(network: Network) -> None:
     """That a network is a chain of Keras's layers."""
-    several = network.output == "softmax" and network.horizons > 1
+    output, several = network.distribution, network.horizons > 1
     for refused, why in {
-        f"cell={network.cell!r}": network.cell not in GATES,
+        f"cell={network.cell!r}": network.cell not in GATES_OF_KERAS,
         "a residual head": network.residual,
         "a learned initial state": network.initial_state == "learned",
         "an embedding": network.embedding_sizes != (),
         "carry=False": not network.carry,
-        "output='gaussian'": network.output == "gaussian",
-        "output='softmax' of several horizons": several,
+        f"output={network.output!r}": not output.keras,
+        f"output={network.output!r} of several horizons": several and output.activation.joint,
     }.items():
         if why:
             raise InteropError(f"a chain of Keras's layers has no form for {refused}")
@@ -104,16 +103,16 @@ def _entry(kind: str, name: str, model: Model, **settings: Any) -> dict[str, Any
 
 def _written_layer(model: Model, i: int) -> tuple[Config, Mapping[str, Array]]:
     """A recurrent layer, and its weights by their places in its group."""
-    network = model.network
+    network, cell = model.network, model.network.step_cell
     last = network.output_steps == "last" and i == network.layers - 1
     settings: dict[str, Any] = {"units": network.sizes[i], "return_sequences": not last}
     settings["activation"] = network.activation
-    if network.cell != "rnn":
+    if not cell.activation:
         settings["recurrent_activation"] = "sigmoid"
-    if network.cell == "gru":
-        settings["reset_after"] = network.reset_after
+    if cell.reset_after is not None:
+        settings["reset_after"] = cell.reset_after
     settings |= {"use_bias": True, "go_backwards": False}
-    (kind,) = (kind for kind, cell in CELLS_OF_KERAS.items() if cell == network.cell)
+    (kind,) = (kind for kind, name in CELLS_OF_KERAS.items() if name == network.cell)
     directions = network.layer(model.parameters, i)
     if not network.bidirectional:
         return _entry(kind, f"recurrent_{i}", model, **settings), _variables(network, directions[0])
@@ -133,8 +132,7 @@ def _written_layer(model: Model, i: int) -> tuple[Config, Mapping[str, Array]]:
 
 def _variables(network: Network, p: CellParameters) -> dict[str, Array]:
     """The weights of one direction, our two biases as its one or two."""
-    cell = network.cell
-    W_x, W_h, b_x, b_h = (in_order(v, GATES[cell], GATES_OF_KERAS[cell], -1) for v in p)
-    two = cell == "gru" and network.reset_after
-    bias = np.stack([b_x, b_h]) if two else b_x + b_h
+    order = GATES_OF_KERAS[network.cell]
+    W_x, W_h, b_x, b_h = (in_order(v, network.step_cell.order, order, -1) for v in p)
+    bias = np.stack([b_x, b_h]) if network.step_cell.reset_after else b_x + b_h
     return {f"cell/vars/{j}": value for j, value in enumerate((W_x, W_h, bias))}

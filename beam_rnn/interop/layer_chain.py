@@ -43,10 +43,6 @@ def in_order(value: Array, theirs: str, ours: str, axis: int) -> Array:
     return np.ascontiguousarray(np.concatenate([blocks[gate] for gate in ours], axis))
 
 
-GATES = {"rnn": "h", "gru": "rzn", "lstm": "ifgo"}
-"""The order of the gates in our weights, which is PyTorch's."""
-
-
 class Chain:
     """The layers of a foreign model, one after another, as they are found.
 
@@ -96,7 +92,7 @@ class Chain:
         self._output["output_steps"] = "last"
 
     def output(self, name: str, function: str) -> None:
-        """The output function, by its name in `beam_rnn.nn.output_functions.OUTPUTS`."""
+        """Set the output, by its name in `beam_rnn.nn.output_functions.OUTPUTS`."""
         if "output" in self._output or not self._layers:
             raise InteropError(f"{name}: one output function may stand at the end")
         self._output["output"] = function

@@ -10,10 +10,10 @@ import numpy as np
 
 from beam_rnn.core.arrays import Array
 from beam_rnn.core.errors import InteropError
-from beam_rnn.interop.layer_chain import GATES, Chain, in_order
+from beam_rnn.interop.layer_chain import Chain, in_order
 from beam_rnn.interop.onnx_graph import Graph, Node, read_graph
 from beam_rnn.models.model import Model
-from beam_rnn.nn.cells import CellParameters
+from beam_rnn.nn.cells import CELLS, CellParameters
 
 CELLS_OF_ONNX = {"RNN": "rnn", "GRU": "gru", "LSTM": "lstm"}
 GATES_OF_ONNX = {"rnn": "h", "gru": "zrn", "lstm": "iofg"}
@@ -224,7 +224,7 @@ class _Reader:
             raise InteropError(f"{name}: peepholes have no form here")
         settings = self._settings(node, cell)
         W, R = self._weights(node, w, 3), self._weights(node, r, 3)
-        directions, gates = 2 if settings["bidirectional"] else 1, len(GATES[cell])
+        directions, gates = 2 if settings["bidirectional"] else 1, CELLS[cell].gates
         hidden = R.shape[2]
         B = np.zeros((directions, 2 * gates * hidden), W.dtype)
         if b is not None:
@@ -257,7 +257,8 @@ class _Reader:
         for other in ("clip", "activation_alpha", "activation_beta"):
             if other in attributes:
                 raise InteropError(f"{node}: {other}={attributes[other]!r} has no form here")
-        zeros = ["layout", "input_forget", *(["linear_before_reset"] if cell != "gru" else [])]
+        resets = CELLS[cell].reset_after is not None
+        zeros = ["layout", "input_forget", *([] if resets else ["linear_before_reset"])]
         for other in zeros:
             if attributes.get(other, 0) != 0:
                 raise InteropError(f"{node}: {other}={attributes[other]!r} has no form here")
@@ -268,12 +269,12 @@ class _Reader:
         defaults = _DEFAULTS[cell] * (1 + bidirectional)
         found = tuple(attributes.get("activations", defaults))
         settings: dict[str, Any] = {"cell": cell, "bidirectional": bidirectional}
-        if cell == "rnn" and found and found[0] in _ACTIVATIONS:
+        if CELLS[cell].activation and found and found[0] in _ACTIVATIONS:
             settings["activation"] = _ACTIVATIONS[found[0]]
             defaults = found[:1] * len(defaults)
         if found != defaults:
             raise InteropError(f"{node}: activations={list(found)} have no form here")
-        if cell == "gru":
+        if resets:
             settings["reset_after"] = attributes.get("linear_before_reset", 0) != 0
         return settings
 
@@ -470,5 +471,5 @@ def _integers(value: object) -> list[int]:
 def _direction(cell: str, W: Array, R: Array, B: Array) -> CellParameters:
     """The parameters of one direction."""
     values = (W.T, R.T, *np.split(B, 2))
-    theirs, ours = GATES_OF_ONNX[cell], GATES[cell]
+    theirs, ours = GATES_OF_ONNX[cell], CELLS[cell].order
     return CellParameters(*(in_order(value, theirs, ours, -1) for value in values))

@@ -9,11 +9,11 @@ import numpy as np
 from beam_rnn.core.arrays import Array
 from beam_rnn.core.atomic_files import replace_file
 from beam_rnn.core.errors import InteropError
-from beam_rnn.interop.layer_chain import GATES, in_order, package
+from beam_rnn.interop.layer_chain import in_order, package
 from beam_rnn.interop.onnx_read import CELLS_OF_ONNX, GATES_OF_ONNX
 from beam_rnn.models.model import Model
 from beam_rnn.nn.cells import CellParameters
-from beam_rnn.nn.output_functions import LEAST_DEVIATION
+from beam_rnn.nn.output_functions import LEAST_DEVIATION, LINEAR
 
 _OPSET, _IR_VERSION = 17, 8
 
@@ -35,10 +35,11 @@ def to_onnx(model: Model, path: str | os.PathLike[str], *, lengths: bool = False
     """
     network = model.network
     for refused, why in {
-        f"cell={network.cell!r}": network.cell not in GATES,
+        f"cell={network.cell!r}": network.cell not in GATES_OF_ONNX,
         "a learned initial state": network.initial_state == "learned",
         "an embedding": network.embedding_sizes != (),
         "carry=False": not network.carry,
+        f"output={network.output!r}": not network.distribution.activation.onnx,
     }.items():
         if why:
             raise InteropError(f"an ONNX file has no form here for {refused}")
@@ -108,22 +109,30 @@ class _Writer:
     def _output(self, z: str) -> str:
         """The output function."""
         network = self._model.network
-        if network.output in ("identity", "quantiles"):
+        y = self._activation(z)
+        if not any(part.positive for part in network.parts):
+            return y
+        positive = np.array([part.positive for part in network.parts], np.float32)
+        positive = np.tile(positive, self._model.outputs // len(positive))
+        least = self._constant("least", np.array(LEAST_DEVIATION, np.float32))
+        above = self._node("Add", [self._node("Softplus", [y]), least])
+        s = self._node("Mul", [above, self._constant("is_deviation", positive)])
+        m = self._node("Mul", [y, self._constant("is_mean", 1 - positive)])
+        return self._node("Add", [m, s])
+
+    def _activation(self, z: str) -> str:
+        """The output function without what makes parts positive."""
+        network = self._model.network
+        function = network.distribution.activation
+        if function is LINEAR:
             return z
-        if network.output == "gaussian":
-            deviation = np.array([p == "deviation" for p in network.parts], np.float32)
-            deviation = np.tile(deviation, self._model.outputs // 2)
-            least = self._constant("least", np.array(LEAST_DEVIATION, np.float32))
-            positive = self._node("Add", [self._node("Softplus", [z]), least])
-            s = self._node("Mul", [positive, self._constant("is_deviation", deviation)])
-            m = self._node("Mul", [z, self._constant("is_mean", 1 - deviation)])
-            return self._node("Add", [m, s])
-        if network.horizons == 1 or network.output != "softmax":
-            axis: dict[str, Any] = {"axis": -1} if network.output == "softmax" else {}
-            return self._node(network.output.capitalize(), [z], **axis)
+        if not function.joint:
+            return self._node(function.onnx, [z])
+        if network.horizons == 1:
+            return self._node(function.onnx, [z], axis=-1)
         kept = [0] if network.output_steps == "last" else [0, 0]
         by_horizon = self._integers("by_horizon", [*kept, network.horizons, -1])
-        y = self._node("Softmax", [self._node("Reshape", [z, by_horizon])], axis=-1)
+        y = self._node(function.onnx, [self._node("Reshape", [z, by_horizon])], axis=-1)
         return self._node("Reshape", [y, self._integers("flat", [*kept, -1])])
 
     def _lengths(self, last: bool) -> None:
@@ -148,9 +157,10 @@ class _Writer:
         Of its last state, (batch, output_size), if that is asked for.
         """
         network, name = self._model.network, f"layers.{i}"
+        cell = network.step_cell
         order = GATES_OF_ONNX[network.cell]
         layer = [
-            CellParameters(*(in_order(v, GATES[network.cell], order, -1) for v in p))
+            CellParameters(*(in_order(v, cell.order, order, -1) for v in p))
             for p in network.layer(self._model.parameters, i)
         ]
         W = np.stack([p.W_x.T for p in layer])
@@ -159,11 +169,11 @@ class _Writer:
         weights = [self._constant(f"{name}.{k}", v) for k, v in (("W", W), ("R", R), ("B", B))]
         attributes: dict[str, Any] = {"hidden_size": network.sizes[i]}
         attributes["direction"] = "bidirectional" if network.bidirectional else "forward"
-        if network.cell == "rnn":
-            attributes["activations"] = [network.activation.capitalize()] * network.directions
-        if network.cell == "gru":
-            attributes["linear_before_reset"] = int(network.reset_after)
-        operator = {cell: kind for kind, cell in CELLS_OF_ONNX.items()}[network.cell]
+        if cell.activation:
+            attributes["activations"] = [cell.activation.capitalize()] * network.directions
+        if cell.reset_after is not None:
+            attributes["linear_before_reset"] = int(cell.reset_after)
+        operator = next(kind for kind, each in CELLS_OF_ONNX.items() if each == network.cell)
         # Y is (time, directions, batch, hidden), Y_h the same without time
         outputs, axis, kept_axes = [f"{name}.Y"], 1, [0, 0]
         if of_last_step:

@@ -11,7 +11,7 @@ import numpy as np
 from beam_rnn.core.arrays import Array
 from beam_rnn.core.atomic_files import replace_file
 from beam_rnn.core.errors import InteropError, shown
-from beam_rnn.interop.layer_chain import GATES, Chain, package
+from beam_rnn.interop.layer_chain import Chain, package
 from beam_rnn.models.model import Model
 from beam_rnn.nn.cells import CellParameters
 
@@ -184,7 +184,7 @@ def to_torch(model: Model, path: str | os.PathLike[str]) -> None:
     """
     network = model.network
     for refused, why in {
-        f"cell={network.cell!r}": network.cell not in GATES,
+        f"cell={network.cell!r}": network.cell not in _CELL_OF_GATES.values(),
         "a sigmoid activation": network.activation == "sigmoid",
         "the reset gate before the product": not network.reset_after,
         f"merge={network.merge!r}": network.merge != "concat",
@@ -194,7 +194,7 @@ def to_torch(model: Model, path: str | os.PathLike[str]) -> None:
         "an embedding": network.embedding_sizes != (),
         "carry=False": not network.carry,
         f"output={network.output!r} (output='identity' gives its logits)": (
-            network.output != "identity"
+            not network.distribution.is_linear or len(network.parts) > 1
         ),
         "output_steps='last'": network.output_steps != "every",
     }.items():

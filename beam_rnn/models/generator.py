@@ -1,8 +1,8 @@
-"""Sequences that a model writes: what it says of the next record, it is given as that record.
+"""Generates sequences: values are drawn from the outputs of a model and fed back as its inputs.
 
-A prompt is stepped; then, again and again, values are drawn from the last outputs and fed back as
-the inputs of the next step. What is drawn depends on the seed, the key and the number of the
-sample alone, and a row of a batch on itself alone: the same sequence comes out in every batch.
+First the prompt is stepped. Then values are drawn from the last outputs and fed back as the inputs
+of the next step, repeatedly. The values depend only on the seed, the key and the number of the
+sample, and a row of a batch only on itself: a sequence is the same in every batch.
 """
 
 from collections.abc import Iterator, Sequence
@@ -21,18 +21,15 @@ from beam_rnn.data.scaling import Scaler, Scaling
 from beam_rnn.models.feedback import check_fed_back, feedback_of
 from beam_rnn.models.keyed_models import Models
 from beam_rnn.models.model import Model
-from beam_rnn.models.sampling import draw_between, draw_class, draw_each, draw_gaussian
 from beam_rnn.nn.network import Network
+from beam_rnn.nn.sampling import Sampling
 
 SECONDS_AT_MOST = 1e9
-"""So long after its prompt a sequence may go on: the calendar of some thirty years."""
+"""The maximum time between a prompt and the end of its sequence: some thirty years."""
 NUMBERS_AT_MOST = 4_000_000
-"""So many values are generated at once, at the most, unless one sequence has more."""
+"""The maximum number of values generated at once, unless one sequence has more."""
 ROWS_AT_MOST = 1024
-"""So many sequences are generated at once."""
-
-WITH_PROBABILITY = ("softmax", "sigmoid", "gaussian")
-"""The outputs that say how likely a value is; quantiles say only between which it lies."""
+"""The maximum number of sequences generated at once."""
 
 
 @dataclass(frozen=True)
@@ -40,18 +37,17 @@ class Generation:
     """How sequences are generated, and how many.
 
     Args:
-        length: How many steps are generated at the most.
-        stop: The class with which a sequence ends; None to go on to its length.
-        temperature: Values are drawn with probabilities in proportion to p^(1/temperature): 1 as
-            learned, 0 for the most likely one.
-        top_k: Of classes only so many, the most likely ones, are drawn; None for any.
-        seed: Decides all that is drawn, together with the key and the number of the sample.
-        samples: How many sequences follow each prompt.
-        every: How many seconds a generated record comes after the one before: for models that see
-            the calendar.
+        length: The maximum number of generated steps.
+        stop: The class that ends a sequence; None to generate `length` steps.
+        temperature: Values are drawn with probabilities proportional to p^(1/temperature): 1 as
+            learned, 0 for the most likely value.
+        top_k: Of classes, draw only from the k most likely; None for all.
+        seed: With the key and the number of the sample, it determines every value drawn.
+        samples: The number of sequences per prompt.
+        every: The seconds between two generated records: for models that see the calendar.
 
     Raises:
-        ConfigurationError: A value outside its range, or several samples that are all the same.
+        ConfigurationError: A value outside its range, or several samples that would be equal.
     """
 
     length: int
@@ -82,15 +78,15 @@ class Generation:
                 )
         if self.samples > 1 and (self.temperature == 0 or self.top_k == 1):
             raise ConfigurationError(
-                f"temperature={self.temperature!r} and top_k={self.top_k!r} leave nothing to "
-                f"chance: samples={self.samples} would all be the same"
+                f"temperature={self.temperature!r} and top_k={self.top_k!r} leave nothing random: "
+                f"samples={self.samples} would all be the same"
             )
 
     def check(self, models: Models) -> None:
-        """That a model can generate, and in this way.
+        """Raise if a model cannot generate sequences, or not in this way.
 
         Raises:
-            ConfigurationError: It cannot.
+            ConfigurationError: It cannot; the message says why.
         """
         network, columns = models.network, models.columns
         if columns is None:
@@ -99,26 +95,25 @@ class Generation:
         check_fed_back(columns)
         if columns.calendar and self.every is None:
             raise ConfigurationError(
-                f"the model sees the calendar={list(columns.calendar)}: say in every= how many "
-                "seconds a generated record comes after the one before"
+                f"the model sees the calendar={list(columns.calendar)}: set every= to the seconds "
+                "between two generated records"
             )
         classes = list(map(str, columns.classes))
         if self.stop is not None and str(self.stop) not in classes:
             raise ConfigurationError(f"stop must be one of the classes {classes}, got {self.stop}")
-        if self.top_k is not None and network.output != "softmax":
+        if self.top_k is not None and not network.distribution.classes:
             raise ConfigurationError(
                 f"top_k is for classes, got top_k={self.top_k} and output={network.output!r}"
             )
-        chance = network.output in WITH_PROBABILITY or len(network.parts) > 1
-        if self.samples > 1 and not chance:
+        if self.samples > 1 and not network.distribution.is_random:
             raise ConfigurationError(
-                f"output={network.output!r} says one number, not how likely others are: "
+                f"output={network.output!r} gives one number, and no probabilities: "
                 f"samples={self.samples} would all be the same"
             )
 
 
 def _check_network(network: Network, columns: Columns) -> None:
-    """That a network steps from record to record, and says the next one."""
+    """Raise if a network cannot step from record to record, or does not predict the next one."""
     for name, value, needed in (
         ("bidirectional", network.bidirectional, False),
         ("output_steps", network.output_steps, "every"),
@@ -131,18 +126,18 @@ def _check_network(network: Network, columns: Columns) -> None:
             )
     if 1 not in columns.horizons:
         raise ConfigurationError(
-            f"Generate needs what the next record is, a horizon of 1, got horizon="
+            f"Generate needs a prediction of the next record, a horizon of 1, got horizon="
             f"{columns.horizon!r}"
         )
 
 
 class Prompt(NamedTuple):
-    """What a sequence begins with.
+    """The records at the start of a sequence.
 
     Attributes:
-        key: Whose it is.
+        key: The key.
         times: (steps,) int64, the event times, in microseconds since 1970.
-        numbers: (steps, numbers) float64, what the network sees of each record, as recorded.
+        numbers: (steps, numbers) float64, the inputs of each record, not scaled.
     """
 
     key: str
@@ -151,16 +146,16 @@ class Prompt(NamedTuple):
 
 
 class Continuation(NamedTuple):
-    """What a model wrote after a prompt.
+    """The sequence that a model generated after a prompt.
 
     Attributes:
-        prompt: Which prompt: 0 for the first.
-        sample: Which of its sequences: 1 for the first.
-        values: (steps, targets) float64, in the targets' units; of classes (steps,) int, which.
-            That with which it stopped is not among them.
-        log_probability: The sum of log p of all that was drawn, of numbers the log of the
-            density; None where the network says none.
-        reason: "length" or "stop"; "range" if the next step left the range of numbers.
+        prompt: The index of the prompt, from 0.
+        sample: The number of the sample, from 1.
+        values: (steps, targets) float64, in the targets' units; of classes (steps,) int. The
+            class that stopped the sequence is not included.
+        log_probability: The sum of log p of all values drawn, or of the log of the density; None
+            if the output gives no probability.
+        reason: Why it ended: "length" or "stop"; "range" if the next step overflowed.
     """
 
     prompt: int
@@ -171,13 +166,13 @@ class Continuation(NamedTuple):
 
 
 class Read(NamedTuple):
-    """Prompts that were stepped, a row each.
+    """The states after the prompts, a row each.
 
     Attributes:
         state: (prompts, state_size), after the last good step.
-        outputs: (prompts, targets, parts), what the network says of the next record.
-        last: (prompts,), the place of that step; -1 if there is none.
-        bad: The prompt and the place of each record whose step left the range of numbers.
+        outputs: (prompts, targets, parts), the prediction of the next record.
+        last: (prompts,), the index of that step; -1 if there is none.
+        bad: The indices of prompt and record of each step that overflowed.
     """
 
     state: Array
@@ -187,16 +182,16 @@ class Read(NamedTuple):
 
 
 class Running(NamedTuple):
-    """Sequences that go on, a row each.
+    """Sequences that have not ended, a row each.
 
     Attributes:
-        row: (running,), which of the rows that were begun.
-        origins: (running,) uint64, where the chance of each begins.
-        scaling: That of each row's key.
+        row: (running,), the index among the rows of the batch.
+        origins: (running,) uint64, the start of the random numbers of each.
+        scaling: The scaling of each row's key.
         times: (running,), the event time of the last record of each prompt.
-        numbers: (running, numbers), of the last record.
-        state: (running, state_size), after it.
-        outputs: (running, targets, parts), what the network says of the next record.
+        numbers: (running, numbers), the inputs of the last record.
+        state: (running, state_size), after the last record.
+        outputs: (running, targets, parts), the prediction of the next record.
     """
 
     row: Array
@@ -208,14 +203,14 @@ class Running(NamedTuple):
     outputs: Array
 
     def only(self, which: Array) -> "Running":
-        """Some of the rows."""
+        """Return some of the rows."""
         return Running._make(
             _rows(part, which) if isinstance(part, Scaling) else part[which] for part in self
         )
 
 
 class Generator:
-    """Generates with one model.
+    """Generates sequences with one model.
 
         >>> columns = Columns(key="id", inputs=["x"])
         >>> network = Network("gru", hidden=4)
@@ -227,15 +222,15 @@ class Generator:
 
     Args:
         model: The model, whose numbers are float32 or float64.
-        how: How.
+        how: How sequences are generated.
 
     Raises:
-        ConfigurationError: The model cannot generate, or not in this way.
+        ConfigurationError: The model cannot generate sequences, or not in this way.
     """
 
     def __init__(self, model: Model, how: Generation):
         how.check(model)
-        assert model.columns is not None, "it was checked"
+        assert model.columns is not None, "checked above"
         columns = model.columns
         self.model, self.how = model, how
         self._feedback = feedback_of(columns)
@@ -246,12 +241,12 @@ class Generator:
 
     @property
     def rows_at_once(self) -> int:
-        """So many sequences are generated together."""
+        """The number of sequences that are generated together."""
         each = self.how.length * (1 if self._classes else self._targets)
         return min(max(NUMBERS_AT_MOST // each, 1), ROWS_AT_MOST)
 
     def read(self, prompts: Sequence[Prompt]) -> Read:
-        """Step the prompts; a step that leaves the range of numbers is as if it had not been."""
+        """Step the prompts; a step that overflows is skipped."""
         n, model = len(prompts), self.model
         lengths = np.array([len(prompt.times) for prompt in prompts])
         longest_first = np.argsort(-lengths, kind="stable")
@@ -274,11 +269,11 @@ class Generator:
     def generate(
         self, prompts: Sequence[Prompt], read: Read | None = None
     ) -> Iterator[Continuation]:
-        """What follows each prompt of which a step is good: `samples` sequences.
+        """Yield `samples` sequences for each prompt that has a good step.
 
         Args:
             prompts: The prompts.
-            read: What `read` gave for them.
+            read: The result of `read`; None to compute it.
         """
         read = read or self.read(prompts)
         samples = np.arange(1, self.how.samples + 1)
@@ -289,9 +284,9 @@ class Generator:
     def _continue(
         self, prompts: Sequence[Prompt], read: Read, rows: Sequence[tuple[int, int]]
     ) -> Iterator[Continuation]:
-        """What follows, for each prompt and sample of `rows`, a row each."""
+        """Yield the sequences of some prompts and samples, a row each."""
         running = self._begun(prompts, read, rows)
-        steps: list[tuple[Array, Array]] = []  # of each step the rows that run, and their values
+        steps: list[tuple[Array, Array]] = []  # the rows that run at each step, and their values
         log_probability = np.zeros(len(rows))
         reasons = np.full(len(rows), "length", dtype=object)
         for step in range(self.how.length):
@@ -307,7 +302,7 @@ class Generator:
             steps.append((running.row, values[~stops]))
             if not len(running.row):
                 break
-        known = self.model.network.output in WITH_PROBABILITY
+        known = self.model.network.distribution.has_probability
         for row, values in enumerate(_by_row(steps, len(rows))):
             p = float(log_probability[row]) if known else None
             yield Continuation(*rows[row], values, p, str(reasons[row]))
@@ -315,7 +310,7 @@ class Generator:
     def _begun(
         self, prompts: Sequence[Prompt], read: Read, rows: Sequence[tuple[int, int]]
     ) -> Running:
-        """The sequences before anything is generated."""
+        """Return the sequences before anything is generated."""
         at = np.array([i for i, _ in rows])
         seed = self.how.seed
         return Running(
@@ -329,19 +324,19 @@ class Generator:
         )
 
     def _fed_back(self, running: Running, values: Array, step: int) -> tuple[Running, Array]:
-        """The sequences after the step of what they wrote, and which rows are finite."""
+        """Return the sequences after a step with the values drawn, and which rows are finite."""
         times = running.times + round((self.how.every or 0) * 1e6 * step)
         numbers = self._feedback.after(running.numbers, values, times)
         state, outputs, good = self._step(running.state, numbers, running.scaling)
         return running._replace(numbers=numbers, state=state, outputs=outputs), good
 
     def _scaling(self, prompts: Sequence[Prompt]) -> Scaling:
-        """The scaling of each prompt's key, a row each."""
+        """Return the scaling of each prompt's key, a row each."""
         each = zip(*(self._scaler.of(prompt.key) for prompt in prompts), strict=True)
         return Scaling(*(np.stack(arrays) for arrays in each))
 
     def _step(self, state: Array, numbers: Array, scaling: Scaling) -> tuple[Array, Array, Array]:
-        """One step: the states, what is said of the next records, and which rows are finite."""
+        """Return the states after a step, the predictions, and which rows are finite."""
         model = self.model
         with default_arithmetic():
             x = scaling.scale_inputs(numbers).astype(model.dtype)
@@ -352,36 +347,29 @@ class Generator:
         return state, by_horizon[:, self._horizon], good
 
     def _draw(self, outputs: Array, origins: Array, step: int) -> tuple[Array, Any]:
-        """The values of the next record of each row, and log p of them, or 0."""
-        how, output = self.how, self.model.network.output
-        n = 1 if output == "softmax" else self._targets
+        """Return the values of the next record of each row, and log p of them, or 0."""
+        how, output = self.how, self.model.network.distribution
+        n = 1 if output.classes else self._targets
         u = uniforms(origins, step * n, n)
-        if output == "softmax":
-            drawn, log_p = draw_class(outputs[..., 0], u[:, 0], how.temperature, how.top_k)
-            return (drawn if self._classes else np.eye(self._targets)[drawn]), log_p
-        if output == "sigmoid":
-            return draw_each(outputs[..., 0], u, how.temperature)
-        if output == "gaussian":
-            return draw_gaussian(outputs[..., 0], outputs[..., 1], u, how.temperature)
-        if output == "quantiles":
-            levels = self.model.network.quantiles
-            return draw_between(outputs, levels, u, how.temperature), 0.0
-        return outputs[..., 0], 0.0
+        values, log_p = output.draw(outputs, u, Sampling(how.temperature, how.top_k))
+        if output.classes and not self._classes:
+            values = np.eye(self._targets)[values]
+        return values, 0.0 if log_p is None else log_p
 
     def _stops(self, values: Array) -> Array:
-        """Which rows have drawn the class with which a sequence ends."""
+        """Return which rows have drawn the class that ends a sequence."""
         if self.how.stop is None:
             return np.zeros(len(values), bool)
         return values == self._classes.index(str(self.how.stop))
 
 
 def _rows(scaling: Scaling, rows: Array) -> Scaling:
-    """Some of the rows."""
+    """Return some of the rows."""
     return Scaling(*(array[rows] for array in scaling))
 
 
 def _by_row(steps: Sequence[tuple[Array, Array]], n: int) -> list[Array]:
-    """The values of each of n rows, from the rows and the values of each step."""
+    """Return the values of each of n rows, from the rows and the values of each step."""
     rows = np.concatenate([row for row, _ in steps])
     values = np.concatenate([of_step for _, of_step in steps])
     order = np.argsort(rows, kind="stable")

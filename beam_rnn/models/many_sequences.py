@@ -13,7 +13,8 @@ import numpy as np
 from beam_rnn.core.arrays import Array
 from beam_rnn.core.floating_point import default_arithmetic
 from beam_rnn.core.packed_sequences import rows_of, running_at
-from beam_rnn.data.scaling import Scaling, in_order
+from beam_rnn.data.output_parts import in_order
+from beam_rnn.data.scaling import Scaling
 from beam_rnn.models.model import Model
 
 LONG_AGO = -(2**62)

@@ -15,7 +15,8 @@ from beam_rnn.core.errors import ConfigurationError
 from beam_rnn.core.packed_sequences import last_rows, rows_of, running_at
 from beam_rnn.data.columns import Columns
 from beam_rnn.data.missing_values import carry_forward
-from beam_rnn.data.scaling import Scaler, in_order
+from beam_rnn.data.output_parts import in_order
+from beam_rnn.data.scaling import Scaler
 from beam_rnn.nn.backprop import States, forward, initial_states
 from beam_rnn.nn.embedding import embed
 from beam_rnn.nn.kernels import Advance, kernel_name, kernel_of
@@ -206,7 +207,7 @@ class Model:
         return tuple(
             target
             + (f"+{horizon}" if network.horizons > 1 else "")
-            + (f" {part}" if len(network.parts) > 1 else "")
+            + (f" {part.name}" if len(network.parts) > 1 else "")
             for horizon in horizons
             for target in targets
             for part in network.parts

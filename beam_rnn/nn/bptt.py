@@ -13,9 +13,10 @@ from beam_rnn.core.floating_point import default_arithmetic
 from beam_rnn.data.sequences import Batch
 from beam_rnn.nn.backprop import States, backward, first_rows, forward, initial_states
 from beam_rnn.nn.dropout import LayerMask, nothing_left_out
+from beam_rnn.nn.initialization import is_initial_state
 from beam_rnn.nn.kernels import NUMPY, Kernel
 from beam_rnn.nn.losses import Loss
-from beam_rnn.nn.network import Network, Parameters, is_state
+from beam_rnn.nn.network import Network, Parameters
 from beam_rnn.nn.optimizers import Optimizer, OptimizerState, clipped
 
 
@@ -166,7 +167,9 @@ def updated(
         clip_value: The greatest size of each number of a gradient; None for no limit.
     """
     if not begins and network.carry and network.initial_state == "learned":
-        gradients = {k: np.zeros_like(g) if is_state(k) else g for k, g in gradients.items()}
+        gradients = {
+            k: np.zeros_like(g) if is_initial_state(k) else g for k, g in gradients.items()
+        }
     gradients = clipped(gradients, clip_value, clip_norm)
     return Learner(*optimizer.update(gradients, learner.optimizer_state, learner.parameters))
 

@@ -15,16 +15,7 @@ from numpy.typing import DTypeLike
 from beam_rnn.core.arrays import Array
 from beam_rnn.core.checks import check_choice
 from beam_rnn.core.errors import ConfigurationError
-from beam_rnn.nn.cells import (
-    CELLS,
-    ELMAN,
-    GRU_RESET_BEFORE,
-    Cell,
-    CellParameters,
-    State,
-    linear,
-    project,
-)
+from beam_rnn.nn.cells import FUSED_CELLS, Cell, CellParameters, State, linear, project
 from beam_rnn.nn.layers import LayerTrace, layer_backward, layer_forward
 from beam_rnn.nn.network import Network, Parameters
 
@@ -106,10 +97,6 @@ NUMPY = Kernel("numpy", linear, layer_forward, layer_backward, advance)
 def fused_is_installed() -> bool:
     """Whether numba is."""
     return importlib.util.find_spec("numba") is not None
-
-
-FUSED_CELLS = frozenset({*ELMAN.values(), CELLS["gru"], GRU_RESET_BEFORE, CELLS["lstm"]})
-"""The cells that have a fused form."""
 
 
 def kernel_name(network: Network, dtype: DTypeLike, name: str = "auto") -> str:

@@ -137,7 +137,18 @@ LOSSES: dict[str, Loss] = {
     "binary_cross_entropy": binary_cross_entropy,
     "cross_entropy": cross_entropy,
 }
-"""The losses by their name; the pinball loss, "quantile", is made for its levels."""
+"""The losses by name; the pinball loss, "quantile", is made for its levels."""
+
+LOSS_TITLES = {
+    "mse": "mean squared error",
+    "mae": "mean absolute error",
+    "huber": "Huber loss",
+    "quantile": "pinball loss",
+    "gaussian_nll": "negative log-likelihood",
+    "binary_cross_entropy": "binary cross-entropy",
+    "cross_entropy": "cross-entropy",
+}
+"""The names of the losses in reports."""
 
 FROM_LOGITS = ("binary_cross_entropy", "cross_entropy")
 """The losses that take z, what the head gives before the output function."""
@@ -192,7 +203,7 @@ def objective(network: Network, name: str | None = None) -> Loss:
     """
     name = loss_name(network, name)
     of_outputs = quantile(network.quantiles) if name == "quantile" else LOSSES[name]
-    g = OUTPUTS[network.output]
+    g = network.distribution
 
     def by_horizon(values: Array) -> Array:
         return values.reshape(*values.shape[:-1], network.horizons, -1)

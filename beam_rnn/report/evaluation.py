@@ -19,7 +19,6 @@ from beam_rnn.data.scaling import CONSTANT
 from beam_rnn.data.sequences import Sequence, place_of
 from beam_rnn.models.model import Model
 from beam_rnn.report.charts.marks import Trace, thinned
-from beam_rnn.report.distributions import band, levels, nominal, point_forecast, quantiles
 from beam_rnn.report.scores import Calibration, Score
 from beam_rnn.training.sequence_examples import with_indices
 
@@ -89,7 +88,7 @@ def knows(model: Model, key: str) -> bool:
 def tells_classes(model: Model) -> bool:
     """Whether the outputs are the probabilities of classes, or of labels that are 0 or 1."""
     loss = model.training.get("settings", {}).get("loss")
-    return model.network.output == "softmax" or loss == "binary_cross_entropy"
+    return model.network.distribution.classes or loss == "binary_cross_entropy"
 
 
 def sees_ahead(model: Model) -> bool:
@@ -116,7 +115,7 @@ def score(model: Model, sequences: Iterable[Sequence]) -> Score | None:
     scale = _deviation(model, ordered[0].key, judged)
     by_horizon = [measure(model, judged.at(horizon), scale) for horizon in horizons]
     error, last_value = by_horizon[0]
-    ends = sorted({0, horizons[-1]}) if levels(model) else []
+    ends = sorted({0, horizons[-1]}) if model.network.distribution.levels else []
     return Score(
         ordered[0].key,
         math.inf if error is None else error,
@@ -139,7 +138,7 @@ def _absolute_error(model: Model, ahead: _Ahead, scale: Array) -> Errors:
     if not len(ahead.truth):
         return None, None
     with np.errstate(over="ignore", invalid="ignore"):
-        forecast = point_forecast(model, ahead.outputs)
+        forecast = model.network.distribution.point(ahead.outputs)
         error = float((np.abs(forecast - ahead.truth) / scale).mean())
         errors = np.abs(ahead.last - ahead.truth) / scale
     known = errors[~np.isnan(errors)]
@@ -149,7 +148,7 @@ def _absolute_error(model: Model, ahead: _Ahead, scale: Array) -> Errors:
 
 def _wrong(model: Model, ahead: _Ahead, _: Array) -> Errors:
     """The share of steps whose class was told wrong; of labels, each stands for itself."""
-    exclusive = model.network.output == "softmax"
+    exclusive = model.network.distribution.classes
 
     def wrong(probabilities: Array, truth: Array) -> float | None:
         if not len(truth):
@@ -166,7 +165,7 @@ def _wrong(model: Model, ahead: _Ahead, _: Array) -> Errors:
 
 def _told(model: Model, probabilities: Array) -> Array:
     """Which classes they tell: the likeliest one, or each label that is likelier than not."""
-    if model.network.output != "softmax":
+    if not model.network.distribution.classes:
         return probabilities >= 0.5
     return np.eye(probabilities.shape[1], dtype=bool)[probabilities.argmax(1)]
 
@@ -180,12 +179,12 @@ def _by_class(model: Model, ahead: _Ahead) -> tuple[tuple[int, int, int], ...]:
 
 def _calibration(model: Model, ahead: _Ahead) -> Calibration:
     """How often targets lie below their quantiles, and within the band."""
-    truth = ahead.truth
+    truth, of = ahead.truth, model.network.distribution
     with np.errstate(over="ignore", invalid="ignore"):
-        below = truth[..., np.newaxis] <= quantiles(model, ahead.outputs)
-        low, high = band(model, ahead.outputs)
-    within = ((low <= truth) & (truth <= high)).sum() if nominal(model) else 0
-    return Calibration(truth.size, tuple(below.sum((0, 1)).tolist()), int(within))
+        below = [(truth <= of.quantile(ahead.outputs, level)).sum() for level in of.levels]
+        ends = [of.quantile(ahead.outputs, level) for level in of.band]
+    within = ((ends[0] <= truth) & (truth <= ends[1])).sum() if ends else 0
+    return Calibration(truth.size, tuple(map(int, below)), int(within))
 
 
 def excerpt(model: Model, sequences: Iterable[Sequence]) -> Excerpt:
@@ -205,9 +204,10 @@ def excerpt(model: Model, sequences: Iterable[Sequence]) -> Excerpt:
     if judged is None:
         return Excerpt(longest.key, {}, {}, recent)
     nearest = judged.at(0)
-    lines = {"truth": nearest.truth, "forecast": point_forecast(model, nearest.outputs)}
-    if nominal(model):
-        lines["low"], lines["high"] = band(model, nearest.outputs)
+    of = model.network.distribution
+    lines = {"truth": nearest.truth, "forecast": of.point(nearest.outputs)}
+    for name, level in zip(("low", "high"), of.band, strict=False):
+        lines[name] = of.quantile(nearest.outputs, level)
     intervals = np.diff(judged.times)
     gap = GAP * float(np.median(intervals)) if len(intervals) else math.inf
 

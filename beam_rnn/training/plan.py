@@ -16,7 +16,6 @@ from beam_rnn.data.vocabulary import Vocabulary
 from beam_rnn.nn.encoder_decoder import EncoderDecoder
 from beam_rnn.nn.losses import loss_name
 from beam_rnn.nn.network import Network
-from beam_rnn.nn.output_functions import OUTPUTS
 from beam_rnn.training.example_store import Place
 from beam_rnn.training.sequence_examples import for_columns
 from beam_rnn.training.settings import Training
@@ -144,7 +143,7 @@ def plan_of(
         columns,
         training.scaler,
         training.scaling,
-        targets=OUTPUTS[network.output].scaled,
+        targets=network.distribution.scaled,
     )
     if not columns.has_vocabularies:
         columns = columns.with_vocabularies(_vocabularies(columns, counts, training))

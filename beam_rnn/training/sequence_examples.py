@@ -102,15 +102,15 @@ def for_columns(network: Network, columns: Columns) -> Network:
         )
     if network.residual:
         columns.check_residual()
-    if columns.classes and network.output != "softmax":
+    if columns.classes and not network.distribution.classes:
         raise ConfigurationError(
             f"the target {columns.targets[0]!r} is a class: that needs Network(output='softmax'), "
             f"got output={network.output!r}"
         )
-    if network.output == "softmax" and columns.target_size < 2:
+    if network.distribution.classes and columns.target_size < 2:
         raise ConfigurationError(
-            f"output='softmax' is for two classes or more, the columns have the one target "
-            f"{columns.targets[0]!r}: name its classes in Columns(classes=...), or take "
+            f"output={network.output!r} is for two classes or more, the columns have the one "
+            f"target {columns.targets[0]!r}: name its classes in Columns(classes=...), or take "
             "output='sigmoid'"
         )
     return replace(network, horizons=horizons, embedding=_embedding(network, columns))

@@ -16,12 +16,12 @@ from beam_rnn.cells import CellParameters
 from beam_rnn.core.packed_sequences import running_at
 from beam_rnn.errors import ConfigurationError
 from beam_rnn.nn import kernels
-from beam_rnn.nn.cells import ELMAN
+from beam_rnn.nn.cells import ELMAN, FUSED_CELLS
 from beam_rnn.nn.fused import activations
 from beam_rnn.nn.fused import compile as compiling
 from beam_rnn.nn.fused.layers import KINDS, linear
 from beam_rnn.nn.fused.simd import address_of, rowwise
-from beam_rnn.nn.kernels import FUSED_CELLS, kernel_name, kernel_of
+from beam_rnn.nn.kernels import kernel_name, kernel_of
 from beam_rnn.training.fit import fit
 from tests.helpers.sequences import wave
 

@@ -3,6 +3,8 @@
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
+import numpy as np
+
 from beam_rnn.core.errors import ConfigurationError
 from beam_rnn.core.floating_point import default_arithmetic
 from beam_rnn.data.columns import Columns
@@ -13,7 +15,6 @@ from beam_rnn.models.error_tail import Surprise, Tail, observed, tail_probabilit
 from beam_rnn.models.error_tail_format import Scored, decode_scored, encode_scored, nothing_scored
 from beam_rnn.models.keyed_models import KeyedModels, Models
 from beam_rnn.models.model import Model
-from beam_rnn.nn.output_functions import OUTPUTS
 from beam_rnn.records.column_reader import ColumnReader
 from beam_rnn.records.record_format import decode_record, first_numbers
 from beam_rnn.records.results import AnomalyScore, EndedSequence, Prediction
@@ -34,7 +35,7 @@ class Scorer:
         network, columns = model.network, model.columns
         assert columns is not None, "a model without columns is refused when it is loaded"
         columns.check_nothing_missing("what is scored")
-        if not OUTPUTS[network.output].scaled:
+        if not network.distribution.scaled:
             raise ConfigurationError(
                 "an anomaly score needs forecasts of numbers, whose errors have a size; got a "
                 f"network with output={network.output!r}"
@@ -46,14 +47,15 @@ class Scorer:
             )
         self._surprise = surprise
         self._inputs, self.targets = columns.number_size, columns.target_size
-        parts = network.parts
-        part = 0 if "mean" in parts else len(parts) // 2  # the mean, or the middle quantile
-        first = columns.horizons.index(1) * self.targets * len(parts) + part
-        self._said = slice(first, first + self.targets * len(parts), len(parts))
+        self._distribution = network.distribution
+        each = self.targets * len(network.parts)
+        first = columns.horizons.index(1) * each
+        self._next = slice(first, first + each)
 
     def predictions(self, outputs: Sequence[float]) -> tuple[float, ...]:
         """What outputs say of the targets of the next record."""
-        return tuple(outputs[self._said])
+        y = np.array(outputs[self._next]).reshape(self.targets, -1)
+        return tuple(self._distribution.point(y).tolist())
 
     def values(self, record: bytes) -> list[float]:
         """The targets of a record."""

@@ -8,21 +8,14 @@ import numpy as np
 from beam_rnn.core.arrays import Array
 from beam_rnn.core.packed_sequences import last_rows, offsets_of, rows_of
 from beam_rnn.nn import layers as plain
-from beam_rnn.nn.cells import CELLS, ELMAN, GRU_RESET_BEFORE, Cell, CellParameters, State
+from beam_rnn.nn.cells import FUSED_CELLS, Cell, CellParameters, State
 from beam_rnn.nn.fused import cells
 from beam_rnn.nn.fused.matmul import add_transposed_product, in_panels, padded
 from beam_rnn.nn.layers import LayerTrace
 from beam_rnn.nn.network import Network, Parameters
 
-KINDS: dict[Cell, int] = {
-    ELMAN["sigmoid"]: cells.ELMAN_SIGMOID,
-    ELMAN["tanh"]: cells.ELMAN_TANH,
-    ELMAN["relu"]: cells.ELMAN_RELU,
-    CELLS["gru"]: cells.GRU,
-    GRU_RESET_BEFORE: cells.GRU_RESET_BEFORE,
-    CELLS["lstm"]: cells.LSTM,
-}
-"""The cells that have a fused form."""
+KINDS: dict[Cell, int] = {cell: getattr(cells, cell.fused) for cell in FUSED_CELLS}
+"""The number of each fused cell in `beam_rnn.nn.fused.cells`."""
 
 
 class Panels(NamedTuple):

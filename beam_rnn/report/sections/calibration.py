@@ -10,7 +10,6 @@ from beam_rnn.core.text import counted, level, percent
 from beam_rnn.models.model import Model
 from beam_rnn.report.charts.marks import Dot, Line, Mark, Trace
 from beam_rnn.report.charts.svg import Chart, square
-from beam_rnn.report.distributions import levels, nominal
 from beam_rnn.report.scores import Calibration, Summary
 
 TOLERANCE = 0.02
@@ -24,7 +23,7 @@ def calibration(model: Model, summary: Summary | None) -> Iterator[str]:
     """Nominal against observed shares; nothing for outputs that are no distribution."""
     if summary is None or not summary.calibration:
         return
-    at = levels(model)
+    at = model.network.distribution.levels
     horizons = (1,) if model.columns is None else model.columns.horizons
     names = [counted(horizons[i], "record") + " ahead" for i in (0, -1)]
     names = names[: len(summary.calibration)] if len(horizons) > 1 else ["model"]
@@ -44,8 +43,9 @@ def calibration(model: Model, summary: Summary | None) -> Iterator[str]:
 
 def _in_words(model: Model, at: SequenceOf[float], of: Calibration, where: str) -> Iterator[str]:
     """What the band holds, and on which side the forecasts lie."""
-    band = nominal(model)
-    if band:
+    ends = model.network.distribution.band
+    if ends:
+        band = ends[1] - ends[0]
         within = of.within / of.targets
         verdict = {0: "as it should", 1: "it is wider than need be", -1: "it is too narrow"}[
             _beside(within, band, of.targets)

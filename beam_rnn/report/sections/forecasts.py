@@ -7,7 +7,6 @@ from beam_rnn.core.text import counted, number, percent, printable
 from beam_rnn.models.model import Model
 from beam_rnn.report.charts.marks import POINTS, Band, Line, Mark, Shade, Trace
 from beam_rnn.report.charts.svg import Chart, figure
-from beam_rnn.report.distributions import nominal
 from beam_rnn.report.evaluation import CLOSE, Excerpt, sees_ahead, tells_classes
 from beam_rnn.report.scores import Score, Summary
 from beam_rnn.report.wording import ahead, text
@@ -99,13 +98,14 @@ def _of_key(model: Model, what: str, of: Score, shown: Excerpt) -> Iterator[str]
     )
     target = "target" if model.columns is None else model.columns.target_names[0]
     thin = ", thinned: the extremes of each stretch are kept" if of.steps > POINTS else ""
-    marks = list(_marks(shown.whole, nominal(model)))
+    band = model.network.distribution.band
+    marks = list(_marks(shown.whole, band))
     if shown.close:
         times = shown.close["truth"].x
         marks.insert(0, Shade(float(times[0]), float(times[-1]), "shown below"))
     yield from _picture(marks, f"{target}{thin}", of.key)
     if shown.close:
-        close = list(_marks(shown.close, nominal(model)))
+        close = list(_marks(shown.close, band))
         yield from _picture(close, f"{target}: the last {CLOSE} records", of.key)
 
 
@@ -115,10 +115,11 @@ def _picture(marks: SequenceOf[Mark], name: str, key: str) -> Iterator[str]:
     yield from figure(chart, height=210)
 
 
-def _marks(lines: Mapping[str, Trace], share: float) -> Iterator[Mark]:
+def _marks(lines: Mapping[str, Trace], band: SequenceOf[float]) -> Iterator[Mark]:
     """Band, truth and forecast of a key."""
     if "low" in lines:
-        yield Band(lines["low"], lines["high"], f"band of {100 * share:.0f} %")
+        share = f"{100 * (band[1] - band[0]):.0f}"
+        yield Band(lines["low"], lines["high"], f"band of {share} %")
     yield Line(lines["forecast"], "forecast", "second")
     yield Line(lines["truth"], "truth", "truth")
 

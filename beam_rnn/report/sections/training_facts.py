@@ -7,15 +7,15 @@ import numpy as np
 
 from beam_rnn.core.text import counted, names, number, percent
 from beam_rnn.models.model import Model
-from beam_rnn.nn.output_functions import OUTPUTS
+from beam_rnn.nn.cells import CELLS
+from beam_rnn.nn.losses import LOSS_TITLES
 from beam_rnn.report.charts.axes import date, utc
 from beam_rnn.report.wording import ahead, text
 
 
 def cell(model: Model) -> str:
     """What the cell is called."""
-    known = {"rnn": "Elman network", "gru": "GRU", "lstm": "LSTM"}
-    return known.get(model.network.cell, model.network.cell)
+    return CELLS[model.network.cell].title or model.network.cell
 
 
 def targets(model: Model) -> str:
@@ -74,13 +74,7 @@ def facts(model: Model) -> Iterator[tuple[str, str]]:
 
 def _output(model: Model) -> str:
     network = model.network
-    what = {
-        "identity": "a number",
-        "gaussian": "mean and standard deviation",
-        "quantiles": f"quantiles {names(f'{q:g}' for q in network.quantiles)}",
-        "softmax": "the probability of each class",
-        "sigmoid": "a probability, or a number from 0 to 1",
-    }.get(network.output, f"a number ({network.output})")
+    what = network.distribution.title
     if model.columns is not None and model.columns.classes:
         what += f": {names(model.columns.classes)}"
     return f"{what}, after each sequence's last record" if network.output_steps == "last" else what
@@ -126,19 +120,10 @@ def _rounds(settings: Mapping[str, Any], training: Mapping[str, Any]) -> str:
 
 def loss_name(model: Model) -> str:
     """What the loss is called, and whether it is of scaled targets."""
-    known = {
-        "mse": "mean squared error",
-        "mae": "mean absolute error",
-        "huber": "Huber loss",
-        "quantile": "pinball loss",
-        "gaussian_nll": "negative log-likelihood",
-        "binary_cross_entropy": "binary cross-entropy",
-        "cross_entropy": "cross-entropy",
-    }
     settings = model.training.get("settings", {})
     loss = settings.get("loss", "loss")
-    scaled = OUTPUTS[model.network.output].scaled and settings.get("scaler") != "none"
-    return known.get(loss, loss) + (", of scaled targets" if scaled else "")
+    scaled = model.network.distribution.scaled and settings.get("scaler") != "none"
+    return LOSS_TITLES.get(loss, loss) + (", of scaled targets" if scaled else "")
 
 
 def _losses(model: Model) -> Iterator[tuple[str, str]]:

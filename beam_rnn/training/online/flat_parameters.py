@@ -11,7 +11,8 @@ array([3.])
 import numpy as np
 
 from beam_rnn.core.arrays import Array
-from beam_rnn.nn.network import Parameters, is_state
+from beam_rnn.nn.initialization import is_initial_state
+from beam_rnn.nn.network import Parameters
 
 
 class Layout:
@@ -28,7 +29,7 @@ class Layout:
             (name, slice(start, end), value.shape)
             for start, end, (name, value) in zip(starts, ends, like.items(), strict=True)
         ]
-        self._states = [place for name, place, _ in self._places if is_state(name)]
+        self._states = [place for name, place, _ in self._places if is_initial_state(name)]
 
     def joined(self, parameters: Parameters) -> Array:
         """The vector of parameters, or of their gradients."""

@@ -6,9 +6,9 @@ import numpy as np
 
 from beam_rnn.core.arrays import Array
 from beam_rnn.core.errors import ConfigurationError
-from beam_rnn.data.scaling import Scaler, Scaling, in_order
+from beam_rnn.data.output_parts import in_order, restored
+from beam_rnn.data.scaling import Scaler, Scaling
 from beam_rnn.models.model import Model
-from beam_rnn.nn.output_functions import OUTPUTS
 from beam_rnn.training.online.running_scaler import (
     Running,
     Statistics,
@@ -58,7 +58,7 @@ class Rescaling:
         self._horizons = columns.horizons
         self._inputs = columns.number_size
         self._targets = columns.target_size
-        self._scales_targets = OUTPUTS[base.network.output].scaled
+        self._scales_targets = base.network.distribution.scaled
         self._parts = base.network.parts
         self._check(base)
         self._as_input = [
@@ -76,10 +76,10 @@ class Rescaling:
                 f"{running} is for targets that are numbers, got a network with "
                 f"output={base.network.output!r}"
             )
-        if running.log and "deviation" in self._parts:
+        if running.log and not all(part.centered for part in self._parts):
             raise ConfigurationError(
                 "Running(log=True) has no deviation in the unit of the targets: take "
-                "output='quantiles' instead of 'gaussian'"
+                f"output='quantiles' instead of {base.network.output!r}"
             )
         if running.difference and self._horizons[0] == 0:
             raise ConfigurationError(
@@ -176,12 +176,13 @@ class Rescaling:
 
     def restored(self, y: Array, scaled: Scaled) -> Array:
         """Outputs (outputs,) in the targets' own units: float64."""
-        centered = np.array([part != "deviation" for part in self._parts])
         by_part = y.astype(np.float64).reshape(-1, len(self._parts))
-        restored = by_part * scaled.scale[:, np.newaxis] + scaled.offset[:, np.newaxis] * centered
+        in_units = restored(
+            by_part, scaled.offset[:, np.newaxis], scaled.scale[:, np.newaxis], self._parts
+        )
         if self.running is not None and self.running.log:
-            restored = np.exp(restored)
-        return in_order(restored.reshape(-1), self._parts)
+            in_units = np.exp(in_units)
+        return in_order(in_units.reshape(-1), self._parts)
 
     def scaler(self, statistics: Statistics) -> Scaler | None:
         """What is known as the scaler of a model.

@@ -1,9 +1,9 @@
-"""What comes next, drawn from what a network says of it.
+"""Draws samples from the distributions that a network predicts.
 
-Each function takes what is said of rows and numbers u between 0 and 1, one for each value that is
-drawn, and gives the values by the inverse of their distribution. A row of the result depends on
-its own row alone. With the temperature T, values are drawn with probabilities in proportion to
-p^(1/T): 1 for p itself, 0 for the most likely value.
+Each function takes the parameters of a distribution and uniform random numbers u, one for each
+value to draw, and returns the values by the inverse of the distribution function. A row of the
+result depends only on its own row of the arguments. With the temperature T, values are drawn with
+probabilities proportional to p^(1/T): 1 for p itself, 0 for the most likely value.
 
     >>> p = np.array([[0.2, 0.5, 0.3]])
     >>> [int(draw_class(p, np.array([u]))[0][0]) for u in (0.1, 0.6, 0.9)]
@@ -13,25 +13,39 @@ p^(1/T): 1 for p itself, 0 for the most likely value.
 import math
 from collections.abc import Callable, Sequence
 from statistics import NormalDist
+from typing import NamedTuple
 
 import numpy as np
 
 from beam_rnn.core.arrays import Array
 from beam_rnn.core.floating_point import default_arithmetic
 
-_NORMAL = NormalDist()
+NORMAL = NormalDist()
+"""The standard normal distribution."""
+
+
+class Sampling(NamedTuple):
+    """How values are drawn.
+
+    Attributes:
+        temperature: Values are drawn with probabilities proportional to p^(1/temperature).
+        top_k: Draw only from the k most likely classes; None for all.
+    """
+
+    temperature: float = 1.0
+    top_k: int | None = None
 
 
 def draw_class(
     p: Array, u: Array, temperature: float = 1.0, top_k: int | None = None
 ) -> tuple[Array, Array]:
-    """One class of each row.
+    """Draw one class per row.
 
     Args:
-        p: (rows, classes), the probability of each.
+        p: (rows, classes), the probability of each class.
         u: (rows,).
         temperature: T.
-        top_k: Only so many classes, the most likely ones, can be drawn; None for all.
+        top_k: Draw only from the k most likely classes; None for all.
 
     Returns:
         The class (rows,), and log p of it.
@@ -39,15 +53,15 @@ def draw_class(
     if temperature == 0:
         drawn = p.argmax(1)
     else:
-        cumulated = np.cumsum(_tempered(_likeliest(p, top_k), temperature), 1)
+        cumulated = np.cumsum(_tempered(_most_likely(p, top_k), temperature), 1)
         total = cumulated[:, -1]
         below = np.minimum(u * total, np.nextafter(total, 0))  # rounding may have reached total
         drawn = (cumulated > below[:, np.newaxis]).argmax(1)
     return drawn, _log(p[np.arange(len(p)), drawn])
 
 
-def _likeliest(p: Array, top_k: int | None) -> Array:
-    """The probabilities, 0 for all but the top k; of equal ones the first counts more."""
+def _most_likely(p: Array, top_k: int | None) -> Array:
+    """Return the probabilities, 0 for all but the top k; the first of equal ones wins."""
     if top_k is None or top_k >= p.shape[1]:
         return p
     rest = np.argsort(-p, 1, kind="stable")[:, top_k:]
@@ -57,12 +71,12 @@ def _likeliest(p: Array, top_k: int | None) -> Array:
 
 
 def _tempered(p: Array, temperature: float) -> Array:
-    """p^(1/T), times what makes the greatest of a row 1."""
+    """Return p^(1/T), scaled so that the largest value of each row is 1."""
     return p if temperature == 1 else (p / p.max(1, keepdims=True)) ** (1 / temperature)
 
 
 def draw_each(p: Array, u: Array, temperature: float = 1.0) -> tuple[Array, Array]:
-    """0 or 1 for each number by itself.
+    """Draw 0 or 1 for each number independently.
 
     Args:
         p: (rows, n), the probability of 1.
@@ -84,20 +98,20 @@ def draw_each(p: Array, u: Array, temperature: float = 1.0) -> tuple[Array, Arra
 def draw_gaussian(
     mean: Array, deviation: Array, u: Array, temperature: float = 1.0
 ) -> tuple[Array, Array]:
-    """A number from each normal distribution.
+    """Draw a number from each normal distribution.
 
     Args:
         mean: (rows, n).
-        deviation: (rows, n).
+        deviation: (rows, n), the standard deviation.
         u: (rows, n).
-        temperature: T: p^(1/T) is normal too, with sqrt(T) times the deviation.
+        temperature: T: p^(1/T) is normal too, with sqrt(T) times the standard deviation.
 
     Returns:
         (rows, n), and the sum over n of the log of the density.
     """
     drawn = mean
     if temperature > 0:
-        score = _each(_NORMAL.inv_cdf, u)
+        score = of_each(NORMAL.inv_cdf, u)
         drawn = mean + math.sqrt(temperature) * deviation * score
     e = (drawn - mean) / deviation
     density = -_log(deviation) - e * e / 2 - math.log(2 * math.pi) / 2
@@ -107,19 +121,19 @@ def draw_gaussian(
 def draw_between(
     quantiles: Array, levels: Sequence[float], u: Array, temperature: float = 1.0
 ) -> Array:
-    """A number from each distribution of which some quantiles are known.
+    """Draw a number from each distribution of which some quantiles are known.
 
-    Between two levels the quantile function is a straight line; beyond the outermost ones the
-    line of the two nearest goes on. One level alone says one number.
+    The quantile function is interpolated linearly between two levels; beyond the outermost levels
+    the line through the nearest two is extended. With a single level, that quantile is returned.
 
-        >>> said = np.array([[[10.0, 20.0, 40.0]]])
-        >>> [float(draw_between(said, (0.1, 0.5, 0.9), np.array([[u]]))[0, 0])
+        >>> known = np.array([[[10.0, 20.0, 40.0]]])
+        >>> [float(draw_between(known, (0.1, 0.5, 0.9), np.array([[u]]))[0, 0])
         ...  for u in (0.3, 0.5, 0.95)]
         [15.0, 20.0, 42.5]
 
     Args:
-        quantiles: (rows, n, levels); those that cross are put in order.
-        levels: The level of each, rising.
+        quantiles: (rows, n, levels); they are sorted first.
+        levels: The level of each, increasing.
         u: (rows, n).
         temperature: T: the normal score of u is multiplied by sqrt(T), so that normal quantiles
             give what `draw_gaussian` gives; 0 for the median.
@@ -130,7 +144,7 @@ def draw_between(
     if len(levels) == 1:
         return quantiles[..., 0]
     if temperature != 1:
-        u = _each(_NORMAL.cdf, math.sqrt(temperature) * _each(_NORMAL.inv_cdf, u))
+        u = of_each(NORMAL.cdf, math.sqrt(temperature) * of_each(NORMAL.inv_cdf, u))
     q, of_levels = np.sort(quantiles, -1), np.asarray(levels)
     right = np.searchsorted(of_levels, u).clip(1, len(levels) - 1)[..., np.newaxis]
     low, high = (np.take_along_axis(q, right - i, -1)[..., 0] for i in (1, 0))
@@ -139,11 +153,11 @@ def draw_between(
 
 
 def _log(p: Array) -> Array:
-    """The natural logarithm, minus infinity for 0."""
+    """Return the natural logarithm, minus infinity for 0."""
     with default_arithmetic():
         return np.log(p)
 
 
-def _each(function: Callable[[float], float], values: Array) -> Array:
-    """A function of every number by itself, since it has the same bits wherever it stands."""
+def of_each(function: Callable[[float], float], values: Array) -> Array:
+    """Apply a function to every number alone, so that its bits do not depend on its place."""
     return np.array([function(value) for value in values.flat]).reshape(values.shape)
