@@ -1,6 +1,6 @@
-"""Writing a target: greedily, or by following several beginnings at a time (beam search).
+"""Decoding of targets: greedy, or by beam search.
 
-A source gives the same symbols and numbers whatever stands beside it in a batch.
+The result for a source does not depend on the other sources of its batch.
 """
 
 from collections.abc import Sequence
@@ -20,11 +20,11 @@ from beam_rnn.nn.seq2seq import BORDER, bridged, logits
 
 
 class Decoded(NamedTuple):
-    """What was written.
+    """A decoded target.
 
     Attributes:
         indices: The indices of the symbols, without the end.
-        log_probability: That of all of it, the end included if it was written.
+        log_probability: The log probability of the target, with the end if it was written.
         ended: Whether the end was written.
     """
 
@@ -34,24 +34,24 @@ class Decoded(NamedTuple):
 
 
 class Read(NamedTuple):
-    """Sources after the encoder, in the order in which they were given."""
+    """Encoded sources, in the order in which they were given."""
 
-    state: Array  # (batch, state_size), that of the decoder before its first step
-    keys: Array  # (S, batch, read), the encoder's outputs
+    state: Array  # (batch, state_size), of the decoder before its first step
+    keys: Array  # (S, batch, read), the outputs of the encoder
     lengths: Array  # (batch,)
 
     def rows(self, places: Array) -> "Read":
-        """Some of them."""
+        """Return some of the sources."""
         return Read(self.state[places], self.keys[:, places], self.lengths[places])
 
 
 class Decoder:
-    """An encoder-decoder in use.
+    """Decodes with a trained encoder-decoder.
 
     Args:
         network: The network.
         parameters: Its parameters.
-        kernel: What computes the layers.
+        kernel: The kernel that computes the layers.
     """
 
     def __init__(self, network: EncoderDecoder, parameters: Parameters, kernel: Kernel):
@@ -65,10 +65,10 @@ class Decoder:
         self._dtype = parameters["output.b_y"].dtype
 
     def read(self, sources: Sequence[Array]) -> Read:
-        """The sources through the encoder.
+        """Encode the sources.
 
         Args:
-            sources: (steps,) indices each, at least one.
+            sources: The indices of each source, (steps,), at least one.
         """
         network = self._network.encoder
         order = np.argsort([-len(source) for source in sources], kind="stable")
@@ -82,15 +82,15 @@ class Decoder:
         return Read(_side_by_side(bridged(self._network, last)), keys, lengths).rows(back)
 
     def step(self, read: Read, state: Array, written: Array) -> tuple[Array, Array]:
-        """One step of the decoder.
+        """Run one step of the decoder.
 
         Args:
             read: The sources.
             state: (batch, state_size).
-            written: (batch,), the index of the symbol before; `BORDER` for none.
+            written: (batch,), the index of the previous symbol; `BORDER` at the first step.
 
         Returns:
-            log p of each symbol that could follow (batch, targets), float64, and the state.
+            log p of each next symbol (batch, targets), float64, and the state.
         """
         x = embed(
             self._network.decoder, self._of_decoder, written[:, np.newaxis].astype(self._dtype)
@@ -105,19 +105,19 @@ class Decoder:
         return z - np.log(np.exp(z, order="C").sum(1, keepdims=True)), state
 
     def decode(self, sources: Sequence[Array], beam: int, limit: int) -> list[Decoded]:
-        """What is written for each source.
+        """Decode each source.
 
         Args:
-            sources: (steps,) indices each, at least one.
-            beam: How many beginnings are followed at a time.
-            limit: So many symbols at the most, the end among them.
+            sources: The indices of each source, (steps,), at least one.
+            beam: The beam width; 1 is greedy.
+            limit: The maximum number of symbols, with the end.
         """
         n = len(sources)
-        beginnings = np.repeat(np.arange(n), beam)  # the source of each
-        read = self.read(sources).rows(beginnings)
+        hypotheses = np.repeat(np.arange(n), beam)  # the source of each hypothesis
+        read = self.read(sources).rows(hypotheses)
         state = read.state
         scores = np.full((n, beam), -np.inf)
-        scores[:, 0] = 0  # all are the same yet
+        scores[:, 0] = 0  # at first all hypotheses are equal
         written = np.zeros((n * beam, 0), int)
         ended = np.zeros(n * beam, bool)
         last = np.full(n * beam, BORDER)
@@ -128,7 +128,7 @@ class Decoder:
             from_, last, scores = _best(scores, log_p.reshape(n, beam, -1))
             state, ended = state[from_], ended[from_] | (last == BORDER)
             written = np.concatenate([written[from_], last[:, np.newaxis]], 1)
-            if ended[::beam].all():  # the first of each source has the best score, and keeps it
+            if ended[::beam].all():  # the best hypothesis of each source is first and stays so
                 break
         return [
             Decoded(_until_end(symbols), float(score), bool(end))
@@ -139,14 +139,14 @@ class Decoder:
 
 
 def _best(scores: Array, log_p: Array) -> tuple[Array, Array, Array]:
-    """The best of all ways to go on from the beginnings of each source.
+    """Return the best continuations of the hypotheses of each source.
 
     Args:
-        scores: (sources, beam), log p of each beginning.
-        log_p: (sources, beam, targets), log p of each symbol that could follow.
+        scores: (sources, beam), log p of each hypothesis.
+        log_p: (sources, beam, targets), log p of each next symbol.
 
     Returns:
-        Which beginning each comes of (sources * beam,), the symbol that follows (sources * beam,),
+        The hypothesis that each continues (sources * beam,), the next symbol (sources * beam,),
         and log p of both together (sources, beam).
     """
     n, beam, targets = log_p.shape
@@ -160,11 +160,11 @@ def _best(scores: Array, log_p: Array) -> tuple[Array, Array, Array]:
 
 
 def _until_end(written: Array) -> tuple[int, ...]:
-    """The indices before the end."""
+    """Return the indices before the end."""
     symbols = written.tolist()
     return tuple(symbols[: symbols.index(BORDER)] if BORDER in symbols else symbols)
 
 
 def _side_by_side(states: States) -> Array:
-    """The states of all layers as the decoder takes them: (batch, state_size)."""
+    """Return the states of all layers as one array (batch, state_size)."""
     return np.concatenate([array for state in states for array in state], 1)

@@ -1,4 +1,4 @@
-"""What becomes of a value that was generated: the inputs of the next record."""
+"""Turns generated values into the inputs of the next record."""
 
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -13,26 +13,30 @@ from beam_rnn.data.vocabulary import UNKNOWN, places_of
 
 
 def check_fed_back(columns: Columns) -> None:
-    """That all which the network sees of a record is known of one that it generates."""
+    """Raise if a generated record would lack inputs of the network.
+
+    Raises:
+        ConfigurationError: The inputs, and what to do.
+    """
     targets = set(columns.targets)
     others = [name for name in (*columns.inputs, *columns.symbols) if name not in targets]
     if others:
         raise ConfigurationError(
-            f"the inputs {others} are no targets, so nobody knows them for a generated record: "
-            "train with targets that are all of inputs and symbols; static fields and the calendar "
-            "go on by themselves"
+            f"the inputs {others} are no targets, so they are unknown for a generated record: "
+            "train with all inputs and symbols as targets; static fields and the calendar are "
+            "continued automatically"
         )
     if columns.symbols and not columns.classes:
         raise ConfigurationError(
-            f"the symbols {list(columns.symbols)} are predicted as numbers: name what they can be "
+            f"the symbols {list(columns.symbols)} are predicted as numbers: list their values "
             "in Columns(classes=...)"
         )
     if columns.classes and not columns.symbols:
         texts = [label for label in columns.classes if not _is_whole(str(label))]
         if texts:
             raise ConfigurationError(
-                f"the classes {texts} are no numbers, but {columns.targets[0]!r} is an input that "
-                f"is one: name it in symbols instead of inputs"
+                f"the classes {texts} are no numbers, but {columns.targets[0]!r} is a numeric "
+                "input: name it in symbols instead of inputs"
             )
 
 
@@ -45,14 +49,14 @@ def _is_whole(text: str) -> bool:
 
 
 class Feedback(NamedTuple):
-    """Where the values of a step stand among the numbers of the next record.
+    """Which values of a step become which inputs of the next record.
 
     Attributes:
-        values: Which of the values: (fed back,).
-        places: Where each of them stands.
-        of_class: The number that each class is as an input; empty if values are numbers.
-        calendar: Where the calendar stands.
-        cycles: What it has.
+        values: (fed back,), the indices of the values.
+        places: (fed back,), the indices of their inputs.
+        of_class: The input of each class; empty if values are numbers.
+        calendar: The inputs of the calendar.
+        cycles: The cycles of the calendar.
     """
 
     values: Array
@@ -62,7 +66,7 @@ class Feedback(NamedTuple):
     cycles: Sequence[str]
 
     def after(self, numbers: Array, values: Array, times: Array) -> Array:
-        """The numbers of the next records: (rows, numbers)."""
+        """Return the inputs of the next records: (rows, numbers)."""
         following = numbers.copy()
         if len(self.of_class):
             following[:, self.places] = self.of_class[values]
@@ -74,7 +78,7 @@ class Feedback(NamedTuple):
 
 
 def feedback_of(columns: Columns) -> Feedback:
-    """How what is generated becomes inputs.
+    """Return how generated values become inputs.
 
     >>> feedback_of(Columns(key="id", inputs=["x", "y"], targets=["y", "x"])).places
     array([1, 0])

@@ -1,10 +1,10 @@
-"""Additive attention (Bahdanau 2014), over whole sequences: `attend` with `attend_backward`.
+"""Additive attention (Bahdanau 2014) over whole sequences: `attend` with `attend_backward`.
 
-The query is the decoder's output of a step, the keys are the encoder's outputs. After the layers
-of the decoder, not before them (as Luong 2015 places it), so that these run over all steps at once.
+The query is the output of the decoder at a step, the keys are the outputs of the encoder. Attention
+follows the layers of the decoder (as in Luong 2015), so that they run over all steps at once.
 
-Sums over the source are made step by step, so that what a pair gives does not depend on how far
-the batch that it stands in is padded.
+Sums over the source are made step by step, so that the result for a pair does not depend on the
+padding of its batch.
 """
 
 from collections.abc import Callable, Iterable
@@ -19,7 +19,7 @@ from beam_rnn.nn.products import matmul
 
 
 class AttentionTrace(NamedTuple):
-    """What `attend` keeps for `attend_backward`; S is the longest source."""
+    """The arrays that `attend` keeps for `attend_backward`; S is the longest source."""
 
     queries: Array  # (time, batch, m)
     keys: Array  # (S, batch, read)
@@ -36,7 +36,7 @@ Linear = Callable[[Array, Array, Array], Array]
 def attend(
     p: Parameters, queries: Array, keys: Array, lengths: Array, linear: Linear = linear
 ) -> tuple[Array, AttentionTrace]:
-    """What each step of the decoder sees of the source.
+    """Return the features of each step of the decoder, with its context in the source.
 
     e_s = v^T tanh(W_q q + W_k k_s), a = softmax(e), c = sum_s a_s k_s, tanh(W_c [q; c] + b_c).
 
@@ -68,7 +68,7 @@ def attend(
 def attend_backward(
     p: Parameters, trace: AttentionTrace, d_features: Array
 ) -> tuple[dict[str, Array], Array, Array]:
-    """The gradient of `attend`: with respect to its parameters, the queries and the keys."""
+    """Return the gradients of `attend` with respect to parameters, queries and keys."""
     queries, keys, fits, shares, seen, features = trace
     m = queries.shape[2]
     d_a = d_features * (1 - features * features)
@@ -94,7 +94,7 @@ def attend_backward(
 
 
 def _rows(x: Array) -> Array:
-    """(..., features) as rows."""
+    """Return (..., features) as rows."""
     return x.reshape(-1, x.shape[-1])
 
 
@@ -103,7 +103,7 @@ def _product(linear: Linear, x: Array, weights: Array, bias: Array) -> Array:
 
 
 def _sum(terms: Iterable[Array]) -> Array:
-    """The sum of terms, one after the other."""
+    """Return the sum of terms, added in their order."""
     total = None
     for term in terms:
         total = term.copy() if total is None else np.add(total, term, out=total)

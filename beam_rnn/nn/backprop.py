@@ -1,7 +1,7 @@
-"""Sequences forward through a network, and gradients back through time.
+"""The forward pass of a network over sequences, and back-propagation through time.
 
-Each function is a pair: `merge` with `unmerge`, `forward_layers` with `backward_layers`, and
-`forward` with `backward`, which have the head, too. Arrays are as in `beam_rnn.nn.layers`: (time,
+Functions come in pairs: `merge` with `unmerge`, `forward_layers` with `backward_layers`, and
+`forward` with `backward`, which include the head. Arrays are as in `beam_rnn.nn.layers`: (time,
 batch, features), longest sequence first.
 """
 
@@ -22,11 +22,11 @@ from beam_rnn.nn.network import Network, Parameters
 from beam_rnn.nn.products import matmul
 
 States = tuple[State, ...]
-"""The state of every layer: of its forward direction, then of its reverse one."""
+"""The state of every layer: that of its forward direction, then that of its reverse direction."""
 
 
 class Trace(NamedTuple):
-    """What a forward pass keeps for the backward pass."""
+    """The arrays that a forward pass keeps for the backward pass."""
 
     x: Array  # (time, batch, inputs)
     layers: list[tuple[LayerTrace, ...]]  # one for each direction of each layer
@@ -37,13 +37,13 @@ class Trace(NamedTuple):
 
 
 def reverse(x: Array, lengths: Array) -> Array:
-    """Each sequence of (time, batch, features) backwards, its padding where it is."""
+    """Reverse each sequence of (time, batch, features); the padding stays at the end."""
     time = np.arange(len(x))[:, np.newaxis]
     return x[np.where(time < lengths, lengths - 1 - time, time), np.arange(x.shape[1])]
 
 
 def merge(how: str, outputs: Sequence[Array]) -> Array:
-    """The outputs of the directions of a layer as one; see `beam_rnn.nn.network.MERGES`."""
+    """Combine the outputs of the directions of a layer; see `beam_rnn.nn.network.MERGES`."""
     if len(outputs) == 1:
         return outputs[0]
     forwards, backwards = outputs
@@ -56,7 +56,7 @@ def merge(how: str, outputs: Sequence[Array]) -> Array:
 
 
 def unmerge(how: str, outputs: Sequence[Array], d_merged: Array) -> Sequence[Array]:
-    """The gradient of `merge` with respect to each direction's output."""
+    """Return the gradient of `merge` with respect to the output of each direction."""
     if len(outputs) == 1:
         return (d_merged,)
     if how == "concat":
@@ -68,17 +68,17 @@ def unmerge(how: str, outputs: Sequence[Array], d_merged: Array) -> Sequence[Arr
 
 
 def first_rows(states: States, n: int) -> States:
-    """The states of the first n sequences of a batch."""
+    """Return the states of the first n sequences of a batch."""
     return tuple(tuple(s[:n] for s in state) for state in states)
 
 
 def initial_states(network: Network, parameters: Parameters, batch: int) -> States:
-    """The state of every layer before a sequence."""
+    """Return the state of every layer before a sequence."""
     return tuple(network.before_first_step(parameters, i, batch) for i in range(network.layers))
 
 
 def _by_direction(network: Network, state: State) -> list[State]:
-    """The state of a layer, parted by direction."""
+    """Return the state of a layer, split by direction."""
     each = network.step_cell.states
     return [state[i : i + each] for i in range(0, len(state), each)]
 
@@ -94,7 +94,7 @@ def forward_layers(
     kernel: Kernel = NUMPY,
     keep: bool = True,
 ) -> tuple[Array, States, Trace]:
-    """A batch of sequences through the embedding and all layers.
+    """Run a batch of sequences through the embedding and all layers.
 
     Args:
         network: The network.
@@ -103,9 +103,9 @@ def forward_layers(
             its index.
         states: The state of every layer before the first step; of a reverse direction, before
             the last one.
-        lengths: (batch,), falling.
-        masks: What is left out of each layer in training; None for nothing.
-        kernel: What computes the layers.
+        lengths: (batch,), decreasing.
+        masks: The dropout masks of each layer; None for no dropout.
+        kernel: The kernel that computes the layers.
         keep: Keep what the backward pass needs.
 
     Returns:
@@ -144,7 +144,7 @@ def backward_layers(
     *,
     kernel: Kernel = NUMPY,
 ) -> tuple[dict[str, Array], States]:
-    """The gradient of `forward_layers`.
+    """Return the gradient of `forward_layers`.
 
     Args:
         network: The network.
@@ -153,7 +153,7 @@ def backward_layers(
         d_h: The gradient with respect to the output of the last layer, of the same shape; None for
             zero.
         d_last: The gradient with respect to the states after each sequence's last step.
-        kernel: That of the forward pass.
+        kernel: The kernel of the forward pass.
 
     Returns:
         The gradients with respect to the parameters of embedding and layers, by name, and to the
@@ -204,7 +204,7 @@ def forward(
     kernel: Kernel = NUMPY,
     keep: bool = True,
 ) -> tuple[Array, States, Trace]:
-    """A batch of sequences through all layers and the head.
+    """Run a batch of sequences through all layers and the head.
 
     Args:
         network: The network.
@@ -217,8 +217,8 @@ def forward(
         keep: The same.
 
     Returns:
-        z, what the head gives, of every step (time, batch, outputs), zero where a sequence has
-        ended, or of the last step alone (1, batch, outputs); the states after each sequence's
+        The raw outputs z of every step (time, batch, outputs), zero where a sequence has ended,
+        or of the last step only (1, batch, outputs); the states after each sequence's
         last step; the trace for `backward`.
     """
     if not network.carry:
@@ -248,7 +248,7 @@ def _each_alone(
     kernel: Kernel,
     keep: bool,
 ) -> tuple[Array, States, Trace]:
-    """`forward` where nothing is carried: each step is a sequence of its own."""
+    """Run `forward` with carry=False: each step is a separate sequence."""
     steps, batch, inputs = x.shape
     alone = replace(network, carry=True)
     z, _, trace = forward(
@@ -267,27 +267,27 @@ def _each_alone(
 
 
 def _last_h(network: Network, state: State) -> list[Array]:
-    """The output of each direction of a layer in its last state, as of time 1."""
+    """Return the output of each direction of a layer in its last state: (1, batch, hidden)."""
     return [of_direction[0][np.newaxis] for of_direction in _by_direction(network, state)]
 
 
 def backward(
     network: Network, parameters: Parameters, trace: Trace, d_z: Array, *, kernel: Kernel = NUMPY
 ) -> dict[str, Array]:
-    """The gradient of `forward`: of the loss with respect to every parameter.
+    """Return the gradient of `forward`: of the loss with respect to every parameter.
 
     Args:
         network: The network.
         parameters: Its parameters.
         trace: From `forward`.
         d_z: The gradient with respect to z, of the same shape; zero where a sequence has ended.
-        kernel: That of the forward pass.
+        kernel: The kernel of the forward pass.
 
-    Where the network learns its initial state, its gradient is that of the states that the
-    pass began with: it counts only for a pass that began at the initial state.
+    The gradient of a learned initial state is that of the states before the first step: it is
+    valid only for a pass that starts at the initial state.
     """
     batch = len(trace.lengths)
-    d_z = d_z.reshape(*trace.h.shape[:2], -1)  # of steps that were alone
+    d_z = d_z.reshape(*trace.h.shape[:2], -1)  # of steps that were separate sequences
     gradients: dict[str, Array] = {}
     d_h: Array | None = d_z
     if network.head == "linear":
@@ -295,7 +295,7 @@ def backward(
         gradients["head.W_y"] = matmul(trace.h.reshape(-1, trace.h.shape[2]).T, rows)
         gradients["head.b_y"] = rows.sum(0)
         d_h = matmul(rows, parameters["head.W_y"].T).reshape(trace.h.shape)
-    assert d_h is not None, "it is the gradient of what the head saw"
+    assert d_h is not None, "the gradient of the input of the head"
     cell, directions = network.step_cell, range(network.directions)
     d_last = [
         tuple(d for _ in directions for d in cell.initial_state(batch, size, d_h.dtype))

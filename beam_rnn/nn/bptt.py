@@ -1,4 +1,4 @@
-"""Truncated back-propagation through time: which steps a gradient passes through."""
+"""Truncated back-propagation through time."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -24,31 +24,30 @@ from beam_rnn.nn.optimizers import Optimizer, OptimizerState, clipped
 class Bptt:
     """BPTT(k): back-propagation through the last k steps.
 
-    A window of `steps` moves along the sequence by `stride`. In each place: forward through
-    the window from the hidden state carried so far, the loss, the gradient back through the
-    window and no further, an update of the parameters. Then the hidden state is carried on
-    by `stride` steps.
+    A window of `steps` moves along the sequence by `stride`. For each window: a forward pass
+    from the carried hidden state, the loss, the gradient back to the start of the window, and an
+    update of the parameters. Then the hidden state is carried forward by `stride` steps.
 
     | | |
     |---|---|
-    | the textbook's loop | `Bptt(steps=k, stride=1, loss="last")` |
-    | truncated BPTT as frameworks do it | `Bptt(steps=k)`: stride k, loss on every step |
-    | full BPTT | `Bptt()`, or any k of at least the sequence's length |
+    | the loop of textbooks | `Bptt(steps=k, stride=1, loss="last")` |
+    | truncated BPTT as in frameworks | `Bptt(steps=k)`: stride k, loss on every step |
+    | full BPTT | `Bptt()`, or k at least the length of the sequence |
 
-    With loss="last" only the window's last step has a loss, and the hidden state is carried
-    on with the updated parameters, both as in the textbook. With loss="every" and windows
-    that do not overlap it is the one that the forward pass reached.
+    With loss="last" only the last step of the window has a loss, and the hidden state is
+    computed anew with the updated parameters. With loss="every" and windows that do not overlap
+    the last state of the forward pass is carried.
 
         >>> list(Bptt(steps=3, stride=2).windows(length=6))
         [(0, 3), (2, 5), (4, 6)]
 
     Args:
-        steps: k, how many steps back the gradient goes; None for the whole sequence.
-        stride: An update after each so many steps; None for `steps`.
+        steps: k, the number of steps of back-propagation; None for the whole sequence.
+        stride: The number of steps between updates; None for `steps`.
         loss: "every" or "last" step of the window.
 
     Raises:
-        ConfigurationError: A number below 1, a stride beyond `steps`, another loss.
+        ConfigurationError: A number below 1, a stride above `steps`, or another loss.
     """
 
     steps: int | None = None
@@ -68,7 +67,7 @@ class Bptt:
             raise ConfigurationError(f"loss must be 'every' or 'last', got {self.loss!r}")
 
     def windows(self, length: int) -> Iterator[tuple[int, int]]:
-        """The (start, stop) of each window over a sequence of that length."""
+        """Yield the (start, stop) of each window over a sequence of that length."""
         steps = self.steps or length
         stride = self.stride or steps
         for start in range(0, length, stride):
@@ -79,11 +78,11 @@ class Bptt:
                 return
 
     def weights(self, start: int, stop: int, lengths: Array, *, begins: bool = True) -> Array:
-        """Which steps of a window have a loss: (stop - start, batch) of 0 and 1.
+        """Return which steps of a window have a loss: (stop - start, batch) of 0 and 1.
 
-        With loss="last" that is the last step of the window for the sequences that fill it;
-        one that is shorter than `steps` as a whole has its loss on its own last step, if it
-        `begins` here and is no further part of a sequence.
+        With loss="last" it is the last step of the window for sequences that fill the window. A
+        sequence shorter than `steps` has its loss on its own last step, if it `begins` here and
+        is not the continuation of a sequence.
         """
         time = np.arange(start, stop)[:, np.newaxis]
         if self.loss == "every":
@@ -93,14 +92,14 @@ class Bptt:
 
 
 class Learner(NamedTuple):
-    """What training changes."""
+    """The parameters, and the state of the optimizer."""
 
     parameters: Parameters
     optimizer_state: OptimizerState
 
 
 class WindowLoss(NamedTuple):
-    """The loss of one window, before its update, and the sum of the weights in it."""
+    """The loss of one window before its update, and the sum of its weights."""
 
     loss: float
     weight: float
@@ -109,19 +108,19 @@ class WindowLoss(NamedTuple):
 def judged(
     network: Network, batch: Batch, start: int, stop: int, counts: Array
 ) -> tuple[Array, Array]:
-    """What z of a window is compared with: targets, and the weight of each.
+    """Return the targets of a window, and the weight of each.
 
     Args:
         network: The network.
         batch: The sequences.
         start: The first step of the window.
         stop: The step after its last.
-        counts: (stop - start, rows), 1 for each step that has a loss, of the first rows.
+        counts: (stop - start, rows), 1 for each step with a loss, of the first rows.
 
     Returns:
         Targets (stop - start, rows, horizons * targets) and weights (stop - start, rows,
-        horizons); of one step instead, the last of each sequence, if the network gives that
-        alone.
+        horizons); only of the last step of each sequence if the network has
+        output_steps="last".
     """
     rows = counts.shape[1]
     targets = batch.targets[start:stop, :rows]
@@ -137,7 +136,7 @@ def judged(
 
 
 class Learned(NamedTuple):
-    """What came of a pass over a batch."""
+    """The result of a pass over a batch."""
 
     learner: Learner
     losses: list[WindowLoss]
@@ -154,17 +153,17 @@ def updated(
     clip_norm: float | None,
     clip_value: float | None,
 ) -> Learner:
-    """What the gradient of one window makes of a learner.
+    """Return a learner after the update by the gradient of one window.
 
     Args:
         network: The network.
         learner: Before the update.
-        gradients: Of the window.
-        begins: Whether the window begins the sequence: else the state before it was carried
-            there, and is no parameter.
-        optimizer: How a gradient changes the parameters.
-        clip_norm: The greatest global norm of a gradient; None for no limit.
-        clip_value: The greatest size of each number of a gradient; None for no limit.
+        gradients: The gradient of the window.
+        begins: Whether the window starts the sequence. If not, the state before it was carried,
+            and is not a parameter.
+        optimizer: The optimizer.
+        clip_norm: The maximum global norm of a gradient; None for no limit.
+        clip_value: The maximum absolute value of a gradient; None for no limit.
     """
     if not begins and network.carry and network.initial_state == "learned":
         gradients = {
@@ -174,7 +173,7 @@ def updated(
     return Learner(*optimizer.update(gradients, learner.optimizer_state, learner.parameters))
 
 
-@default_arithmetic()  # numbers out of range are an error of their own
+@default_arithmetic()  # an overflow raises DivergenceError
 def learn(
     network: Network,
     learner: Learner,
@@ -190,24 +189,24 @@ def learn(
     states: States | None = None,
     hand_on: bool = False,
 ) -> Learned:
-    """One pass of truncated BPTT over a batch of sequences.
+    """Run truncated BPTT over a batch of sequences, once.
 
-    A window in which nothing counts makes no update.
+    A window without weights makes no update.
 
     Args:
         network: The network.
-        learner: The parameters and the optimiser's state to start from.
+        learner: The parameters and the state of the optimizer to start from.
         batch: The sequences.
-        bptt: Which steps the gradient passes through.
+        bptt: The windows.
         loss: (z, targets, weights) -> (loss, gradient): see `beam_rnn.nn.losses.objective`.
-        optimizer: How a gradient changes the parameters.
-        clip_norm: The greatest global norm of a gradient; None for no limit.
-        clip_value: The greatest size of each number of a gradient; None for no limit.
-        masks: What dropout leaves out of each layer for each sequence; None for nothing.
-        kernel: What computes the layers.
-        states: The hidden states from which these parts of sequences go on; None for those
-            before a sequence.
-        hand_on: Whether the states after the batch are wanted, for the next parts.
+        optimizer: The optimizer.
+        clip_norm: The maximum global norm of a gradient; None for no limit.
+        clip_value: The maximum absolute value of a gradient; None for no limit.
+        masks: The dropout masks of each layer and sequence; None for no dropout.
+        kernel: The kernel that computes the layers.
+        states: The hidden states before the batch, if it continues sequences; None for the
+            initial states.
+        hand_on: Compute the states after the batch, for its continuation.
 
     Raises:
         DivergenceError: The loss, or a parameter, is not finite.
@@ -217,7 +216,7 @@ def learn(
     begins = states is None
     before = initial_states(network, parameters, len(batch.lengths)) if states is None else states
     losses = []
-    reached = 0  # the step at which the states stand
+    reached = 0  # the step after which the states are
     for start, stop in bptt.windows(len(batch.x)):
         left = batch.lengths - start
         n = int((left > 0).sum())
@@ -254,8 +253,8 @@ def learn(
             )
         before, reached = last, start + carried
     if not all(np.isfinite(value).all() for value in parameters.values()):
-        raise DivergenceError("the parameters left the range of numbers in an update")
-    if hand_on and reached < len(batch.x):  # what no window, or no stride, has passed
+        raise DivergenceError("the parameters overflowed in an update")
+    if hand_on and reached < len(batch.x):  # the steps after the last window or stride
         left = batch.lengths - reached
         n = int((left > 0).sum())
         _, before, _ = forward(
@@ -272,7 +271,7 @@ def learn(
 
 
 def _diverged(loss: float, start: int, z: Array, targets: Array, weights: Array) -> DivergenceError:
-    """The error of a loss that is not finite: the first step, and its sequence, that made it so."""
+    """Return the error of a loss that is not finite, with its first such step and sequence."""
     error = np.abs(z).sum(-1) + np.abs(targets).sum(-1)
     counts = weights.any(-1)
     finite = np.isfinite(error)

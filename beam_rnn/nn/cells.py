@@ -1,4 +1,4 @@
-"""The recurrent cells as pure functions, written like their equations.
+"""The recurrent cells as pure functions, written as in their equations.
 
 Symbols: x input, h hidden state, c cell state of the LSTM, W_x and W_h weights, b_x and
 b_h biases. Row vectors throughout: a batch is (batch, features) and multiplies from the

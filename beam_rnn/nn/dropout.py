@@ -1,7 +1,7 @@
-"""Dropout: units that training leaves out, one mask a sequence (Gal and Ghahramani 2016).
+"""Dropout with one mask per sequence (Gal and Ghahramani 2016).
 
-A unit is left out of every step of a sequence or of none, whatever windows truncated BPTT cuts
-the sequence into. What stays is scaled by 1 / (1 - p), so that using the network needs no change.
+A unit is dropped at every step of a sequence or at none, also across the windows of truncated
+BPTT. The other units are scaled by 1 / (1 - p), so that prediction needs no change.
 """
 
 from collections.abc import Sequence
@@ -20,14 +20,14 @@ from beam_rnn.nn.network import Network
 
 @dataclass(frozen=True)
 class Dropout:
-    """The probabilities with which units are left out in training.
+    """The probabilities with which units are dropped in training.
 
     Args:
-        inputs: Of each input of the first layer.
-        layers: Of each input of every further layer: the outputs of the layer before.
-        recurrent: Of each unit of h where a cell takes it from the step before.
-        symbols: Of each symbol of a vocabulary, wherever it stands in a sequence: it becomes the
-            unknown one, whose vector is learned in that way. Of a pair, in the source.
+        inputs: For each input of the first layer.
+        layers: For each input of the other layers: the outputs of the layer before.
+        recurrent: For each unit of h that a cell takes from the step before.
+        symbols: For each symbol of a vocabulary, at all its places in a sequence: it is replaced
+            by the unknown symbol, whose vector is learned in this way. In pairs, only in sources.
 
     Raises:
         ConfigurationError: A probability outside [0, 1).
@@ -44,10 +44,10 @@ class Dropout:
 
 
 class LayerMask(NamedTuple):
-    """What one layer leaves out for each sequence; None for nothing.
+    """The dropout mask of one layer for each sequence; None for no dropout.
 
     Attributes:
-        inputs: (batch, inputs), 0 where an input is left out and 1 / (1 - p) elsewhere.
+        inputs: (batch, inputs), 0 where an input is dropped and 1 / (1 - p) elsewhere.
         recurrent: The same for h, (batch, hidden), for each direction.
     """
 
@@ -55,14 +55,14 @@ class LayerMask(NamedTuple):
     recurrent: tuple[Array | None, ...]
 
     def rows(self, n: int) -> "LayerMask":
-        """The mask of the first n sequences."""
+        """Return the mask of the first n sequences."""
         return LayerMask(
             None if self.inputs is None else self.inputs[:n],
             tuple(None if mask is None else mask[:n] for mask in self.recurrent),
         )
 
     def repeated(self, steps: int) -> "LayerMask":
-        """The mask of each step of each sequence, as if it were one: (steps * batch, ...)."""
+        """Return the mask with each step as a separate sequence: (steps * batch, ...)."""
         return LayerMask(
             None if self.inputs is None else np.tile(self.inputs, (steps, 1)),
             tuple(None if m is None else np.tile(m, (steps, 1)) for m in self.recurrent),
@@ -70,7 +70,7 @@ class LayerMask(NamedTuple):
 
 
 def nothing_left_out(network: Network) -> list[LayerMask]:
-    """The masks of a network in use, a layer each."""
+    """Return masks that drop nothing, one per layer."""
     return [LayerMask(None, (None,) * network.directions)] * network.layers
 
 
@@ -82,14 +82,14 @@ def draw(
     random: np.random.Generator,
     dtype: DTypeLike,
 ) -> list[LayerMask]:
-    """A mask for each sequence of a batch, a layer each.
+    """Draw the masks of a batch, one per layer.
 
     Args:
         dropout: The probabilities.
         network: The network.
-        inputs: The size of what the first layer sees: x, each symbol being its vector.
-        batch: How many sequences.
-        random: Decides what is left out.
+        inputs: The number of inputs of the first layer: x with the vectors of symbols.
+        batch: The number of sequences.
+        random: The source of random numbers.
         dtype: The type of the parameters.
     """
 
@@ -111,19 +111,19 @@ def draw(
 def draw_symbols(
     p: float, sizes: Sequence[int], batch: int, random: np.random.Generator
 ) -> list[Array]:
-    """Which symbols are left out of each sequence of a batch: (batch, symbols) for each field.
+    """Draw the dropped symbols of each sequence: (batch, symbols) for each field.
 
     Args:
         p: The probability.
-        sizes: How many symbols there are in each vocabulary, with the unknown one.
-        batch: How many sequences.
-        random: Decides what is left out.
+        sizes: The number of symbols in each vocabulary, with the unknown one.
+        batch: The number of sequences.
+        random: The source of random numbers.
     """
     return [random.random((batch, size), np.float32) < p for size in sizes]
 
 
 def without_symbols(x: Array, left_out: Sequence[Array]) -> Array:
-    """x, in which the index of a symbol that is left out of a sequence is that of the unknown one.
+    """Return x with the index of each dropped symbol replaced by that of the unknown symbol.
 
         >>> x = np.array([[[0.5, 1]], [[0.5, 2]]])
         >>> without_symbols(x, [np.array([[False, False, True]])])[:, 0]
@@ -131,8 +131,8 @@ def without_symbols(x: Array, left_out: Sequence[Array]) -> Array:
                [0.5, 0. ]])
 
     Args:
-        x: (time, batch, inputs): numbers, and behind them an index for each field of symbols.
-        left_out: From `draw_symbols`, of at least as many sequences, in their order.
+        x: (time, batch, inputs): numbers, followed by an index for each field of symbols.
+        left_out: From `draw_symbols`, for at least these sequences, in the same order.
     """
     x = x.copy()
     sequences = np.arange(x.shape[1])
@@ -143,14 +143,14 @@ def without_symbols(x: Array, left_out: Sequence[Array]) -> Array:
 
 
 def drop_state(cell: Cell, mask: Array | None) -> Cell:
-    """The cell, not seeing the units of h that the mask leaves out of each sequence.
+    """Return a cell without the units of h that the mask drops in each sequence.
 
-    What it does see it multiplies by W_h / (1 - p), not the state itself: a gate that keeps h
-    would otherwise make it grow with every step.
+    W_h is scaled by 1 / (1 - p), and not the state: a gate that keeps h would otherwise make it
+    grow with every step.
 
     Args:
         cell: The cell.
-        mask: (batch, hidden), of the sequences in the rows; None for the cell as it is.
+        mask: (batch, hidden), one row per sequence; None to return the cell unchanged.
     """
     if mask is None:
         return cell

@@ -1,6 +1,6 @@
-"""Symbols as vectors that are learned: the first thing that a network does with x.
+"""Embedding: each symbol of x is replaced by a learned vector.
 
-A pair, as in `beam_rnn.nn.backprop`: `embed` with `embed_backward`.
+The functions are a pair, as in `beam_rnn.nn.backprop`: `embed` with `embed_backward`.
 """
 
 import numpy as np
@@ -10,7 +10,7 @@ from beam_rnn.nn.network import Network, Parameters
 
 
 def embed(network: Network, parameters: Parameters, x: Array) -> Array:
-    """What the first layer sees: the vector of each symbol in the place of its index.
+    """Return the input of the first layer: x with vectors in place of the indices of symbols.
 
         >>> network = Network("rnn", 2, embedding=3)
         >>> E = np.array([[0.0, 0.0, 0.0], [1.0, 2.0, 3.0]])
@@ -21,7 +21,7 @@ def embed(network: Network, parameters: Parameters, x: Array) -> Array:
     Args:
         network: The network.
         parameters: Its parameters.
-        x: (..., inputs): numbers, and behind them an index for each field of symbols.
+        x: (..., inputs): numbers, followed by an index for each field of symbols.
 
     Returns:
         (..., numbers + vectors).
@@ -37,13 +37,13 @@ def embed(network: Network, parameters: Parameters, x: Array) -> Array:
 def embed_backward(
     network: Network, parameters: Parameters, x: Array, d_embedded: Array
 ) -> dict[str, Array]:
-    """The gradient of `embed` with respect to the vectors, by name.
+    """Return the gradient of `embed` with respect to the vectors, by name.
 
     Args:
         network: The network.
         parameters: Its parameters.
         x: (..., inputs).
-        d_embedded: (..., numbers + vectors), the gradient with respect to what `embed` gave.
+        d_embedded: (..., numbers + vectors), the gradient with respect to the result of `embed`.
     """
     names, sizes = network.embedding_names, network.embedding_sizes
     gradients = {}
@@ -57,7 +57,7 @@ def embed_backward(
 
 
 def _summed(index: Array, rows: Array, n: int) -> Array:
-    """The sum of the rows of each index (n, size), added in their order."""
+    """Return the sum of the rows of each index (n, size), added in their order."""
     total = np.zeros((n, rows.shape[1]), rows.dtype)
     order = np.argsort(index, kind="stable")
     found, first = np.unique(index[order], return_index=True)

@@ -1,4 +1,4 @@
-"""What is trained to turn a sequence into another one: an encoder, a decoder, and attention."""
+"""Sequence-to-sequence networks: an encoder, a decoder, and attention."""
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
@@ -15,39 +15,39 @@ from beam_rnn.nn.cells import Cell
 from beam_rnn.nn.network import Network, Parameters
 
 ATTENTIONS = ("none", "additive")
-"""What the decoder sees of the source: its last state alone, or at every step a mean of all of the
-encoder's outputs, weighted by how well each fits (Bahdanau 2014)."""
+"""What the decoder sees of the source: only the last state of the encoder, or at every step also a
+weighted mean of the outputs of the encoder (Bahdanau 2014)."""
 
 KIND = "encoder_decoder"
-"""What tells it from a `Network` among JSON values."""
+"""The "kind" in its JSON values, which distinguishes it from a `Network`."""
 
 
 @dataclass(frozen=True)
 class EncoderDecoder:
-    """Two networks: one reads a sequence, the other one writes another (Cho 2014, Sutskever 2014).
+    """Two networks: an encoder of sources and a decoder of targets (Cho 2014, Sutskever 2014).
 
-    The hidden state of the encoder after its last step is that of the decoder before its first.
-    At each step the decoder sees the symbol that it wrote last, in training the one that it should
-    have written (teacher forcing; Williams and Zipser 1989), until it writes the end.
+    The last hidden state of the encoder is the initial state of the decoder. At each step the
+    input of the decoder is the symbol that it wrote last; in training it is the true symbol
+    (teacher forcing; Williams and Zipser 1989). It stops when it writes the end.
 
         >>> EncoderDecoder("gru", hidden=64, embedding=16).shapes(12, 11)["output.W_y"]
         (64, 11)
 
     Args:
-        cell: "rnn" (Elman), "gru", "lstm", or another that was put into
-            `beam_rnn.nn.cells.CELLS`: of both.
+        cell: The cell of both: "rnn" (Elman), "gru", "lstm", or another key of
+            `beam_rnn.cells.CELLS`.
         hidden: The size m of the hidden state of every layer of both.
-        layers: How many layers are stacked in each.
-        embedding: The size of the vector that stands for a symbol.
-        bidirectional: The encoder reads the source in both directions; the decoder begins with the
-            sum of both states.
+        layers: The number of layers of each.
+        embedding: The size of the vector of a symbol.
+        bidirectional: Run the encoder in both directions; the decoder starts with the sum of both
+            states.
         attention: What the decoder sees of the source: see `ATTENTIONS`.
         activation: As for `Network`.
         reset_after: As for `Network`.
 
     Raises:
-        ConfigurationError: A name that does not exist, a size below 1, or settings that do not
-            go together.
+        ConfigurationError: A name that does not exist, a size below 1, or settings that cannot
+            be combined.
     """
 
     cell: str = "gru"
@@ -79,30 +79,30 @@ class EncoderDecoder:
 
     @cached_property
     def encoder(self) -> Network:
-        """What reads."""
+        """The network that reads the source."""
         return self._network(bidirectional=self.bidirectional)
 
     @cached_property
     def decoder(self) -> Network:
-        """What writes."""
+        """The network that writes the target."""
         return self._network(bidirectional=False)
 
     @property
     def step_cell(self) -> Cell:
-        """The pure functions of the cell."""
+        """The cell."""
         return self.decoder.step_cell
 
     @property
     def output(self) -> str:
-        """The output function: over the symbols of the target, and its end."""
+        """The name of the output: classes, the symbols of the target and its end."""
         return "softmax"
 
     def shapes(self, sources: int, targets: int) -> dict[str, tuple[int, ...]]:
-        """The shape of every parameter, in the order in which they are stored.
+        """Return the shape of every parameter, in the order in which they are stored.
 
         Args:
-            sources: How many symbols sources have, with the unknown one.
-            targets: How many symbols targets have, with the end.
+            sources: The number of symbols of sources, with the unknown one.
+            targets: The number of symbols of targets, with the end.
         """
         m, read = self.hidden, self.encoder.output_size(self.layers - 1)
         shapes: dict[str, tuple[int, ...]] = {
@@ -122,14 +122,14 @@ class EncoderDecoder:
     def initialize(
         self, sources: int, targets: int, seed: int, dtype: DTypeLike = np.float32
     ) -> dict[str, Array]:
-        """Parameters to start training from.
+        """Return parameters to start training from.
 
-        Encoder and decoder as `Network.initialize` has them, the other weights uniform after
-        Glorot and Bengio (2010), biases zero.
+        Encoder and decoder are initialized as by `Network.initialize`; the other weights are
+        uniform (Glorot and Bengio 2010), biases zero.
 
         Args:
-            sources: How many symbols sources have, with the unknown one.
-            targets: How many symbols targets have, with the end.
+            sources: The number of symbols of sources, with the unknown one.
+            targets: The number of symbols of targets, with the end.
             seed: The same seed gives the same parameters.
             dtype: float32 or float64.
         """
@@ -146,7 +146,7 @@ class EncoderDecoder:
         return parameters
 
     def sources_and_targets(self, parameters: Parameters) -> tuple[int, int]:
-        """How many symbols there are on both sides, with 0, that parameters are for.
+        """Return the numbers of symbols of sources and targets that parameters are for.
 
         Raises:
             ConfigurationError: The parameters are not those of this network.
@@ -171,9 +171,10 @@ class EncoderDecoder:
         return sources, targets
 
     def to_json(self) -> dict[str, Any]:
-        """The network as JSON values; `EncoderDecoder(**values)` is the inverse, without "kind".
+        """Return the network as JSON values.
 
-        What is at its default is left out, but cell and sizes.
+        `EncoderDecoder(**values)` is the inverse, without "kind". Settings at their default are
+        left out, except the cell and the sizes.
         """
         always = ("cell", "hidden", "embedding")
         values = asdict(self)
@@ -185,12 +186,12 @@ class EncoderDecoder:
 
 
 def under(part: str, named: Mapping[str, Any]) -> dict[str, Any]:
-    """The inverse of `part_of`: the names that a part's values have in the whole."""
+    """Return the values of a part by their names in the whole: the inverse of `part_of`."""
     return {f"{part}.{name}": value for name, value in named.items()}
 
 
 def part_of(parameters: Parameters, part: str) -> dict[str, Array]:
-    """The parameters of a part by the names that they have there.
+    """Return the parameters of a part by their names in the part.
 
     >>> part_of({"encoder.b": np.zeros(1), "decoder.b": np.ones(1)}, "decoder")
     {'b': array([1.])}

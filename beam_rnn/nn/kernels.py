@@ -1,7 +1,7 @@
-"""What computes a network's layers: plain numpy, or fused loops that numba compiles.
+"""The kernels that compute the layers of a network: numpy, or fused loops compiled by numba.
 
-Which one is decided once, by what is installed or by an option, and written beside the model's
-digest: the two agree to 4e-7, not to the bit.
+The kernel is chosen once, by an option or by what is installed, and stored next to the digest of
+the model: the two kernels agree to 4e-7, not to the bit.
 """
 
 import functools
@@ -20,19 +20,19 @@ from beam_rnn.nn.layers import LayerTrace, layer_backward, layer_forward
 from beam_rnn.nn.network import Network, Parameters
 
 KERNELS = ("auto", "numpy", "fused")
-"""The names of the kernels; "auto" is the fused one where it can be had."""
+"""The names of the kernels; "auto" is "fused" if it is available, else "numpy"."""
 
 Advance = Callable[[Array, Array, Array, bool], tuple[Array, Array]]
 """All steps of packed sequences.
 
-Packed: the rows of all first steps, then those of all second steps, and so on, longest sequence
+Packed: the rows of all first steps, then the rows of all second steps, and so on, longest sequence
 first.
 
 Args:
     state: (batch, state_size), the state before the first step.
     x: (rows, inputs).
-    running: (steps,), how many sequences run at each step; falling.
-    every: Whether the state after each step is wanted, or that after each sequence's last.
+    running: (steps,), the number of sequences that run at each step; decreasing.
+    every: Return the state after each step; if False, only after the last step of each sequence.
 
 Returns:
     z (rows, outputs), and the states: (rows, state_size), or (batch, state_size).
@@ -40,14 +40,14 @@ Returns:
 
 
 class Kernel(NamedTuple):
-    """One way to compute.
+    """A kernel.
 
     Attributes:
         name: "numpy" or "fused".
         linear: (x, weights, bias) -> x W + b, where a row has the same bits in every batch.
         layer_forward: As `beam_rnn.nn.layers.layer_forward`.
         layer_backward: As `beam_rnn.nn.layers.layer_backward`.
-        advance: (network, parameters) -> `Advance`, of a network of one direction.
+        advance: (network, parameters) -> `Advance`, for a network of one direction.
     """
 
     name: str
@@ -61,7 +61,7 @@ class Kernel(NamedTuple):
 
 
 def advance(network: Network, parameters: Parameters) -> Advance:
-    """Step by step, each a batch of those that still run."""
+    """Return a function that runs packed sequences step by step."""
     cell = network.step_cell
     layers = [network.layer(parameters, i)[0] for i in range(network.layers)]
     places = network.state_places
@@ -95,12 +95,12 @@ NUMPY = Kernel("numpy", linear, layer_forward, layer_backward, advance)
 
 @functools.cache
 def fused_is_installed() -> bool:
-    """Whether numba is."""
+    """Return True if numba is installed."""
     return importlib.util.find_spec("numba") is not None
 
 
 def kernel_name(network: Network, dtype: DTypeLike, name: str = "auto") -> str:
-    """The name of the kernel that a network gets: "numpy" or "fused".
+    """Return the name of the kernel that computes a network: "numpy" or "fused".
 
         >>> kernel_name(Network("gru"), np.float64)
         'numpy'
@@ -111,8 +111,8 @@ def kernel_name(network: Network, dtype: DTypeLike, name: str = "auto") -> str:
         name: See `KERNELS`.
 
     Raises:
-        ConfigurationError: The fused kernel is asked for and cannot be had: numba is not
-            installed, the parameters are not float32, or the cell is a user's own.
+        ConfigurationError: The fused kernel is requested but not available: numba is not
+            installed, the parameters are not float32, or the cell has no fused kernel.
     """
     check_choice("kernel", name, KERNELS)
     problem = ""
@@ -129,10 +129,10 @@ def kernel_name(network: Network, dtype: DTypeLike, name: str = "auto") -> str:
 
 @functools.cache
 def kernel_of(name: str) -> Kernel:
-    """The kernel "numpy" or "fused"; numba is imported by the first call that needs it."""
+    """Return the kernel "numpy" or "fused"; numba is imported by the first call that needs it."""
     if name == "numpy":
         return NUMPY
-    from beam_rnn.nn.fused import layers  # noqa: PLC0415  # an extra, and half a second
+    from beam_rnn.nn.fused import layers  # noqa: PLC0415  # an extra; takes half a second
 
     return Kernel(
         "fused", layers.linear, layers.layer_forward, layers.layer_backward, layers.advance

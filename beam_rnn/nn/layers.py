@@ -1,8 +1,8 @@
-"""One direction of a layer over a batch of sequences: forward, and its gradient.
+"""One direction of a layer over a batch of sequences: the forward pass and its gradient.
 
-Time comes first, (time, batch, features), so that a step is one block of memory, and the
-sequences of a batch stand longest first, so that those that still run at a step are the first
-rows: padding is never computed, and cannot change anything.
+Time comes first, (time, batch, features), so that a step is one block of memory. The sequences of
+a batch are sorted, longest first, so that the sequences that run at a step are the first rows:
+padding is never computed.
 """
 
 from typing import NamedTuple
@@ -15,24 +15,24 @@ from beam_rnn.nn.products import matmul
 
 
 class LayerTrace(NamedTuple):
-    """What one direction of a layer keeps of its forward pass for the backward pass."""
+    """The arrays that one direction of a layer keeps for the backward pass."""
 
     x: Array  # (time, batch, inputs)
-    caches: list[Cache]  # one for each step, of the rows that run there; none if not kept
+    caches: list[Cache]  # one per step, of the rows that run there; empty if not kept
     h: Array  # (time, batch, hidden)
 
 
 def layer_forward(
     cell: Cell, p: CellParameters, x: Array, state: State, running: Array, *, keep: bool = True
 ) -> tuple[Array, State, LayerTrace]:
-    """One layer over a batch of sequences, longest first.
+    """Run one layer over a batch of sequences, longest first.
 
     Args:
         cell: The cell.
         p: Its parameters.
         x: (time, batch, inputs).
         state: The state before the first step.
-        running: (time,), how many of the first rows run at each step.
+        running: (time,), the number of rows that run at each step, the first ones.
         keep: Keep what the backward pass needs.
 
     Returns:
@@ -63,7 +63,7 @@ def layer_backward(
     d_last: State,
     running: Array,
 ) -> tuple[CellParameters, Array, State]:
-    """The gradient of `layer_forward`.
+    """Return the gradient of `layer_forward`.
 
     Args:
         cell: The cell.
@@ -71,7 +71,7 @@ def layer_backward(
         trace: From `layer_forward`.
         d_h: (time, batch, hidden), the gradient with respect to h.
         d_last: The gradient with respect to the last state.
-        running: (time,), how many of the first rows run at each step.
+        running: (time,), the number of rows that run at each step, the first ones.
 
     Returns:
         The gradients with respect to the parameters, to x and to the first state.

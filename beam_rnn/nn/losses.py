@@ -1,9 +1,9 @@
-"""Each loss beside its gradient.
+"""The losses, each with its gradient.
 
-A loss takes outputs (..., outputs), targets (..., targets) and weights of shape (...), one a
-step: zero where there is nothing to learn from, as after the end of a sequence. It returns
-the weighted mean over steps, and its gradient with respect to the outputs. Where the weight is
-zero the gradient is zero, whatever stands in the targets; where all are zero, so is the loss.
+A loss takes outputs (..., outputs), targets (..., targets) and weights of shape (...), one per
+step: zero for steps to ignore, such as those after the end of a sequence. It returns the weighted
+mean over steps, and its gradient with respect to the outputs. If the weight of a step is zero its
+gradient is zero, whatever its targets; if all weights are zero, the loss is zero.
 
     >>> mse(np.array([[1.0], [4.0]]), np.array([[0.0], [np.nan]]), np.array([1.0, 0.0]))
     (1.0, array([[2.],
@@ -27,32 +27,32 @@ Loss = Callable[[Array, Array, Array], tuple[float, Array]]
 
 
 def _shares(weights: Array, each: int, like: Array) -> Array:
-    """Each number's share in the mean, where a step has `each` of them: (..., 1)."""
+    """Return the weight of each number in the mean, (..., 1), with `each` numbers per step."""
     total = weights.sum() * each
     share = weights / total if total > 0 else np.zeros_like(weights)
     return share[..., np.newaxis].astype(like.dtype)
 
 
 def _errors(outputs: Array, targets: Array, weights: Array) -> tuple[Array, Array]:
-    """The errors, zero where the weight is, and each one's share in the mean."""
+    """Return the errors, zero if the weight is zero, and their weights in the mean."""
     share = _shares(weights, outputs.shape[-1], outputs)
     return np.where(share > 0, outputs - targets, 0), share
 
 
 def mse(outputs: Array, targets: Array, weights: Array) -> tuple[float, Array]:
-    """The mean squared error, (y - p)^2."""
+    """Return the mean squared error, (y - p)^2."""
     errors, share = _errors(outputs, targets, weights)
     return float((share * errors * errors).sum()), 2 * share * errors
 
 
 def mae(outputs: Array, targets: Array, weights: Array) -> tuple[float, Array]:
-    """The mean absolute error, |y - p|; its gradient at 0 is 0."""
+    """Return the mean absolute error, |y - p|; its gradient at 0 is 0."""
     errors, share = _errors(outputs, targets, weights)
     return float((share * np.abs(errors)).sum()), share * np.sign(errors)
 
 
 def huber(outputs: Array, targets: Array, weights: Array) -> tuple[float, Array]:
-    """The Huber loss with delta = 1: e^2 / 2 for |e| <= 1, else |e| - 1/2 (Huber 1964)."""
+    """Return the Huber loss, delta = 1: e^2 / 2 for |e| <= 1, else |e| - 1/2 (Huber 1964)."""
     errors, share = _errors(outputs, targets, weights)
     size = np.abs(errors)
     losses = np.where(size <= 1, errors * errors / 2, size - 0.5)
@@ -60,12 +60,12 @@ def huber(outputs: Array, targets: Array, weights: Array) -> tuple[float, Array]
 
 
 def quantile(levels: Sequence[float]) -> Loss:
-    """The pinball loss: max(q e, (q - 1) e), e = target - output (Koenker and Bassett 1978).
+    """Return the pinball loss: max(q e, (q - 1) e), e = target - output.
 
-    The mean over targets and levels. Its gradient at e = 0 is 0.
+    The mean over targets and levels (Koenker and Bassett 1978). Its gradient at e = 0 is 0.
 
     Args:
-        levels: The levels q; the outputs hold one number for each, target by target.
+        levels: The levels q; the outputs hold one number per level, target by target.
     """
 
     def loss(outputs: Array, targets: Array, weights: Array) -> tuple[float, Array]:
@@ -80,14 +80,14 @@ def quantile(levels: Sequence[float]) -> Loss:
 
 
 def gaussian_nll(outputs: Array, targets: Array, weights: Array) -> tuple[float, Array]:
-    """The negative log-likelihood of a normal distribution, the mean over targets.
+    """Return the negative log-likelihood of a normal distribution, the mean over targets.
 
     log(s) + ((y - m) / s)^2 / 2 + log(2 pi) / 2 for the target y.
 
     Args:
         outputs: The mean m and the standard deviation s of each target, side by side.
         targets: y.
-        weights: One a step.
+        weights: One per step.
     """
     m, s = outputs[..., 0::2], outputs[..., 1::2]
     share = _shares(weights, targets.shape[-1], outputs)
@@ -100,12 +100,12 @@ def gaussian_nll(outputs: Array, targets: Array, weights: Array) -> tuple[float,
 
 
 def binary_cross_entropy(outputs: Array, targets: Array, weights: Array) -> tuple[float, Array]:
-    """-y log(p) - (1 - y) log(1 - p) with p = sigmoid(z), the mean over outputs.
+    """Return -y log(p) - (1 - y) log(1 - p), p = sigmoid(z), the mean over outputs.
 
     Args:
         outputs: The logits z.
         targets: y in [0, 1].
-        weights: One a step.
+        weights: One per step.
     """
     share = _shares(weights, outputs.shape[-1], outputs)
     z, y = outputs, np.where(share > 0, targets, 0)
@@ -115,12 +115,12 @@ def binary_cross_entropy(outputs: Array, targets: Array, weights: Array) -> tupl
 
 
 def cross_entropy(outputs: Array, targets: Array, weights: Array) -> tuple[float, Array]:
-    """-sum_i y_i log(p_i) with p = softmax(z).
+    """Return -sum_i y_i log(p_i), p = softmax(z).
 
     Args:
-        outputs: The logits z, one a class.
-        targets: y, the probability of each class: 1 for the right one and 0 for the others.
-        weights: One a step.
+        outputs: The logits z, one per class.
+        targets: y, the probability of each class: 1 for the true class, 0 for the others.
+        weights: One per step.
     """
     share = _shares(weights, 1, outputs)
     z, y = outputs - outputs.max(-1, keepdims=True), np.where(share > 0, targets, 0)
@@ -137,7 +137,7 @@ LOSSES: dict[str, Loss] = {
     "binary_cross_entropy": binary_cross_entropy,
     "cross_entropy": cross_entropy,
 }
-"""The losses by name; the pinball loss, "quantile", is made for its levels."""
+"""The losses by name; `quantile` makes the pinball loss for its levels."""
 
 LOSS_TITLES = {
     "mse": "mean squared error",
@@ -151,24 +151,24 @@ LOSS_TITLES = {
 """The names of the losses in reports."""
 
 FROM_LOGITS = ("binary_cross_entropy", "cross_entropy")
-"""The losses that take z, what the head gives before the output function."""
-
+"""The losses of the raw outputs z, before the output function."""
 
 LOSS_NAMES = (*LOSSES, "quantile")
+"""The names of all losses."""
 
 
 def loss_name(network: Network | EncoderDecoder, name: str | None = None) -> str:
-    """The loss by its name, or the usual one of the network's output function.
+    """Return the name of the loss, by default that of the network's output.
 
         >>> loss_name(Network(output="softmax"))
         'cross_entropy'
 
     Args:
         network: The network.
-        name: A name in `beam_rnn.nn.losses.LOSSES`, or "quantile"; None for the usual one.
+        name: A name in `LOSS_NAMES`; None for the default of the output.
 
     Raises:
-        ConfigurationError: The output function cannot be judged by that loss.
+        ConfigurationError: The loss does not fit the output.
     """
     fitting = OUTPUTS[network.output].losses
     if name is None:
@@ -176,16 +176,16 @@ def loss_name(network: Network | EncoderDecoder, name: str | None = None) -> str
     if name not in fitting:
         others = [output for output, g in OUTPUTS.items() if name in g.losses]
         raise ConfigurationError(
-            f"loss={name!r} does not fit a network with output={network.output!r}: take one of "
+            f"loss={name!r} does not fit a network with output={network.output!r}: use one of "
             f"{', '.join(fitting)}, or Network(output={' or '.join(map(repr, others))})"
         )
     return name
 
 
 def objective(network: Network, name: str | None = None) -> Loss:
-    """The loss of z (..., outputs), its gradient with respect to z.
+    """Return the loss as a function of the raw outputs z, with its gradient.
 
-    Where a network has several horizons, each counts as a step of its own.
+    Each horizon of a network counts as a separate step.
 
         >>> loss = objective(Network(output="sigmoid"))
         >>> loss(np.array([[0.0]]), np.array([[1.0]]), np.array([[1.0]]))
@@ -193,13 +193,13 @@ def objective(network: Network, name: str | None = None) -> Loss:
 
     Args:
         network: The network.
-        name: The name of the loss; None for the usual one of its output function.
+        name: The name of the loss; None for the default of the output.
 
     Returns:
         A loss of z, targets (..., horizons * targets) and weights (..., horizons).
 
     Raises:
-        ConfigurationError: The output function cannot be judged by that loss.
+        ConfigurationError: The loss does not fit the output.
     """
     name = loss_name(network, name)
     of_outputs = quantile(network.quantiles) if name == "quantile" else LOSSES[name]
@@ -221,10 +221,10 @@ def objective(network: Network, name: str | None = None) -> Loss:
 
 
 def check_targets(name: str, network: Network, key: str, targets: Array) -> None:
-    """That targets (..., horizons * targets) of a key are what a loss can compare with.
+    """Raise if targets (..., horizons * targets) of a key do not fit a loss.
 
     Raises:
-        TrainingError: A cross-entropy of numbers that are no probabilities.
+        TrainingError: A cross-entropy with targets that are not probabilities.
     """
     if name not in FROM_LOGITS:
         return

@@ -1,6 +1,6 @@
-"""Optimisers: how a gradient changes the parameters.
+"""Optimizers: how a gradient changes the parameters.
 
-An optimiser is a pair of pure functions over dicts of arrays: `init` makes its state,
+An optimizer is a pair of pure functions over dicts of arrays: `init` returns its state, and
 `update` maps gradients, state and parameters to the next parameters and the next state.
 
     >>> optimizer = Sgd(learning_rate=0.5)
@@ -25,15 +25,15 @@ OptimizerState = dict[str, Any]
 
 
 class Optimizer(Protocol):
-    """What a training loop asks of an optimiser."""
+    """The interface of an optimizer."""
 
     def init(self, parameters: Parameters) -> OptimizerState:
-        """The state before the first update."""
+        """Return the state before the first update."""
 
     def update(
         self, gradients: Parameters, state: OptimizerState, parameters: Parameters
     ) -> tuple[dict[str, Array], OptimizerState]:
-        """The parameters and the state after one update; changes none of its arguments."""
+        """Return the parameters and the state after one update; arguments are not modified."""
 
 
 def _zeros(parameters: Parameters) -> dict[str, Array]:
@@ -41,7 +41,7 @@ def _zeros(parameters: Parameters) -> dict[str, Array]:
 
 
 def _decayed(gradients: Parameters, parameters: Parameters, weight_decay: float) -> Parameters:
-    """The gradient of the loss plus weight_decay / 2 times the squared parameters."""
+    """Return the gradient of the loss plus weight_decay / 2 times the squared parameters."""
     if weight_decay == 0:
         return gradients
     return {name: g + weight_decay * parameters[name] for name, g in gradients.items()}
@@ -73,13 +73,13 @@ class Sgd:
             raise ConfigurationError("nesterov=True needs a momentum above 0, got 0")
 
     def init(self, parameters: Parameters) -> OptimizerState:
-        """V = 0."""
+        """Return the state before the first update: v = 0."""
         return {"updates": 0, "velocity": _zeros(parameters)}
 
     def update(
         self, gradients: Parameters, state: OptimizerState, parameters: Parameters
     ) -> tuple[dict[str, Array], OptimizerState]:
-        """One step against the gradient."""
+        """Return parameters and state after a step against the gradient."""
         eta, mu = rate_at(self.learning_rate, state["updates"]), self.momentum
         velocity, stepped = {}, {}
         for name, g in _decayed(gradients, parameters, self.weight_decay).items():
@@ -116,13 +116,13 @@ class RmsProp:
         check_number("weight_decay", self.weight_decay)
 
     def init(self, parameters: Parameters) -> OptimizerState:
-        """S = v = 0."""
+        """Return the state before the first update: s = v = 0."""
         return {"updates": 0, "square": _zeros(parameters), "velocity": _zeros(parameters)}
 
     def update(
         self, gradients: Parameters, state: OptimizerState, parameters: Parameters
     ) -> tuple[dict[str, Array], OptimizerState]:
-        """One step of size about eta in every parameter."""
+        """Return parameters and state after a step of about eta in every parameter."""
         eta, rho = rate_at(self.learning_rate, state["updates"]), self.decay
         square, velocity, stepped = {}, {}, {}
         for name, g in _decayed(gradients, parameters, self.weight_decay).items():
@@ -163,13 +163,13 @@ class Adam:
         check_number("weight_decay", self.weight_decay)
 
     def init(self, parameters: Parameters) -> OptimizerState:
-        """M = v = 0 at t = 0."""
+        """Return the state before the first update: m = v = 0, t = 0."""
         return {"updates": 0, "mean": _zeros(parameters), "square": _zeros(parameters)}
 
     def update(
         self, gradients: Parameters, state: OptimizerState, parameters: Parameters
     ) -> tuple[dict[str, Array], OptimizerState]:
-        """One step of size about eta in every parameter."""
+        """Return parameters and state after a step of about eta in every parameter."""
         eta = rate_at(self.learning_rate, state["updates"])
         t = state["updates"] + 1
         mean, square, stepped = {}, {}, {}
@@ -185,7 +185,7 @@ class Adam:
 
 @dataclass(frozen=True)
 class AdamW(Adam):
-    """Adam with weight decay beside the gradient, not in it (Loshchilov and Hutter 2019).
+    """Adam with decoupled weight decay (Loshchilov and Hutter 2019).
 
     w = (1 - eta lambda) w, then Adam's step.
 
@@ -212,7 +212,7 @@ class AdamW(Adam):
 
 
 def lowered(optimizer: Optimizer, factor: float) -> Optimizer:
-    """An optimiser with its learning rate multiplied by a factor.
+    """Return an optimizer with its learning rate multiplied by a factor.
 
     Args:
         optimizer: A dataclass with a field `learning_rate`.
@@ -222,14 +222,14 @@ def lowered(optimizer: Optimizer, factor: float) -> Optimizer:
 
 
 def global_norm(gradients: Parameters) -> float:
-    """The Euclidean norm of all gradients together."""
+    """Return the Euclidean norm of all gradients together."""
     return float(
         np.sqrt(sum(float(np.sum(np.square(g, dtype=np.float64))) for g in gradients.values()))
     )
 
 
 def clip_by_global_norm(gradients: Parameters, max_norm: float) -> dict[str, Array]:
-    """Gradients scaled so that their global norm is at most max_norm (Pascanu 2013).
+    """Return gradients scaled so that their global norm is at most max_norm (Pascanu 2013).
 
     The 1e-6 in the quotient is PyTorch's, so that both clip to the same numbers.
     """
@@ -238,12 +238,12 @@ def clip_by_global_norm(gradients: Parameters, max_norm: float) -> dict[str, Arr
 
 
 def clip_by_value(gradients: Parameters, limit: float) -> dict[str, Array]:
-    """Gradients with every number brought into [-limit, limit]."""
+    """Return gradients with every number clipped to [-limit, limit]."""
     return {k: g.clip(-limit, limit) for k, g in gradients.items()}
 
 
 def clipped(gradients: Parameters, limit: float | None, max_norm: float | None) -> Parameters:
-    """Gradients within both limits; None for no limit."""
+    """Return gradients clipped by both limits; None for no limit."""
     if limit is not None:
         gradients = clip_by_value(gradients, limit)
     return gradients if max_norm is None else clip_by_global_norm(gradients, max_norm)

@@ -1,9 +1,9 @@
 """Matrix products whose bits do not depend on the number of threads.
 
-BLAS adds the terms of a sum in another order when several threads share a product, which it does
-above a certain size. So a larger product is computed here in blocks below that size, in one fixed
-order. The sizes are those of OpenBLAS (`interface/gemv.c`, `interface/gemm.c`): they are lower for
-the Neoverse processors, and before 0.3.27, which is what the wheels of numpy 1 contain.
+Above a certain size BLAS shares a product among threads, which changes the order of its additions.
+So a larger product is computed here in blocks below that size, in a fixed order. The sizes are
+those of OpenBLAS (`interface/gemv.c`, `interface/gemm.c`): they are lower for Neoverse processors
+and before 0.3.27, the version in the wheels of numpy 1.
 """
 
 import platform
@@ -17,21 +17,21 @@ ARM = platform.machine() in ("arm64", "aarch64")
 MOST_WEIGHTS = (
     9_000 if np.lib.NumpyVersion(np.__version__) < "2.0.0" else 24_000 if ARM else 460_000
 )
-"""The most weights that one thread multiplies by a vector."""
+"""The maximum number of weights that one thread multiplies by a vector."""
 EDGE = 48 if ARM else 64
-"""Two square matrices with this edge are multiplied by one thread."""
+"""The edge up to which one thread multiplies two square matrices."""
 DEEPEST, WIDEST = 8192, 4096
-"""The most rows and columns of a block of weights: one thread adds up to 10,000 terms."""
+"""The maximum rows and columns of a block of weights: one thread adds up to 10,000 terms."""
 
 
 def product(x: NDArray[Any], weights: NDArray[Any]) -> NDArray[Any]:
-    """X @ weights, where a row of x has the same bits in every batch.
+    """Return x @ weights, where a row of x has the same bits in every batch.
 
-    BLAS multiplies a row by another order of additions when it stands in a batch of
-    another size or at another place in it. So each row is a product of its own here:
-    numpy makes one vector-matrix product of each matrix in a stack. Exact equality was
-    seen for float32 and float64, 548 shapes, and OpenBLAS kernels Prescott, Sandy Bridge,
-    Haswell, Zen and SkylakeX, where the plain product differed on every one of them.
+    In BLAS the order of additions of a row depends on the size of the batch and on the place
+    of the row. So each row is a separate product here: numpy makes one vector-matrix product
+    of each matrix in a stack. Exact equality was observed for float32 and float64, 548 shapes,
+    and the OpenBLAS kernels Prescott, Sandy Bridge, Haswell, Zen and SkylakeX, where the plain
+    product differed on every one of them.
 
     Args:
         x: (batch, inputs).
@@ -57,7 +57,7 @@ def product(x: NDArray[Any], weights: NDArray[Any]) -> NDArray[Any]:
 
 
 def matmul(a: NDArray[Any], b: NDArray[Any]) -> NDArray[Any]:
-    """A @ b for the backward pass, where no row has to have the same bits in every batch.
+    """Return a @ b for the backward pass, where rows may have other bits in another batch.
 
     Args:
         a: (..., rows, inner).
@@ -91,7 +91,7 @@ def matmul(a: NDArray[Any], b: NDArray[Any]) -> NDArray[Any]:
 
 
 def _parts(size: int, most: int) -> Iterator[slice]:
-    """A range in parts of about one size, at most `most`."""
+    """Split a range into parts of about equal size, at most `most`."""
     parts = -(-size // most)
     for i in range(parts):
         yield slice(size * i // parts, size * (i + 1) // parts)

@@ -1,6 +1,6 @@
 """Learning-rate schedules: the rate of each update, counted from 0.
 
-`Plateau` is another matter: it looks at the loss of each epoch, and so has a state.
+`Plateau` is different: it depends on the loss of each epoch, and so has a state.
 
 >>> rate = Warmup(steps=2, then=StepDecay(initial=0.1, every=3, factor=0.5))
 >>> [round(rate(update), 3) for update in range(7)]
@@ -20,12 +20,12 @@ Schedule = Callable[[int], float]
 
 
 def rate_at(schedule: "float | Schedule", update: int) -> float:
-    """The rate of an update; a number is the same rate for all."""
+    """Return the rate of an update; a number is a constant rate."""
     return schedule(update) if callable(schedule) else schedule
 
 
 def check_rate(name: str, rate: object) -> None:
-    """That it can be a learning rate.
+    """Raise if a value is not a learning rate.
 
     Raises:
         ConfigurationError: A number below 0 or not finite, or neither a number nor a schedule.
@@ -40,12 +40,12 @@ def check_rate(name: str, rate: object) -> None:
 
 @dataclass(frozen=True)
 class StepDecay:
-    """initial, times `factor` after each `every` updates.
+    """Multiply the rate by `factor` every `every` updates.
 
     Args:
         initial: The rate of update 0.
-        every: How many updates have the same rate.
-        factor: What the rate is multiplied by.
+        every: The number of updates with the same rate.
+        factor: The factor.
     """
 
     initial: float
@@ -58,7 +58,7 @@ class StepDecay:
         check_rate("factor", self.factor)
 
     def __call__(self, update: int) -> float:
-        """The rate of an update."""
+        """Return the rate of an update."""
         return self.initial * self.factor ** (update // self.every)
 
 
@@ -68,7 +68,7 @@ class Cosine:
 
     Args:
         initial: The rate of update 0.
-        steps: The update that first has the rate `final`; all after it have it too.
+        steps: The number of updates until the rate is `final`; it stays there.
         final: The last rate.
     """
 
@@ -82,18 +82,18 @@ class Cosine:
         check_rate("final", self.final)
 
     def __call__(self, update: int) -> float:
-        """The rate of an update."""
+        """Return the rate of an update."""
         done = min(update / self.steps, 1.0)
         return self.final + (self.initial - self.final) * (1 + math.cos(math.pi * done)) / 2
 
 
 @dataclass(frozen=True)
 class Warmup:
-    """A straight rise to the rate of another schedule, which then goes on.
+    """A linear rise to the rate of another schedule, which follows.
 
     Args:
-        steps: How many updates the rise takes: update t has (t + 1) / steps of the rate.
-        then: The rate after it; a schedule is counted from the end of the rise.
+        steps: The number of updates of the rise: update t has (t + 1) / steps of the rate.
+        then: The rate after the rise; a schedule starts at the end of the rise.
     """
 
     steps: int
@@ -104,7 +104,7 @@ class Warmup:
         check_rate("then", self.then)
 
     def __call__(self, update: int) -> float:
-        """The rate of an update."""
+        """Return the rate of an update."""
         if update < self.steps:
             return rate_at(self.then, 0) * (update + 1) / self.steps
         return rate_at(self.then, update - self.steps)
@@ -116,19 +116,19 @@ class Scaled:
 
     Args:
         of: A rate, or a schedule.
-        factor: What it is multiplied by.
+        factor: The factor.
     """
 
     of: "float | Schedule"
     factor: float
 
     def __call__(self, update: int) -> float:
-        """The rate of an update."""
+        """Return the rate of an update."""
         return rate_at(self.of, update) * self.factor
 
 
 class Best(NamedTuple):
-    """The least loss so far, and how many epochs ago it was.
+    """The lowest loss so far, and how many epochs ago it was.
 
     >>> best = Best()
     >>> for loss in (3.0, 2.0, 2.5):
@@ -141,7 +141,7 @@ class Best(NamedTuple):
     epochs_ago: int = 0
 
     def after(self, loss: float) -> "Best":
-        """With the loss of one more epoch."""
+        """Return the record after the loss of one more epoch."""
         return Best(loss, 0) if loss < self.loss else Best(self.loss, self.epochs_ago + 1)
 
 
@@ -161,9 +161,9 @@ class Plateau:
         0.125
 
     Args:
-        patience: After so many epochs without a lower loss the rate falls.
-        factor: What it is multiplied by.
-        least: The least share of the first rate that it falls to.
+        patience: The number of epochs without a lower loss after which the rate is lowered.
+        factor: The factor.
+        least: The minimum of the rate, as a share of the first rate.
     """
 
     patience: int = 5
@@ -176,11 +176,11 @@ class Plateau:
             check_number(name, getattr(self, name), below=1)
 
     def init(self) -> "PlateauState":
-        """The state before the first epoch."""
+        """Return the state before the first epoch."""
         return PlateauState(Best(), 1.0)
 
     def update(self, loss: float, state: "PlateauState") -> "PlateauState":
-        """The state after an epoch with that loss."""
+        """Return the state after an epoch with that loss."""
         best = state.best.after(loss)
         if best.epochs_ago < self.patience:
             return PlateauState(best, state.factor)
@@ -188,7 +188,7 @@ class Plateau:
 
 
 class PlateauState(NamedTuple):
-    """What `Plateau` knows: the least loss so far, and the factor that the rate has now."""
+    """The state of `Plateau`: the lowest loss so far, and the current factor of the rate."""
 
     best: Best
     factor: float

@@ -1,7 +1,7 @@
-"""Pairs forward through an encoder and a decoder, gradients back, and one update of training.
+"""Training of an encoder and a decoder on pairs: forward pass, gradients, and one update.
 
-The decoder sees what it should have written (teacher forcing): of a target of m symbols it sees 0
-and the symbols, and is to write the symbols and 0, in m + 1 steps. Index 0 is the border.
+The decoder takes the true symbols (teacher forcing): for a target of m symbols its inputs are 0
+and the symbols, and its targets are the symbols and 0, in m + 1 steps. Index 0 is the border.
 """
 
 from collections.abc import Sequence
@@ -25,18 +25,18 @@ from beam_rnn.nn.optimizers import Optimizer
 from beam_rnn.nn.products import matmul
 
 BORDER = 0
-"""What the decoder sees before the first symbol, and writes after the last one."""
+"""The input of the decoder before the first symbol, and its output after the last."""
 
 
 class PairBatch(NamedTuple):
-    """Pairs side by side; S is the longest source, T the longest target and its end.
+    """A batch of pairs; S is the longest source, T the longest target with its end.
 
     Attributes:
-        x: (S, batch, 1), indices of the sources, the longest first.
-        lengths: (batch,), falling.
-        seen: (T, batch, 1), what the decoder sees, the longest target first.
-        written: (T, batch) whole numbers, what it is to write.
-        steps: (batch,), the lengths of these, falling.
+        x: (S, batch, 1), the indices of the sources, longest first.
+        lengths: (batch,), decreasing.
+        seen: (T, batch, 1), the inputs of the decoder, longest target first.
+        written: (T, batch) integers, the targets of the decoder.
+        steps: (batch,), the lengths of the targets, decreasing.
         order: (batch,), the source of each target.
     """
 
@@ -49,17 +49,17 @@ class PairBatch(NamedTuple):
 
     @property
     def weights(self) -> Array:
-        """1 for each step that is in its target: (T, batch)."""
+        """1 for each step of a target, 0 for padding: (T, batch)."""
         there = np.arange(len(self.seen))[:, np.newaxis] < self.steps
         return (there & (self.written != UNWRITABLE)).astype(float)
 
 
 UNWRITABLE = -1
-"""A symbol of a target that the vocabulary does not have: nothing is learned from it."""
+"""The index of a target symbol that is not in the vocabulary: it is ignored in training."""
 
 
 def batch_of_pairs(examples: Sequence[Example], dtype: np.dtype) -> PairBatch:
-    """A batch of examples: x (source steps, 1), targets (target steps, 1), both indices."""
+    """Return a batch of examples: x (source steps, 1), targets (target steps, 1), both indices."""
     by_source = np.argsort([-len(example.x) for example in examples], kind="stable")
     by_target = np.argsort([-len(example.targets) for example in examples], kind="stable")
     border = np.full((1, 1), BORDER)
@@ -79,16 +79,16 @@ def batch_of_pairs(examples: Sequence[Example], dtype: np.dtype) -> PairBatch:
 
 
 class PairTrace(NamedTuple):
-    """What `forward` keeps for `backward`."""
+    """The arrays that `forward` keeps for `backward`."""
 
     encoder: Trace
     decoder: Trace
     attention: AttentionTrace | None
-    features: Array  # (T, batch, m), what the output layer sees
+    features: Array  # (T, batch, m), the input of the output layer
 
 
 def bridged(network: EncoderDecoder, last: States) -> States:
-    """The state of the decoder before its first step: of two directions, their sum."""
+    """Return the state of the decoder before its first step: the sum of both directions."""
     if not network.bidirectional:
         return last
     n = network.step_cell.states
@@ -96,12 +96,12 @@ def bridged(network: EncoderDecoder, last: States) -> States:
 
 
 def bridged_backward(network: EncoderDecoder, d_begin: States) -> States:
-    """The gradient of `bridged`."""
+    """Return the gradient of `bridged`."""
     return tuple(state * 2 for state in d_begin) if network.bidirectional else d_begin
 
 
 def rows_in_order(states: States, order: Array) -> States:
-    """The states of the sequences in another order."""
+    """Return the states of the sequences in another order."""
     return tuple(tuple(s[order] for s in state) for state in states)
 
 
@@ -114,18 +114,18 @@ def forward(
     kernel: Kernel = NUMPY,
     keep: bool = True,
 ) -> tuple[Array, PairTrace]:
-    """A batch of pairs through encoder and decoder.
+    """Run a batch of pairs through encoder and decoder.
 
     Args:
         network: The network.
         parameters: Its parameters.
         batch: The pairs.
-        masks: What is left out of the layers of encoder and decoder; None for nothing.
-        kernel: What computes the layers.
+        masks: The dropout masks of encoder and decoder; None for no dropout.
+        kernel: The kernel that computes the layers.
         keep: Keep what the backward pass needs.
 
     Returns:
-        The logits of each symbol that could be written (T, batch, targets), and the trace.
+        The logits of each target symbol (T, batch, targets), and the trace.
     """
     encoder, decoder = (part_of(parameters, part) for part in ("encoder", "decoder"))
     of_encoder, of_decoder = masks or (None, None)
@@ -161,7 +161,7 @@ def forward(
 
 
 def logits(parameters: Parameters, features: Array, kernel: Kernel = NUMPY) -> Array:
-    """W_y f + b_y for features (time, batch, m)."""
+    """Return W_y f + b_y for features (time, batch, m)."""
     rows = features.reshape(-1, features.shape[2])
     z = kernel.linear(rows, parameters["output.W_y"], parameters["output.b_y"])
     return z.reshape(*features.shape[:2], -1)
@@ -176,7 +176,7 @@ def backward(
     *,
     kernel: Kernel = NUMPY,
 ) -> dict[str, Array]:
-    """The gradient of `forward` with respect to every parameter."""
+    """Return the gradient of `forward` with respect to every parameter."""
     encoder, decoder = (part_of(parameters, part) for part in ("encoder", "decoder"))
     rows = d_z.reshape(-1, d_z.shape[2])
     features = trace.features.reshape(len(rows), -1)
@@ -205,16 +205,16 @@ def backward(
 
 
 def loss_of(z: Array, batch: PairBatch) -> tuple[float, Array]:
-    """The cross-entropy of what is written, and its gradient with respect to z."""
+    """Return the cross-entropy of the targets, and its gradient with respect to z."""
     return cross_entropy(z, one_hot(batch.written, z.shape[2], z.dtype), batch.weights)
 
 
 def one_hot(index: Array, n: int, dtype: np.dtype) -> Array:
-    """(..., n), 1 at each index; nothing at one below 0."""
+    """Return (..., n), 1 at each index; all 0 for an index below 0."""
     return (index[..., np.newaxis] == np.arange(n)).astype(dtype)
 
 
-@default_arithmetic()  # numbers out of range are an error of their own
+@default_arithmetic()  # an overflow raises DivergenceError
 def learn_pairs(
     network: EncoderDecoder,
     learner: Learner,
@@ -226,7 +226,7 @@ def learn_pairs(
     masks: tuple[Sequence[LayerMask], Sequence[LayerMask]] | None = None,
     kernel: Kernel = NUMPY,
 ) -> tuple[Learner, WindowLoss]:
-    """One update by a batch of pairs, each back-propagated as a whole.
+    """Make one update by a batch of pairs, with full back-propagation.
 
     Raises:
         DivergenceError: The loss, or a parameter, is not finite.
@@ -238,7 +238,7 @@ def learn_pairs(
     weight = float(batch.weights.sum())
     if weight:
         learner = updated(
-            network.encoder,  # whose states before a source are no parameters
+            network.encoder,  # its initial states are not parameters
             learner,
             backward(network, learner.parameters, batch, trace, d_z, kernel=kernel),
             begins=True,
@@ -247,14 +247,14 @@ def learn_pairs(
             clip_value=clip_value,
         )
     if not all(np.isfinite(w).all() for w in learner.parameters.values()):
-        raise DivergenceError("the parameters left the range of numbers in an update")
+        raise DivergenceError("the parameters overflowed in an update")
     return learner, WindowLoss(value, weight)
 
 
 def loss_of_pairs(
     network: EncoderDecoder, parameters: Parameters, batch: PairBatch, kernel: Kernel = NUMPY
 ) -> tuple[float, float]:
-    """The sum of the losses of all steps, and how many there are."""
+    """Return the sum of the losses of all steps, and the number of steps."""
     z, _ = forward(network, parameters, batch, kernel=kernel, keep=False)
     weight = float(batch.weights.sum())
     return loss_of(z, batch)[0] * weight, weight
