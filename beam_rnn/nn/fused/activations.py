@@ -21,7 +21,7 @@ _FIRST_EVEN = 1.19825839466702e-06
 
 
 def tanh(x: Vector) -> Vector:
-    """The hyperbolic tangent; NaN stays NaN."""
+    """Return the hyperbolic tangent; NaN stays NaN."""
     x = x.where_above(_LIMIT, _LIMIT, x)
     x = (0.0 - x).where_above(_LIMIT, -_LIMIT, x)
     x2 = x * x
@@ -35,5 +35,5 @@ def tanh(x: Vector) -> Vector:
 
 
 def sigmoid(x: Vector) -> Vector:
-    """The logistic function, 1 / (1 + exp(-x))."""
+    """Return the logistic function, 1 / (1 + exp(-x))."""
     return tanh(0.5 * x).times_plus(0.5, 0.5)

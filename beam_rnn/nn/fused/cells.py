@@ -2,20 +2,20 @@
 
 Sequences are packed: `x` holds the rows of all first steps, then those of all second steps, and
 so on, longest sequence first. Step t has `running[t]` rows, from row `offsets[t]` on; the row of
-the same sequence a step before stands at the same place in that step. So no row is ever copied:
-h of a step is read where the step before wrote it.
+the same sequence has the same place in the step before. So no row is ever copied:
+each step reads h where the step before wrote it.
 
 Every cell has one forward and one backward function with the same arguments:
 
 - x (rows, inputs), offsets and running (steps,);
-- h_0 and c_0 (batch, hidden); c_0 is not read but by the LSTM;
+- h_0 and c_0 (batch, hidden); only the LSTM reads c_0;
 - W_x, W_h, W_n: weights in panels (`beam_rnn.nn.fused.matmul.in_panels`); W_n is the part of W_h
   of the candidate where the reset gate comes before the product;
 - b_x, b_h: biases, as wide as the panels;
 - h (rows, hidden): written; c (rows, hidden) too, or (batch, hidden), which is c_0 and becomes
   the c of each sequence's last step;
-- gates (n, columns) and kept (n, hidden): what the backward pass needs, of all rows; or, where
-  none follows, of at least BLOCK rows or all, to be overwritten.
+- gates (n, columns) and kept (n, hidden): for the backward pass, of all rows; without a backward
+  pass, of at least BLOCK rows or all, which are overwritten.
 """
 
 from collections.abc import Callable
@@ -113,7 +113,7 @@ _lstm_row, _lstm_row_back = rowwise(_lstm, 5, 7), rowwise(_lstm_back, 8, 5)
 
 @inlined
 def _at(x, i, column):
-    """The address of a number."""
+    """Return the address of a number."""
     return address_of(x) + i * x.strides[0] + column * FLOAT
 
 
@@ -139,7 +139,7 @@ def _elman_row_back(kind, rows, m):
 
 @compiled
 def _step(kind, a, h_prev, c_prev, W_h, W_n, b_h, h, c, kept, u, n):
-    """One step of n rows, of which a = x W_x + b_x is there."""
+    """Run one step of n rows; a = x W_x + b_x is given."""
     m = h.shape[1]
     if kind == GRU:
         for i in range(n):
@@ -174,7 +174,7 @@ def _step(kind, a, h_prev, c_prev, W_h, W_n, b_h, h, c, kept, u, n):
 
 @compiled
 def forward(kind, x, offsets, running, h_0, c_0, W_x, W_h, W_n, b_x, b_h, h, c, gates, kept):
-    """All steps of a layer, a block of at most BLOCK rows at a time, all of it in the caches."""
+    """Run all steps of a layer in blocks of at most BLOCK rows, which fit in the caches."""
     keeps = len(gates) == len(h)
     overwrites = len(c) < len(h)
     u = np.empty((min(BLOCK, running[0]), b_h.shape[0]), np.float32)
@@ -206,7 +206,7 @@ def forward(kind, x, offsets, running, h_0, c_0, W_x, W_h, W_n, b_x, b_h, h, c, 
 
 @compiled
 def advance(layers, flat, state, x, running, every):
-    """All steps of all layers and the head, in one call.
+    """Run all steps of all layers and the head in one call.
 
     Args:
         layers: (layers + 1, 3) int64: kind, inputs and hidden of each; then of the head: whether
@@ -215,7 +215,7 @@ def advance(layers, flat, state, x, running, every):
         state: (batch, state_size), the state before the first step.
         x: (rows, inputs).
         running: (steps,).
-        every: Whether the state after each step is wanted, or that after each sequence's last.
+        every: Return the state after each step; if False, only after the last of each sequence.
 
     Returns:
         z (rows, padded outputs), or h of the last layer if there is no head; the states (rows,
@@ -270,7 +270,7 @@ def advance(layers, flat, state, x, running, every):
 
 @compiled
 def _copy_last(h, offsets, running, last):
-    """The rows of each sequence's last step."""
+    """Copy the rows of the last step of each sequence."""
     for t in range(len(running)):
         still = running[t + 1] if t + 1 < len(running) else 0
         for i in range(still, running[t]):
@@ -290,7 +290,7 @@ def _panels(flat, at, k, columns):
 
 @compiled
 def linear(x, W, b, z):
-    """z = x W + b, for W in panels."""
+    """Write z = x W + b, for W in panels."""
     for i in range(len(x)):
         z[i] = b[: z.shape[1]]
     add_product(x, W, z, len(x))
@@ -298,7 +298,7 @@ def linear(x, W, b, z):
 
 @compiled
 def _step_back(kind, a, h_prev, c_prev, W_hT, W_nT, h, kept, d_h, d_c, d_u, d_z, d_n, n):
-    """The gradient of a step of n rows; d_h becomes that of the step before."""
+    """Compute the gradient of a step of n rows; d_h becomes that of the step before."""
     m = h.shape[1]
     if kind == GRU:
         for i in range(n):
@@ -339,10 +339,10 @@ def _step_back(kind, a, h_prev, c_prev, W_hT, W_nT, h, kept, d_h, d_c, d_u, d_z,
 def backward(
     kind, offsets, running, h_0, c_0, W_hT, W_nT, h, c, gates, kept, d_h, d_last, d_c, d_u, h_prev
 ):
-    """The gradient of `forward`, whose arguments have the same names.
+    """Compute the gradient of `forward`, whose arguments have the same names.
 
-    The gates become d_a, the gradient with respect to a = x W_x + b_x. Where the reset gate comes
-    first, `kept` is r h_prev, which the candidate's weights see.
+    The gates become d_a, the gradient with respect to a = x W_x + b_x. If the reset gate comes
+    before the product, `kept` is r h_prev, the input of the candidate's weights.
 
     Args:
         W_hT, W_nT: The transposed weights in panels.
@@ -350,7 +350,7 @@ def backward(
         d_last, d_c: (batch, padded hidden), the gradient with respect to the last state; they
             become that with respect to the first.
         d_u: (rows, columns), written: of the GRU, the gradient with respect to h W_h + b_h; of
-            other cells, nothing that lasts.
+            other cells, scratch space.
         h_prev: (rows, hidden), written: h of the step before.
     """
     m, batch = h.shape[1], running[0]

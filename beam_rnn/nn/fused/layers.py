@@ -1,4 +1,4 @@
-"""Layers of a network by the fused cells: what `beam_rnn.nn.layers` does step by step."""
+"""Layers computed by the fused cells, like those of `beam_rnn.nn.layers`."""
 
 from collections.abc import Callable
 from typing import NamedTuple
@@ -31,7 +31,7 @@ class Panels(NamedTuple):
 
 
 def layer_panels(cell: Cell, p: CellParameters) -> Panels:
-    """The parameters of a layer in panels."""
+    """Return the parameters of a layer in panels."""
     kind, hidden = KINDS[cell], p.W_h.shape[0]
     split = 2 * hidden if kind == cells.GRU_RESET_BEFORE else p.W_h.shape[1]
     b_x = p.b_x if kind == cells.GRU else p.b_x + p.b_h
@@ -47,10 +47,10 @@ def layer_panels(cell: Cell, p: CellParameters) -> Panels:
 
 
 class Steps(NamedTuple):
-    """What a layer computed of packed sequences."""
+    """The result of a layer for packed sequences."""
 
     h: Array  # (rows, hidden)
-    c: Array  # the same, of the LSTM; else of no rows
+    c: Array  # the same for the LSTM; else no rows
     gates: Array
     kept: Array
 
@@ -58,13 +58,13 @@ class Steps(NamedTuple):
 def forward(
     layer: Panels, x: Array, offsets: Array, running: Array, state: State, *, keep: bool = False
 ) -> Steps:
-    """All steps of a layer over packed sequences.
+    """Run all steps of a layer over packed sequences.
 
     Args:
-        layer: Its parameters.
+        layer: The parameters.
         x: (rows, inputs).
         offsets: (steps,), the first row of each step.
-        running: (steps,), how many rows it has.
+        running: (steps,), the number of rows of each step.
         state: The state before the first step, arrays of (batch, hidden).
         keep: Keep what the backward pass needs.
     """
@@ -85,7 +85,7 @@ def forward(
 
 
 class _Packing:
-    """Padded sequences, (time, batch, features), without their padding, and back."""
+    """Converts padded sequences, (time, batch, features), to packed ones and back."""
 
     def __init__(self, running: Array, time: int, batch: int):
         self._shape = time, batch
@@ -102,18 +102,18 @@ class _Packing:
             self._at = rows_of(self.running)
 
     def last_rows(self) -> Array:
-        """The row of each sequence's last step."""
+        """Return the row of the last step of each sequence."""
         if self._shape[1] == 1:
             return self.offsets[-1:]
         lengths = (self.running[:, np.newaxis] > np.arange(self.running[0])).sum(0)
         return last_rows(lengths, self.running)
 
     def pack(self, x: Array) -> Array:
-        """(rows, features)."""
+        """Return packed rows (rows, features)."""
         return np.ascontiguousarray(x.reshape(-1, x.shape[2]) if self._at is None else x[self._at])
 
     def pad(self, rows: Array) -> Array:
-        """(time, batch, features), zero where a sequence has ended."""
+        """Return (time, batch, features), zero after the end of a sequence."""
         if self._at is None:
             return rows.reshape(*self._shape, -1)
         x = np.zeros((*self._shape, rows.shape[1]), rows.dtype)
@@ -124,7 +124,7 @@ class _Packing:
 def layer_forward(
     cell: Cell, p: CellParameters, x: Array, state: State, running: Array, *, keep: bool = True
 ) -> tuple[Array, State, LayerTrace]:
-    """As `beam_rnn.nn.layers.layer_forward`, which runs a cell that has no fused form."""
+    """Run a layer: see `beam_rnn.nn.layers.layer_forward`, used for a cell without fused kernel."""
     if cell not in KINDS:
         return plain.layer_forward(cell, p, x, state, running, keep=keep)
     time, batch, _ = x.shape
@@ -151,7 +151,7 @@ def layer_backward(
     d_last: State,
     running: Array,
 ) -> tuple[CellParameters, Array, State]:
-    """As `beam_rnn.nn.layers.layer_backward`; the trace can be used once."""
+    """Return the gradient: see `beam_rnn.nn.layers.layer_backward`. A trace can be used once."""
     if cell not in KINDS:
         return plain.layer_backward(cell, p, trace, d_h, d_last, running)
     time, batch, inputs = trace.x.shape
@@ -187,14 +187,14 @@ def layer_backward(
 
 
 def transposed_product(x: Array, w: Array) -> Array:
-    """x^T w."""
+    """Return x^T w."""
     out = np.zeros((x.shape[1], w.shape[1]), np.float32)
     add_transposed_product(x, w, out)
     return out
 
 
 def linear(x: Array, weights: Array, bias: Array) -> Array:
-    """x W + b: a row has the same bits in every batch."""
+    """Return x W + b, where a row has the same bits in every batch."""
     return _linear_by(in_panels(weights), _wide(bias), len(bias))(np.ascontiguousarray(x))
 
 
@@ -220,7 +220,7 @@ def _linear_by(panels: Array, bias: Array, columns: int) -> Callable[[Array], Ar
 
 
 def flattened(network: Network, parameters: Parameters) -> tuple[Array, Array]:
-    """All parameters as one array, and what stands in it: see `beam_rnn.nn.fused.cells.advance`."""
+    """Return all parameters as one array, and its layout: see `fused.cells.advance`."""
     pieces, sizes = [], []
     for i in range(network.layers):
         (p,) = network.layer(parameters, i)
@@ -237,7 +237,7 @@ def flattened(network: Network, parameters: Parameters) -> tuple[Array, Array]:
 
 
 def advance(network: Network, parameters: Parameters) -> Callable[..., tuple[Array, Array]]:
-    """All steps of packed sequences: see `beam_rnn.nn.kernels.Advance`."""
+    """Return a function that runs packed sequences: see `beam_rnn.nn.kernels.Advance`."""
     sizes, flat = flattened(network, parameters)
     outputs = sizes[-1, 2] if sizes[-1, 0] else sizes[-2, 2]
 
@@ -251,7 +251,7 @@ def advance(network: Network, parameters: Parameters) -> Callable[..., tuple[Arr
 
 
 def _own(x: Array) -> Array:
-    """As numba was told to expect it: float32, contiguous, writable."""
+    """Return the array as the compiled code expects it: float32, contiguous, writable."""
     if x.flags.carray and x.dtype == np.float32:
         return x
     return np.array(x, np.float32, order="C")

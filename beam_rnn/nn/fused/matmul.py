@@ -1,13 +1,13 @@
-"""The matrix product of all fused cells: one fixed order of additions for each number.
+"""The matrix product of the fused cells, with a fixed order of additions.
 
 out[i, j] = (...((out[i, j] + x[i, 0] w[0, j]) + x[i, 1] w[1, j]) + ...), each multiplication and
-addition rounded once (fused multiply-add, IEEE 754). The order does not depend on how many rows
-there are, where a row stands, or how wide the machine's vectors are: a row has the same bits in
-every batch and on every machine. A BLAS promises neither.
+addition rounded once (fused multiply-add, IEEE 754). The order does not depend on the number
+of rows, the place of a row, or the width of the vectors of the machine: a row has the same bits in
+every batch and on every machine. A BLAS guarantees neither.
 
-Fast is how the numbers are kept: a tile of rows x columns of `out` stays in vector registers
-while k runs (Goto and van de Geijn 2008). The tile is written in LLVM's instructions, since a
-compiler does not find it in loops over arrays.
+It is fast because a tile of rows x columns of `out` stays in vector registers while k runs (Goto
+and van de Geijn 2008). The tile is written in LLVM instructions, since a compiler does not derive
+it from loops over arrays.
 """
 
 from typing import Any
@@ -26,11 +26,11 @@ PANEL = 2 * LANES
 """Columns of a tile: as many as two vectors hold."""
 ROWS = 12 if LANES == 16 else 6
 """Rows of a tile: its sums, a row of w and a number of x fill the vector registers."""
-_DEPTH = 512  # of k before the next rows: so much of a panel stays in the nearest cache
+_DEPTH = 512  # of k before the next rows: this part of a panel stays in the L1 cache
 
 
 def _tile(rows: int, panels: int = 1) -> Any:
-    """The compiled function: a tile of so many rows, and of so many panels of columns."""
+    """Return the compiled function of a tile of that many rows and panels of columns."""
 
     @intrinsic
     def tile(_, x, across, down, w, stride, further, out, to, k):
@@ -57,7 +57,7 @@ def _write_tile(
     b: ir.IRBuilder, rows: int, panels: int, x: Any, across: Any, down: Any, w: Any, stride: Any,
     further: Any, out: Any, to: Any, k: Any,
 ) -> None:  # fmt: skip
-    """The instructions of a tile: load its sums, add the products for each k, store them."""
+    """Write the instructions of a tile: load its sums, add the products for each k, store."""
     whole, number = ir.IntType(64), ir.FloatType()
     vector = ir.VectorType(number, LANES)
     places = ir.VectorType(ir.IntType(32), LANES)
@@ -119,12 +119,12 @@ def _write_tile(
 
 
 _tile_of_many, _tile_of_four, _tile_of_one = _tile(ROWS), _tile(4), _tile(1)
-_wide_tile_of_one = _tile(1, panels=4)  # enough sums to wait for none of them
+_wide_tile_of_one = _tile(1, panels=4)  # enough independent sums to hide their latency
 
 
 @compiled
 def _add(x, across, down, w, stride, further, out, to, rows, k, panels):
-    """Tile by tile; arguments as those of a tile."""
+    """Add the product tile by tile; the arguments are those of a tile."""
     blocked = rows // ROWS * ROWS
     fours = blocked + (rows - blocked) // 4 * 4
     for panel in range(panels):
@@ -154,13 +154,13 @@ def _add(x, across, down, w, stride, further, out, to, rows, k, panels):
 
 @compiled
 def add_product(x, panels, out, rows):
-    """out[:rows] += x[:rows] W, where `panels` is W as `in_panels` has it.
+    """Add to out[:rows] the product x[:rows] W, where `panels` is `in_panels(W)`.
 
     Args:
         x: (n, k) float32, each row contiguous.
         panels: (panels, k, PANEL).
         out: (n, panels * PANEL) float32, each row contiguous.
-        rows: How many.
+        rows: The number of rows.
     """
     k = panels.shape[1]
     down, to = x.strides[0] // 4, out.strides[0] // 4
@@ -175,7 +175,7 @@ def add_product(x, panels, out, rows):
 
 @compiled
 def add_transposed_product(x, w, out):
-    """out += x^T w, over many rows: the gradient of a weight.
+    """Add x^T w to out, over many rows: the gradient of a weight.
 
     Args:
         x: (n, rows) float32, each row contiguous.
@@ -194,12 +194,12 @@ def add_transposed_product(x, w, out):
 
 @register_jitable
 def padded(columns: int) -> int:
-    """A number of columns, rounded up to whole panels."""
+    """Return a number of columns, rounded up to whole panels."""
     return -(-columns // PANEL) * PANEL
 
 
 def in_panels(weights: Array) -> Array:
-    """Weights (k, columns) as `add_product` reads them: (panels, k, PANEL), zero at the end."""
+    """Return weights (k, columns) as panels for `add_product`: (panels, k, PANEL), zero-padded."""
     k, columns = weights.shape
     panels = np.zeros((padded(columns) // PANEL, k, PANEL), np.float32)
     for panel, start in zip(panels, range(0, columns, PANEL), strict=True):

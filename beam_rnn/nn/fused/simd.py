@@ -1,10 +1,10 @@
-"""Equations over rows of numbers, written once in Python and compiled for the machine's vectors.
+"""Equations over rows of numbers, written in Python and compiled to vector instructions.
 
-A compiler makes vectors of a loop only if it can prove that no row that is written is one that is
-read; with the rows of a cell it gives up. So the instructions are written here: `rowwise` calls
-a function of `Vector` once, while the code is made, and each +, -, * and / in it becomes one
-instruction on as many numbers as the machine takes, or on one at the end of a row. Each is
-rounded by itself (IEEE 754), so that a number has the same bits wherever it stands.
+A compiler vectorizes a loop only if it can prove that the rows it writes are not rows that it
+reads; with the rows of a cell it cannot. So the instructions are written here: `rowwise` calls a
+function of `Vector` once, while the code is generated, and each +, -, * and / in it becomes one
+instruction on a whole vector, or on one number at the end of a row. Each operation is rounded
+separately (IEEE 754), so that a number has the same bits at every place.
 """
 
 from collections.abc import Callable
@@ -29,7 +29,7 @@ _NUMBER, _WHOLE = ir.FloatType(), ir.IntType(64)
 
 @inlined
 def address_of(array):
-    """Where an array begins; signed, since numba makes a float of signed and unsigned."""
+    """Return the address of an array; signed, as numba makes a float of signed and unsigned."""
     return np.intp(array.ctypes.data)
 
 
@@ -37,7 +37,7 @@ Operand = Union["Vector", float]
 
 
 class Vector:
-    """Single-precision numbers side by side, or one, in code that is being made."""
+    """A vector of single-precision numbers, or one number, in code that is being generated."""
 
     def __init__(self, builder: ir.IRBuilder, value: Any):
         self._builder = builder
@@ -67,7 +67,7 @@ class Vector:
     __radd__, __rmul__ = __add__, __mul__
 
     def times_plus(self, factor: Operand, summand: Operand) -> "Vector":
-        """A fused multiply-add: rounded once."""
+        """Return self * factor + summand, rounded once (fused multiply-add)."""
         kind = self.value.type
         name = f"llvm.fma.v{LANES}f32" if isinstance(kind, ir.VectorType) else "llvm.fma.f32"
         fma = cgutils.get_or_insert_function(
@@ -77,19 +77,19 @@ class Vector:
         return Vector(self._builder, self._builder.call(fma, arguments))
 
     def where_above(self, bound: Operand, then: Operand, otherwise: Operand) -> "Vector":
-        """`then` where this is greater than the bound; else, and for NaN, `otherwise`."""
+        """Return `then` where this is above the bound; else, and for NaN, `otherwise`."""
         above = self._builder.fcmp_ordered(">", self.value, self._as_this(bound))
         chosen = self._builder.select(above, self._as_this(then), self._as_this(otherwise))
         return Vector(self._builder, chosen)
 
 
 def rowwise(function: Callable[..., tuple[Vector, ...]], inputs: int, outputs: int) -> Any:
-    """The compiled form of a function of vectors, over rows.
+    """Return the compiled form of a function of vectors, over rows.
 
     Args:
-        function: Takes so many vectors, gives so many.
-        inputs: How many rows are read.
-        outputs: How many are written; a row that is read may be one of them.
+        function: Takes `inputs` vectors and returns `outputs` vectors.
+        inputs: The number of rows read.
+        outputs: The number of rows written; a row that is read may be one of them.
 
     Returns:
         For numba: (address of each row that is read, of each that is written, length).
@@ -122,7 +122,7 @@ def rowwise(function: Callable[..., tuple[Vector, ...]], inputs: int, outputs: i
 
     @intrinsic
     def compiled(_, addresses, length):
-        """The rows at the addresses, from left to right."""
+        """Compute the rows at the addresses, from left to right."""
         return signature, generate
 
     return compiled
