@@ -128,7 +128,7 @@ def column_of(title, row=r"^\| (`.*?) \|"):
 def test_the_page_names_what_is_in_a_file(tmp_path):
     schema = pa.ipc.open_file(saved(random_model(), tmp_path)).schema
 
-    assert column_of("One row a parameter:") == [f"`{name}`" for name in schema.names]
+    assert column_of("One row per parameter:") == [f"`{name}`" for name in schema.names]
     metadata = [f"`{key.decode()}`" for key in schema.metadata]
     assert sorted(column_of("The metadata of the schema:")) == sorted(metadata)
 
