@@ -51,7 +51,8 @@ lint: $(VENV)/dev.installed  ## formatter, linter, type checker
 	$(VENV)/bin/mypy
 
 docs: $(VENV)/dev.installed  ## the guide as a site, in site/; a link to nowhere is an error
-	NO_MKDOCS_2_WARNING=1 $(PY) -m mkdocs build --strict --quiet
+	$(PY) -m deploy.site
+	$(VENV)/bin/zensical build --strict --clean
 
 package: $(VENV)/dev.installed  ## the sdist and the wheel, in dist/, and what the index would say
 	rm -rf dist
@@ -109,7 +110,7 @@ $(ENGINES)/boot:
 	mv $(ENGINES)/container $@
 
 clean:
-	rm -rf $(VENV) $(LAUNCH) $(WORKER) $(ENGINES) demo_output dist site
+	rm -rf $(VENV) $(LAUNCH) $(WORKER) $(ENGINES) demo_output dist build site
 
 $(PY):
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10))' || \

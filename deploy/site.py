@@ -1,17 +1,16 @@
-"""What the site of the guide has that the code host does not need: read by `mkdocs.yml`.
+"""Collect the pages of the site in `build/guide`: `docs/`, and pages from elsewhere.
 
-Pages that stand outside of `docs/` get a place on the site, and links to them and from them lead
-there.
+python -m deploy.site
 """
 
 import posixpath
 import re
+import shutil
 from pathlib import Path
-from typing import Any
-
-from mkdocs.structure.files import File
 
 ROOT = Path(__file__).parent.parent
+FOLDER = ROOT / "build" / "guide"
+"""Where the pages are collected: the `docs_dir` of mkdocs.yml."""
 OUTSIDE = {
     "README.md": "overview.md",  # a README.md would be the home
     "BENCHMARKS.md": "BENCHMARKS.md",
@@ -21,24 +20,27 @@ OUTSIDE = {
     "pipelines/data/nab/README.md": "data/nab.md",
     "pipelines/data/shakespeare/README.md": "data/shakespeare.md",
 }
-"""Pages that stand elsewhere, and where they are on the site."""
+"""Pages outside of `docs/`, and their place on the site."""
 LINK = re.compile(r"(\]\()([^)#\s:]+)(#[^)\s]*)?(\))")
 
 
-def on_files(files: Any, config: Any) -> Any:
-    """Put the pages from outside among the files of the site."""
+def collect(folder: Path = FOLDER) -> None:
+    """Write all pages to a folder, with links to where each page is on the site.
+
+    Args:
+        folder: What was in it is removed.
+    """
+    shutil.rmtree(folder, ignore_errors=True)
+    shutil.copytree(ROOT / "docs", folder)
     for source, target in OUTSIDE.items():
-        files.append(File.generated(config, target, content=(ROOT / source).read_text()))
-    return files
-
-
-def on_page_markdown(markdown: str, page: Any, **_: Any) -> str:
-    """Let the links of a page lead to where pages are on the site."""
-    return placed(markdown, page.file.src_uri)
+        (folder / target).parent.mkdir(exist_ok=True)
+        shutil.copy(ROOT / source, folder / target)
+    for page in folder.rglob("*.md"):
+        page.write_text(placed(page.read_text(), page.relative_to(folder).as_posix()))
 
 
 def placed(markdown: str, place: str) -> str:
-    """Text whose links lead to where pages are on the site.
+    """Return text whose links lead to where pages are on the site.
 
         >>> placed("[figures](../BENCHMARKS.md#training), [k](choosing.md)", "sizing.md")
         '[figures](BENCHMARKS.md#training), [k](choosing.md)'
@@ -66,3 +68,7 @@ def placed(markdown: str, place: str) -> str:
         )
 
     return LINK.sub(moved, markdown)
+
+
+if __name__ == "__main__":
+    collect()

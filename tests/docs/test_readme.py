@@ -138,14 +138,14 @@ def test_make_demo_runs_the_demo():
 def test_the_commands_run_as_they_stand(tmp_path):
     (tmp_path / "pipelines").symlink_to(ROOT / "pipelines")
     commands = [c for c in shell_commands() if c.startswith("beam-rnn ")]
-    assert len(commands) == 4
+    assert len(commands) == 2
     for command in commands:
         words = shlex.split(command)
         asked = [sys.executable, "-m", "beam_rnn", *words[1:]]
         subprocess.run(asked, cwd=tmp_path, check=True)  # noqa: S603
 
     assert (tmp_path / "predictions.parquet").exists()
-    assert json.loads((tmp_path / "metrics.json").read_text())["bit_equal"] is True
+    assert "<svg" in (tmp_path / "report.html").read_text()
 
 
 def test_the_commands_of_the_kafka_page_parse():

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 import beam_rnn
+from deploy import site
 
 ROOT = Path(__file__).parents[2]
 API = "\n".join(page.read_text() for page in (ROOT / "docs" / "api").glob("*.md"))
@@ -33,7 +34,6 @@ def test_every_page_is_in_the_navigation():
 
 
 def test_links_lead_to_where_pages_are_on_the_site():
-    site = pytest.importorskip("deploy.site", exc_type=ImportError)
     text = "[a](../BENCHMARKS.md#training) [b](speed.md) [c](https://x.org/a.md) ![d](order.svg)"
 
     assert site.placed(text, "sizing.md") == text.replace("../BENCH", "BENCH")
@@ -41,6 +41,13 @@ def test_links_lead_to_where_pages_are_on_the_site():
     assert site.placed("[a](../../README.md)", "api/files.md") == "[a](../overview.md)"
     assert site.placed("[a](../nowhere.py)", "sizing.md") == "[a](../nowhere.py)"
     assert all((ROOT / source).exists() for source in site.OUTSIDE)
+
+
+def test_pages_from_outside_are_among_the_collected(tmp_path):
+    site.collect(tmp_path)
+
+    assert all((tmp_path / page).exists() for page in ("index.md", *site.OUTSIDE.values()))
+    assert "](streaming.md" in (tmp_path / "overview.md").read_text()
 
 
 def test_doctests_are_shown_as_code():
