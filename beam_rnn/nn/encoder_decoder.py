@@ -184,6 +184,10 @@ class EncoderDecoder:
         }
 
 
+AnyNetwork = Network | EncoderDecoder
+"""Every kind of network that can be trained."""
+
+
 def under(part: str, named: Mapping[str, Any]) -> dict[str, Any]:
     """The inverse of `part_of`: the names that a part's values have in the whole."""
     return {f"{part}.{name}": value for name, value in named.items()}

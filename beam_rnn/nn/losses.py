@@ -18,7 +18,7 @@ import numpy as np
 from beam_rnn.core.arrays import Array
 from beam_rnn.core.errors import ConfigurationError, TrainingError
 from beam_rnn.nn.cells import sigmoid
-from beam_rnn.nn.encoder_decoder import EncoderDecoder
+from beam_rnn.nn.encoder_decoder import AnyNetwork
 from beam_rnn.nn.network import Network
 from beam_rnn.nn.output_functions import OUTPUTS
 
@@ -146,7 +146,7 @@ FROM_LOGITS = ("binary_cross_entropy", "cross_entropy")
 LOSS_NAMES = (*LOSSES, "quantile")
 
 
-def loss_name(network: Network | EncoderDecoder, name: str | None = None) -> str:
+def loss_name(network: AnyNetwork, name: str | None = None) -> str:
     """The loss by its name, or the usual one of the network's output function.
 
         >>> loss_name(Network(output="softmax"))

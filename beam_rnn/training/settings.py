@@ -10,10 +10,9 @@ from beam_rnn.data.scaling import SCALERS, SCALINGS
 from beam_rnn.data.vocabulary import Vocabulary
 from beam_rnn.nn.bptt import Bptt
 from beam_rnn.nn.dropout import Dropout
-from beam_rnn.nn.encoder_decoder import EncoderDecoder
+from beam_rnn.nn.encoder_decoder import AnyNetwork
 from beam_rnn.nn.kernels import KERNELS
 from beam_rnn.nn.losses import LOSS_NAMES, loss_name
-from beam_rnn.nn.network import Network
 from beam_rnn.nn.optimizers import Adam, Optimizer
 from beam_rnn.nn.schedules import Plateau
 
@@ -126,7 +125,7 @@ class Training:
         if self.plateau is not None and not hasattr(self.optimizer, "learning_rate"):
             raise ConfigurationError(f"plateau needs a learning_rate to lower in {self.optimizer}")
 
-    def settings(self, network: Network | EncoderDecoder) -> dict[str, Any]:
+    def settings(self, network: AnyNetwork) -> dict[str, Any]:
         """What trained a network, as JSON values."""
         return {
             **vars(self),

@@ -11,8 +11,8 @@ from beam_rnn.errors import ConfigurationError, TrainingError
 from beam_rnn.nn.losses import objective
 from beam_rnn.training.dataset import prepare
 from beam_rnn.training.fit import fit
-from beam_rnn.training.validation import hold_back, validation_loss
-from tests.helpers.sequences import COLUMNS, wave
+from beam_rnn.training.validation import validation_loss
+from tests.helpers.sequences import COLUMNS, hold_back, wave
 
 NETWORK = Network("gru", 4)
 SECOND = 1_000_000
