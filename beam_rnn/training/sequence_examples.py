@@ -1,4 +1,4 @@
-"""Sequences on their way to the network: checked, weighted, split in time and scaled."""
+"""Sequences become examples: they are checked, weighted, split in time and scaled."""
 
 from collections import Counter
 from collections.abc import Iterator, Mapping
@@ -25,11 +25,11 @@ from beam_rnn.training.validation import Split
 def facts_of_sequence(
     sequence: Sequence, split: Split, network: Network, training: Training
 ) -> Facts:
-    """The facts of one sequence of at least one step.
+    """Return the facts of a sequence of at least one step.
 
     Raises:
-        TrainingError: Targets are not what the loss can compare with.
-        ConfigurationError: Network, loss and columns do not go together.
+        TrainingError: The loss cannot be computed for its targets.
+        ConfigurationError: Network, loss and columns do not fit each other.
     """
     columns, part = sequence.columns, sequence.part
     network = for_columns(network, columns)
@@ -54,11 +54,11 @@ def facts_of_sequence(
     )
 
 
-@default_arithmetic()  # numbers too great are an error of the scaler
+@default_arithmetic()  # numbers that overflow are an error of the scaler
 def _statistics(
     sequence: Sequence, place: Place, training: Training
 ) -> tuple[Statistics, Statistics]:
-    """Those of the inputs, and of the targets at the nearest horizon."""
+    """Return the statistics of the inputs, and of the targets at the nearest horizon."""
     nearest = sequence.targets[:, : sequence.columns.target_size]
     first, sample = hash(place) % 2**64, training.scaling == "robust"
     return (
@@ -70,14 +70,14 @@ def _statistics(
 def examples_of_sequence(
     sequence: Sequence, split: Split, columns: Columns, scaler: Scaler, training: Training
 ) -> Iterator[tuple[bool, Place, bytes]]:
-    """A sequence as the network sees it: whether it is held back, its place, and its bytes.
+    """Yield the examples of a sequence: True for the validation set, its place, and its bytes.
 
     Args:
         sequence: The sequence.
-        split: Where the part that is held back begins.
+        split: Where the validation set begins.
         columns: Its columns, with their vocabularies.
-        scaler: How it is scaled.
-        training: How the network is trained.
+        scaler: The scaler.
+        training: The settings of the training.
     """
     if training.class_weights is not None:
         sequence = class_weighted(sequence, training.class_weights)
@@ -89,10 +89,10 @@ def examples_of_sequence(
 
 
 def for_columns(network: Network, columns: Columns) -> Network:
-    """The network with as many horizons as the columns.
+    """Return the network with the horizons of the columns, and an embedding for each symbol field.
 
     Raises:
-        ConfigurationError: They do not go together.
+        ConfigurationError: They do not fit each other.
     """
     horizons = len(columns.horizons)
     if network.horizons not in (1, horizons):
@@ -110,14 +110,14 @@ def for_columns(network: Network, columns: Columns) -> Network:
     if network.output == "softmax" and columns.target_size < 2:
         raise ConfigurationError(
             f"output='softmax' is for two classes or more, the columns have the one target "
-            f"{columns.targets[0]!r}: name its classes in Columns(classes=...), or take "
+            f"{columns.targets[0]!r}: name its classes in Columns(classes=...), or use "
             "output='sigmoid'"
         )
     return replace(network, horizons=horizons, embedding=_embedding(network, columns))
 
 
 def _embedding(network: Network, columns: Columns) -> tuple[int, ...]:
-    """The sizes of the vectors of a network's symbols, one for each field."""
+    """Return the embedding size of each symbol field."""
     sizes, fields = network.embedding, len(columns.symbols)
     assert isinstance(sizes, tuple), "a network has it as a tuple"
     if len(sizes) == 1 and fields:
@@ -125,19 +125,19 @@ def _embedding(network: Network, columns: Columns) -> tuple[int, ...]:
     if len(sizes) != fields:
         raise ConfigurationError(
             f"the columns have symbols={list(columns.symbols)}, the network has "
-            f"embedding={sizes}: give the size of the vector that stands for a symbol, such as "
-            f"Network(embedding=16), or one for each"
+            f"embedding={sizes}: give one size for all fields, such as Network(embedding=16), or "
+            "one for each"
         )
     return sizes
 
 
 def class_weighted(sequence: Sequence, weights: Mapping[Any, float]) -> Sequence:
-    """A sequence whose targets count as much as their class does.
+    """Return a sequence whose targets have the weight of their class.
 
     Args:
         sequence: The sequence.
-        weights: The weight of each class; where the columns name no classes, of each value of
-            the one target.
+        weights: The weight of each class; if the columns name no classes, of each value of the
+            one target.
 
     Raises:
         TrainingError: A target has no weight.
@@ -155,15 +155,15 @@ def class_weighted(sequence: Sequence, weights: Mapping[Any, float]) -> Sequence
     missing = [name for name in names if name not in of_value]
     if missing:
         raise TrainingError(
-            f"class_weights={dict(weights)} say nothing of {', '.join(missing)} of key "
-            f"{sequence.key!r}"
+            f"class_weights={dict(weights)} has no weight for {', '.join(missing)}, which key "
+            f"{sequence.key!r} has: add one"
         )
     each = np.array([of_value[name] for name in names], float)[values]
     return sequence._replace(weights=each * (1 if sequence.weights is None else sequence.weights))
 
 
 def with_indices(sequence: Sequence, columns: Columns) -> Sequence:
-    """A sequence whose symbols are inputs: their indices in the vocabularies of these columns."""
+    """Return a sequence with its symbols as inputs: their indices in the columns' vocabularies."""
     if sequence.columns.has_vocabularies:
         return sequence
     found = [
@@ -175,7 +175,7 @@ def with_indices(sequence: Sequence, columns: Columns) -> Sequence:
 
 
 def scaled(sequence: Sequence, scaler: Scaler) -> Example:
-    """A sequence as the network sees it."""
+    """Return a sequence as the network sees it."""
     scaling = scaler.of(sequence.key)
     x, targets = scaling.scale_inputs(sequence.inputs), scaling.scale_targets(sequence.targets)
     carried = sequence.columns.carried_size

@@ -72,7 +72,7 @@ def check_vocabularies(sequences: Iterable[Sequence]) -> None:
 
 
 def fallback_row(model: Model) -> bytes:
-    """The row of the model of every other key."""
+    """Return the row of the fallback model."""
     return keyed_weights.encode_model(None, model)
 
 

@@ -411,7 +411,7 @@ def test_parameters_of_another_network_are_refused(model):
 def test_a_runner_can_show_what_is_asked_for():
     shown = Transduce("w.arrow", beam=4, limit=9).display_data()
     assert (shown["weights"], shown["beam"], shown["limit"]) == ("w.arrow", 4, 9)
-    assert Transduce("w.arrow").display_data()["limit"] == "twice the longest that was learned"
+    assert Transduce("w.arrow").display_data()["limit"] == "twice the longest target in training"
     shown = Generate("w.arrow", length=5, stop="end").display_data()
     assert (shown["length"], shown["stop"], shown["temperature"]) == (5, "end", 1.0)
     assert "top_k" not in shown
