@@ -20,14 +20,7 @@ from beam_rnn.nn.losses import loss_name
 from beam_rnn.nn.network import Parameters
 from beam_rnn.nn.optimizers import Optimizer
 from beam_rnn.nn.seq2seq import UNWRITABLE, batch_of_pairs, learn_pairs, loss_of_pairs
-from beam_rnn.training.batches import (
-    DTYPE,
-    draw_dropped_symbols,
-    draw_masks,
-    drop_symbols,
-    kernel_for,
-    place_in,
-)
+from beam_rnn.training import batches
 from beam_rnn.training.example_store import Examples, Place, encode_example
 from beam_rnn.training.settings import Training
 from beam_rnn.training.survey import Facts, KeyFacts, sum_counts, vocabularies_of
@@ -59,7 +52,7 @@ class PairTask:
     @property
     def kernel(self) -> Kernel:
         """The kernel that computes on this machine."""
-        return kernel_for(self.network.decoder, self.training)
+        return batches.kernel_for(self.network.decoder, self.training)
 
     def has_steps(self, item: Pair) -> bool:
         """Return True: each target has an end, which is learned too."""
@@ -139,16 +132,16 @@ class PairTask:
         reads, writes = self.network.encoder, self.network.decoder
         encoder, decoder = (part_of(learner.parameters, part) for part in ("encoder", "decoder"))
         masks = (
-            draw_masks(reads, encoder, size, training, random),
-            draw_masks(writes, decoder, size, training, random),
+            batches.draw_masks(reads, encoder, size, training, random),
+            batches.draw_masks(writes, decoder, size, training, random),
         )
-        dropped = draw_dropped_symbols(reads, encoder, size, training, random)
-        batch = batch_of_pairs([examples.example(i) for i in rows], DTYPE)
+        dropped = batches.draw_dropped_symbols(reads, encoder, size, training, random)
+        batch = batch_of_pairs([examples.example(i) for i in rows], batches.DTYPE)
         try:
             learner, (loss, weight) = learn_pairs(
                 self.network,
                 learner,
-                batch._replace(x=drop_symbols(batch.x, dropped)),
+                batch._replace(x=batches.drop_symbols(batch.x, dropped)),
                 optimizer=optimizer,
                 clip_norm=training.clip_norm,
                 clip_value=training.clip_value,
@@ -156,7 +149,7 @@ class PairTask:
                 kernel=self.kernel,
             )
         except DivergenceError as error:
-            raise error.placed(place_in(examples, rows)) from error
+            raise error.placed(batches.place_in(examples, rows)) from error
         return learner, loss * weight, weight
 
     def loss(self, parameters: Parameters, examples: Examples) -> tuple[float, float]:
@@ -165,7 +158,7 @@ class PairTask:
         total = weight = 0.0
         for first in range(0, len(examples), size):
             rows = range(first, min(first + size, len(examples)))
-            batch = batch_of_pairs([examples.example(i) for i in rows], DTYPE)
+            batch = batch_of_pairs([examples.example(i) for i in rows], batches.DTYPE)
             loss, steps = loss_of_pairs(self.network, parameters, batch, self.kernel)
             total += loss
             weight += steps

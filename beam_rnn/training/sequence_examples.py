@@ -1,7 +1,6 @@
-"""Sequences become examples: they are checked, weighted, split in time and scaled."""
+"""What becomes of sequences on the way to examples: they are measured, weighted and scaled."""
 
-from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -14,48 +13,18 @@ from beam_rnn.data.missing_values import carry_through
 from beam_rnn.data.scaling import Scaler, Statistics
 from beam_rnn.data.sequences import Example, Sequence, place_of
 from beam_rnn.data.vocabulary import indices
-from beam_rnn.nn.losses import check_targets, loss_name
 from beam_rnn.nn.network import Network
-from beam_rnn.training.example_store import Place, encode_example
+from beam_rnn.training.example_store import Place
 from beam_rnn.training.settings import Training
-from beam_rnn.training.survey import Facts
-from beam_rnn.training.validation import Split
 
 
-def facts_of_sequence(
-    sequence: Sequence, split: Split, network: Network, training: Training
-) -> Facts:
-    """Return the facts of a sequence of at least one step.
-
-    Raises:
-        TrainingError: The loss cannot be computed for its targets.
-        ConfigurationError: Network, loss and columns do not fit each other.
-    """
-    columns, part = sequence.columns, sequence.part
-    network = for_columns(network, columns)
-    if part is not None and (network.bidirectional or network.output_steps == "last"):
-        raise ConfigurationError(
-            f"a sequence of key {sequence.key!r} comes in parts, which a network with "
-            f"bidirectional={network.bidirectional} and output_steps={network.output_steps!r} "
-            "cannot learn from: leave out Sequences(parts_of=...)"
-        )
-    check_targets(loss_name(network, training.loss), network, sequence.key, sequence.targets)
-    learned, held_back = split.halves(sequence)
-    place = Place(place_of(sequence), 0 if part is None else part.number)
-    return Facts(
-        columns,
-        sequence.key,
-        place,
-        sequence.until,
-        0 if learned is None else len(learned.times),
-        0 if held_back is None else len(held_back.times),
-        None if learned is None else _statistics(learned, place, training),
-        tuple(map(Counter, () if learned is None else learned.symbols)),
-    )
+def place_among_all(sequence: Sequence) -> Place:
+    """Return the place of a sequence, or of a part of one, in the order of all."""
+    return Place(place_of(sequence), 0 if sequence.part is None else sequence.part.number)
 
 
 @default_arithmetic()  # numbers that overflow are an error of the scaler
-def _statistics(
+def statistics_of(
     sequence: Sequence, place: Place, training: Training
 ) -> tuple[Statistics, Statistics]:
     """Return the statistics of the inputs, and of the targets at the nearest horizon."""
@@ -65,27 +34,6 @@ def _statistics(
         Statistics.of(sequence.inputs, first, sample=sample),
         Statistics.of(nearest, first, sample=sample),
     )
-
-
-def examples_of_sequence(
-    sequence: Sequence, split: Split, columns: Columns, scaler: Scaler, training: Training
-) -> Iterator[tuple[bool, Place, bytes]]:
-    """Yield the examples of a sequence: True for the validation set, its place, and its bytes.
-
-    Args:
-        sequence: The sequence.
-        split: Where the validation set begins.
-        columns: Its columns, with their vocabularies.
-        scaler: The scaler.
-        training: The settings of the training.
-    """
-    if training.class_weights is not None:
-        sequence = class_weighted(sequence, training.class_weights)
-    place = Place(place_of(sequence), 0 if sequence.part is None else sequence.part.number)
-    for held_back, half in enumerate(split.halves(sequence)):
-        if half is not None:
-            example = scaled(with_indices(half, columns), scaler)
-            yield bool(held_back), place, encode_example(place, sequence.key, example)
 
 
 def for_columns(network: Network, columns: Columns) -> Network:

@@ -1,6 +1,7 @@
 """Training on sequences: a `Network` and its `Model`."""
 
 import logging
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from collections.abc import Sequence as SequenceOf
 from dataclasses import dataclass
@@ -8,7 +9,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from beam_rnn.core.errors import DivergenceError
+from beam_rnn.core.errors import ConfigurationError, DivergenceError
 from beam_rnn.data.columns import Columns
 from beam_rnn.data.scaling import Scaler
 from beam_rnn.data.sequences import Sequence, batch_of
@@ -16,23 +17,19 @@ from beam_rnn.models.model import Model
 from beam_rnn.nn.backprop import first_rows
 from beam_rnn.nn.bptt import Learner, learn
 from beam_rnn.nn.kernels import Kernel
-from beam_rnn.nn.losses import loss_name, objective
+from beam_rnn.nn.losses import check_targets, loss_name, objective
 from beam_rnn.nn.network import Network, Parameters
 from beam_rnn.nn.optimizers import Optimizer
 from beam_rnn.nn.output_functions import OUTPUTS
-from beam_rnn.training.batches import (
-    DTYPE,
-    draw_dropped_symbols,
-    draw_masks,
-    drop_symbols,
-    kernel_for,
-    place_in,
-)
-from beam_rnn.training.example_store import Examples, Place
+from beam_rnn.training import batches
+from beam_rnn.training.example_store import Examples, Place, encode_example
 from beam_rnn.training.sequence_examples import (
-    examples_of_sequence,
-    facts_of_sequence,
+    class_weighted,
     for_columns,
+    place_among_all,
+    scaled,
+    statistics_of,
+    with_indices,
 )
 from beam_rnn.training.settings import Training
 from beam_rnn.training.survey import Facts, KeyFacts, sum_counts, vocabularies_of
@@ -67,7 +64,7 @@ class SequenceTask:
     @property
     def kernel(self) -> Kernel:
         """The kernel that computes on this machine."""
-        return kernel_for(self.network, self.training)
+        return batches.kernel_for(self.network, self.training)
 
     def has_steps(self, item: Sequence) -> bool:
         """Return True if a sequence has a step to learn from."""
@@ -77,7 +74,27 @@ class SequenceTask:
 
     def facts_of(self, item: Sequence, split: Split) -> Facts:
         """Return the facts of a sequence."""
-        return facts_of_sequence(item, split, self.network, self.training)
+        columns, part = item.columns, item.part
+        network = for_columns(self.network, columns)
+        if part is not None and (network.bidirectional or network.output_steps == "last"):
+            raise ConfigurationError(
+                f"a sequence of key {item.key!r} comes in parts, which a network with "
+                f"bidirectional={network.bidirectional} and output_steps="
+                f"{network.output_steps!r} cannot learn from: leave out Sequences(parts_of=...)"
+            )
+        check_targets(loss_name(network, self.training.loss), network, item.key, item.targets)
+        learned, held_back = split.halves(item)
+        place = place_among_all(item)
+        return Facts(
+            columns,
+            item.key,
+            place,
+            item.until,
+            0 if learned is None else len(learned.times),
+            0 if held_back is None else len(held_back.times),
+            None if learned is None else statistics_of(learned, place, self.training),
+            tuple(map(Counter, () if learned is None else learned.symbols)),
+        )
 
     def fitted(self, columns: Columns, facts: SequenceOf[KeyFacts]) -> Fitted:
         """Fit the scaler, and collect the vocabularies that are not given."""
@@ -106,7 +123,13 @@ class SequenceTask:
         self, item: Sequence, split: Split, columns: Columns, scaler: Scaler
     ) -> Iterator[tuple[bool, Place, bytes]]:
         """Yield the part of a sequence to learn from, then that of the validation set."""
-        return examples_of_sequence(item, split, columns, scaler, self.training)
+        if self.training.class_weights is not None:
+            item = class_weighted(item, self.training.class_weights)
+        place = place_among_all(item)
+        for held_back, half in enumerate(split.halves(item)):
+            if half is not None:
+                example = scaled(with_indices(half, columns), scaler)
+                yield bool(held_back), place, encode_example(place, item.key, example)
 
     def initialize(self, columns: Columns) -> dict[str, np.ndarray]:
         """Return the parameters to start training from."""
@@ -127,19 +150,19 @@ class SequenceTask:
         network, training, kernel = self.network, self.training, self.kernel
         loss = objective(network, training.loss)
         drawn_for = network, learner.parameters, len(rows), training, random
-        masks, dropped = draw_masks(*drawn_for), draw_dropped_symbols(*drawn_for)
+        masks, dropped = batches.draw_masks(*drawn_for), batches.draw_dropped_symbols(*drawn_for)
         parts = max(map(examples.parts, rows))
         states = None
         total = weight = 0.0
         steps = 0
         for part in range(parts):
             here = [i for i in rows if examples.parts(i) > part]
-            batch = batch_of([examples.example(i, part) for i in here], DTYPE)
+            batch = batch_of([examples.example(i, part) for i in here], batches.DTYPE)
             try:
                 learner, losses, states = learn(
                     network,
                     learner,
-                    batch._replace(x=drop_symbols(batch.x, dropped)),
+                    batch._replace(x=batches.drop_symbols(batch.x, dropped)),
                     bptt=training.bptt,
                     loss=loss,
                     optimizer=optimizer,
@@ -172,7 +195,7 @@ class SequenceTask:
 def _place_of(error: DivergenceError, examples: Examples, rows: SequenceOf[int], steps: int) -> str:
     """The end of an error message: the key, if one is known, and the step after `steps` others."""
     if error.row is None:
-        return place_in(examples, rows)
+        return batches.place_in(examples, rows)
     key = examples.key(rows[error.row])
     return f" at step {steps + error.step + 1} of a sequence of key {key!r}"
 
