@@ -59,10 +59,10 @@ from beam_rnn.nn.kernels import kernel_name, kernel_of
 from beam_rnn.nn.losses import objective
 from beam_rnn.records.cutting import cut_in_parts
 from beam_rnn.records.record_format import encode_records
-from beam_rnn.training.dataset import examples_of, facts_of, prepare
+from beam_rnn.training.dataset import prepare
 from beam_rnn.training.example_store import Examples
 from beam_rnn.training.fit import fit
-from beam_rnn.training.plan import plan_of
+from beam_rnn.training.plan import plan_of, task_of
 from beam_rnn.training.rounds import begin, learn_locally
 from beam_rnn.training.settings import Rounds
 from beam_rnn.training.survey import key_facts
@@ -94,7 +94,7 @@ def waves(_: Any, count: int) -> Iterator[Steps]:
 def plain_loop(count: int, training: Training) -> None:
     """What anybody would write for the same training."""
     plan, (examples,), _ = prepare(NETWORK, waves(None, count), training)
-    parameters = plan.initialize(training.seed)
+    parameters = task_of(plan.network, training).initialize(plan.columns)
     learner = Learner(parameters, training.optimizer.init(parameters))
     kernel = kernel_of(kernel_name(NETWORK, np.float32, training.kernel))
     loss = objective(NETWORK, training.loss)
@@ -175,13 +175,12 @@ def long(steps: int) -> None:
     def parts() -> Iterator[Steps]:
         return cut_in_parts("key", Readings(steps), columns, PART)
 
-    plan = plan_of(
-        [key_facts(facts_of(part, NoSplit(), network, training) for part in parts())],
-        network,
-        training,
-    )
+    task = task_of(network, training)
+    plan = plan_of([key_facts(task.facts_of(part, NoSplit()) for part in parts())], task)
     encoded = (
-        data for part in parts() for _, _, data in examples_of(part, NoSplit(), plan, training)
+        data
+        for part in parts()
+        for _, _, data in task.examples_of(part, NoSplit(), plan.columns, plan.scaler)
     )
     examples = Examples(encoded, on_disk=True)
     learned = learn_locally(begin(plan, training, Rounds()), 0, examples, training, Rounds())

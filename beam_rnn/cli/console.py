@@ -16,6 +16,7 @@ from apache_beam.metrics import Metrics
 
 from beam_rnn.cli.flags import WRONG_FLAGS
 from beam_rnn.core.errors import BeamRnnError, ConfigurationError, WeightsError
+from beam_rnn.core.progress import Throttle
 from beam_rnn.core.text import printable
 
 logger = logging.getLogger(__name__)
@@ -40,21 +41,18 @@ class SayProgress(beam.DoFn):
         self._passed = Metrics.counter("beam_rnn", what)
 
     def setup(self) -> None:
-        """Nothing was counted yet."""
+        """Start to count."""
         self._count = 0
 
     def process(self, element: Any) -> None:  # noqa: ARG002
         """Count one."""
         self._passed.inc()
         if not self._count:  # the start of the pipeline took time too, which is not counted
-            self._begun = self._said = time.monotonic()
+            self._begun, self._progress = time.monotonic(), Throttle(EVERY)
         self._count += 1
-        if self._count & 1023 == 0:  # the clock costs more than the rest
-            now = time.monotonic()
-            if now - self._said >= EVERY:
-                self._said = now
-                rate = self._count / (now - self._begun)
-                logger.info("%s %s, %s a second", f"{self._count:,}", self._what, f"{rate:,.0f}")
+        if self._count & 1023 == 0 and self._progress.ready():  # the clock costs more than the rest
+            rate = self._count / (time.monotonic() - self._begun)
+            logger.info("%s %s, %s a second", f"{self._count:,}", self._what, f"{rate:,.0f}")
 
 
 DEBUG = "--debug"

@@ -224,10 +224,6 @@ class Columns:
         """The same columns, those vocabularies that are not known being these."""
         return replace(self, vocabularies={**found, **dict(self.vocabularies)})
 
-    def size_of(self, name: str) -> int:
-        """How many numbers a field holds: 1, or what `vectors` says."""
-        return int(_pairs("vectors", self.vectors).get(name, 1))
-
     def _expanded(self, names: Iterable[str]) -> tuple[str, ...]:
         """A name for each number of these fields."""
         sizes = dict(self.vectors)

@@ -5,7 +5,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, replace
 from functools import cached_property, lru_cache
-from typing import Any, TypeAlias
+from typing import Any, ClassVar, TypeAlias
 
 import numpy as np
 
@@ -50,6 +50,7 @@ class KeyedModels:
     fallback: Model | None = None
     reasons: Mapping[str, str] = field(default_factory=dict)
     kernel: str = "auto"
+    stepwise: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "kernel", kernel_name(self.network, np.float32, self.kernel))

@@ -5,7 +5,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, replace
 from functools import cached_property
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import ArrayLike, DTypeLike
@@ -89,6 +89,7 @@ class Model:
     scaler: Scaler | None = None
     training: Mapping[str, Any] = field(default_factory=dict)
     kernel: str = "auto"
+    stepwise: ClassVar[bool] = True  # record by record, not whole sequences
 
     def __post_init__(self) -> None:
         inputs, outputs = self.network.inputs_and_outputs(self.parameters)

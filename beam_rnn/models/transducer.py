@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from functools import cached_property
-from typing import Any, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 
@@ -62,6 +62,7 @@ class Transducer:
     columns: PairColumns
     training: Mapping[str, Any] = field(default_factory=dict)
     kernel: str = "auto"
+    stepwise: ClassVar[bool] = False
 
     def __post_init__(self) -> None:
         sizes = self.network.sources_and_targets(self.parameters)

@@ -43,6 +43,8 @@ from beam_rnn.models.keyed_weights_format import KEYED_VERSION, check_float32
 from beam_rnn.models.serialization import check_sizes, model_of
 from beam_rnn.models.transducer import Transducer
 
+AnyModel = Models | Transducer
+"""Everything that a weights file can hold."""
 FORMAT_VERSION = 1
 
 _ALIGNMENT = 64
@@ -56,7 +58,7 @@ _FIELDS = pa.schema(
 _PADDING_KEY = "padding"
 
 
-def save(model: Models | Transducer, path: str | os.PathLike[str]) -> None:
+def save(model: AnyModel, path: str | os.PathLike[str]) -> None:
     """Write a model to a local file, all of it or nothing: see `beam_rnn.core.atomic_files`.
 
     Args:
@@ -112,7 +114,7 @@ def read(path: str | os.PathLike[str]) -> pa.Buffer:
         return data.slice(0, file.readinto(memoryview(data)))
 
 
-def to_bytes(model: Models | Transducer) -> bytes:
+def to_bytes(model: AnyModel) -> bytes:
     """A model, or the models of keys, as a weights file; the same model gives the same bytes.
 
     Raises:
@@ -160,7 +162,7 @@ def from_buffer(data: pa.Buffer | bytes, name: str = "<buffer>") -> Any:
                 f"{name!r} has weights format version {version}, this beam_rnn reads up to "
                 f"{KEYED_VERSION}: install a newer beam_rnn"
             )
-        model: Models | Transducer = (
+        model: AnyModel = (
             _model(file) if version == FORMAT_VERSION else keyed_weights.from_file(data, file, name)
         )
         recorded = file.texts["digest"]

@@ -185,6 +185,10 @@ class EncoderDecoder:
         }
 
 
+AnyNetwork = Network | EncoderDecoder
+"""Every kind of network that can be trained."""
+
+
 def under(part: str, named: Mapping[str, Any]) -> dict[str, Any]:
     """Return the values of a part by their names in the whole: the inverse of `part_of`."""
     return {f"{part}.{name}": value for name, value in named.items()}

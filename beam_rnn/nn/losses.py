@@ -18,7 +18,7 @@ import numpy as np
 from beam_rnn.core.arrays import Array
 from beam_rnn.core.errors import ConfigurationError, TrainingError
 from beam_rnn.nn.cells import sigmoid
-from beam_rnn.nn.encoder_decoder import EncoderDecoder
+from beam_rnn.nn.encoder_decoder import AnyNetwork
 from beam_rnn.nn.network import Network
 from beam_rnn.nn.output_functions import OUTPUTS
 
@@ -157,7 +157,7 @@ LOSS_NAMES = (*LOSSES, "quantile")
 """The names of all losses."""
 
 
-def loss_name(network: Network | EncoderDecoder, name: str | None = None) -> str:
+def loss_name(network: AnyNetwork, name: str | None = None) -> str:
     """Return the name of the loss, by default that of the network's output.
 
         >>> loss_name(Network(output="softmax"))

@@ -13,8 +13,6 @@ from apache_beam.io.filesystems import FileSystems
 from beam_rnn.core.atomic_files import replacing
 from beam_rnn.core.errors import CheckpointError, ConfigurationError, NotWeightsError, WeightsError
 from beam_rnn.models import weights_format as weights
-from beam_rnn.models.keyed_models import Models
-from beam_rnn.models.transducer import Transducer
 from beam_rnn.training import checkpoint_format as checkpoints
 
 
@@ -27,16 +25,15 @@ def read_model(path: str) -> Any:
         OSError: There is no such file.
     """
     model = read_any_model(path)
-    if isinstance(model, Transducer):
+    if not model.stepwise:
         raise WeightsError(
-            f"{path!r} holds an encoder-decoder, which turns whole sequences into others: "
-            "Transduce uses it"
+            f"{path!r} holds an encoder-decoder, which reads whole sequences: use Transduce"
         )
     return model
 
 
-def read_transducer(path: str) -> Transducer:
-    """Read the encoder-decoder of a weights file.
+def read_transducer(path: str) -> Any:
+    """Read the `Transducer` of a weights file.
 
     Raises:
         WeightsError: The file is cut, altered, foreign, of a newer version, or holds another
@@ -44,10 +41,8 @@ def read_transducer(path: str) -> Transducer:
         OSError: There is no such file.
     """
     model = read_any_model(path)
-    if not isinstance(model, Transducer):
-        raise WeightsError(
-            f"{path!r} holds {model.network}, which is no encoder-decoder: Predict uses it"
-        )
+    if model.stepwise:
+        raise WeightsError(f"{path!r} holds {model.network}, not an encoder-decoder: use Predict")
     return model
 
 
@@ -73,7 +68,7 @@ def read_any_model(path: str) -> Any:
     return weights.from_buffer(data, path)
 
 
-def write_model(model: Models | Transducer, path: str) -> None:
+def write_model(model: weights.AnyModel, path: str) -> None:
     """Write a weights file: see `created`.
 
     Args:

@@ -1,6 +1,6 @@
 """Standing <-> checkpoint file; the only module that knows this format.
 
-Version 1 is an Arrow IPC file with one row an array of the training's standing:
+Version 1 is an Arrow IPC file with a row for each array of the `Standing`:
 
 | column | type | |
 |---|---|---|
@@ -11,7 +11,7 @@ Version 1 is an Arrow IPC file with one row an array of the training's standing:
 
 The schema's metadata holds, as JSON: `beam_rnn.checkpoint_version`, `beam_rnn.network`,
 `beam_rnn.columns`, `beam_rnn.scaler`, `beam_rnn.settings`, `beam_rnn.facts` (of the model) and
-`beam_rnn.standing` (all that is no array), and as text `beam_rnn.seal` (of the file:
+`beam_rnn.standing` (everything else), and as text `beam_rnn.seal` (of the file:
 `beam_rnn.core.sealed_format`).
 """
 
@@ -38,8 +38,9 @@ from beam_rnn.models.serialization import check_sizes, network_of
 from beam_rnn.models.serialization import model_of as described
 from beam_rnn.nn.schedules import Best, PlateauState
 from beam_rnn.training.plan import Plan
-from beam_rnn.training.rounds import Standing, Trained, model_of
+from beam_rnn.training.rounds import Standing, model_of
 from beam_rnn.training.settings import Rounds, Training
+from beam_rnn.training.task import Trained
 
 CHECKPOINT_VERSION = 1
 
@@ -54,7 +55,7 @@ _SCHEMA = pa.schema(
 )
 _TREES = ("parameters", "optimizer_state", "outer_state", "best_parameters")
 _MAY_CHANGE = {"epochs", "rounds", "patience", "on_divergence"}
-"""The settings that a training may go on with when they are others."""
+"""The settings that may differ when a training resumes."""
 
 
 class Checkpoint(NamedTuple):
@@ -66,12 +67,12 @@ class Checkpoint(NamedTuple):
 
 
 def is_checkpoint(data: pa.Buffer | bytes) -> bool:
-    """Return True if the bytes say that they are a checkpoint, not a weights file."""
+    """Return True if the bytes are those of a checkpoint, not of a weights file."""
     return kind_of(data) == CHECKPOINT
 
 
 def to_bytes(standing: Standing, plan: Plan, training: Training, rounds: Rounds) -> bytes:
-    """A standing as the bytes of a checkpoint file; the same standing gives the same bytes."""
+    """Return the bytes of a checkpoint file; the same standing gives the same bytes."""
     model = model_of(standing, plan, training, rounds)
     arrays: dict[str, Array] = {}
     others: dict[str, Any] = {}
@@ -112,14 +113,14 @@ def to_bytes(standing: Standing, plan: Plan, training: Training, rounds: Rounds)
 
 
 def from_bytes(data: pa.Buffer | bytes, name: str = "<buffer>") -> Checkpoint:
-    """The inverse of `to_bytes`.
+    """Return what a checkpoint file holds: the inverse of `to_bytes`.
 
     Args:
         data: The bytes.
-        name: What to call them in an error.
+        name: Their name in an error.
 
     Raises:
-        CheckpointError: They are cut, altered, or no checkpoint.
+        CheckpointError: They are truncated, altered, or not a checkpoint.
     """
     with decoding(name, CheckpointError):
         file = SealedFile(pa.py_buffer(data), CHECKPOINT)
@@ -136,10 +137,10 @@ def from_bytes(data: pa.Buffer | bytes, name: str = "<buffer>") -> Checkpoint:
 def check_goes_on(
     checkpoint: Checkpoint, plan: Plan, training: Training, rounds: Rounds, name: str
 ) -> Standing:
-    """Where a training goes on.
+    """Return the state to resume a training from.
 
     Raises:
-        CheckpointError: The checkpoint is of another training: of another network, other data,
+        CheckpointError: The checkpoint is of another training: it has another network, other data,
             or other settings.
     """
     here = {
@@ -168,7 +169,7 @@ def check_goes_on(
 
 
 def _settings(plan: Plan, training: Training, rounds: Rounds) -> dict[str, Any]:
-    """The settings that decide what comes next."""
+    """Return the settings that decide the result of the next round."""
     settings = {**training.settings(plan.network), **rounds.settings(training)}
     return {name: value for name, value in settings.items() if name not in _MAY_CHANGE}
 

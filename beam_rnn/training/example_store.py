@@ -1,7 +1,7 @@
-"""Many examples, one of which is in memory at a time: in the order of their places.
+"""Many examples in the order of their places, of which one is in memory at a time.
 
-On their way between workers, and in the file of a worker, examples are bytes: a header, the key,
-then x and the targets as float32 and the weights as float64. Targets have as many steps as x, but
+Between workers, and in the file of a worker, examples are bytes: a header, the key, then x and the
+targets as float32 and the weights as float64. Targets have as many steps as x, unless they are
 those of a pair of sequences.
 """
 
@@ -21,14 +21,14 @@ _HEADER = struct.Struct("<QIIIIIIH")
 
 
 class Place(NamedTuple):
-    """Where an example stands among all: nothing that a runner does can change it."""
+    """The place of an example in the order of all; it does not depend on the runner."""
 
     sequence: int  # 64 bits of a hash of the sequence
     part: int  # 0 for the first part, or for a whole sequence
 
 
 class Header(NamedTuple):
-    """What is known of an example before it is read."""
+    """What is known of an example before its numbers are read."""
 
     place: Place
     steps: int
@@ -36,7 +36,7 @@ class Header(NamedTuple):
 
 
 def encode_example(place: Place, key: str, example: Example) -> bytes:
-    """An example as bytes; numbers beyond float32 become infinite, which training refuses.
+    """Return an example as bytes; numbers that overflow float32 become infinite.
 
     >>> example = Example(np.ones((3, 2)), np.zeros((3, 1)))
     >>> decode_header(encode_example(Place(7, 0), "a", example))
@@ -54,14 +54,14 @@ def encode_example(place: Place, key: str, example: Example) -> bytes:
 
 
 def decode_header(data: bytes) -> Header:
-    """What is known of an example."""
+    """Return the header of an encoded example."""
     sequence, part, steps, *_, size = _HEADER.unpack_from(data)
     name = data[_HEADER.size : _HEADER.size + size]
     return Header(Place(sequence, part), steps, bytes(name).decode())
 
 
 def decode_example(data: bytes) -> Example:
-    """The inverse of `encode_example`; the arrays are views of the bytes."""
+    """Return the example: the inverse of `encode_example`. Its arrays are views of the bytes."""
     _, _, steps, inputs, written, targets, horizons, size = _HEADER.unpack_from(data)
     start = _HEADER.size + size
     arrays: list[Array] = []
@@ -84,12 +84,12 @@ class Examples:
 
     Args:
         encoded: The examples, in any order.
-        on_disk: Keep them in a file of this machine, which goes when they do, and read each when
-            it is wanted; else in memory.
+        on_disk: Store them in a temporary file, which is deleted with this object, and read each
+            when it is needed; else keep them in memory.
     """
 
     def __init__(self, encoded: Iterable[bytes], *, on_disk: bool = False):
-        # Nobody else knows of the file: it goes with this object.
+        # The file has no name: it is deleted with this object.
         self._file = tempfile.TemporaryFile() if on_disk else None  # noqa: SIM115
         self._kept: list[bytes] = []
         headers = []
@@ -104,7 +104,7 @@ class Examples:
         if self._file is not None:
             self._file.flush()
         headers.sort(key=lambda row: row[0].place)
-        # Equal places are equal sequences: each counts, as a sequence of its own.
+        # Equal places are equal sequences: each counts as a sequence of its own.
         runs = (list(run) for _, run in groupby(headers, key=lambda row: row[0].place.sequence))
         self._sequences = [sequence for run in runs for sequence in _apart(run)]
 
@@ -118,19 +118,19 @@ class Examples:
 
     @property
     def steps(self) -> int:
-        """The number of steps of all."""
+        """The number of steps of all sequences."""
         return sum(self.lengths)
 
     def key(self, i: int) -> str:
-        """Whose sequence i is."""
+        """Return the key of sequence i."""
         return self._sequences[i][0][0].key
 
     def parts(self, i: int) -> int:
-        """How many parts sequence i has: 1 if it is whole."""
+        """Return the number of parts of sequence i: 1 if it is whole."""
         return len(self._sequences[i])
 
     def example(self, i: int, part: int = 0) -> Example:
-        """A part of sequence i."""
+        """Return a part of sequence i."""
         _, at, size = self._sequences[i][part]
         if self._file is None:
             return decode_example(self._kept[at])
@@ -139,6 +139,6 @@ class Examples:
 
 
 def _apart(run: list[tuple[Header, int, int]]) -> list[list[tuple[Header, int, int]]]:
-    """The sequences among examples of one hash, in the order of their parts."""
+    """Return the equal sequences among examples of one hash, their parts in order."""
     copies = [list(same) for _, same in groupby(run, key=lambda row: row[0].place.part)]
     return [[same[i] for same in copies if i < len(same)] for i in range(max(map(len, copies)))]

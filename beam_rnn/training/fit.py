@@ -4,16 +4,12 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from beam_rnn.core.errors import DivergenceError
-from beam_rnn.data.pair_columns import Pair
-from beam_rnn.data.sequences import Sequence as RecordSequence
-from beam_rnn.nn.encoder_decoder import EncoderDecoder
-from beam_rnn.nn.network import Network
+from beam_rnn.nn.encoder_decoder import AnyNetwork
 from beam_rnn.training.dataset import prepare
 from beam_rnn.training.example_store import Examples
 from beam_rnn.training.rounds import (
     Local,
     Standing,
-    Trained,
     after,
     average,
     begin,
@@ -22,45 +18,46 @@ from beam_rnn.training.rounds import (
     model_of,
 )
 from beam_rnn.training.settings import Rounds, Training
+from beam_rnn.training.task import Item, Trained
 
 
 class Epoch(NamedTuple):
-    """How far the training is."""
+    """The progress of a training."""
 
     epoch: int  # 1 for the first
     epochs: int
     loss: float  # the mean over the epoch, of scaled targets
-    validation_loss: float | None  # after the epoch; None if nothing is held back
+    validation_loss: float | None  # after the epoch; None without a validation set
     records_per_second: float
 
 
 def fit(
-    network: Network | EncoderDecoder,
-    sequences: Iterable[RecordSequence | Pair],
+    network: AnyNetwork,
+    sequences: Iterable[Item],
     training: Training,
     progress: Callable[[Epoch], None] = lambda _: None,
     rounds: Rounds = Rounds(),  # noqa: B008  # frozen
     start: Trained | None = None,
 ) -> Any:
-    """A model trained on sequences; of an encoder-decoder and pairs, a `Transducer`.
+    """Return a model trained on sequences, or a `Transducer` trained on pairs.
 
-    The result depends on the sequences as a set, not on the order in which they come.
+    The result does not depend on the order of the sequences.
 
     Args:
-        network: What to train.
-        sequences: What to learn from; the model keeps their columns.
+        network: A `Network` for sequences, an `EncoderDecoder` for pairs.
+        sequences: The training data; the model keeps their columns.
         training: How to train.
-        progress: Called after each round: an epoch, unless a round has several.
-        rounds: Between how many shards the sequences are dealt out, and when these meet. The
-            weights are those that `Train` gives, whose shards may be on many machines.
+        progress: Called after each round: after each epoch, unless a round has several.
+        rounds: The number of shards, and when their parameters are averaged. The weights are those
+            of `Train`, whose shards may be on many machines.
         start: A model whose parameters to start from; None for those that the seed gives.
 
     Raises:
-        DivergenceError: The loss is no longer finite. Its `model` is the last good one.
-        TrainingError: There is nothing to learn from, the sequences are of different columns,
-            targets are not what the loss can compare with, or the model to start from is of
-            another network or other columns.
-        ConfigurationError: Network, training and columns do not go together.
+        DivergenceError: The loss became non-finite. Its `model` is the last good one.
+        TrainingError: There is nothing to learn from, the sequences have different columns, the
+            loss cannot be computed for their targets, or the model to start from has another
+            network or other columns.
+        ConfigurationError: Network, training and columns do not fit each other.
     """
     plan, learned, held_back = prepare(network, sequences, training, rounds.shards)
     standing = begin(plan, training, rounds, start)
@@ -88,16 +85,16 @@ def run_rounds(
     done: Callable[[Standing, Sequence[Local]], None],
     diverged: Callable[[Standing, DivergenceError], Standing],
 ) -> Standing:
-    """All rounds that are left.
+    """Run all rounds that are left.
 
     Args:
-        standing: Where to go on.
-        learned: What each shard learns from.
-        held_back: What each shard is judged by.
-        training: How the network is trained.
-        rounds: In what rounds.
-        done: Called after each.
-        diverged: Called when the loss is no longer finite; gives where the training ends.
+        standing: The state to continue from.
+        learned: The examples of each shard.
+        held_back: The validation set of each shard.
+        training: The settings of the training.
+        rounds: The rounds.
+        done: Called after each round.
+        diverged: Called when the loss becomes non-finite; returns the last state.
     """
     while not standing.over:
         locals_ = [
@@ -120,7 +117,7 @@ def run_rounds(
 
 
 def first_divergence(locals_: Iterable[Local]) -> DivergenceError | None:
-    """That of the first shard that has one."""
+    """Return the error of the first shard that has one."""
     ordered = sorted(locals_, key=lambda local: local.shard)
     return next((local.diverged for local in ordered if local.diverged is not None), None)
 
@@ -128,7 +125,7 @@ def first_divergence(locals_: Iterable[Local]) -> DivergenceError | None:
 def epoch_of(
     standing: Standing, locals_: Sequence[Local], training: Training, rounds: Rounds
 ) -> Epoch:
-    """What to say of a round."""
+    """Return the progress after a round."""
     seconds = max(local.ended for local in locals_) - min(local.begun for local in locals_)
     return Epoch(
         len(standing.loss_curve),

@@ -4,7 +4,7 @@ An error at step t changes the parameters by way of the states before it. How mu
 k steps back is the norm of dh_t / ds_{t-k}, where s is the state: h, and c for the LSTM, of all
 layers. In an Elman network it shrinks by about the same factor with each step (Hochreiter 1991,
 Bengio 1994); a gate that stays open keeps it. Truncation beyond the point where nothing is left
-costs nothing: that is the k to choose for `Bptt(steps=k)`.
+loses nothing: choose that k for `Bptt(steps=k)`.
 """
 
 import os
@@ -32,11 +32,11 @@ from beam_rnn.training.fit import fit
 from beam_rnn.training.settings import Training
 
 REACHED = 0.01
-"""A gradient of less than this share of what it was is taken for gone."""
+"""The share of a gradient below which it counts as vanished."""
 
 
 class GradientHorizon(NamedTuple):
-    """How much of a gradient is left k steps back.
+    """The norm of a gradient k steps back.
 
     Attributes:
         norms: (steps + 1,), the root mean square over the sampled places of the Frobenius norm
@@ -52,7 +52,7 @@ class GradientHorizon(NamedTuple):
 def gradient_horizon(
     model: Model, x: ArrayLike, steps: int = 64, places: int = 32
 ) -> GradientHorizon:
-    """How far back in time the gradients of a model reach, on given sequences.
+    """Return how far back in time the gradients of a model reach, on given sequences.
 
         >>> network = Network("rnn", hidden=8, activation="sigmoid")
         >>> model = Model(network, network.initialize(inputs=1, outputs=1, seed=0))
@@ -62,8 +62,8 @@ def gradient_horizon(
     Args:
         model: The model; one direction.
         x: (batch, time, inputs), scaled; all of full length.
-        steps: How far back to look.
-        places: At how many places (sequence and step t), evenly spread, it is measured.
+        steps: The number of steps to look back.
+        places: The number of places (sequence and step t), evenly spread, at which it is measured.
 
     Raises:
         ConfigurationError: The network is bidirectional, or the sequences are not longer than
@@ -72,7 +72,7 @@ def gradient_horizon(
     network = model.network
     if network.bidirectional or not network.carry:
         raise ConfigurationError(
-            "a gradient horizon is that of one direction whose state is carried, got "
+            "a gradient horizon needs a network of one direction that carries its state, got "
             f"bidirectional={network.bidirectional}, carry={network.carry}"
         )
     x = np.asarray(x, model.dtype)
@@ -97,7 +97,7 @@ def gradient_horizon(
 def _squares(
     model: Model, traces: SequenceOf[LayerTrace], row: int, t: int, steps: int
 ) -> list[float]:
-    """The squared norm of dh_t / ds_{t-k} for k = 0, ..., steps, at one place.
+    """Return the squared norm of dh_t / ds_{t-k} for k = 0, ..., steps, at one place.
 
     Each row of a gradient here is that of one number of h_t.
     """
@@ -126,11 +126,11 @@ def loss_by_steps(
     training: Training,
     steps: Iterable[int] = (1, 2, 4, 8, 16, 32, 64),
 ) -> dict[int, float]:
-    """The last training loss for each k: the same training with `Bptt(steps=k)`.
+    """Return the last training loss for each k: the same training with `Bptt(steps=k)`.
 
     Args:
-        network: What to train.
-        sequences: What to learn from.
+        network: The network to train.
+        sequences: The training data.
         training: How to train; its `bptt` is replaced.
         steps: The k to try.
     """
@@ -142,11 +142,11 @@ def loss_by_steps(
 
 
 def plot_horizon(horizons: Mapping[str, GradientHorizon], path: str | os.PathLike[str]) -> None:
-    """A picture of gradient horizons side by side; needs the extra `plot`.
+    """Draw gradient horizons in one picture; needs the extra `plot`.
 
     Args:
-        horizons: What to draw, by name.
-        path: The picture, .png or .svg.
+        horizons: The gradient horizons by name.
+        path: The file, .png or .svg.
     """
     import matplotlib as mpl  # noqa: PLC0415  # of the extra `plot`
 

@@ -1,6 +1,6 @@
-"""A round of training: shards learn apart from the same parameters, then these are averaged.
+"""A round of training: each shard learns from the same parameters, then they are averaged.
 
-All that decides what comes next is in a `Standing`, and every function gives a new one: the same
+The whole state of a training is in a `Standing`, and every function returns a new one: the same
 rounds can be a loop on one machine, or stages of a pipeline. (McMahan 2017: federated averaging;
 Douillard 2023, DiLoCo: the outer optimiser.)
 """
@@ -12,46 +12,39 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from beam_rnn.core.errors import DivergenceError, TrainingError
-from beam_rnn.data.columns import Columns
-from beam_rnn.data.pair_columns import PairColumns
 from beam_rnn.data.sequences import shuffled
-from beam_rnn.models.model import Model
-from beam_rnn.models.transducer import Transducer
 from beam_rnn.nn.bptt import Learner, WindowLoss
-from beam_rnn.nn.encoder_decoder import EncoderDecoder
-from beam_rnn.nn.network import Network, Parameters
+from beam_rnn.nn.encoder_decoder import AnyNetwork
+from beam_rnn.nn.network import Parameters
 from beam_rnn.nn.optimizers import OptimizerState, lowered
 from beam_rnn.nn.schedules import Best, Plateau, PlateauState
-from beam_rnn.training.epochs import kernel_for, learn_batch, loss_over
 from beam_rnn.training.example_store import Examples
-from beam_rnn.training.plan import Plan
+from beam_rnn.training.plan import Plan, task_of
 from beam_rnn.training.settings import Rounds, Training
+from beam_rnn.training.task import Task, Trained
 
-Trained = Model | Transducer
-"""What comes of a training."""
-
-ORDER, LEFT_OUT = 1, 2
-"""The streams of chance: the order of the sequences, and what dropout leaves out."""
+ORDER, DROPOUT = 1, 2
+"""The streams of random numbers: the order of the sequences, and the dropout masks."""
 
 
 class Standing(NamedTuple):
-    """How far a training is: all that decides what comes next.
+    """The state of a training between two rounds.
 
     Attributes:
-        network: What is trained.
-        rounds: How many are done.
-        parameters: Those after them.
+        network: The network.
+        rounds: The number of rounds that are done.
+        parameters: The parameters after them.
         optimizer_state: The state of the optimiser, averaged over the shards.
         outer_state: The state of the outer optimiser.
-        rate: By how much the learning rate is lowered.
-        best: The least loss so far.
-        best_parameters: Those that had it.
+        rate: The factor of the learning rate, and what decides when it is lowered.
+        best: The lowest loss so far.
+        best_parameters: The parameters that had it.
         loss_curve: The mean loss of each epoch, of scaled targets.
-        validation_curve: The mean loss after each round on what is held back.
+        validation_curve: The mean loss on the validation set after each round.
         over: Why there are no further rounds; empty if there are.
     """
 
-    network: Network | EncoderDecoder
+    network: AnyNetwork
     rounds: int
     parameters: Parameters
     optimizer_state: OptimizerState
@@ -68,14 +61,14 @@ class Local(NamedTuple):
     """What one shard learned in a round.
 
     Attributes:
-        shard: Which it is.
-        parameters: Those that it reached.
+        shard: Its number.
+        parameters: The parameters after the round.
         optimizer_state: The state of its optimiser.
-        losses: For each of its epochs the mean loss, and the sum of the weights.
-        steps: How many steps it took.
+        losses: The mean loss of each of its epochs, and the sum of the weights.
+        steps: The number of steps in these epochs.
         begun: When it began, in seconds since 1970.
         ended: When it ended.
-        diverged: Where the loss was no longer finite; None if it was.
+        diverged: Where the loss became non-finite; None if it stayed finite.
     """
 
     shard: int
@@ -89,26 +82,27 @@ class Local(NamedTuple):
 
 
 def begin(plan: Plan, training: Training, rounds: Rounds, start: Trained | None = None) -> Standing:
-    """Before the first round.
+    """Return the state before the first round.
 
     Args:
-        plan: What is trained.
-        training: How.
-        rounds: In what rounds.
+        plan: The plan.
+        training: The settings of the training.
+        rounds: The rounds.
         start: A model whose parameters to start from; None for those that the seed gives.
 
     Raises:
-        TrainingError: The model is of another network or other columns.
+        TrainingError: The model has another network or other columns.
     """
     network = plan.network
-    parameters = plan.initialize(training.seed)
-    if start is not None:
-        if (start.network, start.columns) != (network, plan.columns):
-            raise TrainingError(
-                f"the model to start from is {start.network} of {start.columns}, what is trained "
-                f"is {network} of {plan.columns}"
-            )
+    if start is None:
+        parameters = task_of(network, training).initialize(plan.columns)
+    elif (start.network, start.columns) == (network, plan.columns):
         parameters = dict(start.parameters)
+    else:
+        raise TrainingError(
+            f"the model to start from is {start.network} of {start.columns}, but the training is "
+            f"of {network} with {plan.columns}: start from a model of the same network and columns"
+        )
     return Standing(
         network,
         0,
@@ -128,15 +122,16 @@ def learn_locally(
     training: Training,
     rounds: Rounds,
 ) -> Local:
-    """One round of one shard: so many epochs over its sequences."""
+    """Run one round of one shard: a number of epochs over its sequences."""
     begun = time.time()
+    task = task_of(standing.network, training)
     learner = Learner(standing.parameters, standing.optimizer_state)
     losses: list[WindowLoss] = []
     diverged = None
     for local_epoch in range(rounds.local_epochs):
         epoch = standing.rounds * rounds.local_epochs + local_epoch
         try:
-            learner, loss = _epoch(standing, learner, shard, epoch, examples, training)
+            learner, loss = _epoch(standing, learner, shard, epoch, examples, task)
         except DivergenceError as error:
             diverged = error.placed(f" in epoch {epoch + 1}, round {standing.rounds + 1}")
             break
@@ -159,20 +154,20 @@ def _epoch(
     shard: int,
     epoch: int,
     examples: Examples,
-    training: Training,
+    task: Task,
 ) -> tuple[Learner, WindowLoss]:
-    """One pass over the sequences of a shard, and the mean loss over all steps that have one."""
-    factor = standing.rate.factor
+    """Pass once over the sequences of a shard; return the mean loss over all steps, too."""
+    training, factor = task.training, standing.rate.factor
     optimizer = training.optimizer if factor == 1 else lowered(training.optimizer, factor)
-    order, left_out = (
-        np.random.default_rng([training.seed, stream, shard, epoch]) for stream in (ORDER, LEFT_OUT)
+    order, dropout = (
+        np.random.default_rng([training.seed, stream, shard, epoch]) for stream in (ORDER, DROPOUT)
     )
     total = weight = 0.0
     lengths = examples.lengths
     for rows in shuffled(lengths, training.batch_size, order, training.bucket):
         longest_first = sorted(rows, key=lambda i: -lengths[i])
-        learner, of_batch, weight_of_batch = learn_batch(
-            standing.network, learner, longest_first, examples, training, optimizer, left_out
+        learner, of_batch, weight_of_batch = task.learn_batch(
+            learner, longest_first, examples, optimizer, dropout
         )
         total += of_batch
         weight += weight_of_batch
@@ -180,18 +175,18 @@ def _epoch(
 
 
 def judge(standing: Standing, examples: Examples, training: Training) -> tuple[float, float]:
-    """The loss of what a shard holds back, summed, and the sum of the weights."""
-    return loss_over(standing.network, standing.parameters, examples, training)
+    """Return the summed loss of a shard's validation set, and the sum of the weights."""
+    return task_of(standing.network, training).loss(standing.parameters, examples)
 
 
 def average(standing: Standing, locals_: Sequence[Local], rounds: Rounds) -> Standing:
-    """The parameters of the next round, from those that the shards reached, in any order.
+    """Return the state with the mean of the shards' parameters; they are given in any order.
 
-    Each shard counts as much as what it learned from. Sums are made in the order of the shards, in
-    float64, so that they have the same bits wherever the shards were.
+    A shard counts as much as the weights of its targets. Sums are made in the order of the shards,
+    in float64, so that they have the same bits wherever the shards were.
 
     Raises:
-        TrainingError: No shard has a target that counts.
+        TrainingError: Every target has the weight 0.
     """
     ordered = sorted(locals_, key=lambda local: local.shard)
     counts = [local for local in ordered if local.losses and local.losses[0].weight > 0]
@@ -218,9 +213,9 @@ def average(standing: Standing, locals_: Sequence[Local], rounds: Rounds) -> Sta
 
 
 def _mean(values: Sequence[Any], shares: np.ndarray) -> Any:
-    """The weighted mean of trees of arrays; of counters, the greatest.
+    """Return the weighted mean of trees of arrays; of counters the greatest.
 
-    That of one is itself.
+    The mean of one tree is itself.
     """
     first = values[0]
     if len(values) == 1:
@@ -241,13 +236,13 @@ def after(
     training: Training,
     rounds: Rounds,
 ) -> Standing:
-    """After a round: whether it was the best, at what rate to go on, and whether to.
+    """Return the state after a round: if it was the best, the learning rate, if it was the last.
 
     Args:
         standing: From `average`.
-        validation: From `judge`, of each shard in order; None if nothing is held back.
-        training: How the network is trained.
-        rounds: In what rounds.
+        validation: From `judge`, of each shard in order; None without a validation set.
+        training: The settings of the training.
+        rounds: The rounds.
     """
     judged_by = standing.loss_curve[-1]
     if validation is not None:
@@ -274,25 +269,18 @@ def after(
 
 
 def model_of(standing: Standing, plan: Plan, training: Training, rounds: Rounds) -> Trained:
-    """The best model so far, with the facts about its training."""
-    network = plan.network
+    """Return the best model so far, with the facts about its training."""
+    task = task_of(plan.network, training)
     facts = {
-        "settings": training.settings(network),
+        **plan.facts,
+        "settings": training.settings(plan.network),
         **({} if rounds == Rounds() else {"rounds": rounds.settings(training)}),
-        "sequences": plan.sequences,
-        "records": plan.steps,
         "loss_curve": list(standing.loss_curve),
-        "kernel": kernel_for(network, training).name,
-        "until": plan.until,
+        "kernel": task.kernel.name,
     }
     if standing.validation_curve:
         facts["validation_curve"] = list(standing.validation_curve)
     if standing.over not in ("", "patience", "rounds"):
         facts["diverged"] = standing.over
-    parameters, kernel = standing.best_parameters, training.kernel
-    if isinstance(network, EncoderDecoder):
-        assert isinstance(plan.columns, PairColumns), "the plan is of pairs"
-        facts["longest_target"] = plan.longest_target
-        return Transducer(network, parameters, plan.columns, facts, kernel)
-    assert isinstance(plan.columns, Columns), "the plan is of sequences"
-    return Model(network, parameters, plan.columns, plan.scaler, facts, kernel)
+    model: Trained = task.to_model(standing.best_parameters, plan.columns, plan.scaler, facts)
+    return model

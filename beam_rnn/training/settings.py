@@ -1,4 +1,4 @@
-"""How a network is trained, and in what rounds."""
+"""The settings of a training, and of its rounds."""
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
@@ -10,53 +10,53 @@ from beam_rnn.data.scaling import SCALERS, SCALINGS
 from beam_rnn.data.vocabulary import Vocabulary
 from beam_rnn.nn.bptt import Bptt
 from beam_rnn.nn.dropout import Dropout
-from beam_rnn.nn.encoder_decoder import EncoderDecoder
+from beam_rnn.nn.encoder_decoder import AnyNetwork
 from beam_rnn.nn.kernels import KERNELS
 from beam_rnn.nn.losses import LOSS_NAMES, loss_name
-from beam_rnn.nn.network import Network
 from beam_rnn.nn.optimizers import Adam, Optimizer
 from beam_rnn.nn.schedules import Plateau
 
 DIVERGENCE = ("error", "keep")
-"""What becomes of a training whose loss is no longer finite: an error, or the last good model."""
+"""The result of a training whose loss becomes non-finite: an error, or the last good model."""
 
 
 @dataclass(frozen=True)
 class Training:
-    """How a network is trained.
+    """The settings of a training.
 
     Args:
         bptt: Which steps the gradient passes through.
         loss: "mse", "mae", "huber", "quantile", "gaussian_nll", "binary_cross_entropy" or
-            "cross_entropy", of scaled targets; None for the usual one of the network's output
+            "cross_entropy", of scaled targets; None for the default of the network's output
             function: "mse" for forecasts.
-        optimizer: How a gradient changes the parameters.
-        epochs: How often the training passes over all sequences.
-        batch_size: How many sequences stand side by side in a batch.
+        optimizer: The optimiser.
+        epochs: The number of passes over all sequences.
+        batch_size: The number of sequences in a batch.
         clip_norm: The greatest global norm of a gradient; None for no limit.
         clip_value: The greatest size of each number of a gradient; None for no limit.
         scaler: "per_key", "global" or "none": see `beam_rnn.data.scaling.SCALERS`. Targets are
             scaled where the output function has their unit: "identity", "quantiles", "gaussian".
         seed: Decides everything random: the same seed gives the same weights.
-        dropout: The probabilities with which units are left out.
-        class_weights: How much each class counts: of `Columns(classes=...)`, or each value of
-            the one target; None if all count alike.
-        validation: The share of the steps, the last of each key in time, that is not learned
-            from but judged by: see `beam_rnn.training.validation.SplitByTime`. The model with the
-            least loss on them is the result.
-        patience: Stop after so many epochs without a lower validation loss, or so many rounds
-            where there are rounds; None to run them all.
-        plateau: Lower the learning rate when the loss, that of the validation if there is one,
-            no longer falls.
-        kernel: What computes: "numpy", "fused" (needs the extra `fast`), or "auto", the fused
-            one where it can be had.
+        dropout: The probabilities of dropout.
+        class_weights: The weight of each class of `Columns(classes=...)`, or of each value of the
+            one target; None for equal weights.
+        validation: The share of the validation set: the last steps of each key, which are not
+            learned from: see `beam_rnn.training.validation.SplitByTime`. The result is the model
+            with the lowest loss on it.
+        patience: Stop after this number of epochs, or of rounds if there are rounds, without a
+            lower validation loss; None to run them all.
+        plateau: Lower the learning rate when the loss, or the validation loss if there is one, no
+            longer falls.
+        kernel: "numpy", "fused" (needs the extra `fast`), or "auto" for the fused one where it is
+            available.
         scaling: "standard", "min_max" or "robust": see `beam_rnn.data.scaling.SCALINGS`.
-        bucket: So many batches at a time are cut from sequences sorted by length, so that those
-            of a batch are about as long; 1 leaves it to chance.
+        bucket: The number of batches that are cut together from sequences sorted by length, so
+            that those of a batch have similar lengths; 1 for random batches.
         vocabulary: Which symbols get an index of their own, for the fields of `Columns(symbols=)`
             whose vocabularies are not given.
-        on_divergence: "error" when the loss, or a parameter, is no longer finite; "keep" for
-            the model of the round before, or of the epoch before where there are no rounds.
+        on_divergence: What to do when the loss, or a parameter, becomes non-finite: "error" to
+            raise one, "keep" to return the model of the round before, or of the epoch before if
+            there are no rounds.
 
     Raises:
         ConfigurationError: A value outside its range.
@@ -120,14 +120,14 @@ class Training:
             check_whole("patience", self.patience)
         if self.patience is not None and self.validation == 0:
             raise ConfigurationError(
-                f"patience={self.patience!r} waits for a lower validation loss: give a share to "
-                "validate on, such as validation=0.2"
+                f"patience={self.patience!r} needs a validation loss: give the share of a "
+                "validation set, such as validation=0.2"
             )
         if self.plateau is not None and not hasattr(self.optimizer, "learning_rate"):
             raise ConfigurationError(f"plateau needs a learning_rate to lower in {self.optimizer}")
 
-    def settings(self, network: Network | EncoderDecoder) -> dict[str, Any]:
-        """What trained a network, as JSON values."""
+    def settings(self, network: AnyNetwork) -> dict[str, Any]:
+        """Return the settings as JSON values."""
         return {
             **vars(self),
             "loss": loss_name(network, self.loss),
@@ -142,10 +142,10 @@ class Training:
 
 
 def check_optimizer(name: str, optimizer: Any) -> None:
-    """That an argument is an optimiser.
+    """Check that an argument is an optimiser.
 
     Raises:
-        ConfigurationError: It is none.
+        ConfigurationError: It is not.
     """
     if not all(callable(getattr(optimizer, method, None)) for method in ("init", "update")):
         raise ConfigurationError(f"{name} must be one such as Adam(1e-3), got {optimizer!r}")
@@ -153,11 +153,11 @@ def check_optimizer(name: str, optimizer: Any) -> None:
 
 @dataclass(frozen=True)
 class Rounds:
-    """How the work is shared out.
+    """The rounds of a training, and its shards.
 
-    The sequences are dealt out to shards. In each round every shard trains from the same
-    parameters on its own sequences; then the parameters of the shards are averaged, each
-    counting as much as it learned from.
+    The sequences are distributed over shards. In each round every shard trains from the same
+    parameters on its own sequences; then the parameters of the shards are averaged, weighted by
+    the weights of their targets.
 
         >>> Rounds(shards=8, rounds=5, local_epochs=2).epochs(Training())
         10
@@ -165,14 +165,14 @@ class Rounds:
         20
 
     Args:
-        shards: How many there are.
-        rounds: How many rounds; None for as many as give the epochs of the `Training`.
-        local_epochs: How often a shard passes over its sequences in a round.
-        outer: What takes the averaged change as a gradient (the outer optimiser of DiLoCo,
-            Douillard 2023): `Sgd(1.0, momentum=0.5, nesterov=True)`; None for the average itself.
+        shards: The number of shards.
+        rounds: The number of rounds; None for as many as give the epochs of the `Training`.
+        local_epochs: The number of passes over its sequences that a shard makes in a round.
+        outer: The outer optimiser, which takes the averaged change as a gradient (DiLoCo, Douillard
+            2023): `Sgd(1.0, momentum=0.5, nesterov=True)`; None for the average itself.
 
     Raises:
-        ConfigurationError: A number below 1, or no optimiser.
+        ConfigurationError: A number below 1, or an outer optimiser that is none.
     """
 
     shards: int = 1
@@ -189,15 +189,15 @@ class Rounds:
             check_optimizer("outer", self.outer)
 
     def rounds_of(self, training: Training) -> int:
-        """How many rounds there are."""
+        """Return the number of rounds."""
         return self.rounds or max(1, training.epochs // self.local_epochs)
 
     def epochs(self, training: Training) -> int:
-        """How often each sequence is passed over in all rounds."""
+        """Return the number of passes over each sequence in all rounds."""
         return self.rounds_of(training) * self.local_epochs
 
     def settings(self, training: Training) -> dict[str, Any]:
-        """The same as JSON values."""
+        """Return the settings as JSON values."""
         return {
             "shards": self.shards,
             "rounds": self.rounds_of(training),

@@ -1,16 +1,16 @@
-"""Facts about what is learned from: no worker holds all of it."""
+"""Facts about the training data, which no worker holds as a whole."""
 
 from collections import Counter
-from collections.abc import Iterable
-from typing import NamedTuple
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from beam_rnn.core.arrays import Array
+from beam_rnn.core.errors import TrainingError
 from beam_rnn.core.floating_point import default_arithmetic
-from beam_rnn.data.columns import Columns
-from beam_rnn.data.pair_columns import PairColumns
 from beam_rnn.data.scaling import Statistics
+from beam_rnn.data.vocabulary import Vocabulary
 from beam_rnn.training.example_store import Place
 
 
@@ -20,17 +20,17 @@ class Facts(NamedTuple):
     Attributes:
         columns: Its columns.
         key: Its key.
-        place: Where it stands among all.
+        place: Its place among all.
         until: The time of the last record that went into it.
-        steps: How many of its steps are learned from.
-        held_back: How many are judged by.
-        statistics: Those of the inputs and targets that are learned from; None if none are.
-        symbols: How often each symbol stands in what is learned from, for each field whose
-            vocabulary is not known yet.
-        longest: How many symbols the target of a pair has; 0 for a sequence.
+        steps: The number of its steps in the training part.
+        held_back: The number of its steps in the validation set.
+        statistics: Those of the inputs and targets of the training part; None if it is empty.
+        symbols: The count of each symbol in the training part, for each field; empty if all
+            vocabularies are given.
+        longest: The number of symbols in the target of a pair; 0 for a sequence.
     """
 
-    columns: Columns | PairColumns
+    columns: Any
     key: str
     place: Place
     until: int
@@ -42,9 +42,9 @@ class Facts(NamedTuple):
 
 
 class KeyFacts(NamedTuple):
-    """The same of all sequences of a key; places are those of sequences, each once, rising."""
+    """The facts of all sequences of a key; places are those of sequences, each once, rising."""
 
-    columns: tuple[Columns | PairColumns, ...]  # each that there is
+    columns: tuple[Any, ...]  # each that there is
     key: str
     sequences: int
     until: int
@@ -57,9 +57,9 @@ class KeyFacts(NamedTuple):
     longest: int = 0
 
 
-@default_arithmetic()  # numbers too great are an error of the scaler
+@default_arithmetic()  # numbers that overflow are an error of the scaler
 def key_facts(facts: Iterable[Facts]) -> KeyFacts:
-    """The facts of all sequences of a key, in any order."""
+    """Return the facts of all sequences of a key, given in any order."""
     ordered = sorted(facts, key=lambda each: (each.place, each.until))
     statistics: tuple[Statistics, Statistics] | None = None
     for each in ordered:
@@ -78,19 +78,44 @@ def key_facts(facts: Iterable[Facts]) -> KeyFacts:
         _places(each.place for each in ordered if each.steps),
         _places(each.place for each in ordered if each.held_back),
         statistics,
-        together(each.symbols for each in ordered),
+        sum_counts(each.symbols for each in ordered),
         max(each.longest for each in ordered),
     )
 
 
-def together(counts: Iterable[tuple[Counter[str], ...]]) -> tuple[Counter[str], ...]:
-    """Counts of the same fields, added up."""
+def sum_counts(counts: Iterable[tuple[Counter[str], ...]]) -> tuple[Counter[str], ...]:
+    """Return the sums of the counts of each field."""
     totals: list[Counter[str]] = []
     for of_fields in counts:
         totals += [Counter[str]() for _ in of_fields[len(totals) :]]
         for total, of_field in zip(totals, of_fields, strict=False):
             total.update(of_field)
     return tuple(totals)
+
+
+def vocabularies_of(
+    rules: Mapping[str, Vocabulary | None], counts: Sequence[Counter[str]]
+) -> dict[str, tuple[str, ...]]:
+    """Return the symbols that get an index, for each field whose vocabulary is not given.
+
+    Args:
+        rules: Which symbols get an index, for each field; None if its vocabulary is given.
+        counts: The count of each symbol, for each field.
+
+    Raises:
+        TrainingError: A field would have no symbol.
+    """
+    found = {}
+    for (name, rule), of_field in zip(rules.items(), counts, strict=True):
+        if rule is None:
+            continue
+        found[name] = rule.of(of_field)
+        if not found[name]:
+            raise TrainingError(
+                f"no symbol of {name!r} is in {rule}: the most frequent one is seen "
+                f"{max(of_field.values(), default=0)} times"
+            )
+    return found
 
 
 def _places(places: Iterable[Place]) -> Array:

@@ -1,9 +1,9 @@
-"""What is held back from training, and the loss on it."""
+"""The validation set, and the loss on it."""
 
 from collections.abc import Iterable, Mapping
 from collections.abc import Sequence as SequenceOf
 from dataclasses import dataclass
-from typing import Protocol, runtime_checkable
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 
@@ -17,41 +17,43 @@ from beam_rnn.nn.network import Network, Parameters
 from beam_rnn.training.example_store import Examples
 
 Halves = tuple[Sequence | None, Sequence | None]
-"""What of a sequence is trained on, and what is validated on."""
+"""The part of a sequence to train on, and the part to validate on; None if there is none."""
+SPLITS = ("none", "time", "end")
+"""How the validation set is split off: not at all, `SplitByTime`, or `SplitByEnd`."""
 
 
-@runtime_checkable  # Beam asks whether what a DoFn is given is one
+@runtime_checkable  # Beam checks the type of a DoFn's argument
 class Split(Protocol):
-    """Where the part that is held back begins."""
+    """Where the validation set begins."""
 
     def halves(self, sequence: Sequence) -> Halves:
-        """What of a sequence is trained on, and what is validated on."""
+        """Return the part of a sequence to train on, and the part to validate on."""
 
 
 class NoSplit:
-    """Nothing is held back."""
+    """There is no validation set."""
 
     def halves(self, sequence: Sequence) -> Halves:
-        """All of it, and nothing."""
+        """Return the whole sequence, and None."""
         return sequence, None
 
 
 @dataclass(frozen=True)
 class SplitByTime:
-    """The last steps of each key are held back, for a network with an output on every step.
+    """The last steps of each key are the validation set, for a network with an output every step.
 
-    Training ends before the first target that is held back. A sequence that reaches into the part
-    that is held back is validated on as a whole, with weight 0 on the steps before it: the hidden
-    state is then what it is in a stream. Of a sequence in parts, the parts that reach into it are.
+    No target of the training part lies in the validation set. A sequence that reaches into the
+    validation set is in it as a whole, with weight 0 on its earlier steps: the hidden state is then
+    what it is in a stream. Of a sequence in parts, only the parts that reach into it are.
 
     Args:
-        times: For each key the time of the first step that is held back.
+        times: For each key the time of the first step of the validation set.
     """
 
     times: Mapping[str, int]
 
     def halves(self, sequence: Sequence) -> Halves:
-        """What of a sequence is trained on, and what is validated on."""
+        """Return the part of a sequence to train on, and the part to validate on."""
         split = self.times[sequence.key]
         furthest = sequence.columns.horizons[-1]
         beyond = np.full(min(furthest, len(sequence.times)), sequence.until)
@@ -65,14 +67,14 @@ class SplitByTime:
 
 
 def split_time(times: Iterable[Array], fraction: float) -> int:
-    """The time of the first of a key's steps that is held back.
+    """Return the time of a key's first step of the validation set.
 
     >>> split_time([np.array([10, 20, 30]), np.array([20, 30, 40])], 0.25)
     40
 
     Args:
-        times: Those of the steps of each of its sequences, which may overlap.
-        fraction: The share to hold back.
+        times: The times of the steps of each of its sequences, which may overlap.
+        fraction: The share of the validation set.
     """
     distinct = np.unique(np.concatenate(list(times)))
     return int(distinct[min(int(len(distinct) * (1 - fraction)), len(distinct) - 1)])
@@ -80,12 +82,12 @@ def split_time(times: Iterable[Array], fraction: float) -> int:
 
 @dataclass(frozen=True)
 class SplitByEnd:
-    """The sequences that end last are held back, for a network with one output a sequence.
+    """The sequences that end last are the validation set, for a network with one output each.
 
-    A sequence of the same key that reaches into one of them is not trained on.
+    A sequence of the same key that overlaps one of them is not trained on.
 
     Args:
-        first: The end of the first that is held back, and its place among those of that end.
+        first: The end of the first of them, and its place among the sequences of that end.
         begins: For each key that has some, when the first of them begins.
     """
 
@@ -93,7 +95,7 @@ class SplitByEnd:
     begins: Mapping[str, int]
 
     def halves(self, sequence: Sequence) -> Halves:
-        """What of a sequence is trained on, and what is validated on."""
+        """Return the part of a sequence to train on, and the part to validate on."""
         if (sequence.until, place_of(sequence)) >= self.first:
             return None, sequence
         apart = sequence.until < self.begins.get(sequence.key, sequence.until + 1)
@@ -101,11 +103,11 @@ class SplitByEnd:
 
 
 def split_by_end(ends: Iterable[tuple[int, int, str, int]], fraction: float) -> SplitByEnd:
-    """The split of sequences.
+    """Return the split of sequences.
 
     Args:
-        ends: Of each sequence its end, its place, its key, and when it begins.
-        fraction: The share to hold back.
+        ends: Of each sequence its end, its place, its key, and its begin.
+        fraction: The share of the validation set.
     """
     by_end = sorted(ends)
     held_back = by_end[round(len(by_end) * (1 - fraction)) :]
@@ -115,27 +117,11 @@ def split_by_end(ends: Iterable[tuple[int, int, str, int]], fraction: float) -> 
     return SplitByEnd(held_back[0][:2] if held_back else (2**63, 0), begins)
 
 
-def hold_back(
-    sequences: Iterable[Sequence], fraction: float, network: Network
-) -> tuple[list[Sequence], list[Sequence]]:
-    """The sequences to train on, and those to validate on.
-
-    Args:
-        sequences: The sequences.
-        fraction: The share to hold back.
-        network: Says where the outputs are: see `SplitByTime` and `SplitByEnd`.
-    """
-    sequences = list(sequences)
-    split = split_of(sequences, fraction, network)
-    halves = [split.halves(sequence) for sequence in sequences]
-    return [a for a, _ in halves if a is not None], [b for _, b in halves if b is not None]
-
-
-def split_of(sequences: SequenceOf[Sequence], fraction: float, network: Network) -> Split:
-    """Where the part that is held back begins; fraction 0 holds nothing back."""
-    if fraction == 0:
+def split_of(sequences: SequenceOf[Any], fraction: float, split_by: str) -> Split:
+    """Return the split of all sequences, as one of `SPLITS` says."""
+    if split_by == "none":
         return NoSplit()
-    if network.output_steps == "last":
+    if split_by == "end":
         return split_by_end(map(end_of, sequences), fraction)
     times: dict[str, list[Array]] = {}
     for sequence in sequences:
@@ -144,7 +130,7 @@ def split_of(sequences: SequenceOf[Sequence], fraction: float, network: Network)
 
 
 def end_of(sequence: Sequence) -> tuple[int, int, str, int]:
-    """What `split_by_end` must know of a sequence."""
+    """Return what `split_by_end` must know of a sequence."""
     return sequence.until, place_of(sequence), sequence.key, int(sequence.times[0])
 
 
@@ -174,15 +160,15 @@ def validation_loss(
     batch_size: int,
     kernel: Kernel = NUMPY,
 ) -> tuple[float, float]:
-    """The sum of the losses of all steps that have one, and the sum of their weights.
+    """Return the weighted sum of the losses of all steps, and the sum of the weights.
 
     Args:
         network: The network.
         parameters: Its parameters.
         examples: The sequences.
         loss: (z, targets, weights) -> (loss, gradient).
-        batch_size: How many sequences stand side by side.
-        kernel: What computes the layers.
+        batch_size: The number of sequences in a batch.
+        kernel: The kernel that computes the layers.
     """
     total = weight = 0.0
     lengths = examples.lengths
@@ -206,5 +192,5 @@ def validation_loss(
 
 
 def _counts(batch: Batch) -> Array:
-    """1 for each step that is in its sequence: (time, batch)."""
+    """Return 1 for each step that is in its sequence, 0 for padding: (time, batch)."""
     return (np.arange(len(batch.x))[:, np.newaxis] < batch.lengths).astype(float)

@@ -9,37 +9,36 @@ from apache_beam.io import fileio
 from apache_beam.transforms.window import GlobalWindows
 
 from beam_rnn.core.errors import ConfigurationError
-from beam_rnn.models.keyed_models import Models
-from beam_rnn.models.model import Model
-from beam_rnn.models.transducer import Transducer
+from beam_rnn.models.weights_format import AnyModel
 from beam_rnn.records.results import EpochLoss
 from beam_rnn.streaming.model_files import read_any_model
+from beam_rnn.training.task import Trained
 from beam_rnn.transforms.arguments import path_of, window_text
 from beam_rnn.transforms.write_dofns import NameModel, WriteWeights, losses_of
 
 
 class WriteModel(beam.PTransform):
-    """Writes a model, or the `KeyedModels` of all keys, to an Arrow file, and gives the path.
+    """Writes a model, or the `KeyedModels` of all keys, to an Arrow file, and gives its path.
 
-    The file is written under a temporary name and renamed, so that a reader sees the old one
-    or the new one and never a part.
+    The file is written under a temporary name and renamed: a reader sees the old file or the new
+    one, never a part.
 
     Args:
-        path: The file, on any filesystem that Beam knows. Folders that are not there are made.
-            For models of several windows it holds "{end}", for which the end of the window
-            stands, as 20240131T235959Z: names in the order of time.
+        path: The file, on any filesystem that Beam knows. Missing folders are created. For models
+            of several windows it must contain "{end}", which is replaced by the end of the window,
+            such as 20240131T235959Z: these names sort by time.
 
     Raises:
-        ConfigurationError: At construction of the pipeline: models of several windows, which
-            would overwrite each other.
+        ConfigurationError: When the pipeline is built: models of several windows would overwrite
+            each other.
     """
 
     def __init__(self, path: str | os.PathLike[str]):
         super().__init__()
         self._path = path_of("path", path)
 
-    def expand(self, pcoll: PCollection[Models | Transducer]) -> PCollection[str]:
-        """Gather the models of a path, which must be one, and write it."""
+    def expand(self, pcoll: PCollection[AnyModel]) -> PCollection[str]:
+        """Group the models by path, and write the only one of each."""
         windowed = not isinstance(pcoll.windowing.windowfn, GlobalWindows)
         if windowed and "{end}" not in self._path:
             raise ConfigurationError(
@@ -56,32 +55,29 @@ class WriteModel(beam.PTransform):
 
 
 class ReadModel(beam.PTransform):
-    """Reads models from Arrow files: a `Model`, `Transducer` or `KeyedModels` of each.
+    """Reads models from Arrow files: a `Model`, `Transducer` or `KeyedModels` from each.
 
     Args:
-        pattern: A file or a pattern of files, on any filesystem that Beam knows. That none is
-            there is an error.
+        pattern: A file or a pattern of files, on any filesystem that Beam knows. It is an error
+            if no file matches.
     """
 
     def __init__(self, pattern: str | os.PathLike[str]):
         super().__init__()
         self._pattern = path_of("pattern", pattern)
 
-    def expand(self, pbegin: Any) -> PCollection[Models | Transducer]:
+    def expand(self, pbegin: Any) -> PCollection[AnyModel]:
         """Match the files and read each."""
         return (
             pbegin
             | "Match" >> fileio.MatchFiles(self._pattern, fileio.EmptyMatchTreatment.DISALLOW)
-            | "Read"
-            >> beam.Map(lambda file: read_any_model(file.path)).with_output_types(
-                Models | Transducer
-            )
+            | "Read" >> beam.Map(lambda file: read_any_model(file.path)).with_output_types(AnyModel)
         )
 
 
 class LossCurve(beam.PTransform):
-    """The losses of each epoch of the trainings that models came of, as rows."""
+    """Gives the losses of each epoch of a model's training, as rows."""
 
-    def expand(self, pcoll: PCollection[Model | Transducer]) -> PCollection[EpochLoss]:
-        """One row an epoch."""
+    def expand(self, pcoll: PCollection[Trained]) -> PCollection[EpochLoss]:
+        """Give one row for each epoch."""
         return pcoll | "Losses" >> beam.FlatMap(losses_of).with_output_types(EpochLoss)

@@ -1,54 +1,54 @@
-"""The Beam side of training a model for each key."""
+"""The DoFns that train a model for each key."""
 
 import logging
-import time
 from collections.abc import Iterable, Iterator, Mapping
 
 import apache_beam as beam
 from apache_beam.metrics import Metrics
 
 from beam_rnn.core.errors import ConfigurationError, TrainingError
+from beam_rnn.core.progress import Throttle
 from beam_rnn.data.sequences import Sequence
 from beam_rnn.models import keyed_weights_format as keyed_weights
 from beam_rnn.models import weights_format as weights
 from beam_rnn.models.keyed_models import KeyedModels
 from beam_rnn.models.model import Model
-from beam_rnn.nn.network import Network
 from beam_rnn.training.fit import fit
-from beam_rnn.training.settings import Training
+from beam_rnn.training.task import Task
 
 logger = logging.getLogger(__name__)
 
 PROGRESS_SECONDS = 10.0
-"""How long a worker is silent at the most, unless a key takes longer."""
+"""Seconds between two progress lines of a worker."""
 REASONS_LOGGED = 20
-"""So many reasons go to the log; all of them are in `KeyedModels.reasons`."""
+"""The number of reasons that go to the log; all of them are in `KeyedModels.reasons`."""
 
 
 class FitKey(beam.DoFn):
     """Trains the model of a key on its sequences alone.
 
-    Gives its row, or the row that says why there is none: bytes, which Beam carries as they are.
+    Gives its row, or a row with the reason why there is none, as bytes.
     """
 
-    def __init__(self, network: Network, training: Training):
-        self._network = network
-        self._training = training
+    def __init__(self, task: Task):
+        self._task = task
         self._with_model = Metrics.counter("beam_rnn", "keys_with_model")
         self._without_model = Metrics.counter("beam_rnn", "keys_without_model")
 
     def setup(self) -> None:
-        """Nothing is trained yet."""
-        self._keys, self._said = 0, time.monotonic()
+        """Start to count keys."""
+        self._keys, self._progress = 0, Throttle(PROGRESS_SECONDS)
 
     def process(self, element: tuple[str, Iterable[Sequence]]) -> Iterator[bytes]:
-        """A key and all its sequences in, its row out."""
+        """Take a key and all its sequences, give its row."""
         key, sequences = element
         sequences = list(sequences)
         check_vocabularies(sequences)
-        self._say_progress()
+        if self._progress.ready():
+            logger.info("%d keys trained by this worker", self._keys)
+        self._keys += 1
         try:
-            model = fit(self._network, sequences, self._training)
+            model = fit(self._task.network, sequences, self._task.training)
         except TrainingError as error:
             self._without_model.inc()
             yield keyed_weights.encode_reason(key, str(error))
@@ -56,16 +56,9 @@ class FitKey(beam.DoFn):
         self._with_model.inc()
         yield keyed_weights.encode_model(key, model)
 
-    def _say_progress(self) -> None:
-        """One line every few seconds."""
-        if time.monotonic() - self._said >= PROGRESS_SECONDS:
-            logger.info("%d keys trained by this worker", self._keys)
-            self._said = time.monotonic()
-        self._keys += 1
-
 
 def check_vocabularies(sequences: Iterable[Sequence]) -> None:
-    """That the symbols of all keys have the same indices.
+    """Check that the symbols of all keys have the same indices.
 
     Raises:
         ConfigurationError: Each key would have a vocabulary of its own.
@@ -73,21 +66,21 @@ def check_vocabularies(sequences: Iterable[Sequence]) -> None:
     for sequence in sequences:
         if not sequence.columns.has_vocabularies:
             raise ConfigurationError(
-                f"per_key=True needs the vocabularies of symbols={list(sequence.columns.symbols)}, "
-                "which are the same for all keys: name them in Columns(vocabularies=...)"
+                "per_key=True needs the same vocabularies for all keys: give those of symbols="
+                f"{list(sequence.columns.symbols)} in Columns(vocabularies=...)"
             )
 
 
 def fallback_row(model: Model) -> bytes:
-    """The row of the model of every other key."""
+    """Return the row of the fallback model."""
     return keyed_weights.encode_model(None, model)
 
 
 class JoinModels(beam.DoFn):
-    """Makes one `KeyedModels` of the rows of all keys, in any order."""
+    """Makes one `KeyedModels` from the rows of all keys, in any order."""
 
     def process(self, element: Iterable[bytes]) -> Iterator[KeyedModels]:
-        """All rows in, the models out."""
+        """Take all rows, give the models."""
         models: KeyedModels = weights.from_buffer(keyed_weights.joined(element))
         logger.info(
             "trained %s for %d keys, %s: digest %s",
@@ -101,7 +94,7 @@ class JoinModels(beam.DoFn):
 
 
 def _log_reasons(reasons: Mapping[str, str]) -> None:
-    """Each reason once, with the keys that have it."""
+    """Log each reason once, with the keys that have it."""
     keys: dict[str, list[str]] = {}
     for key in sorted(reasons):
         keys.setdefault(reasons[key], []).append(key)

@@ -8,18 +8,16 @@ from apache_beam import PCollection
 from beam_rnn.core.errors import ConfigurationError
 from beam_rnn.data.sequences import Sequence
 from beam_rnn.models.keyed_models import KeyedModels
-from beam_rnn.nn.network import Network
-from beam_rnn.training.rounds import Trained
-from beam_rnn.training.settings import Training
+from beam_rnn.training.task import Task, Trained
 from beam_rnn.transforms.gathering import gathered
 from beam_rnn.transforms.train_key_dofns import FitKey, JoinModels, fallback_row
 
 
 def check_trained_where_it_lands(**settings: Any) -> None:
-    """That per_key=True comes with nothing that is for one model which many workers train.
+    """Check that `Train(per_key=True)` is given no argument of a training in rounds.
 
     Args:
-        settings: The other arguments of `Train`, by name; left out they are None or 1.
+        settings: The other arguments of `Train` by name; None or 1 if they are left out.
 
     Raises:
         ConfigurationError: One of them is given.
@@ -28,22 +26,21 @@ def check_trained_where_it_lands(**settings: Any) -> None:
         if value is not None and value != 1:
             raise ConfigurationError(
                 f"{name}={value!r} is for one model that is trained in rounds; with per_key=True "
-                f"each key's model is trained at once, where its group lands: leave out {name}"
+                f"one worker trains the whole model of a key: leave out {name}"
             )
 
 
 class TrainEachKey(beam.PTransform):
-    """What `Train(per_key=True)` does: each key's model where its group lands, then one object.
+    """Trains a model for each key, on the worker that has its group, and joins them to one object.
 
     Args:
-        network: What to train.
-        training: How to train.
+        task: What to train, and how.
         fallback: Trains the model of every other key on all sequences; None for none.
     """
 
-    def __init__(self, network: Network, training: Training, fallback: beam.PTransform | None):
+    def __init__(self, task: Task, fallback: beam.PTransform | None):
         super().__init__()
-        self._fn = FitKey(network, training)
+        self._fn = FitKey(task)
         self._fallback = fallback
 
     def expand(self, pcoll: PCollection[Sequence]) -> PCollection[KeyedModels]:
@@ -55,7 +52,7 @@ class TrainEachKey(beam.PTransform):
             | "FitKey" >> beam.ParDo(self._fn).with_output_types(bytes)
         )
         if self._fallback is not None:
-            # `Train` gives an encoder-decoder of pairs too; of sequences it is a model.
+            # `Train` may give a `Transducer` too, but not from sequences.
             row = beam.Map(fallback_row).with_input_types(Trained).with_output_types(bytes)
             fallback = pcoll | "Fallback" >> self._fallback | "FallbackRow" >> row
             rows = (rows, fallback) | "WithFallback" >> beam.Flatten()

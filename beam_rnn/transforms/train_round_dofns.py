@@ -1,11 +1,9 @@
-"""The Beam side of training: rounds of shards, which learn where they are.
+"""The DoFns of the rounds: shards learn, their parameters are averaged, and the next round starts.
 
-What a runner gives a worker in one group is read one by
-one, into a file of that worker: a worker holds a batch, not its shard.
+A worker reads its group example by example into a file: it holds a batch in memory, not a shard.
 """
 
 import logging
-import time
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -14,8 +12,7 @@ import apache_beam as beam
 from apache_beam.pvalue import TaggedOutput
 
 from beam_rnn.core.errors import ADVICE, DivergenceError
-from beam_rnn.nn.encoder_decoder import EncoderDecoder
-from beam_rnn.nn.network import Network
+from beam_rnn.core.progress import Throttle
 from beam_rnn.streaming.model_files import newest, read_any_model, read_bytes, write_bytes
 from beam_rnn.training import checkpoint_format as checkpoints
 from beam_rnn.training.example_store import Examples
@@ -24,7 +21,6 @@ from beam_rnn.training.plan import Plan
 from beam_rnn.training.rounds import (
     Local,
     Standing,
-    Trained,
     after,
     average,
     begin,
@@ -33,43 +29,47 @@ from beam_rnn.training.rounds import (
     model_of,
 )
 from beam_rnn.training.settings import Rounds, Training
+from beam_rnn.training.task import Task, Trained
 
 logger = logging.getLogger(__name__)
 
 PROGRESS_SECONDS = 2.0
-"""How long training is silent at the most, unless a round takes longer."""
+"""Seconds between two progress lines."""
 PASSED_ON = "passed_on"
 """The output of a shard on its way to the next round."""
 OF_SCALED_TARGETS = ("mae", "mse", "huber", "quantile")
-"""The losses that are about 1 at the most for who says the mean of all targets, once scaled."""
+"""Losses for which always predicting the mean scores about 1 on scaled targets."""
 FAR = 10.0
-"""A loss of scaled targets from which on nothing can have been learned."""
-LEARNED, JUDGED_BY = b"\0", b"\1"
-"""The marks of examples where one worker has both."""
+"""A loss of scaled targets above which the network has learned nothing."""
+LEARNED, VALIDATED_ON = b"\0", b"\1"
+"""The marks of examples to learn from and to validate on, where one worker has both."""
 
 
 @dataclass(frozen=True)
-class Task:
-    """What is to be trained, and how: the same for all stages.
+class TrainingRun:
+    """A training in rounds, and its files: the same for all stages.
 
     Args:
-        network: What to train.
-        training: How.
-        rounds: In what rounds.
-        checkpoints: What the names of checkpoints begin with; None for none.
-        resume: The checkpoint to go on from, or a pattern; None for none.
+        task: What to train, and how.
+        rounds: The rounds.
+        checkpoints: The prefix of the names of checkpoints; None for none.
+        resume: The checkpoint to resume from, or a pattern; None for none.
         start: The weights file to start from, or a pattern; None for none.
     """
 
-    network: Network | EncoderDecoder
-    training: Training
+    task: Task
     rounds: Rounds
     checkpoints: str | None = None
     resume: str | None = None
     start: str | None = None
 
+    @property
+    def training(self) -> Training:
+        """The settings of the training."""
+        return self.task.training
+
     def begin(self, plan: Plan) -> Standing:
-        """Before the first round, or where a checkpoint stands."""
+        """Return the state before the first round, or that of the checkpoint to resume from."""
         if self.resume is not None:
             path = newest(self.resume)
             checkpoint = checkpoints.from_bytes(read_bytes(path), path)
@@ -81,22 +81,22 @@ class Task:
     def passed_on(
         self, shard: tuple[int, Iterable[bytes]], standing: Standing, number: int
     ) -> Iterator[TaggedOutput]:
-        """The examples of a shard on their way to the next round, if there is one."""
+        """Yield the examples of a shard for the next round, if there is one."""
         if not standing.over and number < self.rounds.rounds_of(self.training):
             yield from (TaggedOutput(PASSED_ON, (shard[0], data)) for data in shard[1])
 
     def path(self, round_: int) -> str:
-        """That of the checkpoint after a round."""
+        """Return the path of the checkpoint after a round."""
         return f"{self.checkpoints}-{round_:05d}.arrow"
 
     def keep(self, standing: Standing, plan: Plan) -> None:
-        """Write a checkpoint after a round, if that is wanted."""
+        """Write a checkpoint after a round, if there are to be checkpoints."""
         if self.checkpoints is not None:
             data = checkpoints.to_bytes(standing, plan, self.training, self.rounds)
             write_bytes(data, self.path(standing.rounds))
 
     def stop(self, standing: Standing, error: DivergenceError) -> Standing:
-        """The end of a training that diverged."""
+        """End a training that diverged: raise the error, or return the last state."""
         if self.checkpoints is not None and standing.rounds:
             kept = self.path(standing.rounds)
             error = error.placed(f"; the last good weights are in {kept!r}")
@@ -107,81 +107,80 @@ class Task:
 
 
 class Begin(beam.DoFn):
-    """Before the first round."""
+    """Gives the state before the first round."""
 
-    def __init__(self, task: Task):
-        self._task = task
+    def __init__(self, run: TrainingRun):
+        self._run = run
 
     def process(self, element: Plan) -> Iterator[Standing]:
-        """The plan in; where the training begins out."""
-        yield self._task.begin(element)
+        """Take the plan, give the state."""
+        yield self._run.begin(element)
 
 
 class LearnLocally(beam.DoFn):
-    """A round of one shard.
+    """Runs a round of one shard.
 
-    The shard goes on to the next round from here, so that a runner keeps it once, not once for each
-    round that there will be.
+    It also gives the shard, for the next round: a runner stores it once, not once for each round.
     """
 
-    def __init__(self, task: Task, number: int):
-        self._task = task
+    def __init__(self, run: TrainingRun, number: int):
+        self._run = run
         self._number = number
 
     def process(self, element: tuple[int, Iterable[bytes]], standing: Standing) -> Iterator[Any]:
-        """A shard in; what it learned out, and the shard."""
+        """Take a shard, give what it learned, and the shard."""
         shard, encoded = element
         if not standing.over and standing.rounds == self._number - 1:
             examples = Examples(encoded, on_disk=True)
-            yield learn_locally(standing, shard, examples, self._task.training, self._task.rounds)
-        yield from self._task.passed_on(element, standing, self._number)
+            yield learn_locally(standing, shard, examples, self._run.training, self._run.rounds)
+        yield from self._run.passed_on(element, standing, self._number)
 
 
 class Average(beam.DoFn):
-    """The parameters after a round, from what the shards learned."""
+    """Averages the parameters of the shards."""
 
-    def __init__(self, task: Task):
-        self._task = task
+    def __init__(self, run: TrainingRun):
+        self._run = run
 
     def process(self, element: Standing, learned: Iterable[Local]) -> Iterator[Any]:
-        """Where the training stood in; where it stands out, and what to say of the round."""
+        """Take the state before the round, give the state and the progress after it."""
         locals_ = list(learned)
         if not locals_:  # the round is not needed, or was done before
             yield element, None
             return
         diverged = first_divergence(locals_)
         if diverged is not None:
-            yield self._task.stop(element, diverged), None
+            yield self._run.stop(element, diverged), None
             return
-        training, rounds = self._task.training, self._task.rounds
+        training, rounds = self._run.training, self._run.rounds
         standing = average(element, locals_, rounds)
         yield standing, epoch_of(standing, locals_, training, rounds)
 
 
 class Judge(beam.DoFn):
-    """The loss of what a shard holds back; that goes on, too."""
+    """Computes the loss on the validation set of a shard; gives the validation set, too."""
 
-    def __init__(self, task: Task, number: int):
-        self._task = task
+    def __init__(self, run: TrainingRun, number: int):
+        self._run = run
         self._number = number
 
     def process(
         self, element: tuple[int, Iterable[bytes]], averaged: tuple[Standing, Any]
     ) -> Iterator[Any]:
-        """A shard in; its number and its loss out, and the shard."""
+        """Take the validation set of a shard, give the shard's number and loss, and the set."""
         shard, encoded = element
         standing, epoch = averaged
         if epoch is not None:
             examples = Examples(encoded, on_disk=True)
-            yield shard, judge(standing, examples, self._task.training)
-        yield from self._task.passed_on(element, standing, self._number)
+            yield shard, judge(standing, examples, self._run.training)
+        yield from self._run.passed_on(element, standing, self._number)
 
 
 class AfterRound(beam.DoFn):
-    """Whether a round was the best, and whether to go on; its checkpoint, and a line in the log."""
+    """Ends a round: keeps the best parameters, stops or goes on, and writes a checkpoint."""
 
-    def __init__(self, task: Task):
-        self._task = task
+    def __init__(self, run: TrainingRun):
+        self._run = run
 
     def process(
         self,
@@ -189,70 +188,72 @@ class AfterRound(beam.DoFn):
         losses: Iterable[tuple[int, tuple[float, float]]],
         plan: Plan | None,
     ) -> Iterator[Standing]:
-        """Where the training stands after `Average`, and after all."""
+        """Take what `Average` gives, give the state after the round."""
         standing, epoch = element
         if epoch is None:
             yield standing
             return
         validation = [loss for _, loss in sorted(losses)]
-        standing = after(standing, validation or None, self._task.training, self._task.rounds)
+        standing = after(standing, validation or None, self._run.training, self._run.rounds)
         if plan is not None:
-            self._task.keep(standing, plan)
+            self._run.keep(standing, plan)
         last = standing.validation_curve[-1] if validation else None
-        say(epoch._replace(validation_loss=last))
+        log_epoch(epoch._replace(validation_loss=last))
         yield standing
 
 
 class MakeModel(beam.DoFn):
-    """The model of a training that is over."""
+    """Makes the model after the last round."""
 
-    def __init__(self, task: Task):
-        self._task = task
+    def __init__(self, run: TrainingRun):
+        self._run = run
 
     def process(self, element: Standing, plan: Plan) -> Iterator[Trained]:
-        """Where the training ended in, the model out."""
-        yield trained(self._task, element, plan)
+        """Take the last state, give the model."""
+        yield trained(self._run, element, plan)
 
 
 def marked(pair: tuple[int, bytes], mark: bytes) -> tuple[int, bytes]:
-    """A shard and the bytes of an example, marked as learned from or held back."""
+    """Return a shard and the bytes of an example, with a mark in front."""
     return pair[0], mark + pair[1]
 
 
 class TrainAlone(beam.DoFn):
-    """All rounds on one worker, for one shard."""
+    """Runs all rounds of the only shard on one worker."""
 
-    def __init__(self, task: Task):
-        self._task = task
+    def __init__(self, run: TrainingRun):
+        self._run = run
 
     def process(self, element: tuple[int, Iterable[bytes]], plan: Plan) -> Iterator[Trained]:
-        """The one shard in, what is held back marked as such; the model out."""
-        task, data = self._task, element[1]
-        progress = Progress()
-        learned, judged_by = (
+        """Take the shard, with the examples of the validation set marked; give the model."""
+        run, data = self._run, element[1]
+        progress = Throttle(PROGRESS_SECONDS, at_once=True)
+        learned, held_back = (
             {0: Examples((each[1:] for each in data if each[:1] == mark), on_disk=True)}
-            for mark in (LEARNED, JUDGED_BY)
+            for mark in (LEARNED, VALIDATED_ON)
         )
 
         def done(standing: Standing, locals_: Any) -> None:
-            task.keep(standing, plan)
-            progress(epoch_of(standing, locals_, task.training, task.rounds))
+            run.keep(standing, plan)
+            epoch = epoch_of(standing, locals_, run.training, run.rounds)
+            if progress.ready() or epoch.epoch == epoch.epochs:
+                log_epoch(epoch)
 
         def diverged(standing: Standing, error: DivergenceError) -> Standing:
-            return task.stop(standing, error)
+            return run.stop(standing, error)
 
-        standing = task.begin(plan)
-        training, rounds = task.training, task.rounds
-        standing = run_rounds(standing, learned, judged_by, training, rounds, done, diverged)
-        yield trained(task, standing, plan)
+        standing = run.begin(plan)
+        training, rounds = run.training, run.rounds
+        standing = run_rounds(standing, learned, held_back, training, rounds, done, diverged)
+        yield trained(run, standing, plan)
 
 
-def trained(task: Task, standing: Standing, plan: Plan) -> Trained:
-    """The model, and a line in the log."""
-    model = model_of(standing, plan, task.training, task.rounds)
+def trained(run: TrainingRun, standing: Standing, plan: Plan) -> Trained:
+    """Return the model, and log a line about it."""
+    model = model_of(standing, plan, run.training, run.rounds)
     logger.info(
         "trained %s on %d records of %d sequences: loss %.4f, kernel %s, digest %s",
-        task.network.cell,
+        run.task.network.cell,
         model.training["records"],
         model.training["sequences"],
         model.training["loss_curve"][-1] if model.training["loss_curve"] else float("nan"),
@@ -266,16 +267,16 @@ def trained(task: Task, standing: Standing, plan: Plan) -> Trained:
 
 
 def far_off(facts: Mapping[str, Any]) -> str | None:
-    """What to say of a loss that is far above where it began, or above that of the mean alone.
+    """Return a warning if the loss rose, or is far above that of predicting the mean.
 
         >>> far_off({"loss_curve": [0.5, 2.5], "settings": {}}).split(":")[0]
         'the loss rose from 0.5 to 2.5'
         >>> settings = {"loss": "mae", "scaler": "per_key", "scaling": "standard"}
         >>> far_off({"loss_curve": [4572.0, 2819.0], "settings": settings}).split(":")[0]
-        'the loss is 2819, that of the mean alone about 1'
+        'the loss is 2819, that of predicting the mean about 1'
 
     Args:
-        facts: What a model says of its training.
+        facts: The facts about a model's training.
     """
     losses, settings = facts["loss_curve"], facts["settings"]
     if not losses:
@@ -285,27 +286,12 @@ def far_off(facts: Mapping[str, Any]) -> str | None:
         return f"the loss rose from {first:.4g} to {last:.4g}: {ADVICE}"
     scaled = settings.get("scaler") != "none" and settings.get("scaling") != "robust"
     if scaled and settings.get("loss") in OF_SCALED_TARGETS and last > FAR:
-        return f"the loss is {last:.4g}, that of the mean alone about 1: {ADVICE}"
+        return f"the loss is {last:.4g}, that of predicting the mean about 1: {ADVICE}"
     return None
 
 
-class Progress:
-    """Logs the first and the last epoch, and between them one line every few seconds."""
-
-    def __init__(self) -> None:
-        self._said = float("-inf")
-
-    def __call__(self, epoch: Epoch) -> None:
-        """Called after each epoch."""
-        now = time.monotonic()
-        if now - self._said < PROGRESS_SECONDS and epoch.epoch != epoch.epochs:
-            return
-        self._said = now
-        say(epoch)
-
-
-def say(epoch: Epoch) -> None:
-    """One line in the log; the first without a rate, since it has the time of compiling."""
+def log_epoch(epoch: Epoch) -> None:
+    """Log a line; the first without a rate, since its time includes compiling."""
     logger.info(
         "epoch %d/%d  loss %.4f%s%s",
         epoch.epoch,

@@ -1,4 +1,4 @@
-"""Sequences into sequences of another length."""
+"""Map sequences to sequences of another length."""
 
 import os
 from functools import partial
@@ -28,10 +28,10 @@ class PairsOutputs(NamedTuple):
 
 
 class Pairs(beam.PTransform):
-    """Turns records into pairs of sequences to learn from: each record holds one.
+    """Makes pairs of sequences to learn from, one from each record.
 
-    A record that cannot be used stops the pipeline with an error that names the value. To go
-    on without it, take it as a dead letter:
+    A record that cannot be used stops the pipeline with an error that names the value. To continue
+    without it, take it as a dead letter:
 
         pairs, invalid = records | Pairs(columns).with_exception_handling()
 
@@ -46,7 +46,7 @@ class Pairs(beam.PTransform):
         self._dead_letters = False
 
     def with_exception_handling(self) -> "Pairs":
-        """Give dead letters instead of an error: the result is `PairsOutputs`."""
+        """Return dead letters instead of raising an error: the result is `PairsOutputs`."""
         self._dead_letters = True
         return self
 
@@ -75,19 +75,18 @@ class TransduceOutputs(NamedTuple):
 
 
 class Transduce(beam.PTransform):
-    """Reads the source of each record and writes a target, of whatever length (n to m).
+    """Reads the source of each record and writes a target of any length (n to m).
 
-    A record needs the key and the source that the columns of the model name. What is written for
-    it does not depend on what stands beside it, and has the record's timestamp and window.
+    A record needs the key and the source that the columns of the model name. The target does not
+    depend on the other records of a batch; it has the timestamp and the window of its record.
 
     Args:
         weights: The weights file of an `EncoderDecoder`, on any filesystem that Beam knows.
-        beam: How many beginnings are followed at a time (beam search); 1 takes the likeliest
-            symbol at every step.
-        limit: So many symbols are written at the most, the end among them; twice as many as the
-            longest target had that training saw, if left out.
-        kernel: What computes: "numpy", "fused" (needs the extra `fast`), or "auto", the fused one
-            where it can be had.
+        beam: The beam width of the search; 1 takes the most likely symbol at every step.
+        limit: The greatest number of symbols to write, the end included; by default twice the
+            number of the longest target in training.
+        kernel: "numpy", "fused" (needs the extra `fast`), or "auto" for the fused one where it is
+            available.
 
     Raises:
         ConfigurationError: A value outside its range.
@@ -111,7 +110,7 @@ class Transduce(beam.PTransform):
 
     # No return annotation: Beam knows only a PCollection there.
     def expand(self, pcoll: PCollection[Any]):  # type: ignore[no-untyped-def] # noqa: ANN201
-        """Read, write, in batches."""
+        """Read sources and write targets, in batches."""
         write = TransduceRecords(self._weights, self._beam, self._limit, self._kernel)
         outputs = pcoll | "Write" >> beam.ParDo(write).with_output_types(
             Transduced, invalid=InvalidRecord
@@ -119,8 +118,8 @@ class Transduce(beam.PTransform):
         return TransduceOutputs(outputs.written, outputs.invalid)
 
     def display_data(self) -> dict[str, Any]:
-        """What the monitoring page of a runner shows."""
-        limit = "twice the longest that was learned" if self._limit is None else self._limit
+        """Return what the monitoring page of a runner shows."""
+        limit = "twice the longest target in training" if self._limit is None else self._limit
         return {
             "weights": self._weights,
             "beam": self._beam,

@@ -1,4 +1,4 @@
-"""The Beam side of an encoder-decoder: records in, what is written for each out."""
+"""The DoFn of an encoder-decoder: reads the source of each record and writes a target."""
 
 import time as clock
 from collections.abc import Iterator
@@ -21,7 +21,7 @@ from beam_rnn.records.results import INVALID, InvalidRecord
 from beam_rnn.streaming.model_files import read_transducer
 
 AT_ONCE = 256
-"""So many sources of a bundle are read and written side by side, at the most."""
+"""The greatest number of sources in a batch."""
 
 
 class TransduceRecords(beam.DoFn):
@@ -31,9 +31,9 @@ class TransduceRecords(beam.DoFn):
 
     Args:
         weights: The path of the weights file.
-        beam: How many beginnings are followed at a time.
-        limit: So many symbols are written at the most; None for what training saw.
-        kernel: What computes: see `beam_rnn.nn.kernels.KERNELS`.
+        beam: The beam width of the search.
+        limit: The greatest number of symbols to write; None for the default of the model.
+        kernel: One of `beam_rnn.nn.kernels.KERNELS`.
     """
 
     def __init__(self, weights: str, beam: int, limit: int | None, kernel: str):
@@ -45,7 +45,7 @@ class TransduceRecords(beam.DoFn):
         self._invalid = Metrics.counter("beam_rnn", "records_invalid")
 
     def setup(self) -> None:
-        """Loads the model, once a process."""
+        """Load the model, once in a process."""
         self._model = self._shared.acquire(self._load, tag=f"{self._weights} {self._kernel}")
         self._reader = PairReader(self._model.columns, target=False)
 
@@ -53,11 +53,11 @@ class TransduceRecords(beam.DoFn):
         return read_transducer(self._weights).with_kernel(self._kernel)
 
     def start_bundle(self) -> None:
-        """Nothing is held from one bundle to the next."""
+        """Start an empty batch: none is kept from one bundle to the next."""
         self._held: list[tuple[Pair, Any]] = []
 
     def process(self, element: Any, windowed: Any = beam.DoFn.WindowedValueParam) -> Iterator[Any]:
-        """One record in; results and dead letters out, now and then."""
+        """Take a record; give results and dead letters when the batch is full."""
         try:
             self._held.append((self._reader.read(element), windowed))
         except RecordError as error:
@@ -66,18 +66,18 @@ class TransduceRecords(beam.DoFn):
             yield from self.finish_bundle()
 
     def finish_bundle(self) -> Iterator[Any]:
-        """All that is held goes on."""
+        """Give the results of the last batch."""
         held, self._held = self._held, []
         if not held:
             return
         model, started = self._model, clock.perf_counter()
-        with default_arithmetic():  # told below
+        with default_arithmetic():  # an overflow becomes a dead letter below
             written = model.transduce([pair.source for pair, _ in held], self._beam, self._limit)
         self._inferences.inc(len(held))
         self._micros.update(int((clock.perf_counter() - started) * 1e6))
         for (pair, windowed), each in zip(held, written, strict=True):
             if not np.isfinite(each.log_probability):
-                reason = "what was computed left the range of numbers"
+                reason = "the result overflowed"
                 letter = InvalidRecord(pair.key, reason, repr(each.log_probability), "")
                 yield self._letter(letter, windowed)
                 continue
@@ -94,5 +94,5 @@ def _row(pair: Pair, written: Transduction, model: Transducer) -> Transduced:
 
 
 def _placed(row: Any, windowed: Any) -> WindowedValue:
-    """A row with the timestamp and the windows of its record."""
+    """Return a row with the timestamp and the windows of its record."""
     return WindowedValue(row, Timestamp(micros=windowed.timestamp_micros), windowed.windows)

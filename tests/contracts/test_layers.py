@@ -128,7 +128,7 @@ GOLDEN = {
     "sealed_format": ["weights-v1.arrow", "weights-v2.arrow"],
     "weights_format": ["weights-v1.arrow"],
     "keyed_weights_format": ["weights-v2.arrow"],
-    "checkpoint_format": [],
+    "checkpoint_format": ["checkpoint-v1.arrow", "checkpoint-v1-pairs.arrow"],
     "state_format": ["state-v1"],
     "record_format": ["record-v3", "waiting-v2"],
     "block_format": ["block-v2"],

@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 
 from beam_rnn import Model, Network
-from beam_rnn.training.validation import hold_back
 from benchmarks import accuracy
 from benchmarks.tasks import chorales, etth1, long_lags, translation
 from benchmarks.tasks.long_lags import ADDING, JUDGED, LEARNED, SYMBOLS, TEMPORAL_ORDER
+from tests.helpers.sequences import hold_back
 
 ROOT = Path(__file__).parents[2]
 DATA = ROOT.parent / "shared" / "data"

@@ -116,7 +116,7 @@ def test_mappings_are_what_python_has():
     assert made(Network, "network", {"hidden": [8, 4]}) == Network(hidden=(8, 4))
     assert made(Surprise, "surprise", None) == Surprise()
     assert chosen(OPTIMIZERS, "outer", {"type": "sgd", "learning_rate": 1.0}) == Sgd(1.0)
-    assert made(Columns, "columns", {**PLAIN, "vectors": {"x": 3}}).size_of("x") == 3
+    assert made(Columns, "columns", {**PLAIN, "vectors": {"x": 3}}).input_size == 4
 
 
 def test_rows_stand_for_mappings():
@@ -125,7 +125,7 @@ def test_rows_stand_for_mappings():
     made_of_rows = made(Training, "training", row._asdict() | {"bptt": _named(steps=8)})
     assert made_of_rows == Training(epochs=3, bptt=Bptt(steps=8))
     columns = made(Columns, "columns", {**PLAIN, "vectors": _named(x=3)})
-    assert columns.size_of("x") == 3
+    assert columns.input_size == 4
 
 
 def _named(**fields):

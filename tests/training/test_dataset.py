@@ -173,9 +173,9 @@ def test_a_network_that_does_not_fit_the_columns_is_an_error(network, columns, m
 
 
 def test_a_class_without_a_weight_is_an_error():
-    with pytest.raises(TrainingError, match=r"say nothing of high of key 'a'"):
+    with pytest.raises(TrainingError, match=r"no weight for high, which key 'a'"):
         prepare(SOFTMAX, [of_values(LABELS, [0.0], [[1, 0]])], Training(class_weights={"low": 1}))
-    with pytest.raises(TrainingError, match=r"say nothing of 0.5 of key 'a'"):
+    with pytest.raises(TrainingError, match=r"no weight for 0.5, which key 'a'"):
         prepare(Network(), [of_values(FLAG, [0.0], [0.5])], Training(class_weights={0: 1, 1: 1}))
 
 

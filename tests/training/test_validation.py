@@ -11,8 +11,8 @@ from beam_rnn.errors import ConfigurationError, TrainingError
 from beam_rnn.nn.losses import objective
 from beam_rnn.training.dataset import prepare
 from beam_rnn.training.fit import fit
-from beam_rnn.training.validation import hold_back, validation_loss
-from tests.helpers.sequences import COLUMNS, wave
+from beam_rnn.training.validation import validation_loss
+from tests.helpers.sequences import COLUMNS, hold_back, wave
 
 NETWORK = Network("gru", 4)
 SECOND = 1_000_000
@@ -150,7 +150,7 @@ def test_an_optimizer_of_a_user_trains():
     ("arguments", "message"),
     [
         ({"validation": 1.0}, r"validation must be in \[0, 1\), got 1.0"),
-        ({"patience": 3}, "patience=3 waits for a lower validation loss: give a share"),
+        ({"patience": 3}, "patience=3 needs a validation loss: give the share"),
         ({"validation": 0.1, "patience": 0}, "patience must be .* at least 1, got 0"),
         ({"plateau": 3}, "plateau must be a Plateau, got 3"),
         ({"plateau": Plateau(), "optimizer": SignDescent()}, "needs a learning_rate to lower"),

@@ -311,9 +311,9 @@ def test_predict_and_transduce_tell_each_others_files_apart(model, tmp_path):
     network = Network("rnn", 2)
     columns = Columns(key="id", time="t", inputs=["x"])
     save(Model(network, network.initialize(1, 1, 0), columns), tmp_path / "plain.arrow")
-    with pytest.raises(Exception, match=r"holds an encoder-decoder, .*Transduce uses it"):
+    with pytest.raises(Exception, match=r"holds an encoder-decoder, .*use Transduce"):
         predict(Predict(tmp_path / "pairs.arrow"), [{"id": 1, "said": "a"}])
-    with pytest.raises(Exception, match="no encoder-decoder: Predict uses it"):
+    with pytest.raises(Exception, match="not an encoder-decoder: use Predict"):
         predict(Transduce(tmp_path / "plain.arrow"), [{"id": 1, "said": "a"}])
 
 
@@ -385,12 +385,16 @@ def test_what_does_not_go_together_is_refused_before_anything_runs(make, message
 
 
 def test_pairs_need_an_encoder_decoder_and_sequences_do_not():
-    with pytest.raises(ConfigurationError, match="what is learned from is pairs"):
+    with pytest.raises(
+        ConfigurationError, match="Network does not learn from items with PairColumns"
+    ):
         fit(Network("gru"), pairs(), TRAINING)
     numbers = [{"id": "a", "t": t, "x": t} for t in range(9)]
     columns = Columns(key="id", time="t", inputs=["x"])
     sequences = elements(Sequences(columns), numbers)
-    with pytest.raises(ConfigurationError, match="what is learned from is sequences"):
+    with pytest.raises(
+        ConfigurationError, match="EncoderDecoder does not learn from items with Columns"
+    ):
         fit(NETWORK, sequences, TRAINING)
     with pytest.raises(TrainingError, match="there is nothing to learn from"):
         fit(NETWORK, [], TRAINING)
@@ -407,7 +411,7 @@ def test_parameters_of_another_network_are_refused(model):
 def test_a_runner_can_show_what_is_asked_for():
     shown = Transduce("w.arrow", beam=4, limit=9).display_data()
     assert (shown["weights"], shown["beam"], shown["limit"]) == ("w.arrow", 4, 9)
-    assert Transduce("w.arrow").display_data()["limit"] == "twice the longest that was learned"
+    assert Transduce("w.arrow").display_data()["limit"] == "twice the longest target in training"
     shown = Generate("w.arrow", length=5, stop="end").display_data()
     assert (shown["length"], shown["stop"], shown["temperature"]) == (5, "end", 1.0)
     assert "top_k" not in shown

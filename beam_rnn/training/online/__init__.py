@@ -1,7 +1,7 @@
-"""Learning in the stream: each record is predicted first, then learned from, key by key.
+"""Online learning: each record is predicted first, then learned from, key by key.
 
-How it learns (`settings`), scaling that follows the stream (`running`, `rescaling`), whether what
-was learned is used (`gating`), one update of parameters that are one vector (`flat`, `updating`), a
-record after the other (`prequential`), the bytes of a key's state (`learned`), and what does it in
-the stateful DoFn (`learners`).
+The settings (`settings`), scaling by running statistics (`running_scaler`, `rescaling`), the choice
+between the base model and the learned one (`gate`), one update of parameters that are one vector
+(`flat_parameters`, `updates`), one record after the other (`prequential`), and the bytes of a key's
+state (`learned_format`). `beam_rnn.engine.steppers.learn` runs it.
 """

@@ -16,7 +16,7 @@ from beam_rnn.nn.network import Parameters
 
 
 class Layout:
-    """Where each parameter stands in the vector.
+    """The place of each parameter in the vector.
 
     Args:
         like: Parameters, in their order.
@@ -32,15 +32,15 @@ class Layout:
         self._states = [place for name, place, _ in self._places if is_initial_state(name)]
 
     def joined(self, parameters: Parameters) -> Array:
-        """The vector of parameters, or of their gradients."""
+        """Return the vector of parameters, or of their gradients."""
         return np.concatenate([parameters[name].ravel() for name, *_ in self._places])
 
     def parts(self, vector: Array) -> dict[str, Array]:
-        """The parameters in a vector: views of it."""
+        """Return the parameters in a vector, as views of it."""
         return {name: vector[place].reshape(shape) for name, place, shape in self._places}
 
     def of_carried_state(self, gradient: Array) -> Array:
-        """The gradient of a window whose first state was carried there, and is no parameter."""
+        """Return the gradient of a window that starts from a carried state, not a parameter."""
         if self._states:
             gradient = gradient.copy()
             for place in self._states:
@@ -48,7 +48,7 @@ class Layout:
         return gradient
 
     def clipped(self, gradient: Array, limit: float | None, max_norm: float | None) -> Array:
-        """As `beam_rnn.nn.optimizers.clipped`, with the same bits."""
+        """Clip a gradient as `beam_rnn.nn.optimizers.clipped`, with the same bits."""
         if limit is not None:
             gradient = gradient.clip(-limit, limit)
         if max_norm is None:

@@ -1,9 +1,9 @@
-"""A gate: when to predict with what was learned, and when with the model that it began with.
+"""A gate: when to predict with the learned model, and when with the base model.
 
-Of each step d is followed, the loss of the base model less that of what was learned. The choice is
-the one of the two whose loss has been less of late. It is acted on only while there is evidence
-that choosing so is better than the base model alone: what each choice saved, d or 0, is followed in
-the mean, in standard errors, as Diebold and Mariano (1995) compare two forecasts.
+For each step d is the loss of the base model minus that of the learned model. The choice is the
+model with the lower recent loss. It is used only while there is evidence that these choices are
+better than the base model alone: the mean of what each choice saved, d or 0, is measured in
+standard errors, as Diebold and Mariano (1995) compare two forecasts.
 
 >>> evidence = NO_EVIDENCE
 >>> for d in (0.4, 0.5, 0.2, 0.4, 0.3):
@@ -25,20 +25,21 @@ from beam_rnn.core.checks import check_number, check_whole
 
 @dataclass(frozen=True)
 class Gate:
-    """Predict with what was learned while there is evidence that this is better.
+    """Predict with the learned model while there is evidence that it is better.
 
-    The losses of what was learned and of the base model are compared as decayed means. The lesser
-    is the choice. It is acted on from when such choices have been better than the base model alone
-    by more than `standard_errors`, until they have been worse in the mean. Both decays are those of
-    as many steps as the farthest horizon has.
+    The losses of the learned model and of the base model are compared as decayed means. The lower
+    one is the choice. It is used once these choices have been better than the base model alone by
+    more than `standard_errors`, until they are worse on average. Both decays apply to as many steps
+    as the greatest horizon has.
 
     Args:
-        decay: How much the losses so far count for the choice when the next ones come.
-        evidence_decay: How much what was saved so far counts. At 0.995 it is worth 399 values, and
-            2 standard errors show a difference of a tenth of its deviation.
-        standard_errors: How far above 0 its mean must be. 2 is exceeded by chance once in 44 times.
-        patience: Begin anew from the base model when what was learned has been worse by as many
-            standard errors for so many steps in a row; None for never.
+        decay: The decay of the mean losses that decide the choice.
+        evidence_decay: The decay of the mean saving. At 0.995 it is worth 399 values, and 2
+            standard errors detect a mean of a tenth of the standard deviation.
+        standard_errors: How far above 0 the mean saving must be. 2 is exceeded by chance once in 44
+            times.
+        patience: Restart from the base model when the learned one has been worse by
+            `standard_errors` for this number of steps in a row; None for never.
 
     Raises:
         ConfigurationError: A number outside its range.
@@ -72,12 +73,12 @@ class Mean(NamedTuple):
 
 
 class Evidence(NamedTuple):
-    """What a gate goes by.
+    """What a gate decides by.
 
     Attributes:
-        learned: Of d.
-        choice: Of what the choices saved: d where it was what was learned, else 0.
-        worse: For how many steps in a row there has been evidence that d is below 0.
+        learned: The mean of d.
+        choice: The mean of what the choices saved: d where it was the learned model, else 0.
+        worse: The number of steps in a row with evidence that d is below 0.
         proven: 1 while there is evidence for the choices, else 0.
     """
 
@@ -88,30 +89,30 @@ class Evidence(NamedTuple):
 
     @property
     def chooses(self) -> bool:
-        """Whether what was learned is the choice."""
+        """Return True if the learned model is the choice."""
         return self.learned.mean > 0
 
     @property
     def trusts(self) -> bool:
-        """Whether what was learned is the choice, and the choice is acted on."""
+        """Return True if the learned model is the choice, and the choice is used."""
         return self.chooses and bool(self.proven)
 
 
 _NOTHING = Mean(0.0, 0.0, 0.0)
 NO_EVIDENCE = Evidence(_NOTHING, _NOTHING, 0, 0)
-"""Before the first difference."""
+"""The evidence before the first step."""
 
 
 def following(gate: Gate, before: Evidence, d: float, chosen: object, horizon: int = 1) -> Evidence:
-    """The evidence with that of one more step.
+    """Return the evidence after one more step.
 
     Args:
         gate: The gate.
         before: The evidence so far.
-        d: The loss of the base model less that of what was learned.
-        chosen: Whether what was learned was the choice when the step was predicted.
-        horizon: How many steps ahead the forecasts reach: the losses of as many steps have
-            changes of the target in common, and so count as one.
+        d: The loss of the base model minus that of the learned model.
+        chosen: True if the learned model was the choice when the step was predicted.
+        horizon: The greatest horizon: the losses of as many steps share changes of the target, and
+            so count as one.
     """
     span = max(horizon, 1)
     decay, evidence_decay = gate.decay ** (1 / span), gate.evidence_decay ** (1 / span)
@@ -133,7 +134,7 @@ def _with(before: Mean, value: float, decay: float) -> Mean:
 
 
 def effective(values: Mean, decay: float) -> float:
-    """How many values decayed ones are worth: W^2 / sum of w^2, where W is the sum of w.
+    """Return the effective number of decayed values: W^2 / sum of w^2, where W is the sum of w.
 
     >>> round(effective(Mean(20.0, 0.0, 0.0), 0.95), 6)
     39.0
@@ -142,10 +143,10 @@ def effective(values: Mean, decay: float) -> float:
 
 
 def deviate(values: Mean, n: float) -> float:
-    """A mean of n values in standard errors, as a standard normal deviate.
+    """Return a mean of n values in standard errors, as a standard normal deviate.
 
-    With n - 1 degrees of freedom of Student's t, by the formula of Wallace (1959): of few values
-    the standard error is itself not known.
+    From Student's t with n - 1 degrees of freedom, by the formula of Wallace (1959): with few
+    values the standard error is itself uncertain.
     """
     weight, mean, squares = values
     freedom = n - 1

@@ -1,9 +1,9 @@
-"""What is learned for a key, and its bytes; the only module that knows that format.
+"""The state of online learning of a key, and its bytes; the only module that knows this format.
 
 Version, kernel, digest of the base model, steps, times of the first and the last step and the last
 sequence number, as in `beam_rnn.records.record_format`, so that the place of a key is read in the
-same way; then the settings' fingerprint, how many steps and records are kept, and every number of a
-`Learned`: whole numbers as int64, others as they are, little-endian.
+same way; then the fingerprint of the settings, the numbers of stored steps and records, and every
+number of a `Learned`: whole numbers as int64, others as they are, little-endian.
 """
 
 import hashlib
@@ -23,20 +23,20 @@ from beam_rnn.training.online.gate import Evidence
 from beam_rnn.training.online.running_scaler import Running, Statistics
 from beam_rnn.training.online.settings import Learning, settings_of
 
-LEARNED_VERSION = 0x82  # told from a state of `Predict` by it
+LEARNED_VERSION = 0x82  # distinguishes it from a state of `Predict`
 _HEADER = struct.Struct("<BB32sqqqqII8sII")
 
 
 class Recent(NamedTuple):
-    """The last steps of a sequence: those from which is still to be learned."""
+    """The last steps of a sequence, which are still to be learned from."""
 
     x: Array  # (steps, inputs) float32, scaled
     offset: Array  # (steps, horizons * targets) float64: a target is offset + scale * z
     scale: Array  # (steps, horizons * targets) float64
     known: Array  # (steps,) float64: 1 if there was a deviation to scale by, else 0
-    z: Array  # (steps, outputs) float32, what was learned says
-    base_z: Array  # (steps, outputs) float32, the base model says; (steps, 0) without a gate
-    chosen: Array  # (steps,) float64: 1 if what was learned was the gate's choice, else 0
+    z: Array  # (steps, outputs) float32, of the learned model
+    base_z: Array  # (steps, outputs) float32, of the base model; (steps, 0) without a gate
+    chosen: Array  # (steps,) float64: 1 if the learned model was the gate's choice, else 0
     values: Array  # (records, targets) float64, their targets, logarithms if asked for; weights
 
 
@@ -45,19 +45,19 @@ class Learned(NamedTuple):
 
     Attributes:
         learner: The parameters, and the optimiser's state.
-        updates: How many updates the key has had.
-        refused: How many updates were refused, since they left the range of numbers.
-        restarts: How often it began anew from the base model.
-        statistics: What is known of inputs and targets; of no columns if the base model scales.
-        evidence: What the gate goes by.
-        steps: How many steps the sequence has had.
+        updates: The number of updates of the key.
+        refused: The number of updates that were refused because they overflowed.
+        restarts: The number of restarts from the base model.
+        statistics: Those of inputs and targets; of no columns if the base model's scaler is used.
+        evidence: What the gate decides by.
+        steps: The number of steps of the sequence.
         start: The first step of the next window to learn from.
         carry: (state_size,) float32, the hidden state before that step.
         h: (state_size,) float32, the hidden state after the last step.
         base_h: The same of the base model; (0,) without a gate.
         recent: The last steps.
         outputs: (outputs,) float64, of the last step, in the targets' units.
-        made_by: The updates of the parameters that made them; 0 for the base model.
+        made_by: The number of updates of the parameters that gave them; 0 for the base model.
     """
 
     learner: Learner
@@ -77,7 +77,7 @@ class Learned(NamedTuple):
 
 
 def name_of(digest: str, updates: int) -> str:
-    """What a prediction calls its model: the base's digest, and how many updates of it.
+    """Return the model's name in a prediction: the base's digest, and the number of updates.
 
     >>> name_of("3f", 0), name_of("3f", 12)
     ('3f', '3f+12')
@@ -86,12 +86,12 @@ def name_of(digest: str, updates: int) -> str:
 
 
 class Place(NamedTuple):
-    """Where a key is, beside what it learned.
+    """The place of a key in its sequence, and what its state was computed with.
 
     Attributes:
         digest: The base model.
-        kernel: What computed it: "numpy" or "fused".
-        fingerprint: Of the settings that the bytes depend on: see `fingerprint_of`.
+        kernel: The kernel: "numpy" or "fused".
+        fingerprint: That of the settings that the bytes depend on: see `fingerprint_of`.
         first_time: The event time of the sequence's first step, in microseconds since 1970.
         time: The event time of the last step.
         sequence: Its sequence number.
@@ -106,13 +106,13 @@ class Place(NamedTuple):
 
 
 def fingerprint_of(learning: Learning, running: Running | None) -> bytes:
-    """Eight bytes that differ where stored state would mean another thing."""
+    """Return eight bytes that differ if stored state would have another meaning."""
     settings = json.dumps(settings_of(learning, running))
     return hashlib.sha256(settings.encode()).digest()[:8]
 
 
 def encode_learned(place: Place, learned: Learned) -> bytes:
-    """The bytes of a key's place and of what it learned."""
+    """Return the bytes of a key's place and of its state."""
     header = _HEADER.pack(
         LEARNED_VERSION,
         STORED_KERNELS.index(place.kernel),
@@ -131,7 +131,7 @@ def encode_learned(place: Place, learned: Learned) -> bytes:
 
 
 def _pieces(tree: Any) -> Iterator[bytes]:
-    """Every number of a tree of tuples and dicts, in its order."""
+    """Yield every number of a tree of tuples and dicts, in its order."""
     if isinstance(tree, dict):
         tree = tuple(tree.values())
     if isinstance(tree, tuple):
@@ -146,15 +146,15 @@ def _pieces(tree: Any) -> Iterator[bytes]:
 
 
 def decode_learned(data: bytes, like: Learned, here: Place) -> tuple[Place, Learned]:
-    """The inverse of `encode_learned`.
+    """Return a key's place and its state: the inverse of `encode_learned`.
 
     Args:
         data: The bytes.
         like: The state of a key that has learned nothing, for the types and the shapes.
-        here: The model, the kernel and the settings that are to go on.
+        here: The model, the kernel and the settings of this job.
 
     Raises:
-        StateError: Another version, the wrong length, or made by another model, kernel or settings.
+        StateError: Another version, a wrong length, or another model, kernel or settings.
     """
     version = data[:1].hex() or None
     if version != f"{LEARNED_VERSION:02x}":
@@ -197,7 +197,7 @@ def decode_learned(data: bytes, like: Learned, here: Place) -> tuple[Place, Lear
 
 
 def _size(tree: Any) -> int:
-    """How many bytes `_pieces` makes."""
+    """Return the number of bytes of `_pieces`."""
     if isinstance(tree, np.ndarray):
         return tree.nbytes
     if isinstance(tree, dict):
@@ -213,7 +213,7 @@ class _Reader:
         self._at = _HEADER.size
 
     def read(self, like: Any) -> Any:
-        """The next numbers, in the form of this tree."""
+        """Return the next numbers, in the form of this tree."""
         if isinstance(like, dict):
             return {name: self.read(value) for name, value in like.items()}
         if isinstance(like, tuple):

@@ -1,7 +1,7 @@
-"""Test, then train: each record of a key is predicted from, then learned from (Dawid 1984).
+"""Test, then train: each record of a key gives a prediction, then is learned from (Dawid 1984).
 
-`Prequential` holds what does not change, and maps one state of a key, a `Learned`, to the next.
-A step is learned from when the record that completes its targets is there: BPTT(k) over the last
+`Prequential` holds what does not change, and maps a state of a key, a `Learned`, to the next.
+A step is learned from when the record that completes its targets has arrived: BPTT(k) over the last
 k complete steps, from the hidden state that was carried to the first of them.
 """
 
@@ -47,11 +47,11 @@ class Prequential:
         (6, 2)
 
     Args:
-        base: The model to begin with.
-        learning: How it learns.
+        base: The model to start from.
+        learning: The settings.
 
     Raises:
-        ConfigurationError: They do not go together.
+        ConfigurationError: They do not fit each other.
     """
 
     def __init__(self, base: Model, learning: Learning):
@@ -73,7 +73,7 @@ class Prequential:
         network = self.network
         if network.bidirectional or network.output_steps == "last" or not network.carry:
             raise ConfigurationError(
-                "a stream is learned from step by step: it needs a network with "
+                "online learning goes step by step: it needs a network with "
                 f"bidirectional=False, output_steps='every' and carry=True, got {network}"
             )
         self.loss = objective(self.network, learning.loss)
@@ -85,7 +85,7 @@ class Prequential:
         return self.kernel.advance(self.network, self.base.parameters)
 
     def _using(self, state: Learned) -> _Using:
-        """The parameters of a state, ready to step; those of the last one are kept."""
+        """Return the parameters of a state, ready to step; the last ones are cached."""
         vector = state.learner.parameters[ALL]
         if self._last is None or self._last.vector is not vector:
             parameters = self._updates.parameters(state.learner)
@@ -93,11 +93,11 @@ class Prequential:
         return self._last
 
     def parameters(self, state: Learned) -> Parameters:
-        """What was learned, by name."""
+        """Return the learned parameters by name."""
         return self._using(state).parameters
 
     def begin(self) -> Learned:
-        """The state of a key before its first record."""
+        """Return the state of a key before its first record."""
         empty = Learned(
             learner=self._updates.learner(self.base.parameters),
             updates=0,
@@ -117,7 +117,7 @@ class Prequential:
         return self.new_sequence(empty)
 
     def new_sequence(self, state: Learned) -> Learned:
-        """The state before the first step of another sequence: what was learned stays."""
+        """Return the state before the first step of the next sequence: the parameters stay."""
         initial = self._initial_of(state)
         gated = self.learning.gate is not None
         outputs = self.base.outputs
@@ -148,22 +148,22 @@ class Prequential:
         return _packed(initial_states(self.network, parameters, 1))
 
     def take(self, state: Learned, key: str, numbers: Array) -> Learned | None:
-        """The state after a record: predicted from, then learned from.
+        """Return the state after a record: first predict, then learn.
 
         Args:
             state: The state before it.
-            key: Whose it is.
+            key: The record's key.
             numbers: Its inputs, targets and weight, as recorded.
 
         Returns:
-            None if the step leaves the range of numbers, also from the base model.
+            None if the step overflows, with the base model too.
         """
         stepped = self.step(state, key, numbers)
         return None if stepped is None else self._trimmed(self.learn(self._judged(stepped)))
 
     @default_arithmetic()
     def step(self, state: Learned, key: str, numbers: Array) -> Learned | None:
-        """The state after the prediction, before anything is learned; None if out of range."""
+        """Return the state after the prediction, before learning; None if the step overflows."""
         scaled = self.rescaling.scaled(state.statistics, state.recent.values, key, numbers)
         if not all_finite(*scaled.statistics, *scaled[1:4], scaled.value):
             return None
@@ -201,11 +201,11 @@ class Prequential:
         )
 
     def _complete(self, state: Learned) -> int:
-        """How many steps have all their targets."""
+        """Return the number of steps that have all their targets."""
         return max(state.steps - int(self.horizons[-1]), 0)
 
     def _targets_of(self, state: Learned, start: int, stop: int) -> tuple[Array, Array]:
-        """Scaled targets (steps, horizons * targets) and weights (steps, horizons)."""
+        """Return scaled targets (steps, horizons * targets) and weights (steps, horizons)."""
         recent, targets = state.recent, self._targets
         first = state.steps - len(recent.x)
         rows = slice(start - first, stop - first)
@@ -219,7 +219,7 @@ class Prequential:
 
     @default_arithmetic()
     def _judged(self, state: Learned) -> Learned:
-        """The state with the evidence of the step that is complete now."""
+        """Return the state with the evidence of the step that is complete now."""
         gate, at = self.learning.gate, self._complete(state) - 1
         if gate is None or at < 0:
             return state
@@ -241,9 +241,9 @@ class Prequential:
         return judged
 
     def restarted(self, state: Learned) -> Learned:
-        """The state with the base model in place of what was learned; the sequence goes on.
+        """Return the state with the base model as the learned one; the sequence continues.
 
-        What choices of the gate saved so far is not forgotten.
+        The evidence for the gate's choices is kept.
         """
         _, choice, _, proven = state.evidence
         evidence = NO_EVIDENCE
@@ -263,12 +263,12 @@ class Prequential:
         )
 
     def learn(self, state: Learned) -> Learned:
-        """The state after the update, if there is a window whose targets are complete."""
+        """Return the state after an update, if there is a window with complete targets."""
         stop = state.start + self.steps
         return state if self._complete(state) < stop else self._learned(state, stop)
 
     def finish(self, state: Learned) -> Learned:
-        """The state after an update from what is left of the sequence: the shorter last window."""
+        """Return the state after an update from the rest of the sequence, a shorter window."""
         stop, bptt = self._complete(state), self.learning.bptt
         reached = state.start + self.steps - self.stride if state.start else 0
         if stop <= reached or (bptt.loss == "last" and state.start):
@@ -277,7 +277,7 @@ class Prequential:
 
     @default_arithmetic()
     def _learned(self, state: Learned, stop: int) -> Learned:
-        """The state after learning from the steps up to `stop`; moved on to the next window."""
+        """Return the state after learning from the steps up to `stop`, at the next window."""
         start = state.start
         at = start - (state.steps - len(state.recent.x))
         x = state.recent.x[at : at + stop - start]
@@ -303,13 +303,13 @@ class Prequential:
         return after._replace(carry=carry if all_finite(carry) else self._initial_of(after))
 
     def _passed(self, state: Learned, x: Array, *, begins: bool) -> Array:
-        """The hidden state carried through the first steps of a window."""
+        """Return the hidden state after the first steps of a window."""
         begin = self._initial_of(state) if begins else state.carry
         advance = self._using(state).advance
         return advance(begin[np.newaxis], x, np.ones(len(x), np.int64), False)[1][0]
 
     def _states_before(self, state: Learned, parameters: Parameters) -> States:
-        """The hidden state before the window, as the layers take it."""
+        """Return the hidden state before the window, as the layers take it."""
         if state.start == 0:
             return initial_states(self.network, parameters, 1)
         carry = state.carry[np.newaxis]
@@ -318,7 +318,7 @@ class Prequential:
         )
 
     def _trimmed(self, state: Learned) -> Learned:
-        """The state without the steps that nothing is learned from any more."""
+        """Return the state without the steps that are no longer needed for learning."""
         rows = max(state.steps - state.start, int(self.horizons[-1]))
         records = max(rows, self._values_kept)
         recent = Recent._make(part[max(len(part) - rows, 0) :] for part in state.recent)
@@ -327,7 +327,7 @@ class Prequential:
         return state._replace(recent=recent._replace(values=kept))
 
     def checkpoint(self, state: Learned) -> Model:
-        """What was learned, as a model of its own, with the scaling as it is now.
+        """Return the learned parameters and the present scaling as a `Model`.
 
         Raises:
             ConfigurationError: The statistics are of logarithms or differences, which a weights
@@ -348,5 +348,5 @@ _ONE = np.ones(1, np.int64)
 
 
 def _packed(states: States) -> Array:
-    """The state of each layer as one row (state_size,)."""
+    """Return the states of all layers as one row (state_size,)."""
     return np.concatenate([part for layer in states for part in layer], 1)[0]

@@ -1,4 +1,4 @@
-"""A record of a stream as the network sees it, and its outputs in the targets' own units."""
+"""Scaling of the records of a stream, and of outputs back to the units of the targets."""
 
 from typing import NamedTuple
 
@@ -22,12 +22,12 @@ class Scaled(NamedTuple):
     """A record as the network sees it, and how its targets are scaled.
 
     Attributes:
-        statistics: What is known with it.
+        statistics: The statistics with this record.
         x: (inputs,) float32.
         offset: (horizons * targets,) float64: a target is offset + scale * z.
         scale: (horizons * targets,) float64.
-        known: 1 if there is a deviation to scale by, and all that targets are changes from; else 0.
-        value: (targets + weight,) float64, its own targets, logarithms if asked for.
+        known: 1 if there is a deviation to scale by, and every value that is subtracted; else 0.
+        value: (targets + weight,) float64, its own targets, as logarithms if `Running(log=True)`.
     """
 
     statistics: Statistics
@@ -39,15 +39,15 @@ class Scaled(NamedTuple):
 
 
 class Rescaling:
-    """Scales by running statistics, or by the scaler that the base model has.
+    """Scales by running statistics, or by the scaler of the base model.
 
     Args:
         base: The base model.
-        running: How statistics are followed; None for the scaler of the base model, and for
-            `Running()` where it has none.
+        running: The running statistics; None for the scaler of the base model, or for `Running()`
+            if it has none.
 
     Raises:
-        ConfigurationError: They do not go together.
+        ConfigurationError: They do not fit each other.
     """
 
     def __init__(self, base: Model, running: Running | None):
@@ -83,21 +83,21 @@ class Rescaling:
             )
         if running.difference and self._horizons[0] == 0:
             raise ConfigurationError(
-                f"{running} predicts from what was known before: it needs horizons of at least 1, "
+                f"{running} predicts changes from earlier values: it needs horizons of at least 1, "
                 "got 0"
             )
 
     def nothing_known(self) -> Statistics:
-        """The statistics before the first record."""
+        """Return the statistics before the first record."""
         return no_statistics(0 if self.running is None else self._inputs + self._targets)
 
     def scaled(self, statistics: Statistics, before: Array, key: str, numbers: Array) -> Scaled:
-        """A record, scaled.
+        """Scale a record.
 
         Args:
-            statistics: What is known before it.
-            before: (records, targets + weight), the values of those before it.
-            key: Whose it is.
+            statistics: The statistics before it.
+            before: (records, targets + weight), the values of the records before it.
+            key: Its key.
             numbers: Its inputs, targets and weight, as recorded.
         """
         inputs, value = numbers[: self._inputs], numbers[self._inputs :].copy()
@@ -124,7 +124,7 @@ class Rescaling:
         return self._scaled(after, x, offset, scale, there and varies.all(), value)
 
     def _by_base(self, statistics: Statistics, key: str, inputs: Array, value: Array) -> Scaled:
-        """The record as the base model scales it."""
+        """Scale a record by the scaler of the base model."""
         assert self._scaler is not None, "without one the statistics are running"
         scaling = self._scaler.of(key)
         x = scaling.scale_inputs(inputs)
@@ -139,7 +139,7 @@ class Rescaling:
         known: object,
         value: Array,
     ) -> Scaled:
-        """The parts, with offset and scale for each horizon."""
+        """Return the parts, with offset and scale for each horizon."""
         n = len(self._horizons) * self._targets
         return Scaled(
             statistics,
@@ -151,7 +151,7 @@ class Rescaling:
         )
 
     def _change(self, before: Array, targets: Array) -> Array:
-        """The targets of a record as the statistics follow them; NaN where none is known."""
+        """Return the values of targets for the statistics; NaN if there is none to subtract."""
         assert self.running is not None, "of running statistics"
         back = self.running.difference
         if back is None:
@@ -161,7 +161,7 @@ class Rescaling:
         return targets - before[-back, : len(targets)]
 
     def _from_before(self, before: Array, targets: Array, center: Array) -> tuple[Array, bool]:
-        """What each target is a change from, with the mean change; whether all is known."""
+        """Return the value that each target changes from plus mean change; True if all exist."""
         assert self.running is not None, "of running statistics"
         assert self.running.difference is not None, "of differences"
         values = np.concatenate([before[:, : len(targets)], targets[np.newaxis]])
@@ -175,7 +175,7 @@ class Rescaling:
         return np.concatenate(offsets), True
 
     def restored(self, y: Array, scaled: Scaled) -> Array:
-        """Outputs (outputs,) in the targets' own units: float64."""
+        """Return outputs (outputs,) in the units of the targets: float64."""
         by_part = y.astype(np.float64).reshape(-1, len(self._parts))
         in_units = restored(
             by_part, scaled.offset[:, np.newaxis], scaled.scale[:, np.newaxis], self._parts
@@ -185,7 +185,7 @@ class Rescaling:
         return in_order(in_units.reshape(-1), self._parts)
 
     def scaler(self, statistics: Statistics) -> Scaler | None:
-        """What is known as the scaler of a model.
+        """Return the statistics as the scaler of a model.
 
         Raises:
             ConfigurationError: As `check_can_be_stored`.
@@ -201,16 +201,16 @@ class Rescaling:
         return Scaler(Scaling(center[:n], scale[:n], *of_targets), {})
 
     def check_can_be_stored(self) -> None:
-        """That a weights file can hold what is known.
+        """Check that a weights file can hold the statistics.
 
         Raises:
-            ConfigurationError: It is known of logarithms or differences.
+            ConfigurationError: They are of logarithms or differences.
         """
         if self.running is not None:
             self.running.check_can_be_stored()
 
     def problem(self, numbers: Array) -> str | None:
-        """Why a record cannot be scaled; None if nothing is known against it."""
+        """Return why a record cannot be scaled; None if it can."""
         targets = numbers[self._inputs : self._inputs + self._targets]
         if self.running is not None and self.running.log and not (targets > 0).all():
             return "targets must be above 0 for Running(log=True)"
@@ -218,5 +218,5 @@ class Rescaling:
 
 
 def _repeated(values: Array, n: int) -> Array:
-    """The values over and over, n in all."""
+    """Return the values repeated, n in all."""
     return values if len(values) == n else np.concatenate([values] * (n // len(values)))

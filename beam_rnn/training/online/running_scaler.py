@@ -1,4 +1,4 @@
-"""Running statistics: numbers of a stream, scaled by what is known of them so far.
+"""Running statistics: the numbers of a stream are scaled by those before them.
 
 Weighted mean and variance, one value at a time (Welford 1962; with weights, West 1979):
 
@@ -21,9 +21,9 @@ from beam_rnn.core.errors import ConfigurationError
 
 @dataclass(frozen=True)
 class Running:
-    """Scaling of a stream by the mean and the deviation that it has had so far, key by key.
+    """Scaling of a stream by its running mean and deviation, key by key.
 
-    An input is scaled by what is known with it, a target by what was known when it was predicted.
+    An input is scaled by the statistics that include it, a target by those at its prediction.
 
         >>> Running(log=True, difference=12).steps_back(horizon=3)
         12
@@ -31,15 +31,15 @@ class Running:
         3
 
     Args:
-        decay: How much what is known counts when the next value comes: 1 for all values alike;
-            0.99 forgets half in 69 steps.
-        log: Take the logarithm of the targets first, for what grows by factors; they must be
-            above 0 then.
-        difference: Take the difference from the value so many steps before, the length of a
-            season: targets then change from the last known value of the same place in the season
+        decay: The factor of earlier values at each step: 1 for equal weights; 0.99 forgets half in
+            69 steps.
+        log: Take the logarithm of the targets first, for targets that grow by factors; they must
+            be above 0.
+        difference: Subtract the value of this number of steps before, the length of a season:
+            targets are then changes from the last known value of the same place in the season
             (Box and Jenkins 1970). None for the values themselves.
 
-    Inputs that are no targets are scaled, neither logarithm nor difference is taken of them.
+    Inputs that are not targets are only scaled, without logarithm or difference.
 
     Raises:
         ConfigurationError: A value outside its range.
@@ -59,14 +59,14 @@ class Running:
 
     @property
     def plain(self) -> bool:
-        """Whether mean and deviation say all, as in a `beam_rnn.data.scaling.Scaler`."""
+        """Return True if it is mean and deviation alone, as in `beam_rnn.data.scaling.Scaler`."""
         return not self.log and self.difference is None
 
     def check_can_be_stored(self) -> None:
-        """That a weights file can hold the scaling.
+        """Check that a weights file can hold the scaling.
 
         Raises:
-            ConfigurationError: It is one of logarithms or differences.
+            ConfigurationError: It takes logarithms or differences.
         """
         if not self.plain:
             raise ConfigurationError(
@@ -75,19 +75,19 @@ class Running:
             )
 
     def steps_back(self, horizon: int) -> int:
-        """How many steps before a target the value is from which it is taken as a change."""
-        assert self.difference is not None, "asked of differences alone"
+        """Return the number of steps from a target back to the value that is subtracted."""
+        assert self.difference is not None, "only for differences"
         return -(-horizon // self.difference) * self.difference
 
 
 FEW = 10
-"""After fewer values nothing is known of how far they may be from each other."""
+"""The number of values after which a value is limited by `FAR`."""
 FAR = 10.0
-"""How many deviations from the mean a value may count."""
+"""The greatest distance from the mean at which a value counts, in deviations."""
 
 
 class Statistics(NamedTuple):
-    """What is known of some columns: (columns,) float64 each.
+    """The running statistics of columns: (columns,) float64 each.
 
     Attributes:
         weight: The sum of the weights of the values.
@@ -101,16 +101,16 @@ class Statistics(NamedTuple):
 
 
 def no_statistics(columns: int) -> Statistics:
-    """Nothing is known."""
+    """Return the statistics of no values."""
     return Statistics(np.zeros(columns), np.zeros(columns), np.zeros(columns))
 
 
 def observed(statistics: Statistics, values: Array, decay: float = 1.0) -> Statistics:
-    """The statistics with one more value of each column; of those that are NaN, without.
+    """Return the statistics with one more value of each column; NaN is left out.
 
-    One value that is no measurement, such as 999999, must not be the scale of all that follow. So
-    after `FEW` values one counts as at most `FAR` deviations from the mean, or as so many as make
-    the variance grow twofold: a change of level that stays is learned within tens of records.
+    One value that is not a measurement, such as 999999, must not decide the scale of all that
+    follow. So after `FEW` values one counts as at most `FAR` deviations from the mean, or as the
+    number that doubles the variance: a lasting change of level is learned within tens of records.
     """
     weight = decay * statistics.weight + 1
     delta = values - statistics.mean
@@ -128,7 +128,7 @@ def observed(statistics: Statistics, values: Array, decay: float = 1.0) -> Stati
 
 
 def center_and_scale(statistics: Statistics) -> tuple[Array, Array, Array]:
-    """Mean and standard deviation of each column, and whether there is a deviation yet.
+    """Return mean and standard deviation of each column, and True if there is a deviation.
 
     A column that never changed has the scale 1.
     """

@@ -1,4 +1,4 @@
-"""How a stream is learned from, and what it may begin with."""
+"""The settings of online learning, and an untrained base model."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
@@ -20,21 +20,21 @@ from beam_rnn.training.online.running_scaler import Running
 
 @dataclass(frozen=True)
 class Learning:
-    """How a stream is learned from.
+    """The settings of online learning.
 
         >>> Learning(bptt=Bptt(steps=24, stride=1, loss="last")).bptt.steps
         24
 
     Args:
         bptt: Which steps the gradient passes through; it needs `steps`, since a stream has no
-            end. What is left of a window when its sequence ends is learned from then.
+            end. When a sequence ends, the rest of its last window is learned from.
         loss: As in `Training`.
-        optimizer: How a gradient changes the parameters; it sees them as one vector, "all".
+        optimizer: The optimiser; it sees the parameters as one vector, "all".
         clip_norm: The greatest global norm of a gradient; None for no limit.
         clip_value: The greatest size of each number of a gradient; None for no limit.
-        scaler: Scale by running statistics, in place of the base model's scaler; None for that
-            scaler, and for `Running()` where the base model has none.
-        gate: When to trust what was learned; None for always.
+        scaler: Running statistics to scale by; None for the base model's scaler, or for `Running()`
+            if it has none.
+        gate: When to predict with the learned model; None for always.
 
     Raises:
         ConfigurationError: A value outside its range.
@@ -55,8 +55,8 @@ class Learning:
                 raise ConfigurationError(f"{name} must be a {kind.__name__}, got {value!r}")
         if self.bptt.steps is None:
             raise ConfigurationError(
-                "Bptt(steps=None) goes back to the begin of the sequence, and a stream has no "
-                "end: give a number of steps, such as Bptt(steps=32)"
+                "Bptt(steps=None) goes back to the start of the sequence, and a stream has no end: "
+                "give a number of steps, such as Bptt(steps=32)"
             )
         if self.loss is not None:
             check_choice("loss", self.loss, LOSS_NAMES)
@@ -74,19 +74,19 @@ class Learning:
 class Untrained:
     """A base model that has learned nothing yet.
 
-    Its head is zero: of scaled numbers, its forecast is the mean that is known, or, with
-    `Network(residual=True)`, the last value.
+    Its head is zero: its forecast is the running mean, or the last value with
+    `Network(residual=True)`.
 
         >>> Untrained(Network("gru", hidden=4), Columns(key="id", inputs=["x"])).model().outputs
         1
 
     Args:
         network: The network; its horizons are taken from the columns.
-        columns: Which fields of a record mean what.
+        columns: The fields of a record.
         seed: The same seed gives the same parameters.
 
     Raises:
-        ConfigurationError: Network and columns do not go together.
+        ConfigurationError: Network and columns do not fit each other.
     """
 
     network: Network
@@ -105,7 +105,7 @@ class Untrained:
         self.model()
 
     def model(self, kernel: str = "auto") -> Model:
-        """The model: the same one each time."""
+        """Return the model, the same one each time."""
         network = replace(self.network, horizons=len(self.columns.horizons))
         outputs = network.horizons * self.columns.target_size * len(network.parts)
         parameters = network.initialize(self.columns.input_size, outputs, self.seed)
@@ -118,9 +118,9 @@ class Untrained:
 
 
 def settings_of(learning: Learning, running: Running | None) -> Sequence[Any]:
-    """What stored state depends on: with other settings it cannot be read, or means another thing.
+    """Return the settings that stored state depends on.
 
-    The rates of an optimiser, the loss and the clipping may change while a stream goes on.
+    The learning rate, the loss and the clipping may change while a stream runs.
     """
     bptt = learning.bptt
     gated = learning.gate is not None

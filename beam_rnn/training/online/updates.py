@@ -26,7 +26,7 @@ class Window(NamedTuple):
         x: (steps, inputs) float32.
         targets: (steps, horizons * targets), scaled.
         weights: (steps, horizons).
-        begins: Whether the sequence begins with it.
+        begins: True if it is the first of its sequence.
     """
 
     x: Array
@@ -36,14 +36,14 @@ class Window(NamedTuple):
 
 
 class Updates:
-    """Makes one learner of another.
+    """Updates a learner.
 
     Args:
         network: The network.
         like: Parameters, for their names and shapes.
-        learning: How it learns.
-        loss: What is made less.
-        kernel: What computes.
+        learning: The settings.
+        loss: The loss to minimise.
+        kernel: The kernel.
     """
 
     def __init__(
@@ -56,28 +56,28 @@ class Updates:
         self._kernel = kernel
 
     def learner(self, parameters: Parameters) -> Learner:
-        """One that has learned nothing; its parameters are one vector."""
+        """Return a new learner; its parameters are one vector."""
         vector = {ALL: self.layout.joined(parameters)}
         return Learner(vector, self._learning.optimizer.init(vector))
 
     def parameters(self, learner: Learner) -> dict[str, Array]:
-        """The parameters by name."""
+        """Return the parameters by name."""
         return self.layout.parts(learner.parameters[ALL])
 
     def after(
         self, learner: Learner, parameters: Parameters, window: Window, states: States
     ) -> tuple[Learner | None, States]:
-        """The learner after an update, the same as in `beam_rnn.nn.bptt.learn`.
+        """Return the learner after an update, the same as `beam_rnn.nn.bptt.learn` gives.
 
         Args:
-            learner: The one before.
+            learner: The learner before it.
             parameters: Its parameters, by name.
-            window: What to learn from.
+            window: The window to learn from.
             states: The hidden state before the window.
 
         Returns:
-            The learner, the same one if nothing in the window counts, or None if the update would
-            leave the range of numbers; and the hidden state after the window.
+            The learner, the same one if every weight in the window is 0, or None if the update
+            would overflow; and the hidden state after the window.
         """
         network, learning, kernel = self._network, self._learning, self._kernel
         x = window.x[:, np.newaxis]
@@ -103,7 +103,7 @@ class Updates:
 def _forward(
     network: Network, parameters: Parameters, x: Array, states: States, kernel: Kernel
 ) -> tuple[Array, States, list[LayerTrace]]:
-    """As `beam_rnn.nn.backprop.forward`, of one sequence (steps, 1, inputs) in one direction."""
+    """Compute `beam_rnn.nn.backprop.forward` for one sequence (steps, 1, inputs), one direction."""
     running = np.ones(len(x), np.int64)
     traces, last = [], []
     h = x
@@ -123,7 +123,7 @@ def _backward(
     d_z: Array,
     kernel: Kernel,
 ) -> dict[str, Array]:
-    """The gradient of `_forward`, as `beam_rnn.nn.backprop.backward`."""
+    """Return the gradient of `_forward`, as `beam_rnn.nn.backprop.backward`."""
     running = np.ones(len(d_z), np.int64)
     gradients: dict[str, Array] = {}
     d_h = d_z
@@ -143,12 +143,12 @@ def _backward(
 
 
 def all_finite(*rows: Array) -> bool:
-    """Whether every number of some rows is."""
+    """Return True if every number is finite."""
     return bool(np.isfinite(np.concatenate(rows)).all())
 
 
 def _numbers(tree: Any) -> list[Array]:
-    """Every number of a tree of tuples and dicts, in rows."""
+    """Return every number of a tree of tuples and dicts, in rows."""
     if isinstance(tree, np.ndarray):
         return [tree.ravel()]
     if isinstance(tree, dict):
@@ -159,7 +159,7 @@ def _numbers(tree: Any) -> list[Array]:
 
 
 def _as_stored(tree: Any, like: Any) -> Any:
-    """A tree with the types and the memory order that it has when it is read from its bytes."""
+    """Return a tree with the types and the memory order that it has when read from its bytes."""
     if isinstance(like, np.ndarray):
         return np.ascontiguousarray(tree, like.dtype)
     if isinstance(like, dict):
