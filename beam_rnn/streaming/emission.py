@@ -42,17 +42,17 @@ class EmitRows:
         states: Iterable[bytes] = repeat(b"")
         if len(stepped.values):
             states = map(np.ndarray.tobytes, stepped.values[here, : maker.values])
-        fields = zip(
-            outcome.keys[of_key[here]].tolist(),
-            records.time[here].tolist(),
-            stepped.step[here].tolist(),
-            map(list, zip(*stepped.outputs[here, : maker.outputs].T.tolist(), strict=True)),
-            repeat(maker.digest),
-            states,
-            records.sequence[here].tolist(),
-            repeat(maker.kernel),
+        predictions = Prediction.many(
+            key=outcome.keys[of_key[here]].tolist(),
+            time=records.time[here].tolist(),
+            step=stepped.step[here].tolist(),
+            outputs=map(list, zip(*stepped.outputs[here, : maker.outputs].T.tolist(), strict=True)),
+            model=repeat(maker.digest),
+            state=states,
+            sequence=records.sequence[here].tolist(),
+            kernel=repeat(maker.kernel),
         )
-        return map(Prediction._make, fields), records.due[here]
+        return predictions, records.due[here]
 
 
 def prediction_schema(
