@@ -18,8 +18,9 @@ from beam_rnn.records.results import (
     Prediction,
     SequenceGap,
 )
-from beam_rnn.streaming.keyed_dofn import ENDED, GAPS, LATE, MODELS, StepKeys
+from beam_rnn.streaming.keyed_dofn import StepKeys
 from beam_rnn.streaming.model_loader import ModelLoader
+from beam_rnn.streaming.outputs import ENDED, GAPS, LATE, MODELS
 from beam_rnn.streaming.sources import Base, LearnSource
 from beam_rnn.training.online.prequential import Prequential
 from beam_rnn.training.online.settings import Learning, Untrained

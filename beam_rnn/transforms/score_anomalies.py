@@ -19,8 +19,9 @@ from beam_rnn.records.results import (
     LateRecord,
     SequenceGap,
 )
-from beam_rnn.streaming.keyed_dofn import ENDED, GAPS, LATE, StepKeys
+from beam_rnn.streaming.keyed_dofn import StepKeys
 from beam_rnn.streaming.model_loader import ModelLoader
+from beam_rnn.streaming.outputs import ENDED, GAPS, LATE
 from beam_rnn.streaming.sources import Base, LearnSource, PredictSource, ScoreSource
 from beam_rnn.training.online.prequential import Prequential
 from beam_rnn.training.online.settings import Learning, Untrained

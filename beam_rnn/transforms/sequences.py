@@ -16,7 +16,8 @@ from beam_rnn.records.cutting import CutSequences
 from beam_rnn.records.packing import PackRecords
 from beam_rnn.records.record_reader import ReadRecords, RecordReader
 from beam_rnn.records.results import INVALID, InvalidRecord, LateRecord, SequenceGap
-from beam_rnn.streaming.keyed_dofn import GAPS, LATE, StepKeys
+from beam_rnn.streaming.keyed_dofn import StepKeys
+from beam_rnn.streaming.outputs import GAPS, LATE
 from beam_rnn.streaming.sources import LastRecordsSource
 from beam_rnn.transforms.arguments import check_type, closing_of, micros, order_of, take_one
 

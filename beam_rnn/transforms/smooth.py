@@ -17,9 +17,10 @@ from beam_rnn.records.results import (
     Prediction,
     SequenceGap,
 )
-from beam_rnn.streaming.keyed_dofn import ENDED, GAPS, LATE, StepKeys
+from beam_rnn.streaming.keyed_dofn import StepKeys
 from beam_rnn.streaming.model_checks import check_smooths
 from beam_rnn.streaming.model_loader import ModelLoader
+from beam_rnn.streaming.outputs import ENDED, GAPS, LATE
 from beam_rnn.streaming.sources import SmoothSource
 from beam_rnn.transforms.arguments import closing_of, micros, order_of, path_of
 from beam_rnn.transforms.predict import PredictOutputs
