@@ -1,7 +1,7 @@
 """The keys of a shard, stepped as one matrix through their next records.
 
-What `beam_rnn.engine.steppers.predict.Stepper` does key by key, with the same bits. Keys for which
-there is something to decide, a model that changed or numbers out of range, are left to it.
+What `beam_rnn.engine.steppers.predict.PredictStepper` does key by key, with the same bits. Keys
+whose model changed, or whose numbers overflow, are left to it.
 """
 
 import time as clock
@@ -12,31 +12,32 @@ from typing import NamedTuple
 import numpy as np
 
 from beam_rnn.core.arrays import Array
-from beam_rnn.engine.pending import grouped
+from beam_rnn.engine.held import grouped
 from beam_rnn.engine.stepper import Step
-from beam_rnn.engine.steppers.predict import SWEPT_AT_MOST, Stepper
+from beam_rnn.engine.steppers.predict import BATCHED_AT_MOST, PredictStepper
 from beam_rnn.engine.table import Maker, Table
 from beam_rnn.models.keyed_models import KeyedModels
 from beam_rnn.models.many_sequences import LONG_AGO, Records, sweep
 from beam_rnn.models.model import Model
-from beam_rnn.models.state_format import decode_state, encode_state
+from beam_rnn.models.state_format import STATE_TYPE
 from beam_rnn.records.record_format import encode_records
 from beam_rnn.records.results import EndedSequence, Prediction
 
-NOBODY = -1
+NO_MAKER = -1
 
 
 class Stepped(NamedTuple):
-    """What came of records.
+    """The results of records, as columns.
 
     Attributes:
-        maker: (records,) int32, which of the table's makers made each prediction; `NOBODY` where
+        maker: (records,) int32, which of the table's makers made each prediction; `NO_MAKER` where
             there is none.
         step: (records,), which step of its sequence each was.
-        outputs: (records, outputs) float64; as many as the maker has.
-        values: (records, state_size) float32, the hidden state after each, if it is shown; as
-            many as the maker has.
-        others: The rest: sequences that ended, dead letters, and with emit="last" predictions.
+        outputs: (records, outputs) float64; the first are those of the maker.
+        values: (records, state_size), the hidden state after each, if it is shown; the first
+            numbers are those of the maker.
+        others: All other results: ended sequences, dead letters, and predictions with
+            emit="last".
     """
 
     maker: Array
@@ -53,7 +54,7 @@ class ShardStepper:
         stepper: What steps a key alone.
     """
 
-    def __init__(self, stepper: Stepper):
+    def __init__(self, stepper: PredictStepper):
         self.alone = stepper
         self._policy = stepper.policy
 
@@ -61,7 +62,7 @@ class ShardStepper:
         """Step keys through their next records.
 
         Args:
-            table: Where their states are.
+            table: Their states.
             rows: (keys,), the row of each key.
             records: Their records, in order.
         """
@@ -83,24 +84,24 @@ class ShardStepper:
                     chosen = np.zeros(len(of_key), bool)
                     chosen[here] = True
                     part = places[np.repeat(chosen, counts)], of_key[here], counts[here]
-                if number == NOBODY:
+                if number == NO_MAKER:
                     alone += int(part[2].sum())
                     self._step_alone(table, rows, records, *part, stepped)
                 else:
                     alone += self._sweep(
                         table, number, makers[number], rows, records, *part, stepped
                     )
-        self.alone.count(len(records.time) - alone, started)
+        self.alone.count_steps(len(records.time) - alone, started)
         return stepped
 
     def _makers(
         self, table: Table, rows: Array, records: Records
     ) -> tuple[dict[int, Model], Array]:
-        """The models at work, by their numbers, and that of each key; `NOBODY` for one by one."""
+        """Return the models by their numbers, and that of each key; `NO_MAKER` for one by one."""
         newest = self.alone.library.newest
         makers: dict[int, Model] = {}
         if isinstance(newest, KeyedModels):
-            numbers = np.full(len(rows), NOBODY)
+            numbers = np.full(len(rows), NO_MAKER)
             for i, key in enumerate(table.names(rows)):
                 model = newest.of(key)
                 if model is not None:
@@ -111,8 +112,8 @@ class ShardStepper:
             numbers = np.full(len(rows), number)
             makers[number] = newest
         other = (table.steps[rows] > 0) & (table.maker[rows] != numbers)
-        of_keys = np.where(other, NOBODY, numbers)
-        # A model that is kept goes on while the sequence does; the next one has the newest.
+        of_keys = np.where(other, NO_MAKER, numbers)
+        # A model is kept while its sequence is open; the next one has the newest.
         if (
             other.any()
             and self._policy.on_model_change == "keep"
@@ -130,46 +131,70 @@ class ShardStepper:
     def end(
         self, table: Table, rows: Array, reason: str
     ) -> Iterator[tuple[int, Prediction | EndedSequence]]:
-        """What comes of keys whose states are removed: the place of each among rows, and a result.
+        """Yield the last results of keys whose states are removed, with the place of each row.
 
-        As `Stepper.end` has it for a key.
+        As `PredictStepper.end` has them for one key.
         """
-        policy = self._policy
-        lasts = policy.idle_after is None
         begun = np.flatnonzero(table.steps[rows] > 0)
         self.alone.count_ended(len(begun))
         for number, of_maker in grouped(table.maker[rows[begun]]):
             maker, places = table.makers[number], begun[of_maker]
             here = rows[places]
-            keys, steps, time = table.names(here), table.steps[here].tolist(), table.time[here]
-            outputs = table.outputs[here, : maker.outputs].tolist()
-            states: list[bytes] = [b""] * len(here)
-            if policy.with_state:
-                states = [values.tobytes() for values in table.values[here, : maker.values]]
-            history: Iterable[bytes] = repeat(b"")
-            if policy.shows_history:
-                history = [table.history_of(row).tobytes() for row in here.tolist()]
-            digest, kernel = repeat(maker.digest), repeat(maker.kernel)
-            sequence, times = table.sequence[here].tolist(), time.tolist()
-            if policy.emit == "last":
-                last = zip(keys, times, steps, outputs, digest, states, sequence, kernel)  # noqa: B905
-                yield from zip(places.tolist(), map(Prediction._make, last), strict=True)
-            first_time, why = table.first_time[here].tolist(), repeat(reason)
-            facts = zip(  # noqa: B905  # all are as long as there are keys, or endless
-                *(keys, steps, first_time, times, outputs, why, digest, states, sequence, kernel),
-                history,
-                [at if lasts and at != LONG_AGO else None for at in table.begun[here].tolist()],
+            for results in self._ended(table, here, maker, reason):
+                yield from zip(places.tolist(), results, strict=True)
+
+    def _ended(
+        self, table: Table, rows: Array, maker: Maker, reason: str
+    ) -> Iterator[Iterator[Prediction | EndedSequence]]:
+        """Yield the last predictions of sequences of one model, if emitted, and their ends."""
+        policy = self._policy
+        keys, steps = table.names(rows), table.steps[rows].tolist()
+        times = table.time[rows].tolist()
+        outputs = table.outputs[rows, : maker.outputs].tolist()
+        sequence = table.sequence[rows].tolist()
+        states: list[bytes] = [b""] * len(rows)
+        if policy.with_state:
+            states = [values.tobytes() for values in table.values[rows, : maker.values]]
+        if policy.emit == "last":
+            yield Prediction.many(
+                key=keys,
+                time=times,
+                step=steps,
+                outputs=outputs,
+                model=repeat(maker.digest),
+                state=states,
+                sequence=sequence,
+                kernel=repeat(maker.kernel),
             )
-            yield from zip(places.tolist(), map(EndedSequence._make, facts), strict=True)
+        history: Iterable[bytes] = repeat(b"")
+        if policy.shows_history:
+            history = [table.history_of(row).tobytes() for row in rows.tolist()]
+        begun: Iterable[int | None] = repeat(None)
+        if policy.idle_after is None:
+            begun = [None if at == LONG_AGO else at for at in table.begun[rows].tolist()]
+        yield EndedSequence.many(
+            key=keys,
+            steps=steps,
+            first_time=table.first_time[rows].tolist(),
+            last_time=times,
+            outputs=outputs,
+            reason=repeat(reason),
+            model=repeat(maker.digest),
+            state=states,
+            sequence=sequence,
+            kernel=repeat(maker.kernel),
+            history=history,
+            begun=begun,
+        )
 
     def _nothing(self, table: Table, records: int) -> Stepped:
-        """What came of records, to be filled in."""
+        """Return the results of records, to be filled in."""
         with_state = self._policy.with_state
         return Stepped(
-            np.full(records, NOBODY, np.int32),
+            np.full(records, NO_MAKER, np.int32),
             np.zeros(records, np.int64),
             np.zeros((records, table.outputs.shape[1])),
-            np.zeros((records * with_state, table.values.shape[1]), np.float32),
+            np.zeros((records * with_state, table.values.shape[1]), STATE_TYPE),
             [],
         )
 
@@ -185,7 +210,7 @@ class ShardStepper:
         counts: Array,
         stepped: Stepped,
     ) -> int:
-        """Sweep some keys' next records; gives how many were stepped alone after all."""
+        """Step some keys together; return the number of records that had to be stepped alone."""
         part = Records(counts, *(column[at] for column in records[1:]))
         here = rows[of_key]
         names = table.names(here)
@@ -218,7 +243,7 @@ class ShardStepper:
                 stepped.values[at, : swept.packed.shape[1]] = swept.values(slice(None))
         if swept.ended.reason:
             of_part = np.arange(len(records.time))[at]
-            for steps in self.alone.ended_in_sweep(names, model, before, part, swept):
+            for steps in self.alone.ended_in_batch(names, model, before, part, swept):
                 stepped.others.extend(
                     step._replace(record=int(of_part[step.record])) for step in steps
                 )
@@ -247,10 +272,8 @@ class ShardStepper:
                 starts=records.starts[places],
                 ends=records.ends[places],
             )
-            before = table.state(row)
-            data = None if before is None else encode_state(before)
-            after, steps = self.alone.advance(table.keys[row], data, encoded)
-            table.set_state(row, None if after is None else decode_state(after))
+            after, steps = self.alone.advance(table.keys[row], table.state(row), encoded)
+            table.set_state(row, after)
             for step in steps:
                 place = int(places[step.record])
                 if isinstance(step.result, Prediction) and self._policy.emit == "every":
@@ -265,30 +288,30 @@ def _made_by(table: Table, model: Model) -> int:
 
 
 def _fill(table: Table, stepped: Stepped, place: int, row: Prediction) -> None:
-    """A prediction of a key that was stepped alone."""
+    """Fill in a prediction of a key that was stepped alone."""
     made = table.maker_of(row.model, row.kernel)
     assert made is not None, "the state of its key was set, unless its sequence ended with it"
     stepped.maker[place] = made
     stepped.step[place] = row.step
     stepped.outputs[place, : len(row.outputs)] = row.outputs
     if row.state:
-        values = np.frombuffer(row.state, np.float32)
+        values = np.frombuffer(row.state, STATE_TYPE)
         stepped.values[place, : len(values)] = values
 
 
 def _parts(counts: Array) -> Iterator[tuple[Array | slice, Array, Array]]:
-    """All records, in parts of which no one is too large; of each key the first records first.
+    """Yield all records in parts that are not too large; of each key the first records first.
 
-    Gives the places of the records, the keys that have any, and how many each has.
+    The places of the records, the keys that have any, and the number of records of each.
     """
     total = int(counts.sum())
-    if total <= SWEPT_AT_MOST:
+    if total <= BATCHED_AT_MOST:
         yield slice(None), np.arange(len(counts)), counts
         return
     key = np.repeat(np.arange(len(counts)), counts)
-    turn = np.arange(total) - (np.cumsum(counts) - counts)[key]  # 0 for the first of a key, ...
-    order = np.argsort(turn, kind="stable")
-    for start in range(0, total, SWEPT_AT_MOST):
-        at = np.sort(order[start : start + SWEPT_AT_MOST])
+    place = np.arange(total) - (np.cumsum(counts) - counts)[key]  # 0 for the first of a key, ...
+    order = np.argsort(place, kind="stable")
+    for start in range(0, total, BATCHED_AT_MOST):
+        at = np.sort(order[start : start + BATCHED_AT_MOST])
         of_key, here = np.unique(key[at], return_counts=True)
         yield at, of_key, here

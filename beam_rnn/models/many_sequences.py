@@ -1,8 +1,8 @@
 """The records of many keys at once, in as few matrix products as they need.
 
-What `beam_rnn.engine.steppers.predict.Stepper` does record by record, with the same bits: the
-sequences of all keys stand side by side, packed, longest first. A key whose numbers leave the range
-of numbers is left to the stepper.
+What `beam_rnn.engine.steppers.predict.PredictStepper` does record by record, with the same bits:
+the sequences of all keys are packed side by side, longest first. A key whose numbers overflow is
+left to the stepper.
 """
 
 from collections.abc import Sequence
@@ -16,6 +16,7 @@ from beam_rnn.core.packed_sequences import rows_of, running_at
 from beam_rnn.data.output_parts import in_order
 from beam_rnn.data.scaling import Scaling
 from beam_rnn.models.model import Model
+from beam_rnn.models.state_format import STATE_TYPE
 
 LONG_AGO = -(2**62)
 """The latest event time of a key without a record, in microseconds since 1970."""
@@ -29,7 +30,7 @@ class Standing(NamedTuple):
         first_time: (keys,), the event time of the first of them, in microseconds.
         time: (keys,), the latest event time of the key's records so far; `LONG_AGO` if it had none.
         sequence: (keys,), the sequence number of the last one.
-        values: (keys, state_size) float32.
+        values: (keys, state_size) of `STATE_TYPE`.
         outputs: (keys, outputs) float64.
     """
 
@@ -89,8 +90,9 @@ class Swept(NamedTuple):
         latest: (records,), the latest event time of the key up to each.
         step: (records,), which step of its sequence each was, from 1.
         outputs: (records, outputs) float64, in the targets' units.
-        packed: (records, state_size) float32, the hidden state after each, as they were computed.
-        place: (records,), where each record's stands in `packed`.
+        packed: (records, state_size) of `STATE_TYPE`, the hidden state after each, in the order in
+            which they were computed.
+        place: (records,), the place of each record's in `packed`.
         ended: The sequences that ended.
         left: (keys,), those whose numbers left the range of numbers: nothing here holds for them.
     """
@@ -141,7 +143,7 @@ def sweep(
     scaling = _scaling(model, keys, key)
     x = records.inputs if scaling is None else scaling.scale_inputs(records.inputs)
     x = x.astype(np.float32)
-    values = before.values[of_key]
+    values = before.values[of_key].astype(np.float32, copy=False)
     values[fresh] = model.initial_state()
     if len(length) == len(time):  # a step each
         at = place = np.arange(len(time))
@@ -166,6 +168,7 @@ def sweep(
         usable[at] &= np.isfinite(packed).all(1)
         left = np.unique(key[~usable])
 
+    packed = packed.astype(STATE_TYPE, copy=False)
     last = ends_at - 1
     closed = records.ends[last]
     of_last = piece[last]

@@ -209,14 +209,14 @@ def decode_keys(data: bytes) -> list[str]:
     return [text[start:end] for start, end in zip([0, *ends], ends, strict=False)]
 
 
-def encode_states_to_start_from(key: str, state: bytes) -> bytes:
-    """The hidden state of a key, as it comes among the blocks of records."""
+def encode_imported_state(key: str, state: bytes) -> bytes:
+    """Return the hidden state of a key, as it comes among the blocks of records."""
     name = key.encode()
     return b"".join([bytes([STATES_VERSION]), struct.pack("<I", len(name)), name, state])
 
 
-def states_to_start_from(data: bytes) -> tuple[str, bytes] | None:
-    """The inverse; None for a block of records."""
+def imported_state_of(data: bytes) -> tuple[str, bytes] | None:
+    """Return the key and its state: the inverse; None for a block of records."""
     if data[:1] != bytes([STATES_VERSION]):
         return None
     with decoding("state to start from"):

@@ -9,10 +9,11 @@ import pyarrow as pa
 
 from beam_rnn.core.arrays import Array
 from beam_rnn.core.errors import ConfigurationError
+from beam_rnn.engine.held import grouped
+from beam_rnn.engine.outcome import Outcome
 from beam_rnn.engine.payloads import rows_by_schema
-from beam_rnn.engine.pending import grouped
-from beam_rnn.engine.shard import Outcome, Row
-from beam_rnn.engine.shard_stepper import NOBODY
+from beam_rnn.engine.shard_stepper import NO_MAKER
+from beam_rnn.engine.stepper import Row
 from beam_rnn.engine.table import Table
 from beam_rnn.records.arrow_reader import Batch, added_already, prediction_fields, taken_name
 from beam_rnn.records.results import Prediction
@@ -30,7 +31,7 @@ class EmitRows:
         return [
             self._of(number, here, of_key, outcome, table)
             for number, here in grouped(outcome.stepped.maker)
-            if number != NOBODY
+            if number != NO_MAKER
         ]
 
     def _of(
@@ -42,17 +43,17 @@ class EmitRows:
         states: Iterable[bytes] = repeat(b"")
         if len(stepped.values):
             states = map(np.ndarray.tobytes, stepped.values[here, : maker.values])
-        fields = zip(
-            outcome.keys[of_key[here]].tolist(),
-            records.time[here].tolist(),
-            stepped.step[here].tolist(),
-            map(list, zip(*stepped.outputs[here, : maker.outputs].T.tolist(), strict=True)),
-            repeat(maker.digest),
-            states,
-            records.sequence[here].tolist(),
-            repeat(maker.kernel),
+        predictions = Prediction.many(
+            key=outcome.keys[of_key[here]].tolist(),
+            time=records.time[here].tolist(),
+            step=stepped.step[here].tolist(),
+            outputs=map(list, zip(*stepped.outputs[here, : maker.outputs].T.tolist(), strict=True)),
+            model=repeat(maker.digest),
+            state=states,
+            sequence=records.sequence[here].tolist(),
+            kernel=repeat(maker.kernel),
         )
-        return map(Prediction._make, fields), records.due[here]
+        return predictions, records.due[here]
 
 
 def prediction_schema(
@@ -100,7 +101,7 @@ class EmitBatches:
 
     def __call__(self, outcome: Outcome, table: Table) -> Iterable[tuple[Iterable[Any], Array]]:
         """Batches, and when the last of the records of each was due."""
-        predicted = np.flatnonzero(outcome.stepped.maker != NOBODY)
+        predicted = np.flatnonzero(outcome.stepped.maker != NO_MAKER)
         if not len(predicted):
             return
         model = self._loader.library().newest
@@ -153,7 +154,8 @@ class EmitBatches:
         ]
         if state_size:
             other = np.array([made.values != state_size for made in makers])[maker]
-            values = pa.array(stepped.values[predicted, :state_size].ravel())
+            shown = stepped.values[predicted, :state_size].astype(np.float32, copy=False)
+            values = pa.array(shown.ravel())
             mask = pa.array(other) if other.any() else None
             columns.append(pa.FixedSizeListArray.from_arrays(values, state_size, mask=mask))
         return pa.table([*rows.columns, *columns], schema=schema)

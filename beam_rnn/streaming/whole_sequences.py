@@ -2,6 +2,7 @@
 
 import time as clock
 from collections.abc import Iterable, Iterator, Sequence
+from itertools import repeat
 from typing import Any, NamedTuple
 
 import apache_beam as beam
@@ -14,16 +15,16 @@ from beam_rnn.core.arrays import Array
 from beam_rnn.core.external_sort import sorted_on_disk
 from beam_rnn.core.floating_point import default_arithmetic
 from beam_rnn.core.packed_sequences import last_rows, rows_of, running_at
-from beam_rnn.engine.steppers.smooth import NOBODY_S, POISON
+from beam_rnn.engine.stepper import NO_MODEL, OVERFLOWED
 from beam_rnn.models.bidirectional import both_directions
 from beam_rnn.models.model import Model
 from beam_rnn.records.record_format import decode_block, decode_record, decode_records
 from beam_rnn.records.results import INVALID, EndedSequence, InvalidRecord, Prediction, poisoned
-from beam_rnn.streaming.keyed_dofn import ENDED
 from beam_rnn.streaming.model_loader import ModelLoader
+from beam_rnn.streaming.outputs import ENDED
 
 STEPS_AT_ONCE = 16_384
-"""So many steps of sequences are one batch; a longer sequence is one by itself."""
+"""The number of steps in a batch of sequences; a longer sequence is a batch by itself."""
 
 
 class Whole(NamedTuple):
@@ -45,7 +46,7 @@ class Whole(NamedTuple):
 
 
 def outputs_of(model: Model, sequences: Sequence[Array]) -> list[Array | None]:
-    """The outputs of whole sequences, which have the same bits in every batch.
+    """Return the outputs of whole sequences, which have the same bits in every batch.
 
         >>> from beam_rnn.nn.network import Network
         >>> network = Network("gru", hidden=4)
@@ -59,14 +60,14 @@ def outputs_of(model: Model, sequences: Sequence[Array]) -> list[Array | None]:
 
     Returns:
         y of each, scaled: (steps, outputs), or (1, outputs) of a network with
-        output_steps="last"; None for a sequence whose numbers left their range.
+        output_steps="last"; None for a sequence that overflowed.
     """
     lengths = np.array([len(x) for x in sequences])
     order = np.argsort(-lengths, kind="stable")
     running = running_at(lengths[order], int(lengths.max()))
     steps, rank = rows_of(running)
     first = np.cumsum(lengths) - lengths
-    row = first[order][rank] + steps  # of each packed row, where its step stands in all
+    row = first[order][rank] + steps  # of each packed row, the place of its step
     with default_arithmetic():
         x = np.concatenate(sequences).astype(np.float32)[row]
         y, finite = _run(model, x, running)
@@ -94,21 +95,21 @@ def _run(model: Model, x: Array, running: Array) -> tuple[Array, Array]:
 
 
 def usable_steps(model: Model, x: Array) -> Array:
-    """The steps of a sequence that can be used: without those whose numbers leave their range.
+    """Return the steps of a sequence that can be used: without those that overflow.
 
-    Such a step is the last one of the shortest beginning that leaves it. The others are as if it
+    Such a step is the last one of the shortest beginning that overflows. The others are as if it
     had never been there.
     """
     with default_arithmetic():
         kept = np.flatnonzero(~np.isinf(x.astype(np.float32)).any(1))
     while len(kept) and outputs_of(model, [x[kept]])[0] is None:
-        kept = np.delete(kept, _leaves(model, x[kept]))
+        kept = np.delete(kept, _overflowing(model, x[kept]))
     return kept
 
 
-def _leaves(model: Model, x: Array) -> int:
-    """The last step of the shortest beginning whose numbers leave their range, found by halves."""
-    good, bad = 0, len(x)  # steps of a beginning that stays in it, and of one that does not
+def _overflowing(model: Model, x: Array) -> int:
+    """Return the last step of the shortest beginning that overflows, by bisection."""
+    good, bad = 0, len(x)  # steps of a beginning that does not overflow, and of one that does
     while bad - good > 1:
         middle = (good + bad) // 2
         left = outputs_of(model, [x[:middle]])[0] is None
@@ -119,13 +120,13 @@ def _leaves(model: Model, x: Array) -> int:
 def whole_sequences(
     key: str, records: Iterable[bytes], idle_after: int | None, until: int
 ) -> Iterator[Whole]:
-    """The sequences of a key, from its records in any order; equal ones count once.
+    """Yield the sequences of a key, from its records in any order; equal ones count once.
 
     Args:
         key: The key.
         records: Its records, encoded.
-        idle_after: A sequence ends when its next record is more than so many microseconds after
-            its last one; None for never.
+        idle_after: A sequence ends when its next record is more than this number of microseconds
+            after its last one; None for never.
         until: The end of the Beam window, in microseconds since 1970.
     """
     kept: list[bytes] = []
@@ -153,7 +154,7 @@ def _whole(key: str, records: list[bytes], reason: str) -> Whole:
 
 
 class _Held(NamedTuple):
-    """A sequence that waits for others, and where it belongs."""
+    """A sequence that waits for others, and its timestamp and window."""
 
     whole: Whole
     model: Model
@@ -202,7 +203,7 @@ class PredictWhole(beam.DoFn):
         until = int(window.max_timestamp().micros)
         for whole in whole_sequences(key, records, self._idle_after, until):
             if model is None:
-                for row in self._refused(whole, np.arange(len(whole.time)), NOBODY_S):
+                for row in self._refused(whole, np.arange(len(whole.time)), NO_MODEL):
                     yield TaggedOutput(INVALID, WindowedValue(row, timestamp, [window]))
                 continue
             self._held.append(_Held(whole, model, timestamp, window))
@@ -211,7 +212,7 @@ class PredictWhole(beam.DoFn):
                 yield from self.finish_bundle()
 
     def finish_bundle(self) -> Iterator[Any]:
-        """All that is held is run."""
+        """Run all sequences that wait."""
         by_model: dict[Model, list[_Held]] = {}
         for held in self._held:
             by_model.setdefault(held.model, []).append(held)
@@ -228,10 +229,10 @@ class PredictWhole(beam.DoFn):
                     yield value if tag is None else TaggedOutput(tag, value)
 
     def _rows(self, model: Model, whole: Whole, x: Array, y: Array | None) -> Iterator[Any]:
-        """What comes of a sequence."""
+        """Yield the results of a sequence."""
         if y is None:
             kept = usable_steps(model, x)
-            yield from self._refused(whole, np.setdiff1d(np.arange(len(x)), kept), POISON)
+            yield from self._refused(whole, np.setdiff1d(np.arange(len(x)), kept), OVERFLOWED)
             if not len(kept):
                 return
             (y,) = outputs_of(model, [x[kept]])
@@ -244,14 +245,30 @@ class PredictWhole(beam.DoFn):
         self._inferences.inc(steps)
         self._ended.inc()
         first = 0 if self._emit == "every" and len(outputs) == steps else steps - 1
-        for i, said in enumerate(outputs[first - steps :], first):
-            facts = whole.key, times[i], i + 1, said, model.digest, b"", numbers[i], model.kernel
-            yield Prediction(*facts)
-        span = whole.key, steps, times[0], times[-1], outputs[-1], whole.reason
-        yield EndedSequence(*span, model.digest, b"", numbers[-1], model.kernel)
+        yield from Prediction.many(
+            key=repeat(whole.key),
+            time=times[first:],
+            step=range(first + 1, steps + 1),
+            outputs=outputs[first - steps :],
+            model=repeat(model.digest),
+            sequence=numbers[first:],
+            kernel=repeat(model.kernel),
+        )
+        yield EndedSequence(
+            key=whole.key,
+            steps=steps,
+            first_time=times[0],
+            last_time=times[-1],
+            outputs=outputs[-1],
+            reason=whole.reason,
+            model=model.digest,
+            state=b"",
+            sequence=numbers[-1],
+            kernel=model.kernel,
+        )
 
     def _refused(self, whole: Whole, places: Array, reason: str) -> Iterator[InvalidRecord]:
-        """The dead letters of records."""
+        """Yield the dead letters of records."""
         self._invalid.inc(len(places))
         for place in places:
             yield poisoned(whole.key, int(whole.time[place]), whole.numbers[place], reason)

@@ -20,7 +20,7 @@ RECORDS_HELD_AT_MOST = 65_536
 """So many records of prompts are held before sequences are generated; fewer, if a bundle ends."""
 
 LEFT = "the step left the range of numbers"
-NOBODY = "the key has no model, and there is no fallback"
+NO_MAKER = "the key has no model, and there is no fallback"
 
 
 class _Held(NamedTuple):
@@ -69,7 +69,7 @@ class GenerateSequences(beam.DoFn):
         if model is None:
             for data in last:
                 record = decode_record(data)
-                letter = poisoned(key, record.time, record.numbers, NOBODY)
+                letter = poisoned(key, record.time, record.numbers, NO_MAKER)
                 yield self._letter(letter, windowed.timestamp, windowed.windows)
             return
         times, *_, numbers = decode_records(last)

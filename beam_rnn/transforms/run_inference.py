@@ -16,15 +16,15 @@ from beam_rnn.core.errors import ConfigurationError, RecordError
 from beam_rnn.core.floating_point import default_arithmetic
 from beam_rnn.data.columns import Columns
 from beam_rnn.data.sequences import Sequence
-from beam_rnn.engine.steppers.smooth import NOBODY_S
+from beam_rnn.engine.stepper import NO_MODEL
 from beam_rnn.models.keyed_models import Models
 from beam_rnn.models.model import Model
 from beam_rnn.nn.kernels import KERNELS
 from beam_rnn.records.column_reader import ColumnReader
 from beam_rnn.records.record_format import decode_records
 from beam_rnn.records.record_reader import RecordReader
+from beam_rnn.streaming.model_checks import check_reads, warm_up
 from beam_rnn.streaming.model_files import read_model
-from beam_rnn.streaming.model_loader import check_reads, warm_up
 from beam_rnn.streaming.whole_sequences import STEPS_AT_ONCE, outputs_of, usable_steps
 from beam_rnn.training.sequence_examples import with_indices
 from beam_rnn.transforms.arguments import path_of
@@ -307,7 +307,7 @@ class LoadedModel:
             key, numbers, step = self._numbers_of_records(reader, example)
         model = self._models.of(key)
         if model is None:
-            raise RecordError(NOBODY_S, key)
+            raise RecordError(NO_MODEL, key)
         with default_arithmetic():
             x = model.scaled(key, numbers)
             beyond = np.isinf(x.astype(np.float32)).any(1)

@@ -6,25 +6,27 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from beam_rnn.data.event_times import MAX_MICROS, MIN_MICROS
-from beam_rnn.engine.order_format import Armed, decode_armed, encode_armed, turn_of
+from beam_rnn.engine.order_format import Armed, decode_armed, encode_armed, order_header_of
 from beam_rnn.errors import StateError
 from beam_rnn.models.state_format import KeyState, decode_state, encode_state, last_step
 from beam_rnn.records.record_format import (
     decode_block,
     decode_record,
     decode_records,
-    decode_waiting,
     encode_block,
     encode_record,
-    encode_waiting,
-    encode_waiting_rows,
     first_numbers,
     record_sequence,
     record_time,
+)
+from beam_rnn.records.waiting_format import (
+    decode_waiting,
+    encode_waiting,
+    encode_waiting_rows,
     waiting_records,
 )
 
-GOLDEN = Path(__file__).parent / "golden"
+GOLDEN = Path(__file__).parents[1] / "contracts" / "golden"
 DIGEST = "0123456789abcdef" * 4
 FINGERPRINT = bytes(range(8))
 floats = st.floats(width=32, allow_nan=False)
@@ -97,8 +99,10 @@ def test_a_block_survives_its_bytes(rows, alike):
 @given(st.lists(st.tuples(times, times, sequences, st.booleans()), max_size=9), st.integers(0, 9))
 def test_what_waits_survives_its_bytes(rows, cut):
     entries = [(due, encode_record(t, s, np.ones(2), ends=e)) for due, t, s, e in rows]
-    pieces = [encode_waiting(*zip(*entries[:cut], strict=True), turns=7)] if entries[:cut] else []
-    pieces += [encode_waiting([due], [r], turns=i) for i, (due, r) in enumerate(entries[cut:])]
+    pieces = (
+        [encode_waiting(*zip(*entries[:cut], strict=True), releases=7)] if entries[:cut] else []
+    )
+    pieces += [encode_waiting([due], [r], releases=i) for i, (due, r) in enumerate(entries[cut:])]
 
     read, turns = decode_waiting(pieces)
 
@@ -109,7 +113,7 @@ def test_what_waits_survives_its_bytes(rows, cut):
     )
     assert turns.tolist() == [7] * len(entries[:cut]) + list(range(len(entries[cut:])))
     if entries:
-        together, _ = decode_waiting([encode_waiting_rows(read, turns=3)])
+        together, _ = decode_waiting([encode_waiting_rows(read, releases=3)])
         assert together.tobytes() == read.tobytes()
 
 
@@ -164,7 +168,9 @@ EXAMPLES = {
         [encode_record(t, -3, np.array([1.5])) for t in (1, 2)], [1_404_172_800_000_000, 5]
     ),
     "waiting-v2": encode_waiting(
-        [1_404_172_800_500_000, 5], [encode_record(t, 2, np.array([3.0])) for t in (1, 6)], turns=9
+        [1_404_172_800_500_000, 5],
+        [encode_record(t, 2, np.array([3.0])) for t in (1, 6)],
+        releases=9,
     ),
     "armed-v2": encode_armed(Armed(1_404_172_800_500_000, 9, 6), FINGERPRINT),
 }
@@ -209,11 +215,11 @@ def test_a_record_of_another_version_is_refused(data):
 
 
 def test_timers_for_records_of_other_columns_are_refused():
-    armed = Armed(7, turns=2, reached=5)
+    armed = Armed(7, releases=2, reached=5)
     data = encode_armed(armed, FINGERPRINT)
 
     assert decode_armed(data, FINGERPRINT) == armed
-    with pytest.raises(StateError, match="records wait that were read by columns of fingerprint"):
+    with pytest.raises(StateError, match="buffered records were read by columns of fingerprint"):
         decode_armed(data, bytes(8))
     with pytest.raises(StateError, match="format version 09, this beam_rnn reads 2"):
         decode_armed(b"\x09" + data[1:], FINGERPRINT)
@@ -222,4 +228,4 @@ def test_timers_for_records_of_other_columns_are_refused():
 @pytest.mark.parametrize("data", [b"", b"\x01" + bytes(40), b"\x02"])
 def test_what_stands_before_a_state_is_of_a_version_that_is_known(data):
     with pytest.raises(StateError, match=r"stored state has format version .* reads 02"):
-        turn_of(data)
+        order_header_of(data)
