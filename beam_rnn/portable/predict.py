@@ -17,10 +17,11 @@ from beam_rnn.transforms.predict import Predict
 class RnnPredict(beam.PTransform):
     """Carries each key's hidden state across its records; one row for each record.
 
-    A row has the fields key, time (of the record, as ISO 8601 text), step (1, 2, ...), one for each
-    output, named <output>_prediction, which is of the record `horizon` records later, and model
-    (the digest). If the records have a sequence number, so has the row. The weights file names the
-    outputs, and so must be there when the pipeline is built.
+    A row has the fields key, time (of the record, as ISO 8601 text), one for each output, named
+    <output>_prediction, which is for the record `horizon` records later, prediction_step (1, 2,
+    ...), prediction_model (the digest) and prediction_kernel. If the records have a sequence
+    number, so has the row. The weights file names the outputs, so it must exist when the pipeline
+    is built.
 
     Args:
         weights: The weights file, on any filesystem that Beam knows, or a pattern of files of which

@@ -92,21 +92,18 @@ def _is_property(pcoll: PCollection[Any], name: str) -> bool:
     return isinstance(pcoll.element_type, type) and hasattr(pcoll.element_type, name)
 
 
-def field_names(names: Iterable[str], suffix: str = "") -> list[str]:
-    """A field name for each name, all different.
+def field_names(names: Iterable[str]) -> list[str]:
+    """Return a field name for each name, all different.
 
-    A sign that cannot stand there becomes "_", and what cannot begin one has "y" before it.
+    A character that a field name cannot have becomes "_", and a name that a field cannot begin
+    with gets "y" before it.
 
-        >>> field_names(["load", "load+24 q0.9", "7", "load 24 q0.9"], "_prediction")
-        ['load_prediction', 'load_24_q0_9_prediction', 'y7_prediction', 'load_24_q0_9_prediction_2']
-
-    Args:
-        names: The names.
-        suffix: What follows each.
+        >>> field_names(["load", "load+24 q0.9", "7", "load 24 q0.9"])
+        ['load', 'load_24_q0_9', 'y7', 'load_24_q0_9_2']
     """
     found: dict[str, None] = {}
     for name in names:
-        plain = re.sub(r"\W", "_", name) + suffix
+        plain = re.sub(r"\W", "_", name)
         plain = plain if plain.isidentifier() and plain[0] != "_" else f"y{plain}"
         numbered, number = plain, 1
         while numbered in found:

@@ -11,6 +11,7 @@ from beam_rnn.models.error_tail import Surprise
 from beam_rnn.portable.arguments import by_name, made
 from beam_rnn.portable.error_rows import output_name, with_refused
 from beam_rnn.portable.schemas import check_fields, columns_of, field_names, model_of, time_text
+from beam_rnn.records.result_columns import score_columns, score_values
 from beam_rnn.records.results import AnomalyScore
 from beam_rnn.transforms.score_anomalies import ScoreAnomalies
 
@@ -18,9 +19,10 @@ from beam_rnn.transforms.score_anomalies import ScoreAnomalies
 class RnnAnomalies(beam.PTransform):
     """Scores each record by how surprising it is: one row for each.
 
-    A row has the fields key, time (of the record, as ISO 8601 text), step, for each target
-    <target>_value and <target>_expected (what was said of it one record before; null for the first
-    record of a sequence), score (in [0, 1]), probability and model.
+    A row has the fields key, time (of the record, as ISO 8601 text), for each target
+    <target>_value and <target>_expected (the prediction made for it one record before; null for the
+    first record of a sequence), anomaly_step (1, 2, ...), anomaly_score (in [0, 1]),
+    anomaly_probability, anomaly_model (the digest) and anomaly_kernel.
 
     Args:
         weights: The weights file, on any filesystem that Beam knows, whose horizons have 1 among
@@ -73,8 +75,6 @@ class RnnAnomalies(beam.PTransform):
             kernel=kernel,
         )
         self._columns = columns_of(model_of(weights))
-        self._values = field_names(self._columns.target_names, "_value")
-        self._expected = field_names(self._columns.target_names, "_expected")
 
     # No return annotation: Beam knows only a PCollection there.
     def expand(self, pcoll: PCollection[Any]):  # type: ignore[no-untyped-def] # noqa: ANN201
@@ -82,26 +82,17 @@ class RnnAnomalies(beam.PTransform):
         why = f"{self._weights} reads it"
         check_fields(pcoll, "RnnAnomalies", self._columns, why, targets=True)
         outputs = pcoll | "Score" >> self._score
-        fields: list[tuple[str, Any]] = [("key", str), ("time", str), ("step", int)]
-        fields += [(name, float) for name in self._values]
-        fields += [(name, Optional[float]) for name in self._expected]
-        fields += [("score", float), ("probability", float), ("model", str)]
-        rows = outputs.scores | "Rows" >> beam.Map(
-            score_row, self._values, self._expected
-        ).with_output_types(RowTypeConstraint.from_fields(fields))
+        columns = score_columns(self._columns.target_names)
+        names = field_names(columns)
+        fields: list[tuple[str, Any]] = [("key", str), ("time", str)]
+        fields += zip(names, columns.values(), strict=True)
+        rows = outputs.scores | "Rows" >> beam.Map(score_row, names).with_output_types(
+            RowTypeConstraint.from_fields(fields)
+        )
         return with_refused(rows, self._output, outputs.invalid, outputs.late)
 
 
-def score_row(score: AnomalyScore, values: Sequence[str], expected: Sequence[str]) -> beam.Row:
-    """An anomaly score with a field for each value."""
-    said: Sequence[Optional[float]] = score.predictions or [None] * len(expected)
-    return beam.Row(
-        key=score.key,
-        time=time_text(score.time),
-        step=score.step,
-        **dict(zip(values, score.values, strict=True)),
-        **dict(zip(expected, said, strict=True)),
-        score=score.score,
-        probability=score.probability,
-        model=score.model,
-    )
+def score_row(score: AnomalyScore, names: Sequence[str]) -> beam.Row:
+    """Return an anomaly score as a row, with the names that `score_columns` has here."""
+    values = dict(zip(names, score_values(score), strict=True))
+    return beam.Row(key=score.key, time=time_text(score.time), **values)

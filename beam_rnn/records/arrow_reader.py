@@ -36,6 +36,7 @@ from beam_rnn.records.record_reader import (
     micros,
     symbol,
 )
+from beam_rnn.records.result_columns import with_columns
 from beam_rnn.records.results import InvalidRecord
 
 Batch: TypeAlias = pa.Table | pa.RecordBatch
@@ -78,24 +79,6 @@ def check_no_batch(record: Any) -> None:
         )
 
 
-def prediction_fields(output_names: Sequence[str], state_size: int = 0) -> list[pa.Field]:
-    """The columns that `Predict` adds: see `prediction_schema`."""
-    added = [pa.field(f"{name}_prediction", pa.float64()) for name in output_names]
-    added.append(pa.field("prediction_step", pa.int64()))
-    added += [pa.field(f"prediction_{name}", _NAME) for name in ("model", "kernel")]
-    if state_size:
-        added.append(pa.field("prediction_state", pa.list_(pa.float32(), state_size)))
-    return added
-
-
-_NAME = pa.dictionary(pa.int32(), pa.string())
-
-
-def taken_name(schema: pa.Schema, added: Iterable[pa.Field]) -> str | None:
-    """A column of a batch that has the name of one that `Predict` adds."""
-    return min({field.name for field in added} & set(schema.names), default=None)
-
-
 class BatchReader:
     """Reads the records of a batch by its columns.
 
@@ -127,9 +110,10 @@ class BatchReader:
         """
         if not batch.num_rows:
             return empty_block(self._columns.number_size), []
-        taken = taken_name(batch.schema, self._added())
-        if taken is not None:
-            letters = added_already(self._columns.key, taken, batch)
+        try:
+            with_columns(batch.schema, self._added())
+        except RecordError as error:
+            letters = refused_rows(self._columns.key, batch, error)
             return empty_block(self._columns.number_size), list(enumerate(letters))
         plain, good = self._plain(batch, arrived)
         if good.all():
@@ -234,10 +218,9 @@ def _key_text(value: Any) -> str | None:
         return None
 
 
-def added_already(key: str, name: str, batch: Batch) -> list[InvalidRecord]:
-    """The dead letters for the rows of a batch that has a column which `Predict` adds."""
-    reason = f"the batch has a column {name!r} already, which Predict adds: rename it"
-    return [dead_letter(key, row, RecordError(reason, row.get(name))) for row in to_dicts(batch)]
+def refused_rows(key: str, batch: Batch, error: RecordError) -> list[InvalidRecord]:
+    """Return the dead letters of a batch none of whose rows can be used."""
+    return [dead_letter(key, row, error) for row in to_dicts(batch)]
 
 
 def _flat(column: Any) -> pa.Array:

@@ -17,8 +17,9 @@ from apache_beam.utils.shared import Shared
 from beam_rnn.core.errors import ConfigurationError, StateError, WeightsError
 from beam_rnn.models.keyed_models import KeyedModels, Models
 from beam_rnn.models.model import Model
-from beam_rnn.records.arrow_reader import BatchReader, prediction_fields
+from beam_rnn.records.arrow_reader import BatchReader
 from beam_rnn.records.column_reader import ColumnReader
+from beam_rnn.records.result_columns import prediction_fields
 from beam_rnn.streaming.model_files import read_model
 
 logger = logging.getLogger(__name__)

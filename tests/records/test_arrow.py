@@ -285,7 +285,7 @@ def test_rows_with_a_column_that_is_added_are_dead_letters_that_name_it(name, we
     outputs = predict(Predict(weights, with_state=True), batches)
 
     assert {letter.reason for letter in outputs.invalid} == {
-        f"the batch has a column {name!r} already, which Predict adds: rename it"
+        f"the batches have a column {name!r} already, which Predict adds: rename it"
     }
     assert [letter.key for letter in outputs.invalid] == ["a", "a"]
     assert [batch.num_rows for batch in outputs.predictions] == [1]

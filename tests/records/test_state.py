@@ -24,7 +24,7 @@ from beam_rnn.records.record_format import (
     waiting_records,
 )
 
-GOLDEN = Path(__file__).parent / "golden"
+GOLDEN = Path(__file__).parents[1] / "contracts" / "golden"
 DIGEST = "0123456789abcdef" * 4
 FINGERPRINT = bytes(range(8))
 floats = st.floats(width=32, allow_nan=False)
