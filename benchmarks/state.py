@@ -35,12 +35,13 @@ from apache_beam.utils.timestamp import Timestamp
 from apache_beam.utils.windowed_value import WindowedValue
 
 from beam_rnn.engine.order import Order
-from beam_rnn.engine.steppers.predict import Policy, PredictSteps
+from beam_rnn.engine.steppers.predict import Policy
 from beam_rnn.records.packing import PackRecords, PackShards
 from beam_rnn.streaming.emission import EmitRows
 from beam_rnn.streaming.keyed_dofn import StepKeys
 from beam_rnn.streaming.model_loader import ModelLoader
 from beam_rnn.streaming.shard_dofn import StepShards
+from beam_rnn.streaming.sources import PredictSource
 from benchmarks.sources import HIDDEN, START, Reading, write_model
 from benchmarks.table import Row, show
 
@@ -185,7 +186,7 @@ class Shards(_Job):
 
     def __init__(self, path: str):
         loader = ModelLoader(path)
-        steps = PredictSteps(loader, Policy())
+        steps = PredictSource(loader, Policy())
         step = StepShards(steps, ARRIVAL, None, SHARDS, EmitRows())
         super().__init__(PackShards(loader.reader, SHARDS), step)
         self._head, self._log, self._timer = Value(), Log(), Timer()
@@ -219,7 +220,7 @@ class Keys(_Job):
 
     def __init__(self, path: str):
         loader = ModelLoader(path)
-        step = StepKeys(PredictSteps(loader, Policy()), ARRIVAL, None)
+        step = StepKeys(PredictSource(loader, Policy()), ARRIVAL, None)
         super().__init__(PackRecords(loader.reader), step)
         self._cells = Bag(), Bag(), Value()
         self._timer = Timer()

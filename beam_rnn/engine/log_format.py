@@ -20,6 +20,7 @@ from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
 import numpy as np
+from numpy.typing import DTypeLike
 
 from beam_rnn.core.arrays import Array
 from beam_rnn.core.errors import StateError
@@ -27,7 +28,7 @@ from beam_rnn.core.stored_bytes import decoding
 from beam_rnn.engine.pending import grouped
 from beam_rnn.engine.shard import Change, Shard
 from beam_rnn.engine.table import Maker, Table
-from beam_rnn.models.state_format import STORED_KERNELS
+from beam_rnn.models.state_format import STATE_TYPE, STORED_KERNELS
 from beam_rnn.records.block_format import (
     block_bytes,
     decode_block,
@@ -154,7 +155,7 @@ def states_bytes(keys: int, values: int, outputs: int, history: int = 0, key: in
     """
     pieces = -(-keys // ROWS_IN_A_PIECE)
     place = 6 * 8  # steps, first_time, time, sequence, due, begun
-    each = place + 8 * outputs + 4 * values + (8 * history + 4 if history else 0)
+    each = place + 8 * outputs + STATE_TYPE.itemsize * values + (8 * history + 4 if history else 0)
     names = keys_bytes(keys, key) - (pieces - 1) if keys else 0  # nothing between two pieces
     return pieces * (_PIECE.size + _MADE.size) + keys * each + names
 
@@ -234,7 +235,7 @@ def _encode_states(table: Table, made: Maker, rows: Array, kind: int) -> Iterato
             kept,
             table.history.shape[2],
         )
-        columns = [
+        columns: list[tuple[Array, DTypeLike]] = [
             (table.steps[part], "<i8"),
             (table.first_time[part], "<i8"),
             (table.time[part], "<i8"),
@@ -244,7 +245,7 @@ def _encode_states(table: Table, made: Maker, rows: Array, kind: int) -> Iterato
             (table.outputs[part, : made.outputs], "<f8"),
             (table.history[part] if kept else np.zeros(0), "<f8"),
             (table.kept[part] if kept else np.zeros(0), "<i4"),
-            (table.values[part, : made.values], "<f4"),
+            (table.values[part, : made.values], STATE_TYPE),
         ]
         arrays = [np.ascontiguousarray(values, dtype).data for values, dtype in columns]
         if kind == _MIXED_STATES:
@@ -257,7 +258,7 @@ def _decode_states(piece: bytes, table: Table, kind: int) -> None:
     digest, kernel, values, outputs, n, replay, inputs = _MADE.unpack_from(piece, _PIECE.size)
     at = _PIECE.size + _MADE.size
 
-    def take(dtype: str, *shape: int) -> Array:
+    def take(dtype: DTypeLike, *shape: int) -> Array:
         nonlocal at
         count = math.prod(shape)
         column = np.frombuffer(piece, dtype, count, at) if count else np.zeros(0, dtype)
@@ -268,7 +269,7 @@ def _decode_states(piece: bytes, table: Table, kind: int) -> None:
     last_outputs = take("<f8", n, outputs)
     history = take("<f8", n, replay, inputs)
     kept = take("<i4", n) if replay else np.zeros(n, np.int32)
-    hidden = take("<f4", n, values)
+    hidden = take(STATE_TYPE, n, values)
     if not n or not (0 <= kept.min() <= kept.max() <= replay):
         raise ValueError(f"{n} states with {kept} of {replay} inputs")
     made = Maker(digest.hex(), STORED_KERNELS[kernel], values, outputs)

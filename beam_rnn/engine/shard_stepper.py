@@ -1,6 +1,6 @@
 """The keys of a shard, stepped as one matrix through their next records.
 
-What `beam_rnn.engine.steppers.predict.Stepper` does key by key, with the same bits. Keys for which
+What `beam_rnn.engine.steppers.predict.PredictStepper` does key by key, with the same bits. Keys for which
 there is something to decide, a model that changed or numbers out of range, are left to it.
 """
 
@@ -14,12 +14,12 @@ import numpy as np
 from beam_rnn.core.arrays import Array
 from beam_rnn.engine.pending import grouped
 from beam_rnn.engine.stepper import Step
-from beam_rnn.engine.steppers.predict import SWEPT_AT_MOST, Stepper
+from beam_rnn.engine.steppers.predict import BATCHED_AT_MOST, PredictStepper
 from beam_rnn.engine.table import Maker, Table
 from beam_rnn.models.keyed_models import KeyedModels
 from beam_rnn.models.many_sequences import LONG_AGO, Records, sweep
 from beam_rnn.models.model import Model
-from beam_rnn.models.state_format import decode_state, encode_state
+from beam_rnn.models.state_format import STATE_TYPE
 from beam_rnn.records.record_format import encode_records
 from beam_rnn.records.results import EndedSequence, Prediction
 
@@ -53,7 +53,7 @@ class ShardStepper:
         stepper: What steps a key alone.
     """
 
-    def __init__(self, stepper: Stepper):
+    def __init__(self, stepper: PredictStepper):
         self.alone = stepper
         self._policy = stepper.policy
 
@@ -90,7 +90,7 @@ class ShardStepper:
                     alone += self._sweep(
                         table, number, makers[number], rows, records, *part, stepped
                     )
-        self.alone.count(len(records.time) - alone, started)
+        self.alone.count_steps(len(records.time) - alone, started)
         return stepped
 
     def _makers(
@@ -134,33 +134,57 @@ class ShardStepper:
 
         As `Stepper.end` has it for a key.
         """
-        policy = self._policy
-        lasts = policy.idle_after is None
         begun = np.flatnonzero(table.steps[rows] > 0)
         self.alone.count_ended(len(begun))
         for number, of_maker in grouped(table.maker[rows[begun]]):
             maker, places = table.makers[number], begun[of_maker]
             here = rows[places]
-            keys, steps, time = table.names(here), table.steps[here].tolist(), table.time[here]
-            outputs = table.outputs[here, : maker.outputs].tolist()
-            states: list[bytes] = [b""] * len(here)
-            if policy.with_state:
-                states = [values.tobytes() for values in table.values[here, : maker.values]]
-            history: Iterable[bytes] = repeat(b"")
-            if policy.shows_history:
-                history = [table.history_of(row).tobytes() for row in here.tolist()]
-            digest, kernel = repeat(maker.digest), repeat(maker.kernel)
-            sequence, times = table.sequence[here].tolist(), time.tolist()
-            if policy.emit == "last":
-                last = zip(keys, times, steps, outputs, digest, states, sequence, kernel)  # noqa: B905
-                yield from zip(places.tolist(), map(Prediction._make, last), strict=True)
-            first_time, why = table.first_time[here].tolist(), repeat(reason)
-            facts = zip(  # noqa: B905  # all are as long as there are keys, or endless
-                *(keys, steps, first_time, times, outputs, why, digest, states, sequence, kernel),
-                history,
-                [at if lasts and at != LONG_AGO else None for at in table.begun[here].tolist()],
+            for results in self._ended(table, here, maker, reason):
+                yield from zip(places.tolist(), results, strict=True)
+
+    def _ended(
+        self, table: Table, rows: Array, maker: Maker, reason: str
+    ) -> Iterator[Iterator[Prediction | EndedSequence]]:
+        """Yield the last predictions of sequences of one model, if emitted, and their ends."""
+        policy = self._policy
+        keys, steps = table.names(rows), table.steps[rows].tolist()
+        times = table.time[rows].tolist()
+        outputs = table.outputs[rows, : maker.outputs].tolist()
+        sequence = table.sequence[rows].tolist()
+        states: list[bytes] = [b""] * len(rows)
+        if policy.with_state:
+            states = [values.tobytes() for values in table.values[rows, : maker.values]]
+        if policy.emit == "last":
+            yield Prediction.many(
+                key=keys,
+                time=times,
+                step=steps,
+                outputs=outputs,
+                model=repeat(maker.digest),
+                state=states,
+                sequence=sequence,
+                kernel=repeat(maker.kernel),
             )
-            yield from zip(places.tolist(), map(EndedSequence._make, facts), strict=True)
+        history: Iterable[bytes] = repeat(b"")
+        if policy.shows_history:
+            history = [table.history_of(row).tobytes() for row in rows.tolist()]
+        begun: Iterable[int | None] = repeat(None)
+        if policy.idle_after is None:
+            begun = [None if at == LONG_AGO else at for at in table.begun[rows].tolist()]
+        yield EndedSequence.many(
+            key=keys,
+            steps=steps,
+            first_time=table.first_time[rows].tolist(),
+            last_time=times,
+            outputs=outputs,
+            reason=repeat(reason),
+            model=repeat(maker.digest),
+            state=states,
+            sequence=sequence,
+            kernel=repeat(maker.kernel),
+            history=history,
+            begun=begun,
+        )
 
     def _nothing(self, table: Table, records: int) -> Stepped:
         """What came of records, to be filled in."""
@@ -169,7 +193,7 @@ class ShardStepper:
             np.full(records, NOBODY, np.int32),
             np.zeros(records, np.int64),
             np.zeros((records, table.outputs.shape[1])),
-            np.zeros((records * with_state, table.values.shape[1]), np.float32),
+            np.zeros((records * with_state, table.values.shape[1]), STATE_TYPE),
             [],
         )
 
@@ -218,7 +242,7 @@ class ShardStepper:
                 stepped.values[at, : swept.packed.shape[1]] = swept.values(slice(None))
         if swept.ended.reason:
             of_part = np.arange(len(records.time))[at]
-            for steps in self.alone.ended_in_sweep(names, model, before, part, swept):
+            for steps in self.alone.ended_in_batch(names, model, before, part, swept):
                 stepped.others.extend(
                     step._replace(record=int(of_part[step.record])) for step in steps
                 )
@@ -247,10 +271,8 @@ class ShardStepper:
                 starts=records.starts[places],
                 ends=records.ends[places],
             )
-            before = table.state(row)
-            data = None if before is None else encode_state(before)
-            after, steps = self.alone.advance(table.keys[row], data, encoded)
-            table.set_state(row, None if after is None else decode_state(after))
+            after, steps = self.alone.advance(table.keys[row], table.state(row), encoded)
+            table.set_state(row, after)
             for step in steps:
                 place = int(places[step.record])
                 if isinstance(step.result, Prediction) and self._policy.emit == "every":
@@ -272,7 +294,7 @@ def _fill(table: Table, stepped: Stepped, place: int, row: Prediction) -> None:
     stepped.step[place] = row.step
     stepped.outputs[place, : len(row.outputs)] = row.outputs
     if row.state:
-        values = np.frombuffer(row.state, np.float32)
+        values = np.frombuffer(row.state, STATE_TYPE)
         stepped.values[place, : len(values)] = values
 
 
@@ -282,13 +304,13 @@ def _parts(counts: Array) -> Iterator[tuple[Array | slice, Array, Array]]:
     Gives the places of the records, the keys that have any, and how many each has.
     """
     total = int(counts.sum())
-    if total <= SWEPT_AT_MOST:
+    if total <= BATCHED_AT_MOST:
         yield slice(None), np.arange(len(counts)), counts
         return
     key = np.repeat(np.arange(len(counts)), counts)
     turn = np.arange(total) - (np.cumsum(counts) - counts)[key]  # 0 for the first of a key, ...
     order = np.argsort(turn, kind="stable")
-    for start in range(0, total, SWEPT_AT_MOST):
-        at = np.sort(order[start : start + SWEPT_AT_MOST])
+    for start in range(0, total, BATCHED_AT_MOST):
+        at = np.sort(order[start : start + BATCHED_AT_MOST])
         of_key, here = np.unique(key[at], return_counts=True)
         yield at, of_key, here

@@ -12,7 +12,7 @@ import numpy as np
 
 from beam_rnn.core.arrays import Array
 from beam_rnn.models.many_sequences import LONG_AGO, Standing
-from beam_rnn.models.state_format import KeyState
+from beam_rnn.models.state_format import STATE_TYPE, KeyState
 
 _NO_ROW = -1
 _FIRST_ROWS = 64
@@ -71,7 +71,7 @@ class Table:
         self.sequence = np.zeros(0, np.int64)
         self.due = np.zeros(0, np.int64)
         self.begun = np.zeros(0, np.int64)
-        self.values = np.zeros((0, 0), np.float32)
+        self.values = np.zeros((0, 0), STATE_TYPE)
         self.outputs = np.zeros((0, 0))
         self.kept = np.zeros(0, np.int32)
         self.history = np.zeros((0, replay, inputs))

@@ -1,6 +1,6 @@
 """The records of many keys at once, in as few matrix products as they need.
 
-What `beam_rnn.engine.steppers.predict.Stepper` does record by record, with the same bits: the
+What `beam_rnn.engine.steppers.predict.PredictStepper` does record by record, with the same bits: the
 sequences of all keys stand side by side, packed, longest first. A key whose numbers leave the range
 of numbers is left to the stepper.
 """

@@ -8,6 +8,11 @@ import numpy as np
 from beam_rnn.core.arrays import Array
 from beam_rnn.core.errors import StateError
 
+STATE_TYPE = np.dtype("<f4")
+"""The type of the numbers of a hidden state, wherever one is kept."""
+NO_VALUES, NO_NUMBERS = np.zeros(0, STATE_TYPE), np.zeros(0)
+"""The hidden state, and the outputs or history, of a key between two sequences."""
+
 
 class KeptRecords(NamedTuple):
     """Records of one sequence that are kept in a state: a row each."""
@@ -58,7 +63,7 @@ class KeyState(NamedTuple):
         first_time: The event time of the first of them, in microseconds since 1970.
         time: The event time of the last one.
         sequence: Its sequence number.
-        values: (state_size,) float32.
+        values: (state_size,) of `STATE_TYPE`.
         outputs: (outputs,) float64, those of the last step, in the targets' units.
         history: (n,) float64, the last inputs, as recorded, one record after the other.
     """
@@ -88,7 +93,7 @@ def encode_state(state: KeyState) -> bytes:
         len(state.outputs),
     )
     numbers = np.concatenate([state.outputs, state.history])
-    values = state.values.astype("<f4", copy=False).tobytes()
+    values = state.values.astype(STATE_TYPE, copy=False).tobytes()
     return header + values + numbers.astype("<f8", copy=False).tobytes()
 
 
@@ -98,7 +103,7 @@ def state_bytes(values: int, outputs: int, history: int = 0) -> int:
     >>> state_bytes(values=64, outputs=1)
     338
     """
-    return _STATE_HEADER.size + 4 * values + 8 * (outputs + history)
+    return _STATE_HEADER.size + STATE_TYPE.itemsize * values + 8 * (outputs + history)
 
 
 def decode_state(data: bytes) -> KeyState:
@@ -130,7 +135,7 @@ def decode_state(data: bytes) -> KeyState:
             f"stored state has {len(data)} bytes, a state of {values} numbers and {outputs} "
             f"outputs has {size}, and 8 for each input that is kept"
         )
-    numbers = np.frombuffer(data, "<f8", offset=_STATE_HEADER.size + 4 * values)
+    numbers = np.frombuffer(data, "<f8", offset=state_bytes(values, 0))
     return KeyState(
         digest.hex(),
         STORED_KERNELS[kernel],
@@ -138,7 +143,7 @@ def decode_state(data: bytes) -> KeyState:
         first_time,
         time,
         sequence,
-        np.frombuffer(data, "<f4", values, _STATE_HEADER.size),
+        np.frombuffer(data, STATE_TYPE, values, _STATE_HEADER.size),
         numbers[:outputs],
         numbers[outputs:],
     )

@@ -1,17 +1,20 @@
-"""The rows that come out: what is said of records, and what became of each.
+"""The rows that come out: the outcome of each record and of each sequence.
 
-They are NamedTuples with a Beam row coder: any runner, any language, SQL and YAML can read them.
-Their fields are only ever added to at the end.
+They are NamedTuples with a Beam row coder (`beam_rnn.records.coders`): any runner, any language,
+SQL and YAML can read them. Their fields are only ever added to at the end. Nothing here imports
+Beam until someone asks for an `event_time`.
 """
 
-from collections.abc import Sequence
-from typing import NamedTuple, Optional
-
-from apache_beam.coders import registry
-from apache_beam.utils.timestamp import Timestamp
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import repeat
+from typing import TYPE_CHECKING, NamedTuple, Optional
 
 from beam_rnn.core.arrays import Array
 from beam_rnn.core.errors import shown
+from beam_rnn.data.event_times import rfc3339
+
+if TYPE_CHECKING:
+    from beam_rnn.records.coders import Timestamp
 
 INVALID = "invalid"
 """The output of dead letters."""
@@ -44,9 +47,30 @@ class Prediction(NamedTuple):
     kernel: str
 
     @property
-    def event_time(self) -> Timestamp:
+    def event_time(self) -> "Timestamp":
         """The record's event time."""
-        return Timestamp(micros=self.time)
+        return _timestamp(self.time)
+
+    @classmethod
+    def many(
+        cls,
+        *,
+        key: Iterable[str],
+        time: Iterable[int],
+        step: Iterable[int],
+        outputs: Iterable[Sequence[float]],
+        model: Iterable[str],
+        sequence: Iterable[int],
+        kernel: Iterable[str],
+        state: Iterable[bytes] = repeat(b""),
+    ) -> Iterator["Prediction"]:
+        """Return a prediction for each row of these columns.
+
+        A column may be endless (`itertools.repeat`) if at least one is not.
+        """
+        # Not strict: some are endless.
+        columns = zip(key, time, step, outputs, model, state, sequence, kernel)  # noqa: B905
+        return map(cls._make, columns)
 
 
 class LateRecord(NamedTuple):
@@ -104,6 +128,28 @@ class EndedSequence(NamedTuple):
     history: bytes = b""
     begun: Optional[int] = None
 
+    @classmethod
+    def many(
+        cls,
+        *,
+        key: Iterable[str],
+        steps: Iterable[int],
+        first_time: Iterable[int],
+        last_time: Iterable[int],
+        outputs: Iterable[Sequence[float]],
+        reason: Iterable[str],
+        model: Iterable[str],
+        sequence: Iterable[int],
+        kernel: Iterable[str],
+        state: Iterable[bytes] = repeat(b""),
+        history: Iterable[bytes] = repeat(b""),
+        begun: Iterable[Optional[int]] = repeat(None),
+    ) -> Iterator["EndedSequence"]:
+        """Return an ended sequence for each row of these columns, as `Prediction.many`."""
+        whole = key, steps, first_time, last_time, outputs, reason
+        made_by = model, state, sequence, kernel, history, begun
+        return map(cls._make, zip(*whole, *made_by))  # noqa: B905  # some are endless
+
 
 class AnomalyScore(NamedTuple):
     """How surprising a record was, from what its key had before it.
@@ -135,9 +181,9 @@ class AnomalyScore(NamedTuple):
     kernel: str
 
     @property
-    def event_time(self) -> Timestamp:
+    def event_time(self) -> "Timestamp":
         """The record's event time."""
-        return Timestamp(micros=self.time)
+        return _timestamp(self.time)
 
 
 class SequenceGap(NamedTuple):
@@ -218,22 +264,16 @@ class Generated(NamedTuple):
     kernel: str
 
     @property
-    def event_time(self) -> Timestamp:
+    def event_time(self) -> "Timestamp":
         """The event time of the last record of the prompt."""
-        return Timestamp(micros=self.time)
+        return _timestamp(self.time)
 
 
-for _row in (
-    Prediction,
-    AnomalyScore,
-    LateRecord,
-    EndedSequence,
-    SequenceGap,
-    InvalidRecord,
-    EpochLoss,
-    Generated,
-):
-    registry.register_row(_row)
+def _timestamp(micros: int) -> "Timestamp":
+    """Return Beam's timestamp for a time."""
+    from beam_rnn.records.coders import Timestamp  # noqa: PLC0415  # only then is Beam needed
+
+    return Timestamp(micros=micros)
 
 
 def poisoned(key: str, time: int, inputs: Array, reason: str) -> InvalidRecord:
@@ -250,5 +290,5 @@ def poisoned(key: str, time: int, inputs: Array, reason: str) -> InvalidRecord:
         reason: What is wrong with it.
     """
     numbers = inputs.tolist()
-    known = {"time": Timestamp(micros=time).to_rfc3339(), "inputs": numbers}
+    known = {"time": rfc3339(time), "inputs": numbers}
     return InvalidRecord(key, reason, shown(numbers), shown(known))

@@ -43,19 +43,17 @@ class EmitRows:
         states: Iterable[bytes] = repeat(b"")
         if len(stepped.values):
             states = map(np.ndarray.tobytes, stepped.values[here, : maker.values])
-        outputs = stepped.outputs[here, : maker.outputs]
-        fields: dict[str, Iterable[Any]] = {
-            "key": outcome.keys[of_key[here]].tolist(),
-            "time": records.time[here].tolist(),
-            "step": stepped.step[here].tolist(),
-            "outputs": map(list, zip(*outputs.T.tolist(), strict=True)),
-            "model": repeat(maker.digest),
-            "state": states,
-            "sequence": records.sequence[here].tolist(),
-            "kernel": repeat(maker.kernel),
-        }
-        rows = zip(*(fields[name] for name in Prediction._fields))  # noqa: B905  # some are endless
-        return map(Prediction._make, rows), records.due[here]
+        predictions = Prediction.many(
+            key=outcome.keys[of_key[here]].tolist(),
+            time=records.time[here].tolist(),
+            step=stepped.step[here].tolist(),
+            outputs=map(list, zip(*stepped.outputs[here, : maker.outputs].T.tolist(), strict=True)),
+            model=repeat(maker.digest),
+            state=states,
+            sequence=records.sequence[here].tolist(),
+            kernel=repeat(maker.kernel),
+        )
+        return predictions, records.due[here]
 
 
 class EmitBatches:

@@ -33,7 +33,7 @@ from beam_rnn.engine.order_format import (
     turn_of,
     with_turn,
 )
-from beam_rnn.engine.stepper import Step, StepperSource
+from beam_rnn.engine.stepper import Step
 from beam_rnn.models.many_sequences import LONG_AGO
 from beam_rnn.models.state_format import last_step
 from beam_rnn.records.record_format import (
@@ -53,6 +53,7 @@ from beam_rnn.records.results import (
     poisoned,
 )
 from beam_rnn.streaming.closed_windows import AT_THEIR_END, Closing
+from beam_rnn.streaming.sources import StepperSource
 
 logger = logging.getLogger(__name__)
 
@@ -288,7 +289,7 @@ class StepKeys(beam.DoFn):
 
     def start_bundle(self) -> None:
         """Looks for a newer model, if it is time."""
-        self._stepper.refresh()
+        self._source.refresh()
         self._bundle_begins = True
 
     def process(
@@ -305,7 +306,7 @@ class StepKeys(beam.DoFn):
     ) -> Iterator[Any]:
         """Checked records in; each is stepped, waits for its turn, or is late."""
         if models and self._bundle_begins:  # there may be many
-            self._stepper.use(path for _, path in models)
+            self._source.use(path for _, path in models)
             self._bundle_begins = False
         key, data = element
         cells = self._cells((state, waiting, armed), due, window)

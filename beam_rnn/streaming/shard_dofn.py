@@ -33,13 +33,13 @@ from beam_rnn.engine.order_format import turn_of
 from beam_rnn.engine.pending import NOW
 from beam_rnn.engine.shard import Outcome, Row, Shard
 from beam_rnn.engine.shard_stepper import ShardStepper
-from beam_rnn.engine.steppers.predict import PredictSteps
 from beam_rnn.engine.table import Table
 from beam_rnn.models.state_format import decode_state
 from beam_rnn.records.block_format import Block, decode_block, states_to_start_from
 from beam_rnn.records.results import INVALID, EndedSequence, InvalidRecord, LateRecord, SequenceGap
 from beam_rnn.streaming.closed_windows import AT_THEIR_END, Closing
 from beam_rnn.streaming.keyed_dofn import ENDED, GAPS, LATE, Unstamped, check_numbered
+from beam_rnn.streaming.sources import PredictSource
 
 HEAD = ReadModifyWriteStateSpec("head", BytesCoder())
 LOG = BagStateSpec("log", BytesCoder())
@@ -107,7 +107,7 @@ class StepShards(beam.DoFn):
 
     def __init__(
         self,
-        source: PredictSteps,
+        source: PredictSource,
         order: Order,
         idle_after: int | None,
         shards: int,
@@ -135,7 +135,7 @@ class StepShards(beam.DoFn):
 
     def start_bundle(self) -> None:
         """Looks for a newer model, if it is time."""
-        self._stepper.alone.refresh()
+        self._source.refresh()
         self._bundle_begins = True
 
     def process(
@@ -150,7 +150,7 @@ class StepShards(beam.DoFn):
     ) -> Iterable[Any]:
         """A block of checked records in; each is stepped, waits for its turn, or is late."""
         if models and self._bundle_begins:  # there may be many
-            self._stepper.alone.use(path for _, path in models)
+            self._source.use(path for _, path in models)
             self._bundle_begins = False
         key, data = element
         cells = _Cells(head, log, due, window, self._closing.at(window))

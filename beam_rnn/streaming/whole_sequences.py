@@ -2,6 +2,7 @@
 
 import time as clock
 from collections.abc import Iterable, Iterator, Sequence
+from itertools import repeat
 from typing import Any, NamedTuple
 
 import apache_beam as beam
@@ -14,7 +15,7 @@ from beam_rnn.core.arrays import Array
 from beam_rnn.core.external_sort import sorted_on_disk
 from beam_rnn.core.floating_point import default_arithmetic
 from beam_rnn.core.packed_sequences import last_rows, rows_of, running_at
-from beam_rnn.engine.steppers.smooth import NOBODY_S, POISON
+from beam_rnn.engine.stepper import NO_MODEL, OVERFLOWED
 from beam_rnn.models.bidirectional import both_directions
 from beam_rnn.models.model import Model
 from beam_rnn.records.record_format import decode_block, decode_record, decode_records
@@ -202,7 +203,7 @@ class PredictWhole(beam.DoFn):
         until = int(window.max_timestamp().micros)
         for whole in whole_sequences(key, records, self._idle_after, until):
             if model is None:
-                for row in self._refused(whole, np.arange(len(whole.time)), NOBODY_S):
+                for row in self._refused(whole, np.arange(len(whole.time)), NO_MODEL):
                     yield TaggedOutput(INVALID, WindowedValue(row, timestamp, [window]))
                 continue
             self._held.append(_Held(whole, model, timestamp, window))
@@ -231,7 +232,7 @@ class PredictWhole(beam.DoFn):
         """What comes of a sequence."""
         if y is None:
             kept = usable_steps(model, x)
-            yield from self._refused(whole, np.setdiff1d(np.arange(len(x)), kept), POISON)
+            yield from self._refused(whole, np.setdiff1d(np.arange(len(x)), kept), OVERFLOWED)
             if not len(kept):
                 return
             (y,) = outputs_of(model, [x[kept]])
@@ -244,11 +245,27 @@ class PredictWhole(beam.DoFn):
         self._inferences.inc(steps)
         self._ended.inc()
         first = 0 if self._emit == "every" and len(outputs) == steps else steps - 1
-        for i, said in enumerate(outputs[first - steps :], first):
-            facts = whole.key, times[i], i + 1, said, model.digest, b"", numbers[i], model.kernel
-            yield Prediction(*facts)
-        span = whole.key, steps, times[0], times[-1], outputs[-1], whole.reason
-        yield EndedSequence(*span, model.digest, b"", numbers[-1], model.kernel)
+        yield from Prediction.many(
+            key=repeat(whole.key),
+            time=times[first:],
+            step=range(first + 1, steps + 1),
+            outputs=outputs[first - steps :],
+            model=repeat(model.digest),
+            sequence=numbers[first:],
+            kernel=repeat(model.kernel),
+        )
+        yield EndedSequence(
+            key=whole.key,
+            steps=steps,
+            first_time=times[0],
+            last_time=times[-1],
+            outputs=outputs[-1],
+            reason=whole.reason,
+            model=model.digest,
+            state=b"",
+            sequence=numbers[-1],
+            kernel=model.kernel,
+        )
 
     def _refused(self, whole: Whole, places: Array, reason: str) -> Iterator[InvalidRecord]:
         """The dead letters of records."""

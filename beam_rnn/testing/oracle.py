@@ -113,9 +113,20 @@ def _loop(
     def end(reason: str, begun: int | None = None) -> None:
         if sequence:
             first, last = sequence[0], sequence[-1]
-            facts = (key, len(sequence), first.time, int(latest), last.outputs, reason)
-            made = model.digest, last.state, last.sequence, model.kernel
-            ended.append(EndedSequence(*facts, *made, begun=begun))
+            row = EndedSequence(
+                key=key,
+                steps=len(sequence),
+                first_time=first.time,
+                last_time=int(latest),
+                outputs=last.outputs,
+                reason=reason,
+                model=model.digest,
+                state=last.state,
+                sequence=last.sequence,
+                kernel=model.kernel,
+                begun=begun,
+            )
+            ended.append(row)
             sequence.clear()
 
     latest: float = -math.inf  # the latest time of the key so far
@@ -136,9 +147,17 @@ def _loop(
         if by_number and row.sequence <= reached:
             begun = row.time
         state, latest, reached = after, max(latest, row.time), row.sequence
-        shown = state[0].tobytes() if with_state else b""
-        facts = (key, row.time, len(sequence) + 1, outputs.tolist(), model.digest)
-        sequence.append(Prediction(*facts, shown, row.sequence, model.kernel))
+        prediction = Prediction(
+            key=key,
+            time=row.time,
+            step=len(sequence) + 1,
+            outputs=outputs.tolist(),
+            model=model.digest,
+            state=state[0].tobytes() if with_state else b"",
+            sequence=row.sequence,
+            kernel=model.kernel,
+        )
+        sequence.append(prediction)
         predictions.append(sequence[-1])
         if row.ends:
             end("end")

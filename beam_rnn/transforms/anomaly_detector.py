@@ -13,8 +13,8 @@ from apache_beam.ml.anomaly.specifiable import specifiable
 
 from beam_rnn.core.checks import check_choice
 from beam_rnn.core.errors import ConfigurationError, WeightsError
-from beam_rnn.engine.steppers.predict import Policy, PredictSteps
-from beam_rnn.engine.steppers.score import ScoreSteps, ScoringStepper
+from beam_rnn.engine.steppers.predict import Policy
+from beam_rnn.engine.steppers.score import ScoreStepper
 from beam_rnn.models.error_tail import Surprise
 from beam_rnn.models.state_format import last_step
 from beam_rnn.nn.kernels import KERNELS
@@ -22,6 +22,7 @@ from beam_rnn.records.column_reader import ColumnReader
 from beam_rnn.records.record_format import record_time
 from beam_rnn.records.results import AnomalyScore, InvalidRecord
 from beam_rnn.streaming.model_loader import ModelLoader
+from beam_rnn.streaming.sources import PredictSource, ScoreSource
 from beam_rnn.transforms.arguments import micros, path_of
 
 logger = logging.getLogger(__name__)
@@ -133,8 +134,8 @@ class ForecastDetector(AnomalyDetector):
         self._key, self._state, self._next = scored.key, scored.state, None
 
     def _scored(self, row: Any) -> "_Scored":
-        reader, stepper = _on_this_worker(*self._how)
-        stepper.refresh()  # counts what was loaded
+        source, reader, stepper = _on_this_worker(*self._how)
+        source.refresh()  # counts what was loaded
         read = reader.read([row], np.zeros(1, np.int64))
         key, record = read.keys[0], read.data[0]
         if key is None:
@@ -177,15 +178,16 @@ class _Scored(NamedTuple):
 @lru_cache(maxsize=64)
 def _on_this_worker(
     weights: str, kernel: str, memory: float, peaks: float, idle_after: int | None
-) -> tuple[ColumnReader, ScoringStepper]:
+) -> tuple[ScoreSource, ColumnReader, ScoreStepper]:
     """What reads and scores; made once a process, since Beam unpickles a detector for each row."""
     loader = ModelLoader(weights, kernel=kernel)
-    steps = ScoreSteps(PredictSteps(loader, Policy(idle_after=idle_after)), Surprise(memory, peaks))
-    stepper = steps.stepper()
+    predicts = PredictSource(loader, Policy(idle_after=idle_after))
+    source = ScoreSource(predicts, Surprise(memory, peaks))
+    stepper = source.stepper()
     columns = stepper.columns
     if columns.time is None and (columns.calendar or idle_after is not None):
         raise WeightsError(
             f"{weights!r} takes times from Beam timestamps, which a detector does not see: "
             f"idle_after={idle_after} and calendar={list(columns.calendar)} need a time column"
         )
-    return steps.reader(), stepper
+    return source, source.reader(), stepper

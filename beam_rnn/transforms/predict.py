@@ -14,7 +14,7 @@ from apache_beam.transforms.window import GlobalWindows
 
 from beam_rnn.core.checks import check_choice, check_number, check_whole
 from beam_rnn.core.errors import ConfigurationError, WeightsError
-from beam_rnn.engine.steppers.predict import Policy, PredictSteps
+from beam_rnn.engine.steppers.predict import Policy
 from beam_rnn.models.keyed_models import KeyedModels
 from beam_rnn.nn.kernels import KERNELS
 from beam_rnn.records.arrow_reader import batch_type
@@ -33,6 +33,7 @@ from beam_rnn.streaming.keyed_dofn import ENDED, GAPS, LATE, StepKeys
 from beam_rnn.streaming.model_files import read_model
 from beam_rnn.streaming.model_loader import ModelLoader, reader_of
 from beam_rnn.streaming.shard_dofn import SHARDS, StepShards
+from beam_rnn.streaming.sources import PredictSource
 from beam_rnn.streaming.state_transfer import to_shard
 from beam_rnn.transforms.arguments import (
     MAX_SECONDS,
@@ -256,16 +257,22 @@ class Predict(beam.PTransform):
         self, loader: ModelLoader, kind: type | None, shards: int | None, closing: Closing
     ) -> beam.DoFn:
         """What steps the keys, each alone or those of a shard together."""
-        steps = PredictSteps(loader, self._policy)
+        source = PredictSource(loader, self._policy)
         order, idle_after = self._order, self._policy.idle_after
         at_event_time = self._timestamps == "event"
         if shards is None:
-            return StepKeys(steps, order, idle_after, closing=closing, at_event_time=at_event_time)
+            return StepKeys(source, order, idle_after, closing=closing, at_event_time=at_event_time)
         emission = (
             EmitRows() if kind is None else EmitBatches(kind, loader, in_turn=order.by != "arrival")
         )
         return StepShards(
-            steps, order, idle_after, shards, emission, closing=closing, at_event_time=at_event_time
+            source,
+            order,
+            idle_after,
+            shards,
+            emission,
+            closing=closing,
+            at_event_time=at_event_time,
         )
 
     def display_data(self) -> dict[str, Any]:

@@ -7,7 +7,6 @@ import apache_beam as beam
 from apache_beam import PCollection
 
 from beam_rnn.core.checks import check_choice, check_whole
-from beam_rnn.engine.steppers.learn import Base, LearnSteps
 from beam_rnn.models.model import Model
 from beam_rnn.nn.kernels import KERNELS
 from beam_rnn.records.packing import PackRecords
@@ -21,6 +20,7 @@ from beam_rnn.records.results import (
 )
 from beam_rnn.streaming.keyed_dofn import ENDED, GAPS, LATE, MODELS, StepKeys
 from beam_rnn.streaming.model_loader import ModelLoader
+from beam_rnn.streaming.sources import Base, LearnSource
 from beam_rnn.training.online.prequential import Prequential
 from beam_rnn.training.online.settings import Learning, Untrained
 from beam_rnn.transforms.arguments import (
@@ -115,7 +115,7 @@ class PredictAndLearn(beam.PTransform):
             self._base = Base(ModelLoader(path_of("base", base), None, kernel), kernel)
             if checkpoint_every is not None and learning.scaler is not None:
                 learning.scaler.check_can_be_stored()
-        self._steps = LearnSteps(self._base, learning, self._idle_after, checkpoint_every)
+        self._steps = LearnSource(self._base, learning, self._idle_after, checkpoint_every)
 
     # No return annotation: Beam knows only a PCollection there.
     def expand(self, pcoll: PCollection[Any]):  # type: ignore[no-untyped-def] # noqa: ANN201

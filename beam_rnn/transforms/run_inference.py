@@ -16,7 +16,7 @@ from beam_rnn.core.errors import ConfigurationError, RecordError
 from beam_rnn.core.floating_point import default_arithmetic
 from beam_rnn.data.columns import Columns
 from beam_rnn.data.sequences import Sequence
-from beam_rnn.engine.steppers.smooth import NOBODY_S
+from beam_rnn.engine.stepper import NO_MODEL
 from beam_rnn.models.keyed_models import Models
 from beam_rnn.models.model import Model
 from beam_rnn.nn.kernels import KERNELS
@@ -307,7 +307,7 @@ class LoadedModel:
             key, numbers, step = self._numbers_of_records(reader, example)
         model = self._models.of(key)
         if model is None:
-            raise RecordError(NOBODY_S, key)
+            raise RecordError(NO_MODEL, key)
         with default_arithmetic():
             x = model.scaled(key, numbers)
             beyond = np.isinf(x.astype(np.float32)).any(1)

@@ -7,9 +7,7 @@ import apache_beam as beam
 from apache_beam import PCollection
 
 from beam_rnn.core.checks import check_choice
-from beam_rnn.engine.steppers.learn import Base, LearnSteps
-from beam_rnn.engine.steppers.predict import Policy, PredictSteps
-from beam_rnn.engine.steppers.score import ScoreSteps
+from beam_rnn.engine.steppers.predict import Policy
 from beam_rnn.models.error_tail import Surprise
 from beam_rnn.nn.kernels import KERNELS
 from beam_rnn.records.packing import PackRecords
@@ -23,6 +21,7 @@ from beam_rnn.records.results import (
 )
 from beam_rnn.streaming.keyed_dofn import ENDED, GAPS, LATE, StepKeys
 from beam_rnn.streaming.model_loader import ModelLoader
+from beam_rnn.streaming.sources import Base, LearnSource, PredictSource, ScoreSource
 from beam_rnn.training.online.prequential import Prequential
 from beam_rnn.training.online.settings import Learning, Untrained
 from beam_rnn.transforms.arguments import (
@@ -106,32 +105,32 @@ class ScoreAnomalies(beam.PTransform):
         check_choice("kernel", kernel, KERNELS)
         self._order = order_of(order, wait, grid, max_jump)
         self._idle_after = micros("idle_after", idle_after)
-        self._steps = ScoreSteps(self._predicts(base, learning, kernel), surprise)
+        self._source = ScoreSource(self._predicts(base, learning, kernel), surprise)
         if isinstance(base, Untrained):
-            self._steps.scorer()  # that there is something to score
+            self._source.scorer()  # that there is something to score
 
     def _predicts(
         self, base: str | os.PathLike[str] | Untrained, learning: Learning | None, kernel: str
-    ) -> PredictSteps | LearnSteps:
+    ) -> PredictSource | LearnSource:
         """What predicts the records of a key."""
         if isinstance(base, Untrained):
             learning = learning or Learning()
             Prequential(base.model(kernel), learning)  # that they go together
-            return LearnSteps(Base(base, kernel), learning, self._idle_after, None)
+            return LearnSource(Base(base, kernel), learning, self._idle_after, None)
         loader = ModelLoader(path_of("base", base), None, kernel)
         if learning is None:
-            return PredictSteps(loader, Policy(idle_after=self._idle_after))
-        return LearnSteps(Base(loader, kernel), learning, self._idle_after, None)
+            return PredictSource(loader, Policy(idle_after=self._idle_after))
+        return LearnSource(Base(loader, kernel), learning, self._idle_after, None)
 
     # No return annotation: Beam knows only a PCollection there.
     def expand(self, pcoll: PCollection[Any]):  # type: ignore[no-untyped-def] # noqa: ANN201
         """Check each record, then let its key predict the next one and score it."""
         closing = closing_of(pcoll, "ScoreAnomalies", self._order)
-        checked = pcoll | "Check" >> beam.ParDo(PackRecords(self._steps.reader)).with_output_types(
+        checked = pcoll | "Check" >> beam.ParDo(PackRecords(self._source.reader)).with_output_types(
             tuple[str, bytes], invalid=InvalidRecord
         ).with_outputs(INVALID, main="checked")
         scored = checked.checked | "Score" >> beam.ParDo(
-            StepKeys(self._steps, self._order, self._idle_after, closing=closing)
+            StepKeys(self._source, self._order, self._idle_after, closing=closing)
         ).with_output_types(
             AnomalyScore,
             late=LateRecord,

@@ -10,7 +10,6 @@ from beam_rnn.core.checks import check_number, check_whole
 from beam_rnn.core.errors import ConfigurationError
 from beam_rnn.data.columns import Columns
 from beam_rnn.data.sequences import Sequence
-from beam_rnn.engine.steppers.last_records import GatherSteps
 from beam_rnn.records.arrow_reader import batch_type
 from beam_rnn.records.column_reader import ColumnReader
 from beam_rnn.records.cutting import CutSequences
@@ -18,6 +17,7 @@ from beam_rnn.records.packing import PackRecords
 from beam_rnn.records.record_reader import ReadRecords, RecordReader
 from beam_rnn.records.results import INVALID, InvalidRecord, LateRecord, SequenceGap
 from beam_rnn.streaming.keyed_dofn import GAPS, LATE, StepKeys
+from beam_rnn.streaming.sources import LastRecordsSource
 from beam_rnn.transforms.arguments import check_type, closing_of, micros, order_of, take_one
 
 
@@ -200,8 +200,8 @@ class LastRecords(beam.PTransform):
         checked = pcoll | "Check" >> beam.ParDo(PackRecords(reader)).with_output_types(
             tuple[str, bytes], invalid=InvalidRecord
         ).with_outputs(INVALID, main="checked")
-        steps = GatherSteps(self._columns, self._length, self._idle_after)
-        fn = StepKeys(steps, self._order, self._idle_after, closing=closing)
+        source = LastRecordsSource(self._columns, self._length, self._idle_after)
+        fn = StepKeys(source, self._order, self._idle_after, closing=closing)
         gathered = checked.checked | "Gather" >> beam.ParDo(fn).with_output_types(
             Sequence, late=LateRecord, gaps=SequenceGap
         ).with_outputs(LATE, GAPS, main="sequences")

@@ -7,7 +7,6 @@ import apache_beam as beam
 from apache_beam import PCollection
 
 from beam_rnn.core.checks import check_choice, check_whole
-from beam_rnn.engine.steppers.smooth import SmoothSteps
 from beam_rnn.nn.kernels import KERNELS
 from beam_rnn.records.packing import PackRecords
 from beam_rnn.records.results import (
@@ -20,6 +19,7 @@ from beam_rnn.records.results import (
 )
 from beam_rnn.streaming.keyed_dofn import ENDED, GAPS, LATE, StepKeys
 from beam_rnn.streaming.model_loader import ModelLoader, check_smooths
+from beam_rnn.streaming.sources import SmoothSource
 from beam_rnn.transforms.arguments import closing_of, micros, order_of, path_of
 from beam_rnn.transforms.predict import PredictOutputs
 
@@ -87,8 +87,8 @@ class Smooth(beam.PTransform):
         checked = pcoll | "Check" >> beam.ParDo(PackRecords(loader.reader)).with_output_types(
             tuple[str, bytes], invalid=InvalidRecord
         ).with_outputs(INVALID, main="checked")
-        steps = SmoothSteps(loader, self._lag, self._idle_after)
-        fn = StepKeys(steps, self._order, self._idle_after, closing=closing)
+        source = SmoothSource(loader, self._lag, self._idle_after)
+        fn = StepKeys(source, self._order, self._idle_after, closing=closing)
         smoothed = checked.checked | "Smooth" >> beam.ParDo(fn).with_output_types(
             Prediction,
             late=LateRecord,

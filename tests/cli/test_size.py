@@ -11,11 +11,12 @@ from beam_rnn.engine.order import Order, Waiting
 from beam_rnn.engine.order_format import TURN_BYTES, Armed, encode_armed
 from beam_rnn.engine.shard import Shard
 from beam_rnn.engine.shard_stepper import ShardStepper
-from beam_rnn.engine.steppers.predict import Policy, Stepper
+from beam_rnn.engine.steppers.predict import Policy
 from beam_rnn.errors import ConfigurationError
 from beam_rnn.records.block_format import Block
 from beam_rnn.records.record_format import encode_record, encode_waiting
 from beam_rnn.streaming.model_loader import ModelLoader
+from beam_rnn.streaming.sources import PredictSource
 from tests.helpers.models import keyed_models, random_model, saved
 
 NETWORKS = {
@@ -40,7 +41,7 @@ def encoded(times):
 
 
 def stepper_of(model, tmp_path, **policy):
-    return Stepper(ModelLoader(saved(model, tmp_path)), Policy(**policy))
+    return PredictSource(ModelLoader(saved(model, tmp_path)), Policy(**policy)).stepper()
 
 
 def records_of(keys, times):

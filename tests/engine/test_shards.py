@@ -19,20 +19,21 @@ from beam_rnn.engine.order import Order
 from beam_rnn.engine.payloads import rows_by_schema
 from beam_rnn.engine.shard import Shard
 from beam_rnn.engine.shard_stepper import ShardStepper
-from beam_rnn.engine.steppers.predict import Policy, Stepper
+from beam_rnn.engine.steppers.predict import Policy
 from beam_rnn.errors import ConfigurationError, StateError
 from beam_rnn.records.arrow_reader import to_bytes
 from beam_rnn.records.block_format import Block, by_shard, decode_block, encode_block, shards_of
 from beam_rnn.streaming import shard_dofn as sharding
 from beam_rnn.streaming.model_loader import ModelLoader
 from beam_rnn.streaming.shard_dofn import Remembered
+from beam_rnn.streaming.sources import PredictSource
 from tests.helpers.engines import predict
 from tests.helpers.models import COLUMNS, random_model, saved
 from tests.helpers.streams import predict_stream
 from tests.streaming.test_streaming import tick
 from tests.transforms.test_predict import START, row
 
-GOLDEN = Path(__file__).parent / "golden"
+GOLDEN = Path(__file__).parents[1] / "contracts" / "golden"
 FINGERPRINT = bytes(range(8))
 END = 2**62
 
@@ -130,7 +131,7 @@ def weights(model, tmp_path_factory):
 
 
 def new_shard(weights, by="event_time", **policy):
-    stepper = Stepper(ModelLoader(weights), Policy(**policy))
+    stepper = PredictSource(ModelLoader(weights), Policy(**policy)).stepper()
     return Shard(ShardStepper(stepper), Order(by, 0, 1000), None, END, 2)
 
 
@@ -396,7 +397,7 @@ def test_sequences_that_end_when_the_model_changes(
     """What was begun by a model ends with it, what begins has the newest; as key by key."""
     from beam_rnn.engine import shard_stepper as stepping
 
-    monkeypatch.setattr(stepping, "SWEPT_AT_MOST", at_most)
+    monkeypatch.setattr(stepping, "BATCHED_AT_MOST", at_most)
     columns = replace(COLUMNS, start="first", end="last")
     models = [random_model(columns=columns, seed=seed) for seed in (0, 1)]
     chance = random.Random(0)
@@ -572,7 +573,7 @@ def test_no_rows_are_kept_of_records_that_wait_no_more(x, times, weights):
 
 
 def test_no_rows_are_kept_of_records_whose_number_jumps(weights):
-    stepper = Stepper(ModelLoader(weights), Policy())
+    stepper = PredictSource(ModelLoader(weights), Policy()).stepper()
     shard = Shard(ShardStepper(stepper), Order("sequence", 0, 1000, max_jump=5), None, END, 2)
     for i, number in enumerate([0, 100]):
         block = block_of("a", [i * 1000], sequence=[number], payload=rows_of(1, i))
@@ -585,7 +586,7 @@ def test_no_rows_are_kept_of_records_whose_number_jumps(weights):
 
 def test_what_waits_is_stepped_when_its_window_is_closed_earlier_than_was_said(weights):
     """The job was started anew with a shorter allowed lateness."""
-    stepper = ShardStepper(Stepper(ModelLoader(weights), Policy()))
+    stepper = ShardStepper(PredictSource(ModelLoader(weights), Policy()).stepper())
     order = Order("event_time", 30_000_000, 1000)
     before, after = (Shard(stepper, order, None, 10_000_000, 2, at * 10**6) for at in (60, 20))
     before.arrive(block_of("a", [5_000_000]))

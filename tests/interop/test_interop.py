@@ -25,7 +25,7 @@ from beam_rnn.nn.network import MERGES, Network
 from beam_rnn.nn.output_functions import OUTPUTS
 from tests.helpers.minimal_gated_unit import MINIMAL_GATED_UNIT
 
-GOLDEN = Path(__file__).parent / "golden"
+GOLDEN = Path(__file__).parents[1] / "contracts" / "golden"
 TORCH = sorted(path.name for path in GOLDEN.glob("torch-*"))
 KERAS = sorted(path.name for path in GOLDEN.glob("keras-*"))
 

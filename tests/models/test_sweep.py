@@ -10,10 +10,11 @@ from hypothesis import strategies as st
 from beam_rnn import Columns, InvalidRecord, Model, Network, Prediction
 from beam_rnn import weights as weights_file
 from beam_rnn.engine.steppers import predict as stepping
-from beam_rnn.engine.steppers.predict import Policy, Stepper
+from beam_rnn.engine.steppers.predict import Policy, PredictStepper
 from beam_rnn.models.state_format import KeyState, decode_state, encode_state
 from beam_rnn.records.record_format import encode_record
 from beam_rnn.streaming.model_loader import ModelLoader
+from beam_rnn.streaming.sources import PredictSource
 from tests.helpers.models import COLUMNS, random_model
 
 SECOND = 1_000_000
@@ -77,9 +78,9 @@ def test_a_sweep_has_the_bits_of_one_step_after_another(
     came_out = {}
     for swept_from, at_most in ((1, 1000), (1, 7), (1000, 1000)):
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(stepping, "SWEPT_FROM", swept_from)
-            patch.setattr(stepping, "SWEPT_AT_MOST", at_most)
-            stepper = Stepper(loader, policy)
+            patch.setattr(stepping, "BATCHED_FROM", swept_from)
+            patch.setattr(stepping, "BATCHED_AT_MOST", at_most)
+            stepper = PredictSource(loader, policy).stepper()
             state, first = stepper.step(key, None, encoded[:cut])
             state, second = stepper.step(key, state, encoded[cut:])
             end = stepper.end(key, state, "window")
@@ -90,8 +91,8 @@ def test_a_sweep_has_the_bits_of_one_step_after_another(
 
 def test_what_is_plain_is_swept(loader, monkeypatch):
     """So that the test above compares two ways, and not one with itself."""
-    stepper = Stepper(loader, Policy())
-    monkeypatch.setattr(Stepper, "_one_by_one", None)
+    stepper = PredictSource(loader, Policy()).stepper()
+    monkeypatch.setattr(PredictStepper, "_one_by_one", None)
 
     encoded = [encode_record(t * SECOND, 0, np.ones(2)) for t in range(8)]
     _, steps = stepper.step("a", None, encoded)
@@ -118,8 +119,8 @@ def growing(tmp_path):
 @pytest.mark.parametrize("swept_from", [1, 1000])
 def test_a_state_that_is_infinite_is_no_state(swept_from, growing, monkeypatch):
     """Though the outputs of its step are numbers."""
-    monkeypatch.setattr(stepping, "SWEPT_FROM", swept_from)
-    stepper = Stepper(growing, Policy())
+    monkeypatch.setattr(stepping, "BATCHED_FROM", swept_from)
+    stepper = PredictSource(growing, Policy()).stepper()
     encoded = [encode_record(t * SECOND, 0, np.array([x])) for t, x in enumerate([3e38, 3e38, 1])]
 
     state, steps = stepper.step("a", None, encoded)
@@ -130,7 +131,7 @@ def test_a_state_that_is_infinite_is_no_state(swept_from, growing, monkeypatch):
 
 def test_replayed_inputs_are_checked_as_any_step_is(growing):
     """One that the new model cannot step is left out; without any the sequence ends."""
-    stepper = Stepper(growing, Policy(on_model_change="replay", replay=3))
+    stepper = PredictSource(growing, Policy(on_model_change="replay", replay=3)).stepper()
     record = encode_record(9 * SECOND, 0, np.array([1.0]))
 
     def left(*inputs):

@@ -336,7 +336,11 @@ def test_states_of_many_models_are_one_piece_of_the_log(tmp_path):
 
 
 def test_the_mixed_log_of_an_earlier_release_is_read(tmp_path):
-    golden = (Path(__file__).parent / "golden" / "shard-log-v4.hex").read_text().split()
+    golden = (
+        (Path(__file__).parents[1] / "contracts" / "golden" / "shard-log-v4.hex")
+        .read_text()
+        .split()
+    )
     shard = new_shard(saved(random_model(), tmp_path))
 
     replay([bytes.fromhex(line) for line in golden], shard)

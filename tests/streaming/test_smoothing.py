@@ -15,7 +15,6 @@ from beam_rnn import Columns, Model, Network, Predict, Smooth
 from beam_rnn.core.packed_sequences import rows_of, running_at
 from beam_rnn.data.scaling import Scaler
 from beam_rnn.engine.steppers import smooth as smoothing
-from beam_rnn.engine.steppers.smooth import Smoother
 from beam_rnn.errors import ConfigurationError, StateError
 from beam_rnn.models.bidirectional import BothDirections
 from beam_rnn.models.state_format import decode_state
@@ -23,6 +22,7 @@ from beam_rnn.nn.kernels import fused_is_installed
 from beam_rnn.records.record_format import encode_record
 from beam_rnn.records.record_reader import RecordReader
 from beam_rnn.streaming.model_loader import ModelLoader, check_smooths
+from beam_rnn.streaming.sources import SmoothSource
 from tests.helpers.engines import ENGINES, ON_PRISM, Collect, predict, run
 from tests.helpers.models import COLUMNS, keyed_models, random_model, saved
 from tests.helpers.smoothing import by_definition, expected
@@ -31,7 +31,7 @@ from tests.helpers.streams import START, predict_stream
 from tests.streaming.test_streaming import Simulated, by_window
 from tests.transforms.test_predict import BAD, row
 
-GOLDEN = Path(__file__).parent / "golden"
+GOLDEN = Path(__file__).parents[1] / "contracts" / "golden"
 SECOND = 1_000_000
 MARKED = replace(COLUMNS, start="first", end="last")
 NETWORKS = [
@@ -62,7 +62,7 @@ def weights(model, tmp_path_factory):
 
 def smoother(path, lag, idle_after=None, kernel="numpy"):
     loader = ModelLoader(str(path), kernel=kernel, check=check_smooths)
-    return Smoother(loader, lag, idle_after)
+    return SmoothSource(loader, lag, idle_after).stepper()
 
 
 def random_x(steps, inputs=2):

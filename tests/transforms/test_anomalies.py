@@ -38,7 +38,7 @@ from tests.helpers.oracle import expected as predicted
 from tests.helpers.streams import ENGINES, START, predict_stream
 from tests.transforms.test_predict import row
 
-GOLDEN = Path(__file__).parent / "golden" / "scored-v83.hex"
+GOLDEN = Path(__file__).parents[1] / "contracts" / "golden" / "scored-v83.hex"
 TWO = Columns(key="id", time="t", inputs=["x", "y"])
 SURPRISE = Surprise(memory=20, peaks=0.1)
 LEARNING = Learning(Bptt(steps=3, stride=2), optimizer=Adam(0.05))
@@ -206,7 +206,7 @@ def test_of_a_distribution_its_middle_is_the_prediction(network, at, tmp_path):
 
 
 def stepper(base=BASE, surprise=SURPRISE, **settings):
-    return ScoreAnomalies(base, LEARNING, surprise, **settings)._steps.stepper()
+    return ScoreAnomalies(base, LEARNING, surprise, **settings)._source.stepper()
 
 
 def encoded(records, columns=COLUMNS):
@@ -218,12 +218,12 @@ def encoded(records, columns=COLUMNS):
 @pytest.mark.parametrize("learns", [False, True], ids=["weights", "learning"])
 def test_a_restart_between_any_two_records_changes_nothing(cut, learns, tmp_path):
     base = BASE if learns else saved(random_model(), tmp_path)
-    steps = ScoreAnomalies(base, LEARNING if learns else None, SURPRISE)._steps
+    source = ScoreAnomalies(base, LEARNING if learns else None, SURPRISE)._source
     records = encoded([row(t) for t in range(40)])
 
-    whole, results = steps.stepper().step("a", None, records)
-    state, before = steps.stepper().step("a", None, records[:cut])
-    state, after = steps.stepper().step("a", bytes(state), records[cut:])
+    whole, results = source.stepper().step("a", None, records)
+    state, before = source.stepper().step("a", None, records[:cut])
+    state, after = source.stepper().step("a", bytes(state), records[cut:])
 
     assert state == whole
     assert [step.result for step in before + after] == [step.result for step in results]

@@ -28,11 +28,11 @@ from beam_rnn import (
     WriteModel,
     weights,
 )
-from beam_rnn.engine.steppers.learn import Base, LearnSteps
 from beam_rnn.errors import ConfigurationError
 from beam_rnn.models.state_format import last_step
 from beam_rnn.nn.bptt import Learner
 from beam_rnn.records.record_format import decode_record, encode_record
+from beam_rnn.streaming.sources import Base, LearnSource
 from beam_rnn.training.online.gate import Evidence, Mean
 from beam_rnn.training.online.learned_format import (
     Learned,
@@ -50,7 +50,7 @@ from tests.helpers.models import COLUMNS, random_model, saved
 from tests.helpers.streams import ENGINES, START, predict_stream
 from tests.transforms.test_predict import row
 
-GOLDEN = Path(__file__).parent / "golden" / "learned-v82.hex"
+GOLDEN = Path(__file__).parents[1] / "contracts" / "golden" / "learned-v82.hex"
 SECOND = 1_000_000
 LEARNING = Learning(Bptt(steps=3, stride=2), optimizer=Adam(0.05))
 BASE = Untrained(Network("gru", hidden=3, residual=True), COLUMNS, seed=4)
@@ -122,7 +122,7 @@ def test_the_same_records_give_the_same_bits_however_they_arrive(rows, cuts, cha
 
 def stepper(learning=LEARNING, base=BASE, **settings):
     steps = {"idle_after": None, "checkpoint_every": None} | settings
-    return LearnSteps(Base(base, "auto"), learning, **steps).stepper()
+    return LearnSource(Base(base, "auto"), learning, **steps).stepper()
 
 
 def encoded(records, key="a"):

@@ -1,14 +1,13 @@
 """The last records of each key, as a sequence at every record: a window that slides by count."""
 
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
-
-import numpy as np
+from collections.abc import Sequence
 
 from beam_rnn.data.columns import Columns
-from beam_rnn.engine.stepper import Step
+from beam_rnn.engine.stepper import Counters, Step, Stepper
 from beam_rnn.models.many_sequences import LONG_AGO
 from beam_rnn.models.state_format import (
+    NO_NUMBERS,
+    NO_VALUES,
     KeptRecords,
     KeyState,
     decode_kept,
@@ -20,34 +19,26 @@ from beam_rnn.records.cutting import cut_ordered
 from beam_rnn.records.record_format import decode_record, decode_records, encode_record
 
 _NO_MODEL = "0" * 64
-_NO_VALUES, _NO_NUMBERS = np.zeros(0, np.float32), np.zeros(0)
 
 
-class Gatherer:
-    """Keeps the last records of a key where `steppers.predict.Stepper` keeps a hidden state.
+class LastRecordsStepper(Stepper):
+    """Keeps the last records of a key where others keep a hidden state.
 
     Args:
         columns: What the records hold.
-        length: How many steps a sequence has at the most.
-        idle_after: A sequence ends where the next record is more than so many microseconds
-            later; None for nowhere.
+        length: The maximum number of steps of a sequence.
+        idle_after: As for `Stepper`.
+        counters: Where steps are counted.
     """
 
-    def __init__(self, columns: Columns, length: int, idle_after: int | None):
-        self.columns = columns
+    def __init__(self, columns: Columns, length: int, idle_after: int | None, counters: Counters):
+        super().__init__(columns, counters, idle_after)
         self._length = length
-        self._idle_after = idle_after
-
-    def refresh(self) -> None:
-        """Nothing is loaded."""
-
-    def use(self, models: Iterable[str]) -> None:
-        """Nothing is loaded."""
 
     def step(
         self, key: str, data: bytes | None, records: Sequence[bytes]
     ) -> tuple[bytes | None, list[Step]]:
-        """The state after the records, and a sequence for each that completes a step."""
+        """Return the state after the records, and a sequence for each that completes a step."""
         before = None if data is None else decode_state(data)
         kept = [] if before is None else _records(before, self.columns)
         steps, latest = (0, LONG_AGO) if before is None else (before.steps, before.time)
@@ -55,8 +46,7 @@ class Gatherer:
         state = data
         for i, record in enumerate(records):
             time, number, starts, ends, _ = decode_record(record)
-            idle = self._idle_after is not None and time - latest > self._idle_after
-            if starts or idle:
+            if self._ends_before(latest, time, starts=starts):
                 kept, steps = [], 0
             latest = max(latest, time)
             kept = [*kept, record][-(self._length + self.columns.horizons[-1]) :]
@@ -69,21 +59,21 @@ class Gatherer:
         return state, results
 
     def end(self, key: str, data: bytes | None, reason: str) -> list[Step]:  # noqa: ARG002
-        """Every sequence has been given."""
+        """Return nothing: every sequence was returned by `step`."""
         return []
 
 
 def _state(records: list[bytes], steps: int, time: int, number: int) -> KeyState:
-    """Records as the history of a state."""
-    history = _NO_NUMBERS
+    """Return a state whose history are these records."""
+    history = NO_NUMBERS
     if records:
         of_time, of_number, _, _, numbers = decode_records(records)
         history = encode_kept(KeptRecords(of_time, of_number, numbers))
-    return KeyState(_NO_MODEL, "none", steps, time, time, number, _NO_VALUES, _NO_NUMBERS, history)
+    return KeyState(_NO_MODEL, "none", steps, time, time, number, NO_VALUES, NO_NUMBERS, history)
 
 
 def _records(state: KeyState, columns: Columns) -> list[bytes]:
-    """The inverse of `_state`."""
+    """Return the records of a state: the inverse of `_state`."""
     weight = columns.weight is not None
     kept = decode_kept(state.history, columns.number_size + columns.target_size + weight)
     return [
@@ -92,16 +82,3 @@ def _records(state: KeyState, columns: Columns) -> list[bytes]:
             kept.time.tolist(), kept.sequence.tolist(), kept.numbers, strict=True
         )
     ]
-
-
-@dataclass(frozen=True)
-class GatherSteps:
-    """Makes a `Gatherer` on a worker."""
-
-    columns: Columns
-    length: int
-    idle_after: int | None
-
-    def stepper(self) -> Gatherer:
-        """A new one."""
-        return Gatherer(self.columns, self.length, self.idle_after)
