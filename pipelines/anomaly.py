@@ -44,7 +44,7 @@ from beam_rnn.engine.steppers.score import scorer_of
 from beam_rnn.errors import ConfigurationError, RecordError
 from beam_rnn.files.read import ReadFiles
 from beam_rnn.files.set_aside import WriteAside
-from beam_rnn.files.write import WriteTable
+from beam_rnn.files.write import WriteFile
 from beam_rnn.models.keyed_models import KeyedModels, Models
 from beam_rnn.records.record_format import decode_record
 from beam_rnn.records.record_reader import RecordReader
@@ -181,7 +181,7 @@ def build(pipeline: beam.Pipeline, args: argparse.Namespace, planned: Plan) -> N
         | "Together" >> beam.CoGroupByKey()
         | "Beside" >> beam.Map(scored_rows, columns.targets, planned.until)
         | "Usable" >> After(usable)
-        | "Write" >> WriteTable(args.output)
+        | "Write" >> WriteFile(args.output)
     )
     late = outputs.late | "LateRows" >> beam.Map(lambda row: row._replace(time=utc(row.time)))
     _ = late | "Late" >> WriteAside(f"{args.output}.late.jsonl")

@@ -9,7 +9,7 @@ import pyarrow as pa
 
 from beam_rnn.data.columns import Columns
 from beam_rnn.files.read import ALL, AS_WRITTEN
-from beam_rnn.files.write import WriteFile, WriteTable
+from beam_rnn.files.write import WriteFile
 from beam_rnn.records.result_columns import (
     arrow_fields,
     prediction_columns,
@@ -31,7 +31,7 @@ class WriteKept(beam.PTransform):
     def __init__(self, path: str, outputs: Sequence[str], columns: Columns, keep: Sequence[str]):
         super().__init__()
         self._outputs, self._columns, self._keep = outputs, columns, keep
-        self._write = WriteTable(path)
+        self._write = WriteFile(path)
 
     def expand(self, pcoll: beam.PCollection[tuple[Any, Prediction]]) -> Any:
         """Rows of each key, sorted, then the file."""

@@ -11,7 +11,8 @@ from apache_beam.utils.timestamp import Timestamp
 from apache_beam.utils.windowed_value import WindowedValue
 
 from beam_rnn.core.arrays import Array
-from beam_rnn.records.arrow_reader import BatchReader, alike_joined, check_no_batch, to_bytes
+from beam_rnn.records.arrow_batches import alike_joined, check_no_batch, to_bytes
+from beam_rnn.records.arrow_reader import BatchReader
 from beam_rnn.records.block_format import Block, by_shard, encode_block, one_after_another
 from beam_rnn.records.column_reader import ColumnReader
 from beam_rnn.records.record_format import encode_block as encode_key_block

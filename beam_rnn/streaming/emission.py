@@ -14,7 +14,8 @@ from beam_rnn.engine.pending import grouped
 from beam_rnn.engine.shard import Outcome, Row
 from beam_rnn.engine.shard_stepper import NOBODY, Stepped
 from beam_rnn.engine.table import Table
-from beam_rnn.records.arrow_reader import Batch, refused_rows
+from beam_rnn.records.arrow_batches import Batch
+from beam_rnn.records.arrow_reader import refused_rows
 from beam_rnn.records.result_columns import PREDICTION_FIELDS, prediction_fields, with_columns
 from beam_rnn.records.results import Prediction
 from beam_rnn.streaming.model_loader import ModelLoader

@@ -17,10 +17,9 @@ from beam_rnn.core.errors import ConfigurationError, WeightsError
 from beam_rnn.engine.steppers.predict import Policy
 from beam_rnn.models.keyed_models import KeyedModels
 from beam_rnn.nn.kernels import KERNELS
-from beam_rnn.records.arrow_reader import batch_type
+from beam_rnn.records.arrow_batches import batch_type
 from beam_rnn.records.packing import PackBatches, PackRecords, PackShards
 from beam_rnn.records.results import (
-    INVALID,
     EndedSequence,
     InvalidRecord,
     LateRecord,
@@ -29,7 +28,7 @@ from beam_rnn.records.results import (
 )
 from beam_rnn.streaming.closed_windows import Closing
 from beam_rnn.streaming.emission import EmitBatches, EmitRows
-from beam_rnn.streaming.keyed_dofn import ENDED, GAPS, LATE, StepKeys
+from beam_rnn.streaming.keyed_dofn import StepKeys
 from beam_rnn.streaming.model_files import read_model
 from beam_rnn.streaming.model_loader import ModelLoader, reader_of
 from beam_rnn.streaming.shard_dofn import SHARDS, StepShards
@@ -43,6 +42,7 @@ from beam_rnn.transforms.arguments import (
     path_of,
     take_one,
 )
+from beam_rnn.transforms.stream_outputs import check_records, step_keys
 
 logger = logging.getLogger(__name__)
 
@@ -201,19 +201,16 @@ class Predict(beam.PTransform):
         loader = ModelLoader(self._weights, self._watch, self._kernel)
         kind = batch_type(pcoll)
         shards = self._shards_for(kind)
-        checked = pcoll | "Check" >> beam.ParDo(
-            _pack(loader, kind, shards, self._policy.with_state)
-        ).with_output_types(tuple[str, bytes], invalid=InvalidRecord).with_outputs(
-            INVALID, main="checked"
-        )
-        records = checked.checked
+        check = _pack(loader, kind, shards, self._policy.with_state)
+        checked = check_records(pcoll, check)
         states = self._states
         if states is not None:
             if shards is not None:
                 states = states | "ToShards" >> beam.Map(to_shard, shards).with_output_types(
                     tuple[str, bytes]
                 )
-            records = (records, states) | "WithStates" >> beam.Flatten()
+            records = (checked.records, states) | "WithStates" >> beam.Flatten()
+            checked = checked._replace(records=records)
         models = {}
         if self._models is not None:
             # Beam 2.77 may take the coder of the keys from the side input: it must have keys too.
@@ -222,17 +219,7 @@ class Predict(beam.PTransform):
             ).with_output_types(tuple[str, str])
             models["models"] = beam.pvalue.AsList(paths)
         step = beam.ParDo(self._step(loader, kind, shards, closing), **models)
-        stepped = records | "Step" >> step.with_output_types(
-            kind or Prediction,
-            late=LateRecord,
-            invalid=InvalidRecord,
-            ended=EndedSequence,
-            gaps=SequenceGap,
-        ).with_outputs(LATE, INVALID, ENDED, GAPS, main="predictions")
-        invalid = (checked.invalid, stepped.invalid) | "Invalid" >> beam.Flatten()
-        return PredictOutputs(
-            stepped.predictions, stepped.late, invalid, stepped.ended, stepped.gaps
-        )
+        return step_keys(checked, step, "Step", PredictOutputs, kind or Prediction)
 
     def _shards_for(self, kind: type | None) -> int | None:
         """How many shards there are; None for none: each key alone."""

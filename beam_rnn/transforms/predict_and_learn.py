@@ -11,14 +11,13 @@ from beam_rnn.models.model import Model
 from beam_rnn.nn.kernels import KERNELS
 from beam_rnn.records.packing import PackRecords
 from beam_rnn.records.results import (
-    INVALID,
     EndedSequence,
     InvalidRecord,
     LateRecord,
     Prediction,
     SequenceGap,
 )
-from beam_rnn.streaming.keyed_dofn import ENDED, GAPS, LATE, MODELS, StepKeys
+from beam_rnn.streaming.keyed_dofn import StepKeys
 from beam_rnn.streaming.model_loader import ModelLoader
 from beam_rnn.streaming.sources import Base, LearnSource
 from beam_rnn.training.online.prequential import Prequential
@@ -31,6 +30,7 @@ from beam_rnn.transforms.arguments import (
     path_of,
     take_one,
 )
+from beam_rnn.transforms.stream_outputs import check_records, step_keys
 
 
 class PredictAndLearnOutputs(NamedTuple):
@@ -121,25 +121,6 @@ class PredictAndLearn(beam.PTransform):
     def expand(self, pcoll: PCollection[Any]):  # type: ignore[no-untyped-def] # noqa: ANN201
         """Check each record, then let its key predict and learn."""
         closing = closing_of(pcoll, "PredictAndLearn", self._order)
-        checked = pcoll | "Check" >> beam.ParDo(PackRecords(self._base.reader)).with_output_types(
-            tuple[str, bytes], invalid=InvalidRecord
-        ).with_outputs(INVALID, main="checked")
-        learned = checked.checked | "Learn" >> beam.ParDo(
-            StepKeys(self._steps, self._order, self._idle_after, closing=closing)
-        ).with_output_types(
-            Prediction,
-            late=LateRecord,
-            invalid=InvalidRecord,
-            ended=EndedSequence,
-            gaps=SequenceGap,
-            models=tuple[str, Model],
-        ).with_outputs(LATE, INVALID, ENDED, GAPS, MODELS, main="predictions")
-        invalid = (checked.invalid, learned.invalid) | "Invalid" >> beam.Flatten()
-        return PredictAndLearnOutputs(
-            learned.predictions,
-            learned.late,
-            invalid,
-            learned.ended,
-            learned.gaps,
-            learned.models,
-        )
+        checked = check_records(pcoll, PackRecords(self._base.reader))
+        step = StepKeys(self._steps, self._order, self._idle_after, closing=closing)
+        return step_keys(checked, beam.ParDo(step), "Learn", PredictAndLearnOutputs, Prediction)

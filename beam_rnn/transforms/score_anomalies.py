@@ -12,14 +12,13 @@ from beam_rnn.models.error_tail import Surprise
 from beam_rnn.nn.kernels import KERNELS
 from beam_rnn.records.packing import PackRecords
 from beam_rnn.records.results import (
-    INVALID,
     AnomalyScore,
     EndedSequence,
     InvalidRecord,
     LateRecord,
     SequenceGap,
 )
-from beam_rnn.streaming.keyed_dofn import ENDED, GAPS, LATE, StepKeys
+from beam_rnn.streaming.keyed_dofn import StepKeys
 from beam_rnn.streaming.model_loader import ModelLoader
 from beam_rnn.streaming.sources import Base, LearnSource, PredictSource, ScoreSource
 from beam_rnn.training.online.prequential import Prequential
@@ -32,6 +31,7 @@ from beam_rnn.transforms.arguments import (
     path_of,
     take_one,
 )
+from beam_rnn.transforms.stream_outputs import check_records, step_keys
 
 
 class ScoreAnomaliesOutputs(NamedTuple):
@@ -126,17 +126,6 @@ class ScoreAnomalies(beam.PTransform):
     def expand(self, pcoll: PCollection[Any]):  # type: ignore[no-untyped-def] # noqa: ANN201
         """Check each record, then let its key predict the next one and score it."""
         closing = closing_of(pcoll, "ScoreAnomalies", self._order)
-        checked = pcoll | "Check" >> beam.ParDo(PackRecords(self._source.reader)).with_output_types(
-            tuple[str, bytes], invalid=InvalidRecord
-        ).with_outputs(INVALID, main="checked")
-        scored = checked.checked | "Score" >> beam.ParDo(
-            StepKeys(self._source, self._order, self._idle_after, closing=closing)
-        ).with_output_types(
-            AnomalyScore,
-            late=LateRecord,
-            invalid=InvalidRecord,
-            ended=EndedSequence,
-            gaps=SequenceGap,
-        ).with_outputs(LATE, INVALID, ENDED, GAPS, main="scores")
-        invalid = (checked.invalid, scored.invalid) | "Invalid" >> beam.Flatten()
-        return ScoreAnomaliesOutputs(scored.scores, scored.late, invalid, scored.ended, scored.gaps)
+        checked = check_records(pcoll, PackRecords(self._source.reader))
+        step = StepKeys(self._source, self._order, self._idle_after, closing=closing)
+        return step_keys(checked, beam.ParDo(step), "Score", ScoreAnomaliesOutputs, AnomalyScore)

@@ -10,15 +10,16 @@ from beam_rnn.core.checks import check_number, check_whole
 from beam_rnn.core.errors import ConfigurationError
 from beam_rnn.data.columns import Columns
 from beam_rnn.data.sequences import Sequence
-from beam_rnn.records.arrow_reader import batch_type
+from beam_rnn.records.arrow_batches import batch_type
 from beam_rnn.records.column_reader import ColumnReader
 from beam_rnn.records.cutting import CutSequences
 from beam_rnn.records.packing import PackRecords
 from beam_rnn.records.record_reader import ReadRecords, RecordReader
 from beam_rnn.records.results import INVALID, InvalidRecord, LateRecord, SequenceGap
-from beam_rnn.streaming.keyed_dofn import GAPS, LATE, StepKeys
+from beam_rnn.streaming.keyed_dofn import StepKeys
 from beam_rnn.streaming.sources import LastRecordsSource
 from beam_rnn.transforms.arguments import check_type, closing_of, micros, order_of, take_one
+from beam_rnn.transforms.stream_outputs import check_records, step_keys
 
 
 class SequencesOutputs(NamedTuple):
@@ -197,12 +198,7 @@ class LastRecords(beam.PTransform):
         """Check each record, then gather those of its key."""
         closing = closing_of(pcoll, "LastRecords", self._order)
         reader = partial(ColumnReader, self._columns, targets=True)
-        checked = pcoll | "Check" >> beam.ParDo(PackRecords(reader)).with_output_types(
-            tuple[str, bytes], invalid=InvalidRecord
-        ).with_outputs(INVALID, main="checked")
+        checked = check_records(pcoll, PackRecords(reader))
         source = LastRecordsSource(self._columns, self._length, self._idle_after)
-        fn = StepKeys(source, self._order, self._idle_after, closing=closing)
-        gathered = checked.checked | "Gather" >> beam.ParDo(fn).with_output_types(
-            Sequence, late=LateRecord, gaps=SequenceGap
-        ).with_outputs(LATE, GAPS, main="sequences")
-        return LastRecordsOutputs(gathered.sequences, gathered.late, checked.invalid, gathered.gaps)
+        step = beam.ParDo(StepKeys(source, self._order, self._idle_after, closing=closing))
+        return step_keys(checked, step, "Gather", LastRecordsOutputs, Sequence, refuses=False)

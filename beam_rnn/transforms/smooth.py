@@ -10,18 +10,14 @@ from beam_rnn.core.checks import check_choice, check_whole
 from beam_rnn.nn.kernels import KERNELS
 from beam_rnn.records.packing import PackRecords
 from beam_rnn.records.results import (
-    INVALID,
-    EndedSequence,
-    InvalidRecord,
-    LateRecord,
     Prediction,
-    SequenceGap,
 )
-from beam_rnn.streaming.keyed_dofn import ENDED, GAPS, LATE, StepKeys
+from beam_rnn.streaming.keyed_dofn import StepKeys
 from beam_rnn.streaming.model_loader import ModelLoader, check_smooths
 from beam_rnn.streaming.sources import SmoothSource
 from beam_rnn.transforms.arguments import closing_of, micros, order_of, path_of
 from beam_rnn.transforms.predict import PredictOutputs
+from beam_rnn.transforms.stream_outputs import check_records, step_keys
 
 
 class Smooth(beam.PTransform):
@@ -84,22 +80,10 @@ class Smooth(beam.PTransform):
         """Check each record, then run the windows of its key."""
         closing = closing_of(pcoll, "Smooth", self._order)
         loader = ModelLoader(self._weights, kernel=self._kernel, check=check_smooths)
-        checked = pcoll | "Check" >> beam.ParDo(PackRecords(loader.reader)).with_output_types(
-            tuple[str, bytes], invalid=InvalidRecord
-        ).with_outputs(INVALID, main="checked")
+        checked = check_records(pcoll, PackRecords(loader.reader))
         source = SmoothSource(loader, self._lag, self._idle_after)
-        fn = StepKeys(source, self._order, self._idle_after, closing=closing)
-        smoothed = checked.checked | "Smooth" >> beam.ParDo(fn).with_output_types(
-            Prediction,
-            late=LateRecord,
-            invalid=InvalidRecord,
-            ended=EndedSequence,
-            gaps=SequenceGap,
-        ).with_outputs(LATE, INVALID, ENDED, GAPS, main="predictions")
-        invalid = (checked.invalid, smoothed.invalid) | "Invalid" >> beam.Flatten()
-        return PredictOutputs(
-            smoothed.predictions, smoothed.late, invalid, smoothed.ended, smoothed.gaps
-        )
+        step = StepKeys(source, self._order, self._idle_after, closing=closing)
+        return step_keys(checked, beam.ParDo(step), "Smooth", PredictOutputs, Prediction)
 
     def display_data(self) -> dict[str, Any]:
         """What the monitoring page of a runner shows."""

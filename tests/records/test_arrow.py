@@ -16,7 +16,8 @@ from beam_rnn import Columns, Network, Predict, prediction_schema
 from beam_rnn import weights as weights_file
 from beam_rnn.engine.payloads import Payloads
 from beam_rnn.errors import ConfigurationError, RecordError
-from beam_rnn.records.arrow_reader import BatchReader, from_bytes, to_bytes, to_dicts
+from beam_rnn.records.arrow_batches import from_bytes, to_bytes, to_dicts
+from beam_rnn.records.arrow_reader import BatchReader
 from beam_rnn.records.record_format import decode_record
 from beam_rnn.records.record_reader import RecordReader
 from beam_rnn.testing import oracle
