@@ -18,7 +18,7 @@ from beam_rnn.models.model import Model
 from beam_rnn.models.state_format import state_bytes
 from beam_rnn.nn.cells import CELLS
 from beam_rnn.nn.network import Network
-from beam_rnn.records.record_format import waiting_bytes
+from beam_rnn.records.waiting_format import waiting_bytes
 from beam_rnn.streaming.model_files import read_model
 
 PRODUCTS = ("W_x", "W_h", "W_y")

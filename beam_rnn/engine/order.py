@@ -9,11 +9,10 @@ import numpy as np
 from beam_rnn.core.arrays import Array
 from beam_rnn.engine.order_format import Armed
 from beam_rnn.models.many_sequences import LONG_AGO
-from beam_rnn.records.record_format import (
+from beam_rnn.records.record_format import record_sequence, record_time
+from beam_rnn.records.waiting_format import (
     decode_waiting,
     encode_waiting_rows,
-    record_sequence,
-    record_time,
     waiting_marks,
     waiting_records,
 )
@@ -220,7 +219,7 @@ class Waiting:
 
     Args:
         order: When they have it.
-        rows: From `beam_rnn.records.record_format.decode_waiting`.
+        rows: From `beam_rnn.records.waiting_format.decode_waiting`.
         place: Where the key is; None before its first record.
 
     Attributes:

@@ -1,7 +1,7 @@
 """The keys of a shard, stepped as one matrix through their next records.
 
-What `beam_rnn.engine.steppers.predict.PredictStepper` does key by key, with the same bits. Keys for which
-there is something to decide, a model that changed or numbers out of range, are left to it.
+What `beam_rnn.engine.steppers.predict.PredictStepper` does key by key, with the same bits. Keys
+whose model changed, or whose numbers overflow, are left to it.
 """
 
 import time as clock

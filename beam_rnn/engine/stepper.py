@@ -35,7 +35,7 @@ from beam_rnn.models.model import Model
 from beam_rnn.models.state_format import KeyState
 from beam_rnn.records.results import poisoned
 
-OVERFLOWED = "the step left the range of numbers; the state before it was kept"
+OVERFLOWED = "the step overflowed; the state before it was kept"
 NO_MODEL = "the key has no model, and there is no fallback"
 """Why a record that could be read cannot be stepped."""
 

@@ -1,8 +1,8 @@
 """The records of many keys at once, in as few matrix products as they need.
 
-What `beam_rnn.engine.steppers.predict.PredictStepper` does record by record, with the same bits: the
-sequences of all keys stand side by side, packed, longest first. A key whose numbers leave the range
-of numbers is left to the stepper.
+What `beam_rnn.engine.steppers.predict.PredictStepper` does record by record, with the same bits:
+the sequences of all keys are packed side by side, longest first. A key whose numbers overflow is
+left to the stepper.
 """
 
 from collections.abc import Sequence

@@ -39,7 +39,6 @@ from beam_rnn.models.state_format import last_step
 from beam_rnn.records.record_format import (
     decode_block,
     decode_record,
-    encode_waiting,
     record_marks,
     record_sequence,
     record_time,
@@ -52,6 +51,7 @@ from beam_rnn.records.results import (
     SequenceGap,
     poisoned,
 )
+from beam_rnn.records.waiting_format import encode_waiting
 from beam_rnn.streaming.closed_windows import AT_THEIR_END, Closing
 from beam_rnn.streaming.sources import StepperSource
 

@@ -11,7 +11,8 @@ from beam_rnn.nn.kernels import KERNELS
 from beam_rnn.records.packing import PackRecords
 from beam_rnn.records.results import INVALID, EndedSequence, InvalidRecord, Prediction
 from beam_rnn.streaming.keyed_dofn import ENDED
-from beam_rnn.streaming.model_loader import ModelLoader, check_reads
+from beam_rnn.streaming.model_checks import check_reads
+from beam_rnn.streaming.model_loader import ModelLoader
 from beam_rnn.streaming.whole_sequences import PredictWhole
 from beam_rnn.transforms.arguments import micros, path_of, take_one
 

@@ -263,7 +263,7 @@ def test_a_step_out_of_range_is_split_off(model, weights):
     (batch,) = outputs.predictions
     assert batch.column("t").to_pylist() == [r["t"] for r in (records[0], records[2])]
     assert [letter.reason for letter in outputs.invalid] == [
-        "the step left the range of numbers; the state before it was kept"
+        "the step overflowed; the state before it was kept"
     ]
 
 

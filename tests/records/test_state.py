@@ -13,14 +13,16 @@ from beam_rnn.records.record_format import (
     decode_block,
     decode_record,
     decode_records,
-    decode_waiting,
     encode_block,
     encode_record,
-    encode_waiting,
-    encode_waiting_rows,
     first_numbers,
     record_sequence,
     record_time,
+)
+from beam_rnn.records.waiting_format import (
+    decode_waiting,
+    encode_waiting,
+    encode_waiting_rows,
     waiting_records,
 )
 
@@ -97,8 +99,10 @@ def test_a_block_survives_its_bytes(rows, alike):
 @given(st.lists(st.tuples(times, times, sequences, st.booleans()), max_size=9), st.integers(0, 9))
 def test_what_waits_survives_its_bytes(rows, cut):
     entries = [(due, encode_record(t, s, np.ones(2), ends=e)) for due, t, s, e in rows]
-    pieces = [encode_waiting(*zip(*entries[:cut], strict=True), turns=7)] if entries[:cut] else []
-    pieces += [encode_waiting([due], [r], turns=i) for i, (due, r) in enumerate(entries[cut:])]
+    pieces = (
+        [encode_waiting(*zip(*entries[:cut], strict=True), releases=7)] if entries[:cut] else []
+    )
+    pieces += [encode_waiting([due], [r], releases=i) for i, (due, r) in enumerate(entries[cut:])]
 
     read, turns = decode_waiting(pieces)
 
@@ -109,7 +113,7 @@ def test_what_waits_survives_its_bytes(rows, cut):
     )
     assert turns.tolist() == [7] * len(entries[:cut]) + list(range(len(entries[cut:])))
     if entries:
-        together, _ = decode_waiting([encode_waiting_rows(read, turns=3)])
+        together, _ = decode_waiting([encode_waiting_rows(read, releases=3)])
         assert together.tobytes() == read.tobytes()
 
 
@@ -164,7 +168,9 @@ EXAMPLES = {
         [encode_record(t, -3, np.array([1.5])) for t in (1, 2)], [1_404_172_800_000_000, 5]
     ),
     "waiting-v2": encode_waiting(
-        [1_404_172_800_500_000, 5], [encode_record(t, 2, np.array([3.0])) for t in (1, 6)], turns=9
+        [1_404_172_800_500_000, 5],
+        [encode_record(t, 2, np.array([3.0])) for t in (1, 6)],
+        releases=9,
     ),
     "armed-v2": encode_armed(Armed(1_404_172_800_500_000, 9, 6), FINGERPRINT),
 }

@@ -14,14 +14,9 @@ from beam_rnn.models.state_format import KeyState, decode_state, encode_state, l
 from beam_rnn.records.arrow_batches import to_bytes
 from beam_rnn.records.block_format import decode_block, encode_block
 from beam_rnn.records.record_format import decode_block as decode_key_block
-from beam_rnn.records.record_format import (
-    decode_record,
-    decode_waiting,
-    encode_record,
-    encode_waiting,
-    waiting_records,
-)
+from beam_rnn.records.record_format import decode_record, encode_record
 from beam_rnn.records.record_format import encode_block as encode_key_block
+from beam_rnn.records.waiting_format import decode_waiting, encode_waiting, waiting_records
 from tests.engine.test_shards import block_of, new_shard
 from tests.helpers.models import random_model, saved
 
@@ -59,7 +54,7 @@ READERS = {
         encode_head(Head(bytes(16), 8, 5, 1000, 400, 123), FINGERPRINT),
         lambda data: decode_head(data, FINGERPRINT, 8),
     ),
-    "records that wait": (encode_waiting([1, 2, 3], RECORDS, turns=2), waiting_state),
+    "records that wait": (encode_waiting([1, 2, 3], RECORDS, releases=2), waiting_state),
     "timer": (
         encode_armed(Armed(7, 2, 5), FINGERPRINT),
         lambda data: decode_armed(data, FINGERPRINT),

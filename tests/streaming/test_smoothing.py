@@ -21,7 +21,8 @@ from beam_rnn.models.state_format import decode_state
 from beam_rnn.nn.kernels import fused_is_installed
 from beam_rnn.records.record_format import encode_record
 from beam_rnn.records.record_reader import RecordReader
-from beam_rnn.streaming.model_loader import ModelLoader, check_smooths
+from beam_rnn.streaming.model_checks import check_smooths
+from beam_rnn.streaming.model_loader import ModelLoader
 from beam_rnn.streaming.sources import SmoothSource
 from tests.helpers.engines import ENGINES, ON_PRISM, Collect, predict, run
 from tests.helpers.models import COLUMNS, keyed_models, random_model, saved
@@ -526,10 +527,10 @@ def test_a_new_model_begins_the_next_sequence(tmp_path):
 @pytest.mark.parametrize(
     ("network", "message"),
     [
-        (Network("gru", 4), "bidirectional=False, which has no use for steps to come: Predict"),
+        (Network("gru", 4), "bidirectional=False, which does not use future steps: Predict"),
         (
             Network("gru", 4, bidirectional=True, output_steps="last"),
-            "one output for a whole sequence: take PredictSequences",
+            "one output for a whole sequence: use PredictSequences",
         ),
     ],
 )
@@ -539,7 +540,7 @@ def test_a_network_that_has_no_use_for_it_is_refused(network, message, tmp_path)
 
 
 def test_predict_says_where_a_bidirectional_network_can_go(weights):
-    with pytest.raises(Exception, match="take PredictSequences, which has them, or Smooth"):
+    with pytest.raises(Exception, match="use PredictSequences, which has them, or Smooth"):
         predict(Predict(weights), [row(1)])
 
 

@@ -238,7 +238,7 @@ def test_a_record_out_of_range_changes_nothing_for_the_others(both_ways, tmp_pat
     assert said(outputs.predictions) == pass_over(model, good).tolist()
     assert sorted(letter.key for letter in outputs.invalid) == ["a"] * 3 + ["b"]
     assert {letter.reason for letter in outputs.invalid} == {
-        "the step left the range of numbers; the state before it was kept"
+        "the step overflowed; the state before it was kept"
     }
     assert [r.steps for r in outputs.ended] == [12]
 

@@ -287,7 +287,7 @@ def test_what_cannot_be_used_is_a_dead_letter_and_changes_nothing_for_the_others
     assert streamed(outputs.scores) == expected(model, good)
     assert sorted(letter.reason for letter in outputs.invalid) == [
         "the record has no field 't'",
-        "the step left the range of numbers; the state before it was kept",
+        "the step overflowed; the state before it was kept",
         "x is missing",
         "x must be finite",
     ]

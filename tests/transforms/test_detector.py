@@ -209,7 +209,7 @@ def test_a_row_that_cannot_be_used_has_no_score_and_changes_nothing(tmp_path, ca
     assert beside([*scores[:5], *scores[8:]]) == beside(
         score for _, score in sorted(wanted(weights, good).items())
     )
-    for reason in ("x is missing, got None", "left the range", "has no field 't'"):
+    for reason in ("x is missing, got None", "overflowed", "has no field 't'"):
         assert reason in caplog.text
     counts = result.metrics().query(MetricsFilter().with_name("records_invalid"))["counters"]
     assert sum(count.committed for count in counts) == 3
