@@ -21,7 +21,7 @@ from beam_rnn.data.columns import Columns
 from beam_rnn.data.event_times import is_day
 from beam_rnn.files.formats import codec, suffix, whole_suffix
 from beam_rnn.records.arrow_batches import to_dicts
-from beam_rnn.records.record_reader import ROW, UNREADABLE
+from beam_rnn.records.field_values import ROW, UNREADABLE
 from beam_rnn.streaming.model_files import with_folder
 
 ALL = ["all"]

@@ -11,7 +11,7 @@ from apache_beam.typehints.row_type import RowTypeConstraint
 from beam_rnn.core.errors import BeamRnnError
 from beam_rnn.models.keyed_models import Models
 from beam_rnn.portable.schemas import field_names, time_text
-from beam_rnn.records.record_reader import field
+from beam_rnn.records.field_values import field
 from beam_rnn.records.result_columns import prediction_columns, prediction_values
 from beam_rnn.records.results import Prediction
 

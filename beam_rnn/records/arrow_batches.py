@@ -14,7 +14,7 @@ from apache_beam.io.parquetio import ReadAllFromParquetBatched, ReadFromParquetB
 from beam_rnn.core.arrays import Array
 from beam_rnn.core.errors import ConfigurationError
 from beam_rnn.records.arrow_columns import as_list, flat, values_of
-from beam_rnn.records.record_reader import UNREADABLE
+from beam_rnn.records.field_values import UNREADABLE
 
 Batch: TypeAlias = pa.Table | pa.RecordBatch
 

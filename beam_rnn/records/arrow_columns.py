@@ -1,6 +1,6 @@
 """Columns of Arrow batches as numpy arrays, and which of their values are plain.
 
-Each value that is plain is read as `beam_rnn.records.record_reader` reads it. What is not plain is
+Each value that is plain is read as `beam_rnn.records.field_values` reads it. What is not plain is
 left to that.
 """
 
@@ -16,7 +16,7 @@ from beam_rnn.core.arrays import Array
 from beam_rnn.core.errors import RecordError
 from beam_rnn.data.event_times import DAY, MAX_MICROS, MAX_SECONDS, MIN_MICROS, SECOND
 from beam_rnn.data.vocabulary import UNKNOWN
-from beam_rnn.records.record_reader import micros, symbol
+from beam_rnn.records.field_values import micros, symbol
 
 Column = tuple[Array, Array]
 """The values of a column, and which of them are plain."""
@@ -88,7 +88,7 @@ def _none(array: pa.Array, dtype: Any) -> Column:
 
 
 def read_numbers(array: pa.Array) -> Column:
-    """Read each as `record_reader.number` does."""
+    """Read each as `field_values.number` does."""
     if not (
         pa.types.is_floating(array.type) or is_whole(array.type) or pa.types.is_boolean(array.type)
     ):
@@ -102,7 +102,7 @@ def read_numbers(array: pa.Array) -> Column:
 
 
 def read_numbers_or_missing(array: pa.Array) -> Column:
-    """Read each as `record_reader.number_or_missing` does."""
+    """Read each as `field_values.number_or_missing` does."""
     if pa.types.is_null(array.type):
         return np.full(len(array), np.nan), np.ones(len(array), bool)
     values, usable = read_numbers(array)
@@ -111,7 +111,7 @@ def read_numbers_or_missing(array: pa.Array) -> Column:
 
 
 def read_vectors(array: pa.Array, size: int, read: Callable[[pa.Array], Column]) -> Column:
-    """Read each as `record_reader.vector` does; return (rows, size) numbers."""
+    """Read each as `field_values.vector` does; return (rows, size) numbers."""
     kind, n = array.type, len(array)
     lists = pa.types.is_list(kind) or pa.types.is_large_list(kind)
     good = np.zeros(n, bool)
@@ -129,7 +129,7 @@ def read_vectors(array: pa.Array, size: int, read: Callable[[pa.Array], Column])
 
 
 def read_symbols(array: pa.Array, name: str, places: Mapping[str, int]) -> Column:
-    """Read each as `record_reader.symbol` does; return indices."""
+    """Read each as `field_values.symbol` does; return indices."""
     codes = array if pa.types.is_dictionary(array.type) else array.dictionary_encode()
     index = np.zeros(len(codes.dictionary) + 1)
     there = np.zeros(len(index), bool)
@@ -141,7 +141,7 @@ def read_symbols(array: pa.Array, name: str, places: Mapping[str, int]) -> Colum
 
 
 def read_times(name: str, array: pa.Array, time_format: str | None = None) -> Column:
-    """Read each as `record_reader.micros` does."""
+    """Read each as `field_values.micros` does."""
     kind = array.type
     if pa.types.is_timestamp(kind) or pa.types.is_date(kind):
         whole = pa.int32() if kind == pa.date32() else pa.int64()
@@ -176,7 +176,7 @@ def read_times(name: str, array: pa.Array, time_format: str | None = None) -> Co
 
 
 def read_wholes(array: pa.Array) -> Column:
-    """Read each as `record_reader.whole` does."""
+    """Read each as `field_values.whole` does."""
     if not is_whole(array.type):
         return _none(array, np.int64)
     values, there = values_of(array)
@@ -186,7 +186,7 @@ def read_wholes(array: pa.Array) -> Column:
 
 
 def read_marks(array: pa.Array) -> Column:
-    """Read each as `record_reader.mark` does; null is false."""
+    """Read each as `field_values.mark` does; null is false."""
     if pa.types.is_boolean(array.type):
         values, _ = values_of(array)
         return values.astype(bool), np.ones(len(array), bool)

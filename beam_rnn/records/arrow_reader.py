@@ -36,7 +36,8 @@ from beam_rnn.records.arrow_columns import (
 )
 from beam_rnn.records.block_format import Block, empty_block, marks_of
 from beam_rnn.records.column_reader import coded, read_or_refused, with_the_rest
-from beam_rnn.records.record_reader import MAX_KEY_BYTES, RecordReader, dead_letter, key_text
+from beam_rnn.records.field_values import MAX_KEY_BYTES, key_text
+from beam_rnn.records.record_reader import RecordReader, dead_letter
 from beam_rnn.records.result_columns import with_columns
 from beam_rnn.records.results import InvalidRecord
 

@@ -19,6 +19,7 @@ from beam_rnn.data.calendar import cycle_numbers
 from beam_rnn.data.columns import Columns
 from beam_rnn.data.vocabulary import places_of
 from beam_rnn.records.block_format import Block, empty_block, ends_of, joined, marks_of, starts_of
+from beam_rnn.records.field_values import key_text
 from beam_rnn.records.python_columns import (
     read_marks,
     read_numbers,
@@ -29,7 +30,7 @@ from beam_rnn.records.python_columns import (
     read_wholes,
 )
 from beam_rnn.records.record_format import decode_records, encode_records
-from beam_rnn.records.record_reader import Record, RecordReader, key_text
+from beam_rnn.records.record_reader import Record, RecordReader
 from beam_rnn.records.results import InvalidRecord
 
 ALONE_BELOW = 8

@@ -1,44 +1,15 @@
-"""Records that hold a pair of sequences: reading them, and the rows that come of them."""
+"""Records that hold a pair of sequences, read and checked."""
 
-from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
-from apache_beam.coders import registry
 from apache_beam.utils.timestamp import Timestamp
 
 from beam_rnn.core.errors import RecordError
 from beam_rnn.data.pair_columns import Pair, PairColumns
-from beam_rnn.records.record_reader import dead_letter, field, key_text, symbol
+from beam_rnn.records.field_values import field, key_text, symbol
+from beam_rnn.records.record_reader import dead_letter
 from beam_rnn.records.results import InvalidRecord
-
-
-class Transduced(NamedTuple):
-    """The sequence that was written for another one.
-
-    Attributes:
-        key: The record's key, as text.
-        symbols: What was written.
-        log_probability: That of all of it, the end included if it was written.
-        ended: Whether the end was written; else the limit cut it off.
-        model: The digest of the model that made it.
-        kernel: What computed it: "numpy" or "fused".
-    """
-
-    key: str
-    symbols: Sequence[str]
-    log_probability: float
-    ended: bool
-    model: str
-    kernel: str
-
-    @property
-    def text(self) -> str:
-        """What was written, where symbols are characters."""
-        return "".join(self.symbols)
-
-
-registry.register_row(Transduced)
 
 
 class PairReader:

@@ -1,6 +1,6 @@
 """Columns of Python values as numpy arrays, and which of their values are plain.
 
-Each value that is plain is read as `beam_rnn.records.record_reader` reads it. What is not plain is
+Each value that is plain is read as `beam_rnn.records.field_values` reads it. What is not plain is
 left to that.
 """
 
@@ -14,7 +14,7 @@ from beam_rnn.core.arrays import Array
 from beam_rnn.core.errors import RecordError
 from beam_rnn.data.event_times import MAX_MICROS, MAX_SECONDS, MIN_MICROS, SECOND
 from beam_rnn.data.vocabulary import UNKNOWN
-from beam_rnn.records.record_reader import mark, micros, symbol
+from beam_rnn.records.field_values import mark, micros, symbol
 
 _PLAIN_NUMBERS = {float, int, np.float64, np.float32}
 
@@ -23,7 +23,7 @@ Column = tuple[Array, Array]
 
 
 def read_numbers(column: Sequence[Any]) -> Column:
-    """Read each as `record_reader.number` does."""
+    """Read each as `field_values.number` does."""
     kinds = set(map(type, column))
     try:
         if kinds <= _PLAIN_NUMBERS:
@@ -38,7 +38,7 @@ def read_numbers(column: Sequence[Any]) -> Column:
 
 
 def read_numbers_or_missing(column: Sequence[Any]) -> Column:
-    """Read each as `record_reader.number_or_missing` does."""
+    """Read each as `field_values.number_or_missing` does."""
     missing = np.array([v is None or (isinstance(v, float) and v != v) for v in column])  # noqa: PLR0124
     if not missing.any():
         return read_numbers(column)
@@ -51,7 +51,7 @@ def read_numbers_or_missing(column: Sequence[Any]) -> Column:
 def read_vectors(
     column: Sequence[Any], size: int, read: Callable[[Sequence[Any]], Column]
 ) -> Column:
-    """Read each as `record_reader.vector` does; return (records, size) numbers."""
+    """Read each as `field_values.vector` does; return (records, size) numbers."""
     good = np.array([isinstance(v, (list, tuple)) and len(v) == size for v in column])
     nothing = [0.0] * size
     flat = [x for v, usable in zip(column, good, strict=True) for x in (v if usable else nothing)]
@@ -61,7 +61,7 @@ def read_vectors(
 
 
 def read_symbols(name: str, column: Sequence[Any], places: Mapping[str, int]) -> Column:
-    """Read each as `record_reader.symbol` does; return indices."""
+    """Read each as `field_values.symbol` does; return indices."""
     if set(map(type, column)) == {str}:
         known = [places.get(value) for value in column]
         if None not in known:
@@ -70,7 +70,7 @@ def read_symbols(name: str, column: Sequence[Any], places: Mapping[str, int]) ->
 
 
 def read_times(name: str, column: Sequence[Any], time_format: str | None) -> Column:
-    """Read each as `record_reader.micros` does."""
+    """Read each as `field_values.micros` does."""
     if time_format is None:
         kinds = set(map(type, column))
         if kinds == {float}:
@@ -86,7 +86,7 @@ def read_times(name: str, column: Sequence[Any], time_format: str | None) -> Col
 
 
 def read_wholes(column: Sequence[Any]) -> Column:
-    """Read each as `record_reader.whole` does."""
+    """Read each as `field_values.whole` does."""
     good = np.ones(len(column), bool)
     if set(map(type, column)) == {int}:
         try:
@@ -97,7 +97,7 @@ def read_wholes(column: Sequence[Any]) -> Column:
 
 
 def read_marks(name: str, column: Sequence[Any]) -> Column:
-    """Read each as `record_reader.mark` does."""
+    """Read each as `field_values.mark` does."""
     if set(map(type, column)) <= {bool, type(None)}:
         return np.array(column, bool), np.ones(len(column), bool)
     return _each(column, lambda value: mark(name, value), bool)

@@ -269,6 +269,31 @@ class Generated(NamedTuple):
         return _timestamp(self.time)
 
 
+class Transduced(NamedTuple):
+    """The sequence that was written for another one.
+
+    Attributes:
+        key: The record's key, as text.
+        symbols: What was written.
+        log_probability: That of all of it, the end included if it was written.
+        ended: Whether the end was written; else the limit cut it off.
+        model: The digest of the model that made it.
+        kernel: What computed it: "numpy" or "fused".
+    """
+
+    key: str
+    symbols: Sequence[str]
+    log_probability: float
+    ended: bool
+    model: str
+    kernel: str
+
+    @property
+    def text(self) -> str:
+        """What was written, where symbols are characters."""
+        return "".join(self.symbols)
+
+
 def _timestamp(micros: int) -> "Timestamp":
     """Return Beam's timestamp for a time."""
     from beam_rnn.records.coders import Timestamp  # noqa: PLC0415  # only then is Beam needed
