@@ -19,7 +19,7 @@ from beam_rnn.streaming.model_files import created, remove
 
 
 def json_line(row: Mapping[str, Any]) -> str:
-    r"""One line of a file of JSON lines, without its end; bytes are text that is not UTF-8.
+    r"""Return a line of a file of JSON lines, without its end; bytes are text that is not UTF-8.
 
     >>> json_line({"at": 1.5, "name": b"caf\xe9"})
     '{"at": 1.5, "name": "caf\\ufffd"}'
@@ -28,12 +28,12 @@ def json_line(row: Mapping[str, Any]) -> str:
 
 
 def as_text(value: Any) -> str:
-    """A value as text that every file can hold; bytes that are not UTF-8 become U+FFFD."""
+    """Return a value as text that every file can hold; bytes that are not UTF-8 become U+FFFD."""
     return value.decode(errors="replace") if isinstance(value, bytes) else str(value)
 
 
 def csv_line(values: Sequence[Any]) -> str:
-    r"""One line of a CSV file, without its end; bytes are text that is not UTF-8.
+    r"""Return a line of a CSV file, without its end; bytes are text that is not UTF-8.
 
     >>> csv_line(["pump\n7", "a,b", None, 1.5])
     '"pump\n7","a,b",,1.5'
@@ -51,7 +51,7 @@ ROWS_IN_A_BATCH = 10_000
 
 
 class WriteFile(beam.PTransform):
-    """Rows, as dicts, into one file, which one worker writes.
+    """Writes rows, as dicts, into one file, on one worker.
 
     With a schema, rows may come in any order, and that worker holds few of them. Without one, the
     elements are keys, each with its rows in order; the columns are all those that a row has. The
@@ -71,7 +71,7 @@ class WriteFile(beam.PTransform):
         self._path, self._schema = path, schema
 
     def expand(self, pcoll: beam.PCollection[Any]) -> Any:
-        """Gather, and write."""
+        """Gather the elements, and write."""
         path, schema = self._path, self._schema
         if schema is None:
             return pcoll | "Write" >> Gathered(lambda groups: write_rows(in_order(groups), path))
@@ -79,9 +79,9 @@ class WriteFile(beam.PTransform):
 
 
 class WriteLines(beam.PTransform):
-    """Lines of text into one file, in any order.
+    """Writes lines of text into one file, in any order.
 
-    If there are none, there is no file: one that an earlier run left is removed.
+    If there are none, there is no file: a file of an earlier run is removed.
 
     Args:
         path: The file.
@@ -92,7 +92,7 @@ class WriteLines(beam.PTransform):
         self._path = path
 
     def expand(self, pcoll: beam.PCollection[str]) -> Any:
-        """Gather, and write."""
+        """Gather the elements, and write."""
         path = self._path
 
         def write(lines: Iterator[str]) -> None:
@@ -106,10 +106,10 @@ class WriteLines(beam.PTransform):
 
 
 class Gathered(beam.PTransform):
-    """All elements, as one iterable, through a function: once, even if there are none.
+    """Calls a function with all elements, as one iterable: once, even if there are none.
 
     Args:
-        function: What to do with them.
+        function: The function.
     """
 
     def __init__(self, function: Callable[[Iterator[Any]], Any]):
@@ -117,7 +117,7 @@ class Gathered(beam.PTransform):
         self._function = function
 
     def expand(self, pcoll: beam.PCollection[Any]) -> Any:
-        """Bring them together beside an element that is always there, and is none of them."""
+        """Group them with an element that is always there, and is none of them."""
         function = self._function
         pairs = tuple[int, tuple[Any, ...]]
         none = pcoll.pipeline | "None" >> beam.Create([(0, ())]).with_output_types(pairs)
@@ -178,7 +178,7 @@ def write_lines(lines: Iterable[str], path: str) -> None:
 
 
 def in_order(groups: Iterable[tuple[str, Sequence[Row]]]) -> list[Row]:
-    """The rows of all keys, by key.
+    """Return the rows of all keys, sorted by key.
 
     >>> in_order([("b", [{"n": 3}]), ("a", [{"n": 1}, {"n": 2}])])
     [{'n': 1}, {'n': 2}, {'n': 3}]
@@ -187,12 +187,12 @@ def in_order(groups: Iterable[tuple[str, Sequence[Row]]]) -> list[Row]:
 
 
 def columns_of(rows: Iterable[Row]) -> list[str]:
-    """Every column that a row has, in the order in which they come."""
+    """Return all columns that a row has, in the order in which they occur."""
     return list(dict.fromkeys(name for row in rows for name in row))
 
 
 def to_table(rows: Sequence[Row]) -> pa.Table:
-    """Rows as an Arrow table; a column of several types becomes text."""
+    """Return rows as an Arrow table; a column of several types becomes text."""
     return pa.table({name: _column([row.get(name) for row in rows]) for name in columns_of(rows)})
 
 

@@ -17,7 +17,7 @@ from beam_rnn.records.results import Prediction
 
 
 class PredictionRows(beam.PTransform):
-    """Predictions of a model as rows: key, time, sequence if there is one, `prediction_columns`.
+    """Makes rows of predictions: key, time, sequence if there is one, `prediction_columns`.
 
     Args:
         model: The model, which names the outputs.
@@ -31,30 +31,30 @@ class PredictionRows(beam.PTransform):
         self._has_sequence = model.columns.sequence is not None
 
     def expand(self, pcoll: PCollection[Prediction]) -> PCollection[Any]:
-        """A row for each."""
+        """Make a row of each."""
         row = beam.Map(self.row_of).with_output_types(RowTypeConstraint.from_fields(self.fields))
         return pcoll | row
 
     @property
     def fields(self) -> list[tuple[str, Any]]:
-        """The fields of a row, with their types."""
+        """Return the fields of a row, with their types."""
         sequence: list[tuple[str, Any]] = [("sequence", int)] if self._has_sequence else []
         return [("key", str), ("time", str), *sequence, *self._columns.items()]
 
     @property
     def row_of(self) -> Callable[[Prediction], beam.Row]:
-        """What makes a row of a prediction."""
+        """Return the function that makes a row of a prediction."""
         return partial(prediction_row, names=list(self._columns), has_sequence=self._has_sequence)
 
 
 class KeptRows(beam.PTransform):
-    """Pairs of a record and its prediction as rows, the fields of the record behind the others.
+    """Makes rows of pairs of a record and its prediction, the fields of the record at the end.
 
-    A field has its own name, and `record_` before it where the row has one of that name. It is null
-    where it cannot be told which record it was.
+    A field keeps its name, with the prefix `record_` if the row has a field of that name. It is
+    null if the record is ambiguous.
 
     Args:
-        rows: What makes rows of predictions.
+        rows: Makes rows of predictions.
         kept: The fields of the record, with their types.
     """
 
@@ -63,7 +63,7 @@ class KeptRows(beam.PTransform):
         self._row_of, self._own, self._kept = rows.row_of, rows.fields, kept
 
     def expand(self, pcoll: PCollection[tuple[Any, Prediction]]) -> PCollection[Any]:
-        """A row for each."""
+        """Make a row of each."""
         own = {name for name, _ in self._own}
         names = {f"record_{name}" if name in own else name: name for name, _ in self._kept}
         kinds = [Optional[kind] for _, kind in self._kept]

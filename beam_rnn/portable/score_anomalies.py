@@ -1,4 +1,4 @@
-"""Records of a stream into anomaly scores, as rows."""
+"""Scores the records of a stream by how surprising they are, as rows."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any, Optional
@@ -17,7 +17,7 @@ from beam_rnn.transforms.score_anomalies import ScoreAnomalies
 
 
 class RnnAnomalies(beam.PTransform):
-    """Scores each record by how surprising it is: one row for each.
+    """Scores each record by how surprising it is; gives a row for each record.
 
     A row has the fields key, time (of the record, as ISO 8601 text), for each target
     <target>_value and <target>_expected (the prediction made for it one record before; null for the
@@ -25,22 +25,20 @@ class RnnAnomalies(beam.PTransform):
     anomaly_probability, anomaly_model (the digest) and anomaly_kernel.
 
     Args:
-        weights: The weights file, on any filesystem that Beam knows, whose horizons have 1 among
-            them.
-        surprise: How errors are judged: a mapping with the names of
+        weights: The weights file, on any filesystem that Beam knows, whose horizons include 1.
+        surprise: How errors are scored: a mapping with the names of
             `beam_rnn.Surprise`, such as {memory: 2000, peaks: 0.01}.
         order: "event_time", "sequence" or "arrival", as in RnnPredict.
-        wait: How many seconds longer than the watermark says a record is waited for.
-        grid: Records become due at multiples of so many seconds.
-        idle_after: A sequence ends when no record has followed its last one for so many seconds of
-            event time; never if left out.
-        max_jump: With order "sequence": a record whose number is more than so much above the last
-            one of its key cannot be used; no limit if left out. It needs idle_after, or a model
-            whose columns have a start.
-        kernel: What computes: "numpy", "fused" or "auto".
-        error_handling: {output: NAME} gives records that cannot be used, and those that came too
-            late, as a further output. Without it the former stop the pipeline, the latter are
-            counted.
+        wait: Seconds to wait for a record beyond the watermark.
+        grid: Records become due at multiples of this number of seconds.
+        idle_after: A sequence ends when no record has followed its last one for this number of
+            seconds of event time; never if left out.
+        max_jump: With order "sequence": a record whose number is more than this above the last one
+            of its key cannot be used; no limit if left out. It needs idle_after, or a model whose
+            columns have a start.
+        kernel: The implementation: "numpy", "fused" or "auto".
+        error_handling: {output: NAME} gives records that cannot be used, and late ones, as a
+            further output. Without it the former stop the pipeline, and the latter are counted.
 
     Raises:
         ConfigurationError: A value outside its range, or no weights file there; at construction

@@ -1,7 +1,7 @@
-"""Many records at once, column by column: the same as `RecordReader.read`, one by one.
+"""Reads many records at once, by column, with the results of `RecordReader.read`.
 
-A column whose values all have a plain type is checked as one array. Every record with anything
-else in it is read alone, so that there is one place that says what a record may hold.
+A column whose values all have a plain type is checked as one array. Any other record is read alone,
+so that one place decides what a record may hold.
 """
 
 import contextlib
@@ -36,7 +36,7 @@ from beam_rnn.records.results import InvalidRecord
 ALONE_BELOW = 8
 """Fewer records are read one by one."""
 KNOWN_KEYS = 100_000
-"""So many keys are remembered as good ones."""
+"""Maximum number of keys in the cache of checked keys."""
 
 _PLAIN_KEYS = {str, int, bytes}  # equal values of two of these are never equal keys
 
@@ -46,9 +46,9 @@ class ReadRows(NamedTuple):
 
     Attributes:
         keys: The key of each; None for one that cannot be used.
-        data: Each encoded, as `beam_rnn.records.record_format.encode_record` has it; b"" where it
-            cannot be used.
-        invalid: The dead letters, and the place of each.
+        data: Each encoded by `beam_rnn.records.record_format.encode_record`; b"" if it cannot be
+            used.
+        invalid: The dead letters, with the place of each.
     """
 
     keys: list[str | None]
@@ -66,7 +66,7 @@ class ColumnReader:
 
     Args:
         columns: Which fields mean what.
-        targets: Whether records must have the targets too; they are read one by one then.
+        targets: Whether records must have the targets too; then they are read one by one.
     """
 
     def __init__(self, columns: Columns, targets: bool = False):
@@ -83,12 +83,11 @@ class ColumnReader:
         self._alone |= len(self._names) < 2 or any("." in name for name in self._names)
 
     def read(self, records: Sequence[Any], arrived: Array | None = None) -> ReadRows:
-        """The records, checked, each encoded.
+        """Return the records, checked, each encoded.
 
         Args:
             records: As for `RecordReader.read`.
-            arrived: Their Beam timestamps in microseconds, used where no column is named for the
-                time.
+            arrived: Their Beam timestamps in microseconds, used if the columns name no time.
         """
         keys: list[str | None] = [None] * len(records)
         data = [b""] * len(records)
@@ -119,7 +118,7 @@ class ColumnReader:
     def read_block(
         self, records: Sequence[Any], arrived: Array
     ) -> tuple[Block, list[tuple[int, InvalidRecord]]]:
-        """The records, checked, as columns; and the dead letters, with the place of each.
+        """Return the records, checked, as columns; and the dead letters, with the place of each.
 
         Args:
             records: As for `RecordReader.read`.
@@ -138,13 +137,13 @@ class ColumnReader:
     def _read_alone(
         self, records: Sequence[Any], arrived: Array | None, places: Iterable[int]
     ) -> Iterator[tuple[int, Record | InvalidRecord]]:
-        """Records that are read one by one: each read, or its dead letter."""
+        """Yield each record as it was read alone, or its dead letter."""
         for i in places:
             at = None if arrived is None else Timestamp(micros=int(arrived[i]))
             yield i, read_or_refused(self._reader, records[i], at)
 
     def _plain(self, records: Sequence[Any]) -> Block | None:
-        """The records that are plain, `row` being the place of each; None for none."""
+        """Return the records that are plain, `row` being the place of each; None for none."""
         if len(records) < ALONE_BELOW or self._alone:
             return None
         places, fields = self._fields(records)
@@ -175,7 +174,7 @@ class ColumnReader:
         return block if good.all() else _usable(block, good)
 
     def _numbers_of(self, fields: Mapping[str, Sequence[Any]], time: Array) -> tuple[Array, Array]:
-        """What the network sees of each record (records, numbers), and which can be used."""
+        """Return the numbers of each record (records, numbers), and which are plain."""
         columns = self._columns
         sizes, n = dict(columns.vectors), len(time)
         numbers, good = np.empty((n, columns.number_size)), np.ones(n, bool)
@@ -201,7 +200,7 @@ class ColumnReader:
         return numbers, good
 
     def _fields(self, records: Sequence[Any]) -> tuple[Sequence[int], dict[str, Sequence[Any]]]:
-        """The fields of all records of the commonest type, and the places of those."""
+        """Return the places and the fields of all records of the most common type."""
         kind: Any
         ((kind, count),) = Counter(map(type, records)).most_common(1)
         whole = count == len(records)
@@ -223,11 +222,11 @@ class ColumnReader:
         return places, dict(zip(self._names, zip(*values, strict=True), strict=False))
 
     def _are_items_of(self, kind: Any) -> bool:
-        """Whether the fields are what a NamedTuple holds, and no properties of it."""
+        """Return True if the fields are items of a NamedTuple, not properties."""
         return all(type(getattr(kind, name, None)) is _ITEM for name in self._names)
 
     def _key_texts(self, column: Sequence[Any]) -> tuple[list[str], Array, Array]:
-        """The keys as text, each once; which is whose; and whose is plain and can be used."""
+        """Return the different keys as text, the key of each record, and which are plain."""
         if len(self._keys) > KNOWN_KEYS:
             self._keys.clear()
         known = self._keys
@@ -248,7 +247,7 @@ class ColumnReader:
 
 
 def _usable(block: Block, good: Array) -> Block | None:
-    """The records that can be used, and their keys; None for none."""
+    """Return the records that are plain, and their keys; None for none."""
     if not good.any():
         return None
     return joined([block.pick(good)])
@@ -260,7 +259,7 @@ def with_the_rest(
     arrived: Array,
     columns: Columns,
 ) -> tuple[Block, list[tuple[int, InvalidRecord]]]:
-    """The records that are plain and those that were read alone, in order; and the dead letters."""
+    """Return plain records and those that were read alone, in order; and the dead letters."""
     places, keys, data, invalid = [], [], [], []
     for i, read in rest:
         if isinstance(read, InvalidRecord):
@@ -281,7 +280,7 @@ def with_the_rest(
 def read_or_refused(
     reader: RecordReader, record: Any, at: Timestamp | None
 ) -> Record | InvalidRecord:
-    """A record, or its dead letter."""
+    """Return a record, or its dead letter."""
     try:
         return reader.read(record, at)
     except RecordError as error:
@@ -289,7 +288,7 @@ def read_or_refused(
 
 
 def one_by_one(keys: Sequence[str], data: Sequence[bytes], places: Sequence[int]) -> Block:
-    """Records that were read alone, `places` being their rows; when they arrived is not known."""
+    """Return records that were read alone, `places` being their rows; `arrived` is not set."""
     records = decode_records(data)
     names, of_key = coded(keys)
     return Block(
@@ -306,7 +305,7 @@ def one_by_one(keys: Sequence[str], data: Sequence[bytes], places: Sequence[int]
 
 
 def coded(values: Iterable[Any]) -> tuple[list[Any], Array]:
-    """The values, each once, and which of them stands where.
+    """Return the different values, and the index of each value among them.
 
     >>> coded("abca")
     (['a', 'b', 'c'], array([0, 1, 2, 0], dtype=int32))
@@ -316,4 +315,4 @@ def coded(values: Iterable[Any]) -> tuple[list[Any], Array]:
 
 
 _ITEM = type(InvalidRecord.key)
-"""What gets a field of a NamedTuple."""
+"""The type of the descriptor of a NamedTuple field."""

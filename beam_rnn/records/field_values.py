@@ -29,7 +29,11 @@ UNREADABLE = "cannot be read"
 
 
 def field(record: Any, name: str) -> Any:
-    """One field of a record."""
+    """Return one field of a record.
+
+    Raises:
+        RecordError: The record has no such field, or it cannot be read.
+    """
     try:
         return record[name] if isinstance(record, Mapping) else getattr(record, name)
     except (KeyError, AttributeError) as error:
@@ -43,18 +47,18 @@ def _why_missing(record: Any, name: str) -> str:
         return str(record[UNREADABLE])
     if type(record) is tuple and len(record) == 2:
         return (
-            f"the record has no field {name!r}: it is a pair, of which the second may be the record"
+            f"the record has no field {name!r}: it is a pair, whose second item may be the record"
         )
     if name == ROW:
         return (
-            f"the record has no field {ROW!r}, its place in its file: a stream needs one that "
-            "orders the records of one time, such as Kafka's offset"
+            f"the record has no field {ROW!r}, its place in its file: a stream needs a field "
+            "that orders the records of one time, such as Kafka's offset"
         )
     return f"the record has no field {name!r}"
 
 
 def key_text(name: str, value: Any) -> str:
-    """A key as text: text as it is, a whole number in decimal, bytes as UTF-8."""
+    """Return a key as text: text as it is, a whole number in decimal, bytes as UTF-8."""
     if isinstance(value, str):
         text = value
     elif isinstance(value, numbers.Integral) and not isinstance(value, NO_NUMBERS):
@@ -79,12 +83,12 @@ def key_text(name: str, value: Any) -> str:
 
 
 def micros(name: str, value: Any, time_format: str | None = None) -> int:
-    """An event time as microseconds since 1970.
+    """Return an event time in microseconds since 1970.
 
     Args:
         name: The column, for the error.
-        value: A Beam Timestamp, or as `beam_rnn.data.event_times.micros_of` takes it.
-        time_format: How texts and numbers are written, as there.
+        value: A Beam Timestamp, or a value that `beam_rnn.data.event_times.micros_of` takes.
+        time_format: How texts and numbers are written, as for `micros_of`.
     """
     try:
         time = int(value.micros) if isinstance(value, Timestamp) else micros_of(value, time_format)
@@ -106,7 +110,7 @@ def _times_are(time_format: str | None) -> str:
 
 
 def whole(name: str, value: Any) -> int:
-    """A sequence number: a whole number of 64 bits."""
+    """Return a sequence number: a whole number of 64 bits."""
     if not isinstance(value, numbers.Integral) or isinstance(value, NO_NUMBERS):
         raise RecordError(f"{name} must be a whole number", value)
     if not -(2**63) <= int(value) < 2**63:
@@ -115,7 +119,7 @@ def whole(name: str, value: Any) -> int:
 
 
 def mark(name: str, value: Any) -> bool:
-    """A mark: true or false, 1 or 0; None is false."""
+    """Return a mark: true or false, 1 or 0; None is false."""
     if value is None or isinstance(value, (bool, np.bool_)):
         return bool(value)
     if isinstance(value, numbers.Real) and value in (0, 1):
@@ -124,7 +128,7 @@ def mark(name: str, value: Any) -> bool:
 
 
 def number(name: str, value: Any) -> float:
-    """An input or a target: a finite number; True is 1, and -0 is 0."""
+    """Return an input or a target: a finite number; True is 1, and -0 is 0."""
     if type(value) is not float:
         if value is None:
             raise RecordError(f"{name} is missing", value)
@@ -143,19 +147,19 @@ def number(name: str, value: Any) -> float:
 
 
 def number_or_missing(name: str, value: Any) -> float:
-    """As `number`, and NaN for what is missing."""
+    """Return a number as `number` does, and NaN if it is missing."""
     return math.nan if is_missing(value) else number(name, value)
 
 
 def is_missing(value: Any) -> bool:
-    """Whether a value is None or NaN."""
+    """Return True if a value is None or NaN."""
     return value is None or (isinstance(value, (float, np.floating)) and math.isnan(value))
 
 
 def vector(
     name: str, value: Any, size: int, read: Callable[[str, Any], float] = number
 ) -> list[float]:
-    """A list of so many numbers, each as `read` has it; where one may be missing, all may be.
+    """Return a list of `size` numbers, each read by `read`; all of them may be missing if one may.
 
     >>> vector("notes", [0, True], 2)
     [0.0, 1.0]
@@ -171,7 +175,7 @@ def vector(
 
 
 def symbol(name: str, value: Any) -> str:
-    """A symbol as text: text as it is, a whole number in decimal."""
+    """Return a symbol as text: text as it is, a whole number in decimal."""
     if isinstance(value, str):
         text = value
     elif isinstance(value, numbers.Integral) and not isinstance(value, NO_NUMBERS):
@@ -188,7 +192,7 @@ def symbol(name: str, value: Any) -> str:
 
 
 def one_of(name: str, value: Any, classes: Mapping[str, int]) -> list[float]:
-    """A class: 1 at its place, 0 at those of the others.
+    """Return a class as numbers: 1 at its place, 0 at those of the others.
 
     Args:
         name: The column, for the error.

@@ -1,4 +1,4 @@
-"""The records that go in: each is read by its columns, and checked before anything else.
+"""Records as a pipeline takes them: each is read by its columns and checked first of all.
 
 A record is a dict, a `beam.Row`, a NamedTuple, or any object with attributes.
 """
@@ -62,8 +62,7 @@ class RecordReader:
 
     Args:
         columns: Which fields mean what.
-        targets: Whether records must have the targets, and their weight, too, as those for
-            training do.
+        targets: Whether records must have the targets and their weight too, as training needs.
     """
 
     def __init__(self, columns: Columns, targets: bool = False):
@@ -76,11 +75,11 @@ class RecordReader:
         self._has_vocabularies = columns.has_vocabularies
 
     def read(self, record: Any, element_time: Timestamp | None = None) -> Record:
-        """The record, checked.
+        """Return a record, checked.
 
         Args:
             record: A dict, a `beam.Row`, a NamedTuple, or any object with attributes.
-            element_time: Its Beam timestamp, used where no column is named for the time.
+            element_time: Its Beam timestamp, used if the columns name no time.
 
         Raises:
             RecordError: A field is missing or cannot be used.
@@ -118,7 +117,7 @@ class RecordReader:
         return time
 
     def _numbers(self, record: Any, names: Sequence[str]) -> list[float]:
-        """The numbers of these fields."""
+        """Return the numbers of these fields."""
         read, sizes = self._read_number, self._sizes
         if not sizes:
             return [read(name, field(record, name)) for name in names]
@@ -132,7 +131,7 @@ class RecordReader:
         return values
 
     def _read_targets(self, record: Any) -> list[float]:
-        """The numbers of the targets, and the weight if there is one."""
+        """Return the numbers of the targets, and the weight if there is one."""
         columns = self._columns
         if self._classes:
             (name,) = columns.targets
@@ -147,16 +146,16 @@ class RecordReader:
         return values
 
     def drops(self, error: RecordError) -> bool:
-        """Whether a record that `read` refused is one to go on without."""
+        """Return True if a record that `read` refused is dropped, and is no error."""
         return self._columns.missing == "drop" and is_missing(error.value)
 
     def invalid(self, record: Any, error: RecordError) -> InvalidRecord:
-        """The dead letter for a record that `read` refused."""
+        """Return the dead letter of a record that `read` refused."""
         return dead_letter(self._columns.key, record, error)
 
 
 def dead_letter(key_column: str, record: Any, error: RecordError) -> InvalidRecord:
-    """The dead letter for a record that cannot be used."""
+    """Return the dead letter of a record that cannot be used."""
     try:
         key = key_text(key_column, field(record, key_column))
     except RecordError:
@@ -165,7 +164,7 @@ def dead_letter(key_column: str, record: Any, error: RecordError) -> InvalidReco
 
 
 class ReadRecords(beam.DoFn):
-    """Reads records and checks them before anything else; dead letters go to `INVALID`.
+    """Reads and checks records; dead letters go to `INVALID`.
 
     Args:
         reader: Makes the reader, on the worker: a `RecordReader`, or one like it.
@@ -178,11 +177,11 @@ class ReadRecords(beam.DoFn):
         self._invalid = Metrics.counter("beam_rnn", "records_invalid")
 
     def setup(self) -> None:
-        """Makes the reader."""
+        """Make the reader."""
         self._reader = self._make_reader()
 
     def process(self, element: Any, timestamp: Any = beam.DoFn.TimestampParam) -> Iterator[Any]:
-        """One record in; what was read of it out, or a dead letter."""
+        """Yield what was read of a record, or its dead letter."""
         try:
             yield self._reader.read(element, timestamp)
         except RecordError as error:

@@ -25,14 +25,14 @@ from beam_rnn.training.sequence_examples import with_indices
 
 
 class _Read(NamedTuple):
-    """An example that was read.
+    """An example that was read and checked.
 
     Attributes:
         key: Its key.
-        model: That of the key.
+        model: The model of the key.
         numbers: (steps, numbers), as recorded.
         x: The same, scaled.
-        step: (records,), the step that each of its records is.
+        step: (records,), the step of each record.
     """
 
     key: str
@@ -43,13 +43,13 @@ class _Read(NamedTuple):
 
 
 class LoadedModel:
-    """What a process has of a weights file.
+    """The models of a weights file, in a process.
 
-    Where processes share it, Beam gives them a proxy, which knows its methods alone.
+    If processes share it, Beam gives them a proxy, which has its methods only.
 
     Args:
         path: The weights file.
-        kernel: What computes.
+        kernel: As for `Predict`.
 
     Raises:
         WeightsError: The file cannot be used.
@@ -63,11 +63,11 @@ class LoadedModel:
         self._columns: Columns = models.columns
 
     def warm_up(self) -> None:
-        """One step, so that what is compiled is compiled."""
+        """Run one step, so that the kernel is compiled."""
         warm_up(self._models)
 
     def check(self, example: Any) -> None:
-        """That an example can be read.
+        """Raise if an example cannot be used.
 
         Raises:
             RecordError: It cannot.
@@ -75,19 +75,19 @@ class LoadedModel:
         self._read(ColumnReader(self._columns), example)
 
     def outputs(self, examples: SequenceOf[Any], emit: str) -> list[tuple[Array, str]]:
-        """The outputs of each example, and the digest of the model that gave them.
+        """Return the outputs of each example, and the digest of its model.
 
         Args:
             examples: Sequences, or lists of records.
             emit: As for `RnnModelHandler`.
 
         Returns:
-            For each (records, outputs), or (outputs,).
+            (records, outputs) or (outputs,) for each.
 
         Raises:
             RecordError: An example cannot be used.
         """
-        reader = ColumnReader(self._columns)  # it remembers keys, and is no thread's but this one's
+        reader = ColumnReader(self._columns)  # it caches keys, and is not thread-safe
         read = [self._read(reader, example) for example in examples]
         by_model: dict[Model, list[int]] = {}
         for i, one in enumerate(read):
@@ -116,7 +116,7 @@ class LoadedModel:
         return _Read(key, model, numbers, x, step)
 
     def _numbers_of(self, sequence: Sequence) -> Array:
-        """The numbers of a sequence, (steps, numbers)."""
+        """Return the numbers of a sequence, (steps, numbers)."""
         columns = self._columns
         known = {name: columns.vocabulary(name) for name in columns.symbols}
         if sequence.columns.with_vocabularies(known).fingerprint != columns.fingerprint:
@@ -134,7 +134,7 @@ class LoadedModel:
     def _numbers_of_records(
         self, reader: ColumnReader, records: list[Any]
     ) -> tuple[str, Array, Array]:
-        """Key, numbers (steps, numbers), and the step that each record is."""
+        """Return the key, the numbers (steps, numbers), and the step of each record."""
         columns, n = self._columns, len(records)
         if not records:
             raise RecordError("an example must have at least one record", records)
@@ -142,8 +142,8 @@ class LoadedModel:
         if columns.time is None:
             if columns.calendar:
                 raise RecordError(
-                    "the model sees the time of day of Beam timestamps, which the records of a "
-                    "list do not have: make examples by Sequences",
+                    "the model takes the time of day from Beam timestamps, which the records of "
+                    "a list do not have: make examples with Sequences",
                     records,
                 )
             if columns.sequence is None:  # they stand in their order
@@ -160,8 +160,8 @@ class LoadedModel:
         decoded = decode_records(ordered)
         if decoded.starts[1:].any() or decoded.ends[:-1].any():
             raise RecordError(
-                f"an example must be one sequence, but in key {read.keys[0]!r} another begins by "
-                f"{columns.start or columns.end!r}: give each as an example",
+                f"an example must be one sequence, but in key {read.keys[0]!r} another begins "
+                f"by {columns.start or columns.end!r}: make an example of each",
                 records,
             )
         step = np.array([place[data] for data in read.data])
@@ -169,7 +169,7 @@ class LoadedModel:
 
 
 def _at_once(places: Iterable[int], steps: SequenceOf[int]) -> Iterator[list[int]]:
-    """Examples that are run together: about `STEPS_AT_ONCE` steps, or one that is longer."""
+    """Yield the examples to run together: about `STEPS_AT_ONCE` steps, or one that is longer."""
     some: list[int] = []
     total = 0
     for place in places:
@@ -183,7 +183,7 @@ def _at_once(places: Iterable[int], steps: SequenceOf[int]) -> Iterator[list[int
 
 
 def _emitted(read: _Read, y: Array | None, emit: str) -> Array:
-    """What comes of an example."""
+    """Return the inference for an example."""
     if y is None:
         kept = usable_steps(read.model, read.x)
         left = np.setdiff1d(np.arange(len(read.x)), kept)
@@ -195,6 +195,6 @@ def _emitted(read: _Read, y: Array | None, emit: str) -> Array:
 
 def _out_of_range(key: str, numbers: Array, step: int) -> RecordError:
     return RecordError(
-        f"step {step + 1} of a sequence of key {key!r} leaves the range of numbers",
+        f"step {step + 1} of a sequence of key {key!r} overflows",
         numbers[step].tolist(),
     )

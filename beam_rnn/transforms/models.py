@@ -1,4 +1,4 @@
-"""Models to files and back."""
+"""Writes models to files, and reads them."""
 
 import os
 from typing import Any
@@ -19,15 +19,15 @@ from beam_rnn.transforms.write_dofns import NameModel, WriteWeights, losses_of
 
 
 class WriteModel(beam.PTransform):
-    """Writes a model, or the `KeyedModels` of all keys, to an Arrow file, and gives the path.
+    """Writes a model, or the `KeyedModels` of all keys, to an Arrow file, and gives its path.
 
-    The file is written under a temporary name and renamed, so that a reader sees the old one
-    or the new one and never a part.
+    The file is written under a temporary name and renamed, so that a reader sees the old file or
+    the new one, never a part.
 
     Args:
-        path: The file, on any filesystem that Beam knows. Folders that are not there are made.
-            For models of several windows it holds "{end}", for which the end of the window
-            stands, as 20240131T235959Z: names in the order of time.
+        path: The file, on any filesystem that Beam knows. Missing folders are created. For models
+            of several windows it contains "{end}", which is replaced by the end of the window, such
+            as 20240131T235959Z: the names sort by time.
 
     Raises:
         ConfigurationError: At construction of the pipeline: models of several windows, which
@@ -39,7 +39,7 @@ class WriteModel(beam.PTransform):
         self._path = path_of("path", path)
 
     def expand(self, pcoll: PCollection[Models | Transducer]) -> PCollection[str]:
-        """Gather the models of a path, which must be one, and write it."""
+        """Group the models by path, of which each must have one, and write them."""
         windowed = not isinstance(pcoll.windowing.windowfn, GlobalWindows)
         if windowed and "{end}" not in self._path:
             raise ConfigurationError(
@@ -59,8 +59,8 @@ class ReadModel(beam.PTransform):
     """Reads models from Arrow files: a `Model`, `Transducer` or `KeyedModels` of each.
 
     Args:
-        pattern: A file or a pattern of files, on any filesystem that Beam knows. That none is
-            there is an error.
+        pattern: A file or a pattern of files, on any filesystem that Beam knows. It is an error if
+            there is none.
     """
 
     def __init__(self, pattern: str | os.PathLike[str]):
@@ -80,8 +80,8 @@ class ReadModel(beam.PTransform):
 
 
 class LossCurve(beam.PTransform):
-    """The losses of each epoch of the trainings that models came of, as rows."""
+    """The losses of each epoch in which models were trained, as rows."""
 
     def expand(self, pcoll: PCollection[Model | Transducer]) -> PCollection[EpochLoss]:
-        """One row an epoch."""
+        """Yield a row for each epoch."""
         return pcoll | "Losses" >> beam.FlatMap(losses_of).with_output_types(EpochLoss)

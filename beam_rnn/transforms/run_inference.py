@@ -1,4 +1,4 @@
-"""A model inside Beam's own RunInference, where each example is a whole sequence."""
+"""A model handler for Beam's RunInference, where each example is a whole sequence."""
 
 import os
 from collections.abc import Callable, Iterable, Mapping
@@ -23,10 +23,10 @@ class RnnModelHandler(ModelHandler[Any, PredictionResult, LoadedModel]):
     An example is one sequence of one key: a list of its records, as `Predict` takes them, or a
     `beam_rnn.Sequence`, as `Sequences` gives them. The inference is an array with a row of outputs
     for each record of the example, in the targets' own units; or one row, that of the last record,
-    with emit="last" and of a network with output_steps="last". It has the bits of `Predict` and
-    `PredictSequences`, whatever else is in the batch. The records of a list may come in any order:
+    with emit="last" or for a network with output_steps="last". It has the bits of `Predict` and
+    `PredictSequences`, whatever else is in the batch. The records of a list may be in any order:
     they are sorted by event time, sequence number and value, equal ones count once, and each gets
-    the row that is its own. `model_id` is the digest of the model, as in a `Prediction`.
+    its own row. `model_id` is the digest of the model, as in a `Prediction`.
 
         >>> import tempfile
         >>> from apache_beam.ml.inference.base import RunInference
@@ -41,26 +41,26 @@ class RnnModelHandler(ModelHandler[Any, PredictionResult, LoadedModel]):
         (2, 1)
         (5, 1)
 
-    An example that cannot be used is an error that names the value. RunInference's
-    `.with_exception_handling()` gives the whole batch as a dead letter then; with
-    `handler.with_preprocess_fn(handler.checked)` the example alone.
+    An example that cannot be used raises an error that names the value. With RunInference's
+    `.with_exception_handling()` the whole batch then is a dead letter; with
+    `handler.with_preprocess_fn(handler.checked)` the example only.
 
     Args:
-        weights: The weights file, on any filesystem that Beam knows: of one model, or of a model
-            for each key.
+        weights: The weights file, on any filesystem that Beam knows, with one model or a model for
+            each key.
         emit: "every": a row for each record; "last": that of the last one.
         kernel: As for `Predict`.
-        min_batch_size: The fewest examples a batch, as Beam's handlers have it.
-        max_batch_size: The most examples a batch.
-        max_batch_duration_secs: Wait so long, across bundles, for a batch to be full.
-        batch_length_fn: The length of an example, by which Beam makes batches of examples that are
-            about as long; the number of its records if left out. The keys of a `KeyedModelHandler`
-            are part of an example there.
+        min_batch_size: The minimum number of examples in a batch, as in Beam's handlers.
+        max_batch_size: The maximum number.
+        max_batch_duration_secs: Wait up to this long, across bundles, for a full batch.
+        batch_length_fn: Returns the length of an example: Beam makes batches of examples of similar
+            length. The number of its records if left out. It gets the key too, behind a
+            `KeyedModelHandler`.
         batch_bucket_boundaries: The lengths at which another batch begins; needs
-            max_batch_duration_secs. No batch is padded, and no result depends on it: this is for
-            batches of even cost.
+            max_batch_duration_secs. No batch is padded, and no result depends on it: it makes the
+            cost of batches even.
         large_model: Share one copy of the model among the processes of a machine.
-        model_copies: Share so many.
+        model_copies: Share this number of copies.
         env_vars: Environment variables to set before the model is loaded.
 
     Raises:
@@ -108,7 +108,7 @@ class RnnModelHandler(ModelHandler[Any, PredictionResult, LoadedModel]):
         self._checks: LoadedModel | None = None
 
     def load_model(self) -> LoadedModel:
-        """The model of the file; its kernel is compiled."""
+        """Return the model of the file; its kernel is compiled."""
         model = LoadedModel(self._weights, self._kernel)
         model.warm_up()
         return model
@@ -119,7 +119,7 @@ class RnnModelHandler(ModelHandler[Any, PredictionResult, LoadedModel]):
         model: LoadedModel,
         inference_args: Mapping[str, Any] | None = None,
     ) -> list[PredictionResult]:
-        """The outputs of each example of a batch.
+        """Return the outputs of each example of a batch.
 
         Args:
             batch: The examples.
@@ -137,10 +137,10 @@ class RnnModelHandler(ModelHandler[Any, PredictionResult, LoadedModel]):
         ]
 
     def checked(self, example: Any) -> Any:
-        """An example as it is, if it can be used: made for `with_preprocess_fn`.
+        """Return an example as it is, if it can be used: for `with_preprocess_fn`.
 
         Args:
-            example: The example; or a pair of a key and it, behind a `KeyedModelHandler`.
+            example: The example; or a pair of a key and an example, behind a `KeyedModelHandler`.
 
         Raises:
             RecordError: It cannot be used.
@@ -151,29 +151,29 @@ class RnnModelHandler(ModelHandler[Any, PredictionResult, LoadedModel]):
         return example
 
     def get_num_bytes(self, batch: SequenceOf[Any]) -> int:
-        """The size of a batch: of its numbers, where they are arrays; else pickled."""
+        """Return the size of a batch: of its arrays, and of other examples pickled."""
         arrays = sum(each.inputs.nbytes for each in batch if isinstance(each, Sequence))
         rest = [each for each in batch if not isinstance(each, Sequence)]
         return arrays + (super().get_num_bytes(rest) if rest else 0)
 
     def get_metrics_namespace(self) -> str:
-        """Where RunInference counts: beside all that this library counts."""
+        """Return the namespace of this library's counters, for those of RunInference."""
         return "beam_rnn"
 
     def validate_inference_args(self, inference_args: Mapping[str, Any] | None) -> None:
-        """There are none: all is said when the handler is made.
+        """Raise if there are inference arguments: the handler has them all.
 
         Raises:
             ConfigurationError: There are some.
         """
         if inference_args:
             raise ConfigurationError(
-                f"RnnModelHandler takes no inference_args, got {dict(inference_args)}: what it can "
-                "do otherwise is an argument of RnnModelHandler itself"
+                f"RnnModelHandler takes no inference_args, got {dict(inference_args)}: give "
+                "its options to RnnModelHandler itself"
             )
 
     def update_model_path(self, model_path: str | None = None) -> None:
-        """From now on load the model of another file; None for the one before."""
+        """Load the model of another file from now on; None for the same file."""
         self._weights = model_path or self._weights
 
     def __getstate__(self) -> dict[str, Any]:
@@ -184,7 +184,7 @@ class RnnModelHandler(ModelHandler[Any, PredictionResult, LoadedModel]):
 
 
 def steps_of(example: Any) -> int:
-    """How many records an example has; it may stand behind a key, as for a `KeyedModelHandler`.
+    """Return the number of records of an example, or of a pair of a key and an example.
 
     >>> steps_of([{"x": 1}, {"x": 2}]), steps_of(("key", [{"x": 1}]))
     (2, 1)
@@ -199,7 +199,7 @@ def _without_key(example: Any) -> Any:
 
 
 def _held(example: Any) -> Any:
-    """An example that can be gone through again, and sent to another process."""
+    """Return an example that can be iterated again and pickled."""
     if isinstance(example, (Sequence, list)):
         return example
     if isinstance(example, _NO_EXAMPLE) or not isinstance(example, Iterable):
@@ -208,4 +208,4 @@ def _held(example: Any) -> Any:
 
 
 _NO_EXAMPLE = (str, bytes, tuple, Mapping, beam.Row, np.ndarray)
-"""What can be gone through, and holds no records: a record, or its numbers."""
+"""Types that can be iterated but hold no records: a record, or its numbers."""

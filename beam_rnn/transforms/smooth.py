@@ -1,4 +1,4 @@
-"""Records of a stream through a bidirectional network."""
+"""Predicts the records of a stream with a bidirectional network."""
 
 import os
 from typing import Any
@@ -24,25 +24,25 @@ from beam_rnn.transforms.stream_outputs import check_records, step_keys
 class Smooth(beam.PTransform):
     """Predicts each record from those before it and the next `lag`: a fixed-lag smoother.
 
-    For bidirectional networks, whose outputs need the future, in a stream. The output of a record
-    comes when `lag` more of its sequence have had their turn, or when the sequence ends, with
-    as many as there are. The forward direction of the first layer has seen the whole past, as in a
-    pass over the whole sequence; the backward directions see the record and the next `lag`. With
-    a lag as long as the sequence the outputs are those of the whole sequence, to the bit.
+    For bidirectional networks, whose outputs need the future, in a stream. A record is predicted
+    once `lag` more records of its sequence have been stepped, or when the sequence ends, with as
+    many as there are. The forward direction of the first layer has seen the whole past, as in a
+    pass over the whole sequence; the backward directions see the record and the next `lag`. With a
+    lag as long as the sequence the outputs are those of the whole sequence, to the bit.
 
-    Order, late records, dead letters, gaps and ends of sequences are as in `Predict`, and so is
-    what comes out; in whatever order records come within `wait`, they give the same bits. A
-    prediction has the timestamp at which the last record that it waited for became due. Each
-    record costs `lag + 1` steps of the network, and the state of a key keeps `lag` records.
+    Order, late records, dead letters, gaps, ends of sequences and outputs are as in `Predict`; any
+    order of arrival within `wait` gives the same bits. A prediction has the timestamp at which the
+    last record that it waited for became due. Each record costs `lag + 1` steps of the network, and
+    the state of a key keeps `lag` records.
 
-    A running sequence keeps to its model: weights that another job wrote are an error while a
-    sequence goes on, and used for those that begin. The lag may change from job to job.
+    A sequence keeps its model: other weights are an error while a sequence continues, and are used
+    for sequences that begin. The lag may change from job to job.
 
     Args:
         weights: The weights file of a bidirectional network with an output on every step, or a
             pattern, as for `Predict`. Targets with `Columns(horizon=0)`, of the record itself, are
             the usual use.
-        lag: How many further records an output waits for.
+        lag: The number of further records that a prediction waits for.
         order: As for `Predict`.
         wait: As for `Predict`.
         grid: As for `Predict`.
@@ -87,7 +87,7 @@ class Smooth(beam.PTransform):
         return step_keys(checked, beam.ParDo(step), "Smooth", PredictOutputs, Prediction)
 
     def display_data(self) -> dict[str, Any]:
-        """What the monitoring page of a runner shows."""
+        """Return what the monitoring page of a runner shows."""
         return {
             "weights": self._weights,
             "lag": self._lag,
