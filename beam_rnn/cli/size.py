@@ -11,7 +11,7 @@ from beam_rnn.core.checks import check_whole
 from beam_rnn.core.errors import ConfigurationError
 from beam_rnn.data.columns import Columns
 from beam_rnn.engine.log_format import HEAD_BYTES, SLACK, arrived_bytes, states_bytes
-from beam_rnn.engine.order_format import ARMED_BYTES, TURN_BYTES
+from beam_rnn.engine.order_format import ARMED_BYTES, ORDER_HEADER_BYTES
 from beam_rnn.models import weights_format as weights
 from beam_rnn.models.keyed_models import KeyedModels, Models
 from beam_rnn.models.model import Model
@@ -93,7 +93,7 @@ def sizes_of(model: Models, load: Load) -> Sizes:
     assert model.columns is not None, "ReadModel gives models with columns"
     numbers, outputs = model.columns.number_size, model.outputs
     history = load.replay * numbers
-    state = TURN_BYTES + state_bytes(model.state_size, outputs, history)
+    state = ORDER_HEADER_BYTES + state_bytes(model.state_size, outputs, history)
     own = model.any if isinstance(model, KeyedModels) else model
     products = [
         value.size for name, value in own.parameters.items() if name.rpartition(".")[2] in PRODUCTS

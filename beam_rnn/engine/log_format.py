@@ -1,17 +1,17 @@
-"""What is kept of a shard <-> bytes; the only module that knows these formats.
+"""A shard <-> bytes; the only module that knows these formats.
 
-To rewrite all states of a shard for a bundle that touched a few of them would cost more than the
-steps. So a shard is kept as a log: each change is a piece that is added, and now and then, when
-half of it is out of date, it is written anew. Beside it stands a head, small, with a token by which
-a process tells whether the shard that it has in memory is the one that was logged.
+Rewriting all states of a shard for a bundle that changed a few would cost more than the steps. So
+a shard is stored as a log: each change is a piece that is appended, and when half of the log is out
+of date, it is rewritten. A small head has a token, which shows whether the shard that a process has
+in memory is the one that was logged.
 
 Pieces: version, kind, serial number, since Beam promises no order in a bag; then
 
 - states: what made them, how many, the columns of the table, the keys;
 - states of several models of one size (version 4): the same, and the digest of each;
 - removed keys;
-- records that wait: the number of each, when it is due, and their block;
-- the numbers of records that wait no more.
+- buffered records: the number of each, when it is due, and their block;
+- the numbers of records that are buffered no longer.
 """
 
 import math
@@ -25,8 +25,9 @@ from numpy.typing import DTypeLike
 from beam_rnn.core.arrays import Array
 from beam_rnn.core.errors import StateError
 from beam_rnn.core.stored_bytes import decoding
-from beam_rnn.engine.pending import grouped
-from beam_rnn.engine.shard import Change, Shard
+from beam_rnn.engine.held import grouped
+from beam_rnn.engine.shard import Shard
+from beam_rnn.engine.shard_changes import Change
 from beam_rnn.engine.table import Maker, Table
 from beam_rnn.models.state_format import STATE_TYPE, STORED_KERNELS
 from beam_rnn.records.block_format import (
@@ -42,31 +43,31 @@ PIECE_VERSION = 3
 MIXED_PIECE_VERSION = 4
 HEAD_VERSION = 1
 ROWS_IN_A_PIECE = 4096
-"""So many states are in a piece at the most, so that no message of a runner grows too large."""
+"""The maximum number of states in a piece, so that no message of a runner grows too large."""
 SLACK = 1 << 20
-"""A log of so many bytes is not worth being written anew."""
+"""The size, in bytes, up to which a log is not worth rewriting."""
 
 _STATES, _REMOVED, _ARRIVED, _TAKEN, _MIXED_STATES = 1, 2, 3, 4, 5
 _PIECE = struct.Struct("<BB6xQ")  # 16 bytes, so that what follows is aligned
 _MADE = struct.Struct("<32sB3xIIIII")
 _HEAD = struct.Struct("<B8s16sIQQQ?q")
 HEAD_BYTES = _HEAD.size
-"""So many bytes has the head of a shard."""
+"""The size of the head of a shard."""
 _VERSIONS = {_MIXED_STATES: MIXED_PIECE_VERSION}
 _MOST_RECORDS = 2**62
 _MIXED = "0" * 64
-"""Stands for the digest where each state has its own."""
+"""The digest in the header where each state has its own."""
 
 
 class Head(NamedTuple):
-    """What is known of a shard without its log.
+    """What is stored of a shard besides its log.
 
     Attributes:
-        token: Random, another at every change.
-        shards: How many shards there are.
-        pieces: How many pieces were ever logged.
-        logged: How many bytes the log has.
-        live: How many it had when it was last written anew.
+        token: Random, and different after every change.
+        shards: The number of shards.
+        pieces: The number of pieces that were ever logged.
+        logged: The size of the log, in bytes.
+        live: Its size when it was last rewritten.
         armed: When its timer fires, in microseconds since 1970; None if it is not set.
     """
 
@@ -79,13 +80,13 @@ class Head(NamedTuple):
 
 
 def encode_head(head: Head, fingerprint: bytes) -> bytes:
-    """The head of a shard whose records were read by columns of that fingerprint."""
+    """Return the head of a shard whose records were read by columns of that fingerprint."""
     armed = head.armed is not None
     return _HEAD.pack(HEAD_VERSION, fingerprint, *head[:5], armed, head.armed or 0)
 
 
 def decode_head(data: bytes, fingerprint: bytes, shards: int) -> Head:
-    """The inverse of `encode_head`.
+    """Return the head in bytes: the inverse of `encode_head`.
 
     Raises:
         StateError: Another version, records that were read by other columns, or another number
@@ -100,9 +101,9 @@ def decode_head(data: bytes, fingerprint: bytes, shards: int) -> Head:
     head = Head(token, stored_in, pieces, logged, live, at if armed else None)
     if read_by != fingerprint:
         raise StateError(
-            f"records wait that were read by columns of fingerprint {read_by.hex()}, those of the "
-            f"model here have {fingerprint.hex()}: start the job without its old state, or go on "
-            "with a model of the same inputs"
+            f"buffered records were read by columns of fingerprint {read_by.hex()}, those of the "
+            f"model here have {fingerprint.hex()}: start the job without its old state, or "
+            "continue with a model of the same inputs"
         )
     if head.shards != shards:
         raise StateError(
@@ -114,7 +115,7 @@ def decode_head(data: bytes, fingerprint: bytes, shards: int) -> Head:
 
 
 def encode_change(change: Change, table: Table, serial: int) -> list[bytes]:
-    """The pieces of a change, numbered from `serial` on."""
+    """Return the pieces of a change, numbered from `serial` on."""
     bodies: list[tuple[int, bytes]] = []
     if change.removed:
         bodies.append((_REMOVED, encode_keys(change.removed)))
@@ -139,19 +140,19 @@ def encode_change(change: Change, table: Table, serial: int) -> list[bytes]:
 
 
 def states_bytes(keys: int, values: int, outputs: int, history: int = 0, key: int = 16) -> int:
-    """How many bytes the states of so many keys have in a log that was just written anew.
+    """Return the size of the states of a shard in a log that was just rewritten, in bytes.
 
-    The log has twice that and `SLACK` at the most before it is written anew again.
+    The log grows to at most twice that plus `SLACK` before it is rewritten again.
 
         >>> states_bytes(keys=1000, values=64, outputs=1, key=16) / 1000
         329.071
 
     Args:
-        keys: How many keys a shard has.
-        values: How many numbers a hidden state has.
-        outputs: How many outputs.
-        history: How many numbers of the last inputs are kept, to be replayed.
-        key: How many bytes a key has.
+        keys: The number of keys of a shard.
+        values: The number of numbers of a hidden state.
+        outputs: The number of outputs.
+        history: The number of numbers of the inputs that are kept for a replay.
+        key: The size of a key, in bytes.
     """
     pieces = -(-keys // ROWS_IN_A_PIECE)
     place = 6 * 8  # steps, first_time, time, sequence, due, begun
@@ -161,13 +162,13 @@ def states_bytes(keys: int, values: int, outputs: int, history: int = 0, key: in
 
 
 def arrived_bytes(records: int, numbers: int, keys: int, key: int = 16) -> int:
-    """How many bytes records have in the log that came in one bundle, and wait; 0 for none.
+    """Return the size in the log of buffered records of one bundle, in bytes; 0 for none.
 
     Args:
-        records: How many records of a shard wait.
-        numbers: How many numbers each has.
-        keys: How many keys they are of.
-        key: How many bytes a key has.
+        records: The number of buffered records of a shard.
+        numbers: The number of numbers of each.
+        keys: The number of their keys.
+        key: The size of a key, in bytes.
     """
     if not records:
         return 0
@@ -176,10 +177,10 @@ def arrived_bytes(records: int, numbers: int, keys: int, key: int = 16) -> int:
 
 
 def replay(pieces: Iterable[bytes], shard: Shard) -> None:
-    """Bring a new shard to where its log ends.
+    """Bring a new shard to the end of its log.
 
     Raises:
-        StateError: Another version, or bytes that are cut or altered.
+        StateError: Another version, or truncated or altered bytes.
     """
     numbered = []
     for piece in pieces:

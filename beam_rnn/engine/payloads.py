@@ -12,7 +12,7 @@ import pyarrow as pa
 
 from beam_rnn.core.arrays import Array
 from beam_rnn.core.errors import StateError
-from beam_rnn.engine.pending import Held, different, grouped
+from beam_rnn.engine.held import Held, different, grouped
 from beam_rnn.records.arrow_batches import from_bytes, picked, to_bytes, together
 from beam_rnn.records.arrow_columns import as_python
 
@@ -88,7 +88,7 @@ class Payloads:
 
         Args:
             pieces: Which payloads.
-            waiting: How many records of each wait.
+            waiting: The number of buffered records of each.
         """
         known = [(piece, self._payloads.get(piece)) for piece in pieces] if self._payloads else []
         return [
@@ -171,7 +171,7 @@ def rows_by_schema(
         if payload is None:
             raise StateError(
                 "buffered records came as rows, but this job takes Arrow batches: "
-                "go on with rows, or start the job without its old state"
+                "continue with rows, or start the job without its old state"
             )
         table = payload.table()
         alike = (group for group in groups if group[0][1].schema.equals(table.schema))

@@ -12,7 +12,7 @@ from typing import NamedTuple
 import numpy as np
 
 from beam_rnn.core.arrays import Array
-from beam_rnn.engine.pending import grouped
+from beam_rnn.engine.held import grouped
 from beam_rnn.engine.stepper import Step
 from beam_rnn.engine.steppers.predict import BATCHED_AT_MOST, PredictStepper
 from beam_rnn.engine.table import Maker, Table
@@ -23,20 +23,21 @@ from beam_rnn.models.state_format import STATE_TYPE
 from beam_rnn.records.record_format import encode_records
 from beam_rnn.records.results import EndedSequence, Prediction
 
-NOBODY = -1
+NO_MAKER = -1
 
 
 class Stepped(NamedTuple):
-    """What came of records.
+    """The results of records, as columns.
 
     Attributes:
-        maker: (records,) int32, which of the table's makers made each prediction; `NOBODY` where
+        maker: (records,) int32, which of the table's makers made each prediction; `NO_MAKER` where
             there is none.
         step: (records,), which step of its sequence each was.
-        outputs: (records, outputs) float64; as many as the maker has.
-        values: (records, state_size) float32, the hidden state after each, if it is shown; as
-            many as the maker has.
-        others: The rest: sequences that ended, dead letters, and with emit="last" predictions.
+        outputs: (records, outputs) float64; the first are those of the maker.
+        values: (records, state_size), the hidden state after each, if it is shown; the first
+            numbers are those of the maker.
+        others: All other results: ended sequences, dead letters, and predictions with
+            emit="last".
     """
 
     maker: Array
@@ -61,7 +62,7 @@ class ShardStepper:
         """Step keys through their next records.
 
         Args:
-            table: Where their states are.
+            table: Their states.
             rows: (keys,), the row of each key.
             records: Their records, in order.
         """
@@ -83,7 +84,7 @@ class ShardStepper:
                     chosen = np.zeros(len(of_key), bool)
                     chosen[here] = True
                     part = places[np.repeat(chosen, counts)], of_key[here], counts[here]
-                if number == NOBODY:
+                if number == NO_MAKER:
                     alone += int(part[2].sum())
                     self._step_alone(table, rows, records, *part, stepped)
                 else:
@@ -96,11 +97,11 @@ class ShardStepper:
     def _makers(
         self, table: Table, rows: Array, records: Records
     ) -> tuple[dict[int, Model], Array]:
-        """The models at work, by their numbers, and that of each key; `NOBODY` for one by one."""
+        """Return the models by their numbers, and that of each key; `NO_MAKER` for one by one."""
         newest = self.alone.library.newest
         makers: dict[int, Model] = {}
         if isinstance(newest, KeyedModels):
-            numbers = np.full(len(rows), NOBODY)
+            numbers = np.full(len(rows), NO_MAKER)
             for i, key in enumerate(table.names(rows)):
                 model = newest.of(key)
                 if model is not None:
@@ -111,8 +112,8 @@ class ShardStepper:
             numbers = np.full(len(rows), number)
             makers[number] = newest
         other = (table.steps[rows] > 0) & (table.maker[rows] != numbers)
-        of_keys = np.where(other, NOBODY, numbers)
-        # A model that is kept goes on while the sequence does; the next one has the newest.
+        of_keys = np.where(other, NO_MAKER, numbers)
+        # A model is kept while its sequence is open; the next one has the newest.
         if (
             other.any()
             and self._policy.on_model_change == "keep"
@@ -130,9 +131,9 @@ class ShardStepper:
     def end(
         self, table: Table, rows: Array, reason: str
     ) -> Iterator[tuple[int, Prediction | EndedSequence]]:
-        """What comes of keys whose states are removed: the place of each among rows, and a result.
+        """Yield the last results of keys whose states are removed, with the place of each row.
 
-        As `Stepper.end` has it for a key.
+        As `PredictStepper.end` has them for one key.
         """
         begun = np.flatnonzero(table.steps[rows] > 0)
         self.alone.count_ended(len(begun))
@@ -187,10 +188,10 @@ class ShardStepper:
         )
 
     def _nothing(self, table: Table, records: int) -> Stepped:
-        """What came of records, to be filled in."""
+        """Return the results of records, to be filled in."""
         with_state = self._policy.with_state
         return Stepped(
-            np.full(records, NOBODY, np.int32),
+            np.full(records, NO_MAKER, np.int32),
             np.zeros(records, np.int64),
             np.zeros((records, table.outputs.shape[1])),
             np.zeros((records * with_state, table.values.shape[1]), STATE_TYPE),
@@ -209,7 +210,7 @@ class ShardStepper:
         counts: Array,
         stepped: Stepped,
     ) -> int:
-        """Sweep some keys' next records; gives how many were stepped alone after all."""
+        """Step some keys together; return the number of records that had to be stepped alone."""
         part = Records(counts, *(column[at] for column in records[1:]))
         here = rows[of_key]
         names = table.names(here)
@@ -287,7 +288,7 @@ def _made_by(table: Table, model: Model) -> int:
 
 
 def _fill(table: Table, stepped: Stepped, place: int, row: Prediction) -> None:
-    """A prediction of a key that was stepped alone."""
+    """Fill in a prediction of a key that was stepped alone."""
     made = table.maker_of(row.model, row.kernel)
     assert made is not None, "the state of its key was set, unless its sequence ended with it"
     stepped.maker[place] = made
@@ -299,17 +300,17 @@ def _fill(table: Table, stepped: Stepped, place: int, row: Prediction) -> None:
 
 
 def _parts(counts: Array) -> Iterator[tuple[Array | slice, Array, Array]]:
-    """All records, in parts of which no one is too large; of each key the first records first.
+    """Yield all records in parts that are not too large; of each key the first records first.
 
-    Gives the places of the records, the keys that have any, and how many each has.
+    The places of the records, the keys that have any, and the number of records of each.
     """
     total = int(counts.sum())
     if total <= BATCHED_AT_MOST:
         yield slice(None), np.arange(len(counts)), counts
         return
     key = np.repeat(np.arange(len(counts)), counts)
-    turn = np.arange(total) - (np.cumsum(counts) - counts)[key]  # 0 for the first of a key, ...
-    order = np.argsort(turn, kind="stable")
+    place = np.arange(total) - (np.cumsum(counts) - counts)[key]  # 0 for the first of a key, ...
+    order = np.argsort(place, kind="stable")
     for start in range(0, total, BATCHED_AT_MOST):
         at = np.sort(order[start : start + BATCHED_AT_MOST])
         of_key, here = np.unique(key[at], return_counts=True)

@@ -11,7 +11,7 @@ The lifecycle of a stepper, in the order in which its methods are called:
    there is nothing to keep.
 3. `end(key, state, reason)` is called once if the state is removed while the key may still have an
    open sequence: it was idle, or its window was closed. It returns the last results. The caller
-   removes the state; a later record of the key begins anew, with state None.
+   removes the state; a later record of the key begins a new state.
 
 Between two calls a stepper keeps nothing about a key: the state may be stored, and the next call
 may be on another worker, or be repeated after a failure. What it may keep are models, compiled
@@ -58,7 +58,7 @@ class Library(Protocol):
         """The model with which sequences begin."""
 
     def made_by(self, digest: str, kernel: str) -> Model:
-        """Return an older model, with which a sequence goes on.
+        """Return an older model, which an open sequence still uses.
 
         Raises:
             StateError: It cannot be had.
@@ -71,6 +71,21 @@ class Step(NamedTuple):
     record: int  # its place among those that were stepped; -1 if the sequence ended without one
     time: int  # its event time, in microseconds since 1970
     result: Any
+
+
+class Row(NamedTuple):
+    """A result on its way out.
+
+    Attributes:
+        result: The row.
+        due: The Beam timestamp at which it comes out, in microseconds since 1970;
+            `beam_rnn.engine.order.NOW` for that of the element which caused it.
+        time: Its event time.
+    """
+
+    result: Any
+    due: int
+    time: int
 
 
 class Stepper(ABC):
@@ -149,6 +164,23 @@ class ModelStepper(Stepper):
         assert columns is not None, "a model without columns is refused when it is loaded"
         super().__init__(columns, counters, idle_after)
         self.library = library
+
+    def check_fits(self, key: str, state: KeyState) -> None:
+        """Check that a state which the newest model made has the size of its states.
+
+        Raises:
+            StateError: It has another size, which no state that was computed here has.
+        """
+        model = self.library.newest.of(key)
+        if model is None or not made_by(state, model):
+            return
+        found, size = (len(state.values), len(state.outputs)), (model.state_size, model.outputs)
+        if found != size:
+            raise StateError(
+                f"the state of key {key!r} has {found[0]} numbers and {found[1]} outputs, its "
+                f"model {model.digest} has {size[0]} and {size[1]}: export it again, or leave it "
+                "out of what is imported"
+            )
 
     def _goes_on_with(self, key: str, state: KeyState | None) -> bool:
         """Return True if no sequence is open, or if the newest model of the key began it."""

@@ -1,7 +1,7 @@
 """The hidden states of many keys in memory, a row each, so that they can be stepped as one matrix.
 
-A row outlives its key's state where records of the key still wait; rows of keys that are gone are
-taken by new ones.
+A row outlives its key's state while records of the key are buffered. The rows of removed keys are
+used for new ones.
 """
 
 from collections.abc import Sequence
@@ -22,13 +22,13 @@ _COLUMNS = ("keys", "has_state", "maker", "steps", "first_time", "time", "sequen
 
 
 class Maker(NamedTuple):
-    """What computed a state, and how many numbers that has.
+    """What computed a state, and the size of that state.
 
     Attributes:
         digest: The model.
         kernel: "numpy" or "fused"; "none" if nothing did.
         values: The size of its hidden state.
-        outputs: How many outputs it has.
+        outputs: The number of its outputs.
     """
 
     digest: str
@@ -41,18 +41,18 @@ class Table:
     """Hidden states, a row a key; a column is an array of which row i belongs to key i.
 
     Args:
-        inputs: How many inputs a record has.
-        replay: How many of the last inputs are kept.
+        inputs: The number of inputs of a record.
+        replay: The number of last inputs that are kept.
 
     Attributes:
         keys: The key of each row; None for a row that no key has.
-        has_state: Whether it has a state, and not a row alone.
+        has_state: Whether it has a state, and not only a row.
         maker: Which of `makers` made it.
         steps, first_time, time, sequence, values, outputs: As in `KeyState`; `values` and
             `outputs` are as wide as those of the largest maker.
         due, begun: As in `beam_rnn.engine.order.Place`.
-        kept: How many of its last inputs are kept.
-        history: (rows, replay, inputs), the last inputs; the latest stand at the end.
+        kept: The number of its last inputs that are kept.
+        history: (rows, replay, inputs), the last inputs; the latest are at the end.
     """
 
     def __init__(self, inputs: int, replay: int):
@@ -80,18 +80,18 @@ class Table:
         return len(self._rows)
 
     def in_use(self) -> Array:
-        """The rows that keys have."""
+        """Return the rows that keys have."""
         return np.array(list(self._rows.values()), np.int64)
 
     def rows(self, keys: Sequence[str]) -> Array:
-        """The row of each key; those that have none are given one, without a state."""
+        """Return the row of each key; a new key gets one, without a state."""
         rows = np.fromiter(map(self._rows.get, keys, repeat(_NO_ROW)), np.int64, len(keys))
         for i in np.flatnonzero(rows == _NO_ROW).tolist():
             rows[i] = self._add(keys[i])
         return rows
 
     def made_by(self, maker: Maker) -> int:
-        """The number of a maker; the columns are made wide enough for its states."""
+        """Return the number of a maker; make the columns wide enough for its states."""
         number = self._numbers.get(maker)
         if number is None:
             number = self._numbers[maker] = len(self.makers)
@@ -103,11 +103,11 @@ class Table:
         return number
 
     def maker_of(self, digest: str, kernel: str) -> int | None:
-        """The number of what makes predictions by that name; None if nothing did yet."""
+        """Return the number of a maker of predictions; None if there is none yet."""
         return self._with_outputs.get((digest, kernel))
 
     def standing(self, rows: Array, maker: Maker) -> Standing:
-        """Where keys are, as a sweep takes it."""
+        """Return the states of keys, as `sweep` takes them."""
         return Standing(
             self.steps[rows],
             self.first_time[rows],
@@ -118,7 +118,7 @@ class Table:
         )
 
     def put(self, rows: Array, maker: int | Array, after: Standing) -> None:
-        """Where keys are now."""
+        """Replace the states of keys."""
         self.has_state[rows] = True
         self.maker[rows] = maker
         self.steps[rows] = after.steps
@@ -138,7 +138,7 @@ class Table:
         kept: Array,
         history: Array,
     ) -> None:
-        """Let these be the states of keys.
+        """Take up stored states of keys.
 
         `place` is steps, first_time, time, sequence, due and begun.
         """
@@ -154,14 +154,14 @@ class Table:
 
         Args:
             rows: The rows of the keys, whose states are those after their records.
-            counts: (rows,), how many records of each there were.
+            counts: (rows,), the number of records of each.
             inputs: (records, inputs), those of the first key, then those of the second, ...
         """
         replay = self.history.shape[1]
         steps = self.steps[rows]
-        here = np.minimum(steps, counts)  # of the sequence that goes on
+        here = np.minimum(steps, counts)  # of the open sequence
         before = np.where(steps > counts, self.kept[rows], 0)
-        back = np.arange(replay)[::-1]  # how many records before the last one
+        back = np.arange(replay)[::-1]  # records before the last one
         is_new = back < here[:, np.newaxis]
         new = inputs[np.maximum(np.cumsum(counts)[:, np.newaxis] - 1 - back, 0)]
         old_place = np.minimum(replay - 1 - back + here[:, np.newaxis], replay - 1)
@@ -170,7 +170,7 @@ class Table:
         self.kept[rows] = np.minimum(here + before, replay)
 
     def state(self, row: int) -> KeyState | None:
-        """The state of a key."""
+        """Return the state of a key."""
         if not self.has_state[row]:
             return None
         maker = self.makers[self.maker[row]]
@@ -189,17 +189,17 @@ class Table:
         )
 
     def history_of(self, row: int) -> Array:
-        """The last inputs of a key that are kept, one record after the other."""
+        """Return the last inputs of a key that are kept, one record after the other."""
         replay = self.history.shape[1]
         return self.history[row, replay - self.kept[row] :].ravel()
 
     def set_state(self, row: int, state: KeyState | None) -> None:
-        """Let this be the state of a key."""
+        """Replace the state of a key."""
         if state is None:
             self.drop_states(np.array([row]))
             return
         number = self.maker_of(state.digest, state.kernel)
-        if state.steps or number is None:  # else there is nothing of it but its place
+        if state.steps or number is None:  # else the state is only its place
             maker = Maker(state.digest, state.kernel, len(state.values), len(state.outputs))
             number = self.made_by(maker)
         self.maker[row] = number
@@ -216,22 +216,22 @@ class Table:
         self.history[row, replay - len(kept) :] = kept
 
     def names(self, rows: Array) -> list[str]:
-        """The keys of rows."""
+        """Return the keys of rows."""
         return self.keys[rows].tolist()
 
     def with_state(self) -> Array:
-        """The rows that have a state."""
+        """Return the rows that have a state."""
         return np.flatnonzero(self.has_state)
 
     def drop_states(self, rows: Array) -> None:
-        """Let keys have no state."""
+        """Remove the states of keys."""
         self.has_state[rows] = False
         self.due[rows] = self.begun[rows] = LONG_AGO
         self.steps[rows] = 0
         self.kept[rows] = 0
 
     def remove(self, rows: Array) -> None:
-        """Forget keys."""
+        """Remove keys."""
         self.drop_states(rows)
         for row in rows.tolist():
             del self._rows[self.keys[row]]
@@ -239,7 +239,7 @@ class Table:
         self._free += rows.tolist()
 
     def _add(self, key: str) -> int:
-        """A row for a key; twice the same key is one."""
+        """Return a row for a key; the same key always has the same."""
         known = self._rows.get(key)
         if known is not None:
             return known
@@ -256,7 +256,7 @@ class Table:
         return row
 
     def _grow(self, rows: int) -> None:
-        """Room for so many rows."""
+        """Make room for this number of rows."""
         for name in _COLUMNS:
             column = getattr(self, name)
             wider: Array = np.zeros((rows, *column.shape[1:]), column.dtype)
@@ -265,7 +265,7 @@ class Table:
 
 
 def _widened(column: Array, width: int) -> Array:
-    """A column of at least so many numbers a row."""
+    """Return a column with at least `width` numbers a row."""
     if column.shape[1] >= width:
         return column
     wider = np.zeros((len(column), width), column.dtype)

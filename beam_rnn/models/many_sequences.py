@@ -15,6 +15,7 @@ from beam_rnn.core.floating_point import default_arithmetic
 from beam_rnn.core.packed_sequences import rows_of, running_at
 from beam_rnn.data.scaling import Scaling, in_order
 from beam_rnn.models.model import Model
+from beam_rnn.models.state_format import STATE_TYPE
 
 LONG_AGO = -(2**62)
 """The latest event time of a key without a record, in microseconds since 1970."""
@@ -28,7 +29,7 @@ class Standing(NamedTuple):
         first_time: (keys,), the event time of the first of them, in microseconds.
         time: (keys,), the latest event time of the key's records so far; `LONG_AGO` if it had none.
         sequence: (keys,), the sequence number of the last one.
-        values: (keys, state_size) float32.
+        values: (keys, state_size) of `STATE_TYPE`.
         outputs: (keys, outputs) float64.
     """
 
@@ -88,8 +89,9 @@ class Swept(NamedTuple):
         latest: (records,), the latest event time of the key up to each.
         step: (records,), which step of its sequence each was, from 1.
         outputs: (records, outputs) float64, in the targets' units.
-        packed: (records, state_size) float32, the hidden state after each, as they were computed.
-        place: (records,), where each record's stands in `packed`.
+        packed: (records, state_size) of `STATE_TYPE`, the hidden state after each, in the order in
+            which they were computed.
+        place: (records,), the place of each record's in `packed`.
         ended: The sequences that ended.
         left: (keys,), those whose numbers left the range of numbers: nothing here holds for them.
     """
@@ -140,7 +142,7 @@ def sweep(
     scaling = _scaling(model, keys, key)
     x = records.inputs if scaling is None else scaling.scale_inputs(records.inputs)
     x = x.astype(np.float32)
-    values = before.values[of_key]
+    values = before.values[of_key].astype(np.float32, copy=False)
     values[fresh] = model.initial_state()
     if len(length) == len(time):  # a step each
         at = place = np.arange(len(time))
@@ -165,6 +167,7 @@ def sweep(
         usable[at] &= np.isfinite(packed).all(1)
         left = np.unique(key[~usable])
 
+    packed = packed.astype(STATE_TYPE, copy=False)
     last = ends_at - 1
     closed = records.ends[last]
     of_last = piece[last]

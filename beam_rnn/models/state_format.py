@@ -9,7 +9,7 @@ from beam_rnn.core.arrays import Array
 from beam_rnn.core.errors import StateError
 
 STATE_TYPE = np.dtype("<f4")
-"""The type of the numbers of a hidden state, wherever one is kept."""
+"""The type of the numbers of a hidden state, wherever one is kept; steps compute in float32."""
 NO_VALUES, NO_NUMBERS = np.zeros(0, STATE_TYPE), np.zeros(0)
 """The hidden state, and the outputs or history, of a key between two sequences."""
 

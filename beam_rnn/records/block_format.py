@@ -210,13 +210,13 @@ def decode_keys(data: bytes) -> list[str]:
     return [text[start:end] for start, end in zip([0, *ends], ends, strict=False)]
 
 
-def encode_states_to_start_from(key: str, state: bytes) -> bytes:
+def encode_imported_state(key: str, state: bytes) -> bytes:
     """Return the bytes of a key's hidden state, which is sent like a block of records."""
     name = key.encode()
     return b"".join([bytes([STATES_VERSION]), struct.pack("<I", len(name)), name, state])
 
 
-def states_to_start_from(data: bytes) -> tuple[str, bytes] | None:
+def imported_state_of(data: bytes) -> tuple[str, bytes] | None:
     """Return the key and its hidden state; None for a block of records."""
     if data[:1] != bytes([STATES_VERSION]):
         return None

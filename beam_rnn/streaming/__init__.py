@@ -1,7 +1,7 @@
-"""The keys of a shard, stepped together: fast where keys or records are many.
+"""The engine on Beam's state and timers: what runs on a worker of a stream.
 
-A bundle's records become blocks, one for each shard (`blocks`). In memory a shard is a table of
-hidden states (`table`) and the records that wait (`pending`), stepped as a matrix (`stepping`) by
-the rules of order (`shard`). In Beam's state it is a log (`journal`); the DoFn stands between the
-two (`stateful`). What comes out are rows or Arrow batches (`emission`).
+`keyed_dofn` steps each key alone, its state in `key_cells`; `shard_dofn` steps the keys of a shard
+together, and stores them as a log. `sources` makes what steps, from the models of `model_loader`.
+Results go to their `outputs` or, of shards, become rows or Arrow batches (`emission`).
+`whole_sequences` runs sequences that are complete, `state_transfer` moves states between jobs.
 """

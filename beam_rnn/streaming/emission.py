@@ -9,10 +9,11 @@ import pyarrow as pa
 
 from beam_rnn.core.arrays import Array
 from beam_rnn.core.errors import RecordError
+from beam_rnn.engine.held import grouped
+from beam_rnn.engine.outcome import Outcome
 from beam_rnn.engine.payloads import rows_by_schema
-from beam_rnn.engine.pending import grouped
-from beam_rnn.engine.shard import Outcome, Row
-from beam_rnn.engine.shard_stepper import NOBODY, Stepped
+from beam_rnn.engine.shard_stepper import NO_MAKER, Stepped
+from beam_rnn.engine.stepper import Row
 from beam_rnn.engine.table import Table
 from beam_rnn.records.arrow_batches import Batch
 from beam_rnn.records.arrow_reader import refused_rows
@@ -32,7 +33,7 @@ class EmitRows:
         return [
             self._of(number, here, of_key, outcome, table)
             for number, here in grouped(outcome.stepped.maker)
-            if number != NOBODY
+            if number != NO_MAKER
         ]
 
     def _of(
@@ -76,7 +77,7 @@ class EmitBatches:
 
     def __call__(self, outcome: Outcome, table: Table) -> Iterable[tuple[Iterable[Any], Array]]:
         """Batches, and when the last of the records of each was due."""
-        predicted = np.flatnonzero(outcome.stepped.maker != NOBODY)
+        predicted = np.flatnonzero(outcome.stepped.maker != NO_MAKER)
         if not len(predicted):
             return
         model = self._loader.library().newest
@@ -127,7 +128,8 @@ def _columns(
     yield from (fields[name] for name in PREDICTION_FIELDS)
     if state_size:
         other = np.array([made.values != state_size for made in makers])[maker]
-        values = pa.array(stepped.values[predicted, :state_size].ravel())
+        shown = stepped.values[predicted, :state_size].astype(np.float32, copy=False)
+        values = pa.array(shown.ravel())
         mask = pa.array(other) if other.any() else None
         yield pa.FixedSizeListArray.from_arrays(values, state_size, mask=mask)
 

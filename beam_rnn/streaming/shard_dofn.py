@@ -7,6 +7,7 @@ import os
 import threading
 import time as clock
 from collections.abc import Iterable
+from dataclasses import replace
 from itertools import chain, repeat
 from typing import Any, Protocol
 from uuid import uuid4
@@ -14,8 +15,6 @@ from uuid import uuid4
 import apache_beam as beam
 import numpy as np
 from apache_beam.coders import BytesCoder
-from apache_beam.metrics import Metrics
-from apache_beam.pvalue import TaggedOutput
 from apache_beam.transforms.timeutil import TimeDomain
 from apache_beam.transforms.userstate import (
     BagStateSpec,
@@ -28,17 +27,20 @@ from apache_beam.utils.windowed_value import WindowedValue
 
 from beam_rnn.core.arrays import Array
 from beam_rnn.engine.log_format import SLACK, Head, decode_head, encode_change, encode_head, replay
-from beam_rnn.engine.order import END_OF_TIME, MILLISECOND, Order
-from beam_rnn.engine.order_format import turn_of
-from beam_rnn.engine.pending import NOW
-from beam_rnn.engine.shard import Outcome, Row, Shard
+from beam_rnn.engine.order import END_OF_TIME, NOW, Order, check_numbered, due_at_closing
+from beam_rnn.engine.order_format import order_header_of
+from beam_rnn.engine.outcome import Outcome
+from beam_rnn.engine.shard import Shard
 from beam_rnn.engine.shard_stepper import ShardStepper
+from beam_rnn.engine.stepper import Row
 from beam_rnn.engine.table import Table
 from beam_rnn.models.state_format import decode_state
-from beam_rnn.records.block_format import Block, decode_block, states_to_start_from
-from beam_rnn.records.results import INVALID, EndedSequence, InvalidRecord, LateRecord, SequenceGap
+from beam_rnn.records.block_format import Block, decode_block, imported_state_of
+from beam_rnn.records.results import LateRecord
 from beam_rnn.streaming.closed_windows import AT_THEIR_END, Closing
-from beam_rnn.streaming.keyed_dofn import ENDED, GAPS, LATE, Unstamped, check_numbered
+from beam_rnn.streaming.keyed_dofn import Unstamped
+from beam_rnn.streaming.metrics import BeamCounters
+from beam_rnn.streaming.outputs import Stamps, tagged
 from beam_rnn.streaming.sources import PredictSource
 
 HEAD = ReadModifyWriteStateSpec("head", BytesCoder())
@@ -47,16 +49,16 @@ DUE = TimerSpec("due", TimeDomain.WATERMARK)
 END = TimerSpec("end", TimeDomain.WATERMARK)
 
 SHARDS = 16
-"""So many shards where the library chooses: as many workers at the most can share the keys."""
+"""The number of shards where the library chooses: at most this many workers share the keys."""
 FORGOTTEN_AFTER = 600.0
-"""A shard that was not used for so many seconds is elsewhere, or can be read again."""
+"""The seconds after which an unused shard is dropped: it is elsewhere, or can be read again."""
 
 
 class Remembered:
     """The shards that this process has in memory, each with the token of its last change.
 
-    A shard is taken out while it is used. It is trusted only if its token is the one in the state:
-    after a bundle that failed, a crash, or a time at another worker it is not, and the shard is
+    A shard is taken out while it is used. It is trusted only if its token is the one in the state.
+    After a bundle that failed, a crash, or a time on another worker it is not, and the shard is
     read from its log.
     """
 
@@ -65,7 +67,7 @@ class Remembered:
         self._shards: dict[Any, tuple[bytes, Shard, float]] = {}  # by use, the oldest first
 
     def take(self, which: Any, token: bytes) -> Shard | None:
-        """The shard, if it is the one of that token."""
+        """Return the shard, if it is the one of that token."""
         with self._lock:
             found, shard, _ = self._shards.pop(which, (b"", None, 0.0))
         return shard if found == token else None
@@ -98,11 +100,14 @@ class StepShards(beam.DoFn):
     `beam_rnn.engine.log_format`.
 
     Args:
-        source: What steps.
-        order: When records have their turn.
-        idle_after: A sequence ends after so many microseconds without a record; None for never.
-        shards: How many shards there are.
-        emission: What elements are made of the predictions.
+        source: Makes the stepper.
+        order: When records are stepped.
+        idle_after: A sequence ends after this number of microseconds without a record; None for
+            never.
+        shards: The number of shards.
+        emission: Makes elements of predictions.
+        closing: When windows are closed.
+        at_event_time: Give results the event time of their records as Beam timestamp.
     """
 
     def __init__(
@@ -117,12 +122,12 @@ class StepShards(beam.DoFn):
         at_event_time: bool = False,
     ):
         self._source = source
-        self._order = order
-        self._idle_after = idle_after
+        self._order = replace(order, idle_after=idle_after)
         self._shards = shards
         self._emission = emission
         self._closing = closing
         self._unstamped = Unstamped()
+        self._counters = BeamCounters()
         self._at_event_time = at_event_time
         self._id = uuid4().hex  # of the shards in memory; nothing that is stored knows it
 
@@ -131,7 +136,7 @@ class StepShards(beam.DoFn):
         self._stepper = ShardStepper(self._source.stepper())
         self._columns = self._stepper.alone.columns
         self._fingerprint = self._columns.fingerprint
-        check_numbered(self._order, self._columns, self._idle_after)
+        check_numbered(self._order, self._columns)
 
     def start_bundle(self) -> None:
         """Looks for a newer model, if it is time."""
@@ -148,13 +153,13 @@ class StepShards(beam.DoFn):
         end: Any = beam.DoFn.TimerParam(END),
         models: Iterable[tuple[str, str]] = (),
     ) -> Iterable[Any]:
-        """A block of checked records in; each is stepped, waits for its turn, or is late."""
+        """A block of checked records in; each is stepped, waits until it is due, or is late."""
         if models and self._bundle_begins:  # there may be many
             self._source.use(path for _, path in models)
             self._bundle_begins = False
         key, data = element
         cells = _Cells(head, log, due, window, self._closing.at(window))
-        start = states_to_start_from(data)
+        start = imported_state_of(data)
         late: list[Any] = []
         if start is None:
             block, late = self._on_time(decode_block(data), cells)
@@ -164,7 +169,7 @@ class StepShards(beam.DoFn):
         if before is None:
             end.set(Timestamp(micros=cells.closes_at))
         if start is not None:
-            _, begun, state = turn_of(start[1])
+            _, begun, state = order_header_of(start[1])
             to_do, outcome = shard.start_from(start[0], decode_state(state), begun), None
         else:
             if self._order.by != "arrival":
@@ -177,22 +182,25 @@ class StepShards(beam.DoFn):
         return () if outcome is None else chain(late, self._emitted(outcome, shard, window))
 
     def _on_time(self, block: Block, cells: "_Cells") -> tuple[Block, list[Any]]:
-        """The records of keys whose window is not closed, and what comes of the others."""
+        """Return the records of keys whose window is not closed, and the rows of the others."""
         closed = [i for i, k in enumerate(block.keys) if self._closing.is_closed(k, cells.window)]
         if not closed:
             return block, []
         late = np.isin(block.of_key, closed)
-        Metrics.counter("beam_rnn", "records_late").inc(int(late.sum()))
-        stamps = _Stamps()
+        self._counters.count("records_late", int(late.sum()))
+        stamps = Stamps()
         letters = []
         for i in np.flatnonzero(late).tolist():
             time, key = int(block.time[i]), block.keys[block.of_key[i]]
             numbers, sequence = block.numbers[i].tolist(), int(block.sequence[i])
-            row = Row(
-                LateRecord(key, time, cells.closes_at - time, numbers, sequence),
-                int(block.arrived[i]),
-                time,
+            late_row = LateRecord(
+                key=key,
+                time=time,
+                behind=cells.closes_at - time,
+                inputs=numbers,
+                sequence=sequence,
             )
+            row = Row(late_row, int(block.arrived[i]), time)
             letters.append(self._tagged(row, stamps, cells.window))
         rest = block.pick(~late)
         used, of_key = np.unique(rest.of_key, return_inverse=True)
@@ -227,7 +235,7 @@ class StepShards(beam.DoFn):
         log: Any = beam.DoFn.StateParam(LOG),
         due: Any = beam.DoFn.TimerParam(DUE),
     ) -> Iterable[Any]:
-        """The window is closed: all that waits, then every sequence."""
+        """The window is closed: step all that waits, then end every sequence."""
         cells = _Cells(head, log, due, window, self._closing.at(window))
         shard, before = self._open(key, cells)
         self._closing.close(window)
@@ -240,7 +248,7 @@ class StepShards(beam.DoFn):
         return self._emitted(outcome, shard, window)
 
     def _open(self, key: str, cells: "_Cells") -> tuple[Shard, Head | None]:
-        """The shard, and what was known of it; None if there was none."""
+        """Return the shard and its head; None if there was none."""
         data = cells.head.read()
         if data is None:
             return self._new(cells), None
@@ -255,9 +263,7 @@ class StepShards(beam.DoFn):
 
     def _new(self, cells: "_Cells") -> Shard:
         inputs = self._columns.number_size
-        return Shard(
-            self._stepper, self._order, self._idle_after, cells.end, inputs, cells.closes_at
-        )
+        return Shard(self._stepper, self._order, cells.end, inputs, cells.closes_at)
 
     def _close(
         self,
@@ -287,17 +293,17 @@ class StepShards(beam.DoFn):
         for piece in pieces:
             cells.log.add(piece)
         if armed is not None and (fired or before is None or before.armed != armed):
-            armed = min(armed, cells.closes_at // MILLISECOND * MILLISECOND)
+            armed = min(armed, due_at_closing(cells.closes_at))
             cells.due.set(Timestamp(micros=armed))
         head = Head(os.urandom(16), self._shards, serial + len(pieces), logged, live, armed)
         cells.head.write(encode_head(head, self._fingerprint))
         REMEMBERED.put((self._id, key, cells.window), head.token, shard)
 
     def _emitted(self, outcome: Outcome, shard: Shard, window: Any) -> Iterable[Any]:
-        """What came of records, on the outputs where it belongs, at its timestamps."""
+        """Return the results of records on their outputs, at their timestamps."""
         for name, count in outcome.counts.items():
             if count:
-                Metrics.counter("beam_rnn", name).inc(count)
+                self._counters.count(name, count)
         emitted: list[Iterable[Any]] = []
         for elements, due in self._emission(outcome, shard.table):
             if self._at_event_time:
@@ -306,41 +312,18 @@ class StepShards(beam.DoFn):
             else:
                 now = len(due) and due[0] == NOW
                 emitted.append(elements if now else _at(elements, due.tolist(), window))
-        stamps = _Stamps()
+        stamps = Stamps()
         emitted.append(self._tagged(row, stamps, window) for row in outcome.rows)
         return chain.from_iterable(emitted)
 
-    def _tagged(self, row: Row, stamps: "_Stamps", window: Any) -> Any:
-        """A result that is no prediction of a record."""
-        tag = _TAGS.get(type(row.result))
-        by_event_time = self._at_event_time and tag not in (LATE, GAPS)
-        micros = row.time if by_event_time else row.due
-        result = row.result
-        if micros != NOW:
-            result = WindowedValue(result, stamps[micros], (window,))
-        return result if tag is None else TaggedOutput(tag, result)
+    def _tagged(self, row: Row, stamps: Stamps, window: Any) -> Any:
+        return tagged(row, stamps, window, at_event_time=self._at_event_time)
 
 
 def _at(elements: Iterable[Any], micros: Iterable[int], window: Any) -> Iterable[WindowedValue]:
-    """Elements at their timestamps."""
-    stamps = _Stamps()
+    """Return elements at their timestamps."""
+    stamps = Stamps()
     return map(WindowedValue, elements, map(stamps.__getitem__, micros), repeat((window,)))
-
-
-class _Stamps(dict[int, Timestamp]):
-    """Beam's timestamps, each made once."""
-
-    def __missing__(self, micros: int) -> Timestamp:
-        stamp = self[micros] = Timestamp(micros=micros)
-        return stamp
-
-
-_TAGS: dict[type, str] = {
-    InvalidRecord: INVALID,
-    EndedSequence: ENDED,
-    LateRecord: LATE,
-    SequenceGap: GAPS,
-}
 
 
 class _Cells:

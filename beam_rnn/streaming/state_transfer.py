@@ -18,8 +18,8 @@ from beam_rnn.core.errors import StateError
 from beam_rnn.core.sealed_format import decoding
 from beam_rnn.engine.order_format import encode_imported, imported
 from beam_rnn.models.many_sequences import LONG_AGO
-from beam_rnn.models.state_format import KeyState
-from beam_rnn.records.block_format import encode_states_to_start_from, shards_of
+from beam_rnn.models.state_format import STATE_TYPE, KeyState
+from beam_rnn.records.block_format import encode_imported_state, shards_of
 from beam_rnn.records.results import EndedSequence
 
 SCHEMA = pa.schema(
@@ -31,7 +31,7 @@ SCHEMA = pa.schema(
         pa.field("sequence", pa.int64(), nullable=False),
         pa.field("model", pa.string(), nullable=False),
         pa.field("outputs", pa.list_(pa.float64()), nullable=False),
-        pa.field("state", pa.list_(pa.float32()), nullable=False),
+        pa.field("state", pa.list_(pa.from_numpy_dtype(STATE_TYPE)), nullable=False),
         pa.field("kernel", pa.string(), nullable=False),
         pa.field("history", pa.list_(pa.float64()), nullable=False),
         pa.field("begun", pa.timestamp("us", "UTC")),
@@ -39,7 +39,7 @@ SCHEMA = pa.schema(
     ]
 )
 """A row per key: its last step, the hidden state, the inputs kept for a replay, the time from which
-its sequence numbers count if they began anew, and a digest."""
+its sequence numbers count if they restarted, and a digest."""
 
 _WITH_MICROS = pa.schema(
     [
@@ -49,10 +49,10 @@ _WITH_MICROS = pa.schema(
 )
 _ROWS_AT_ONCE = 1024
 _BYTES_OF_A_ROW = 32
-"""A row has at least so many bytes in a file: those of its digest, which no two rows share."""
+"""The least size of a row in a file: that of its digest, which no two rows share."""
 
 OPEN = ("window", "idle")
-"""Why a sequence ends that would have gone on, had there been more records."""
+"""The reasons of sequences that would have continued with more records."""
 
 
 class LastOfKey(beam.CombineFn):  # type: ignore[misc]
@@ -102,7 +102,7 @@ def to_row(ended: EndedSequence) -> dict[str, Any]:
         "sequence": ended.sequence,
         "model": ended.model,
         "outputs": list(ended.outputs),
-        "state": np.frombuffer(ended.state, "<f4").tolist(),
+        "state": np.frombuffer(ended.state, STATE_TYPE).tolist(),
         "kernel": ended.kernel,
         "history": np.frombuffer(ended.history, "<f8").tolist(),
         "begun": ended.begun,
@@ -171,14 +171,14 @@ def from_row(row: Mapping[str, Any], name: str) -> tuple[str, bytes]:
         row["first_time"],
         row["time"],
         row["sequence"],
-        np.array(row["state"], np.float32),
+        np.array(row["state"], STATE_TYPE),
         np.array(row["outputs"], np.float64),
         np.array(row["history"], np.float64),
     )
     finite = np.isfinite(state.values).all() and np.isfinite(state.outputs).all()
     if state.steps < 1 or len(state.digest) != 64 or not finite:
         raise StateError(
-            f"the state of key {row['key']!r} in {name!r} is none to go on from: of the model "
+            f"the state of key {row['key']!r} in {name!r} cannot be continued: of the model "
             f"{state.digest!r}, after {state.steps} steps, with values {state.values} and outputs "
             f"{state.outputs}"
         )
@@ -190,4 +190,4 @@ def to_shard(keyed: tuple[str, bytes], shards: int) -> tuple[str, bytes]:
     key, data = keyed
     state = imported(data)
     assert state is not None, "from_row gives states"
-    return str(shards_of([key], shards)[0]), encode_states_to_start_from(key, state)
+    return str(shards_of([key], shards)[0]), encode_imported_state(key, state)

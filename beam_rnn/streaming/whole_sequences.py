@@ -20,11 +20,11 @@ from beam_rnn.models.bidirectional import both_directions
 from beam_rnn.models.model import Model
 from beam_rnn.records.record_format import decode_block, decode_record, decode_records
 from beam_rnn.records.results import INVALID, EndedSequence, InvalidRecord, Prediction, poisoned
-from beam_rnn.streaming.keyed_dofn import ENDED
 from beam_rnn.streaming.model_loader import ModelLoader
+from beam_rnn.streaming.outputs import ENDED
 
 STEPS_AT_ONCE = 16_384
-"""So many steps of sequences are one batch; a longer sequence is one by itself."""
+"""The number of steps in a batch of sequences; a longer sequence is a batch by itself."""
 
 
 class Whole(NamedTuple):
@@ -46,7 +46,7 @@ class Whole(NamedTuple):
 
 
 def outputs_of(model: Model, sequences: Sequence[Array]) -> list[Array | None]:
-    """The outputs of whole sequences, which have the same bits in every batch.
+    """Return the outputs of whole sequences, which have the same bits in every batch.
 
         >>> from beam_rnn.nn.network import Network
         >>> network = Network("gru", hidden=4)
@@ -60,14 +60,14 @@ def outputs_of(model: Model, sequences: Sequence[Array]) -> list[Array | None]:
 
     Returns:
         y of each, scaled: (steps, outputs), or (1, outputs) of a network with
-        output_steps="last"; None for a sequence whose numbers left their range.
+        output_steps="last"; None for a sequence that overflowed.
     """
     lengths = np.array([len(x) for x in sequences])
     order = np.argsort(-lengths, kind="stable")
     running = running_at(lengths[order], int(lengths.max()))
     steps, rank = rows_of(running)
     first = np.cumsum(lengths) - lengths
-    row = first[order][rank] + steps  # of each packed row, where its step stands in all
+    row = first[order][rank] + steps  # of each packed row, the place of its step
     with default_arithmetic():
         x = np.concatenate(sequences).astype(np.float32)[row]
         y, finite = _run(model, x, running)
@@ -95,21 +95,21 @@ def _run(model: Model, x: Array, running: Array) -> tuple[Array, Array]:
 
 
 def usable_steps(model: Model, x: Array) -> Array:
-    """The steps of a sequence that can be used: without those whose numbers leave their range.
+    """Return the steps of a sequence that can be used: without those that overflow.
 
-    Such a step is the last one of the shortest beginning that leaves it. The others are as if it
+    Such a step is the last one of the shortest beginning that overflows. The others are as if it
     had never been there.
     """
     with default_arithmetic():
         kept = np.flatnonzero(~np.isinf(x.astype(np.float32)).any(1))
     while len(kept) and outputs_of(model, [x[kept]])[0] is None:
-        kept = np.delete(kept, _leaves(model, x[kept]))
+        kept = np.delete(kept, _overflowing(model, x[kept]))
     return kept
 
 
-def _leaves(model: Model, x: Array) -> int:
-    """The last step of the shortest beginning whose numbers leave their range, found by halves."""
-    good, bad = 0, len(x)  # steps of a beginning that stays in it, and of one that does not
+def _overflowing(model: Model, x: Array) -> int:
+    """Return the last step of the shortest beginning that overflows, by bisection."""
+    good, bad = 0, len(x)  # steps of a beginning that does not overflow, and of one that does
     while bad - good > 1:
         middle = (good + bad) // 2
         left = outputs_of(model, [x[:middle]])[0] is None
@@ -120,13 +120,13 @@ def _leaves(model: Model, x: Array) -> int:
 def whole_sequences(
     key: str, records: Iterable[bytes], idle_after: int | None, until: int
 ) -> Iterator[Whole]:
-    """The sequences of a key, from its records in any order; equal ones count once.
+    """Yield the sequences of a key, from its records in any order; equal ones count once.
 
     Args:
         key: The key.
         records: Its records, encoded.
-        idle_after: A sequence ends when its next record is more than so many microseconds after
-            its last one; None for never.
+        idle_after: A sequence ends when its next record is more than this number of microseconds
+            after its last one; None for never.
         until: The end of the Beam window, in microseconds since 1970.
     """
     kept: list[bytes] = []
@@ -154,7 +154,7 @@ def _whole(key: str, records: list[bytes], reason: str) -> Whole:
 
 
 class _Held(NamedTuple):
-    """A sequence that waits for others, and where it belongs."""
+    """A sequence that waits for others, and its timestamp and window."""
 
     whole: Whole
     model: Model
@@ -212,7 +212,7 @@ class PredictWhole(beam.DoFn):
                 yield from self.finish_bundle()
 
     def finish_bundle(self) -> Iterator[Any]:
-        """All that is held is run."""
+        """Run all sequences that wait."""
         by_model: dict[Model, list[_Held]] = {}
         for held in self._held:
             by_model.setdefault(held.model, []).append(held)
@@ -229,7 +229,7 @@ class PredictWhole(beam.DoFn):
                     yield value if tag is None else TaggedOutput(tag, value)
 
     def _rows(self, model: Model, whole: Whole, x: Array, y: Array | None) -> Iterator[Any]:
-        """What comes of a sequence."""
+        """Yield the results of a sequence."""
         if y is None:
             kept = usable_steps(model, x)
             yield from self._refused(whole, np.setdiff1d(np.arange(len(x)), kept), OVERFLOWED)
@@ -268,7 +268,7 @@ class PredictWhole(beam.DoFn):
         )
 
     def _refused(self, whole: Whole, places: Array, reason: str) -> Iterator[InvalidRecord]:
-        """The dead letters of records."""
+        """Yield the dead letters of records."""
         self._invalid.inc(len(places))
         for place in places:
             yield poisoned(whole.key, int(whole.time[place]), whole.numbers[place], reason)

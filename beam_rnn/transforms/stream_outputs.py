@@ -7,7 +7,7 @@ from apache_beam import PCollection
 
 from beam_rnn.models.model import Model
 from beam_rnn.records.results import INVALID, EndedSequence, InvalidRecord, LateRecord, SequenceGap
-from beam_rnn.streaming.keyed_dofn import ENDED, GAPS, LATE, MODELS
+from beam_rnn.streaming.outputs import ENDED, GAPS, LATE, MODELS
 
 FURTHER: dict[str, Any] = {
     LATE: LateRecord,

@@ -7,14 +7,16 @@ from beam_rnn import Columns, Model, Network
 from beam_rnn.cli import main, size
 from beam_rnn.cli.size import Load, sizes_of
 from beam_rnn.engine.log_format import ROWS_IN_A_PIECE, SLACK, Head, encode_change, encode_head
-from beam_rnn.engine.order import Order, Waiting
-from beam_rnn.engine.order_format import TURN_BYTES, Armed, encode_armed
+from beam_rnn.engine.order import Order
+from beam_rnn.engine.order_format import ORDER_HEADER_BYTES, Armed, encode_armed
 from beam_rnn.engine.shard import Shard
 from beam_rnn.engine.shard_stepper import ShardStepper
 from beam_rnn.engine.steppers.predict import Policy
+from beam_rnn.engine.waiting import Waiting
 from beam_rnn.errors import ConfigurationError
 from beam_rnn.records.block_format import Block
-from beam_rnn.records.record_format import encode_record, encode_waiting
+from beam_rnn.records.record_format import encode_record
+from beam_rnn.records.waiting_format import encode_waiting
 from beam_rnn.streaming.model_loader import ModelLoader
 from beam_rnn.streaming.sources import PredictSource
 from tests.helpers.models import keyed_models, random_model, saved
@@ -58,7 +60,7 @@ def test_the_state_of_a_key(model, tmp_path):
     after, _ = stepper_of(model, tmp_path).step("a", None, encoded([1, 2, 3]))
 
     sizes = sizes_of(model, Load(keys=1000))
-    assert sizes.state == TURN_BYTES + len(after)
+    assert sizes.state == ORDER_HEADER_BYTES + len(after)
     assert sizes.states == sizes.at_most == 1000 * sizes.state
     assert sizes.waiting == 0
 
@@ -70,7 +72,7 @@ def test_what_is_kept_to_be_replayed_or_carried_counts(tmp_path):
     stepper = stepper_of(model, tmp_path, on_model_change="replay", replay=3)
     after, _ = stepper.step("a", None, [encode_record(t, 0, np.ones(1)) for t in range(1, 9)])
 
-    assert sizes_of(model, Load(replay=3)).state == TURN_BYTES + len(after)
+    assert sizes_of(model, Load(replay=3)).state == ORDER_HEADER_BYTES + len(after)
 
 
 @pytest.mark.parametrize("waiting", [1, 7])
@@ -87,7 +89,7 @@ def test_records_that_wait(model, waiting):
 def test_a_shard(model, tmp_path, replay, count):
     policy = {"on_model_change": "replay", "replay": replay} if replay else {}
     stepper = ShardStepper(stepper_of(model, tmp_path, **policy))
-    shard = Shard(stepper, BY_TIME, None, END, inputs=2)
+    shard = Shard(stepper, BY_TIME, END, inputs=2)
     keys = [f"{i:06}" for i in range(count)]
     shard.arrive(records_of(keys, [1, 2, 3, 4]))
     shard.advance(10**6)
@@ -100,7 +102,7 @@ def test_a_shard(model, tmp_path, replay, count):
 
 
 def test_records_that_wait_in_a_shard(model, tmp_path):
-    shard = Shard(ShardStepper(stepper_of(model, tmp_path)), BY_TIME, None, END, inputs=2)
+    shard = Shard(ShardStepper(stepper_of(model, tmp_path)), BY_TIME, END, inputs=2)
     shard.arrive(records_of(["aa", "bb", "cc"], [1, 5000]))
 
     pieces = encode_change(shard.changes(), shard.table, 0)

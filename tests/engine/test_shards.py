@@ -16,6 +16,7 @@ from beam_rnn import weights as weights_file
 from beam_rnn.engine import log_format as journal
 from beam_rnn.engine.log_format import Head, decode_head, encode_change, encode_head, replay
 from beam_rnn.engine.order import Order
+from beam_rnn.engine.order_columns import Places
 from beam_rnn.engine.payloads import rows_by_schema
 from beam_rnn.engine.shard import Shard
 from beam_rnn.engine.shard_stepper import ShardStepper
@@ -132,7 +133,7 @@ def weights(model, tmp_path_factory):
 
 def new_shard(weights, by="event_time", **policy):
     stepper = PredictSource(ModelLoader(weights), Policy(**policy)).stepper()
-    return Shard(ShardStepper(stepper), Order(by, 0, 1000), None, END, 2)
+    return Shard(ShardStepper(stepper), Order(by, 0, 1000), END, 2)
 
 
 def rows_of(n, i=0):
@@ -492,7 +493,7 @@ def test_what_waits_is_taken_once_and_in_order(bundles, every, weights):
         shard.pending.add(shard._held(block, len(came) + np.arange(len(keys)), np.array(arrived)))
         came += [(key, time * 1000) for key, time, _ in bundle]
         if i % every == 0:
-            turn = shard.pending.turn(5 * i, shard._reached())
+            turn = shard.pending.release(5 * i, Places.of(shard.table))
             if turn is not None:
                 held, _ = turn
                 taken += list(zip(shard.table.keys[held.row], held.time.tolist(), strict=True))
@@ -500,7 +501,7 @@ def test_what_waits_is_taken_once_and_in_order(bundles, every, weights):
         left = [] if waiting is None else waiting.due.tolist()
         assert shard.pending.earliest == min(left, default=None)
         assert len(taken) + len(left) == len(came)
-    turn = shard.pending.turn(END, shard._reached())
+    turn = shard.pending.release(END, Places.of(shard.table))
     if turn is not None:
         held, _ = turn
         taken += list(zip(shard.table.keys[held.row], held.time.tolist(), strict=True))
@@ -574,7 +575,7 @@ def test_no_rows_are_kept_of_records_that_wait_no_more(x, times, weights):
 
 def test_no_rows_are_kept_of_records_whose_number_jumps(weights):
     stepper = PredictSource(ModelLoader(weights), Policy()).stepper()
-    shard = Shard(ShardStepper(stepper), Order("sequence", 0, 1000, max_jump=5), None, END, 2)
+    shard = Shard(ShardStepper(stepper), Order("sequence", 0, 1000, max_jump=5), END, 2)
     for i, number in enumerate([0, 100]):
         block = block_of("a", [i * 1000], sequence=[number], payload=rows_of(1, i))
         shard.arrive(block)
@@ -588,7 +589,7 @@ def test_what_waits_is_stepped_when_its_window_is_closed_earlier_than_was_said(w
     """The job was started anew with a shorter allowed lateness."""
     stepper = ShardStepper(PredictSource(ModelLoader(weights), Policy()).stepper())
     order = Order("event_time", 30_000_000, 1000)
-    before, after = (Shard(stepper, order, None, 10_000_000, 2, at * 10**6) for at in (60, 20))
+    before, after = (Shard(stepper, order, 10_000_000, 2, at * 10**6) for at in (60, 20))
     before.arrive(block_of("a", [5_000_000]))
     replay(encode_change(before.changes(), before.table, 0), after)
 

@@ -4,17 +4,16 @@ from apache_beam.transforms.window import GlobalWindow
 from hypothesis import given
 from hypothesis import strategies as st
 
-from beam_rnn.engine.order import END_OF_TIME, LOWEST, Order, Place, Waiting
-from beam_rnn.engine.pending import Held, Pending, duplicates
+from beam_rnn.engine.held import Held, duplicates
+from beam_rnn.engine.order import END_OF_TIME, LOWEST, Order, Place
+from beam_rnn.engine.order_columns import Places
+from beam_rnn.engine.pending import Pending
+from beam_rnn.engine.waiting import Waiting
 from beam_rnn.models.many_sequences import LONG_AGO
 from beam_rnn.records.block_format import marks_of
-from beam_rnn.records.record_format import (
-    encode_record,
-    encode_waiting,
-    record_sequence,
-    record_time,
-)
-from beam_rnn.streaming.keyed_dofn import Cells
+from beam_rnn.records.record_format import encode_record, record_sequence, record_time
+from beam_rnn.records.waiting_format import encode_waiting
+from beam_rnn.streaming.key_cells import Cells
 
 BY_TIME, BY_NUMBER = Order("event_time", 0, 1000), Order("sequence", 0, 1000)
 
@@ -47,7 +46,7 @@ def test_when_a_record_is_due(time, wait, grid, arrived, due):
 def test_a_turn_takes_all_up_to_the_last_that_is_due(entries, now):
     waiting = Waiting.read(BY_TIME, [entry(*e) for e in entries])
 
-    taken, rest = waiting.turn(now)
+    taken, rest = waiting.release(now)
 
     reached = max((time for due, time in entries if due <= now), default=-1)
     assert {record_time(r) for r in taken} == {t for _, t in entries if t <= reached}
@@ -74,8 +73,8 @@ def test_what_was_taken_is_not_read_again(turns):
             cells.wait([encode_record(t, 0, np.ones(1)) for t in times], times)
         cells.arm(0)
         expected += times
-        taken, rest = cells.waiting(BY_TIME).turn(now)
-        cells.turned(rest)
+        taken, rest = cells.waiting(BY_TIME).release(now)
+        cells.released(rest)
         assert sorted(map(record_time, taken)) == sorted({t for t in expected if t <= now})
         expected = [t for t in expected if t > now]
         again = Cells(stored, timer, GlobalWindow(), 2**62, bytes(8))
@@ -91,8 +90,8 @@ def test_a_turn_writes_what_it_takes_and_not_what_waits_on():
             times = [t, *(range(1000, 1000 + ahead) if t == 0 else ())]
             cells.wait([encode_record(at, 0, np.ones(1)) for at in times], times)
             cells.arm(t)
-            taken, rest = cells.waiting(BY_TIME).turn(t)
-            cells.turned(rest)
+            taken, rest = cells.waiting(BY_TIME).release(t)
+            cells.released(rest)
             assert len(taken) == 1
         each = len(entry(0, 0))
         assert waiting.written < 3 * (100 + ahead) * each
@@ -132,7 +131,7 @@ class Value:
 def test_numbers_that_follow_are_taken_with_those_that_are_due():
     waiting = Waiting.read(BY_NUMBER, [entry(9, 0, n) for n in (3, 4, 7)] + [entry(1, 5, 2)])
 
-    taken, rest = waiting.turn(1)
+    taken, rest = waiting.release(1)
     assert sorted(map(record_sequence, taken)) == [2, 3, 4]
     assert len(rest) == 1
     waiting = Waiting.read(BY_NUMBER, [entry(9, 0, n) for n in (5, 3, 4)])
@@ -176,10 +175,11 @@ def test_the_records_of_one_key_have_the_same_turn_by_the_column(rows, by, max_j
     marks, numbers = marks_of(starts, np.zeros(len(rows), bool)), np.ones((len(rows), 1))
     pending.add(Held(np.arange(len(rows)), zeros, due, time, number, marks, numbers, zeros, zeros))
     known = np.array([LOWEST if reached is None else reached])
+    known = Places(known, known, known)
 
     first = int(pending.first_times(known)[0])
-    taken, rest = waiting.turn(now)
-    found = pending.turn(now, known)
+    taken, rest = waiting.release(now)
+    found = pending.release(now, known)
 
     assert waiting.first_time == (first if first < 2**62 else None)
     assert rest.earliest == pending.earliest

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from beam_rnn.data.event_times import MAX_MICROS, MIN_MICROS
-from beam_rnn.engine.order_format import Armed, decode_armed, encode_armed, turn_of
+from beam_rnn.engine.order_format import Armed, decode_armed, encode_armed, order_header_of
 from beam_rnn.errors import StateError
 from beam_rnn.models.state_format import KeyState, decode_state, encode_state, last_step
 from beam_rnn.records.record_format import (
@@ -215,11 +215,11 @@ def test_a_record_of_another_version_is_refused(data):
 
 
 def test_timers_for_records_of_other_columns_are_refused():
-    armed = Armed(7, turns=2, reached=5)
+    armed = Armed(7, releases=2, reached=5)
     data = encode_armed(armed, FINGERPRINT)
 
     assert decode_armed(data, FINGERPRINT) == armed
-    with pytest.raises(StateError, match="records wait that were read by columns of fingerprint"):
+    with pytest.raises(StateError, match="buffered records were read by columns of fingerprint"):
         decode_armed(data, bytes(8))
     with pytest.raises(StateError, match="format version 09, this beam_rnn reads 2"):
         decode_armed(b"\x09" + data[1:], FINGERPRINT)
@@ -228,4 +228,4 @@ def test_timers_for_records_of_other_columns_are_refused():
 @pytest.mark.parametrize("data", [b"", b"\x01" + bytes(40), b"\x02"])
 def test_what_stands_before_a_state_is_of_a_version_that_is_known(data):
     with pytest.raises(StateError, match=r"stored state has format version .* reads 02"):
-        turn_of(data)
+        order_header_of(data)

@@ -11,7 +11,7 @@ from apache_beam.metrics import MetricsFilter
 from apache_beam.transforms.window import FixedWindows
 
 from beam_rnn import Columns, ExportStates, ImportStates, Network, Predict
-from beam_rnn.engine.order_format import imported, turn_of
+from beam_rnn.engine.order_format import imported, order_header_of
 from beam_rnn.errors import ConfigurationError, StateError
 from beam_rnn.models.state_format import decode_state
 from beam_rnn.records.results import EndedSequence
@@ -198,7 +198,7 @@ def test_a_state_comes_back_bit_for_bit_also_from_a_file_that_another_program_wr
         parquet([exported("a"), exported("é")]),
         parquet([exported("é")], theirs, compression="zstd"),
     ):
-        _, begun, state = turn_of(imported(read(data)["é"]))
+        _, begun, state = order_header_of(imported(read(data)["é"]))
         assert begun == -5
         state = decode_state(state)
         assert state.values.tobytes() == np.array([0.1, -0.0, 1e-45], np.float32).tobytes()
@@ -223,11 +223,11 @@ def test_a_row_that_is_altered_in_any_column_is_refused(column):
 @pytest.mark.parametrize(
     ("changed", "message"),
     [
-        ({"state": [float("nan")]}, r"none to go on from.* values \[nan\]"),
-        ({"outputs": [float("inf")]}, r"none to go on from.* outputs \[inf\]"),
+        ({"state": [float("nan")]}, r"cannot be continued.* values \[nan\]"),
+        ({"outputs": [float("inf")]}, r"cannot be continued.* outputs \[inf\]"),
         ({"steps": 0}, "after 0 steps"),
         ({"model": "z" * 64}, "cut, altered or of another format"),
-        ({"model": "3f"}, "none to go on from: of the model '3f'"),
+        ({"model": "3f"}, "cannot be continued: of the model '3f'"),
         ({"kernel": "other"}, "cut, altered or of another format"),
     ],
 )

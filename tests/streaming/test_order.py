@@ -12,14 +12,13 @@ import pytest
 from apache_beam.transforms.window import GlobalWindow, TimestampedValue
 
 from beam_rnn import Columns, Network, Predict, PredictAndLearn, Smooth, Untrained
-from beam_rnn.engine.order import Order
+from beam_rnn.engine.order import Order, check_numbered
 from beam_rnn.engine.order_format import encode_imported
 from beam_rnn.errors import ConfigurationError
 from beam_rnn.models.many_sequences import LONG_AGO
 from beam_rnn.models.state_format import KeyState
 from beam_rnn.streaming import shard_dofn as sharding
 from beam_rnn.streaming.closed_windows import AT_THEIR_END
-from beam_rnn.streaming.keyed_dofn import check_numbered
 from beam_rnn.streaming.model_loader import ModelLoader
 from beam_rnn.streaming.state_transfer import from_row, to_row, to_shard
 from beam_rnn.testing import oracle
@@ -443,9 +442,9 @@ def test_max_jump_needs_a_way_on_after_a_real_gap():
     columns = Columns(key="id", inputs=["x"], sequence="n")
 
     with pytest.raises(ConfigurationError, match=r"max_jump=100 refuses .* say idle_after= too"):
-        check_numbered(order, columns, None)
-    check_numbered(order, columns, 1)
-    check_numbered(order, replace(columns, start="first"), None)
+        check_numbered(order, columns)
+    check_numbered(replace(order, idle_after=1), columns)
+    check_numbered(order, replace(columns, start="first"))
 
 
 @pytest.mark.usefixtures("each_way")

@@ -279,12 +279,14 @@ def test_times_long_before_the_timestamps_are_not_lost_in_the_next_window(engine
 @pytest.mark.parametrize("engine", ENGINES)
 def test_a_jump_of_the_watermark_costs_no_more_a_record(engine, weights, monkeypatch):
     """Each record is looked at once, not once a turn."""
-    import beam_rnn.engine.order
+    import beam_rnn.engine.waiting
 
     looked_at = []
-    look = beam_rnn.engine.order.waiting_records
+    look = beam_rnn.engine.waiting.waiting_records
     monkeypatch.setattr(
-        beam_rnn.engine.order, "waiting_records", lambda rows: looked_at.extend(rows) or look(rows)
+        beam_rnn.engine.waiting,
+        "waiting_records",
+        lambda rows: looked_at.extend(rows) or look(rows),
     )
     events = [[tick(t) for t in range(100)], 99, [tick(t) for t in range(200, 300)], 400]
 
@@ -496,11 +498,12 @@ def test_a_bundle_that_is_tried_again_gives_the_same(each_way, weights, monkeypa
             raise RuntimeError("a worker dies")
 
     if each_way is None:
-        step_fn, method = stateful.StepKeys, "_tagged"
+        step_fn, method = stateful.StepKeys, "_emitted"
 
-        def failing(self, step, due_at):
-            fail_once(type(step.result))
-            return done(self, step, due_at)
+        def failing(self, rows, window):
+            for row in rows:
+                fail_once(type(row.result))
+            return done(self, rows, window)
     else:
         step_fn, method = sharding.StepShards, "_emitted"
 

@@ -1,1 +1,1 @@
-"""What a record does: one stepper for each stateful transform."""
+"""One stepper for each stateful transform."""

@@ -11,7 +11,6 @@ from typing import Any
 import numpy as np
 
 from beam_rnn.core.arrays import Array
-from beam_rnn.core.errors import StateError
 from beam_rnn.core.floating_point import default_arithmetic
 from beam_rnn.engine.batched import ended_states, history_after, records_of, standing, state_after
 from beam_rnn.engine.stepper import (
@@ -21,12 +20,18 @@ from beam_rnn.engine.stepper import (
     Library,
     ModelStepper,
     Step,
-    made_by,
 )
 from beam_rnn.models.keyed_models import KeyedModels
 from beam_rnn.models.many_sequences import Records, Standing, Swept, sweep
 from beam_rnn.models.model import Model
-from beam_rnn.models.state_format import NO_NUMBERS, NO_VALUES, KeyState, decode_state, encode_state
+from beam_rnn.models.state_format import (
+    NO_NUMBERS,
+    NO_VALUES,
+    STATE_TYPE,
+    KeyState,
+    decode_state,
+    encode_state,
+)
 from beam_rnn.records.record_format import BufferedRecord, decode_record
 from beam_rnn.records.results import EndedSequence, Prediction
 
@@ -93,23 +98,6 @@ class PredictStepper(ModelStepper):
             self.check_fits(key, state)
         after, results = self.advance(key, state, records)
         return (None if after is None else encode_state(after)), results
-
-    def check_fits(self, key: str, state: KeyState) -> None:
-        """Check that a state which the newest model made has the size of its states.
-
-        Raises:
-            StateError: It has another size, which no state that was computed here has.
-        """
-        model = self.library.newest.of(key)
-        if model is None or not made_by(state, model):
-            return
-        found, size = (len(state.values), len(state.outputs)), (model.state_size, model.outputs)
-        if found != size:
-            raise StateError(
-                f"the state of key {key!r} has {found[0]} numbers and {found[1]} outputs, its "
-                f"model {model.digest} has {size[0]} and {size[1]}: export it again, or leave it "
-                "out of what is imported"
-            )
 
     def advance(
         self, key: str, state: KeyState | None, records: Sequence[bytes]
@@ -347,7 +335,7 @@ class PredictStepper(ModelStepper):
         values = state.values if state is not None and goes_on else model.initial_state()[0]
         with default_arithmetic():
             x = model.scaled(key, record.numbers)[np.newaxis].astype(np.float32)
-            after, y = model.step(values[np.newaxis], x)
+            after, y = model.step(values[np.newaxis].astype(np.float32, copy=False), x)
             outputs = model.restored(key, y[0])
         if np.isinf(x).any() or not (np.isfinite(after).all() and np.isfinite(outputs).all()):
             return None
@@ -364,7 +352,7 @@ class PredictStepper(ModelStepper):
             first_time,
             record.time if state is None else max(state.time, record.time),
             record.sequence,
-            after[0],
+            after[0].astype(STATE_TYPE, copy=False),
             outputs,
             history,
         )

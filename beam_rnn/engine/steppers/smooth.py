@@ -151,7 +151,8 @@ class SmoothStepper(ModelStepper):
         waiting = len(before.time)
         with default_arithmetic():
             x = model.scaled(key, kept.numbers).astype(np.float32)
-            y, given, values, finite = both.windows(state.values, x, waiting, self._lag)
+            start = state.values.astype(np.float32, copy=False)
+            y, given, values, finite = both.windows(start, x, waiting, self._lag)
             outputs = model.restored(key, y)
         if not finite or not np.isfinite(outputs).all():
             return None
@@ -203,7 +204,8 @@ class SmoothStepper(ModelStepper):
             with default_arithmetic():
                 x = model.scaled(key, kept.numbers).astype(np.float32)
                 one = np.ones(len(x), np.int64)
-                y, _ = both_directions(model).run(x, one, state.values[np.newaxis])
+                start = state.values[np.newaxis].astype(np.float32, copy=False)
+                y, _ = both_directions(model).run(x, one, start)
                 waited_for = model.restored(key, y)
             made = self._predictions(key, model, kept, waited_for, state.steps - len(waited_for))
             results += [Step(record, row.time, row) for row in made]
