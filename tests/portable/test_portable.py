@@ -171,7 +171,7 @@ def _named(**fields):
             partial(
                 made, Training, "training", {"optimizer": {"type": "adam", "learning_rate": "3e-3"}}
             ),
-            "learning_rate must be a number, got the text '3e-3': YAML takes a number without a p",
+            "learning_rate must be a number, got the text '3e-3': YAML reads such a number as text",
         ),
         (
             partial(made, Training, "training", {"clip_norm": "3e-05"}),
@@ -427,7 +427,7 @@ def test_invalid_records_stop_the_pipeline_or_are_an_output(kind, tmp_path):
         "train": partial(RnnTrain, str(tmp_path / "w.arrow"), PLAIN, training={"epochs": 1}),
     }[kind]
     records = [*RECORDS, NO_NUMBER]
-    with pytest.raises(Exception, match=r"x is missing, got None in the record .*: mend it"):
+    with pytest.raises(Exception, match=r"x is missing, got None in the record .*: correct it"):
         collected(transform(), records)
 
     outputs = collected(transform(error_handling={"output": "bad"}), records, "good", "bad")
