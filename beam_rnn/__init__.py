@@ -18,7 +18,7 @@ from beam_rnn.nn.encoder_decoder import EncoderDecoder
 from beam_rnn.nn.network import Network
 from beam_rnn.nn.optimizers import Adam, AdamW, RmsProp, Sgd
 from beam_rnn.nn.schedules import Cosine, Plateau, StepDecay, Warmup
-from beam_rnn.records.pair_reader import Transduced
+from beam_rnn.records.result_columns import prediction_schema
 from beam_rnn.records.results import (
     AnomalyScore,
     EndedSequence,
@@ -28,8 +28,8 @@ from beam_rnn.records.results import (
     LateRecord,
     Prediction,
     SequenceGap,
+    Transduced,
 )
-from beam_rnn.streaming.emission import prediction_schema
 from beam_rnn.training.online.gate import Gate
 from beam_rnn.training.online.running_scaler import Running
 from beam_rnn.training.online.settings import Learning, Untrained

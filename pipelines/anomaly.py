@@ -10,11 +10,10 @@ from them; the rows of that part have the score 0, since what would score them h
 --weights a model that is there already is taken.
 
 The output has the rows of the input, in the order of key and time, with the columns
-`anomaly_score`, in [0, 1], and `prediction`, what was said of the row one before
-(`<column>_prediction` for each of several). The first row of a key has no prediction and the score
-0. Late and invalid records
-go to files of their own beside it, `<output>.late.jsonl` and `<output>.invalid.jsonl`, if there are
-any. Beam's own flags, such as --runner, pass through.
+`<column>_expected`, the prediction made for it one row before, and `anomaly_score`, in [0, 1]. The
+first row of a key has no prediction and the score 0. Late and invalid records go to files of their
+own beside it, `<output>.late.jsonl` and `<output>.invalid.jsonl`, if there are any. Beam's own
+flags, such as --runner, pass through.
 """
 
 import argparse
@@ -45,10 +44,11 @@ from beam_rnn.engine.steppers.score import scorer_of
 from beam_rnn.errors import ConfigurationError, RecordError
 from beam_rnn.files.read import ReadFiles
 from beam_rnn.files.set_aside import WriteAside
-from beam_rnn.files.write import WriteTable
+from beam_rnn.files.write import WriteFile
 from beam_rnn.models.keyed_models import KeyedModels, Models
 from beam_rnn.records.record_format import decode_record
 from beam_rnn.records.record_reader import RecordReader
+from beam_rnn.records.result_columns import expected_column, score_column
 from beam_rnn.streaming.model_files import read_model
 from beam_rnn.transforms.arguments import ORDERS
 
@@ -181,7 +181,7 @@ def build(pipeline: beam.Pipeline, args: argparse.Namespace, planned: Plan) -> N
         | "Together" >> beam.CoGroupByKey()
         | "Beside" >> beam.Map(scored_rows, columns.targets, planned.until)
         | "Usable" >> After(usable)
-        | "Write" >> WriteTable(args.output)
+        | "Write" >> WriteFile(args.output)
     )
     late = outputs.late | "LateRows" >> beam.Map(lambda row: row._replace(time=utc(row.time)))
     _ = late | "Late" >> WriteAside(f"{args.output}.late.jsonl")
@@ -239,12 +239,10 @@ def _place(time: int, sequence: int, values: Sequence[float]) -> tuple[Any, ...]
 
 def columns_of(score: AnomalyScore, targets: Sequence[str], until: int) -> dict[str, Any]:
     """What a score adds to its row."""
-    names = [f"{name}_prediction" for name in targets] if len(targets) > 1 else ["prediction"]
-    said: Sequence[float | None] = score.predictions or [None] * len(names)
-    return {
-        "anomaly_score": score.score if score.time > until else 0.0,
-        **dict(zip(names, said, strict=True)),
-    }
+    names = map(expected_column, targets)
+    expected: Sequence[float | None] = score.predictions or [None] * len(targets)
+    judged = score.score if score.time > until else 0.0
+    return {**dict(zip(names, expected, strict=True)), score_column("score"): judged}
 
 
 def main(argv: Sequence[str] | None = None) -> None:

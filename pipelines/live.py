@@ -6,10 +6,11 @@ r"""Predict a live stream of messages, from Kafka or Pub/Sub and back.
         --runner FlinkRunner --flink_master 127.0.0.1:8081 --checkpointing_interval 10000 ...
 
 Each message is a JSON object with the columns that the weights file names. For each one a message
-comes out: key, time (microseconds since 1970), step, outputs by name, and the model. Late records
-and those that cannot be used go to --rejected, with the reason. A message may be written again
-after a failure, with the same values: drop it by key, step and time. Beam's own flags pass through;
-docs/kafka.md has a start from nothing, docs/engines.md says which flags a runner needs.
+comes out: key, time (microseconds since 1970), one `<output>_prediction` for each output,
+prediction_step, prediction_model and prediction_kernel. Late records and those that cannot be used
+go to --rejected, with the reason. A message may be written again after a failure, with the same
+values: drop it by key, prediction_step and time. Beam's own flags pass through; docs/kafka.md
+starts from nothing, docs/engines.md says which flags a runner needs.
 """
 
 import argparse
@@ -32,6 +33,7 @@ from beam_rnn.cli import flags
 from beam_rnn.cli.console import run
 from beam_rnn.errors import ConfigurationError
 from beam_rnn.models.keyed_models import Models
+from beam_rnn.records.result_columns import prediction_columns, prediction_values
 from beam_rnn.streaming.model_files import newest, read_model
 from beam_rnn.transforms.arguments import ORDERS
 from beam_rnn.transforms.predict import MODEL_CHANGES
@@ -90,18 +92,13 @@ def build(
         on_model_change=args.on_model_change,
         replay=args.replay,
     )
-    names = model.output_names
+    columns = list(prediction_columns(model.output_names))
 
-    def said(row: Prediction) -> dict[str, Any]:
-        return {
-            "key": row.key,
-            "time": row.time,
-            "step": row.step,
-            "outputs": dict(zip(names, row.outputs, strict=True)),
-            "model": row.model,
-        }
+    def message(row: Prediction) -> dict[str, Any]:
+        values = prediction_values(row)
+        return {"key": row.key, "time": row.time, **dict(zip(columns, values, strict=True))}
 
-    predictions = outputs.predictions | "Said" >> beam.Map(said)
+    predictions = outputs.predictions | "Said" >> beam.Map(message)
     late = outputs.late | "LateRows" >> beam.Map(late_row)
     invalid = outputs.invalid | "InvalidRows" >> beam.Map(InvalidRecord._asdict)
     return predictions, (late, invalid) | "Rejected" >> beam.Flatten()

@@ -27,7 +27,7 @@ from beam_rnn.cli import flags
 from beam_rnn.cli.console import run
 from beam_rnn.errors import ConfigurationError, RecordError
 from beam_rnn.files.read import read_file
-from beam_rnn.records.record_reader import ROW, field, micros
+from beam_rnn.records.field_values import ROW, field, micros
 from beam_rnn.streaming.model_files import newest, read_model
 from beam_rnn.transforms import PredictOutputs
 

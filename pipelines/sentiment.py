@@ -52,7 +52,7 @@ from beam_rnn.errors import ConfigurationError, shown
 from beam_rnn.files.read import ReadFiles
 from beam_rnn.files.set_aside import WriteAside
 from beam_rnn.files.write import WriteFile
-from beam_rnn.records.record_reader import MAX_KEY_BYTES
+from beam_rnn.records.field_values import MAX_KEY_BYTES
 from beam_rnn.records.results import INVALID
 from beam_rnn.streaming.model_files import read_model
 

@@ -39,7 +39,7 @@ from beam_rnn.files.read import ReadFiles
 from beam_rnn.files.set_aside import WriteAside
 from beam_rnn.files.write import WriteFile
 from beam_rnn.nn.encoder_decoder import ATTENTIONS
-from beam_rnn.records.pair_reader import Transduced
+from beam_rnn.records.results import Transduced
 from pipelines import tasks
 
 SCHEMA = pa.schema(

@@ -14,6 +14,7 @@ from apache_beam.options.pipeline_options import PipelineOptions, StandardOption
 from apache_beam.runners.runner import create_runner
 
 from beam_rnn.core.errors import ConfigurationError
+from beam_rnn.files.formats import SUFFIXES
 
 LOCAL_RUNNER = "FnApiRunner"
 """Where a pipeline runs if no --runner is given: in this process, with nothing to download."""
@@ -236,7 +237,7 @@ def without_ending(text: str) -> str:
     Raises:
         argparse.ArgumentTypeError: It has the ending of one.
     """
-    if text.endswith((".arrow", ".csv", ".jsonl", ".parquet", ".json")):
+    if text.endswith((*SUFFIXES, ".json")):
         raise argparse.ArgumentTypeError(
             f"must be a prefix, to which a number and .arrow are added, got {text!r}"
         )

@@ -8,11 +8,11 @@ In a checkout `python -m pipelines.predict` is the same.
 With --export_states the hidden states at the end are kept, and with --states a later run goes on
 from them, as a live stream does from a history.
 
-The output has the columns key, time, step, one `<output>_prediction` for each output (the
-target, with its horizon and its part where there are several) and model. Late and invalid records
-go to files of their own beside it, `<output>.late.jsonl` and `<output>.invalid.jsonl`, if there
-are any. With --keep columns of the records stand beside their predictions: each as it was in the
-file, the key and the time too, and the rows are in order of the key. Beam's own flags, such as
+The output has the columns key, time, one `<output>_prediction` for each output (the target, with
+its horizon and its part where there are several), prediction_step, prediction_model and
+prediction_kernel. Late and invalid records go to files next to it, `<output>.late.jsonl` and
+`<output>.invalid.jsonl`, if there are any. --keep adds columns of the records, each as it was in
+the file, the key and the time too; the rows are then sorted by key. Beam's own flags, such as
 --runner, pass through.
 """
 

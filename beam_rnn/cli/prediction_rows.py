@@ -9,7 +9,12 @@ import pyarrow as pa
 
 from beam_rnn.data.columns import Columns
 from beam_rnn.files.read import ALL, AS_WRITTEN
-from beam_rnn.files.write import WriteFile, WriteTable
+from beam_rnn.files.write import WriteFile
+from beam_rnn.records.result_columns import (
+    arrow_fields,
+    prediction_columns,
+    prediction_values,
+)
 from beam_rnn.records.results import Prediction
 
 
@@ -26,15 +31,16 @@ class WriteKept(beam.PTransform):
     def __init__(self, path: str, outputs: Sequence[str], columns: Columns, keep: Sequence[str]):
         super().__init__()
         self._outputs, self._columns, self._keep = outputs, columns, keep
-        self._write = WriteTable(path)
+        self._write = WriteFile(path)
 
     def expand(self, pcoll: beam.PCollection[tuple[Any, Prediction]]) -> Any:
         """Rows of each key, sorted, then the file."""
-        outputs, own, keep = self._outputs, (self._columns.key, self._columns.time), self._keep
+        columns = list(prediction_columns(self._outputs))
+        own, keep = (self._columns.key, self._columns.time), self._keep
 
         def keyed(record: Mapping[str, Any] | None, row: Prediction) -> tuple[str, Any]:
             place = row.time, row.sequence, row.step
-            return row.key, (place, beside(record, to_row(row, outputs), own, keep))
+            return row.key, (place, beside(record, to_row(row, columns), own, keep))
 
         return (
             pcoll
@@ -55,14 +61,14 @@ def beside(
     own: Collection[str | None],
     keep: Sequence[str],
 ) -> dict[str, Any]:
-    """A row with fields of its record, behind key, time and step.
+    """Return a row with fields of its record, behind key and time.
 
-    A field has its own name, and `record_` before it where the row has one of that name: but the
-    key and the time of the record stand in the place of those of the row, as they were.
+    A field keeps its name, with the prefix `record_` if the row has a column of that name. The key
+    and the time of the record, as they were, replace those of the row.
 
-        >>> row = {"key": "a", "time": 0, "step": 1, "x_prediction": 2.5, "model": "3f"}
-        >>> list(beside({"time": "1970", "model": "T"}, row, ("id", "time"), ALL).items())[1:4]
-        [('time', '1970'), ('step', 1), ('record_model', 'T')]
+        >>> row = {"key": "a", "time": 0, "x_prediction": 2.5}
+        >>> list(beside({"time": "1970", "key": "T", "x": 2}, row, ("id", "time"), ALL).items())
+        [('key', 'a'), ('time', '1970'), ('record_key', 'T'), ('x', 2), ('x_prediction', 2.5)]
 
     Args:
         record: The record; None where it cannot be told which it was.
@@ -74,7 +80,7 @@ def beside(
     written = fields.get(AS_WRITTEN, {})
     own_names = [name for name in fields if name not in ("filename", AS_WRITTEN)]
     names = own_names if keep == ALL else keep
-    first = {name: row[name] for name in ("key", "time", "step")}
+    first = {name: row[name] for name in ("key", "time")}
     kept = {}
     for name in names:
         value = written.get(name, fields.get(name))
@@ -104,30 +110,17 @@ class WritePredictions(beam.PTransform):
 
     def expand(self, pcoll: beam.PCollection[Prediction]) -> Any:
         """Rows, then the file."""
-        outputs = self._outputs
-        schema = pa.schema(
-            [("key", pa.string()), ("time", UTC), ("step", pa.int64())]
-            + [(column_of(output), pa.float64()) for output in outputs]
-            + [("model", pa.string())]
-        )
-        rows = pcoll | "Rows" >> beam.Map(to_row, outputs)
+        columns = prediction_columns(self._outputs)
+        own = [pa.field("key", pa.string()), pa.field("time", UTC)]
+        schema = pa.schema([*own, *arrow_fields(columns, text=pa.string())])
+        rows = pcoll | "Rows" >> beam.Map(to_row, list(columns))
         return rows | "Write" >> WriteFile(self._path, schema)
 
 
-def to_row(prediction: Prediction, outputs: Sequence[str]) -> dict[str, Any]:
-    """A prediction as a row, with a column for each of the outputs that are named."""
-    return {
-        "key": prediction.key,
-        "time": utc(prediction.time),
-        "step": prediction.step,
-        **dict(zip(map(column_of, outputs), prediction.outputs, strict=True)),
-        "model": prediction.model,
-    }
-
-
-def column_of(output: str) -> str:
-    """The column of an output."""
-    return f"{output}_prediction"
+def to_row(prediction: Prediction, columns: Sequence[str]) -> dict[str, Any]:
+    """Return a prediction as a row, with the columns that `prediction_columns` names."""
+    values = zip(columns, prediction_values(prediction), strict=True)
+    return {"key": prediction.key, "time": utc(prediction.time), **dict(values)}
 
 
 def utc(micros: int) -> datetime:

@@ -15,7 +15,8 @@ from beam_rnn.core.text import counted, names
 from beam_rnn.data.columns import Columns
 from beam_rnn.files.read import ALL, AS_WRITTEN
 from beam_rnn.files.set_aside import Refused, WriteAside
-from beam_rnn.records.record_reader import UNREADABLE, ReadRecords, RecordReader
+from beam_rnn.records.field_values import UNREADABLE
+from beam_rnn.records.record_reader import ReadRecords, RecordReader
 from beam_rnn.records.results import INVALID, InvalidRecord
 
 DISTINCT = 64

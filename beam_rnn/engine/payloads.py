@@ -13,7 +13,8 @@ import pyarrow as pa
 from beam_rnn.core.arrays import Array
 from beam_rnn.core.errors import StateError
 from beam_rnn.engine.held import Held, different, grouped
-from beam_rnn.records.arrow_reader import as_python, from_bytes, picked, to_bytes, together
+from beam_rnn.records.arrow_batches import from_bytes, picked, to_bytes, together
+from beam_rnn.records.arrow_columns import as_python
 
 
 class Payload(NamedTuple):

@@ -1,16 +1,17 @@
-"""How a file is written, by its suffix: CSV, Parquet, Arrow or JSON lines."""
+"""The formats of files, by suffix: CSV, Parquet, Arrow or JSON lines, and their compression."""
 
 import os
 
 from beam_rnn.core.errors import ConfigurationError
 
 SUFFIXES = (".csv", ".parquet", ".arrow", ".jsonl")
+"""The suffixes of files of records: each has a reader in `read` and a writer in `write`."""
 CODECS = {".gz": "gzip", ".bz2": "bz2", ".zst": "zstd"}
-"""What a file is compressed by, by the end of its name."""
+"""The compression of a file, by the end of its name."""
 
 
 def suffix(path: str) -> str:
-    """The suffix that says how a file is written, without that of its compression.
+    """Return the suffix that decides the format of a file, without that of its compression.
 
     Raises:
         ConfigurationError: It is none of `SUFFIXES`.
@@ -23,7 +24,7 @@ def suffix(path: str) -> str:
 
 
 def codec(path: str) -> str | None:
-    """What a file is compressed by; None if it is not.
+    """Return the compression of a file; None if it has none.
 
     >>> codec("a.csv.gz"), codec("a.csv")
     ('gzip', None)
@@ -32,10 +33,10 @@ def codec(path: str) -> str | None:
 
 
 def whole_suffix(path: str) -> str:
-    """The suffix of a file that is compressed only if such files are.
+    """Return the suffix of a file, which is compressed only if its format allows that.
 
     Raises:
-        ConfigurationError: It is none of `SUFFIXES`, or such a file is not compressed as a whole.
+        ConfigurationError: It is none of `SUFFIXES`, or a compressed Arrow or Parquet file.
     """
     ending = suffix(path)
     if ending in (".arrow", ".parquet") and not path.lower().endswith(ending):

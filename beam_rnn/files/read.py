@@ -1,4 +1,4 @@
-"""Records from files, by suffix: CSV, Parquet, Arrow or JSON lines."""
+"""Reads records from files, by suffix: CSV, Parquet, Arrow or JSON lines."""
 
 import csv
 import io
@@ -20,35 +20,35 @@ from beam_rnn.core.errors import BeamRnnError, shown
 from beam_rnn.data.columns import Columns
 from beam_rnn.data.event_times import is_day
 from beam_rnn.files.formats import codec, suffix, whole_suffix
-from beam_rnn.records.arrow_reader import to_dicts
-from beam_rnn.records.record_reader import ROW, UNREADABLE
+from beam_rnn.records.arrow_batches import to_dicts
+from beam_rnn.records.field_values import ROW, UNREADABLE
 from beam_rnn.streaming.model_files import with_folder
 
 ALL = ["all"]
-"""What says that every column is kept, but `filename`."""
+"""The value of `keep` for all columns except `filename`."""
 AS_WRITTEN = "\0as written"
-"""The field with the texts of numbers that Python writes otherwise: no column has such a name."""
+"""The field with the original text of numbers that Python writes differently; no column's name."""
 ROWS_OF_A_FILE = 1 << 40
-"""So many rows a file may have where the place of a record is its sequence number."""
+"""Maximum number of rows in a file, if the place of a record is its sequence number."""
 
 
 class UnreadableFileError(BeamRnnError):
-    """A file is not what its suffix says."""
+    """A file has not the format that its suffix says."""
 
 
 class ReadFiles(beam.PTransform):
-    """The records of all files of a pattern, as dicts.
+    """Reads the records of all files of a pattern, as dicts.
 
     Each record has the field `filename` unless the file has such a column: the file's path
-    below the part of the pattern that has no wildcard. Where `columns` name "row" as the sequence
-    number, each has the field `row` unless the file has such a column: a number that rises with
+    below the part of the pattern that has no wildcard. If `columns` name "row" as the sequence
+    number, each has the field `row` unless the file has such a column: a number that increases with
     the path of the file, and with the record's place in it.
 
     Args:
         pattern: A file, or a pattern such as "data/*.csv".
-        columns: Which fields mean what. A CSV file holds text: in the columns that hold numbers,
-            text that reads as a number becomes one, an empty field is a missing value, and other
-            text stays what it is. Without them all is text.
+        columns: Which fields mean what. A CSV file holds text: in columns of numbers, text that is
+            a number becomes one, an empty field is a missing value, and other text is kept. Without
+            `columns` all is text.
         keep: The columns whose original text is kept, in the field `AS_WRITTEN`.
     """
 
@@ -59,7 +59,7 @@ class ReadFiles(beam.PTransform):
         self._columns, self._keep = columns, keep
 
     def expand(self, pbegin: Any) -> beam.PCollection[dict[str, Any]]:
-        """Match, spread the files over the workers, read each."""
+        """Match the files, distribute them over the workers, and read each."""
         root = os.path.dirname(re.split(r"[*?\[{]", self._pattern, maxsplit=1)[0])
         columns, keep = self._columns, self._keep
         matched = pbegin | "Match" >> fileio.MatchFiles(
@@ -86,12 +86,12 @@ def _has_row(columns: Columns | None) -> bool:
 
 
 class _Source(NamedTuple):
-    """A file, and what is read of it as more than text.
+    """A file, and its columns that are not only text.
 
     Attributes:
         path: Its path.
         numbers: The columns that hold numbers.
-        keep: Those of which the text is kept.
+        keep: The columns whose original text is kept.
     """
 
     path: str
@@ -106,17 +106,17 @@ def read_file(
     keep: Collection[str] = (),
     place: int = 0,
 ) -> Iterator[dict[str, Any]]:
-    """The records of one file.
+    """Yield the records of one file.
 
     Args:
         file: A file that Beam matched.
-        root: The folder that `filename` is below.
+        root: The folder to which `filename` is relative.
         columns: As for `ReadFiles`.
         keep: As for `ReadFiles`.
-        place: Which file it is, of several in the order of their paths.
+        place: The index of the file among several, in the order of their paths.
 
     Raises:
-        UnreadableFileError: It is cut, broken, or not what its suffix says.
+        UnreadableFileError: It is truncated, broken, or has another format than its suffix says.
     """
     path = file.metadata.path
     name = os.path.relpath(path, root) if root else path
@@ -134,7 +134,7 @@ def read_file(
 
 
 def _records(opened: Any, source: _Source) -> Iterator[dict[str, Any]]:
-    """The records of a file; what goes wrong with its content is an error that names it."""
+    """Yield the records of a file; raise an error that names it if its content is broken."""
     path, ending = source.path, suffix(source.path)
     try:
         text = ending in (".csv", ".jsonl")
@@ -145,7 +145,7 @@ def _records(opened: Any, source: _Source) -> Iterator[dict[str, Any]]:
         if isinstance(error, OSError) and error.errno is not None:  # not of the content
             raise
         raise UnreadableFileError(
-            f"{path!r} cannot be read as a {ending} file, it is cut, broken or of another "
+            f"{path!r} cannot be read as a {ending} file, it is truncated, broken or of another "
             f"format: {error}"
         ) from error
 
@@ -160,14 +160,14 @@ _LOOKS = (
     (rb"\xd0\xcf\x11\xe0", "is a file of Excel: save its content as CSV"),
     (rb"\xff\xfe|\xfe\xff|\0[ -~]|[ -~]\0", "is UTF-16 text: save it as UTF-8"),
 )
-"""The first bytes of files that are not text, and what the error says of them."""
+"""The first bytes of files that are not text, and what the error says about them."""
 
 
 def _content(opened: Any, path: str) -> io.BufferedReader:
-    """What a file of text holds, decompressed.
+    """Return the content of a text file, decompressed.
 
     Raises:
-        UnreadableFileError: It holds something else than text.
+        UnreadableFileError: It does not contain text.
     """
     packed = codec(path)
     stream: io.BufferedReader = io.BufferedReader(Plain(opened))
@@ -184,7 +184,7 @@ def _content(opened: Any, path: str) -> io.BufferedReader:
 
 
 class Plain(io.RawIOBase):
-    """What Beam opened, compressed or not, as a file of Python's own classes.
+    """A file that Beam opened, as one of Python's own classes.
 
     Args:
         opened: A file that Beam's filesystems opened.
@@ -195,11 +195,11 @@ class Plain(io.RawIOBase):
         self._opened = opened
 
     def readable(self) -> bool:
-        """It is."""
+        """Return True."""
         return True
 
     def readinto(self, buffer: Any) -> int:
-        """The next bytes."""
+        """Read the next bytes into a buffer."""
         data = self._opened.read(len(buffer))
         buffer[: len(data)] = data
         return len(data)
@@ -241,7 +241,7 @@ def _csv(stream: BinaryIO, source: _Source) -> Iterator[dict[str, Any]]:
 
 
 class _Lines:
-    """The lines of a CSV file, counted.
+    """Counts the lines of a CSV file.
 
     Args:
         text: The file.
@@ -261,10 +261,10 @@ class _Lines:
         yield ""
 
     def rows(self) -> Iterator[list[str]]:
-        """The fields of each row; none of an empty line.
+        """Yield the fields of each row; an empty line has none.
 
         Raises:
-            csv.Error: A row of several lines is not well quoted: they may be other rows.
+            csv.Error: A row of several lines is not quoted correctly: they may be other rows.
         """
         for fields in csv.reader(self):
             if len(self._of_row) > 1:
@@ -280,10 +280,10 @@ class _Lines:
 
 
 def _check_header(names: Sequence[str], path: str) -> None:
-    """That the names of columns can be told apart and read.
+    """Raise if the names of columns are not distinct or not readable.
 
     Raises:
-        UnreadableFileError: They cannot.
+        UnreadableFileError: They are not.
     """
     _check_names([name for name in names if name], path)
     for name in names:
@@ -308,7 +308,7 @@ def _check_names(names: Sequence[str], path: str) -> None:
 
 
 def _text(value: str) -> str | bytes:
-    """Text, or the bytes that are no UTF-8: they make that record alone a dead letter."""
+    """Return text, or bytes that are not UTF-8: only their record then is a dead letter."""
     try:
         value.encode()
     except UnicodeEncodeError:
@@ -317,7 +317,7 @@ def _text(value: str) -> str | bytes:
 
 
 def _number(text: str) -> float | str | bytes | None:
-    """A number, or the text that is none: it makes that record alone a dead letter."""
+    """Return a number, or text that is none: only its record then is a dead letter."""
     if not text:
         return None
     if "_" in text:  # Python's own 1_000
@@ -356,7 +356,7 @@ _READERS = {".csv": _csv, ".parquet": _parquet, ".arrow": _arrow, ".jsonl": _jso
 
 
 def json_record(text: bytes) -> dict[str, Any]:
-    """A record from a JSON object; of other bytes one that says so, and becomes a dead letter."""
+    """Return the record of a JSON object; other bytes give one that becomes a dead letter."""
     try:
         record = json.loads(text, object_pairs_hook=_each_once)
         if b"\\u" in text:  # it may be half of a surrogate pair, which no coder can encode
@@ -383,9 +383,9 @@ def _each_once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 
 def number_columns(columns: Columns) -> list[str]:
-    """The columns of a text file that are read as numbers where they can be.
+    """Return the columns of a text file that are read as numbers if possible.
 
-    Not that of the time: 20140701 is a day, and 1404172800 are seconds since 1970.
+    Without that of the time: 20140701 is a day, and 1404172800 are seconds since 1970.
     """
     more = [name for name in (columns.sequence, columns.weight) if name is not None]
     return [*columns.fields, *columns.targets, *more]

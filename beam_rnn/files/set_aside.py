@@ -1,4 +1,4 @@
-"""Records that could not be used, into a file beside the one of those that could."""
+"""Writes records that could not be used into a file of their own, and logs why."""
 
 import logging
 from collections.abc import Iterable
@@ -12,16 +12,16 @@ from beam_rnn.files.write import WriteLines, json_line
 logger = logging.getLogger(__name__)
 
 SHOWN = 5
-"""So many reasons go to the log, the most frequent ones."""
+"""Number of reasons in the log, the most frequent ones."""
 
 
 class Refused(NamedTuple):
-    """How many records there are of one reason, and a value that one of them had.
+    """The records that were refused for one reason.
 
     Attributes:
-        records: How many.
+        records: Their number.
         reason: Why they could not be used.
-        value: The least of their values, as Python writes them.
+        value: The least of their values, by repr, as an example.
     """
 
     records: int
@@ -30,14 +30,14 @@ class Refused(NamedTuple):
 
 
 class WriteAside(beam.PTransform):
-    """Records that could not be used, as NamedTuples, into a file of JSON lines.
+    """Writes records that could not be used, as NamedTuples, into a file of JSON lines.
 
-    The log says how many there were, and the most frequent reasons, each with a value. If there is
-    none, there is no file: one of an earlier run is removed.
+    The log has their number, and the most frequent reasons, each with a value. If there are none,
+    there is no file: a file of an earlier run is removed.
 
     Args:
         path: The file.
-        what: What became of them.
+        what: What happened to them, for the log.
     """
 
     def __init__(self, path: str, what: str = "could not be used"):
@@ -45,7 +45,7 @@ class WriteAside(beam.PTransform):
         self._path, self._what = path, what
 
     def expand(self, pcoll: beam.PCollection[Any]) -> beam.PCollection[list[Refused]]:
-        """Write; then count by reason, say it, and give it as one list, the most frequent first."""
+        """Write; then count by reason, log that, and give it as a list, most frequent first."""
         lines = pcoll | "Format" >> beam.Map(lambda row: json_line(row._asdict()))
         written = lines | "Write" >> WriteLines(self._path)
         return (
@@ -58,14 +58,14 @@ class WriteAside(beam.PTransform):
         )
 
     def _say(self, refused: list[Refused], _: Iterable[None]) -> list[Refused]:
-        """Lines in the log, once the file is there."""
+        """Log the reasons, once the file is written."""
         for line in said(refused, self._what, self._path):
             logger.warning("%s", line)
         return refused
 
 
 def _reason(row: Any) -> tuple[str, tuple[int, str]]:
-    """Why a row is there; late records have no reason of their own."""
+    """Return the reason of a row, with a count and a value; late records have none."""
     return getattr(row, "reason", ""), (1, getattr(row, "value", ""))
 
 
@@ -80,7 +80,7 @@ def _in_order(reasons: list[tuple[str, tuple[int, str]]]) -> list[Refused]:
 
 
 def said(refused: list[Refused], what: str, path: str) -> list[str]:
-    """What the log says.
+    """Return the lines of the log.
 
     >>> said([Refused(2, "x must be finite", "inf")], "were refused", "a.jsonl")
     ['2 records were refused: see a.jsonl', '  2: x must be finite, such as inf']

@@ -1,10 +1,11 @@
-"""One row as one line of text."""
+"""Rows and lines into files: CSV, Parquet, Arrow or JSON lines, by suffix."""
 
 import csv
 import io
 import itertools
 import json
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import apache_beam as beam
@@ -18,7 +19,7 @@ from beam_rnn.streaming.model_files import created, remove
 
 
 def json_line(row: Mapping[str, Any]) -> str:
-    r"""One line of a file of JSON lines, without its end; bytes are text that is not UTF-8.
+    r"""Return a line of a file of JSON lines, without its end; bytes are text that is not UTF-8.
 
     >>> json_line({"at": 1.5, "name": b"caf\xe9"})
     '{"at": 1.5, "name": "caf\\ufffd"}'
@@ -27,12 +28,12 @@ def json_line(row: Mapping[str, Any]) -> str:
 
 
 def as_text(value: Any) -> str:
-    """A value as text that every file can hold; bytes that are not UTF-8 become U+FFFD."""
+    """Return a value as text that every file can hold; bytes that are not UTF-8 become U+FFFD."""
     return value.decode(errors="replace") if isinstance(value, bytes) else str(value)
 
 
 def csv_line(values: Sequence[Any]) -> str:
-    r"""One line of a CSV file, without its end; bytes are text that is not UTF-8.
+    r"""Return a line of a CSV file, without its end; bytes are text that is not UTF-8.
 
     >>> csv_line(["pump\n7", "a,b", None, 1.5])
     '"pump\n7","a,b",,1.5'
@@ -45,66 +46,42 @@ def csv_line(values: Sequence[Any]) -> str:
 
 Row = Mapping[str, Any]
 
-TEXT = (".csv", ".jsonl")
 ROWS_IN_A_BATCH = 10_000
+"""Number of rows that are held at a time, where the columns are known."""
 
 
 class WriteFile(beam.PTransform):
-    """Rows whose columns are known, as dicts, into one file, in any order.
+    """Writes rows, as dicts, into one file, on one worker.
 
-    One worker writes all of them.
+    With a schema, rows may come in any order, and that worker holds few of them. Without one, the
+    elements are keys, each with its rows in order; the columns are all those that a row has. The
+    worker then holds all rows and writes them by key, so the same rows give the same bytes.
 
     Args:
         path: The file; its suffix says how it is written: CSV, Parquet, Arrow or JSON lines.
-        schema: The columns and their types.
+        schema: The columns and their types, if they are known.
 
     Raises:
         ConfigurationError: `path` has another suffix, or is compressed and cannot be.
     """
 
-    def __init__(self, path: str, schema: pa.Schema):
-        super().__init__()
-        self._is_text = whole_suffix(path) in TEXT
-        self._path, self._schema = path, schema
-
-    def expand(self, pcoll: beam.PCollection[Row]) -> Any:
-        """Format the rows where the file is text, and write."""
-        path, schema = self._path, self._schema
-        if not self._is_text:
-            return pcoll | "Write" >> Gathered(lambda rows: write_batches(rows, schema, path))
-        header, line = lines_of(schema.names, path)
-        lines = pcoll | "Format" >> beam.Map(line).with_output_types(str)
-        return lines | "Write" >> Gathered(lambda lines: write_lines(header, lines, path))
-
-
-class WriteTable(beam.PTransform):
-    """The rows of all keys into one file: those of the first key, then those of the second, ...
-
-    Its columns are all those that a row has. The same rows give the same bytes. One worker holds
-    all of them when it writes.
-
-    Args:
-        path: The file; its suffix says how it is written: CSV, Parquet, Arrow or JSON lines.
-
-    Raises:
-        ConfigurationError: `path` has another suffix, or is compressed and cannot be.
-    """
-
-    def __init__(self, path: str):
+    def __init__(self, path: str, schema: pa.Schema | None = None):
         super().__init__()
         whole_suffix(path)
-        self._path = path
+        self._path, self._schema = path, schema
 
-    def expand(self, pcoll: beam.PCollection[tuple[str, list[Row]]]) -> Any:
-        """Keys, each with its rows in order, in; gather, and write."""
-        path = self._path
-        return pcoll | "Write" >> Gathered(lambda groups: write_table(in_order(groups), path))
+    def expand(self, pcoll: beam.PCollection[Any]) -> Any:
+        """Gather the elements, and write."""
+        path, schema = self._path, self._schema
+        if schema is None:
+            return pcoll | "Write" >> Gathered(lambda groups: write_rows(in_order(groups), path))
+        return pcoll | "Write" >> Gathered(lambda rows: write_rows(rows, path, schema))
 
 
 class WriteLines(beam.PTransform):
-    """Lines of text into one file, in any order.
+    """Writes lines of text into one file, in any order.
 
-    If there are none, there is no file: one that an earlier run left is removed.
+    If there are none, there is no file: a file of an earlier run is removed.
 
     Args:
         path: The file.
@@ -115,13 +92,13 @@ class WriteLines(beam.PTransform):
         self._path = path
 
     def expand(self, pcoll: beam.PCollection[str]) -> Any:
-        """Gather, and write."""
+        """Gather the elements, and write."""
         path = self._path
 
         def write(lines: Iterator[str]) -> None:
             first = list(itertools.islice(lines, 1))
             if first:
-                write_lines(first, lines, path)
+                write_lines(itertools.chain(first, lines), path)
             else:
                 remove(path)
 
@@ -129,10 +106,10 @@ class WriteLines(beam.PTransform):
 
 
 class Gathered(beam.PTransform):
-    """All elements, as one iterable, through a function: once, even if there are none.
+    """Calls a function with all elements, as one iterable: once, even if there are none.
 
     Args:
-        function: What to do with them.
+        function: The function.
     """
 
     def __init__(self, function: Callable[[Iterator[Any]], Any]):
@@ -140,7 +117,7 @@ class Gathered(beam.PTransform):
         self._function = function
 
     def expand(self, pcoll: beam.PCollection[Any]) -> Any:
-        """Bring them together beside an element that is always there, and is none of them."""
+        """Group them with an element that is always there, and is none of them."""
         function = self._function
         pairs = tuple[int, tuple[Any, ...]]
         none = pcoll.pipeline | "None" >> beam.Create([(0, ())]).with_output_types(pairs)
@@ -157,46 +134,51 @@ class Gathered(beam.PTransform):
         )
 
 
-def lines_of(names: Sequence[str], path: str) -> tuple[list[str], Callable[[Row], str]]:
-    """The lines above those of the rows, and what makes a line of a row."""
-    if whole_suffix(path) == ".csv":
-        return [csv_line(names)], lambda row: csv_line([row.get(name) for name in names])
-    return [], json_line
+def write_rows(rows: Iterable[Row], path: str, schema: pa.Schema | None = None) -> None:
+    """Write a file of rows; without a schema its columns are all those that a row has."""
+    _WRITERS[whole_suffix(path)](list(rows) if schema is None else iter(rows), path, schema)
 
 
-def write_lines(header: Iterable[str], lines: Iterable[str], path: str) -> None:
+def _csv(rows: Any, path: str, schema: pa.Schema | None) -> None:
+    names = columns_of(rows) if schema is None else schema.names
+    header = [csv_line(names)] if names else []
+    lines = (csv_line([row.get(name) for name in names]) for row in rows)
+    write_lines(itertools.chain(header, lines), path)
+
+
+def _json_lines(rows: Any, path: str, _: pa.Schema | None) -> None:
+    write_lines(map(json_line, rows), path)
+
+
+def _tables(writer: Any, rows: Any, path: str, schema: pa.Schema | None) -> None:
+    if schema is None:
+        table = to_table(rows)
+        tables, schema = iter([table]), table.schema
+    else:
+        batches = iter(lambda: list(itertools.islice(rows, ROWS_IN_A_BATCH)), [])
+        tables = (pa.Table.from_pylist(batch, schema) for batch in batches)
+    with created(path) as file, writer(file, schema) as opened:
+        for each in tables:
+            opened.write_table(each)
+
+
+_WRITERS: dict[str, Callable[[Any, str, pa.Schema | None], None]] = {
+    ".csv": _csv,
+    ".parquet": partial(_tables, pq.ParquetWriter),
+    ".arrow": partial(_tables, pa.ipc.new_file),
+    ".jsonl": _json_lines,
+}
+
+
+def write_lines(lines: Iterable[str], path: str) -> None:
     """Write a file of text, compressed if its suffix says so."""
     with created(path, CompressionTypes.detect_compression_type(path)) as file:
-        for line in itertools.chain(header, lines):
+        for line in lines:
             file.write(f"{line}\n".encode(errors="surrogateescape"))
 
 
-def write_batches(rows: Iterator[Row], schema: pa.Schema, path: str) -> None:
-    """Write a Parquet or Arrow file of rows, of which a few are held at a time."""
-    batches = iter(lambda: list(itertools.islice(rows, ROWS_IN_A_BATCH)), [])
-    write_tables((pa.Table.from_pylist(batch, schema) for batch in batches), schema, path)
-
-
-def write_table(rows: Sequence[Row], path: str) -> None:
-    """Write a file of rows whose columns are all those that one has."""
-    if whole_suffix(path) in TEXT:
-        header, line = lines_of(columns_of(rows), path)
-        write_lines(header if rows else [], map(line, rows), path)
-    else:
-        table = to_table(rows)
-        write_tables([table], table.schema, path)
-
-
-def write_tables(tables: Iterable[pa.Table], schema: pa.Schema, path: str) -> None:
-    """Write a Parquet or Arrow file."""
-    of_kind = pq.ParquetWriter if whole_suffix(path) == ".parquet" else pa.ipc.new_file
-    with created(path) as file, of_kind(file, schema) as writer:
-        for table in tables:
-            writer.write_table(table)
-
-
 def in_order(groups: Iterable[tuple[str, Sequence[Row]]]) -> list[Row]:
-    """The rows of all keys, by key.
+    """Return the rows of all keys, sorted by key.
 
     >>> in_order([("b", [{"n": 3}]), ("a", [{"n": 1}, {"n": 2}])])
     [{'n': 1}, {'n': 2}, {'n': 3}]
@@ -205,12 +187,12 @@ def in_order(groups: Iterable[tuple[str, Sequence[Row]]]) -> list[Row]:
 
 
 def columns_of(rows: Iterable[Row]) -> list[str]:
-    """Every column that a row has, in the order in which they come."""
+    """Return all columns that a row has, in the order in which they occur."""
     return list(dict.fromkeys(name for row in rows for name in row))
 
 
 def to_table(rows: Sequence[Row]) -> pa.Table:
-    """Rows as an Arrow table; a column of several types becomes text."""
+    """Return rows as an Arrow table; a column of several types becomes text."""
     return pa.table({name: _column([row.get(name) for row in rows]) for name in columns_of(rows)})
 
 

@@ -1,8 +1,8 @@
 """The transforms for Beam YAML and for other languages: plain parameters, rows in and out.
 
-Each builds `Columns`, `Network` and `Training` from mappings (`plain`), uses the transform of the
-same name, and gives rows of a schema that every language of Beam can read. Beam YAML finds them by
-`PROVIDERS`, Java by their names, as `beam_rnn.portable.RnnPredict`.
+Each builds `Columns`, `Network` and `Training` from mappings (`beam_rnn.portable.arguments`), uses
+the transform of the same name, and gives rows with a schema that every language of Beam can read.
+Beam YAML finds them by `PROVIDERS`, Java by their names, as `beam_rnn.portable.RnnPredict`.
 """
 
 from pathlib import Path

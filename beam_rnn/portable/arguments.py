@@ -1,6 +1,6 @@
-"""Plain values, as YAML and other languages have them, into what the transforms take.
+"""Makes the arguments of transforms from the plain values of YAML and other languages.
 
-A mapping has the names of the arguments in Python. Where Python has a choice of classes, for
+A mapping has the names of the arguments in Python. If Python has a choice of classes, as for
 optimizers and schedules, the mapping has a `type` too.
 """
 
@@ -26,26 +26,34 @@ from beam_rnn.nn.schedules import Cosine, Plateau, StepDecay, Warmup
 from beam_rnn.training.settings import Training
 
 T = TypeVar("T")
+P = ParamSpec("P")
 
+MAPPINGS: Mapping[str, Any] = {
+    "columns": Columns,
+    "network": Network,
+    "training": Training,
+    "surprise": Surprise,
+}
+"""The arguments of transforms that are mappings, and what is made of them."""
 NESTED: Mapping[str, Any] = {
     "bptt": Bptt,
     "dropout": Dropout,
     "plateau": Plateau,
     "vocabulary": Vocabulary,
 }
-"""The arguments that are mappings themselves."""
+"""The arguments within those that are mappings themselves."""
 
 OPTIMIZERS: Mapping[str, Any] = {"adam": Adam, "adamw": AdamW, "rmsprop": RmsProp, "sgd": Sgd}
 SCHEDULES: Mapping[str, Any] = {"step_decay": StepDecay, "cosine": Cosine, "warmup": Warmup}
 CHOSEN = {"optimizer": OPTIMIZERS, "learning_rate": SCHEDULES, "then": SCHEDULES}
-"""The arguments that are mappings with a `type`, and the types there are."""
+"""The arguments that are mappings with a `type`, and the types."""
 
 _YAML_NUMBER = re.compile(r"[-+]?([0-9]+(\.[0-9]*)?|\.[0-9]+)")
-"""Such a text was quoted: YAML takes it for a number otherwise."""
+"""Such a text was quoted: YAML reads it as a number otherwise."""
 
 
 def made(kind: type[T], name: str, given: Any) -> T:
-    """An object of a dataclass from a mapping, or from a row, of its arguments.
+    """Return an object of a dataclass, from a mapping or a row of its arguments.
 
         >>> from beam_rnn import Training
         >>> given = {"epochs": 5, "optimizer": {"type": "sgd", "learning_rate": 0.1}}
@@ -58,12 +66,11 @@ def made(kind: type[T], name: str, given: Any) -> T:
 
     Args:
         kind: The dataclass.
-        name: What the mapping is called, for the error.
-        given: The mapping; None for none.
+        name: The name of the mapping, for the error.
+        given: The mapping; None for an empty one.
 
     Raises:
-        ConfigurationError: A name that it does not have, one that is missing, or a value that
-            cannot be used.
+        ConfigurationError: An unknown name, a missing one, or a value that cannot be used.
     """
     values = mapping_of(name, given)
     arguments = {field.name: field for field in fields(kind)}  # type: ignore[arg-type]
@@ -74,7 +81,7 @@ def made(kind: type[T], name: str, given: Any) -> T:
         needed = field.default is MISSING and field.default_factory is MISSING
         if needed and each not in values:
             raise ConfigurationError(f"{name} needs {each!r}, got {values!r}")
-    if kind is not Columns:  # whose texts are names, and may be anything
+    if kind is not Columns:  # its texts are names, which may be anything
         _check_no_numbers_as_text(name, values)
     values = {each: _value(f"{name}.{each}", each, value) for each, value in values.items()}
     try:
@@ -86,18 +93,18 @@ def made(kind: type[T], name: str, given: Any) -> T:
 
 
 def chosen(choices: Mapping[str, Any], name: str, given: Any) -> Any:
-    """An object of the class that `type` says, from a mapping of its arguments and `type`.
+    """Return an object of the class that `type` names, from a mapping of its arguments.
 
         >>> chosen(OPTIMIZERS, "outer", {"type": "sgd", "learning_rate": 1.0}).learning_rate
         1.0
 
     Args:
         choices: The classes by their types.
-        name: What the mapping is called, for the error.
+        name: The name of the mapping, for the error.
         given: The mapping.
 
     Raises:
-        ConfigurationError: Another type, or arguments that `made` refuses.
+        ConfigurationError: An unknown type, or arguments that `made` refuses.
     """
     values = mapping_of(name, given)
     kind = values.pop("type", None)
@@ -106,7 +113,7 @@ def chosen(choices: Mapping[str, Any], name: str, given: Any) -> Any:
 
 
 def mapping_of(name: str, given: Any) -> dict[str, Any]:
-    """A mapping from one, or from a row, which other languages have in its place; {} from None.
+    """Return a mapping as a dict; other languages have a row instead, and None is empty.
 
     Raises:
         ConfigurationError: It is neither.
@@ -132,7 +139,7 @@ def _value(name: str, argument: str, given: Any) -> Any:
 
 
 def _check_no_mapping_needed(name: str, argument: str, given: Any) -> None:
-    """That it is no text or number where a mapping is needed."""
+    """Raise if a text or a number was given for a mapping."""
     such = ""
     if argument in NESTED and not isinstance(given, NESTED[argument]) and given is not None:
         such = f"{{{fields(NESTED[argument])[0].name}: {given}}}"
@@ -145,13 +152,13 @@ def _check_no_mapping_needed(name: str, argument: str, given: Any) -> None:
 
 
 def _check_no_numbers_as_text(name: str, values: Mapping[str, Any]) -> None:
-    """YAML 1.1 takes 3e-3 for text."""
+    """Raise if a number was given as text, as YAML 1.1 reads 3e-3."""
     for each, value in values.items():
         number = number_in(value) if isinstance(value, str) else None
         if number is None:
             continue
         shown = format(Decimal(repr(number)), "f").removesuffix(".0")
-        advice = f"YAML takes a number without a point for text: write {shown}"
+        advice = f"YAML reads such a number as text: write {shown}"
         if _YAML_NUMBER.fullmatch(value):
             advice = f"write {shown}, without quotes; in a template {{{{ {each} }}}} without them"
         raise ConfigurationError(
@@ -160,10 +167,10 @@ def _check_no_numbers_as_text(name: str, values: Mapping[str, Any]) -> None:
 
 
 def names_in(name: str, given: Any) -> list[str]:
-    """A list of names, all different; [] from None.
+    """Return a list of different names; None is empty.
 
     Raises:
-        ConfigurationError: It is none.
+        ConfigurationError: It is not such a list.
     """
     names = [] if given is None else given
     if (
@@ -177,7 +184,7 @@ def names_in(name: str, given: Any) -> list[str]:
 
 
 def number_in(text: str) -> float | None:
-    """The finite number that a text is; None if it is none.
+    """Return the finite number that a text is; None if it is none.
 
     >>> number_in("32"), number_in("3e-3"), number_in("nan"), number_in("mae")
     (32.0, 0.003, None, None)
@@ -189,22 +196,10 @@ def number_in(text: str) -> float | None:
     return number if math.isfinite(number) else None
 
 
-P = ParamSpec("P")
-
-MAPPINGS: Mapping[str, Any] = {
-    "columns": Columns,
-    "network": Network,
-    "training": Training,
-    "surprise": Surprise,
-}
-"""The arguments of transforms that are mappings, and what is made of them."""
-_WITHIN: Mapping[str, Any] = {**NESTED, "optimizer": Adam}
-
-
 def by_name(init: Callable[P, None]) -> Callable[P, None]:
-    """An `__init__` that says which argument there is not, and which is missing.
+    """Wrap an `__init__` so that it names unknown and missing arguments in its errors.
 
-    Its signature stays: Beam YAML reads it.
+    It keeps its signature, which Beam YAML reads.
 
         >>> class RnnTrain:
         ...     @by_name
@@ -228,7 +223,7 @@ output, columns, training
         transform = type(args[0]).__name__
         for name in named:
             if name not in takes:
-                there = [path for given in takes for path in _paths(given, name)]
+                there = [p for each in takes for p in _paths(each, MAPPINGS.get(each), name)]
                 hint = f", which {there[0]} has" if there else ""
                 raise ConfigurationError(
                     f"{transform} has no {name!r}{hint}: it takes {', '.join(takes)}"
@@ -243,16 +238,13 @@ output, columns, training
     return checked
 
 
-def _paths(argument: str, name: str) -> Iterator[str]:
-    """Where a mapping has a name: in itself, or in one within."""
-    return _within(argument, MAPPINGS.get(argument), name)
-
-
-def _within(path: str, kind: Any, name: str) -> Iterator[str]:
+def _paths(path: str, kind: Any, name: str) -> Iterator[str]:
+    """Yield where the mapping of a dataclass has a name: in itself, or in one within."""
     if not is_dataclass(kind):
         return
     names = [field.name for field in fields(kind)]
     if name in names:
         yield path
     for each in names:
-        yield from _within(f"{path}.{each}", _WITHIN.get(each), name)
+        within = Adam if each == "optimizer" else NESTED.get(each)
+        yield from _paths(f"{path}.{each}", within, name)

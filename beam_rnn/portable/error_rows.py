@@ -1,4 +1,4 @@
-"""Records that were not used, as the rows that `error_handling` asks for."""
+"""Refused records as rows: the output that `error_handling` asks for."""
 
 import logging
 import re
@@ -17,24 +17,24 @@ from beam_rnn.records.results import InvalidRecord, LateRecord
 logger = logging.getLogger(__name__)
 
 GOOD = "good"
-"""What the other output is called, as in Beam's own transforms."""
+"""The name of the other output, as in Beam's own transforms."""
 
 _SCHEMA = re.compile(r"^BeamSchema_\w*\(")
-"""How Python writes a row that a coder made: by its schema, a UUID."""
+"""The repr of a row that a coder made begins with its schema, a UUID."""
 _MISSING = re.compile(r"None|nan|np\.float\d+\(nan\)")
-"""How it writes what is not there."""
+"""The repr of a missing value."""
 
 
 class RefusedRecord(NamedTuple):
     """A record that was not used: the three fields of Beam's error rows, and two more.
 
     Attributes:
-        element: The record, as Python writes it, shortened if it is long; of a late one what the
-            network would have seen.
+        element: The record, as its Python repr, shortened if it is long; for a late one, the inputs
+            of the network.
         msg: What is wrong with it, with the value.
-        stack: Always empty: it is the record that is wrong, not the code.
+        stack: Always empty: the record is wrong, not the code.
         key: Its key, as text; empty if it has none that can be used.
-        late: Whether it came too late, and nothing else is wrong with it.
+        late: Whether it was late, and nothing else is wrong with it.
     """
 
     element: str
@@ -48,13 +48,13 @@ registry.register_row(RefusedRecord)
 
 
 def output_name(error_handling: Any) -> str | None:
-    """The name of the output that `error_handling` asks for; None if it was left out.
+    """Return the name of the output that `error_handling` asks for; None if it was left out.
 
         >>> output_name({"output": "refused"})
         'refused'
 
     Raises:
-        ConfigurationError: It is no mapping with an output, or the name is taken.
+        ConfigurationError: It is not a mapping with an output, or the name is taken.
     """
     if error_handling is None:
         return None
@@ -76,17 +76,17 @@ def with_refused(
     *,
     drops: bool = False,
 ) -> Any:
-    """The outputs of a transform: with an output for what was refused, if it has a name.
+    """Return the outputs of a transform, with one for refused records if it has a name.
 
-    Without it an invalid record stops the pipeline, as in Beam's own transforms. Late ones are
-    counted, and no error: in a stream there are always some.
+    Without it an invalid record stops the pipeline, as in Beam's own transforms. Late records are
+    counted and are no error: a stream always has some.
 
     Args:
         good: The other rows.
         output: The name of the output, if there is one.
         invalid: Dead letters.
-        late: Those that came too late.
-        drops: Whether records in which a value is missing are no error either.
+        late: Late records.
+        drops: Whether records with a missing value are no error either.
     """
     if output is None:
         _ = invalid | "Stop" >> beam.Map(stop, drops)
@@ -104,22 +104,22 @@ def stop(row: InvalidRecord, drops: bool) -> None:
 
     Args:
         row: The record.
-        drops: Go on where a value is missing.
+        drops: Continue if a value is missing.
 
     Raises:
-        BeamRnnError: It is to stop.
+        BeamRnnError: The record is an error.
     """
     if drops and _MISSING.fullmatch(row.value):
         return
     refused = of_invalid(row)
     raise BeamRnnError(
-        f"{refused.msg} in the record {refused.element}: mend it, or take such records as an "
-        "output of their own with error_handling: {output: NAME}"
+        f"{refused.msg} in the record {refused.element}: correct it, or take such records as "
+        "a further output with error_handling: {output: NAME}"
     )
 
 
 class Refuse(beam.DoFn):
-    """Refused records as rows; the log shows the first of each bundle.
+    """Makes rows of refused records; the log shows the first of each bundle.
 
     Args:
         row_of: Makes the row.
@@ -129,11 +129,11 @@ class Refuse(beam.DoFn):
         self._row_of = row_of
 
     def start_bundle(self) -> None:
-        """Nothing has been shown yet."""
+        """Start with nothing shown."""
         self._shown = False
 
     def process(self, element: Any) -> Iterator[RefusedRecord]:
-        """A dead letter or a late record in, its row out."""
+        """Yield the row of a dead letter or a late record."""
         row = self._row_of(element)
         if not self._shown:
             logger.warning(
@@ -144,7 +144,7 @@ class Refuse(beam.DoFn):
 
 
 def of_invalid(row: InvalidRecord) -> RefusedRecord:
-    """A dead letter as a refused record.
+    """Return a dead letter as a refused record.
 
     >>> of_invalid(InvalidRecord("a", "x must be finite", "nan", "BeamSchema_7f_2a(x=nan)")).element
     'Row(x=nan)'
@@ -155,7 +155,7 @@ def of_invalid(row: InvalidRecord) -> RefusedRecord:
 
 
 def advice_on(row: InvalidRecord) -> str:
-    """What to do about a record, where the reader of YAML has a remedy.
+    """Return what to do about a record, if Beam YAML has a remedy.
 
     >>> advice_on(InvalidRecord("a", "x must be a number", "'59.36'", ""))
     ': the column was read as text: see docs/yaml.md'
@@ -171,7 +171,7 @@ def advice_on(row: InvalidRecord) -> str:
 
 
 def of_late(row: LateRecord) -> RefusedRecord:
-    """A late record as a refused one.
+    """Return a late record as a refused one.
 
     >>> of_late(LateRecord("pump", 1_000_000, 2_500_000, [0.5], 0)).msg
     'late by 2.5 s: the hidden state of its key had passed 1970-01-01T00:00:01Z'

@@ -1,4 +1,4 @@
-"""Prompts into sequences that a model writes, as rows."""
+"""Generates sequences after prompts, as rows."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple, Optional
@@ -16,13 +16,13 @@ from beam_rnn.transforms.generate import Generate
 
 
 class GeneratedRow(NamedTuple):
-    """A sequence that a model wrote after a prompt.
+    """A sequence that a model generated after a prompt.
 
     Attributes:
         key: The key of the prompt, as text.
-        sample: Which of its sequences: 1 for the first.
+        sample: The number of the sequence among those of the prompt: 1 for the first.
         time: The event time of the last record of the prompt, as ISO 8601 text.
-        values: Of each step one number for each target; empty if the target is a class.
+        values: For each step a number for each target; empty if the target is a class.
         symbols: The class of each step, as text; empty if the targets are numbers.
         log_probability: As in `beam_rnn.Generated`.
         reason: Why it ended: "length" or "stop".
@@ -43,7 +43,7 @@ registry.register_row(GeneratedRow)
 
 
 class RnnGenerate(beam.PTransform):
-    """Writes sequences that follow prompts: one row for each.
+    """Generates sequences after prompts; gives a row for each sequence.
 
     The records of each key and window are a prompt. A row has the fields key, sample, time, values
     (numbers) or symbols (classes) of each step, log_probability, reason and model.
@@ -54,15 +54,16 @@ class RnnGenerate(beam.PTransform):
     Args:
         weights: The weights file, on any filesystem that Beam knows, or a pattern of files of which
             the last by name counts.
-        length: How many steps are generated at the most.
-        stop: The class with which a sequence ends; none if left out.
-        temperature: 1 draws values as learned, less what is more likely, 0 the most likely.
-        top_k: Of classes only so many, the most likely ones, are drawn; any if left out.
-        seed: Decides all that is drawn, together with the key and the number of the sample.
-        samples: How many sequences follow each prompt.
-        every: How many seconds a generated record comes after the one before; needed where the
-            model sees the calendar.
-        kernel: What computes: "numpy", "fused" or "auto".
+        length: The maximum number of generated steps.
+        stop: The class that ends a sequence; none if left out.
+        temperature: 1 samples values as learned, below 1 more of what is likely, 0 always the most
+            likely.
+        top_k: Sample from this number of most likely classes only; all if left out.
+        seed: Decides everything random, together with the key and the number of the sample.
+        samples: The number of sequences after each prompt.
+        every: Seconds from one generated record to the next; required if the model sees the
+            calendar.
+        kernel: The implementation: "numpy", "fused" or "auto".
         error_handling: {output: NAME} gives records that cannot be used as a further output;
             without it they stop the pipeline.
 
@@ -118,7 +119,7 @@ class RnnGenerate(beam.PTransform):
 
 
 def generated_row(generated: Generated) -> GeneratedRow:
-    """A generated sequence with its time as text."""
+    """Return a generated sequence with its time as text."""
     return GeneratedRow(
         generated.key,
         generated.sample,

@@ -1,4 +1,4 @@
-"""Records of a stream into predictions, as rows with a field for each output."""
+"""Predicts the records of a stream, as rows with a field for each output."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any, Optional
@@ -15,42 +15,43 @@ from beam_rnn.transforms.predict import Predict
 
 
 class RnnPredict(beam.PTransform):
-    """Carries each key's hidden state across its records; one row for each record.
+    """Carries each key's hidden state across its records; gives a row for each record.
 
-    A row has the fields key, time (of the record, as ISO 8601 text), step (1, 2, ...), one for each
-    output, named <output>_prediction, which is of the record `horizon` records later, and model
-    (the digest). If the records have a sequence number, so has the row. The weights file names the
-    outputs, and so must be there when the pipeline is built.
+    A row has the fields key, time (of the record, as ISO 8601 text), one for each output, named
+    <output>_prediction, which is for the record `horizon` records later, prediction_step (1, 2,
+    ...), prediction_model (the digest) and prediction_kernel. If the records have a sequence
+    number, so has the row. The weights file names the outputs, so it must exist when the pipeline
+    is built.
 
     Args:
         weights: The weights file, on any filesystem that Beam knows, or a pattern of files of which
             the last by name counts. It names the fields of a record that are read.
-        order: "event_time" (records wait until the watermark has passed them), "sequence" (by
-            the columns' sequence number) or "arrival" (each is taken when it comes).
-        wait: How many seconds longer than the watermark says a record is waited for.
-        grid: Records become due at multiples of so many seconds.
-        emit: "every" for a row a record, "last" for one for each sequence that ended.
-        idle_after: A sequence ends when no record has followed its last one for so many seconds of
-            event time; never if left out.
-        timestamps: "due" or "event": which timestamp a row has, the time when its record had its
-            turn, or the record's own, which may be late.
-        on_model_change: What a sequence does that another model began: "error", "keep", "reset" or
-            "replay".
-        replay: How many of the last inputs are kept, to be replayed.
-        watch: Look for a newer weights file every so many seconds; never if left out.
-        kernel: What computes: "numpy", "fused" or "auto".
-        shards: The keys are hashed into so many shards, whose keys are stepped together; each key
-            alone if left out.
-        max_jump: With order "sequence": a record whose number is more than so much above the last
-            one of its key cannot be used; no limit if left out. It needs idle_after, or a model
-            whose columns have a start.
-        keep: Fields of a record to have beside its prediction, such as [site, price]: in batch, or
-            in windows. One that the row has already has record_ before its name. It is null where
-            several records of a key have one time and sequence number, and it cannot be told which
-            of them it was.
-        error_handling: {output: NAME} gives records that cannot be used, and those that came too
-            late, as a further output. Without it the former stop the pipeline, the latter are
-            counted.
+        order: "event_time" (records are buffered until the watermark has passed them), "sequence"
+            (by the columns' sequence number) or "arrival" (each is stepped when it arrives).
+        wait: Seconds to wait for a record beyond the watermark.
+        grid: Records become due at multiples of this number of seconds.
+        emit: "every" for a row for each record, "last" for one for each sequence that ended.
+        idle_after: A sequence ends when no record has followed its last one for this number of
+            seconds of event time; never if left out.
+        timestamps: The timestamp of a row: "due" for the time at which its record became due, or
+            "event" for that of the record, which may be late.
+        on_model_change: What happens to a sequence that another model began: "error", "keep",
+            "reset" or "replay".
+        replay: How many of the last inputs are kept for "replay".
+        watch: Look for a newer weights file at intervals of this number of seconds; never if left
+            out.
+        kernel: The implementation: "numpy", "fused" or "auto".
+        shards: The number of shards into which keys are hashed; the keys of a shard are stepped
+            together. Each key alone if left out.
+        max_jump: With order "sequence": a record whose number is more than this above the last one
+            of its key cannot be used; no limit if left out. It needs idle_after, or a model whose
+            columns have a start.
+        keep: Fields of a record to add to its prediction, such as [site, price]: in batch, or in
+            windows. A field whose name the row has already gets the prefix record_. It is null if
+            several records of a key have the same time and sequence number, and it is ambiguous
+            which of them was predicted.
+        error_handling: {output: NAME} gives records that cannot be used, and late ones, as a
+            further output. Without it the former stop the pipeline, and the latter are counted.
 
     Raises:
         ConfigurationError: A value outside its range, or no weights file there; at construction

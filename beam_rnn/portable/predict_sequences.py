@@ -1,4 +1,4 @@
-"""Whole sequences of records into predictions, as rows."""
+"""Predicts whole sequences of records, as rows."""
 
 from collections.abc import Mapping
 from typing import Any, Optional
@@ -14,19 +14,20 @@ from beam_rnn.transforms.predict_sequences import PredictSequences
 
 
 class RnnPredictSequences(beam.PTransform):
-    """Predicts each sequence of a key once all of it is there: one row for each record.
+    """Predicts each sequence of a key once it is complete; gives a row for each record.
 
-    For bidirectional networks, for one output a sequence, and for windows that merge, as sessions.
-    The records of a key and window are sorted by time, and are one sequence, or several. A row has
-    the fields of RnnPredict.
+    For bidirectional networks, for one output per sequence, and for windows that merge, such as
+    sessions. The records of a key and window are sorted by time, and are one sequence or several. A
+    row has the fields of RnnPredict.
 
     Args:
         weights: The weights file, on any filesystem that Beam knows, or a pattern of files of which
             the last by name counts. It names the fields of a record that are read.
-        emit: "every" for a row a record, "last" for one a sequence, that of its last record.
-        idle_after: A sequence ends where the next record is more than so many seconds later;
-            nowhere if left out.
-        kernel: What computes: "numpy", "fused" or "auto".
+        emit: "every" for a row for each record, "last" for one for each sequence, that of its last
+            record.
+        idle_after: A sequence ends if the next record is more than this number of seconds later; no
+            such limit if left out.
+        kernel: The implementation: "numpy", "fused" or "auto".
         error_handling: {output: NAME} gives records that cannot be used as a further output;
             without it they stop the pipeline.
 

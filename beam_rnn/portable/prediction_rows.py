@@ -11,12 +11,13 @@ from apache_beam.typehints.row_type import RowTypeConstraint
 from beam_rnn.core.errors import BeamRnnError
 from beam_rnn.models.keyed_models import Models
 from beam_rnn.portable.schemas import field_names, time_text
-from beam_rnn.records.record_reader import field
+from beam_rnn.records.field_values import field
+from beam_rnn.records.result_columns import prediction_columns, prediction_values
 from beam_rnn.records.results import Prediction
 
 
 class PredictionRows(beam.PTransform):
-    """Predictions of a model as rows: key, time, step, sequence if there is one, outputs, model.
+    """Makes rows of predictions: key, time, sequence if there is one, `prediction_columns`.
 
     Args:
         model: The model, which names the outputs.
@@ -25,36 +26,35 @@ class PredictionRows(beam.PTransform):
     def __init__(self, model: Models):
         super().__init__()
         assert model.columns is not None, "a model without columns is refused when it is read"
-        self._names = field_names(model.output_names, "_prediction")
+        columns = prediction_columns(model.output_names)
+        self._columns = dict(zip(field_names(columns), columns.values(), strict=True))
         self._has_sequence = model.columns.sequence is not None
 
     def expand(self, pcoll: PCollection[Prediction]) -> PCollection[Any]:
-        """A row for each."""
+        """Make a row of each."""
         row = beam.Map(self.row_of).with_output_types(RowTypeConstraint.from_fields(self.fields))
         return pcoll | row
 
     @property
     def fields(self) -> list[tuple[str, Any]]:
-        """The fields of a row, with their types."""
-        fields: list[tuple[str, Any]] = [("key", str), ("time", str), ("step", int)]
-        fields += [("sequence", int)] if self._has_sequence else []
-        fields += [(name, float) for name in self._names]
-        return [*fields, ("model", str)]
+        """Return the fields of a row, with their types."""
+        sequence: list[tuple[str, Any]] = [("sequence", int)] if self._has_sequence else []
+        return [("key", str), ("time", str), *sequence, *self._columns.items()]
 
     @property
     def row_of(self) -> Callable[[Prediction], beam.Row]:
-        """What makes a row of a prediction."""
-        return partial(prediction_row, names=self._names, has_sequence=self._has_sequence)
+        """Return the function that makes a row of a prediction."""
+        return partial(prediction_row, names=list(self._columns), has_sequence=self._has_sequence)
 
 
 class KeptRows(beam.PTransform):
-    """Pairs of a record and its prediction as rows, the fields of the record behind the others.
+    """Makes rows of pairs of a record and its prediction, the fields of the record at the end.
 
-    A field has its own name, and `record_` before it where the row has one of that name. It is null
-    where it cannot be told which record it was.
+    A field keeps its name, with the prefix `record_` if the row has a field of that name. It is
+    null if the record is ambiguous.
 
     Args:
-        rows: What makes rows of predictions.
+        rows: Makes rows of predictions.
         kept: The fields of the record, with their types.
     """
 
@@ -63,7 +63,7 @@ class KeptRows(beam.PTransform):
         self._row_of, self._own, self._kept = rows.row_of, rows.fields, kept
 
     def expand(self, pcoll: PCollection[tuple[Any, Prediction]]) -> PCollection[Any]:
-        """A row for each."""
+        """Make a row of each."""
         own = {name for name, _ in self._own}
         names = {f"record_{name}" if name in own else name: name for name, _ in self._kept}
         kinds = [Optional[kind] for _, kind in self._kept]
@@ -81,21 +81,20 @@ class KeptRows(beam.PTransform):
 
 
 def prediction_row(prediction: Prediction, names: Sequence[str], has_sequence: bool) -> beam.Row:
-    """A prediction with a field for each output.
+    """Return a prediction as a row, with the names that `prediction_columns` has here.
 
     Raises:
         BeamRnnError: A newer model has other outputs than that with which the pipeline was built.
     """
-    if len(prediction.outputs) != len(names):
+    values = prediction_values(prediction)
+    if len(values) != len(names):
         raise BeamRnnError(
             f"the model {prediction.model} has {len(prediction.outputs)} outputs, and the pipeline "
-            f"was built for {list(names)}: build it anew"
+            f"was built for the columns {list(names)}: build it again"
         )
     return beam.Row(
         key=prediction.key,
         time=time_text(prediction.time),
-        step=prediction.step,
         **({"sequence": prediction.sequence} if has_sequence else {}),
-        **dict(zip(names, prediction.outputs, strict=True)),
-        model=prediction.model,
+        **dict(zip(names, values, strict=True)),
     )

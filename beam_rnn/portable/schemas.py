@@ -1,4 +1,4 @@
-"""The fields of the rows that come in, where a schema says them."""
+"""The fields of input rows, if they have a schema, and the names of output fields."""
 
 import re
 from collections.abc import Iterable, Sequence
@@ -16,7 +16,7 @@ from beam_rnn.transforms.arguments import path_of
 
 
 def fields_of(pcoll: PCollection[Any]) -> list[str] | None:
-    """The names of the fields of the elements; None where no schema says them."""
+    """Return the names of the fields of elements; None if they have no schema."""
     try:
         return [name for name, _ in named_fields_from_element_type(pcoll.element_type)]
     except TypeError:
@@ -26,15 +26,15 @@ def fields_of(pcoll: PCollection[Any]) -> list[str] | None:
 def types_of(
     pcoll: PCollection[Any], transform: str, names: Sequence[str]
 ) -> list[tuple[str, Any]]:
-    """The fields of these names with their types.
+    """Return the fields of these names with their types.
 
     Args:
-        pcoll: What comes in.
-        transform: Whose input it is, for the error.
-        names: Names of fields that `keep` has.
+        pcoll: The input.
+        transform: The name of the transform, for the error.
+        names: The names in `keep`.
 
     Raises:
-        ConfigurationError: One is not there, or there is no schema.
+        ConfigurationError: A field is missing, or there is no schema.
     """
     try:
         there = dict(named_fields_from_element_type(pcoll.element_type))
@@ -58,18 +58,18 @@ def check_fields(
     targets: bool = False,
     weight: bool = False,
 ) -> None:
-    """That the rows that come in have the fields that are read.
+    """Raise if input rows lack a field that is read.
 
     Args:
-        pcoll: What comes in. Without a schema nothing is checked.
-        transform: Whose input it is, for the error.
-        columns: What is read.
-        because: Why it is read, for the error.
-        targets: Whether the targets are read, too.
-        weight: Whether the weight is.
+        pcoll: The input. Without a schema nothing is checked.
+        transform: The name of the transform, for the error.
+        columns: The columns that are read.
+        because: Why they are read, for the error.
+        targets: Whether the targets are read too.
+        weight: Whether the weight is read too.
 
     Raises:
-        ConfigurationError: One is not there.
+        ConfigurationError: A field is missing.
     """
     there = fields_of(pcoll)
     if there is None:
@@ -88,25 +88,22 @@ def _not_there(transform: str, name: str, because: str, there: Sequence[str]) ->
 
 
 def _is_property(pcoll: PCollection[Any], name: str) -> bool:
-    """Whether elements have an attribute that is no field, as a NamedTuple may."""
+    """Return True if elements have an attribute that is no field, as a NamedTuple may."""
     return isinstance(pcoll.element_type, type) and hasattr(pcoll.element_type, name)
 
 
-def field_names(names: Iterable[str], suffix: str = "") -> list[str]:
-    """A field name for each name, all different.
+def field_names(names: Iterable[str]) -> list[str]:
+    """Return a field name for each name, all different.
 
-    A sign that cannot stand there becomes "_", and what cannot begin one has "y" before it.
+    A character that a field name cannot have becomes "_", and a name that a field cannot begin
+    with gets "y" before it.
 
-        >>> field_names(["load", "load+24 q0.9", "7", "load 24 q0.9"], "_prediction")
-        ['load_prediction', 'load_24_q0_9_prediction', 'y7_prediction', 'load_24_q0_9_prediction_2']
-
-    Args:
-        names: The names.
-        suffix: What follows each.
+        >>> field_names(["load", "load+24 q0.9", "7", "load 24 q0.9"])
+        ['load', 'load_24_q0_9', 'y7', 'load_24_q0_9_2']
     """
     found: dict[str, None] = {}
     for name in names:
-        plain = re.sub(r"\W", "_", name) + suffix
+        plain = re.sub(r"\W", "_", name)
         plain = plain if plain.isidentifier() and plain[0] != "_" else f"y{plain}"
         numbered, number = plain, 1
         while numbered in found:
@@ -117,7 +114,7 @@ def field_names(names: Iterable[str], suffix: str = "") -> list[str]:
 
 
 def time_text(micros: int) -> str:
-    """A time in microseconds since 1970 as ISO 8601 text, which every sink can write.
+    """Return a time in microseconds since 1970 as ISO 8601 text, which every sink can write.
 
     >>> time_text(1_404_172_800_000_000)
     '2014-07-01T00:00:00Z'
@@ -126,16 +123,16 @@ def time_text(micros: int) -> str:
 
 
 def columns_of(model: Models) -> Columns:
-    """Which fields of a record a model reads."""
+    """Return the columns of a model."""
     assert model.columns is not None, "a model without columns is refused when it is read"
     return model.columns
 
 
 def model_of(weights: str) -> Models:
-    """The model of a weights file, or of the last by name of a pattern.
+    """Return the model of a weights file, or of the last by name of a pattern.
 
     Raises:
-        ConfigurationError: There is none where the pipeline is built.
+        ConfigurationError: There is no file where the pipeline is built.
         WeightsError: It cannot be used.
     """
     path = path_of("weights", weights)

@@ -1,4 +1,4 @@
-"""Records into sequences, as rows."""
+"""Turns records into sequences, as rows."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -26,13 +26,13 @@ class SequenceRow(NamedTuple):
     Attributes:
         key: The key.
         times: The event time of each step, in microseconds since 1970.
-        inputs: Of each step the numbers that the network sees, as recorded.
-        targets: Of each step what the output after it should be.
-        weights: Of each step how much the targets count; empty if all count alike.
-        symbols: Of each field of symbols the text of each step; empty where they are inputs.
-        until: The event time of the last record that went into it.
-        whole: Of which longer sequence it is a part; empty if it is a whole one.
-        part: Which part: 0 for the first.
+        inputs: For each step the numbers that the network sees, as recorded.
+        targets: For each step what the output after it should be.
+        weights: For each step the weights of its targets; empty if all count alike.
+        symbols: For each field of symbols the text of each step; empty if they are inputs.
+        until: The event time of the last record that is part of it.
+        whole: The longer sequence of which it is a part; empty if it is a whole one.
+        part: The number of the part: 0 for the first.
         columns: The columns as JSON.
     """
 
@@ -52,7 +52,7 @@ registry.register_row(SequenceRow)
 
 
 def row_of(sequence: batches.Sequence) -> SequenceRow:
-    """A sequence as a row."""
+    """Return a sequence as a row."""
     weights, part = sequence.weights, sequence.part
     return SequenceRow(
         sequence.key,
@@ -69,7 +69,7 @@ def row_of(sequence: batches.Sequence) -> SequenceRow:
 
 
 def sequence_of(row: SequenceRow) -> batches.Sequence:
-    """The sequence of a row, with its bits."""
+    """Return the sequence of a row, bit for bit."""
     return batches.Sequence(
         _columns(row.columns),
         row.key,
@@ -93,7 +93,7 @@ def _columns(text: str) -> Columns:
 
 
 class RnnSequences(beam.PTransform):
-    """Turns records, in any order and in any window, into sequences to learn from.
+    """Turns records, in any order and in any windows, into sequences for training.
 
     Each becomes a row, which `RnnTrain` takes.
 
@@ -104,14 +104,14 @@ class RnnSequences(beam.PTransform):
     Args:
         columns: Which fields of a record mean what: a mapping with the names of
             `beam_rnn.Columns`, such as {key: city, time: at, inputs: [load], horizon: 1}.
-        length: Steps a sequence; all of a key's records in one if left out.
+        length: Steps in a sequence; all of a key's records in one if left out.
         stride: Steps from the start of one sequence to the start of the next; `length` if left
             out.
         fraction: Take this first part of each key's records, in time: 0.6 leaves the last 40 %
             for evaluation.
-        idle_after: A sequence ends where the next record is more than so many seconds later.
-        parts_of: Give each whole sequence in parts of so many steps, for sequences longer than
-            memory.
+        idle_after: A sequence ends if the next record is more than this number of seconds later.
+        parts_of: Give each whole sequence in parts of this number of steps, for sequences longer
+            than memory.
         error_handling: {output: NAME} gives records that cannot be used as a further output;
             without it they stop the pipeline.
 

@@ -1,4 +1,4 @@
-"""Records, or sequences as rows, into a weights file."""
+"""Trains a model on records, or on sequences as rows, and writes a weights file."""
 
 from collections.abc import Mapping
 from typing import Any, NamedTuple, Optional
@@ -30,9 +30,9 @@ class WrittenModel(NamedTuple):
     Attributes:
         path: Its path.
         model: The digest of the model, or of all models of a file with one for each key.
-        epochs: How many epochs were run; None for a file with a model for each key.
-        loss: The mean loss over the last one, of scaled targets; None for such a file.
-        validation_loss: That of what was held back, where it was asked after that epoch.
+        epochs: The number of epochs; None for a file with a model for each key.
+        loss: The mean loss over the last epoch, on scaled targets; None for such a file.
+        validation_loss: The loss on the validation set, if it was computed after that epoch.
     """
 
     path: str
@@ -46,7 +46,7 @@ registry.register_row(WrittenModel)
 
 
 def written_model(path: str) -> WrittenModel:
-    """What there is to say of a weights file."""
+    """Return a weights file as a row."""
     model = read_any_model(path)
     losses = list(losses_of(model)) if isinstance(model, Model) else []
     if not losses:
@@ -56,43 +56,43 @@ def written_model(path: str) -> WrittenModel:
 
 
 class RnnTrain(beam.PTransform):
-    """Learns a model from records by back-propagation through time, and writes a weights file.
+    """Trains a model on records by back-propagation through time, and writes a weights file.
 
-    With `columns` the elements are records; without, the rows of `RnnSequences`. What comes out is
-    a row for each file: path, model, epochs, loss, validation_loss.
+    With `columns` the elements are records; without, the rows of `RnnSequences`. The output is a
+    row for each file: path, model, epochs, loss, validation_loss.
 
         >>> RnnTrain("w.arrow", columns={"key": "city", "inputs": ["load"]}).label
         'RnnTrain'
 
     Args:
         output: The weights file to write, on any filesystem that Beam knows. For records in windows
-            it holds "{end}", for which the end of each window stands.
+            it contains "{end}", which is replaced by the end of each window.
         columns: Which fields of a record mean what: a mapping with the names of
             `beam_rnn.Columns`, such as {key: city, time: at, inputs: [load], horizon: 1}.
         network: What to train: a mapping with the names of `beam_rnn.Network`, such as {cell: gru,
             hidden: 32, layers: 2}.
         training: How to train: a mapping with the names of `beam_rnn.Training`, such as {epochs:
             20, bptt: {steps: 32}, optimizer: {type: adam, learning_rate: 0.003}}.
-        length: Steps a sequence; all of a key's records in one if left out.
+        length: Steps in a sequence; all of a key's records in one if left out.
         stride: Steps from the start of one sequence to the start of the next; `length` if left
             out.
         fraction: Take this first part of each key's records, in time: 0.6 leaves the last 40 %
             for evaluation.
-        idle_after: A sequence ends where the next record is more than so many seconds later.
-        parts_of: Give each whole sequence in parts of so many steps, for sequences longer than
-            memory.
+        idle_after: A sequence ends if the next record is more than this number of seconds later.
+        parts_of: Give each whole sequence in parts of this number of steps, for sequences longer
+            than memory.
         per_key: Train a model for each key, all in one file.
-        fallback: With per_key, train one on all keys too, for those that have none of their own.
-        shards: How many workers can learn at the same time.
-        rounds: How many rounds; as many as give the epochs of `training` if left out.
+        fallback: With per_key, also train a model on all keys, for keys without one of their own.
+        shards: The number of workers that can train at the same time.
+        rounds: The number of rounds; as many as the epochs of `training` need if left out.
         local_epochs: How often a shard passes over its sequences in a round.
-        outer: What takes the averaged change of a round as a gradient, such as {type: sgd,
-            learning_rate: 1.0, momentum: 0.5, nesterov: true}.
-        checkpoints: What the names of checkpoint files begin with, one after each round.
-        resume: A checkpoint to go on from, or a pattern of which the last by name counts.
+        outer: The optimizer that takes the averaged change of a round as a gradient, such as {type:
+            sgd, learning_rate: 1.0, momentum: 0.5, nesterov: true}.
+        checkpoints: The prefix of the checkpoint files, one after each round.
+        resume: A checkpoint to resume from, or a pattern of which the last by name counts.
         start: A weights file whose parameters to start from, or such a pattern.
         error_handling: {output: NAME} gives records that cannot be used as a further output;
-            without it they stop the pipeline. For records alone.
+            without it they stop the pipeline. For records only.
 
     Raises:
         ConfigurationError: A name that does not exist, a value outside its range, or arguments that
@@ -166,7 +166,7 @@ class RnnTrain(beam.PTransform):
 
     # No return annotation: Beam knows only a PCollection there.
     def expand(self, pcoll: PCollection[Any]):  # type: ignore[no-untyped-def] # noqa: ANN201
-        """Cut the records, train, write, and say what was written."""
+        """Cut the records, train, and write; give a row for each file."""
         if self._columns is None:
             _check_sequences(pcoll)
             rows = pcoll | "Sequences" >> beam.Map(sequence_of).with_output_types(batches.Sequence)
@@ -186,7 +186,7 @@ class RnnTrain(beam.PTransform):
 
 
 def _check_sequences(pcoll: PCollection[Any]) -> None:
-    """That there are sequences where no columns say how to make them of records."""
+    """Raise if the elements are not sequences, and no columns turn them into some."""
     names = fields_of(pcoll) or []
     if not set(SequenceRow._fields) <= set(names):
         raise ConfigurationError(

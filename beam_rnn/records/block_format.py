@@ -1,8 +1,9 @@
-"""Records of many keys, column by column <-> bytes; the only module that knows this format.
+"""Blocks of records of many keys, by column, and their bytes; only this module knows the format.
 
-A block is what a stateless step before the state makes of a bundle's records, for one shard. It
-goes to the shard, and waits in its state until its records are due: version, what follows, how
-many; the columns, 8 bytes a number first; the keys; the rows as they came, if they are given back.
+A block holds the records of a bundle that belong to one shard. A stateless step makes it; it goes
+to the shard and waits in its state until its records are due. Its bytes: version, flags and counts;
+the columns, those of 8 bytes a number first; the keys; the rows as they came, if Arrow batches are
+to come out.
 """
 
 import struct
@@ -19,7 +20,7 @@ from beam_rnn.core.stored_bytes import decoding
 BLOCK_VERSION = 3
 STATES_VERSION = 0xFE  # a block of hidden states to start from
 
-NO_MARKS = 1  # as an encoded record has it: 1 unless a sequence begins with it, 2 if it ends one
+NO_MARKS = 1  # as in an encoded record: 1 unless it starts a sequence, and 2 if it ends one
 _ENDS = 2
 
 _HEADER = struct.Struct("<BBHIIQ4x")  # 24 bytes, so that what follows is aligned
@@ -27,11 +28,11 @@ _ALIKE, _NUMBERED, _MARKED = 1, 2, 4
 
 
 class Block(NamedTuple):
-    """Records of many keys, in the order in which they came.
+    """Records of many keys, in the order in which they arrived.
 
     Attributes:
         keys: The keys, each once.
-        of_key: (records,) int32, the place of each record's key among them.
+        of_key: (records,) int32, the index of each record's key.
         arrived: (records,) int64, the Beam timestamp of each, in microseconds.
         time: (records,) int64, its event time.
         sequence: (records,) int64, its sequence number; 0 if there is none.
@@ -53,11 +54,11 @@ class Block(NamedTuple):
 
     @property
     def records(self) -> int:
-        """How many there are."""
+        """Return the number of records."""
         return len(self.time)
 
     def pick(self, records: Array) -> "Block":
-        """Some of the records, by their places or a mask."""
+        """Return some of the records, by their indices or a mask."""
         return self._replace(
             of_key=self.of_key[records],
             arrived=self.arrived[records],
@@ -70,22 +71,22 @@ class Block(NamedTuple):
 
 
 def marks_of(starts: Array, ends: Array) -> Array:
-    """Marks as one number a record, in whose order records of one time are stepped."""
+    """Return the marks of each record as a number, which orders records of the same time."""
     return (~starts + _ENDS * ends).astype(np.uint8)
 
 
 def starts_of(marks: Array) -> Array:
-    """Whether a sequence begins with each."""
+    """Return True for each record that starts a sequence."""
     return marks & 1 == 0
 
 
 def ends_of(marks: Array) -> Array:
-    """Whether a sequence ends with each."""
+    """Return True for each record that ends a sequence."""
     return marks >= _ENDS
 
 
 def encode_block(block: Block) -> bytes:
-    """The bytes of a block of at least one record."""
+    """Return the bytes of a block of at least one record."""
     n, numbers = block.numbers.shape
     alike = bool((block.arrived == block.arrived[0]).all())
     numbered = bool(block.sequence.any())
@@ -107,23 +108,23 @@ def encode_block(block: Block) -> bytes:
 
 
 def block_bytes(records: int, numbers: int, keys: int) -> int:
-    """How many bytes `encode_block` gives for records that did not arrive at one time.
+    """Return the size of `encode_block` for records that arrived at different times.
 
-    Without sequence numbers (8 a record), marks (1) and the rows in which they came.
+    Sequence numbers (8 bytes a record), marks (1 byte) and the rows as they came are left out.
 
     Args:
-        records: How many records.
-        numbers: How many numbers each has.
-        keys: The bytes of their keys, from `keys_bytes`.
+        records: Number of records.
+        numbers: Numbers in each record.
+        keys: Bytes of their keys, from `keys_bytes`.
     """
     return _HEADER.size + records * (8 + 8 + 8 * numbers + 4) + keys
 
 
 def decode_block(data: bytes) -> Block:
-    """The inverse of `encode_block`; its columns are views of the bytes.
+    """Return the block of `encode_block`; its columns are views of the bytes.
 
     Raises:
-        StateError: Another version, or bytes that are cut or altered.
+        StateError: Another version, or bytes that are truncated or altered.
     """
     if not data or data[0] != BLOCK_VERSION:
         raise StateError(
@@ -155,14 +156,14 @@ def _decode_block(data: bytes) -> Block:
 
 
 class _Columns:
-    """Arrays one after another in bytes."""
+    """Arrays that follow one another in bytes."""
 
     def __init__(self, data: bytes, at: int):
         self._data = data
         self.at = at
 
     def take(self, dtype: DTypeLike, count: int) -> Array:
-        """The next so many numbers."""
+        """Return the next `count` numbers."""
         values = np.frombuffer(self._data, dtype, count, self.at) if count else np.zeros(0, dtype)
         self.at += values.nbytes
         return values
@@ -172,10 +173,10 @@ _SEPARATOR = "\0"
 
 
 def encode_keys(keys: Sequence[str]) -> bytes:
-    """Keys, of which there is at least one, one after another.
+    """Return the bytes of at least one key.
 
-    Separated by zeros. Where keys have zeros in them: a zero, how many keys there are, the length
-    of each in characters, and the keys.
+    Keys are separated by zeros. If keys contain zeros: a zero, the number of keys, the length of
+    each in characters, and the keys.
     """
     text = _SEPARATOR.join(keys)
     if text.count(_SEPARATOR) == len(keys) - 1:
@@ -185,7 +186,7 @@ def encode_keys(keys: Sequence[str]) -> bytes:
 
 
 def keys_bytes(keys: int, each: int) -> int:
-    """How many bytes `encode_keys` gives for keys of so many bytes, without zeros in them.
+    """Return the size of `encode_keys` for keys of `each` bytes that contain no zeros.
 
     >>> keys_bytes(keys=2, each=1) == len(encode_keys(["a", "b"]))
     True
@@ -194,7 +195,7 @@ def keys_bytes(keys: int, each: int) -> int:
 
 
 def decode_keys(data: bytes) -> list[str]:
-    """The inverse of `encode_keys`.
+    """Return the keys of `encode_keys`.
 
     >>> decode_keys(encode_keys(["a", "b€"]))
     ['a', 'b€']
@@ -210,13 +211,13 @@ def decode_keys(data: bytes) -> list[str]:
 
 
 def encode_imported_state(key: str, state: bytes) -> bytes:
-    """Return the hidden state of a key, as it comes among the blocks of records."""
+    """Return the bytes of a key's hidden state, which is sent like a block of records."""
     name = key.encode()
     return b"".join([bytes([STATES_VERSION]), struct.pack("<I", len(name)), name, state])
 
 
 def imported_state_of(data: bytes) -> tuple[str, bytes] | None:
-    """Return the key and its state: the inverse; None for a block of records."""
+    """Return the key and its hidden state; None for a block of records."""
     if data[:1] != bytes([STATES_VERSION]):
         return None
     with decoding("state to start from"):
@@ -225,14 +226,14 @@ def imported_state_of(data: bytes) -> tuple[str, bytes] | None:
 
 
 def empty_block(numbers: int) -> Block:
-    """A block of no records."""
+    """Return a block of no records."""
     none, small = np.zeros(0, np.int64), np.zeros(0, np.int32)
     marks, values = np.zeros(0, np.uint8), np.zeros((0, numbers))
     return Block([], small, none, none, none, marks, values, b"", small)
 
 
 def joined(blocks: Sequence[Block]) -> Block:
-    """Blocks without payload as one, in the order of their rows, with the keys that they use."""
+    """Join blocks without payload, in the order of their rows, with the keys that they use."""
     places: dict[str, int] = {}
     of_key = []
     for block in blocks:
@@ -256,7 +257,7 @@ def joined(blocks: Sequence[Block]) -> Block:
 
 
 def one_after_another(blocks: Sequence[Block]) -> Block:
-    """Blocks without payload as one, the records of the first, then those of the second, ..."""
+    """Concatenate blocks without payload."""
     if len(blocks) == 1:
         return blocks[0]
     ends = np.cumsum([block.records for block in blocks])
@@ -268,9 +269,9 @@ def one_after_another(blocks: Sequence[Block]) -> Block:
 
 
 def by_shard(block: Block, shards: int) -> list[tuple[int, Block]]:
-    """The records of each shard that has any, in the order in which they came.
+    """Return the records of each shard that has any, in the order in which they arrived.
 
-    The payload stays behind; `row` says which rows of it are those of a shard.
+    They have no payload; `row` gives their rows in that of the block.
     """
     of_keys = shards_of(block.keys, shards)
     keys = np.array(block.keys, object)
@@ -298,10 +299,10 @@ _FOLD = np.uint64(33)
 
 
 def shards_of(keys: Sequence[str], shards: int) -> Array:
-    """The shard of each key: the same on every machine and in every version.
+    """Return the shard of each key: the same on every machine and in every version.
 
-    By the mixing steps of MurmurHash3's finaliser (fmix64), over the length of a key and its UTF-8
-    bytes, 8 at a time.
+    Keys are hashed by the mixing steps of MurmurHash3's finaliser (fmix64), over the length of a
+    key and its UTF-8 bytes, 8 at a time.
 
     >>> shards_of(["a", "b", "pump-1"], 8)
     array([3, 2, 3], dtype=int16)

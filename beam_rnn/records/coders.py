@@ -15,6 +15,7 @@ from beam_rnn.records.results import (
     LateRecord,
     Prediction,
     SequenceGap,
+    Transduced,
 )
 
 __all__ = ["ROWS", "Timestamp"]
@@ -28,6 +29,7 @@ ROWS = (
     InvalidRecord,
     EpochLoss,
     Generated,
+    Transduced,
 )
 """The rows with a row coder."""
 

@@ -1,12 +1,12 @@
-"""Many records at once, column by column: the same as `RecordReader.read`, one by one.
+"""Reads many records at once, by column, with the results of `RecordReader.read`.
 
-A column whose values all have a plain type is checked as one array. Every record with anything
-else in it is read alone, so that there is one place that says what a record may hold.
+A column whose values all have a plain type is checked as one array. Any other record is read alone,
+so that one place decides what a record may hold.
 """
 
 import contextlib
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from operator import attrgetter, itemgetter
 from typing import Any, NamedTuple
 
@@ -17,19 +17,27 @@ from beam_rnn.core.arrays import Array
 from beam_rnn.core.errors import RecordError
 from beam_rnn.data.calendar import cycle_numbers
 from beam_rnn.data.columns import Columns
-from beam_rnn.data.event_times import MAX_MICROS, MAX_SECONDS, MIN_MICROS, SECOND
-from beam_rnn.data.vocabulary import UNKNOWN, places_of
+from beam_rnn.data.vocabulary import places_of
 from beam_rnn.records.block_format import Block, empty_block, ends_of, joined, marks_of, starts_of
+from beam_rnn.records.field_values import key_text
+from beam_rnn.records.python_columns import (
+    read_marks,
+    read_numbers,
+    read_numbers_or_missing,
+    read_symbols,
+    read_times,
+    read_vectors,
+    read_wholes,
+)
 from beam_rnn.records.record_format import decode_records, encode_records
-from beam_rnn.records.record_reader import Record, RecordReader, key_text, mark, micros, symbol
+from beam_rnn.records.record_reader import Record, RecordReader
 from beam_rnn.records.results import InvalidRecord
 
 ALONE_BELOW = 8
 """Fewer records are read one by one."""
 KNOWN_KEYS = 100_000
-"""So many keys are remembered as good ones."""
+"""Maximum number of keys in the cache of checked keys."""
 
-_PLAIN_NUMBERS = {float, int, np.float64, np.float32}
 _PLAIN_KEYS = {str, int, bytes}  # equal values of two of these are never equal keys
 
 
@@ -38,9 +46,9 @@ class ReadRows(NamedTuple):
 
     Attributes:
         keys: The key of each; None for one that cannot be used.
-        data: Each encoded, as `beam_rnn.records.record_format.encode_record` has it; b"" where it
-            cannot be used.
-        invalid: The dead letters, and the place of each.
+        data: Each encoded by `beam_rnn.records.record_format.encode_record`; b"" if it cannot be
+            used.
+        invalid: The dead letters, with the place of each.
     """
 
     keys: list[str | None]
@@ -58,7 +66,7 @@ class ColumnReader:
 
     Args:
         columns: Which fields mean what.
-        targets: Whether records must have the targets too; they are read one by one then.
+        targets: Whether records must have the targets too; then they are read one by one.
     """
 
     def __init__(self, columns: Columns, targets: bool = False):
@@ -75,12 +83,11 @@ class ColumnReader:
         self._alone |= len(self._names) < 2 or any("." in name for name in self._names)
 
     def read(self, records: Sequence[Any], arrived: Array | None = None) -> ReadRows:
-        """The records, checked, each encoded.
+        """Return the records, checked, each encoded.
 
         Args:
             records: As for `RecordReader.read`.
-            arrived: Their Beam timestamps in microseconds, used where no column is named for the
-                time.
+            arrived: Their Beam timestamps in microseconds, used if the columns name no time.
         """
         keys: list[str | None] = [None] * len(records)
         data = [b""] * len(records)
@@ -111,7 +118,7 @@ class ColumnReader:
     def read_block(
         self, records: Sequence[Any], arrived: Array
     ) -> tuple[Block, list[tuple[int, InvalidRecord]]]:
-        """The records, checked, as columns; and the dead letters, with the place of each.
+        """Return the records, checked, as columns; and the dead letters, with the place of each.
 
         Args:
             records: As for `RecordReader.read`.
@@ -130,13 +137,13 @@ class ColumnReader:
     def _read_alone(
         self, records: Sequence[Any], arrived: Array | None, places: Iterable[int]
     ) -> Iterator[tuple[int, Record | InvalidRecord]]:
-        """Records that are read one by one: each read, or its dead letter."""
+        """Yield each record as it was read alone, or its dead letter."""
         for i in places:
             at = None if arrived is None else Timestamp(micros=int(arrived[i]))
             yield i, read_or_refused(self._reader, records[i], at)
 
     def _plain(self, records: Sequence[Any]) -> Block | None:
-        """The records that are plain, `row` being the place of each; None for none."""
+        """Return the records that are plain, `row` being the place of each; None for none."""
         if len(records) < ALONE_BELOW or self._alone:
             return None
         places, fields = self._fields(records)
@@ -145,18 +152,18 @@ class ColumnReader:
         columns = self._columns
         assert columns.time is not None, "without a time column records are read alone"
         names, of_key, good = self._key_texts(fields[columns.key])
-        time, of_time = _times(columns.time, fields[columns.time], columns.time_format)
+        time, of_time = read_times(columns.time, fields[columns.time], columns.time_format)
         good &= of_time & (time <= columns.latest_micros)
         sequence = np.zeros(len(places), np.int64)
         if columns.sequence is not None:
-            sequence, of_sequence = _wholes(fields[columns.sequence])
+            sequence, of_sequence = read_wholes(fields[columns.sequence])
             good &= of_sequence
         marks = []
         for name in (columns.start, columns.end):
             if name is None:
                 marks.append(np.zeros(len(places), bool))
                 continue
-            marked, of_marks = _marks(name, fields[name])
+            marked, of_marks = read_marks(name, fields[name])
             marks.append(marked)
             good &= of_marks
         numbers, of_numbers = self._numbers_of(fields, time)
@@ -167,17 +174,17 @@ class ColumnReader:
         return block if good.all() else _usable(block, good)
 
     def _numbers_of(self, fields: Mapping[str, Sequence[Any]], time: Array) -> tuple[Array, Array]:
-        """What the network sees of each record (records, numbers), and which can be used."""
+        """Return the numbers of each record (records, numbers), and which are plain."""
         columns = self._columns
         sizes, n = dict(columns.vectors), len(time)
         numbers, good = np.empty((n, columns.number_size)), np.ones(n, bool)
-        read = _numbers_or_missing if columns.carried_size else _numbers
+        read = read_numbers_or_missing if columns.carried_size else read_numbers
         at = 0
         for name in columns.fields:
             size = sizes.get(name, 1)
             of_field = numbers[:, at : at + size]
             if name in sizes:
-                of_field[:], usable = _vectors(fields[name], size, read)
+                of_field[:], usable = read_vectors(fields[name], size, read)
             else:
                 of_field[:, 0], usable = read(fields[name])
             good &= usable
@@ -187,13 +194,13 @@ class ColumnReader:
             numbers[:, at : at + cycles.shape[1]] = cycles
             at += cycles.shape[1]
         for name, places in zip(columns.symbols, self._vocabularies, strict=True):
-            numbers[:, at], usable = _symbols(name, fields[name], places)
+            numbers[:, at], usable = read_symbols(name, fields[name], places)
             good &= usable
             at += 1
         return numbers, good
 
     def _fields(self, records: Sequence[Any]) -> tuple[Sequence[int], dict[str, Sequence[Any]]]:
-        """The fields of all records of the commonest type, and the places of those."""
+        """Return the places and the fields of all records of the most common type."""
         kind: Any
         ((kind, count),) = Counter(map(type, records)).most_common(1)
         whole = count == len(records)
@@ -215,11 +222,11 @@ class ColumnReader:
         return places, dict(zip(self._names, zip(*values, strict=True), strict=False))
 
     def _are_items_of(self, kind: Any) -> bool:
-        """Whether the fields are what a NamedTuple holds, and no properties of it."""
+        """Return True if the fields are items of a NamedTuple, not properties."""
         return all(type(getattr(kind, name, None)) is _ITEM for name in self._names)
 
     def _key_texts(self, column: Sequence[Any]) -> tuple[list[str], Array, Array]:
-        """The keys as text, each once; which is whose; and whose is plain and can be used."""
+        """Return the different keys as text, the key of each record, and which are plain."""
         if len(self._keys) > KNOWN_KEYS:
             self._keys.clear()
         known = self._keys
@@ -240,7 +247,7 @@ class ColumnReader:
 
 
 def _usable(block: Block, good: Array) -> Block | None:
-    """The records that can be used, and their keys; None for none."""
+    """Return the records that are plain, and their keys; None for none."""
     if not good.any():
         return None
     return joined([block.pick(good)])
@@ -252,7 +259,7 @@ def with_the_rest(
     arrived: Array,
     columns: Columns,
 ) -> tuple[Block, list[tuple[int, InvalidRecord]]]:
-    """The records that are plain and those that were read alone, in order; and the dead letters."""
+    """Return plain records and those that were read alone, in order; and the dead letters."""
     places, keys, data, invalid = [], [], [], []
     for i, read in rest:
         if isinstance(read, InvalidRecord):
@@ -273,7 +280,7 @@ def with_the_rest(
 def read_or_refused(
     reader: RecordReader, record: Any, at: Timestamp | None
 ) -> Record | InvalidRecord:
-    """A record, or its dead letter."""
+    """Return a record, or its dead letter."""
     try:
         return reader.read(record, at)
     except RecordError as error:
@@ -281,7 +288,7 @@ def read_or_refused(
 
 
 def one_by_one(keys: Sequence[str], data: Sequence[bytes], places: Sequence[int]) -> Block:
-    """Records that were read alone, `places` being their rows; when they arrived is not known."""
+    """Return records that were read alone, `places` being their rows; `arrived` is not set."""
     records = decode_records(data)
     names, of_key = coded(keys)
     return Block(
@@ -298,7 +305,7 @@ def one_by_one(keys: Sequence[str], data: Sequence[bytes], places: Sequence[int]
 
 
 def coded(values: Iterable[Any]) -> tuple[list[Any], Array]:
-    """The values, each once, and which of them stands where.
+    """Return the different values, and the index of each value among them.
 
     >>> coded("abca")
     (['a', 'b', 'c'], array([0, 1, 2, 0], dtype=int32))
@@ -308,96 +315,4 @@ def coded(values: Iterable[Any]) -> tuple[list[Any], Array]:
 
 
 _ITEM = type(InvalidRecord.key)
-"""What gets a field of a NamedTuple."""
-
-Column = tuple[Array, Array]
-"""The values of a column, and which of them can be used as they are here."""
-
-
-def _numbers(column: Sequence[Any]) -> Column:
-    """As `beam_rnn.records.record_reader.number` reads each."""
-    kinds = set(map(type, column))
-    try:
-        if kinds <= _PLAIN_NUMBERS:
-            values = np.array(column, np.float64)
-        else:
-            plain = [value if type(value) in _PLAIN_NUMBERS else np.nan for value in column]
-            values = np.array(plain, np.float64)
-    except OverflowError:  # a whole number beyond 64 bits
-        return np.zeros(len(column)), np.zeros(len(column), bool)
-    good = np.isfinite(values)
-    return np.where(good, values, 0.0) + 0.0, good  # -0 is 0
-
-
-def _numbers_or_missing(column: Sequence[Any]) -> Column:
-    """As `beam_rnn.records.record_reader.number_or_missing` reads each."""
-    missing = np.array([v is None or (isinstance(v, float) and v != v) for v in column])  # noqa: PLR0124
-    if not missing.any():
-        return _numbers(column)
-    values, good = _numbers([0.0 if gone else v for v, gone in zip(column, missing, strict=True)])
-    return np.where(missing, np.nan, values), good
-
-
-def _vectors(column: Sequence[Any], size: int, read: Callable[[Sequence[Any]], Column]) -> Column:
-    """As `beam_rnn.records.record_reader.vector` reads each: (records, size)."""
-    good = np.array([isinstance(v, (list, tuple)) and len(v) == size for v in column])
-    nothing = [0.0] * size
-    flat = [x for v, usable in zip(column, good, strict=True) for x in (v if usable else nothing)]
-    numbers, usable = read(flat)
-    shape = len(column), size
-    return numbers.reshape(shape), good & usable.reshape(shape).all(1)
-
-
-def _symbols(name: str, column: Sequence[Any], places: Mapping[str, int]) -> Column:
-    """As `beam_rnn.records.record_reader.symbol` reads each: its index."""
-    if set(map(type, column)) == {str}:
-        known = [places.get(value) for value in column]
-        if None not in known:
-            return np.array(known, np.float64), np.ones(len(column), bool)
-    return _each(column, lambda value: places.get(symbol(name, value), UNKNOWN), np.float64)
-
-
-def _times(name: str, column: Sequence[Any], time_format: str | None) -> Column:
-    """As `beam_rnn.records.record_reader.micros` reads each."""
-    if time_format is None:
-        kinds = set(map(type, column))
-        if kinds == {float}:
-            values = np.array(column)
-            good = np.abs(values) <= MAX_SECONDS
-            return np.rint(np.where(good, values, 0) * 1e6).astype(np.int64), good
-        if kinds == {int} and min(column) >= -MAX_SECONDS and max(column) <= MAX_SECONDS:
-            return np.array(column, np.int64) * SECOND, np.ones(len(column), bool)
-        if kinds == {Timestamp}:
-            times = np.array([time.micros for time in column], np.int64)
-            return times, (times >= MIN_MICROS) & (times <= MAX_MICROS)
-    return _each(column, lambda value: micros(name, value, time_format), np.int64)
-
-
-def _wholes(column: Sequence[Any]) -> Column:
-    """As `beam_rnn.records.record_reader.whole` reads each."""
-    good = np.ones(len(column), bool)
-    if set(map(type, column)) == {int}:
-        try:
-            return np.array(column, np.int64), good
-        except OverflowError:
-            pass
-    return np.zeros(len(column), np.int64), ~good
-
-
-def _marks(name: str, column: Sequence[Any]) -> Column:
-    """As `beam_rnn.records.record_reader.mark` reads each."""
-    if set(map(type, column)) <= {bool, type(None)}:
-        return np.array(column, bool), np.ones(len(column), bool)
-    return _each(column, lambda value: mark(name, value), bool)
-
-
-def _each(column: Sequence[Any], read: Callable[[Any], Any], dtype: type) -> Column:
-    """Values that are read one by one."""
-    values: Array = np.zeros(len(column), dtype)
-    good = np.ones(len(column), bool)
-    for i, value in enumerate(column):
-        try:
-            values[i] = read(value)
-        except RecordError:
-            good[i] = False
-    return values, good
+"""The type of the descriptor of a NamedTuple field."""

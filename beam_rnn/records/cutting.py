@@ -1,4 +1,4 @@
-"""Records of a key, in any Beam window, into sequences."""
+"""Cuts the records of a key into sequences."""
 
 import hashlib
 import logging
@@ -29,25 +29,25 @@ def cut(
     fraction: float = 1.0,
     idle_after: int | None = None,
 ) -> list[Sequence]:
-    """The sequences of one key, from its records in any order.
+    """Return the sequences of one key, from its records in any order.
 
     Records are sorted by time, sequence number and value; equal ones count once. The target
-    of each step is that of the record `horizon` later, so the last `horizon` records (of several
-    horizons, the longest) have no step of their own.
+    of each step is that of the record `horizon` later, so the last `horizon` records (with several
+    horizons, the longest counts) have no step of their own.
 
     Args:
         key: The key.
         records: Its records, as `RecordReader(columns, targets=True)` gives them.
         columns: What they hold.
-        length: Steps a sequence; None for all in one. The last one may be shorter.
+        length: Steps in a sequence; None for all in one. The last one may be shorter.
         stride: Steps from the start of one sequence to the start of the next; None for
             `length`.
         fraction: Take this first part of the records, in time.
-        idle_after: A sequence ends where the next record is more than so many microseconds
-            later; None for nowhere. It ends at the marks of the columns too.
+        idle_after: A sequence ends if the next record is more than this number of microseconds
+            later; None for no such limit. It ends at the marks of the columns too.
 
     Returns:
-        The sequences, in order; none if there are not more than `horizon` records.
+        The sequences, in order; none if there are at most `horizon` records.
     """
     ordered = sorted(set(records))
     ordered = ordered[: int(len(ordered) * fraction)]
@@ -70,20 +70,20 @@ def cut_in_parts(
     idle_after: int | None = None,
     window: int = 0,
 ) -> Iterator[Sequence]:
-    """`cut` into whole sequences, each in parts, of which one is in memory at a time.
+    """Yield whole sequences as `cut` does, but in parts, of which one is in memory at a time.
 
     Args:
         key: The key.
         records: Its records, as for `cut`.
         columns: What they hold.
-        parts_of: Steps a part; the last one may be shorter.
+        parts_of: Steps in a part; the last one may be shorter.
         fraction: Take this first part of the records, in time.
         idle_after: As for `cut`.
-        window: The end of the Beam window, which tells sequences that begin alike apart.
+        window: The end of the Beam window: sequences with the same start differ by it.
     """
     furthest = columns.horizons[-1]
     sequence = number = 0
-    kept: list[bytes] = []  # records whose steps are in no part yet
+    kept: list[bytes] = []  # records that are in no part yet
 
     def part(records: list[bytes]) -> Iterator[Sequence]:
         for steps in cut_ordered(key, records, columns, None, None):
@@ -105,7 +105,7 @@ def cut_in_parts(
 
 
 def _begins(ordered: Iterable[bytes], idle_after: int | None) -> Iterator[tuple[bool, bytes]]:
-    """Each record, and whether a sequence begins with it."""
+    """Yield each record, and whether a sequence begins with it."""
     reached = None  # the time of the record before, if its sequence goes on
     for data in ordered:
         time = record_time(data)
@@ -116,7 +116,7 @@ def _begins(ordered: Iterable[bytes], idle_after: int | None) -> Iterator[tuple[
 
 
 def last_sequence(records: Iterable[bytes]) -> list[bytes]:
-    """The records of a key, in any order, that belong to its last sequence: in order, each once."""
+    """Return the records of a key's last sequence, sorted and each once, from all in any order."""
     last: list[bytes] = []
     for begins, data in _begins(sorted(set(records)), None):
         if begins:
@@ -128,7 +128,7 @@ def last_sequence(records: Iterable[bytes]) -> list[bytes]:
 def cut_ordered(
     key: str, ordered: list[bytes], columns: Columns, length: int | None, stride: int | None
 ) -> list[Sequence]:
-    """The sequences of records that are in order, and belong together."""
+    """Return the sequences of records that are sorted and not separated by ends."""
     furthest = columns.horizons[-1]
     steps = len(ordered) - furthest
     if steps < 1:
@@ -148,7 +148,7 @@ def cut_ordered(
     if columns.weight is None:
         weights = np.ones((steps, len(columns.horizons)))
     weighted = columns.weight is not None or columns.carried_size > 0
-    if columns.carried_size:  # of a horizon whose targets are not all there nothing is learned
+    if columns.carried_size:  # a horizon with a missing target has the weight 0
         each = targets.reshape(steps, len(columns.horizons), -1)
         weights = weights * ~np.isnan(each).any(2)
     length = min(length or steps, steps)
@@ -173,9 +173,9 @@ def cut_ordered(
 
 
 class CutSequences(beam.DoFn):
-    """`cut`, or `cut_in_parts`, for each key; counts those with too few records for a step.
+    """Cuts the records of each key; counts and logs keys with too few records for a step.
 
-    The log has their names, in one line for each bundle.
+    The log has one line for each bundle.
     """
 
     def __init__(
@@ -193,13 +193,13 @@ class CutSequences(beam.DoFn):
         self._too_short = Metrics.counter("beam_rnn", "keys_too_short")
 
     def start_bundle(self) -> None:
-        """No key was too short yet."""
+        """Start with no key that is too short."""
         self._short: list[str] = []
 
     def process(
         self, element: tuple[str, Iterable[bytes]], window: Any = beam.DoFn.WindowParam
     ) -> Iterator[Sequence]:
-        """A key and all its records in, its sequences out."""
+        """Yield the sequences of a key from all its records."""
         key, records = element
         rest = self._fraction, self._idle_after
         sequences: Iterable[Sequence]
@@ -217,7 +217,7 @@ class CutSequences(beam.DoFn):
             self._short.append(shown(key))
 
     def finish_bundle(self) -> None:
-        """Say which keys there is nothing to learn from."""
+        """Log the keys that have too few records."""
         if self._short:
             have = "has" if len(self._short) == 1 else "have"
             keys = names(sorted(self._short))

@@ -1,4 +1,4 @@
-"""Predictions beside the records that they are of."""
+"""Joins predictions with their records."""
 
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
@@ -17,19 +17,19 @@ Place = tuple[str, int, int]
 
 
 class ReadPlaces(beam.DoFn):
-    """Records by their place; those that cannot be read have none."""
+    """Reads the place of records; drops those that cannot be read."""
 
     def __init__(self, columns: Columns):
         self._columns = columns
 
     def setup(self) -> None:
-        """Makes the reader."""
+        """Make the reader."""
         self._reader = RecordReader(self._columns)
 
     def process(
         self, element: Any, timestamp: Any = beam.DoFn.TimestampParam
     ) -> Iterator[tuple[Place, tuple[bytes, Any]]]:
-        """A record in; its place, its bytes and itself out."""
+        """Yield the place of a record, with its bytes and itself."""
         try:
             key, data = self._reader.read(element, timestamp)
         except RecordError:
@@ -38,12 +38,12 @@ class ReadPlaces(beam.DoFn):
 
 
 def place_of(row: Prediction) -> tuple[Place, Prediction]:
-    """A prediction by the place of its record."""
+    """Return a prediction with the place of its record."""
     return (row.key, row.time, row.sequence), row
 
 
 class JoinPlace(beam.DoFn):
-    """Pairs of a record and its prediction; counts predictions whose record cannot be told."""
+    """Pairs records and predictions; counts predictions whose record is ambiguous."""
 
     def __init__(self) -> None:
         self._not_joined = Metrics.counter("beam_rnn", "predictions_not_joined")
@@ -51,7 +51,7 @@ class JoinPlace(beam.DoFn):
     def process(
         self, element: tuple[Place, Mapping[str, Iterable[Any]]]
     ) -> Iterator[tuple[Any, Prediction]]:
-        """A place with its records and predictions in; the pairs out."""
+        """Yield the pairs of a place, from its records and predictions."""
         found = element[1]
         for record, row in joined(found["records"], found["predictions"]):
             if record is None:
@@ -62,11 +62,11 @@ class JoinPlace(beam.DoFn):
 def joined(
     records: Iterable[tuple[bytes, Any]], predictions: Iterable[Prediction]
 ) -> Iterator[tuple[Any, Prediction]]:
-    """Each prediction of a place, with its record.
+    """Yield each prediction of a place with its record.
 
-    Several records of one place are stepped in the order of their bytes, so the i-th belongs to the
-    i-th step. Where there are not as many predictions, or a sequence begins or ends between them,
-    that cannot be told.
+    Several records of one place are stepped in the order of their bytes, so the i-th record belongs
+    to the i-th step. If the numbers differ, or a sequence begins or ends between them, the record
+    is ambiguous.
 
         >>> reader = RecordReader(Columns(key="id", inputs=["x"], time="t"))
         >>> records = [{"id": "a", "t": 0, "x": x} for x in (2.0, 1.0)]
@@ -78,12 +78,12 @@ def joined(
         True
 
     Args:
-        records: The records of a key, a time and a sequence number, encoded and as they came, in
-            any order. Of those whose bytes are equal one counts: the least as Python writes them.
-        predictions: Those of that place, in any order.
+        records: The records of a key, a time and a sequence number, each encoded and as it came,
+            in any order. Of records with equal bytes one counts: that with the least repr.
+        predictions: The predictions of that place, in any order.
 
     Returns:
-        Pairs; the record is None where it cannot be told which it was.
+        Pairs; the record is None where it is ambiguous.
     """
     distinct: dict[bytes, Any] = {}
     for data, record in records:
@@ -100,6 +100,6 @@ def joined(
 
 
 def _restarts(ordered: list[bytes]) -> bool:
-    """Whether a sequence begins after the first of these records: steps are counted anew."""
+    """Return True if a sequence begins after the first of these records."""
     marks = [record_marks(data) for data in ordered]
     return any(ends for _, ends in marks[:-1]) or any(starts for starts, _ in marks[1:])

@@ -1,4 +1,4 @@
-"""The records of a bundle, checked and packed by key or shard: a state is touched once for all."""
+"""Reads, checks and packs the records of a bundle by key or shard: one block for each."""
 
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
@@ -11,23 +11,24 @@ from apache_beam.utils.timestamp import Timestamp
 from apache_beam.utils.windowed_value import WindowedValue
 
 from beam_rnn.core.arrays import Array
-from beam_rnn.records.arrow_reader import BatchReader, alike_joined, check_no_batch, to_bytes
+from beam_rnn.records.arrow_batches import alike_joined, check_no_batch, to_bytes
+from beam_rnn.records.arrow_reader import BatchReader
 from beam_rnn.records.block_format import Block, by_shard, encode_block, one_after_another
 from beam_rnn.records.column_reader import ColumnReader
 from beam_rnn.records.record_format import encode_block as encode_key_block
 from beam_rnn.records.results import INVALID, InvalidRecord
 
 READ_AT_ONCE = 512
-"""So many records are held as they are; then they are columns, which the garbage collector does
-not look at. It costs more than the rest where thousands of objects are held."""
+"""Number of records that are held as objects; then they become columns. The garbage collector costs
+more than all else if thousands of objects are held."""
 PACKED_AT_MOST = 16_384
-"""So many records are held before they go on; fewer, if the bundle ends."""
+"""Maximum number of records that are held before they are sent on."""
 ROWS_PACKED_AT_MOST = 65_536
-"""The same of Arrow batches."""
+"""The same for Arrow batches."""
 
 
 class _Held:
-    """What is held of some windows: records as they came, and what was read of those before."""
+    """What is held for some windows: records as they came, and records that were read."""
 
     def __init__(self) -> None:
         self.elements: list[Any] = []
@@ -37,10 +38,10 @@ class _Held:
 
 
 class PackRecords(beam.DoFn):
-    """Reads records and checks them before anything else; dead letters go to `INVALID`.
+    """Reads and checks records; dead letters go to `INVALID`.
 
-    Gives a key and a block of its records, in the order in which they came. The Beam timestamp of
-    a block is that of its first record, and holds the watermark there.
+    Gives a key and a block of its records, in the order in which they arrived. The Beam timestamp
+    of a block is that of its first record, and holds the watermark there.
 
     Args:
         reader: Makes the reader, on the worker.
@@ -54,18 +55,18 @@ class PackRecords(beam.DoFn):
         self._invalid = Metrics.counter("beam_rnn", "records_invalid")
 
     def setup(self) -> None:
-        """Makes the reader."""
+        """Make the reader."""
         self._reader = self._make_reader()
 
     def start_bundle(self) -> None:
-        """Nothing is held from one bundle to the next."""
+        """Hold nothing from one bundle to the next."""
         self._held: dict[tuple[Any, ...], _Held] = {}
         self._windows: Any = None
         self._count = self._unread = 0
 
-    # The whole windowed value, since Beam 2.77 takes several times as long to give its parts.
+    # The whole windowed value: in Beam 2.77 its parts take several times as long.
     def process(self, element: Any, windowed: Any = beam.DoFn.WindowedValueParam) -> Iterable[Any]:
-        """One record in; blocks and dead letters out, now and then."""
+        """Hold a record; return blocks and dead letters once there are many."""
         if windowed.windows is not self._windows:
             self._windows = windowed.windows
             self._here = self._held.setdefault(tuple(self._windows), _Held())
@@ -78,7 +79,7 @@ class PackRecords(beam.DoFn):
         return self.finish_bundle() if self._count >= self.packed_at_most else ()
 
     def finish_bundle(self) -> Iterator[Any]:
-        """All that is held goes on."""
+        """Yield the blocks and dead letters of all held records."""
         self._read_all()
         held_by_windows = self._held
         self.start_bundle()
@@ -91,7 +92,7 @@ class PackRecords(beam.DoFn):
                 yield from self._packed(held.read, window)
 
     def _read_all(self) -> None:
-        """Read what is held as it came."""
+        """Read the records that are held as objects."""
         for held in self._held.values():
             if held.elements:
                 arrived = np.array(held.arrived, np.int64)
@@ -102,19 +103,19 @@ class PackRecords(beam.DoFn):
         self._count += self._unread
         self._unread = 0
 
-    def _size(self, element: Any) -> int:  # noqa: ARG002  # of a batch there are more
+    def _size(self, element: Any) -> int:  # noqa: ARG002  # more for a batch
         return 1
 
     def _read(
         self, elements: list[Any], arrived: Array
     ) -> Iterator[tuple[Any, list[tuple[int, InvalidRecord]], Array]]:
-        """What was read, the dead letters with the place of each, and when records arrived."""
+        """Yield what was read, the dead letters by place, and when records arrived."""
         check_no_batch(elements[0])
         rows = self._reader.read(elements, arrived)
         yield (rows.keys, rows.data, arrived.tolist()), rows.invalid, arrived
 
     def _packed(self, parts: list[Any], window: Any) -> Iterator[Any]:
-        """The blocks of what was read."""
+        """Yield the blocks of what was read."""
         first = last = parts[0][2][0]
         blocks: dict[str, tuple[list[bytes], list[int]]] = {}
         for keys, records, times in parts:
@@ -133,11 +134,11 @@ class PackRecords(beam.DoFn):
 
 
 class PackShards(PackRecords):
-    """As `PackRecords`, a block for each shard.
+    """As `PackRecords`, with a block for each shard.
 
     Args:
         reader: Makes the reader, on the worker.
-        shards: How many shards there are.
+        shards: The number of shards.
     """
 
     def __init__(self, reader: Callable[[], ColumnReader], shards: int):
@@ -157,11 +158,11 @@ class PackShards(PackRecords):
 
 
 class PackBatches(PackRecords):
-    """As `PackShards`, of Arrow batches: the payload of a block is its rows as they came.
+    """As `PackShards`, for Arrow batches: the payload of a block is its rows as they came.
 
     Args:
         reader: Makes the reader, on the worker.
-        shards: How many shards there are.
+        shards: The number of shards.
     """
 
     read_at_once = packed_at_most = ROWS_PACKED_AT_MOST
@@ -196,6 +197,6 @@ class PackBatches(PackRecords):
 
 
 def _block(shard: int, block: Block, window: Any) -> WindowedValue:
-    """A block on its way to its shard, at the time of its first record."""
+    """Return a block for its shard, at the timestamp of its first record."""
     at = Timestamp(micros=int(block.arrived.min()))
     return WindowedValue((str(shard), encode_block(block)), at, [window])

@@ -1,44 +1,15 @@
-"""Records that hold a pair of sequences: reading them, and the rows that come of them."""
+"""Records that hold a pair of sequences, read and checked."""
 
-from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
-from apache_beam.coders import registry
 from apache_beam.utils.timestamp import Timestamp
 
 from beam_rnn.core.errors import RecordError
 from beam_rnn.data.pair_columns import Pair, PairColumns
-from beam_rnn.records.record_reader import dead_letter, field, key_text, symbol
+from beam_rnn.records.field_values import field, key_text, symbol
+from beam_rnn.records.record_reader import dead_letter
 from beam_rnn.records.results import InvalidRecord
-
-
-class Transduced(NamedTuple):
-    """The sequence that was written for another one.
-
-    Attributes:
-        key: The record's key, as text.
-        symbols: What was written.
-        log_probability: That of all of it, the end included if it was written.
-        ended: Whether the end was written; else the limit cut it off.
-        model: The digest of the model that made it.
-        kernel: What computed it: "numpy" or "fused".
-    """
-
-    key: str
-    symbols: Sequence[str]
-    log_probability: float
-    ended: bool
-    model: str
-    kernel: str
-
-    @property
-    def text(self) -> str:
-        """What was written, where symbols are characters."""
-        return "".join(self.symbols)
-
-
-registry.register_row(Transduced)
 
 
 class PairReader:
@@ -50,7 +21,7 @@ class PairReader:
 
     Args:
         columns: Which fields mean what.
-        target: Whether records must have the target, as those for training do.
+        target: Whether records must have the target, as training needs.
     """
 
     def __init__(self, columns: PairColumns, *, target: bool = True):
@@ -59,7 +30,7 @@ class PairReader:
         self._known = frozenset(columns.vocabularies[1])
 
     def read(self, record: Any, element_time: Timestamp | None = None) -> Pair:  # noqa: ARG002
-        """The record, checked; a pair has no time.
+        """Return the pair of a record, checked; a pair has no time.
 
         Raises:
             RecordError: A field is missing or cannot be used.
@@ -74,20 +45,20 @@ class PairReader:
             target = symbols(columns.target, field(record, columns.target))
             for each in target:
                 if self._known and each not in self._known:
-                    raise RecordError(f"{columns.target} has a symbol of no vocabulary", each)
+                    raise RecordError(f"{columns.target} has an unknown symbol", each)
         return Pair(columns, key, source, target)
 
     def drops(self, error: RecordError) -> bool:  # noqa: ARG002  # as `RecordReader.drops`
-        """Whether a record that `read` refused is one to go on without: none is."""
+        """Return False: no record that `read` refused is dropped."""
         return False
 
     def invalid(self, record: Any, error: RecordError) -> InvalidRecord:
-        """The dead letter for a record that `read` refused."""
+        """Return the dead letter of a record that `read` refused."""
         return dead_letter(self._columns.key, record, error)
 
 
 def symbols(name: str, value: Any) -> tuple[str, ...]:
-    """The symbols of a sequence: the characters of a text, or the items of a list."""
+    """Return the symbols of a sequence: the characters of a text, or the items of a list."""
     if isinstance(value, str):
         try:
             value.encode()

@@ -21,16 +21,16 @@ INVALID = "invalid"
 
 
 class Prediction(NamedTuple):
-    """What the network says after a record.
+    """The outputs of the network after a record.
 
     Attributes:
         key: The record's key, as text.
         time: The record's event time, in microseconds since 1970.
-        step: Which step of its sequence it was: 1 for the first.
-        outputs: One number for each target, in the target's unit, for the record `horizon`
-            records later; or what `Model.output_names` lists.
-        model: The digest of the model that made it; of what `PredictAndLearn` learned that of the
-            base model, "+", and how many updates its key has had.
+        step: The number of the step in its sequence: 1 for the first.
+        outputs: A number for each name in `Model.output_names`: a target in its unit, for the
+            record `horizon` records later, or a quantile or deviation of it.
+        model: The digest of the model. With `PredictAndLearn`: the digest of the base model, "+"
+            and the number of updates of its key.
         state: The hidden state after the step, raw little-endian float32; empty unless
             `Predict(with_state=True)`.
         sequence: The record's sequence number; 0 if there is none.
@@ -74,13 +74,13 @@ class Prediction(NamedTuple):
 
 
 class LateRecord(NamedTuple):
-    """A record that came after its key's hidden state had passed its place.
+    """A record that came after its key's hidden state had advanced past its place in the order.
 
     Attributes:
         key: The record's key, as text.
         time: The record's event time, in microseconds since 1970.
-        behind: How far behind the key's last step that is, in microseconds; behind the time at
-            which its window was closed, if it was.
+        behind: Microseconds behind the key's last step, or behind the time at which its window
+            was closed.
         inputs: Its inputs, as recorded.
         sequence: Its sequence number; 0 if there is none.
     """
@@ -93,26 +93,25 @@ class LateRecord(NamedTuple):
 
 
 class EndedSequence(NamedTuple):
-    """A sequence that ended: what came out of it, and why it ended.
+    """A sequence that ended: its last outputs, and the reason.
 
     Attributes:
         key: Its key, as text.
-        steps: How many steps it had.
+        steps: The number of its steps.
         first_time: The event time of its first record, in microseconds since 1970.
         last_time: The latest event time of its records.
         outputs: The outputs of its last step, in the targets' units.
-        reason: "end" (an end mark), "start" (the start mark of the next one), "idle" (no
-            record for so long), "window" (the Beam window was closed), or "model" (the model
-            changed).
+        reason: "end" (an end mark), "start" (the start mark of the next one), "idle" (no record
+            for longer than `idle_after`), "window" (the Beam window was closed), or "model" (the
+            model changed).
         model: The digest of the model.
         state: The hidden state after its last step; empty unless `Predict(with_state=True)`.
         sequence: The sequence number of its last record; 0 if there is none.
         kernel: What computed it: "numpy" or "fused".
-        history: The last inputs that were kept to be replayed, raw little-endian float64; empty
-            unless `Predict(with_state=True, replay=...)`.
-        begun: Of a sequence that was open: the event time from which its key's sequence numbers
-            count, in microseconds since 1970, if they began anew; else None, and with
-            `Predict(idle_after=...)`, which forgets it.
+        history: The last inputs, kept to be replayed, raw little-endian float64; empty unless
+            `Predict(with_state=True, replay=...)`.
+        begun: If the key's sequence numbers restarted, the event time from which they count, in
+            microseconds since 1970; else None. Always None with `Predict(idle_after=...)`.
     """
 
     key: str
@@ -152,19 +151,19 @@ class EndedSequence(NamedTuple):
 
 
 class AnomalyScore(NamedTuple):
-    """How surprising a record was, from what its key had before it.
+    """How surprising a record was, given the earlier records of its key.
 
     Attributes:
         key: The record's key, as text.
         time: The record's event time, in microseconds since 1970.
-        step: Which step of its sequence it was: 1 for the first.
+        step: The number of the step in its sequence: 1 for the first.
         values: Its targets, as recorded.
-        predictions: What had been predicted of them one record before; empty for the first record
-            of a sequence.
-        score: In [0, 1]: 1 - probability; 0 where there was no prediction.
-        probability: How probable an error of at least this size was: see
+        predictions: The predictions of them, made one record before; empty for the first record of
+            a sequence.
+        score: In [0, 1]: 1 - probability; 0 if there was no prediction.
+        probability: The probability of an error of at least this size: see
             `beam_rnn.models.error_tail`.
-        model: The model that takes the record: as in `Prediction`.
+        model: The model that steps the record, as in `Prediction`.
         sequence: The record's sequence number; 0 if there is none.
         kernel: What computed it: "numpy" or "fused".
     """
@@ -187,11 +186,12 @@ class AnomalyScore(NamedTuple):
 
 
 class SequenceGap(NamedTuple):
-    """Sequence numbers that were waited for and did not come in time.
+    """Sequence numbers that did not arrive in time.
 
     Attributes:
         key: The key.
-        time: The event time of the record that was stepped without them, in microseconds.
+        time: The event time of the record that was stepped without them, in microseconds since
+            1970.
         first: The first number that is missing.
         last: The last one.
     """
@@ -208,9 +208,9 @@ class InvalidRecord(NamedTuple):
     Attributes:
         key: Its key, as text; empty if it has none that can be used.
         reason: What is wrong with it.
-        value: The offending value, as Python writes it.
-        record: The whole record, as Python writes it, shortened if it is long; of one that could
-            be read, but not be stepped, its time and its inputs.
+        value: The offending value, as its Python repr.
+        record: The whole record, as its Python repr, shortened if it is long; for a record that
+            could be read but not stepped, its time and its inputs.
     """
 
     key: str
@@ -220,13 +220,13 @@ class InvalidRecord(NamedTuple):
 
 
 class EpochLoss(NamedTuple):
-    """How far a training was after an epoch.
+    """The losses of an epoch of training.
 
     Attributes:
-        model: The digest of the model that came of it.
-        epoch: Which epoch: 1 for the first.
-        loss: The mean loss over the epoch, of scaled targets.
-        validation_loss: That of what is held back, where it was asked after this epoch.
+        model: The digest of the trained model.
+        epoch: The number of the epoch: 1 for the first.
+        loss: The mean loss over the epoch, on scaled targets.
+        validation_loss: The loss on the validation set, if it was computed after this epoch.
     """
 
     model: str
@@ -236,17 +236,17 @@ class EpochLoss(NamedTuple):
 
 
 class Generated(NamedTuple):
-    """A sequence that a model wrote after a prompt.
+    """A sequence that a model generated after a prompt.
 
     Attributes:
         key: The key of the prompt, as text.
-        sample: Which of its sequences: 1 for the first.
-        values: Of each step one number for each target, in the target's unit; empty if the target
+        sample: The number of the sequence among those of the prompt: 1 for the first.
+        values: For each step a number for each target, in the target's unit; empty if the target
             is a class.
         symbols: The class of each step, as text; empty if the targets are numbers.
-        log_probability: The natural logarithm of how likely the sequence is after its prompt,
-            as the network says it, whatever the temperature; of numbers, of their density. None
-            where it does not say: quantiles and plain forecasts.
+        log_probability: The natural logarithm of the sequence's probability after its prompt, by
+            the network's outputs, whatever the temperature; for numbers, of their density. None
+            for quantiles and plain forecasts, which have none.
         reason: Why it ended: "length", or "stop", which is not among its symbols.
         time: The event time of the last record of the prompt, in microseconds since 1970.
         model: The digest of the model.
@@ -269,6 +269,31 @@ class Generated(NamedTuple):
         return _timestamp(self.time)
 
 
+class Transduced(NamedTuple):
+    """The output sequence of an encoder-decoder for a source sequence.
+
+    Attributes:
+        key: The record's key, as text.
+        symbols: Its symbols.
+        log_probability: The log probability of all of them, and of the end if it was reached.
+        ended: Whether the end was reached; else the limit cut the sequence off.
+        model: The digest of the model that made it.
+        kernel: What computed it: "numpy" or "fused".
+    """
+
+    key: str
+    symbols: Sequence[str]
+    log_probability: float
+    ended: bool
+    model: str
+    kernel: str
+
+    @property
+    def text(self) -> str:
+        """The symbols as text, where they are characters."""
+        return "".join(self.symbols)
+
+
 def _timestamp(micros: int) -> "Timestamp":
     """Return Beam's timestamp for a time."""
     from beam_rnn.records.coders import Timestamp  # noqa: PLC0415  # only then is Beam needed
@@ -277,7 +302,7 @@ def _timestamp(micros: int) -> "Timestamp":
 
 
 def poisoned(key: str, time: int, inputs: Array, reason: str) -> InvalidRecord:
-    """The dead letter for a record that could be read, but not be stepped.
+    """Return the dead letter of a record that could be read but not stepped.
 
         >>> import numpy as np
         >>> poisoned("pump", 1_714_557_600_000_000, np.array([1e300]), "too large").record

@@ -1,6 +1,6 @@
 """Predictions of a shard as rows, or as the Arrow batches in which the records came."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator
 from itertools import repeat
 from typing import Any
 
@@ -8,14 +8,16 @@ import numpy as np
 import pyarrow as pa
 
 from beam_rnn.core.arrays import Array
-from beam_rnn.core.errors import ConfigurationError
+from beam_rnn.core.errors import RecordError
 from beam_rnn.engine.held import grouped
 from beam_rnn.engine.outcome import Outcome
 from beam_rnn.engine.payloads import rows_by_schema
-from beam_rnn.engine.shard_stepper import NO_MAKER
+from beam_rnn.engine.shard_stepper import NO_MAKER, Stepped
 from beam_rnn.engine.stepper import Row
 from beam_rnn.engine.table import Table
-from beam_rnn.records.arrow_reader import Batch, added_already, prediction_fields, taken_name
+from beam_rnn.records.arrow_batches import Batch
+from beam_rnn.records.arrow_reader import refused_rows
+from beam_rnn.records.result_columns import PREDICTION_FIELDS, prediction_fields, with_columns
 from beam_rnn.records.results import Prediction
 from beam_rnn.streaming.model_loader import ModelLoader
 
@@ -56,32 +58,6 @@ class EmitRows:
         return predictions, records.due[here]
 
 
-def prediction_schema(
-    schema: pa.Schema, output_names: Sequence[str], state_size: int = 0
-) -> pa.Schema:
-    """The schema of batches after `Predict`.
-
-        >>> schema = pa.schema([("id", pa.string()), ("x", pa.float64())])
-        >>> prediction_schema(schema, ["x"]).names
-        ['id', 'x', 'x_prediction', 'prediction_step', 'prediction_model', 'prediction_kernel']
-
-    Args:
-        schema: That of the batches before.
-        output_names: `Model.output_names`.
-        state_size: `Model.state_size`, with `Predict(with_state=True)`; else 0.
-
-    Raises:
-        ConfigurationError: The batches have a column of such a name already.
-    """
-    added = prediction_fields(output_names, state_size)
-    taken = taken_name(schema, added)
-    if taken is not None:
-        raise ConfigurationError(
-            f"the batches have a column {taken!r} already, which Predict adds: rename it"
-        )
-    return pa.schema([*schema, *added], schema.metadata)
-
-
 class EmitBatches:
     """The rows as they came, with predictions: one batch for all that were stepped together.
 
@@ -109,56 +85,53 @@ class EmitBatches:
         added = prediction_fields(model.output_names, state_size)
         records = outcome.records.pick(predicted)
         for rows, places, at in rows_by_schema(outcome.payloads, records):
-            due, name = records.due[places], taken_name(rows.schema, added)
-            if name is None:
-                batch = self._batch(rows, at, outcome, table, predicted[places])
-                yield [_as(self._kind, batch)], due.max(keepdims=True)
-            else:  # a newer model than the one by which these were read adds a column
+            due = records.due[places]
+            try:
+                schema = with_columns(rows.schema, added)
+            except RecordError as error:  # a newer model than the reader's adds a column
                 assert model.columns is not None, "such a model is refused when it is loaded"
-                letters = added_already(model.columns.key, name, rows.take(pa.array(at)))
+                letters = refused_rows(model.columns.key, rows.take(pa.array(at)), error)
                 outcome.rows.extend(map(Row, letters, due.tolist(), records.time[places].tolist()))
+                continue
+            came, here = self._in_order(rows, at, predicted[places])
+            outputs = len(model.output_names)
+            columns = _columns(outcome.stepped, table, here, outputs, state_size)
+            batch = pa.table([*came.columns, *columns], schema=schema)
+            yield [_as(self._kind, batch)], due.max(keepdims=True)
 
-    def _batch(
-        self, rows: pa.Table, at: Array, outcome: Outcome, table: Table, predicted: Array
-    ) -> pa.Table:
-        """A batch of records, by their places and their rows."""
+    def _in_order(self, rows: pa.Table, at: Array, predicted: Array) -> tuple[pa.Table, Array]:
+        """The rows of a batch as they go out, and where the prediction of each is."""
         if not self._in_turn:
             order = np.argsort(at)
             predicted, at = predicted[order], at[order]
         if len(at) < rows.num_rows or (np.diff(at) != 1).any():
             rows = rows.take(pa.array(at))
-        return self._with_predictions(rows, outcome, table, predicted)
+        return rows, predicted
 
-    def _with_predictions(
-        self, rows: pa.Table, outcome: Outcome, table: Table, predicted: Array
-    ) -> pa.Table:
-        """The rows and their predictions; null where a model has no such number."""
-        stepped, model = outcome.stepped, self._loader.library().newest
-        names = model.output_names
-        state_size = model.state_size if len(stepped.values) else 0
-        schema = prediction_schema(rows.schema, names, state_size)
-        used, maker = np.unique(stepped.maker[predicted], return_inverse=True)
-        makers, maker = [table.makers[number] for number in used.tolist()], maker.astype(np.int32)
-        outputs = stepped.outputs[predicted]
-        has = np.array([made.outputs for made in makers])[maker]
-        columns = [
-            pa.array(
-                np.ascontiguousarray(outputs[:, j]), mask=None if (has > j).all() else has <= j
-            )
-            for j in range(len(names))
-        ]
-        columns.append(pa.array(stepped.step[predicted]))
-        columns += [
-            pa.DictionaryArray.from_arrays(pa.array(maker), pa.array(texts))
-            for texts in zip(*(made[:2] for made in makers), strict=True)
-        ]
-        if state_size:
-            other = np.array([made.values != state_size for made in makers])[maker]
-            shown = stepped.values[predicted, :state_size].astype(np.float32, copy=False)
-            values = pa.array(shown.ravel())
-            mask = pa.array(other) if other.any() else None
-            columns.append(pa.FixedSizeListArray.from_arrays(values, state_size, mask=mask))
-        return pa.table([*rows.columns, *columns], schema=schema)
+
+def _columns(
+    stepped: Stepped, table: Table, predicted: Array, outputs: int, state_size: int
+) -> Iterator[pa.Array]:
+    """The values of `prediction_fields`; null where a model has no such number."""
+    used, maker = np.unique(stepped.maker[predicted], return_inverse=True)
+    makers, maker = [table.makers[number] for number in used.tolist()], maker.astype(np.int32)
+    has = np.array([made.outputs for made in makers])[maker]
+    for j in range(outputs):
+        values = np.ascontiguousarray(stepped.outputs[predicted, j])
+        yield pa.array(values, mask=None if (has > j).all() else has <= j)
+    fields = {"step": pa.array(stepped.step[predicted])}
+    for name, texts in (
+        ("model", [made.digest for made in makers]),
+        ("kernel", [made.kernel for made in makers]),
+    ):
+        fields[name] = pa.DictionaryArray.from_arrays(pa.array(maker), pa.array(texts))
+    yield from (fields[name] for name in PREDICTION_FIELDS)
+    if state_size:
+        other = np.array([made.values != state_size for made in makers])[maker]
+        shown = stepped.values[predicted, :state_size].astype(np.float32, copy=False)
+        values = pa.array(shown.ravel())
+        mask = pa.array(other) if other.any() else None
+        yield pa.FixedSizeListArray.from_arrays(values, state_size, mask=mask)
 
 
 def _as(kind: type, table: pa.Table) -> Batch:

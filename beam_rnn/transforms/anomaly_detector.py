@@ -36,9 +36,9 @@ class ForecastDetector(AnomalyDetector):
     For `apache_beam.ml.anomaly.transforms.AnomalyDetection`, whose thresholds, aggregations and
     ensembles work on its scores. Rows are those of one key, as in `(key, beam.Row)`, with the
     fields that the model was trained on, its key too. The score is that of `ScoreAnomalies` for the
-    same records in the same order: 1 - the probability of an error of at least that size. As Beam
-    has it, it is NaN where nothing had been said of the row, as of the first of its key; and None
-    for a row that cannot be used, which changes nothing for the others and is logged.
+    same records in the same order: 1 - the probability of an error of at least that size. As in
+    Beam, it is NaN if there was no forecast, as for the first row of a key; and None for a row that
+    cannot be used, which is logged and changes nothing for the others.
 
         >>> import tempfile
         >>> import apache_beam as beam
@@ -55,22 +55,21 @@ class ForecastDetector(AnomalyDetector):
         >>> score > 0.99
         True
 
-    What it does not promise: rows are taken as they arrive, and Beam shuffles them before any
-    detector, so that on several workers even a source in order may not be in order here. A row
-    behind the last one is counted (`records_out_of_order`) and taken all the same. There is no
-    lateness, no duplicate that counts once, and a key is never forgotten. `ScoreAnomalies` has all
-    of these.
+    Its limits: rows are stepped as they arrive, and Beam shuffles them before any detector, so on
+    several workers even an ordered source may be out of order here. A row behind the last one is
+    counted (`records_out_of_order`) and stepped all the same. There are no late records, duplicates
+    count twice, and no key is ever forgotten. `ScoreAnomalies` has none of these limits.
 
     Beam keeps the detector itself, pickled, as the state of a key. The weights are not in it: each
-    worker process loads them from their path, once. A key goes on with the path that it began
-    with; another model at that path is an error.
+    worker process loads them once, from their path. A key keeps the path that it began with;
+    another model at that path is an error.
 
     Args:
         weights: The weights file, as for `ScoreAnomalies`.
         memory: As in `Surprise`.
         peaks: As in `Surprise`.
-        idle_after: A sequence ends, and what is known of its key's errors is forgotten, where the
-            next row is more than so many seconds later; None for never.
+        idle_after: A sequence ends, and the error statistics of its key are reset, if the next row
+            is more than this number of seconds later; None for never.
         kernel: As for `Predict`.
         **kwargs: `model_id` and `threshold_criterion`, as in Beam's `AnomalyDetector`.
 
@@ -106,7 +105,7 @@ class ForecastDetector(AnomalyDetector):
         self._next: _Scored | None = None  # of the row that was scored, until it is learned
 
     def score_one(self, x: Any) -> float | None:
-        """How surprising a row is.
+        """Return how surprising a row is.
 
         Args:
             x: A `beam.Row`, or any record that `ScoreAnomalies` takes.
@@ -115,13 +114,13 @@ class ForecastDetector(AnomalyDetector):
             The score, in [0, 1]; NaN for the first row of a sequence; None if it cannot be used.
 
         Raises:
-            ConfigurationError: It is of another key than the rows before it.
+            ConfigurationError: Its key is not that of the rows before it.
         """
         self._next = self._scored(x)
         return self._next.score
 
     def learn_one(self, x: Any) -> None:
-        """The hidden state, and what is known of the errors, after a row.
+        """Advance the hidden state and the error statistics by a row.
 
         The weights stay as they are.
 
@@ -157,7 +156,7 @@ class ForecastDetector(AnomalyDetector):
         return _Scored(row, key, state, score)
 
     def _refused(self, row: Any, letter: InvalidRecord) -> "_Scored":
-        """A row that cannot be used: all stays as it was."""
+        """Return the state as it was, for a row that cannot be used."""
         logger.warning("a row cannot be scored: %s, got %s", letter.reason, letter.value)
         return _Scored(row, self._key, self._state, None)
 
@@ -167,7 +166,7 @@ _UNORDERED = Metrics.counter("beam_rnn", "records_out_of_order")
 
 
 class _Scored(NamedTuple):
-    """What comes of a row: the key and its state after it, and the score."""
+    """The outcome of a row: its key, the state after it, and the score."""
 
     row: Any
     key: str | None
@@ -179,7 +178,7 @@ class _Scored(NamedTuple):
 def _on_this_worker(
     weights: str, kernel: str, memory: float, peaks: float, idle_after: int | None
 ) -> tuple[ScoreSource, ColumnReader, ScoreStepper]:
-    """What reads and scores; made once a process, since Beam unpickles a detector for each row."""
+    """Return what reads and scores, made once a process: Beam unpickles a detector each row."""
     loader = ModelLoader(weights, kernel=kernel)
     predicts = PredictSource(loader, Policy(idle_after=idle_after))
     source = ScoreSource(predicts, Surprise(memory, peaks))

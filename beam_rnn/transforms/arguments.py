@@ -1,4 +1,4 @@
-"""What the transforms check of their arguments, before any pipeline runs."""
+"""Checks of the arguments of transforms, when a pipeline is built."""
 
 import os
 from typing import Any, NoReturn
@@ -16,14 +16,14 @@ from beam_rnn.streaming.model_files import with_folder
 
 ORDERS = ("event_time", "sequence", "arrival")
 MAX_SECONDS = 1e9
-"""More than that is no time to wait, but a number in another unit."""
+"""The longest time to wait: a larger number is probably in another unit."""
 
 
 def check_type(name: str, value: Any, kind: type | tuple[type, ...]) -> None:
-    """That an argument is of a type.
+    """Raise if an argument has another type.
 
     Raises:
-        ConfigurationError: It is not.
+        ConfigurationError: It has another type.
     """
     if not isinstance(value, kind):
         kinds = kind if isinstance(kind, tuple) else (kind,)
@@ -34,7 +34,7 @@ def check_type(name: str, value: Any, kind: type | tuple[type, ...]) -> None:
 
 
 def order_of(order: str, wait: float, grid: float, max_jump: int | None = None) -> Order:
-    """The rules of order that `Predict` has by these names, in seconds.
+    """Return the rules of order for the arguments of `Predict`, which are in seconds.
 
     Raises:
         ConfigurationError: A value outside its range.
@@ -56,7 +56,7 @@ def order_of(order: str, wait: float, grid: float, max_jump: int | None = None) 
 
 
 def check_not_merging(windowfn: Any, name: str) -> None:
-    """That state can be kept in a window.
+    """Raise if no state can be kept in a window.
 
     Raises:
         ConfigurationError: The window merges with others.
@@ -71,10 +71,10 @@ def check_not_merging(windowfn: Any, name: str) -> None:
 
 
 def closing_of(pcoll: PCollection[Any], name: str, order: Order) -> Closing:
-    """When the windows of records are closed.
+    """Return when the windows of records are closed.
 
     Raises:
-        ConfigurationError: The windows merge, or a record is waited for until its window is closed.
+        ConfigurationError: The windows merge, or `wait` is longer than a window stays open.
     """
     windowing = pcoll.windowing
     check_not_merging(windowing.windowfn, name)
@@ -84,15 +84,15 @@ def closing_of(pcoll: PCollection[Any], name: str, order: Order) -> Closing:
     wait = 0 if order.by == "arrival" else order.wait
     if wait > lateness:
         raise ConfigurationError(
-            f"{name}(wait={order.wait / 1e6:g}) waits longer than a window is kept: "
-            f"{window_text(windowing.windowfn)} with allowed_lateness={lateness / 1e6:g}. Say "
+            f"{name}(wait={order.wait / 1e6:g}) waits longer than a window stays open: "
+            f"{window_text(windowing.windowfn)} with allowed_lateness={lateness / 1e6:g}. Use "
             f"beam.WindowInto(..., allowed_lateness={order.wait / 1e6:g}), or a shorter wait"
         )
     return closing_on(pcoll.pipeline.runner, lateness, wait, name, uuid4().hex)
 
 
 def window_text(windowfn: Any) -> str:
-    """How records are put into windows, as text: Beam has none.
+    """Return the text of a window function, which Beam does not have.
 
     >>> from apache_beam.transforms.window import Sessions, SlidingWindows
     >>> window_text(Sessions(300)), window_text(SlidingWindows(60, 2.5))
@@ -108,10 +108,10 @@ def window_text(windowfn: Any) -> str:
 
 
 def micros(name: str, seconds: float | None) -> int | None:
-    """Seconds as microseconds; None stays None.
+    """Return seconds as microseconds; None stays None.
 
     Raises:
-        ConfigurationError: No time, or one in another unit.
+        ConfigurationError: No number of seconds, or one too large.
     """
     if seconds is None:
         return None
@@ -120,7 +120,7 @@ def micros(name: str, seconds: float | None) -> int | None:
 
 
 def take_one(outputs: Any) -> NoReturn:
-    """What `outputs | transform` does, where there are several outputs to go on from.
+    """Raise for `outputs | transform`, as there are several outputs.
 
     Raises:
         TypeError: Always.
@@ -130,10 +130,10 @@ def take_one(outputs: Any) -> NoReturn:
 
 
 def path_of(name: str, value: Any) -> str:
-    """The path of a file, or a pattern, as Beam's filesystems take it.
+    """Return the path of a file, or a pattern, for Beam's filesystems.
 
     Raises:
-        ConfigurationError: It is none.
+        ConfigurationError: It is not a path.
     """
     if not isinstance(value, (str, os.PathLike)) or not os.fspath(value):
         raise ConfigurationError(f"{name} must be the path of a file, got {value!r}")

@@ -1,4 +1,4 @@
-"""What comes together in one place."""
+"""Gathers all elements in one place."""
 
 from typing import Any
 
@@ -8,7 +8,10 @@ from apache_beam.transforms.window import GlobalWindows
 
 
 def gathered(pcoll: PCollection[Any]) -> beam.PTransform:
-    """All elements as one list: of a window, if there are some; of the whole, even if none are."""
+    """Return a transform that gives all elements of a window as one list.
+
+    An empty window gives none; the global window gives a list in any case.
+    """
     gather = beam.CombineGlobally(beam.combiners.ToListCombineFn())
     return (
         gather if isinstance(pcoll.windowing.windowfn, GlobalWindows) else gather.without_defaults()

@@ -1,4 +1,4 @@
-"""Prompts into sequences that a model writes."""
+"""Generates sequences after prompts."""
 
 import contextlib
 import os
@@ -14,20 +14,21 @@ from beam_rnn.core.errors import WeightsError
 from beam_rnn.models.generator import Generation
 from beam_rnn.nn.kernels import KERNELS
 from beam_rnn.records.packing import PackRecords
-from beam_rnn.records.results import INVALID, Generated, InvalidRecord
+from beam_rnn.records.results import Generated, InvalidRecord
 from beam_rnn.streaming.model_files import read_model
 from beam_rnn.streaming.model_loader import ModelLoader
 from beam_rnn.transforms.arguments import path_of, take_one
 from beam_rnn.transforms.generate_dofn import GenerateSequences
+from beam_rnn.transforms.stream_outputs import check_records, step_keys
 
 
 class GenerateOutputs(NamedTuple):
-    """What `Generate` gives.
+    """The outputs of `Generate`.
 
     Attributes:
         generated: The sequences: `samples` of each key and window.
         invalid: Dead letters: records of prompts that cannot be used, with the reason, and the last
-            record of a prompt whose sequence left the range of numbers.
+            record of a prompt whose sequence overflowed.
     """
 
     generated: PCollection[Generated]
@@ -38,20 +39,20 @@ class GenerateOutputs(NamedTuple):
 
 
 class Generate(beam.PTransform):
-    """Writes sequences that follow prompts: one-to-many.
+    """Generates sequences after prompts: one-to-many.
 
-    The records of each key and window are a prompt, in the order of time, sequence number and
-    bytes, equal ones once; one record is a prompt too. Where the columns mark starts and ends, the
-    prompt is the last sequence. It is stepped; then what the network says of the next record is
-    drawn, and given to it as that record, step after step. The model must see no more than it
-    predicts: its inputs are targets, or the one symbol that is the class; static fields stay as
-    they were, the calendar goes on by `every`.
+    The records of each key and window are a prompt, sorted by time, sequence number and bytes;
+    equal ones count once, and a single record is a prompt too. If the columns mark starts and ends,
+    the prompt is the last sequence. The network steps through it; then the next record is sampled
+    from its outputs and fed back as its input, step after step. So the model may see nothing that
+    it does not predict: its inputs are targets, or the one symbol that is the class. Static fields
+    keep their values, and the time advances by `every`.
 
-    What is drawn: of classes (`output="softmax"`) one; with `output="sigmoid"` 0 or 1 for each
-    target by itself; with `"gaussian"` a number from the normal distribution; with `"quantiles"`
-    a number by the line through them; other outputs are fed back as they are. The same records
-    give the same sequences, bit for bit, whatever the order, the bundles and the runner: chance
-    is decided by the seed, the key and the number of the sample.
+    Sampled are: one of the classes (`output="softmax"`); 0 or 1 for each target independently
+    (`"sigmoid"`); a number from the normal distribution (`"gaussian"`); a number from the
+    distribution that interpolates the quantiles (`"quantiles"`). Other outputs are fed back as they
+    are. The same records give the same sequences, bit for bit, in any order, bundles and runner:
+    the seed, the key and the number of the sample decide everything random.
 
         >>> Generate("weights.arrow", length=100, temperature=0.8, seed=7).label
         'Generate'
@@ -60,16 +61,16 @@ class Generate(beam.PTransform):
         weights: The weights file, on any filesystem that Beam knows, or a pattern of files of
             which the last by name counts. Of a file with a model for each key, each key has its
             own.
-        length: How many steps are generated at the most.
-        stop: The class with which a sequence ends, which is not among its symbols; None to go on
-            to its length.
-        temperature: Values are drawn with probabilities in proportion to p^(1/temperature): 1 as
-            learned, less for what is more likely, 0 for the most likely without any chance.
-        top_k: Of classes only so many, the most likely ones, are drawn; None for any.
-        seed: Decides all that is drawn, together with the key and the number of the sample.
-        samples: How many sequences follow each prompt.
-        every: How many seconds a generated record comes after the one before; needed where the
-            model sees the calendar.
+        length: The maximum number of generated steps.
+        stop: The class that ends a sequence, which is not among its symbols; None to generate
+            `length` steps.
+        temperature: Values are sampled with probabilities proportional to p^(1/temperature): 1 as
+            learned, below 1 more of what is likely, 0 always the most likely.
+        top_k: Sample from this number of most likely classes only; None for all.
+        seed: Decides everything random, together with the key and the number of the sample.
+        samples: The number of sequences after each prompt.
+        every: Seconds from one generated record to the next; required if the model sees the
+            calendar.
         kernel: As for `Predict`.
 
     Raises:
@@ -101,24 +102,14 @@ class Generate(beam.PTransform):
 
     # No return annotation: Beam knows only a PCollection there.
     def expand(self, pcoll: PCollection[Any]):  # type: ignore[no-untyped-def] # noqa: ANN201
-        """Check each record, gather the prompts, and go on from each."""
+        """Check each record, gather the prompts, and generate after each."""
         loader = ModelLoader(self._weights, None, self._kernel)
-        checked = pcoll | "Check" >> beam.ParDo(PackRecords(loader.reader)).with_output_types(
-            tuple[str, bytes], invalid=InvalidRecord
-        ).with_outputs(INVALID, main="checked")
+        checked = check_records(pcoll, PackRecords(loader.reader))
+        prompts = checked._replace(records=checked.records | "ByKey" >> beam.GroupByKey())
         generate = beam.ParDo(GenerateSequences(loader, self._how))
-        made = (
-            checked.checked
-            | "ByKey" >> beam.GroupByKey()
-            | "Generate"
-            >> generate.with_output_types(Generated, invalid=InvalidRecord).with_outputs(
-                INVALID, main="generated"
-            )
-        )
-        invalid = (checked.invalid, made.invalid) | "Invalid" >> beam.Flatten()
-        return GenerateOutputs(made.generated, invalid)
+        return step_keys(prompts, generate, "Generate", GenerateOutputs, Generated)
 
     def display_data(self) -> dict[str, Any]:
-        """What the monitoring page of a runner shows."""
+        """Return what the monitoring page of a runner shows."""
         how = {name: value for name, value in vars(self._how).items() if value is not None}
         return {"weights": self._weights, **how, "kernel": self._kernel}

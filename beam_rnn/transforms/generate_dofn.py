@@ -1,4 +1,4 @@
-"""The records of a key and window as a prompt, and what is generated after it as rows."""
+"""Generates after prompts: the records of each key and window in, rows out."""
 
 from collections.abc import Iterable, Iterator
 from typing import Any, NamedTuple
@@ -9,6 +9,7 @@ from apache_beam.metrics import Metrics
 from apache_beam.pvalue import TaggedOutput
 from apache_beam.utils.windowed_value import WindowedValue
 
+from beam_rnn.engine.stepper import NO_MODEL, OVERFLOWED
 from beam_rnn.models.generator import Continuation, Generation, Generator, Prompt
 from beam_rnn.models.model import Model
 from beam_rnn.records.cutting import last_sequence
@@ -17,14 +18,11 @@ from beam_rnn.records.results import INVALID, Generated, InvalidRecord, poisoned
 from beam_rnn.streaming.model_loader import ModelLoader
 
 RECORDS_HELD_AT_MOST = 65_536
-"""So many records of prompts are held before sequences are generated; fewer, if a bundle ends."""
-
-LEFT = "the step left the range of numbers"
-NO_MAKER = "the key has no model, and there is no fallback"
+"""Maximum number of prompt records that are held before sequences are generated."""
 
 
 class _Held(NamedTuple):
-    """A prompt, and where in the pipeline it stands."""
+    """A prompt, with its timestamp and windows."""
 
     prompt: Prompt
     timestamp: Any
@@ -48,11 +46,11 @@ class GenerateSequences(beam.DoFn):
         self._generated = Metrics.counter("beam_rnn", "sequences_generated")
 
     def setup(self) -> None:
-        """Loads the model, and checks that it can generate."""
+        """Load the model, and check that it can generate."""
         self._how.check(self._loader.library().newest)
 
     def start_bundle(self) -> None:
-        """Nothing is held from one bundle to the next."""
+        """Hold nothing from one bundle to the next."""
         self._models = self._loader.start_bundle().newest
         self._held: dict[str, tuple[Model, list[_Held]]] = {}
         self._records = 0
@@ -62,14 +60,14 @@ class GenerateSequences(beam.DoFn):
         element: tuple[str, Iterable[bytes]],
         windowed: Any = beam.DoFn.WindowedValueParam,
     ) -> Iterator[Any]:
-        """A prompt in; sequences and dead letters out, now and then."""
+        """Hold a prompt; yield sequences and dead letters once there are many."""
         key, blocks = element
         last = last_sequence(record for block in blocks for record in decode_block(block, 0)[0])
         model = self._models.of(key)
         if model is None:
             for data in last:
                 record = decode_record(data)
-                letter = poisoned(key, record.time, record.numbers, NO_MAKER)
+                letter = poisoned(key, record.time, record.numbers, NO_MODEL)
                 yield self._letter(letter, windowed.timestamp, windowed.windows)
             return
         times, *_, numbers = decode_records(last)
@@ -80,7 +78,7 @@ class GenerateSequences(beam.DoFn):
             yield from self.finish_bundle()
 
     def finish_bundle(self) -> Iterator[Any]:
-        """Generate after all that is held."""
+        """Generate after all held prompts."""
         held_by_model = self._held
         self.start_bundle()
         for model, held in held_by_model.values():
@@ -89,17 +87,17 @@ class GenerateSequences(beam.DoFn):
                 yield from self._generate(generator, held[start : start + generator.rows_at_once])
 
     def _generate(self, generator: Generator, held: list[_Held]) -> Iterator[Any]:
-        """The sequences of some prompts, and the dead letters of records that cannot be stepped."""
+        """Yield the sequences of some prompts, and the dead letters of their records."""
         prompts = [each.prompt for each in held]
         read = generator.read(prompts)
         for i, place in read.bad:
-            reason = f"{LEFT}; the state before it was kept"
-            yield self._letter(letter_of(prompts[i], place, reason), *held[i][1:])
+            yield self._letter(letter_of(prompts[i], place, OVERFLOWED), *held[i][1:])
         for each in generator.generate(prompts, read):
             prompt, *at = held[each.prompt]
             last = read.last[each.prompt]
             if each.reason == "range":
-                reason = f"{LEFT} after {len(each.values)} generated ones, sample {each.sample}"
+                steps, sample = len(each.values), each.sample
+                reason = f"the step overflowed after {steps} generated steps, sample {sample}"
                 yield self._letter(letter_of(prompt, last, reason), *at)
                 continue
             self._generated.inc()
@@ -107,18 +105,18 @@ class GenerateSequences(beam.DoFn):
             yield WindowedValue(row, *at)
 
     def _letter(self, letter: InvalidRecord, timestamp: Any, windows: Any) -> TaggedOutput:
-        """A dead letter where its prompt stands."""
+        """Return a dead letter at the timestamp and in the windows of its prompt."""
         self._invalid.inc()
         return TaggedOutput(INVALID, WindowedValue(letter, timestamp, windows))
 
 
 def letter_of(prompt: Prompt, place: int, reason: str) -> InvalidRecord:
-    """The dead letter of a record of a prompt."""
+    """Return the dead letter of a record of a prompt."""
     return poisoned(prompt.key, int(prompt.times[place]), prompt.numbers[place], reason)
 
 
 def row_of(model: Model, key: str, time: int, written: Continuation) -> Generated:
-    """What a model wrote as a row."""
+    """Return a generated sequence as a row."""
     assert model.columns is not None, "it was checked"
     classes = list(map(str, model.columns.classes))
     values = [] if classes else np.asarray(written.values, float).tolist()

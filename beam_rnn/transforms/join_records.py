@@ -1,4 +1,4 @@
-"""Predictions and their records."""
+"""Joins predictions with their records."""
 
 from typing import Any
 
@@ -13,15 +13,15 @@ from beam_rnn.transforms.arguments import check_type
 
 
 class JoinRecords(beam.PTransform):
-    """Predictions with the records that they are of: pairs `(record, prediction)`.
+    """Joins predictions with their records into pairs `(record, prediction)`.
 
     For batch pipelines: both are in the global window, or in windows that hold a prediction with
     its record. Records are read and checked as in `Predict`: those that it refused have no
     prediction, and equal ones count once. Several records of one key, time and sequence number are
-    told apart by the order in which `Predict` takes them. Where that cannot be, since one of them
-    was late or a sequence ended between them, the record of the pair is None, and
-    `predictions_not_joined` counts it. With order="arrival" such records come in no order that is
-    known here: give them a sequence number.
+    distinguished by the order in which `Predict` steps them. If one of them was late, or a sequence
+    ended between them, that is impossible: the record of the pair is None, and the counter
+    `predictions_not_joined` counts it. With order="arrival" the order of such records is unknown
+    here: give them a sequence number.
 
     Args:
         columns: Which fields of a record mean what, as `Predict` reads them: those of the model.
@@ -43,7 +43,7 @@ class JoinRecords(beam.PTransform):
         self._columns, self._records = columns, records
 
     def expand(self, pcoll: PCollection[Prediction]) -> PCollection[tuple[Any, Prediction]]:
-        """Both by place, together."""
+        """Group records and predictions by key, time and sequence number, and pair them."""
         records = self._records | "Read" >> beam.ParDo(ReadPlaces(self._columns)).with_output_types(
             tuple[tuple[str, int, int], tuple[bytes, Any]]
         )

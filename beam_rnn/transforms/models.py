@@ -1,4 +1,4 @@
-"""Models to files and back."""
+"""Writes models to files, and reads them."""
 
 import os
 from typing import Any

@@ -1,4 +1,4 @@
-"""Records of a stream into predictions."""
+"""Predicts the records of a stream or a batch."""
 
 import contextlib
 import logging
@@ -17,10 +17,9 @@ from beam_rnn.core.errors import ConfigurationError, WeightsError
 from beam_rnn.engine.steppers.predict import Policy
 from beam_rnn.models.keyed_models import KeyedModels
 from beam_rnn.nn.kernels import KERNELS
-from beam_rnn.records.arrow_reader import batch_type
+from beam_rnn.records.arrow_batches import batch_type
 from beam_rnn.records.packing import PackBatches, PackRecords, PackShards
 from beam_rnn.records.results import (
-    INVALID,
     EndedSequence,
     InvalidRecord,
     LateRecord,
@@ -32,7 +31,6 @@ from beam_rnn.streaming.emission import EmitBatches, EmitRows
 from beam_rnn.streaming.keyed_dofn import StepKeys
 from beam_rnn.streaming.model_files import read_model
 from beam_rnn.streaming.model_loader import ModelLoader, reader_of
-from beam_rnn.streaming.outputs import ENDED, GAPS, LATE
 from beam_rnn.streaming.shard_dofn import SHARDS, StepShards
 from beam_rnn.streaming.sources import PredictSource
 from beam_rnn.streaming.state_transfer import to_shard
@@ -44,6 +42,7 @@ from beam_rnn.transforms.arguments import (
     path_of,
     take_one,
 )
+from beam_rnn.transforms.stream_outputs import check_records, step_keys
 
 logger = logging.getLogger(__name__)
 
@@ -51,15 +50,15 @@ MODEL_CHANGES = ("error", "keep", "reset", "replay")
 
 
 class PredictOutputs(NamedTuple):
-    """What `Predict` gives.
+    """The outputs of `Predict`.
 
     Attributes:
         predictions: One for each record that could be used; with emit="last", one for each
             sequence that ended.
-        late: Records that came after their key's hidden state had passed their place.
+        late: Records that came after their key's hidden state had advanced past their place.
         invalid: Dead letters: records that cannot be used, with the reason.
-        ended: What came of each sequence that ended, and why it ended.
-        gaps: Sequence numbers that did not come in time, with order="sequence".
+        ended: The last outputs of each sequence that ended, and why it ended.
+        gaps: Sequence numbers that did not arrive in time, with order="sequence".
     """
 
     predictions: PCollection[Prediction]
@@ -75,53 +74,53 @@ class PredictOutputs(NamedTuple):
 class Predict(beam.PTransform):
     """Carries each key's hidden state across its records; one prediction for each record.
 
-    The same records give the same predictions, bit for bit, in a batch and in a stream, in
-    whatever order they come within `wait`, key by key or in shards, as rows or as Arrow batches.
+    The same records give the same predictions, bit for bit, in a batch and in a stream, in any
+    order of arrival within `wait`, key by key or in shards, as rows or as Arrow batches.
 
     Elements are records, or whole `pa.Table`s or `pa.RecordBatch`es: these come out as they came
-    in, with the columns that `prediction_schema` says.
+    in, with the columns that `prediction_schema` adds.
 
     Args:
         weights: The weights file, on any filesystem that Beam knows, or a pattern of files of
-            which the last by name counts. It names the columns. Of a file with a model for each
-            key, each key has its own, another key the fallback; if there is none, the records
+            which the last by name counts. It names the columns. If the file has a model for each
+            key, a key uses its own, and any other key the fallback; without a fallback the records
             of such a key are dead letters.
-        order: "event_time": records wait until the watermark has passed them, and are taken
-            in the order of their time. "sequence": they are taken in the order of the
-            columns' sequence number, at once if it is the next one; a number that is missing
-            is waited for until the watermark has passed the one after it. "arrival": each is
-            taken when it comes, for sources that are in order already.
-        wait: How many seconds longer than the watermark says a record is waited for.
-        grid: Records become due at multiples of so many seconds, to the millisecond: a
+        order: "event_time": records are buffered until the watermark has passed them, and stepped
+            in the order of their time. "sequence": they are stepped in the order of the columns'
+            sequence number, at once if it is the next one; for a missing number they wait until
+            the watermark has passed the record after it. "arrival": each is stepped when it
+            arrives, for sources that are in order.
+        wait: Seconds to wait for a record beyond the watermark.
+        grid: Records become due at multiples of this number of seconds, to the millisecond: a
             coarser grid means fewer timers and later predictions.
         with_state: Put the hidden state after the step into each prediction.
-        emit: "every": a prediction for each record. "last": one for each sequence that ended,
-            that of its last record (many-to-one).
-        idle_after: A sequence ends when no record has followed its last one for so many
-            seconds of event time; its state is removed. None for never.
-        timestamps: The Beam timestamp of a prediction: "due", the time when its record had its
-            turn, which is never late; or "event", the record's own, which is behind the
-            watermark by `wait` and `grid`, for windows with an allowed lateness of as much.
-        on_model_change: What a sequence does that another model began: "error", "keep" that
-            model, "reset" (it ends, and another begins), or "replay" its last inputs through
-            the new one.
-        replay: How many of the last inputs are kept in the state, to be replayed.
-        watch: Look for a newer model every so many seconds; None for never. The weights are
-            then a pattern of files.
-        kernel: What computes: "numpy", "fused" (needs the extra `fast`), or "auto", the fused one
-            where it can be had. The two agree to 4e-7, not to the bit, so all workers must have
-            the same: state that another kernel computed is treated as that of another model.
-        shards: The keys are hashed into so many shards, whose keys are stepped together: for many
-            keys or many records. None: each key alone; Arrow batches have 16 then. It belongs to
-            a running job: with another number its states are not found, which is an error.
-        models: Paths of further weights files, as they come, instead of `watch`; the last by
-            name that can be used counts.
-        max_jump: With order="sequence": a record whose number is more than so much above the last
-            one of its key is a dead letter; None for no limit. It needs `idle_after` or
-            `Columns(start=...)`: after a larger gap that is real, the key goes on at its next
-            start mark, or when it was idle.
-        states: Hidden states to start from, from `ImportStates`; a key that has one already
-            keeps it.
+        emit: "every": a prediction for each record. "last": one for each sequence that ended, that
+            of its last record (many-to-one).
+        idle_after: A sequence ends, and its state is removed, when no record has followed its last
+            one for this number of seconds of event time. None for never.
+        timestamps: The Beam timestamp of a prediction: "due", the time at which its record became
+            due, which is never late; or "event", that of the record, which is behind the watermark
+            by `wait` and `grid` and needs windows with that much allowed lateness.
+        on_model_change: What happens to a sequence that another model began: "error"; "keep" that
+            model; "reset": the sequence ends, and another begins; "replay" its last inputs through
+            the new model.
+        replay: How many of the last inputs the state keeps for "replay".
+        watch: Look for a newer model at intervals of this number of seconds; None for never. The
+            weights are then a pattern of files.
+        kernel: The implementation: "numpy", "fused" (needs the extra `fast`), or "auto" for the
+            fused one if it is available. The two agree to 4e-7, not to the bit, so all workers must
+            have the same: a state of the other kernel is treated as that of another model.
+        shards: The number of shards into which keys are hashed; the keys of a shard are stepped
+            together, which pays for many keys or many records. None for each key alone; Arrow
+            batches then use 16. A running job keeps its number: with another one its states are not
+            found, which is an error.
+        models: Paths of further weights files, as they arrive, instead of `watch`; the last by name
+            that can be used counts.
+        max_jump: With order="sequence": a record whose number is more than this above the last one
+            of its key is a dead letter; None for no limit. It needs `idle_after` or
+            `Columns(start=...)`: after a real gap that is larger, the key continues at its next
+            start mark, or after it was idle.
+        states: Hidden states to start from, from `ImportStates`; a key that has a state keeps it.
 
     Raises:
         ConfigurationError: A value outside its range; at construction of the pipeline, a
@@ -185,7 +184,7 @@ class Predict(beam.PTransform):
         if states is not None and order == "arrival":
             raise ConfigurationError(
                 "states need order='event_time' or 'sequence': with order='arrival' a record may "
-                "be stepped before its key's state is here"
+                "be stepped before its key's state arrives"
             )
         self._states = states
 
@@ -202,19 +201,16 @@ class Predict(beam.PTransform):
         loader = ModelLoader(self._weights, self._watch, self._kernel)
         kind = batch_type(pcoll)
         shards = self._shards_for(kind)
-        checked = pcoll | "Check" >> beam.ParDo(
-            _pack(loader, kind, shards, self._policy.with_state)
-        ).with_output_types(tuple[str, bytes], invalid=InvalidRecord).with_outputs(
-            INVALID, main="checked"
-        )
-        records = checked.checked
+        check = _pack(loader, kind, shards, self._policy.with_state)
+        checked = check_records(pcoll, check)
         states = self._states
         if states is not None:
             if shards is not None:
                 states = states | "ToShards" >> beam.Map(to_shard, shards).with_output_types(
                     tuple[str, bytes]
                 )
-            records = (records, states) | "WithStates" >> beam.Flatten()
+            records = (checked.records, states) | "WithStates" >> beam.Flatten()
+            checked = checked._replace(records=records)
         models = {}
         if self._models is not None:
             # Beam 2.77 may take the coder of the keys from the side input: it must have keys too.
@@ -223,20 +219,10 @@ class Predict(beam.PTransform):
             ).with_output_types(tuple[str, str])
             models["models"] = beam.pvalue.AsList(paths)
         step = beam.ParDo(self._step(loader, kind, shards, closing), **models)
-        stepped = records | "Step" >> step.with_output_types(
-            kind or Prediction,
-            late=LateRecord,
-            invalid=InvalidRecord,
-            ended=EndedSequence,
-            gaps=SequenceGap,
-        ).with_outputs(LATE, INVALID, ENDED, GAPS, main="predictions")
-        invalid = (checked.invalid, stepped.invalid) | "Invalid" >> beam.Flatten()
-        return PredictOutputs(
-            stepped.predictions, stepped.late, invalid, stepped.ended, stepped.gaps
-        )
+        return step_keys(checked, step, "Step", PredictOutputs, kind or Prediction)
 
     def _shards_for(self, kind: type | None) -> int | None:
-        """How many shards there are; None for none: each key alone."""
+        """Return the number of shards; None for each key alone."""
         if kind is None:
             return self._shards
         for name, value in (("emit", self._policy.emit), ("timestamps", self._timestamps)):
@@ -248,8 +234,8 @@ class Predict(beam.PTransform):
                 )
         if self._shards is None:
             logger.info(
-                "Predict steps Arrow batches in %d shards, since shards= was not given: so many "
-                "workers at the most share the keys. A job that is updated keeps its number",
+                "Predict steps Arrow batches in %d shards, since shards= was not given: at most "
+                "that many workers share the keys. A job that is updated keeps its number",
                 SHARDS,
             )
         return self._shards or SHARDS
@@ -257,7 +243,7 @@ class Predict(beam.PTransform):
     def _step(
         self, loader: ModelLoader, kind: type | None, shards: int | None, closing: Closing
     ) -> beam.DoFn:
-        """What steps the keys, each alone or those of a shard together."""
+        """Return the DoFn that steps keys, each alone or those of a shard together."""
         source = PredictSource(loader, self._policy)
         order, idle_after = self._order, self._policy.idle_after
         at_event_time = self._timestamps == "event"
@@ -277,7 +263,7 @@ class Predict(beam.PTransform):
         )
 
     def display_data(self) -> dict[str, Any]:
-        """What the monitoring page of a runner shows; of the model, if its file is here."""
+        """Return what the monitoring page of a runner shows, the model too if its file is here."""
         model: dict[str, Any] = {}
         if FileSystems.get_scheme(self._weights) is None and Path(self._weights).is_file():
             with contextlib.suppress(WeightsError):  # the worker says what is wrong with it
@@ -299,7 +285,7 @@ class Predict(beam.PTransform):
         }
 
     def annotations(self) -> dict[str, Any]:
-        """The same in the graph, where every runner and tool can read it."""
+        """Return the same for the graph, where every runner and tool can read it."""
         shown = {f"beam_rnn.{name}": str(value) for name, value in self.display_data().items()}
         return {**super().annotations(), **shown}
 
@@ -307,7 +293,7 @@ class Predict(beam.PTransform):
 def _pack(
     loader: ModelLoader, kind: type | None, shards: int | None, with_state: bool
 ) -> beam.DoFn:
-    """What reads and checks records: rows or Arrow batches, for keys or for shards."""
+    """Return the DoFn that reads and checks records: rows or Arrow batches, for keys or shards."""
     if shards is None:
         return PackRecords(loader.reader)
     if kind is None:

@@ -1,4 +1,4 @@
-"""Records of a stream into predictions, and into models that learn from them."""
+"""Predicts the records of a stream, with models that learn from them."""
 
 import os
 from typing import Any, NamedTuple
@@ -11,7 +11,6 @@ from beam_rnn.models.model import Model
 from beam_rnn.nn.kernels import KERNELS
 from beam_rnn.records.packing import PackRecords
 from beam_rnn.records.results import (
-    INVALID,
     EndedSequence,
     InvalidRecord,
     LateRecord,
@@ -20,7 +19,6 @@ from beam_rnn.records.results import (
 )
 from beam_rnn.streaming.keyed_dofn import StepKeys
 from beam_rnn.streaming.model_loader import ModelLoader
-from beam_rnn.streaming.outputs import ENDED, GAPS, LATE, MODELS
 from beam_rnn.streaming.sources import Base, LearnSource
 from beam_rnn.training.online.prequential import Prequential
 from beam_rnn.training.online.settings import Learning, Untrained
@@ -32,18 +30,19 @@ from beam_rnn.transforms.arguments import (
     path_of,
     take_one,
 )
+from beam_rnn.transforms.stream_outputs import check_records, step_keys
 
 
 class PredictAndLearnOutputs(NamedTuple):
-    """What `PredictAndLearn` gives.
+    """The outputs of `PredictAndLearn`.
 
     Attributes:
         predictions: One for each record that could be used.
-        late: Records that came after their key's hidden state had passed their place.
+        late: Records that came after their key's hidden state had advanced past their place.
         invalid: Dead letters: records that cannot be used, with the reason.
-        ended: What came of each sequence that ended, and why it ended.
-        gaps: Sequence numbers that did not come in time, with order="sequence".
-        models: With checkpoint_every, what was learned so far: keys and their models.
+        ended: The last outputs of each sequence that ended, and why it ended.
+        gaps: Sequence numbers that did not arrive in time, with order="sequence".
+        models: With checkpoint_every, keys and the models that they have learned so far.
     """
 
     predictions: PCollection[Prediction]
@@ -60,25 +59,25 @@ class PredictAndLearnOutputs(NamedTuple):
 class PredictAndLearn(beam.PTransform):
     """Predicts each record, then learns from it: a model of each key, in constant memory.
 
-    Each key begins with the base model. A record is predicted from first; then, when it completes
-    the targets of earlier steps, those are learned from. The same records give the same
-    predictions and models, bit for bit, in a batch and in a stream, in whatever order they come
+    Each key starts from the base model. A record is first used for a prediction; then, if it
+    completes the targets of earlier steps, the model learns from these. The same records give the
+    same predictions and models, bit for bit, in a batch and in a stream, in any order of arrival
     within `wait`.
 
     A prediction names its model: the digest of the base model, followed by "+" and the number of
-    updates of this key if it was made by what was learned.
+    updates of its key if a learned model made it.
 
     Args:
-        base: The model to begin with: its weights file, or `Untrained(network, columns)`.
+        base: The model to start from: its weights file, or `Untrained(network, columns)`.
         learning: How to learn; `Learning()` if left out.
         order: As for `Predict`.
         wait: As for `Predict`.
         grid: As for `Predict`.
         max_jump: As for `Predict`.
-        idle_after: A sequence ends when no record has followed its last one for so many seconds
-            of event time, and what its key has learned is forgotten with it. None for never.
-        checkpoint_every: Give what a key has learned as a model after every so many updates, and
-            when a sequence ends; None for never.
+        idle_after: A sequence ends, and its key loses what it has learned, when no record has
+            followed its last one for this number of seconds of event time. None for never.
+        checkpoint_every: Output the model of a key each time it has had this number of updates,
+            and when a sequence ends; None for never.
         kernel: As for `Predict`.
 
     Raises:
@@ -108,7 +107,7 @@ class PredictAndLearn(beam.PTransform):
         self._order = order_of(order, wait, grid, max_jump)
         self._idle_after = micros("idle_after", idle_after)
         if isinstance(base, Untrained):
-            prequential = Prequential(base.model(kernel), learning)  # that they go together
+            prequential = Prequential(base.model(kernel), learning)  # raises if they do not fit
             if checkpoint_every is not None:
                 prequential.rescaling.check_can_be_stored()
             self._base = Base(base, kernel)
@@ -122,25 +121,6 @@ class PredictAndLearn(beam.PTransform):
     def expand(self, pcoll: PCollection[Any]):  # type: ignore[no-untyped-def] # noqa: ANN201
         """Check each record, then let its key predict and learn."""
         closing = closing_of(pcoll, "PredictAndLearn", self._order)
-        checked = pcoll | "Check" >> beam.ParDo(PackRecords(self._base.reader)).with_output_types(
-            tuple[str, bytes], invalid=InvalidRecord
-        ).with_outputs(INVALID, main="checked")
-        learned = checked.checked | "Learn" >> beam.ParDo(
-            StepKeys(self._steps, self._order, self._idle_after, closing=closing)
-        ).with_output_types(
-            Prediction,
-            late=LateRecord,
-            invalid=InvalidRecord,
-            ended=EndedSequence,
-            gaps=SequenceGap,
-            models=tuple[str, Model],
-        ).with_outputs(LATE, INVALID, ENDED, GAPS, MODELS, main="predictions")
-        invalid = (checked.invalid, learned.invalid) | "Invalid" >> beam.Flatten()
-        return PredictAndLearnOutputs(
-            learned.predictions,
-            learned.late,
-            invalid,
-            learned.ended,
-            learned.gaps,
-            learned.models,
-        )
+        checked = check_records(pcoll, PackRecords(self._base.reader))
+        step = StepKeys(self._steps, self._order, self._idle_after, closing=closing)
+        return step_keys(checked, beam.ParDo(step), "Learn", PredictAndLearnOutputs, Prediction)

@@ -9,22 +9,22 @@ from apache_beam import PCollection
 from beam_rnn.core.checks import check_choice
 from beam_rnn.nn.kernels import KERNELS
 from beam_rnn.records.packing import PackRecords
-from beam_rnn.records.results import INVALID, EndedSequence, InvalidRecord, Prediction
+from beam_rnn.records.results import EndedSequence, InvalidRecord, Prediction
 from beam_rnn.streaming.model_checks import check_reads
 from beam_rnn.streaming.model_loader import ModelLoader
-from beam_rnn.streaming.outputs import ENDED
 from beam_rnn.streaming.whole_sequences import PredictWhole
 from beam_rnn.transforms.arguments import micros, path_of, take_one
+from beam_rnn.transforms.stream_outputs import check_records, step_keys
 
 
 class PredictSequencesOutputs(NamedTuple):
-    """What `PredictSequences` gives.
+    """The outputs of `PredictSequences`.
 
     Attributes:
         predictions: One for each record that could be used; with emit="last", or of a network with
             output_steps="last", one for each sequence.
         invalid: Dead letters: records that cannot be used, with the reason.
-        ended: What came of each sequence, and why it ended.
+        ended: The last outputs of each sequence, and why it ended.
     """
 
     predictions: PCollection[Prediction]
@@ -36,26 +36,26 @@ class PredictSequencesOutputs(NamedTuple):
 
 
 class PredictSequences(beam.PTransform):
-    """Predicts each sequence of a key once all of it is there, in one pass.
+    """Predicts each sequence of a key once it is complete, in one pass.
 
-    For bidirectional networks, which need the whole sequence, and for one output a sequence
-    (`Network(output_steps="last")`): the mood of a sentence, the label of a session. A network of
-    one direction gives the bits of `Predict`.
+    For bidirectional networks, which need the whole sequence, and for one output per sequence
+    (`Network(output_steps="last")`): the sentiment of a sentence, the label of a session. A
+    unidirectional network gives the bits of `Predict`.
 
-    The records of a key and window are grouped, so windows may be of any kind, sessions too; in the
-    global window of a stream there is no end. They are sorted by event time, sequence number and
+    The records of a key and window are grouped, so windows may be of any kind, sessions too; the
+    global window of a stream never ends. Records are sorted by event time, sequence number and
     value, equal ones count once, and sequences end by `idle_after`, by marks, and with the window,
-    as in `Predict`. A sequence must fit in memory. A record whose step leaves the range of numbers
-    is left out of its sequence, as a dead letter; its marks and its time count. What comes out has
-    the timestamp of its window's end. Records that come later than the window allows are dropped
-    by Beam, as before any grouping.
+    as in `Predict`. A sequence must fit in memory. A record whose step overflows is left out of its
+    sequence and is a dead letter; its marks and its time count. Outputs have the timestamp of their
+    window's end. Beam drops records that are later than the window's allowed lateness, as before
+    any grouping.
 
     Args:
         weights: The weights file, or a pattern, as for `Predict`.
         emit: "every": a prediction for each record; "last": one for each sequence, that of its
             last record.
-        idle_after: A sequence ends where the next record is more than so many seconds later; None
-            for nowhere.
+        idle_after: A sequence ends if the next record is more than this number of seconds later;
+            None for no such limit.
         kernel: As for `Predict`.
 
     Raises:
@@ -82,21 +82,11 @@ class PredictSequences(beam.PTransform):
     def expand(self, pcoll: PCollection[Any]):  # type: ignore[no-untyped-def] # noqa: ANN201
         """Check each record, group by key and window, then run whole sequences."""
         loader = ModelLoader(self._weights, kernel=self._kernel, check=check_reads)
-        checked = pcoll | "Check" >> beam.ParDo(PackRecords(loader.reader)).with_output_types(
-            tuple[str, bytes], invalid=InvalidRecord
-        ).with_outputs(INVALID, main="checked")
+        checked = check_records(pcoll, PackRecords(loader.reader))
+        grouped = checked._replace(records=checked.records | "ByKey" >> beam.GroupByKey())
         predict = beam.ParDo(PredictWhole(loader, self._emit, self._idle_after))
-        predicted = (
-            checked.checked
-            | "ByKey" >> beam.GroupByKey()
-            | "Predict"
-            >> predict.with_output_types(
-                Prediction, invalid=InvalidRecord, ended=EndedSequence
-            ).with_outputs(INVALID, ENDED, main="predictions")
-        )
-        invalid = (checked.invalid, predicted.invalid) | "Invalid" >> beam.Flatten()
-        return PredictSequencesOutputs(predicted.predictions, invalid, predicted.ended)
+        return step_keys(grouped, predict, "Predict", PredictSequencesOutputs, Prediction)
 
     def display_data(self) -> dict[str, Any]:
-        """What the monitoring page of a runner shows."""
+        """Return what the monitoring page of a runner shows."""
         return {"weights": self._weights, "emit": self._emit, "kernel": self._kernel}

@@ -1,4 +1,4 @@
-"""Records of a stream into anomaly scores."""
+"""Scores the records of a stream by how surprising they are."""
 
 import os
 from typing import Any, NamedTuple
@@ -12,7 +12,6 @@ from beam_rnn.models.error_tail import Surprise
 from beam_rnn.nn.kernels import KERNELS
 from beam_rnn.records.packing import PackRecords
 from beam_rnn.records.results import (
-    INVALID,
     AnomalyScore,
     EndedSequence,
     InvalidRecord,
@@ -21,7 +20,6 @@ from beam_rnn.records.results import (
 )
 from beam_rnn.streaming.keyed_dofn import StepKeys
 from beam_rnn.streaming.model_loader import ModelLoader
-from beam_rnn.streaming.outputs import ENDED, GAPS, LATE
 from beam_rnn.streaming.sources import Base, LearnSource, PredictSource, ScoreSource
 from beam_rnn.training.online.prequential import Prequential
 from beam_rnn.training.online.settings import Learning, Untrained
@@ -33,17 +31,18 @@ from beam_rnn.transforms.arguments import (
     path_of,
     take_one,
 )
+from beam_rnn.transforms.stream_outputs import check_records, step_keys
 
 
 class ScoreAnomaliesOutputs(NamedTuple):
-    """What `ScoreAnomalies` gives.
+    """The outputs of `ScoreAnomalies`.
 
     Attributes:
         scores: One for each record that could be used.
-        late: Records that came after their key's hidden state had passed their place.
+        late: Records that came after their key's hidden state had advanced past their place.
         invalid: Dead letters: records that cannot be used, with the reason.
-        ended: What came of each sequence that ended, and why it ended.
-        gaps: Sequence numbers that did not come in time, with order="sequence".
+        ended: The last outputs of each sequence that ended, and why it ended.
+        gaps: Sequence numbers that did not arrive in time, with order="sequence".
     """
 
     scores: PCollection[AnomalyScore]
@@ -59,25 +58,23 @@ class ScoreAnomaliesOutputs(NamedTuple):
 class ScoreAnomalies(beam.PTransform):
     """Scores each record by how surprising it is: by the error of the prediction before it.
 
-    The prediction that a key's network makes at a record is held until the next one is there. Its
-    error is judged by the tail of the errors that this key has had: see
-    `beam_rnn.models.error_tail`. A score uses its record and what came before it, and nothing else.
-    The same records give the same scores, bit for bit, in a batch and in a stream, in whatever
-    order they come within `wait`.
+    The prediction that a key's network makes at a record is held until the next one. Its error is
+    compared with the tail of the key's earlier errors: see `beam_rnn.models.error_tail`. A score
+    depends on its record and the earlier ones, and on nothing else. The same records give the same
+    scores, bit for bit, in a batch and in a stream, in any order of arrival within `wait`.
 
     Args:
-        base: What predicts: a weights file, on any filesystem that Beam knows, whose horizons
-            have 1 among them; or `Untrained(network, columns)`, which learns in the stream.
-        learning: How each key's model goes on learning in the stream, as in `PredictAndLearn`; None
-            for a weights file as it is, and for `Learning()` where nothing is trained.
-        surprise: How errors are judged; `Surprise()` if left out.
+        base: The model that predicts: a weights file, on any filesystem that Beam knows, whose
+            horizons include 1; or `Untrained(network, columns)`, which learns in the stream.
+        learning: How each key's model learns on in the stream, as in `PredictAndLearn`. None: a
+            weights file is used as it is, and an untrained network learns with `Learning()`.
+        surprise: How errors are scored; `Surprise()` if left out.
         order: As for `Predict`.
         wait: As for `Predict`.
         grid: As for `Predict`.
         max_jump: As for `Predict`.
-        idle_after: A sequence ends when no record has followed its last one for so many seconds
-            of event time, and what is known of its key's errors is forgotten with it. None for
-            never.
+        idle_after: A sequence ends, and the error statistics of its key are reset, when no record
+            has followed its last one for this number of seconds of event time. None for never.
         kernel: As for `Predict`.
 
     Raises:
@@ -108,15 +105,15 @@ class ScoreAnomalies(beam.PTransform):
         self._idle_after = micros("idle_after", idle_after)
         self._source = ScoreSource(self._predicts(base, learning, kernel), surprise)
         if isinstance(base, Untrained):
-            self._source.scorer()  # that there is something to score
+            self._source.scorer()  # raises if there is nothing to score
 
     def _predicts(
         self, base: str | os.PathLike[str] | Untrained, learning: Learning | None, kernel: str
     ) -> PredictSource | LearnSource:
-        """What predicts the records of a key."""
+        """Return the source of what predicts the records of a key."""
         if isinstance(base, Untrained):
             learning = learning or Learning()
-            Prequential(base.model(kernel), learning)  # that they go together
+            Prequential(base.model(kernel), learning)  # raises if they do not fit
             return LearnSource(Base(base, kernel), learning, self._idle_after, None)
         loader = ModelLoader(path_of("base", base), None, kernel)
         if learning is None:
@@ -127,17 +124,6 @@ class ScoreAnomalies(beam.PTransform):
     def expand(self, pcoll: PCollection[Any]):  # type: ignore[no-untyped-def] # noqa: ANN201
         """Check each record, then let its key predict the next one and score it."""
         closing = closing_of(pcoll, "ScoreAnomalies", self._order)
-        checked = pcoll | "Check" >> beam.ParDo(PackRecords(self._source.reader)).with_output_types(
-            tuple[str, bytes], invalid=InvalidRecord
-        ).with_outputs(INVALID, main="checked")
-        scored = checked.checked | "Score" >> beam.ParDo(
-            StepKeys(self._source, self._order, self._idle_after, closing=closing)
-        ).with_output_types(
-            AnomalyScore,
-            late=LateRecord,
-            invalid=InvalidRecord,
-            ended=EndedSequence,
-            gaps=SequenceGap,
-        ).with_outputs(LATE, INVALID, ENDED, GAPS, main="scores")
-        invalid = (checked.invalid, scored.invalid) | "Invalid" >> beam.Flatten()
-        return ScoreAnomaliesOutputs(scored.scores, scored.late, invalid, scored.ended, scored.gaps)
+        checked = check_records(pcoll, PackRecords(self._source.reader))
+        step = StepKeys(self._source, self._order, self._idle_after, closing=closing)
+        return step_keys(checked, beam.ParDo(step), "Score", ScoreAnomaliesOutputs, AnomalyScore)

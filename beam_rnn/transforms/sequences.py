@@ -1,4 +1,4 @@
-"""Records into sequences."""
+"""Turns records into sequences."""
 
 from functools import partial
 from typing import Any, NamedTuple
@@ -10,20 +10,20 @@ from beam_rnn.core.checks import check_number, check_whole
 from beam_rnn.core.errors import ConfigurationError
 from beam_rnn.data.columns import Columns
 from beam_rnn.data.sequences import Sequence
-from beam_rnn.records.arrow_reader import batch_type
+from beam_rnn.records.arrow_batches import batch_type
 from beam_rnn.records.column_reader import ColumnReader
 from beam_rnn.records.cutting import CutSequences
 from beam_rnn.records.packing import PackRecords
 from beam_rnn.records.record_reader import ReadRecords, RecordReader
 from beam_rnn.records.results import INVALID, InvalidRecord, LateRecord, SequenceGap
 from beam_rnn.streaming.keyed_dofn import StepKeys
-from beam_rnn.streaming.outputs import GAPS, LATE
 from beam_rnn.streaming.sources import LastRecordsSource
 from beam_rnn.transforms.arguments import check_type, closing_of, micros, order_of, take_one
+from beam_rnn.transforms.stream_outputs import check_records, step_keys
 
 
 class SequencesOutputs(NamedTuple):
-    """What `Sequences(...).with_exception_handling()` gives."""
+    """The outputs of `Sequences(...).with_exception_handling()`."""
 
     sequences: PCollection[Sequence]
     invalid: PCollection[InvalidRecord]
@@ -33,30 +33,29 @@ class SequencesOutputs(NamedTuple):
 
 
 class Sequences(beam.PTransform):
-    """Turns records, in any order and in any Beam window, into sequences to learn from.
+    """Turns records, in any order and in any Beam windows, into sequences for training.
 
     The records of each key and window are sorted by event time, equal ones count once, and
     each step gets as its target the record `columns.horizon` later.
 
-    A record that cannot be used stops the pipeline with an error that names the value. To go
-    on without it, take it as a dead letter:
+    A record that cannot be used stops the pipeline with an error that names the value. To continue
+    without it, take it as a dead letter:
 
         sequences, invalid = records | Sequences(columns).with_exception_handling()
 
     Args:
         columns: Which fields of a record mean what.
-        length: Steps a sequence; all of a key's records in one if left out. The last sequence
-            of a key may be shorter.
-        stride: Steps from the start of one sequence to the start of the next; `length` if
-            left out.
-        fraction: Take this first part of each key's records, in time: 0.6 leaves the last
-            40 % for evaluation.
-        idle_after: A sequence ends where the next record is more than so many seconds later, as
-            in `Predict`; None for nowhere. It ends at the start and end marks of the columns
+        length: Steps in a sequence; all of a key's records in one if left out. The last sequence of
+            a key may be shorter.
+        stride: Steps from the start of one sequence to the start of the next; `length` if left out.
+        fraction: Take this first part of each key's records, in time: 0.6 leaves the last 40 % for
+            evaluation.
+        idle_after: A sequence ends if the next record is more than this number of seconds later, as
+            in `Predict`; None for no such limit. It ends at the start and end marks of the columns
             too.
-        parts_of: Give each whole sequence in parts of so many steps, between which training
-            carries the hidden state: for sequences longer than memory. Best a multiple of k,
-            since no gradient passes from part to part.
+        parts_of: Give each whole sequence in parts of this number of steps, between which training
+            carries the hidden state: for sequences longer than memory. Best a multiple of k, since
+            no gradient passes from part to part.
 
     Raises:
         ConfigurationError: A number outside its range.
@@ -95,7 +94,7 @@ class Sequences(beam.PTransform):
         self._dead_letters = False
 
     def with_exception_handling(self) -> "Sequences":
-        """Give dead letters instead of an error: the result is `SequencesOutputs`."""
+        """Make dead letters instead of an error: the result is `SequencesOutputs`."""
         self._dead_letters = True
         return self
 
@@ -130,13 +129,13 @@ class Sequences(beam.PTransform):
 
 
 class LastRecordsOutputs(NamedTuple):
-    """What `LastRecords` gives.
+    """The outputs of `LastRecords`.
 
     Attributes:
         sequences: One for each record that completes a step.
         late: Records that came after later ones of their key had been taken.
         invalid: Dead letters: records that cannot be used, with the reason.
-        gaps: Sequence numbers that did not come in time, with order="sequence".
+        gaps: Sequence numbers that did not arrive in time, with order="sequence".
     """
 
     sequences: PCollection[Sequence]
@@ -149,15 +148,15 @@ class LastRecordsOutputs(NamedTuple):
 
 
 class LastRecords(beam.PTransform):
-    """The last `length` steps of a key as a sequence, at every record: in a stream, too.
+    """Gives the last `length` steps of a key as a sequence, at every record, in a stream too.
 
-    For what looks at a window of records at once, such as a bidirectional network. Records are
-    checked, ordered and told apart from late ones as in `Predict`.
+    For models that see a window of records at once, such as a bidirectional network. Records are
+    checked and ordered, and late ones are found, as in `Predict`.
 
     Args:
         columns: Which fields of a record mean what. A step has a target: with horizon=0 that of
-            its own record, else it is complete when that many more records are there.
-        length: Steps a sequence; there are fewer until a key has had as many.
+            its own record, else it is complete once that many more records have arrived.
+        length: Steps in a sequence; fewer until the key has had that many.
         order: As for `Predict`.
         wait: As for `Predict`.
         grid: As for `Predict`.
@@ -198,12 +197,7 @@ class LastRecords(beam.PTransform):
         """Check each record, then gather those of its key."""
         closing = closing_of(pcoll, "LastRecords", self._order)
         reader = partial(ColumnReader, self._columns, targets=True)
-        checked = pcoll | "Check" >> beam.ParDo(PackRecords(reader)).with_output_types(
-            tuple[str, bytes], invalid=InvalidRecord
-        ).with_outputs(INVALID, main="checked")
+        checked = check_records(pcoll, PackRecords(reader))
         source = LastRecordsSource(self._columns, self._length, self._idle_after)
-        fn = StepKeys(source, self._order, self._idle_after, closing=closing)
-        gathered = checked.checked | "Gather" >> beam.ParDo(fn).with_output_types(
-            Sequence, late=LateRecord, gaps=SequenceGap
-        ).with_outputs(LATE, GAPS, main="sequences")
-        return LastRecordsOutputs(gathered.sequences, gathered.late, checked.invalid, gathered.gaps)
+        step = beam.ParDo(StepKeys(source, self._order, self._idle_after, closing=closing))
+        return step_keys(checked, step, "Gather", LastRecordsOutputs, Sequence, refuses=False)

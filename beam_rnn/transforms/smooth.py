@@ -1,4 +1,4 @@
-"""Records of a stream through a bidirectional network."""
+"""Predicts the records of a stream with a bidirectional network."""
 
 import os
 from typing import Any
@@ -10,44 +10,39 @@ from beam_rnn.core.checks import check_choice, check_whole
 from beam_rnn.nn.kernels import KERNELS
 from beam_rnn.records.packing import PackRecords
 from beam_rnn.records.results import (
-    INVALID,
-    EndedSequence,
-    InvalidRecord,
-    LateRecord,
     Prediction,
-    SequenceGap,
 )
 from beam_rnn.streaming.keyed_dofn import StepKeys
 from beam_rnn.streaming.model_checks import check_smooths
 from beam_rnn.streaming.model_loader import ModelLoader
-from beam_rnn.streaming.outputs import ENDED, GAPS, LATE
 from beam_rnn.streaming.sources import SmoothSource
 from beam_rnn.transforms.arguments import closing_of, micros, order_of, path_of
 from beam_rnn.transforms.predict import PredictOutputs
+from beam_rnn.transforms.stream_outputs import check_records, step_keys
 
 
 class Smooth(beam.PTransform):
     """Predicts each record from those before it and the next `lag`: a fixed-lag smoother.
 
-    For bidirectional networks, whose outputs need the future, in a stream. The output of a record
-    comes when `lag` more of its sequence have had their turn, or when the sequence ends, with
-    as many as there are. The forward direction of the first layer has seen the whole past, as in a
-    pass over the whole sequence; the backward directions see the record and the next `lag`. With
-    a lag as long as the sequence the outputs are those of the whole sequence, to the bit.
+    For bidirectional networks, whose outputs need the future, in a stream. A record is predicted
+    once `lag` more records of its sequence have been stepped, or when the sequence ends, with as
+    many as there are. The forward direction of the first layer has seen the whole past, as in a
+    pass over the whole sequence; the backward directions see the record and the next `lag`. With a
+    lag as long as the sequence the outputs are those of the whole sequence, to the bit.
 
-    Order, late records, dead letters, gaps and ends of sequences are as in `Predict`, and so is
-    what comes out; in whatever order records come within `wait`, they give the same bits. A
-    prediction has the timestamp at which the last record that it waited for became due. Each
-    record costs `lag + 1` steps of the network, and the state of a key keeps `lag` records.
+    Order, late records, dead letters, gaps, ends of sequences and outputs are as in `Predict`; any
+    order of arrival within `wait` gives the same bits. A prediction has the timestamp at which the
+    last record that it waited for became due. Each record costs `lag + 1` steps of the network, and
+    the state of a key keeps `lag` records.
 
-    A running sequence keeps to its model: weights that another job wrote are an error while a
-    sequence goes on, and used for those that begin. The lag may change from job to job.
+    A sequence keeps its model: other weights are an error while a sequence continues, and are used
+    for sequences that begin. The lag may change from job to job.
 
     Args:
         weights: The weights file of a bidirectional network with an output on every step, or a
             pattern, as for `Predict`. Targets with `Columns(horizon=0)`, of the record itself, are
             the usual use.
-        lag: How many further records an output waits for.
+        lag: The number of further records that a prediction waits for.
         order: As for `Predict`.
         wait: As for `Predict`.
         grid: As for `Predict`.
@@ -86,25 +81,13 @@ class Smooth(beam.PTransform):
         """Check each record, then run the windows of its key."""
         closing = closing_of(pcoll, "Smooth", self._order)
         loader = ModelLoader(self._weights, kernel=self._kernel, check=check_smooths)
-        checked = pcoll | "Check" >> beam.ParDo(PackRecords(loader.reader)).with_output_types(
-            tuple[str, bytes], invalid=InvalidRecord
-        ).with_outputs(INVALID, main="checked")
+        checked = check_records(pcoll, PackRecords(loader.reader))
         source = SmoothSource(loader, self._lag, self._idle_after)
-        fn = StepKeys(source, self._order, self._idle_after, closing=closing)
-        smoothed = checked.checked | "Smooth" >> beam.ParDo(fn).with_output_types(
-            Prediction,
-            late=LateRecord,
-            invalid=InvalidRecord,
-            ended=EndedSequence,
-            gaps=SequenceGap,
-        ).with_outputs(LATE, INVALID, ENDED, GAPS, main="predictions")
-        invalid = (checked.invalid, smoothed.invalid) | "Invalid" >> beam.Flatten()
-        return PredictOutputs(
-            smoothed.predictions, smoothed.late, invalid, smoothed.ended, smoothed.gaps
-        )
+        step = StepKeys(source, self._order, self._idle_after, closing=closing)
+        return step_keys(checked, beam.ParDo(step), "Smooth", PredictOutputs, Prediction)
 
     def display_data(self) -> dict[str, Any]:
-        """What the monitoring page of a runner shows."""
+        """Return what the monitoring page of a runner shows."""
         return {
             "weights": self._weights,
             "lag": self._lag,

@@ -1,4 +1,4 @@
-"""Hidden states from one job to another."""
+"""Exports the hidden states of a job, and imports them into another."""
 
 import os
 from collections.abc import Iterator
@@ -17,15 +17,15 @@ from beam_rnn.transforms.arguments import path_of
 
 
 class ExportStates(beam.PTransform):
-    """Writes the hidden states that keys ended with to Parquet files; gives their names.
+    """Writes the last hidden state of each key to Parquet files; gives the names of the files.
 
-    From the `.ended` of a `Predict(with_state=True)` over a history, a stream can start where the
+    With the `.ended` of a `Predict(with_state=True)` over a history, a stream can start where the
     history ends: `Predict(states=p | ImportStates(...))`. A key whose last sequence was ended by a
-    mark has no state to go on from, and no row.
+    mark has no state to continue from, and no row.
 
     Args:
-        prefix: What the names of the files begin with, on any filesystem that Beam knows. Files
-            that an earlier run wrote with the same prefix, and as many files, are replaced.
+        prefix: The prefix of the file names, on any filesystem that Beam knows. Files that an
+            earlier run wrote with the same prefix, and the same number of files, are replaced.
 
     Raises:
         ConfigurationError: The prefix contains `*`, `?` or `[`, or ends in a slash.
@@ -37,7 +37,7 @@ class ExportStates(beam.PTransform):
         check_prefix(f"prefix {self._prefix!r}", self._prefix)
 
     def expand(self, pcoll: PCollection[EndedSequence]) -> Any:
-        """The last sequence of each key, as rows."""
+        """Write the last sequence of each key as a row."""
         return (
             pcoll
             | "Key" >> beam.Map(lambda ended: (ended.key, ended))
@@ -58,7 +58,7 @@ class ImportStates(beam.PTransform):
 
     Raises:
         FileNotFoundError: At construction of the pipeline: there is no file.
-        StateError: On a worker: a file is cut, altered, or of another format.
+        StateError: On a worker: a file is truncated, altered, or of another format.
     """
 
     def __init__(self, pattern: str | os.PathLike[str]):
@@ -66,7 +66,7 @@ class ImportStates(beam.PTransform):
         self._pattern = path_of("pattern", pattern)
 
     def expand(self, pbegin: Any) -> PCollection[tuple[str, bytes]]:
-        """Match the files, and read the rows of each; a row is a key and its state."""
+        """Match the files and read each; a row is a key and its state."""
         newest(self._pattern)
         return (
             pbegin
@@ -77,6 +77,6 @@ class ImportStates(beam.PTransform):
 
 
 def _states_of(found: FileMetadata) -> Iterator[tuple[str, bytes]]:
-    """The states of a file."""
+    """Yield the states of a file."""
     with FileSystems.open(found.path, compression_type=CompressionTypes.UNCOMPRESSED) as file:
         yield from read_states(file, found.size_in_bytes, found.path)

@@ -16,8 +16,8 @@ from beam_rnn.core.errors import RecordError
 from beam_rnn.core.floating_point import default_arithmetic
 from beam_rnn.data.pair_columns import Pair
 from beam_rnn.models.transducer import Transducer, Transduction
-from beam_rnn.records.pair_reader import PairReader, Transduced
-from beam_rnn.records.results import INVALID, InvalidRecord
+from beam_rnn.records.pair_reader import PairReader
+from beam_rnn.records.results import INVALID, InvalidRecord, Transduced
 from beam_rnn.streaming.model_files import read_transducer
 
 AT_ONCE = 256

@@ -86,7 +86,7 @@ def test_a_foreign_model_predicts_once_flags_say_what_it_sees(tmp_path):
     said = [json.loads(line) for line in output.read_text().splitlines()]
     said = [
         [row[f"{name}_prediction"] for name in "abc"]
-        for row in sorted(said, key=lambda row: row["step"])
+        for row in sorted(said, key=lambda row: row["prediction_step"])
     ]
     expected = interop.from_torch(source).forward(x[np.newaxis])[0]
     np.testing.assert_allclose(said, expected, rtol=1e-6)

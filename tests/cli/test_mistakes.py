@@ -188,7 +188,7 @@ WHILE_RUNNING = {
     f"{TRAIN.replace('x', 'z')} --input in.csv": "the record has no field 'z'",
     f"{TRAIN} --input text.parquet": "'text.parquet' cannot be read as a .parquet file",
     f"{TRAIN} --input text.arrow": "'text.arrow' cannot be read as a .arrow file",
-    f"{TRAIN} --input cut.csv.gz": "'cut.csv.gz' cannot be read as a .csv file, it is cut",
+    f"{TRAIN} --input cut.csv.gz": "'cut.csv.gz' cannot be read as a .csv file, it is truncated",
     f"{TRAIN} --input packed.csv": "'packed.csv' is compressed by gzip: let its name end in .gz",
     f"{TRAIN} --input plain.csv.gz": "'plain.csv.gz' cannot be read",
     f"{TRAIN} --input utf16.csv": "'utf16.csv' is UTF-16 text: save it as UTF-8",

@@ -25,8 +25,10 @@ NO_BEAM = {"core", "data", "nn", "models", "training", "engine", "report", "inte
 NO_BEAM_IN_RECORDS = {"results", "record_format", "waiting_format", "block_format"}
 ARROW = {
     *("core.sealed_format", "models.weights_format", "models.keyed_weights_format"),
-    *("training.checkpoint_format", "records.arrow_reader", "engine.payloads"),
-    *("streaming.emission", "streaming.model_loader", "streaming.state_transfer"),
+    *("training.checkpoint_format", "records.arrow_batches", "records.arrow_columns"),
+    *("records.arrow_reader", "records.result_columns"),
+    *("engine.payloads", "streaming.model_loader"),
+    *("streaming.emission", "streaming.state_transfer"),
     *("files.read", "files.write", "cli.predict", "cli.prediction_rows"),
 }
 

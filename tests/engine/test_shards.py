@@ -22,7 +22,7 @@ from beam_rnn.engine.shard import Shard
 from beam_rnn.engine.shard_stepper import ShardStepper
 from beam_rnn.engine.steppers.predict import Policy
 from beam_rnn.errors import ConfigurationError, StateError
-from beam_rnn.records.arrow_reader import to_bytes
+from beam_rnn.records.arrow_batches import to_bytes
 from beam_rnn.records.block_format import Block, by_shard, decode_block, encode_block, shards_of
 from beam_rnn.streaming import shard_dofn as sharding
 from beam_rnn.streaming.model_loader import ModelLoader

@@ -115,9 +115,10 @@ def test_java_gets_the_bits_of_python(page, tmp_path):
         (
             ("key", p.key),
             ("time", time_text(p.time)),
-            ("step", p.step),
             ("pressure_prediction", p.outputs[0]),
-            ("model", p.model),
+            ("prediction_step", p.step),
+            ("prediction_model", p.model),
+            ("prediction_kernel", p.kernel),
         )
         for p in oracle(model, readings()).predictions
     )

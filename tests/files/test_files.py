@@ -25,8 +25,9 @@ from beam_rnn.files.read import (
     json_record,
     read_file,
 )
+from beam_rnn.records.field_values import UNREADABLE, micros
 from beam_rnn.records.record_format import decode_record
-from beam_rnn.records.record_reader import UNREADABLE, RecordReader, micros
+from beam_rnn.records.record_reader import RecordReader
 from tests.helpers.engines import Collect, run
 from tests.helpers.mutations import COUNTS, mutated
 

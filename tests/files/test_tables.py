@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from beam_rnn.files.write import WriteFile, WriteLines, WriteTable, csv_line
+from beam_rnn.files.write import WriteFile, WriteLines, csv_line
 
 AT = datetime(2026, 1, 2, tzinfo=timezone.utc)
 SCHEMA = pa.schema([("key", pa.string()), ("x", pa.float64()), ("at", pa.timestamp("us", "UTC"))])
@@ -44,7 +44,7 @@ def read(path):
 def test_rows_are_read_back_as_they_were(suffix, tmp_path):
     path, table = tmp_path / f"rows{suffix}", tmp_path / f"table{suffix}"
     written(ROWS, WriteFile(str(path), SCHEMA))
-    written([(row["key"], [row]) for row in ROWS], WriteTable(str(table)))
+    written([(row["key"], [row]) for row in ROWS], WriteFile(str(table)))
 
     assert by_key(read(path)) == by_key(ROWS)
     assert read(table) == by_key(ROWS)
@@ -67,14 +67,14 @@ def test_a_file_of_no_rows_has_its_columns(suffix, tmp_path):
 
 def test_rows_of_several_kinds_have_all_columns(tmp_path):
     path = tmp_path / "rows.csv"
-    written([("b", [{"y": 2}]), ("a", [{"x": 1}, {"x": "one"}])], WriteTable(str(path)))
+    written([("b", [{"y": 2}]), ("a", [{"x": 1}, {"x": "one"}])], WriteFile(str(path)))
 
     assert path.read_text() == "x,y\n1,\none,\n,2\n"
 
 
 def test_text_that_is_not_utf_8_is_written_as_it_was(tmp_path):
     path = tmp_path / "rows.csv"
-    written([("a", [{"place": b"Z\xfcrich", "x": "1E+05"}])], WriteTable(str(path)))
+    written([("a", [{"place": b"Z\xfcrich", "x": "1E+05"}])], WriteFile(str(path)))
 
     assert path.read_bytes() == b"place,x\nZ\xfcrich,1E+05\n"
 

@@ -41,7 +41,7 @@ def as_numbers(path):
             found = pa.ipc.open_file(source).read_all().to_pylist()
     else:
         found = read(path)
-    numbers = ("load", "heat", "anomaly_score", "prediction")
+    numbers = ("load", "heat", "anomaly_score", "load_expected")
     return [
         {k: float(v) if k in numbers and v is not None else v for k, v in row.items()}
         for row in found
@@ -64,8 +64,8 @@ def test_every_row_of_a_series_comes_out_in_order_with_its_score(scored):
     scores = np.array([float(row["anomaly_score"]) for row in found])
     assert ((scores >= 0) & (scores <= 1)).all()
     assert (scores[100:] > 0).mean() > 0.9
-    assert [i for i, row in enumerate(found) if row["prediction"] is None] == [0]
-    errors = [abs(float(row["value"]) - float(row["prediction"])) for row in found[1:]]
+    assert [i for i, row in enumerate(found) if row["value_expected"] is None] == [0]
+    errors = [abs(float(row["value"]) - float(row["value_expected"])) for row in found[1:]]
     values = np.array([float(row["value"]) for row in found])
     assert np.mean(errors) < np.abs(np.diff(values)).mean()
 
@@ -164,7 +164,7 @@ def test_several_columns_have_a_prediction_each(tmp_path):
 
     assert list(read(output)[1]) == [
         "filename", "city", "at", "load", "heat",
-        "anomaly_score", "load_prediction", "heat_prediction",
+        "load_expected", "heat_expected", "anomaly_score",
     ]  # fmt: skip
     assert not (tmp_path / "scores.csv.weights.arrow").exists()
 

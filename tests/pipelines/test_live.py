@@ -158,7 +158,7 @@ class Stream:
             for message in self._reader.poll():
                 kind = self.forecasts if message.topic == self.names[1] else self.rejected
                 kind.append(json.loads(message.value))
-            steps = {(row["key"], row["step"]) for row in self.forecasts}
+            steps = {(row["key"], row["prediction_step"]) for row in self.forecasts}
             enough = len(steps) >= forecasts and len(self.forecasts) >= messages
             return enough and len(self.rejected) >= rejected
 
@@ -177,7 +177,8 @@ def steps(forecasts):
     """What was said of each step; the same, if it was said several times."""
     said = defaultdict(set)
     for row in forecasts:
-        said[row["key"], row["step"]].add((row["time"], row["outputs"]["x"], row["model"]))
+        fields = row["time"], row["x_prediction"], row["prediction_model"]
+        said[row["key"], row["prediction_step"]].add(fields)
     return {step: value for step, (value,) in said.items()}
 
 

@@ -38,6 +38,8 @@ START = 1_400_000_000
 EVERY = 3600
 COLUMNS = ["--key=city", "--time=at", "--inputs=load,heat", "--targets=load"]
 QUICK = ["--epochs=2", "--hidden=6", "--sequence_length=40"]
+ABOUT = ["prediction_step", "prediction_model", "prediction_kernel"]
+NUMBERS = {"prediction_step": int, "load_prediction": float}
 
 
 def rows(length=120):
@@ -76,7 +78,7 @@ def read(path):
     if path.suffix == ".csv":
         with path.open(newline="") as file:
             return [
-                {**r, "step": int(r["step"]), "load_prediction": float(r["load_prediction"])}
+                {**r, **{name: kind(r[name]) for name, kind in NUMBERS.items()}}
                 for r in csv.DictReader(file)
             ]
     if path.suffix == ".parquet":
@@ -90,7 +92,7 @@ def read(path):
 
 
 def in_order(records):
-    return sorted(records, key=lambda r: (r["key"], r["step"]))
+    return sorted(records, key=lambda r: (r["key"], r["prediction_step"]))
 
 
 @pytest.fixture(scope="module")
@@ -120,7 +122,9 @@ def test_a_model_for_each_key_is_trained_streamed_and_measured(weights, data, tm
     trained = weights_file.load(models)
     assert list(trained.models) == ["Bern", "Köln"]
     assert trained.fallback == weights_file.load(weights)
-    assert {r["key"]: r["model"] for r in in_order(read(predictions))} == dict(trained.digests)
+    assert {r["key"]: r["prediction_model"] for r in in_order(read(predictions))} == dict(
+        trained.digests
+    )
     said = json.loads(figures.read_text())
     assert said["bit_equal"] is True
     assert said["records"] == 2 * 48
@@ -142,7 +146,7 @@ def test_every_format_gives_the_same_weights_and_the_same_predictions(
     predict.main([f"--input={data}", f"--weights={weights}", f"--output={reference}"])
     assert in_order(read(output)) == in_order(read(reference))
     first = in_order(read(output))[0]
-    assert list(first) == ["key", "time", "step", "load_prediction", "model"]
+    assert list(first) == ["key", "time", "load_prediction", *ABOUT]
     assert first["key"] == "Bern"
     assert first["time"] == "2014-05-13 16:53:20+00:00"
     assert not list(tmp_path.glob("*.jsonl.*"))
@@ -408,7 +412,9 @@ def test_several_horizons_are_trained_predicted_and_measured(data, tmp_path):
     said = json.loads(metrics.read_text())
     assert said["bit_equal"]
     with predictions.open() as file:
-        said_rows = sorted(csv.DictReader(file), key=lambda r: (r["key"], int(r["step"])))
+        said_rows = sorted(
+            csv.DictReader(file), key=lambda r: (r["key"], int(r["prediction_step"]))
+        )
     values = {key: [r["load"] for r in rows() if r["city"] == key] for key in said["series"]}
     for key, errors in said["series"].items():
         x = np.array(values[key])
@@ -745,9 +751,9 @@ def test_columns_of_the_records_stand_beside_their_predictions(weights, data, tm
     predict.main(flags)
     plain = read(output)
 
-    assert list(kept[0])[:7] == ["key", "time", "step", "city", "at", "load", "heat"]
-    assert [(row["step"], row["load_prediction"]) for row in kept] == [
-        (row["step"], row["load_prediction"]) for row in in_order(plain)
+    assert list(kept[0])[:6] == ["key", "time", "city", "at", "load", "heat"]
+    assert [(row["prediction_step"], row["load_prediction"]) for row in kept] == [
+        (row["prediction_step"], row["load_prediction"]) for row in in_order(plain)
     ]
     written = {line.rsplit(",", 1)[1]: line.split(",") for line in [*with_site, more[1]]}
     assert sorted(row["site"] for row in kept) == sorted(written)

@@ -55,6 +55,7 @@ from beam_rnn.portable.prediction_rows import prediction_row
 from beam_rnn.portable.schemas import time_text
 from beam_rnn.portable.sequences import SequenceRow, row_of, sequence_of
 from beam_rnn.portable.train import WrittenModel
+from beam_rnn.records.result_columns import prediction_columns
 from beam_rnn.testing import oracle
 from tests.helpers.engines import Collect, elements, predict, run
 from tests.helpers.models import COLUMNS, keyed_models, random_model, saved
@@ -170,7 +171,7 @@ def _named(**fields):
             partial(
                 made, Training, "training", {"optimizer": {"type": "adam", "learning_rate": "3e-3"}}
             ),
-            "learning_rate must be a number, got the text '3e-3': YAML takes a number without a p",
+            "learning_rate must be a number, got the text '3e-3': YAML reads such a number as text",
         ),
         (
             partial(made, Training, "training", {"clip_norm": "3e-05"}),
@@ -324,10 +325,11 @@ def test_predictions_have_a_field_for_each_output(tmp_path):
         f"{x}_{h}_q{q}_prediction" for h in (1, 3) for x in "xy" for q in ("0_1", "0_5", "0_9")
     ]
     assert sorted(tuple(row.as_dict().values()) for row in rows) == sorted(
-        (p.key, time_text(p.time), p.step, p.sequence, *p.outputs, p.model)
+        (p.key, time_text(p.time), p.sequence, *p.outputs, p.step, p.model, p.kernel)
         for p in oracle(model, records).predictions
     )
-    assert list(rows[0].as_dict()) == ["key", "time", "step", "sequence", *names, "model"]
+    about = [f"prediction_{name}" for name in ("step", "model", "kernel")]
+    assert list(rows[0].as_dict()) == ["key", "time", "sequence", *names, *about]
 
 
 @pytest.mark.parametrize("windowing", [None, FixedWindows(3600)])
@@ -371,7 +373,7 @@ def test_what_cannot_be_kept_is_said(tmp_path):
 def test_a_model_for_each_key_predicts(tmp_path):
     models = keyed_models()
     rows = collected(RnnPredict(saved(models, tmp_path)), RECORDS)
-    assert {row.model for row in rows} == set(models.digests.values())
+    assert {row.prediction_model for row in rows} == set(models.digests.values())
 
 
 def test_the_last_file_by_name_names_the_outputs(tmp_path):
@@ -425,7 +427,7 @@ def test_invalid_records_stop_the_pipeline_or_are_an_output(kind, tmp_path):
         "train": partial(RnnTrain, str(tmp_path / "w.arrow"), PLAIN, training={"epochs": 1}),
     }[kind]
     records = [*RECORDS, NO_NUMBER]
-    with pytest.raises(Exception, match=r"x is missing, got None in the record .*: mend it"):
+    with pytest.raises(Exception, match=r"x is missing, got None in the record .*: correct it"):
         collected(transform(), records)
 
     outputs = collected(transform(error_handling={"output": "bad"}), records, "good", "bad")
@@ -534,15 +536,15 @@ def test_sessions_are_for_whole_sequences(tmp_path):
 
     rows = collected(RnnPredictSequences(weights), RECORDS, windowing=Sessions(300))
     expected = predict(PredictSequences(weights), RECORDS).predictions
-    assert sorted((row.key, row.time, row.step, row.x_prediction, row.model) for row in rows) == (
-        sorted((p.key, time_text(p.time), p.step, *p.outputs, p.model) for p in expected)
+    assert sorted(tuple(row.as_dict().values()) for row in rows) == sorted(
+        (p.key, time_text(p.time), *p.outputs, p.step, p.model, p.kernel) for p in expected
     )
 
 
 def test_a_newer_model_with_other_outputs_is_an_error():
     (said, *_) = oracle(random_model(), RECORDS).predictions
-    with pytest.raises(Exception, match=r"has 1 outputs, .* \['x', 'y'\]: build it anew"):
-        prediction_row(said, ["x", "y"], has_sequence=False)
+    with pytest.raises(Exception, match=r"has 1 outputs, .*\['x_prediction', 'y_.*build it again"):
+        prediction_row(said, list(prediction_columns(["x", "y"])), has_sequence=False)
 
 
 def test_anomalies_and_generated_sequences_are_those_of_python(tmp_path):
@@ -554,12 +556,13 @@ def test_anomalies_and_generated_sequences_are_those_of_python(tmp_path):
             beam.Row(
                 key=s.key,
                 time=time_text(s.time),
-                step=s.step,
                 x_value=s.values[0],
                 x_expected=s.predictions[0] if s.predictions else None,
-                score=s.score,
-                probability=s.probability,
-                model=s.model,
+                anomaly_step=s.step,
+                anomaly_score=s.score,
+                anomaly_probability=s.probability,
+                anomaly_model=s.model,
+                anomaly_kernel=s.kernel,
             )
         )
         for s in scores
@@ -637,7 +640,7 @@ def test_windows_are_kept_apart(tmp_path):
     rows = collected(
         RnnPredict(saved(random_model(), tmp_path)), RECORDS, windowing=FixedWindows(10)
     )
-    assert sorted(row.step for row in rows) == sorted([*range(1, 21)] * 2)
+    assert sorted(row.prediction_step for row in rows) == sorted([*range(1, 21)] * 2)
 
 
 def test_the_docs_show_the_shipped_program():

@@ -133,9 +133,11 @@ def test_predictions_and_their_daily_means_are_those_of_python(series, trained, 
     rows = rows_of(one(tmp_path, "said.csv"))
     assert list(rows[0]) == header("predict.yaml")
     assert sorted(
-        (row["key"], row["time"], int(row["step"]), float(row["value_prediction"]), row["model"])
+        (row["key"], row["time"], float(row["value_prediction"]), int(row["prediction_step"]))
         for row in rows
-    ) == sorted((p.key, time_text(p.time), p.step, *p.outputs, model.digest) for p in expected)
+    ) == sorted((p.key, time_text(p.time), *p.outputs, p.step) for p in expected)
+    assert {row["prediction_model"] for row in rows} == {model.digest}
+    assert {row["prediction_kernel"] for row in rows} == {p.kernel for p in expected}
 
     of_day = defaultdict(list)
     for p in expected:
@@ -157,7 +159,7 @@ def test_scores_and_their_daily_maxima_are_those_of_python(series, trained, tmp_
     expected = predict(ScoreAnomalies(str(trained)), series[1]).scores
     rows = rows_of(one(tmp_path, "s.csv"))
     assert list(rows[0]) == header("anomalies.yaml")
-    assert sorted((row["key"], row["time"], float(row["score"])) for row in rows) == sorted(
+    assert sorted((row["key"], row["time"], float(row["anomaly_score"])) for row in rows) == sorted(
         (s.key, time_text(s.time), s.score) for s in expected if s.score >= threshold
     )
     of_day = defaultdict(list)
@@ -208,7 +210,7 @@ def test_the_other_blocks_of_the_docs(series, trained, tmp_path, monkeypatch):
         for p in oracle(model, [r for r in keyed if r["timestamp"][:10] == day]).predictions
     ]
     assert sorted(tuple(row.values()) for row in found["Anew"]) == sorted(
-        (p.key, time_text(p.time), p.step, round(p.outputs[0], 10), p.model) for p in anew
+        (p.key, time_text(p.time), round(p.outputs[0], 10), p.step, p.model, p.kernel) for p in anew
     )
     carried = oracle(model, keyed).predictions
     means = defaultdict(list)

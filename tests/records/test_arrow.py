@@ -16,7 +16,8 @@ from beam_rnn import Columns, Network, Predict, prediction_schema
 from beam_rnn import weights as weights_file
 from beam_rnn.engine.payloads import Payloads
 from beam_rnn.errors import ConfigurationError, RecordError
-from beam_rnn.records.arrow_reader import BatchReader, from_bytes, to_bytes, to_dicts
+from beam_rnn.records.arrow_batches import from_bytes, to_bytes, to_dicts
+from beam_rnn.records.arrow_reader import BatchReader
 from beam_rnn.records.record_format import decode_record
 from beam_rnn.records.record_reader import RecordReader
 from beam_rnn.testing import oracle
@@ -285,7 +286,7 @@ def test_rows_with_a_column_that_is_added_are_dead_letters_that_name_it(name, we
     outputs = predict(Predict(weights, with_state=True), batches)
 
     assert {letter.reason for letter in outputs.invalid} == {
-        f"the batch has a column {name!r} already, which Predict adds: rename it"
+        f"the batches have a column {name!r} already, which Predict adds: rename it"
     }
     assert [letter.key for letter in outputs.invalid] == ["a", "a"]
     assert [batch.num_rows for batch in outputs.predictions] == [1]

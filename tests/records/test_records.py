@@ -14,8 +14,9 @@ from apache_beam.utils.timestamp import MIN_TIMESTAMP, Timestamp
 
 from beam_rnn.data.columns import Columns
 from beam_rnn.errors import RecordError
+from beam_rnn.records.field_values import micros
 from beam_rnn.records.record_format import decode_record
-from beam_rnn.records.record_reader import RecordReader, micros
+from beam_rnn.records.record_reader import RecordReader
 from beam_rnn.records.results import (
     EndedSequence,
     InvalidRecord,

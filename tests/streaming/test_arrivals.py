@@ -25,7 +25,7 @@ from hypothesis import strategies as st
 from beam_rnn import Columns, Network, Predict, Prediction
 from beam_rnn import weights as weights_file
 from beam_rnn.errors import StateError
-from beam_rnn.records.record_reader import is_missing
+from beam_rnn.records.field_values import is_missing
 from beam_rnn.streaming import shard_dofn as sharding
 from beam_rnn.streaming.state_transfer import from_row, to_row
 from beam_rnn.transforms.predict import PredictOutputs

@@ -11,7 +11,7 @@ from beam_rnn.engine.log_format import Head, decode_head, encode_change, encode_
 from beam_rnn.engine.order_format import Armed, decode_armed, encode_armed
 from beam_rnn.errors import StateError
 from beam_rnn.models.state_format import KeyState, decode_state, encode_state, last_step
-from beam_rnn.records.arrow_reader import to_bytes
+from beam_rnn.records.arrow_batches import to_bytes
 from beam_rnn.records.block_format import decode_block, encode_block
 from beam_rnn.records.record_format import decode_block as decode_key_block
 from beam_rnn.records.record_format import decode_record, encode_record

@@ -263,6 +263,6 @@ def test_waiting_longer_than_a_window_is_kept_is_refused(make):
     with pytest.raises(
         ConfigurationError,
         match=r"\(wait=30\) waits longer .* FixedWindows\(size=10 s\) with allowed_lateness=20\. "
-        r"Say beam\.WindowInto\(\.\.\., allowed_lateness=30\)",
+        r"Use beam\.WindowInto\(\.\.\., allowed_lateness=30\)",
     ):
         _ = records | Windowed(make("weights.arrow"), lateness=20)

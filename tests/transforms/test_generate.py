@@ -374,9 +374,9 @@ def test_bad_records_of_a_prompt_are_dead_letters(tmp_path):
            "y": 0.0}]  # fmt: skip
     made = predict(Generate(weights, 4), [*good, *bad])
     assert [(letter.key, letter.reason) for letter in sorted(made.invalid)] == [
-        ("a", "the step left the range of numbers; the state before it was kept"),
+        ("a", "the step overflowed; the state before it was kept"),
         ("a", "x must be a number"),
-        ("z", "the step left the range of numbers; the state before it was kept"),
+        ("z", "the step overflowed; the state before it was kept"),
     ]
     assert [repr(row) for row in made.generated] == rows(Generate(weights, 4), good)
 
@@ -390,7 +390,7 @@ def test_a_sequence_that_leaves_the_range_of_numbers_is_a_dead_letter(tmp_path):
     weights = saved(Model(network, parameters, columns), tmp_path)
     made = predict(Generate(weights, 50), [{"id": "a", "t": 0, "x": 1.0}])
     assert made.generated == []
-    assert made.invalid[0].reason.startswith("the step left the range of numbers after ")
+    assert made.invalid[0].reason.startswith("the step overflowed after ")
 
 
 def test_each_key_has_its_own_model(tmp_path):

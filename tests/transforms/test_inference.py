@@ -20,8 +20,9 @@ from apache_beam.transforms.window import FixedWindows, TimestampedValue
 from beam_rnn import Columns, Model, Network, Predict, PredictSequences, RnnModelHandler, Sequences
 from beam_rnn.errors import ConfigurationError, RecordError, WeightsError
 from beam_rnn.nn.kernels import fused_is_installed
-from beam_rnn.transforms import run_inference as module
-from beam_rnn.transforms.run_inference import LoadedModel, steps_of
+from beam_rnn.transforms import inference_model as module
+from beam_rnn.transforms.inference_model import LoadedModel
+from beam_rnn.transforms.run_inference import steps_of
 from tests.helpers.engines import ENGINES, Collect, predict, run
 from tests.helpers.models import COLUMNS, keyed_models, random_model, saved
 from tests.helpers.sequences import wave
@@ -291,7 +292,7 @@ def test_numbers_out_of_range_are_named(value, tmp_path):
     handler = RnnModelHandler(saved(poisoned_model(COLUMNS), tmp_path), kernel="numpy")
     rows = [row(0), row(1, x=value), row(2)]
 
-    with pytest.raises(RecordError, match="step 2 of a sequence of key 'a' leaves the range"):
+    with pytest.raises(RecordError, match="step 2 of a sequence of key 'a' overflows"):
         inferred(handler, [rows])
 
 

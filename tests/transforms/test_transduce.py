@@ -324,7 +324,7 @@ def test_the_vocabulary_of_targets_is_all_that_is_learned_from():
     assert set(target) == set("ABC")
     assert set(source) <= set("abc")
     known = PairReader(trained.columns)
-    with pytest.raises(RecordError, match="meant has a symbol of no vocabulary"):
+    with pytest.raises(RecordError, match="meant has an unknown symbol"):
         known.read({"id": 1, "said": "zz", "meant": "AX"})
 
 

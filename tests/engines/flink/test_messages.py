@@ -33,7 +33,7 @@ def test_nothing_is_lost_while_the_broker_is_away(flink, kafka, tmp_path):
     def places():
         for message in reader.poll():
             said[message.topic].append(json.loads(message.value))
-        return {(row["key"], row["step"]) for row in said["live-forecasts"]}
+        return {(row["key"], row["prediction_step"]) for row in said["live-forecasts"]}
 
     try:
         job = wait_for("job", lambda: flink.jobs.find("live"), 90, driver)
@@ -58,7 +58,8 @@ def test_nothing_is_lost_while_the_broker_is_away(flink, kafka, tmp_path):
         reader.close()
 
     # What was written in a bundle that is done again is written again: the same.
-    found = {(row["key"], row["step"], row["time"], row["outputs"]["x"]) for row in said[NAMES[1]]}
+    names = "key", "prediction_step", "time", "x_prediction"
+    found = {tuple(row[name] for name in names) for row in said[NAMES[1]]}
     expected = oracle(model, records).predictions
     assert found == {(row.key, row.step, row.time, row.outputs[0]) for row in expected}
     assert len(found) == 300
