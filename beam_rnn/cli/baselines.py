@@ -7,9 +7,9 @@ import apache_beam as beam
 import numpy as np
 
 from beam_rnn.core.arrays import Array
-from beam_rnn.core.errors import RecordError
+from beam_rnn.core.errors import BeamRnnError, RecordError
 from beam_rnn.data.columns import Columns
-from beam_rnn.data.event_times import DAY
+from beam_rnn.data.event_times import BEFORE_ALL, DAY, utc_text
 from beam_rnn.data.scaling import CONSTANT
 from beam_rnn.models.keyed_models import Models
 from beam_rnn.models.model import Model
@@ -25,6 +25,10 @@ SEASONS = ((0.75, 1.5, 7), (27, 32, 12), (85, 95, 4))
 """(least days, most days, records a season): daily to a week, monthly and quarterly to a year."""
 SUB_DAILY = SEASONS[0][0]
 """With fewer days between two records there is a value of a day before."""
+
+
+class NothingUnseenError(BeamRnnError):
+    """The model learned from all records by which it would be judged."""
 
 
 class Score(NamedTuple):
@@ -46,6 +50,8 @@ class Score(NamedTuple):
     scaled: bool = True  # False: a target never changed in training
     season: int | None = None
     season_mae: float | None = None
+    learned_until: int = BEFORE_ALL  # the last event time that training saw
+    last: int = BEFORE_ALL  # the last event time of all records
 
 
 class Unseen(beam.DoFn):
@@ -111,7 +117,8 @@ def score(
     first = int(np.searchsorted(times, until(model, key), "right"))
     streamed = sorted(predictions, key=lambda row: row.step)
     if not streamed:
-        return Score(key, None, None, None, True, 0)
+        learned_until, last = until(model, key), int(times[-1])
+        return Score(key, None, None, None, True, 0, learned_until=learned_until, last=last)
 
     outputs, state = forward_pass(model, key, inputs[first:])
     stream_outputs = np.array([row.outputs for row in streamed])
@@ -161,6 +168,36 @@ def score(
         season,
         of_before if season else None,
     )
+
+
+def check_unseen(scores: Sequence[Score], source: str) -> Sequence[Score]:
+    """Check that there are records which the model did not learn from; return the scores.
+
+        >>> day = Score("a", None, None, None, True, 0, learned_until=DAY, last=DAY)
+        >>> check_unseen([day], "a.csv")
+        Traceback (most recent call last):
+        ...
+        beam_rnn.cli.baselines.NothingUnseenError: the model learned from all records of 'a.csv', \
+of key 'a' until 1970-01-02, and the last of them is of 1970-01-02: evaluate it on later records, \
+or train with --train_fraction 0.6, or with --refit, which evaluates before it learns from all
+
+    Args:
+        scores: Those of the keys.
+        source: Where the records come from.
+
+    Raises:
+        NothingUnseenError: There are none.
+    """
+    seen = [score for score in scores if score.last > BEFORE_ALL]
+    if seen and not any(score.records for score in scores):
+        latest = max(seen, key=lambda score: (score.last, score.key))
+        raise NothingUnseenError(
+            f"the model learned from all records of {source!r}, of key {latest.key!r} until "
+            f"{utc_text(latest.learned_until)}, and the last of them is of "
+            f"{utc_text(latest.last)}: evaluate it on later records, or train with "
+            "--train_fraction 0.6, or with --refit, which evaluates before it learns from all"
+        )
+    return scores
 
 
 def days_apart(times: Array) -> float:

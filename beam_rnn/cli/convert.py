@@ -25,6 +25,7 @@ import numpy as np
 
 from beam_rnn import interop
 from beam_rnn.cli import flags
+from beam_rnn.cli.dataclass_flags import add_flags, made
 from beam_rnn.cli.output_paths import check_outputs
 from beam_rnn.core.errors import BeamRnnError, ConfigurationError
 from beam_rnn.data.columns import Columns
@@ -59,15 +60,7 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     parser = flags.parser("convert", __doc__)
     parser.add_argument("--input", required=True, help="the model to read")
     parser.add_argument("--output", required=True, help="the file to write")
-    parser.add_argument("--key", help="column of the key")
-    parser.add_argument("--time", help="column of the event time; default: Beam's timestamp")
-    parser.add_argument("--inputs", type=flags.names, help="columns that the network sees: A,B")
-    parser.add_argument("--targets", type=flags.names, help="columns: A,B; default: --inputs")
-    parser.add_argument(
-        "--horizon",
-        type=flags.horizons,
-        help="how many records ahead; or several at once: 1,6,24 or 1-24; default: 1",
-    )
+    add_flags(parser, Columns, COLUMN_FLAGS, unset=True)
     parser.add_argument("--like", help="a weights file to take columns and scaler from")
     parser.add_argument(
         "--activation",
@@ -165,8 +158,7 @@ def _described(model: Model, args: argparse.Namespace) -> Model:
         return model
     if args.key is None or args.inputs is None:
         raise ConfigurationError(f"{', '.join(named)} alone: --key and --inputs are needed too")
-    columns = Columns(**{name: value for name, value in given.items() if value is not None})
-    return _with(model, columns=columns)
+    return _with(model, columns=made(Columns, args, COLUMN_FLAGS))
 
 
 def _like(model: Model, other: Model, path: str) -> Model:

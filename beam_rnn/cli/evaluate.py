@@ -28,7 +28,8 @@ from typing import Any
 import apache_beam as beam
 
 from beam_rnn.cli import flags
-from beam_rnn.cli.baselines import ScoreKey, Unseen, report
+from beam_rnn.cli.baselines import ScoreKey, Unseen, check_unseen, report
+from beam_rnn.cli.column_check import check_columns, read_by_model
 from beam_rnn.cli.console import PREDICTIONS, SayProgress, table
 from beam_rnn.cli.launch import launch
 from beam_rnn.cli.output_paths import BESIDE, check_outputs
@@ -89,9 +90,8 @@ def build(pipeline: beam.Pipeline, args: argparse.Namespace, model: Models) -> N
     )
     outputs = arriving | Predict(args.weights, with_state=True)
     reader = partial(RecordReader, columns, targets=True)
-    checked = records | "Check" >> beam.ParDo(ReadRecords(reader)).with_outputs(
-        INVALID, main="checked"
-    )
+    read = ReadRecords(reader, counts=not args.report)  # the replay for the page counts them too
+    checked = records | "Check" >> beam.ParDo(read).with_outputs(INVALID, main="checked")
     aside = SetAside(records, columns, args.input, f"{args.output}.invalid.jsonl", training=True)
     usable = checked.invalid | "Invalid" >> aside
     _ = outputs.predictions | "Progress" >> beam.ParDo(SayProgress(PREDICTIONS))
@@ -105,6 +105,7 @@ def build(pipeline: beam.Pipeline, args: argparse.Namespace, model: Models) -> N
         scores
         | "Gather" >> beam.CombineGlobally(beam.combiners.ToListCombineFn())
         | "Usable" >> After(usable)
+        | "New" >> beam.Map(check_unseen, args.input)
         | "Report"
         >> beam.Map(
             lambda rows: json.dumps(
@@ -144,6 +145,8 @@ def perform(argv: Sequence[str] | None = None) -> list[str]:
             f"evaluate measures forecasts of numbers; {args.weights!r} tells apart the classes "
             f"{list(model.columns.classes)}"
         )
+    if model.columns is not None:
+        check_columns(args.input, read_by_model(model.columns, args.weights, targets=True))
     launch(lambda pipeline: build(pipeline, args, model), flags.beam_options(beam_flags))
     files = (args.output, args.predictions, args.report)
     return [*figures(args.output), *(f"wrote {path}" for path in files if path is not None)]

@@ -24,9 +24,6 @@ UNKNOWN = "unknown flags"
 
 PROGRAM = "beam-rnn"
 
-MAX_UNITS, MAX_LAYERS, MAX_HORIZONS = 16_384, 1_000, 10_000
-"""A larger value is a mistake, and would fill the memory before an error could be shown."""
-
 
 class Parser(argparse.ArgumentParser):
     """A parser whose errors are one line, which has what may have been meant."""
@@ -76,7 +73,7 @@ class HelpFormatter(argparse.RawDescriptionHelpFormatter):
 
     def _get_help_string(self, action: argparse.Action) -> str:
         text, default = action.help or "", action.default
-        none = default is None or default is False or default in ([], argparse.SUPPRESS)
+        none = default is None or default is False or default in ([], (), argparse.SUPPRESS)
         if none or action.required or "default: " in text:
             return text
         return f"{text}; default: %(default)s" if text else "default: %(default)s"
@@ -129,94 +126,19 @@ def names(text: str) -> list[str]:
     return [name.strip() for name in parts if name.strip()]
 
 
-def numbers(text: str) -> list[float]:
-    """Numbers from "0.1,0.9".
-
-    Raises:
-        argparse.ArgumentTypeError: One is none.
-    """
-    try:
-        return [float(part) for part in text.split(",")]
-    except ValueError as error:
-        raise argparse.ArgumentTypeError(f"{text!r} are no numbers such as 0.1,0.9") from error
-
-
-def sizes(text: str) -> int | list[int]:
-    """One size, "32", or that of each layer: "16,8".
-
-    Raises:
-        argparse.ArgumentTypeError: It is neither.
-    """
-    each = [units(part) for part in text.split(",")]
-    return each[0] if len(each) == 1 else each
-
-
-def units(text: str) -> int:
-    """The size of a layer, of at most `MAX_UNITS`.
-
-    Raises:
-        argparse.ArgumentTypeError: It is none.
-    """
-    return whole(text, MAX_UNITS)
-
-
-def layers(text: str) -> int:
-    """How many layers, at most `MAX_LAYERS`.
-
-    Raises:
-        argparse.ArgumentTypeError: It is none.
-    """
-    return whole(text, MAX_LAYERS)
-
-
-def whole(text: str, most: float = math.inf) -> int:
-    """A whole number of at least 1.
-
-    Raises:
-        argparse.ArgumentTypeError: It is none, or more than `most`.
-    """
-    try:
-        value = int(text)
-    except ValueError:
-        value = 0
-    if not 1 <= value <= most:
-        limit = "" if most == math.inf else f" and at most {most:,}"
-        raise argparse.ArgumentTypeError(
-            f"must be a whole number of at least 1{limit}, got {text!r}"
-        )
-    return value
-
-
 def share(text: str) -> float:
-    """A share: more than 0, and 1 at the most.
+    """Return a share: more than 0, and at most 1.
 
     Raises:
         argparse.ArgumentTypeError: It is none.
     """
-    value = _number(text)
+    try:
+        value = float(text)
+    except ValueError:
+        value = math.nan
     if not 0 < value <= 1:
         raise argparse.ArgumentTypeError(f"must be in (0, 1], such as 0.6, got {text!r}")
     return value
-
-
-def probability(text: str) -> float:
-    """A probability below 1.
-
-    Raises:
-        argparse.ArgumentTypeError: It is none.
-    """
-    value = _number(text)
-    if not 0 <= value < 1:
-        raise argparse.ArgumentTypeError(f"must be in [0, 1), such as 0.2, got {text!r}")
-    return value
-
-
-def _number(text: str) -> float:
-    """A number; not a number, which lies in no interval, if it is none."""
-    try:
-        return float(text)
-    except ValueError:
-        return math.nan
 
 
 def ending(suffix: str) -> Callable[[str], str]:
@@ -241,26 +163,6 @@ def without_ending(text: str) -> str:
             f"must be a prefix, to which a number and .arrow are added, got {text!r}"
         )
     return text
-
-
-def horizons(text: str) -> int | list[int]:
-    """One horizon, "3", or several: "1,6,24" or "1-24".
-
-    Raises:
-        argparse.ArgumentTypeError: It is none of these.
-    """
-    try:
-        found: list[int] = []
-        for part in text.split(","):
-            first, *last = map(int, part.split("-"))
-            found += range(first, (last[0] if last else first) + 1)[: MAX_HORIZONS + 1]
-    except ValueError as error:
-        raise argparse.ArgumentTypeError(f"{text!r} is none of 3, 1,6,24 and 1-24") from error
-    if not 1 <= len(found) <= MAX_HORIZONS:
-        raise argparse.ArgumentTypeError(
-            f"{text!r} must be from 1 to {MAX_HORIZONS:,} horizons, such as 1-24"
-        )
-    return found[0] if len(found) == 1 else found
 
 
 def unknown_to_beam(flags: Sequence[str]) -> list[str]:

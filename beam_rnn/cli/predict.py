@@ -5,15 +5,15 @@ r"""Stream files of records through a trained network, and write a prediction fo
 
 In a checkout `python -m pipelines.predict` is the same.
 
-With --export_states the hidden states at the end are kept, and with --states a later run goes on
-from them, as a live stream does from a history.
+--export_states writes the hidden states at the end, and --states resumes from them in a later run,
+as a live stream does from a history.
 
-The output has the columns key, time, step, one `<output>_prediction` for each output (the
-target, with its horizon and its part where there are several) and model. Late and invalid records
-go to files of their own beside it, `<output>.late.jsonl` and `<output>.invalid.jsonl`, if there
-are any. With --keep columns of the records stand beside their predictions: each as it was in the
-file, the key and the time too, and the rows are in order of the key. Beam's own flags, such as
---runner, pass through.
+The output has the columns key, time (ISO 8601 with its offset; a timestamp in Parquet and Arrow),
+step, one `<output>_prediction` for each output (the target, with its horizon and its part where
+there are several) and model. Late records are written to `<output>.late.jsonl`, those that cannot
+be used to `<output>.invalid.jsonl`. With --keep columns of the records are next to their
+predictions, each as it was in the file, the key and the time too, and the rows are sorted by key.
+Beam's own flags, such as --runner, pass through.
 """
 
 import argparse
@@ -25,6 +25,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from beam_rnn.cli import flags
+from beam_rnn.cli.column_check import check_columns, read_by_model
 from beam_rnn.cli.console import PREDICTIONS, SayProgress
 from beam_rnn.cli.launch import launch
 from beam_rnn.cli.output_paths import BESIDE, STATES, Prefix, check_outputs, found
@@ -91,9 +92,7 @@ def build(pipeline: beam.Pipeline, args: argparse.Namespace, model: Models) -> N
     outputs = records | predict
     if args.export_states is not None:
         _ = outputs.ended | ExportStates(args.export_states)
-    aside = SetAside(
-        records, model.columns, args.input, f"{args.output}.invalid.jsonl", keep=args.keep
-    )
+    aside = SetAside(records, model.columns, args.input, f"{args.output}.invalid.jsonl")
     usable = outputs.invalid | "Invalid" >> aside
     predictions = outputs.predictions | After(usable)
     if args.keep:
@@ -128,6 +127,7 @@ def perform(argv: Sequence[str] | None = None) -> list[str]:
         check_states(args.states)
     args.weights = newest(args.weights)
     model = read_model(args.weights)
+    check_columns(args.input, read_by_model(model.columns, args.weights, keep=args.keep))
     counts = launch(
         lambda pipeline: build(pipeline, args, model),
         flags.beam_options(beam_flags),

@@ -19,6 +19,7 @@ from collections.abc import Sequence
 import apache_beam as beam
 
 from beam_rnn.cli import flags
+from beam_rnn.cli.column_check import check_columns, read_by_model
 from beam_rnn.cli.launch import launch
 from beam_rnn.cli.output_paths import BESIDE, check_outputs
 from beam_rnn.cli.replay import ReplayReport, check_one_model
@@ -74,6 +75,8 @@ def perform(argv: Sequence[str] | None = None) -> list[str]:
     )
     args.weights = newest(args.weights)
     model = check_one_model(args.weights, read_model(args.weights))
+    assert model.columns is not None, "it was checked"
+    check_columns(args.input, read_by_model(model.columns, args.weights))
     launch(lambda pipeline: build(pipeline, args, model), flags.beam_options(beam_flags))
     return [f"wrote {args.output}"]
 

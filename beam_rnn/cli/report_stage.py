@@ -5,6 +5,7 @@ what is shown of three of them.
 """
 
 from collections.abc import Iterable, Iterator
+from functools import partial
 from typing import Any
 
 import apache_beam as beam
@@ -14,19 +15,20 @@ from beam_rnn.cli.record_counts import CountRecords
 from beam_rnn.data.columns import Columns
 from beam_rnn.data.sequences import Sequence
 from beam_rnn.models.model import Model
+from beam_rnn.records.cutting import CutSequences
+from beam_rnn.records.record_reader import ReadRecords, RecordReader
+from beam_rnn.records.results import INVALID, InvalidRecord
 from beam_rnn.report import page
 from beam_rnn.report.evaluation import Excerpt, excerpt, score
 from beam_rnn.report.scores import Score, Summary, summarize
 from beam_rnn.report.sections.record_counts import Counts
 from beam_rnn.streaming.model_files import read_model, write_bytes
-from beam_rnn.transforms.sequences import Sequences
 
 
 class WriteReport(beam.PTransform):
     """Records, those that were trained on and those that came after, into a page of HTML.
 
-    Records that cannot be used are left out, and counted: `Sequences` has them as dead letters in
-    training.
+    Records that cannot be used are left out, and counted on the page.
 
     Args:
         path: The page to write, on any filesystem that Beam knows.
@@ -51,9 +53,17 @@ class WriteReport(beam.PTransform):
     def expand(self, pcoll: beam.PCollection[Any]) -> Any:
         """Judge each key, take three, write."""
         weights = AsSingleton(self._weights)
-        sequences, invalid = pcoll | "Whole" >> Sequences(self._columns).with_exception_handling()
+        read = ReadRecords(partial(RecordReader, self._columns, targets=True), counts=False)
+        records = pcoll | "Read" >> beam.ParDo(read).with_output_types(
+            tuple[str, bytes], invalid=InvalidRecord
+        ).with_outputs(INVALID, main="checked")
+        cut = beam.ParDo(CutSequences(self._columns, None, None, 1.0, None)).with_output_types(
+            Sequence
+        )
         by_key = (
-            sequences
+            records.checked
+            | "Records" >> beam.GroupByKey()
+            | "Whole" >> cut
             | "KeyOf" >> beam.Map(lambda sequence: (sequence.key, sequence))
             | "ByKey" >> beam.GroupByKey()
         )
@@ -66,7 +76,7 @@ class WriteReport(beam.PTransform):
         excerpts = by_key | "Excerpt" >> beam.ParDo(ShowKey(), weights, AsSingleton(summary))
         counts = self._counts
         if counts is None:
-            counts = pcoll | "Count" >> CountRecords(self._columns, invalid)
+            counts = pcoll | "Count" >> CountRecords(self._columns, records.invalid)
         page_of = WritePage(self._path, self._command)
         write = beam.ParDo(page_of, weights, AsIter(excerpts), AsSingleton(counts))
         return summary | "Write" >> write

@@ -52,7 +52,7 @@ def network_of(values: Mapping[str, Any]) -> Any:
     settings = dict(values)
     if settings.pop("kind", None) == KIND:
         return EncoderDecoder(**settings)
-    return Network(**values)
+    return Network(**{"residual": False, **values})
 
 
 def model_of(values: Mapping[str, Any], parameters: Parameters, training: Mapping[str, Any]) -> Any:

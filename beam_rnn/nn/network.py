@@ -65,7 +65,8 @@ class Network:
         activation: The activation of the Elman cell: "sigmoid", "tanh" or "relu".
         residual: The head gives the change from the last value: z_t = x_t + W_y h_t + b_y,
             with as many of the first inputs as there are targets. A forecast then follows
-            a level that training never saw.
+            a level that training never saw. None: it does where `Train` finds that the first
+            inputs are forecast, in their unit and step by step.
         reset_after: Whether the GRU's reset gate comes after the recurrent product, as in
             PyTorch, or before it, as in Cho 2014.
         bidirectional: Each layer runs over the sequence in both directions: for whole
@@ -100,7 +101,7 @@ class Network:
     hidden: int | Sequence[int] = 32
     layers: int = 1
     activation: str = "tanh"
-    residual: bool = False
+    residual: bool | None = None
     reset_after: bool = True
     bidirectional: bool = False
     merge: str = "concat"
@@ -128,7 +129,8 @@ class Network:
         for name, choices in choices_of.items():
             check_choice(name, getattr(self, name), choices)
         for name in ("residual", "reset_after", "bidirectional", "carry"):
-            check_true_or_false(name, getattr(self, name))
+            if (name, getattr(self, name)) != ("residual", None):
+                check_true_or_false(name, getattr(self, name))
         if isinstance(self.embedding, Sequence) and not isinstance(self.embedding, str):
             object.__setattr__(self, "embedding", tuple(self.embedding))
         else:
@@ -236,6 +238,12 @@ class Network:
             places.append(tuple(slice(at, at + size) for at in starts))
             start += each * size
         return tuple(places)
+
+    @property
+    def can_be_residual(self) -> bool:
+        """Return True if the head gives a number for each target at every step, in its unit."""
+        steps = self.output_steps == "every" and not self.bidirectional
+        return steps and self.head == "linear" and OUTPUTS[self.output].scaled
 
     @property
     def parts(self) -> tuple[str, ...]:
@@ -478,6 +486,7 @@ class Network:
             for field in fields(self)
             if field.name not in ("cell", "hidden", *without)
             and (value := getattr(self, field.name)) != field.default
+            and (field.name, value) != ("residual", False)  # as in files without it
         }
 
 

@@ -71,7 +71,7 @@ def gaussian_backward(y: Array, d_y: Array) -> Array:
 _ERRORS = ("mse", "mae", "huber")
 
 OUTPUTS: dict[str, Output] = {
-    "identity": Output(_identity, lambda _, d_y: d_y, _ERRORS, scaled=True),
+    "identity": Output(_identity, lambda _, d_y: d_y, ("mae", "mse", "huber"), scaled=True),
     "sigmoid": Output(
         sigmoid, lambda y, d_y: d_y * y * (1 - y), ("binary_cross_entropy", *_ERRORS)
     ),

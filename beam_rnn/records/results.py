@@ -11,7 +11,7 @@ from apache_beam.coders import registry
 from apache_beam.utils.timestamp import Timestamp
 
 from beam_rnn.core.arrays import Array
-from beam_rnn.core.errors import shown
+from beam_rnn.core.errors import record_text, shown
 
 INVALID = "invalid"
 """The output of dead letters."""
@@ -163,8 +163,8 @@ class InvalidRecord(NamedTuple):
         key: Its key, as text; empty if it has none that can be used.
         reason: What is wrong with it.
         value: The offending value, as Python writes it.
-        record: The whole record, as Python writes it, shortened if it is long; of one that could
-            be read, but not be stepped, its time and its inputs.
+        record: The whole record as a JSON object; as Python writes it, shortened, if it cannot be
+            one or is long. Of one that could be read, but not be stepped, its time and its inputs.
     """
 
     key: str
@@ -241,7 +241,7 @@ def poisoned(key: str, time: int, inputs: Array, reason: str) -> InvalidRecord:
 
         >>> import numpy as np
         >>> poisoned("pump", 1_714_557_600_000_000, np.array([1e300]), "too large").record
-        "{'inputs': [1e+300], 'time': '2024-05-01T10:00:00Z'}"
+        '{"time": "2024-05-01T10:00:00Z", "inputs": [1e+300]}'
 
     Args:
         key: Its key.
@@ -251,4 +251,4 @@ def poisoned(key: str, time: int, inputs: Array, reason: str) -> InvalidRecord:
     """
     numbers = inputs.tolist()
     known = {"time": Timestamp(micros=time).to_rfc3339(), "inputs": numbers}
-    return InvalidRecord(key, reason, shown(numbers), shown(known))
+    return InvalidRecord(key, reason, shown(numbers), record_text(known))

@@ -89,7 +89,7 @@ def examples_of_sequence(
 
 
 def for_columns(network: Network, columns: Columns) -> Network:
-    """The network with as many horizons as the columns.
+    """The network with as many horizons as the columns, residual or not.
 
     Raises:
         ConfigurationError: They do not go together.
@@ -102,6 +102,9 @@ def for_columns(network: Network, columns: Columns) -> Network:
         )
     if network.residual:
         columns.check_residual()
+    residual = network.residual
+    if residual is None:
+        residual = network.can_be_residual and columns.forecasts_inputs
     if columns.classes and network.output != "softmax":
         raise ConfigurationError(
             f"the target {columns.targets[0]!r} is a class: that needs Network(output='softmax'), "
@@ -113,7 +116,8 @@ def for_columns(network: Network, columns: Columns) -> Network:
             f"{columns.targets[0]!r}: name its classes in Columns(classes=...), or take "
             "output='sigmoid'"
         )
-    return replace(network, horizons=horizons, embedding=_embedding(network, columns))
+    embedding = _embedding(network, columns)
+    return replace(network, horizons=horizons, residual=residual, embedding=embedding)
 
 
 def _embedding(network: Network, columns: Columns) -> tuple[int, ...]:

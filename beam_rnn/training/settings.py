@@ -29,7 +29,7 @@ class Training:
         bptt: Which steps the gradient passes through.
         loss: "mse", "mae", "huber", "quantile", "gaussian_nll", "binary_cross_entropy" or
             "cross_entropy", of scaled targets; None for the usual one of the network's output
-            function: "mse" for forecasts.
+            function: "mae" for forecasts, which outliers do not pull along.
         optimizer: How a gradient changes the parameters.
         epochs: How often the training passes over all sequences.
         batch_size: How many sequences stand side by side in a batch.
@@ -45,7 +45,7 @@ class Training:
             from but judged by: see `beam_rnn.training.validation.SplitByTime`. The model with the
             least loss on them is the result.
         patience: Stop after so many epochs without a lower validation loss, or so many rounds
-            where there are rounds; None to run them all.
+            where there are rounds; None for all epochs.
         plateau: Lower the learning rate when the loss, that of the validation if there is one,
             no longer falls.
         kernel: What computes: "numpy", "fused" (needs the extra `fast`), or "auto", the fused
@@ -64,7 +64,7 @@ class Training:
 
     bptt: Bptt = field(default_factory=lambda: Bptt(steps=32))
     loss: str | None = None
-    optimizer: Optimizer = field(default_factory=Adam)
+    optimizer: Optimizer = field(default_factory=lambda: Adam(learning_rate=3e-3))
     epochs: int = 20
     batch_size: int = 32
     clip_norm: float | None = 1.0
