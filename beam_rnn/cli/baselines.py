@@ -1,4 +1,4 @@
-"""How well a model does on the records of a key that training did not see."""
+"""The errors of a model on the records of a key that training did not see, and of baselines."""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
@@ -32,7 +32,7 @@ class NothingUnseenError(BeamRnnError):
 
 
 class Score(NamedTuple):
-    """What came out for one key; None where there is nothing to measure.
+    """The errors for one key; None where there is nothing to measure.
 
     `yesterday_mae` is the error of the value of 24 hours before, of records that are less than a
     day apart; `season_mae` that of the value `season` records before, of daily, monthly and
@@ -55,14 +55,14 @@ class Score(NamedTuple):
 
 
 class Unseen(beam.DoFn):
-    """Records after their key's split time, by key; one that cannot be measured is left out."""
+    """Records by key that training did not see; those that cannot be read are left out."""
 
     def __init__(self, weights: str, columns: Columns):
         self._weights = weights
         self._reader = RecordReader(columns, targets=True)
 
     def setup(self) -> None:
-        """Loads the model, which says where its training ended."""
+        """Load the model, which says where its training ended."""
         self._model: Models = read_model(self._weights)
 
     def process(self, element: Mapping[str, Any]) -> Iterator[tuple[str, tuple[int, Any]]]:
@@ -77,13 +77,13 @@ class Unseen(beam.DoFn):
 
 
 class ScoreKey(beam.DoFn):
-    """Compares a key's predictions with what came, and with one forward pass."""
+    """Compare a key's predictions with the true values, and with one forward pass."""
 
     def __init__(self, weights: str):
         self._weights = weights
 
     def setup(self) -> None:
-        """Loads the model."""
+        """Load the model."""
         self._model: Models = read_model(self._weights)
 
     def process(self, element: tuple[str, Mapping[str, Iterable[Any]]]) -> Iterator[Score]:
@@ -99,13 +99,13 @@ class ScoreKey(beam.DoFn):
 def score(
     model: Model, key: str, records: Iterable[bytes], predictions: Iterable[Prediction]
 ) -> Score:
-    """The score of one key.
+    """Return the score of one key.
 
     Args:
         model: The model.
         key: The key.
         records: All its records, with targets, encoded, in any order.
-        predictions: The predictions of those after its split time, in any order.
+        predictions: The predictions of those that training did not see, in any order.
     """
     columns = model.columns
     assert columns is not None, "pipelines train models with columns"
@@ -130,7 +130,7 @@ def score(
     )
     n = len(times) - columns.horizons[-1]
     if first >= n or not complete:
-        # With records missing there is no telling which prediction belongs to which target.
+        # With records missing it is unknown which prediction belongs to which target.
         return Score(key, None, None, None, bit_equal, len(streamed))
     at = np.arange(first, n)[:, np.newaxis]  # the records whose targets are all known
     ahead = at + np.array(columns.horizons)  # (steps, horizons)
@@ -201,7 +201,7 @@ or train with --train_fraction 0.6, or with --refit, which evaluates before it l
 
 
 def days_apart(times: Array) -> float:
-    """The number of days between two records: the median; the mean if some share a time.
+    """Return the number of days between two records: the median; the mean if some share a time.
 
     >>> days_apart(np.arange(4) * DAY), days_apart(np.array([0, 0, 365, 365, 730]) * DAY)
     (1.0, 182.5)
@@ -211,15 +211,15 @@ def days_apart(times: Array) -> float:
 
 
 def forward_pass(model: Model, key: str, inputs: Array) -> tuple[Array, Array]:
-    """The outputs (steps, targets) in their own units, and the last state (state_size,)."""
+    """Return the outputs (steps, targets) in their own units, and the last state (state_size,)."""
     y, state = model.run(model.scaled(key, inputs)[np.newaxis])
     return model.restored(key, y[0]), state[0]
 
 
 def _deviation(model: Model, key: str, seen: Array) -> tuple[Array, bool]:
-    """The standard deviation of each target in training, and whether each has one.
+    """Return the standard deviation of each target in training, and whether all changed there.
 
-    For a target that never changed it is the scale that the model has for it.
+    For a constant target it is the scale that the model has for it.
     """
     of_model = model.scaler.of(key).targets_scale if model.scaler is not None else np.ones(1)
     seen = seen[np.isfinite(seen).all(1)]
@@ -233,15 +233,15 @@ def _deviation(model: Model, key: str, seen: Array) -> tuple[Array, bool]:
 def report(
     scores: Iterable[Score], seconds: float, horizons: Sequence[int] = (1,)
 ) -> dict[str, Any]:
-    """What the JSON file says.
+    """Return the content of the JSON file.
 
-    Means are over the keys that training saw (over all, if it saw none), whose targets changed in
-    training, and that have every figure that any has.
+    Means are over the keys that training saw (over all, if it saw none), whose targets were not
+    constant there, and that have every error that any key has.
 
     Args:
         scores: Those of the keys, in any order.
-        seconds: How long it took.
-        horizons: How many records ahead the targets lie; with several each has figures of its own.
+        seconds: The time that the evaluation took.
+        horizons: How many records ahead the targets are; of several, each has errors of its own.
     """
     rows = sorted(scores)
     records = sum(row.records for row in rows)

@@ -1,16 +1,16 @@
-r"""Turn weights files into models of PyTorch, Keras and ONNX, and theirs into weights files.
+r"""Convert weights files to models of PyTorch, Keras and ONNX, and back.
 
     beam-rnn convert --input weights.arrow --output weights.onnx
     beam-rnn convert --input model.keras --output weights.arrow \
         --key id --time at --inputs pressure,flow --targets flow
     beam-rnn convert --input weights.onnx --output again.arrow --like weights.arrow
 
-What a file holds is told by its suffix: .arrow (a weights file), .onnx, .keras, .safetensors (a
+The suffix of a file says its format: .arrow (a weights file), .onnx, .keras, .safetensors (a
 state_dict of PyTorch). Needs the extra `interop`.
 
-Only a weights file says which fields of a record a model sees, and how they are scaled. For a model
-that was trained elsewhere flags say the first, or --like takes both from another weights file. What
-the file that is written cannot hold is said.
+Only a weights file says which columns a model reads, and how they are scaled. For a model that was
+trained elsewhere name the columns with flags, or take both from another weights file with --like.
+The command warns about anything that the target format cannot represent.
 """
 
 import argparse
@@ -56,7 +56,7 @@ class ConversionError(BeamRnnError):
 
 
 def parse(argv: Sequence[str] | None) -> argparse.Namespace:
-    """Our flags; there are none of Beam's."""
+    """Return our flags; there are none of Beam's."""
     parser = flags.parser("convert", __doc__)
     parser.add_argument("--input", required=True, help="the model to read")
     parser.add_argument("--output", required=True, help="the file to write")
@@ -65,18 +65,18 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument(
         "--activation",
         choices=("tanh", "relu"),
-        help="of an nn.RNN of PyTorch, whose file does not say",
+        help="the activation of an nn.RNN of PyTorch, which its file does not hold",
     )
     parser.add_argument(
         "--head",
-        help="the name of PyTorch's linear module, where its shape does not say that it stands "
-        "after the recurrent one",
+        help="the name of PyTorch's linear module, if its shape does not show that it comes after "
+        "the recurrent one",
     )
     return parser.parse_args(argv)
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    """Read -> say which fields it sees -> write."""
+    """Read -> add the columns -> write."""
     args = parse(argv)
     written = _suffix("--output", args.output, WRITERS)
     _suffix("--input", args.input, READERS)
@@ -101,7 +101,7 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 
 def _suffix(flag: str, path: str, known: Mapping[str, object]) -> str:
-    """The suffix of a file, which says what it holds."""
+    """Return the suffix of a file, which says its format."""
     found = os.path.splitext(path)[1].lower()
     if found in known:
         return found
@@ -116,7 +116,7 @@ def _suffix(flag: str, path: str, known: Mapping[str, object]) -> str:
 
 
 def _read(flag: str, path: str, **more: str | None) -> Model:
-    """The one model of a file; what else is said of it is for PyTorch's alone."""
+    """Return the model of a file; `more` is for PyTorch's alone."""
     read = READERS[_suffix(flag, path, READERS)]
     with _naming(flag, path):
         if read is interop.from_torch:
@@ -131,7 +131,7 @@ def _read(flag: str, path: str, **more: str | None) -> Model:
 
 @contextmanager
 def _naming(flag: str, path: str) -> Iterator[None]:
-    """Errors say which file is at fault, and the flag that named it."""
+    """Let errors name the file that is at fault, and its flag."""
     try:
         yield
     except ConfigurationError as error:
@@ -144,14 +144,14 @@ def _naming(flag: str, path: str) -> Iterator[None]:
 
 
 def _described(model: Model, args: argparse.Namespace) -> Model:
-    """The model with the columns, and the scaler, that the flags say."""
+    """Return the model with the columns, and the scaler, that the flags name."""
     given = {name: getattr(args, name) for name in COLUMN_FLAGS}
     named = [f"--{name}" for name, value in given.items() if value is not None]
     if args.like is not None:
         if named:
             raise ConfigurationError(
-                f"--like {args.like!r} says what {', '.join(named)} would: leave out one or the "
-                "other"
+                f"--like {args.like!r} has what {', '.join(named)} would name: leave out one or "
+                "the other"
             )
         return _like(model, _read("--like", args.like), args.like)
     if not named:
@@ -162,7 +162,7 @@ def _described(model: Model, args: argparse.Namespace) -> Model:
 
 
 def _like(model: Model, other: Model, path: str) -> Model:
-    """The model with the columns and the scaler of another, and what its outputs mean there."""
+    """Return the model with the columns, the scaler and the meaning of outputs of another."""
     if other.columns is None:
         raise ConfigurationError(
             f"--like {path!r} does not say which fields of a record it is for: take a weights file "
@@ -176,7 +176,7 @@ def _like(model: Model, other: Model, path: str) -> Model:
 
 
 def _with(model: Model, columns: Columns, **more: Any) -> Model:
-    """The model with these columns: its outputs are those of all their horizons."""
+    """Return the model with these columns: its outputs are those of all their horizons."""
     network: Network = model.network
     horizons = len(columns.horizons)
     if network.output == "softmax" and network.horizons != horizons:
@@ -188,7 +188,7 @@ def _with(model: Model, columns: Columns, **more: Any) -> Model:
 
 
 def _left_out(model: Model, path: str, written: str) -> Iterator[str]:
-    """What the file that was written does not say of the model."""
+    """Yield what the file that was written does not hold of the model."""
     if written == WEIGHTS:
         if model.scaler is None:
             yield f"{path} holds no scaler: the network sees the fields as they are"

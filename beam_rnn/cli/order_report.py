@@ -1,4 +1,4 @@
-"""What a command logs about its records: their times, equal records, and ties in time."""
+"""The log of a command about its records: their times, equal records, and ties in time."""
 
 import logging
 from array import array
@@ -109,7 +109,7 @@ class SayOrder(beam.PTransform):
 
 
 class LookAtKey(beam.DoFn):
-    """The order of each key's records; counts those that are equal or share a time."""
+    """Find the order of each key's records; count those that are equal or share a time."""
 
     def __init__(self) -> None:
         self._equal = Metrics.counter("beam_rnn", "records_equal")
@@ -125,7 +125,7 @@ class LookAtKey(beam.DoFn):
 
 
 def order_of_key(key: str, records: Iterable[bytes]) -> Orders:
-    """The order of a key's records.
+    """Return the order of a key's records.
 
     Args:
         key: The key.
@@ -162,10 +162,10 @@ def order_of_key(key: str, records: Iterable[bytes]) -> Orders:
 
 
 class PutTogether(beam.CombineFn):
-    """The orders of keys as one."""
+    """Combine the orders of keys."""
 
     def create_accumulator(self) -> list[Orders]:
-        """No key yet."""
+        """Begin with no key."""
         return []
 
     def add_input(self, mutable_accumulator: list[Orders], element: Orders) -> list[Orders]:
@@ -173,7 +173,7 @@ class PutTogether(beam.CombineFn):
         return self.merge_accumulators([mutable_accumulator, [element]])
 
     def merge_accumulators(self, accumulators: Iterable[list[Orders]]) -> list[Orders]:
-        """Those of all workers together."""
+        """Combine those of all workers."""
         orders = [each for some in accumulators for each in some]
         if not orders:
             return []
@@ -196,7 +196,7 @@ class PutTogether(beam.CombineFn):
         ]
 
     def extract_output(self, accumulator: list[Orders]) -> Orders | None:
-        """All keys; None for none."""
+        """Return the order of all keys; None if there are none."""
         return accumulator[0] if accumulator else None
 
 
@@ -309,7 +309,7 @@ def said(
 
 
 def _fields(data: bytes, columns: Columns) -> dict[str, float]:
-    """The numbers of a record by their names."""
+    """Return the numbers of a record by their names."""
     numbers = decode_record(data).numbers.tolist()
     seen, learned = len(columns.number_names), columns.target_names
     fields = dict(zip(columns.scaled_names, numbers, strict=False))
@@ -317,7 +317,7 @@ def _fields(data: bytes, columns: Columns) -> dict[str, float]:
 
 
 def span_text(micros: int) -> str:
-    """A span of time for a person.
+    """Return a span of time as a person reads it.
 
     >>> span_text(31 * DAY), span_text(3600 * SECOND), span_text(250_000)
     ('31 days', '1 hour', '0.25 seconds')

@@ -50,26 +50,34 @@ PATHS = ("input", "weights", "output", "states", "export_states")
 
 
 def parse(argv: Sequence[str] | None) -> tuple[argparse.Namespace, list[str]]:
-    """Our flags, and those that are Beam's."""
+    """Return our flags, and those that are Beam's."""
     parser = flags.parser("predict", __doc__)
     parser.add_argument("--input", required=True, help="a file or a pattern of files")
     parser.add_argument("--weights", required=True, help="the weights file, or a pattern")
     parser.add_argument("--output", required=True, help="the file of predictions to write")
     parser.add_argument(
-        "--order", choices=ORDERS, default="event_time", help="what orders a key's records"
+        "--order", choices=ORDERS, default="event_time", help="the order of a key's records"
     )
-    parser.add_argument("--wait", type=float, default=0.0, help="seconds beyond the watermark")
-    parser.add_argument("--idle_after", type=float, help="seconds after which a sequence ends")
     parser.add_argument(
-        "--shards", type=int, help="step so many sets of keys together; default: each key alone"
+        "--wait", type=float, default=0.0, help="how many seconds longer to wait for late records"
     )
-    parser.add_argument("--states", help="files of hidden states to start from")
-    parser.add_argument("--export_states", help="files to write the last hidden states to")
+    parser.add_argument(
+        "--idle_after", type=float, help="end a sequence after so many seconds without a record"
+    )
+    parser.add_argument(
+        "--shards",
+        type=int,
+        help="the number of shards, whose keys are stepped together; default: each key alone",
+    )
+    parser.add_argument("--states", help="a pattern of files of hidden states to start from")
+    parser.add_argument(
+        "--export_states", help="the prefix of files to write the last hidden states to"
+    )
     parser.add_argument(
         "--keep",
         type=flags.names,
         default=[],
-        help="columns of the records to put beside their predictions: A,B; or all",
+        help="columns of the records to write next to their predictions: A,B; or all",
     )
     return parser.parse_known_args(argv)
 
@@ -108,7 +116,7 @@ def build(pipeline: beam.Pipeline, args: argparse.Namespace, model: Models) -> N
 
 
 def perform(argv: Sequence[str] | None = None) -> list[str]:
-    """Run the pipeline; gives what there is to say of it."""
+    """Run the pipeline; return the lines to print."""
     args, beam_flags = parse(argv)
     flags.locate(args, beam_flags, PATHS)
     if args.keep and args.order == "arrival":

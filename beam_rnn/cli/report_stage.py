@@ -1,7 +1,7 @@
 """The report of a model, as a stage of the pipeline that trains or replays.
 
-The records of each key are judged where they are. What comes together are a score of each key, and
-what is shown of three of them.
+The records of each key are judged by the worker that has them. What is gathered is a score of each
+key, and the excerpts of three keys that the page shows.
 """
 
 from collections.abc import Iterable, Iterator
@@ -35,7 +35,7 @@ class WriteReport(beam.PTransform):
         columns: Which fields of a record mean what.
         weights: The path of the weights file, once it is written.
         command: The command line, for the page.
-        counts: What became of the records in `Predict`; None if it was not asked.
+        counts: The counts of the records in `Predict`; None if there was no replay.
     """
 
     def __init__(
@@ -51,7 +51,7 @@ class WriteReport(beam.PTransform):
         self._weights, self._command, self._counts = weights, command, counts
 
     def expand(self, pcoll: beam.PCollection[Any]) -> Any:
-        """Judge each key, take three, write."""
+        """Judge each key, take excerpts of three, write."""
         weights = AsSingleton(self._weights)
         read = ReadRecords(partial(RecordReader, self._columns, targets=True), counts=False)
         records = pcoll | "Read" >> beam.ParDo(read).with_output_types(
@@ -83,21 +83,21 @@ class WriteReport(beam.PTransform):
 
 
 class WithModel(beam.DoFn):
-    """Has the model of a weights file at hand."""
+    """A DoFn that loads the model of a weights file once."""
 
     def setup(self) -> None:
-        """Nothing is loaded yet."""
+        """Begin with no model."""
         self._loaded: tuple[str, Model] | None = None
 
     def model(self, path: str) -> Model:
-        """The model, loaded once."""
+        """Return the model of a file."""
         if self._loaded is None or self._loaded[0] != path:
             self._loaded = path, read_model(path)
         return self._loaded[1]
 
 
 class ScoreKey(WithModel):
-    """How well the model does on a key."""
+    """Score the model on a key."""
 
     def process(
         self, element: tuple[str, Iterable[Sequence]], weights: str
@@ -107,19 +107,19 @@ class ScoreKey(WithModel):
 
 
 class ShowKey(WithModel):
-    """What is shown of a key, if it is one of those."""
+    """Make the excerpt of a key, if it is one that the page shows."""
 
     def process(
         self, element: tuple[str, Iterable[Sequence]], weights: str, summary: Summary | None
     ) -> Iterator[Excerpt]:
-        """A key and its sequences in; what is shown of it, or nothing, out."""
+        """A key and its sequences in; its excerpt, or nothing, out."""
         key, sequences = element
         if summary is not None and key in {each.key for _, each in summary.shown}:
             yield excerpt(self.model(weights), sequences)
 
 
 class WritePage(WithModel):
-    """Writes the page."""
+    """Write the page."""
 
     def __init__(self, path: str, command: str):
         self._path, self._command = path, command

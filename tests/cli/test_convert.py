@@ -231,7 +231,7 @@ def folder(tmp_path, monkeypatch):
         ),
         (
             ["--input=w.arrow", "--output=o.arrow", "--like=w.arrow", "--key=id", "--horizon=2"],
-            "--like 'w.arrow' says what --key, --horizon would: leave out one or the other",
+            "--like 'w.arrow' has what --key, --horizon would name: leave out one or the other",
         ),
         (
             ["--input=w.arrow", "--output=o.arrow", "--like=bare.arrow"],
