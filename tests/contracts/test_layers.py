@@ -27,7 +27,7 @@ ARROW = {
     *("core.sealed_format", "models.weights_format", "models.keyed_weights_format"),
     *("training.checkpoint_format", "records.arrow_reader", "engine.payloads"),
     *("streaming.emission", "streaming.model_loader", "streaming.state_transfer"),
-    *("files.read", "files.write", "cli.predict", "cli.prediction_rows"),
+    *("files.header", "files.read", "files.write", "cli.predict", "cli.prediction_rows"),
 }
 
 
