@@ -13,7 +13,7 @@ from beam_rnn.cli.console import run
 from beam_rnn.cli.order_report import PutTogether, order_of_key, said
 from beam_rnn.data.event_times import SECOND
 from beam_rnn.records.record_reader import RecordReader
-from tests import engines
+from tests.helpers import engines
 
 FLAGS = ["--key=k", "--time=t", "--inputs=x", "--epochs=1", "--hidden=4", "--train_fraction=0.5"]
 COLUMNS = Columns(key="k", time="t", inputs=["x"])
