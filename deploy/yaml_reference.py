@@ -33,7 +33,7 @@ TYPED = {"optimizer": OPTIMIZERS, "learning_rate": SCHEDULES}
 """Mappings with a `type`, by the section that has them."""
 CHOICES = {**vars(scaler), **vars(network)}
 OF_PYTHON = {
-    ", or another that was put into `beam_rnn.cells.CELLS`": "",
+    ", or another that was put into `beam_rnn.nn.cells.CELLS`": "",
     "names in `beam_rnn.data.calendar.CYCLES`, ": "",
     ": see `beam_rnn.training.validation.SplitByTime`": "",
     "(), if there are none": "`[]` if there are none",
@@ -195,7 +195,7 @@ def plain(text: str) -> str:
         link = f"[{name}](#{name})"
         text = re.sub(rf"`(?:beam_rnn\.)?{kind}`", link, text)
         text = re.sub(rf"`{kind}\((\w+)=(?:\.\.\.)?\)`", rf"`\1` of {link}", text)
-    text = re.sub(r": see `(?:beam_rnn\.\w+\.)?([A-Z_]+)`", partial(_named, text), text)
+    text = re.sub(r": see `(?:beam_rnn\.[\w.]+\.)?([A-Z_]+)`", partial(_named, text), text)
     text = re.sub(r"\b(\w+)=\"(\w+)\"", r"\1: \2", text)
     text = re.sub(r"\b(\w+)=(True|False)\b", lambda m: f"{m[1]}: {m[2].lower()}", text)
     return re.sub(r"\bNone\b", "`null`", text)

@@ -1,4 +1,4 @@
-"""How well a model does on the records of a key that training did not see."""
+"""The errors of a model on the records of a key that training did not see, and of baselines."""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
@@ -7,9 +7,9 @@ import apache_beam as beam
 import numpy as np
 
 from beam_rnn.core.arrays import Array
-from beam_rnn.core.errors import RecordError
+from beam_rnn.core.errors import BeamRnnError, RecordError
 from beam_rnn.data.columns import Columns
-from beam_rnn.data.event_times import DAY
+from beam_rnn.data.event_times import BEFORE_ALL, DAY, utc_text
 from beam_rnn.data.scaling import CONSTANT
 from beam_rnn.models.keyed_models import Models
 from beam_rnn.models.model import Model
@@ -26,8 +26,12 @@ SUB_DAILY = SEASONS[0][0]
 """With fewer days between two records there is a value of a day before."""
 
 
+class NothingUnseenError(BeamRnnError):
+    """The model learned from all records by which it would be judged."""
+
+
 class Score(NamedTuple):
-    """What came out for one key; None where there is nothing to measure.
+    """The errors for one key; None where there is nothing to measure.
 
     `yesterday_mae` is the error of the value of 24 hours before, of records that are less than a
     day apart; `season_mae` that of the value `season` records before, of daily, monthly and
@@ -45,17 +49,19 @@ class Score(NamedTuple):
     scaled: bool = True  # False: a target never changed in training
     season: int | None = None
     season_mae: float | None = None
+    learned_until: int = BEFORE_ALL  # the last event time that training saw
+    last: int = BEFORE_ALL  # the last event time of all records
 
 
 class Unseen(beam.DoFn):
-    """Records after their key's split time, by key; one that cannot be measured is left out."""
+    """Records by key that training did not see; those that cannot be read are left out."""
 
     def __init__(self, weights: str, columns: Columns):
         self._weights = weights
         self._reader = RecordReader(columns, targets=True)
 
     def setup(self) -> None:
-        """Loads the model, which says where its training ended."""
+        """Load the model, which says where its training ended."""
         self._model: Models = read_model(self._weights)
 
     def process(self, element: Mapping[str, Any]) -> Iterator[tuple[str, tuple[int, Any]]]:
@@ -70,13 +76,13 @@ class Unseen(beam.DoFn):
 
 
 class ScoreKey(beam.DoFn):
-    """Compares a key's predictions with what came, and with one forward pass."""
+    """Compare a key's predictions with the true values, and with one forward pass."""
 
     def __init__(self, weights: str):
         self._weights = weights
 
     def setup(self) -> None:
-        """Loads the model."""
+        """Load the model."""
         self._model: Models = read_model(self._weights)
 
     def process(self, element: tuple[str, Mapping[str, Iterable[Any]]]) -> Iterator[Score]:
@@ -92,13 +98,13 @@ class ScoreKey(beam.DoFn):
 def score(
     model: Model, key: str, records: Iterable[bytes], predictions: Iterable[Prediction]
 ) -> Score:
-    """The score of one key.
+    """Return the score of one key.
 
     Args:
         model: The model.
         key: The key.
         records: All its records, with targets, encoded, in any order.
-        predictions: The predictions of those after its split time, in any order.
+        predictions: The predictions of those that training did not see, in any order.
     """
     columns = model.columns
     assert columns is not None, "pipelines train models with columns"
@@ -110,7 +116,8 @@ def score(
     first = int(np.searchsorted(times, until(model, key), "right"))
     streamed = sorted(predictions, key=lambda row: row.step)
     if not streamed:
-        return Score(key, None, None, None, True, 0)
+        learned_until, last = until(model, key), int(times[-1])
+        return Score(key, None, None, None, True, 0, learned_until=learned_until, last=last)
 
     outputs, state = forward_pass(model, key, inputs[first:])
     stream_outputs = np.array([row.outputs for row in streamed])
@@ -122,7 +129,7 @@ def score(
     )
     n = len(times) - columns.horizons[-1]
     if first >= n or not complete:
-        # With records missing there is no telling which prediction belongs to which target.
+        # With records missing it is unknown which prediction belongs to which target.
         return Score(key, None, None, None, bit_equal, len(streamed))
     at = np.arange(first, n)[:, np.newaxis]  # the records whose targets are all known
     ahead = at + np.array(columns.horizons)  # (steps, horizons)
@@ -162,8 +169,38 @@ def score(
     )
 
 
+def check_unseen(scores: Sequence[Score], source: str) -> Sequence[Score]:
+    """Check that there are records which the model did not learn from; return the scores.
+
+        >>> day = Score("a", None, None, None, True, 0, learned_until=DAY, last=DAY)
+        >>> check_unseen([day], "a.csv")
+        Traceback (most recent call last):
+        ...
+        beam_rnn.cli.baselines.NothingUnseenError: the model learned from all records of 'a.csv', \
+of key 'a' until 1970-01-02, and the last of them is of 1970-01-02: evaluate it on later records, \
+or train with --train_fraction 0.6, or with --refit, which evaluates before it learns from all
+
+    Args:
+        scores: Those of the keys.
+        source: Where the records come from.
+
+    Raises:
+        NothingUnseenError: There are none.
+    """
+    seen = [score for score in scores if score.last > BEFORE_ALL]
+    if seen and not any(score.records for score in scores):
+        latest = max(seen, key=lambda score: (score.last, score.key))
+        raise NothingUnseenError(
+            f"the model learned from all records of {source!r}, of key {latest.key!r} until "
+            f"{utc_text(latest.learned_until)}, and the last of them is of "
+            f"{utc_text(latest.last)}: evaluate it on later records, or train with "
+            "--train_fraction 0.6, or with --refit, which evaluates before it learns from all"
+        )
+    return scores
+
+
 def days_apart(times: Array) -> float:
-    """The number of days between two records: the median; the mean if some share a time.
+    """Return the number of days between two records: the median; the mean if some share a time.
 
     >>> days_apart(np.arange(4) * DAY), days_apart(np.array([0, 0, 365, 365, 730]) * DAY)
     (1.0, 182.5)
@@ -173,15 +210,15 @@ def days_apart(times: Array) -> float:
 
 
 def forward_pass(model: Model, key: str, inputs: Array) -> tuple[Array, Array]:
-    """The outputs (steps, targets) in their own units, and the last state (state_size,)."""
+    """Return the outputs (steps, targets) in their own units, and the last state (state_size,)."""
     y, state = model.run(model.scaled(key, inputs)[np.newaxis])
     return model.restored(key, y[0]), state[0]
 
 
 def _deviation(model: Model, key: str, seen: Array) -> tuple[Array, bool]:
-    """The standard deviation of each target in training, and whether each has one.
+    """Return the standard deviation of each target in training, and whether all changed there.
 
-    For a target that never changed it is the scale that the model has for it.
+    For a constant target it is the scale that the model has for it.
     """
     of_model = model.scaler.of(key).targets_scale if model.scaler is not None else np.ones(1)
     seen = seen[np.isfinite(seen).all(1)]
@@ -195,15 +232,15 @@ def _deviation(model: Model, key: str, seen: Array) -> tuple[Array, bool]:
 def report(
     scores: Iterable[Score], seconds: float, horizons: Sequence[int] = (1,)
 ) -> dict[str, Any]:
-    """What the JSON file says.
+    """Return the content of the JSON file.
 
-    Means are over the keys that training saw (over all, if it saw none), whose targets changed in
-    training, and that have every figure that any has.
+    Means are over the keys that training saw (over all, if it saw none), whose targets were not
+    constant there, and that have every error that any key has.
 
     Args:
         scores: Those of the keys, in any order.
-        seconds: How long it took.
-        horizons: How many records ahead the targets lie; with several each has figures of its own.
+        seconds: The time that the evaluation took.
+        horizons: How many records ahead the targets are; of several, each has errors of its own.
     """
     rows = sorted(scores)
     records = sum(row.records for row in rows)

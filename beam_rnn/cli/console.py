@@ -1,4 +1,4 @@
-"""How far a long run is, in the log."""
+"""What a command prints: its log, errors of one line, progress, and tables."""
 
 import errno
 import logging
@@ -21,40 +21,6 @@ from beam_rnn.core.text import printable
 
 logger = logging.getLogger(__name__)
 
-EVERY = 5.0
-"""Seconds between two lines."""
-PREDICTIONS = "predictions"
-"""What is counted where there are predictions."""
-
-
-class SayProgress(beam.DoFn):
-    """Counts what passes; says every few seconds how many there were on this worker.
-
-    The counter of that name has how many there were on all.
-
-    Args:
-        what: What is counted, such as "predictions".
-    """
-
-    def __init__(self, what: str):
-        self._what = what
-        self._passed = Metrics.counter("beam_rnn", what)
-
-    def setup(self) -> None:
-        """Start to count."""
-        self._count = 0
-
-    def process(self, element: Any) -> None:  # noqa: ARG002
-        """Count one."""
-        self._passed.inc()
-        if not self._count:  # the start of the pipeline took time too, which is not counted
-            self._begun, self._progress = time.monotonic(), Throttle(EVERY)
-        self._count += 1
-        if self._count & 1023 == 0 and self._progress.ready():  # the clock costs more than the rest
-            rate = self._count / (time.monotonic() - self._begun)
-            logger.info("%s %s, %s a second", f"{self._count:,}", self._what, f"{rate:,.0f}")
-
-
 DEBUG = "--debug"
 WRONG_INPUT = (ConfigurationError, WeightsError, FileNotFoundError)
 """Errors about a flag, or about a file that it names, raised before a pipeline runs."""
@@ -71,17 +37,17 @@ LESS_MEMORY = "choose a smaller --hidden, --batch_size or --sequence_length, or 
 
 
 class Once(logging.Filter):
-    """Lets each line pass once: several workers in this process log the same lines."""
+    """Pass each line once: several workers in this process log the same lines."""
 
     def __init__(self) -> None:
         super().__init__()
-        self._said: set[str] = set()
+        self._logged: set[str] = set()
 
     def filter(self, record: logging.LogRecord) -> bool:
-        """Whether it was not said before."""
-        said = record.getMessage()
-        new = said not in self._said
-        self._said.add(said)
+        """Return True if the line is new."""
+        line = record.getMessage()
+        new = line not in self._logged
+        self._logged.add(line)
         return new
 
 
@@ -92,26 +58,26 @@ def without_trace(record: logging.LogRecord) -> bool:
 
 
 QUIET = {
-    # It warns of every file that was not written because it would have been empty.
+    # It warns of every file that it does not write because it would be empty.
     "apache_beam.io.filebasedsink": logging.ERROR,
-    # They log an exception that is then raised, and that is said in one line at the end.
+    # They log an exception that is then raised, and printed in one line at the end.
     "apache_beam.runners.common": logging.CRITICAL,
     "apache_beam.runners.worker": logging.CRITICAL,
-    # It says where the server of a runner was started.
+    # It logs where the server of a runner was started.
     "apache_beam.utils.subprocess_server": logging.ERROR,
     "beam_rnn": logging.INFO,
-    # The command says at its end what it wrote.
+    # The command prints at its end what it wrote.
     "beam_rnn.transforms.write_dofns": logging.WARNING,
 }
-"""From which level on the lines of a logger are shown."""
+"""The level from which on the lines of a logger are shown."""
 
 
 def run(main: Callable[[], object], *, debug: bool = False) -> None:
-    """Run a command: its progress goes to the standard error, an error in one line.
+    """Run a command; its log and an error of one line go to the standard error.
 
     Args:
         main: The command.
-        debug: Show all that the runner logs, and the trace of an error as well.
+        debug: Show all that the runner logs, and the trace of an error.
     """
     logging.basicConfig(level=logging.WARNING, format="%(message)s", stream=sys.stderr, force=True)
     for handler in logging.getLogger().handlers:
@@ -159,7 +125,7 @@ def in_one_line(error: Exception) -> str | None:
 
 
 def _of_trace(said: str) -> str | None:
-    """What the text of an error, or of a worker's trace, says in one line."""
+    """Return the one-line message in the text of an error, or of a worker's trace."""
     if of_library := re.search(r"beam_rnn\.[\w.]+Error: (.*)", said):
         return of_library[1]
     if of_system := re.findall(r"Error: \[Errno (\d+)\] ([^:\n]+)(?:: (.*))?", said):
@@ -174,7 +140,7 @@ def _of_trace(said: str) -> str | None:
 
 
 def _of_system(number: int, reason: str, file: str) -> str:
-    """An error of the operating system, and what to do."""
+    """Return the message of an error of the operating system, and what to do."""
     if number == errno.ENOENT and file:
         return f"there is no file {file}"
     advice = WAYS_OUT.get(number)
@@ -187,8 +153,40 @@ def _of_thread(failed: threading.ExceptHookArgs) -> None:
         threading.__excepthook__(failed)
 
 
+EVERY = 5.0
+"""Seconds between two lines of progress."""
+PREDICTIONS = "predictions"
+"""What is counted where there are predictions."""
+
+
+class SayProgress(beam.DoFn):
+    """Count what passes, in the counter of that name; log the count of this worker now and then.
+
+    Args:
+        what: What is counted, such as "predictions".
+    """
+
+    def __init__(self, what: str):
+        self._what = what
+        self._passed = Metrics.counter("beam_rnn", what)
+
+    def setup(self) -> None:
+        """Begin at 0."""
+        self._count = 0
+
+    def process(self, element: Any) -> None:  # noqa: ARG002
+        """Count one."""
+        self._passed.inc()
+        if not self._count:  # not from the start of the pipeline, which takes time too
+            self._begun, self._progress = time.monotonic(), Throttle(EVERY)
+        self._count += 1
+        if self._count & 1023 == 0 and self._progress.ready():  # the clock costs more than the rest
+            rate = self._count / (time.monotonic() - self._begun)
+            logger.info("%s %s, %s a second", f"{self._count:,}", self._what, f"{rate:,.0f}")
+
+
 def table(rows: Iterable[Sequence[str]]) -> Iterator[str]:
-    """Rows as lines of text, their cells one below the other.
+    """Yield rows as lines of text with aligned columns.
 
     >>> list(table([("a", "longer"), ("name", "b")]))
     ['a     longer', 'name  b']
@@ -204,7 +202,7 @@ def table(rows: Iterable[Sequence[str]]) -> Iterator[str]:
 
 
 def quoted(key: str) -> str:
-    """A key as it is written in a row of keys: quoted where it would not be seen where it ends.
+    """Return a key as a list of keys shows it: quoted if one could not see where it ends.
 
     >>> print(quoted("pump-1"), quoted("pump, old"))
     pump-1 'pump, old'

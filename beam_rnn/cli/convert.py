@@ -1,16 +1,16 @@
-r"""Turn weights files into models of PyTorch, Keras and ONNX, and theirs into weights files.
+r"""Convert weights files to models of PyTorch, Keras and ONNX, and back.
 
     beam-rnn convert --input weights.arrow --output weights.onnx
     beam-rnn convert --input model.keras --output weights.arrow \
         --key id --time at --inputs pressure,flow --targets flow
     beam-rnn convert --input weights.onnx --output again.arrow --like weights.arrow
 
-What a file holds is told by its suffix: .arrow (a weights file), .onnx, .keras, .safetensors (a
+The suffix of a file says its format: .arrow (a weights file), .onnx, .keras, .safetensors (a
 state_dict of PyTorch). Needs the extra `interop`.
 
-Only a weights file says which fields of a record a model sees, and how they are scaled. For a model
-that was trained elsewhere flags say the first, or --like takes both from another weights file. What
-the file that is written cannot hold is said.
+Only a weights file says which columns a model reads, and how they are scaled. For a model that was
+trained elsewhere name the columns with flags, or take both from another weights file with --like.
+The command warns about anything that the target format cannot represent.
 """
 
 import argparse
@@ -25,6 +25,7 @@ import numpy as np
 
 from beam_rnn import interop
 from beam_rnn.cli import flags
+from beam_rnn.cli.dataclass_flags import add_flags, made
 from beam_rnn.cli.output_paths import check_outputs
 from beam_rnn.core.errors import BeamRnnError, ConfigurationError
 from beam_rnn.data.columns import Columns
@@ -55,35 +56,27 @@ class ConversionError(BeamRnnError):
 
 
 def parse(argv: Sequence[str] | None) -> argparse.Namespace:
-    """Our flags; there are none of Beam's."""
+    """Return our flags; there are none of Beam's."""
     parser = flags.parser("convert", __doc__)
     parser.add_argument("--input", required=True, help="the model to read")
     parser.add_argument("--output", required=True, help="the file to write")
-    parser.add_argument("--key", help="column of the key")
-    parser.add_argument("--time", help="column of the event time; default: Beam's timestamp")
-    parser.add_argument("--inputs", type=flags.names, help="columns that the network sees: A,B")
-    parser.add_argument("--targets", type=flags.names, help="columns: A,B; default: --inputs")
-    parser.add_argument(
-        "--horizon",
-        type=flags.horizons,
-        help="how many records ahead; or several at once: 1,6,24 or 1-24; default: 1",
-    )
+    add_flags(parser, Columns, COLUMN_FLAGS, unset=True)
     parser.add_argument("--like", help="a weights file to take columns and scaler from")
     parser.add_argument(
         "--activation",
         choices=("tanh", "relu"),
-        help="of an nn.RNN of PyTorch, whose file does not say",
+        help="the activation of an nn.RNN of PyTorch, which its file does not hold",
     )
     parser.add_argument(
         "--head",
-        help="the name of PyTorch's linear module, where its shape does not say that it stands "
-        "after the recurrent one",
+        help="the name of PyTorch's linear module, if its shape does not show that it comes after "
+        "the recurrent one",
     )
     return parser.parse_args(argv)
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    """Read -> say which fields it sees -> write."""
+    """Read -> add the columns -> write."""
     args = parse(argv)
     written = _suffix("--output", args.output, WRITERS)
     _suffix("--input", args.input, READERS)
@@ -108,7 +101,7 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 
 def _suffix(flag: str, path: str, known: Mapping[str, object]) -> str:
-    """The suffix of a file, which says what it holds."""
+    """Return the suffix of a file, which says its format."""
     found = os.path.splitext(path)[1].lower()
     if found in known:
         return found
@@ -123,7 +116,7 @@ def _suffix(flag: str, path: str, known: Mapping[str, object]) -> str:
 
 
 def _read(flag: str, path: str, **more: str | None) -> Model:
-    """The one model of a file; what else is said of it is for PyTorch's alone."""
+    """Return the model of a file; `more` is for PyTorch's alone."""
     read = READERS[_suffix(flag, path, READERS)]
     with _naming(flag, path):
         if read is interop.from_torch:
@@ -138,7 +131,7 @@ def _read(flag: str, path: str, **more: str | None) -> Model:
 
 @contextmanager
 def _naming(flag: str, path: str) -> Iterator[None]:
-    """Errors say which file is at fault, and the flag that named it."""
+    """Let errors name the file that is at fault, and its flag."""
     try:
         yield
     except ConfigurationError as error:
@@ -151,26 +144,25 @@ def _naming(flag: str, path: str) -> Iterator[None]:
 
 
 def _described(model: Model, args: argparse.Namespace) -> Model:
-    """The model with the columns, and the scaler, that the flags say."""
+    """Return the model with the columns, and the scaler, that the flags name."""
     given = {name: getattr(args, name) for name in COLUMN_FLAGS}
     named = [f"--{name}" for name, value in given.items() if value is not None]
     if args.like is not None:
         if named:
             raise ConfigurationError(
-                f"--like {args.like!r} says what {', '.join(named)} would: leave out one or the "
-                "other"
+                f"--like {args.like!r} has what {', '.join(named)} would name: leave out one or "
+                "the other"
             )
         return _like(model, _read("--like", args.like), args.like)
     if not named:
         return model
     if args.key is None or args.inputs is None:
         raise ConfigurationError(f"{', '.join(named)} alone: --key and --inputs are needed too")
-    columns = Columns(**{name: value for name, value in given.items() if value is not None})
-    return _with(model, columns=columns)
+    return _with(model, columns=made(Columns, args, COLUMN_FLAGS))
 
 
 def _like(model: Model, other: Model, path: str) -> Model:
-    """The model with the columns and the scaler of another, and what its outputs mean there."""
+    """Return the model with the columns, the scaler and the meaning of outputs of another."""
     if other.columns is None:
         raise ConfigurationError(
             f"--like {path!r} does not say which fields of a record it is for: take a weights file "
@@ -185,7 +177,7 @@ def _like(model: Model, other: Model, path: str) -> Model:
 
 
 def _with(model: Model, columns: Columns, **more: Any) -> Model:
-    """The model with these columns: its outputs are those of all their horizons."""
+    """Return the model with these columns: its outputs are those of all their horizons."""
     network: Network = model.network
     horizons = len(columns.horizons)
     if network.distribution.activation.joint and network.horizons != horizons:
@@ -197,7 +189,7 @@ def _with(model: Model, columns: Columns, **more: Any) -> Model:
 
 
 def _left_out(model: Model, path: str, written: str) -> Iterator[str]:
-    """What the file that was written does not say of the model."""
+    """Yield what the file that was written does not hold of the model."""
     if written == WEIGHTS:
         if model.scaler is None:
             yield f"{path} holds no scaler: the network sees the fields as they are"

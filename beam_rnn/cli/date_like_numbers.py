@@ -14,7 +14,7 @@ from beam_rnn.data.event_times import is_day
 logger = logging.getLogger(__name__)
 
 Forms = dict[str, tuple[int, str]]
-"""How many values look like what, and one of them."""
+"""The number of values of each form (`forms_of`), and one of them."""
 
 
 class NoTimesError(BeamRnnError):
@@ -22,13 +22,13 @@ class NoTimesError(BeamRnnError):
 
 
 class CountForms(beam.CombineFn):
-    """Counts the values of a column by what they look like (`forms_of`), each with an example."""
+    """Count the values of a column by their form (`forms_of`), each with an example."""
 
     def __init__(self, column: str):
         self._column = column
 
     def create_accumulator(self) -> Forms:
-        """None yet."""
+        """Begin with no value."""
         return {}
 
     def add_input(self, mutable_accumulator: Forms, element: Mapping[str, Any]) -> Forms:
@@ -54,20 +54,20 @@ class CountForms(beam.CombineFn):
 
 
 NUMBER, DAY_READ = "number", "day"
-"""A time that is a number; one that is read as a day of this calendar, such as 20140701."""
-_WRITE = "write them as dates, such as 1949-03-31, or say that they are none,"
+"""The form of a time that is a number, and of one that is read as a day, such as 20140701."""
+_WRITE = "write them as dates, such as 1949-03-31, or, if they are none, give"
 MOST = 0.9
-"""If so large a share of the numbers looks like dates, they are dates."""
+"""The share of numbers that look like dates from which on they are taken for dates."""
 
 
 class _Form(NamedTuple):
-    """What numbers look like that are dates.
+    """A form of numbers that are dates.
 
     Attributes:
-        looks: In words.
+        looks: What they look like, in words.
         time_format: The format that reads them; None if there is none.
-        is_one: Whether digits of one of the numbers of digits in `sizes` look so.
-        sizes: How many digits there are.
+        is_one: Returns True if digits look so.
+        sizes: The possible numbers of digits.
     """
 
     looks: str
@@ -104,8 +104,8 @@ _FORMS = (
     _Form("days with a point", "%Y%m%d", is_day, (8,)),
     _Form("hours of a day", "%Y%m%d%H", lambda d: is_day(d[:8]) and int(d[8:]) < 24, (10,)),
 )
-"""Those that would be read as seconds since 1970. Counters are in none of them: only some of the
-numbers in a row are dates. The first that fits is taken."""
+"""The forms that would be read as seconds since 1970. Counters have none of them, since only some
+consecutive numbers are dates. The first that fits is taken."""
 
 
 def _is_year(year: float) -> bool:
@@ -117,7 +117,7 @@ def _is_excel(days: float) -> bool:
 
 
 def forms_of(value: Any) -> Iterable[str]:
-    """What a time looks like: nothing but `NUMBER` if it is a number of no date.
+    """Return the forms of a time: only `NUMBER` for a number that is no date.
 
     >>> [list(forms_of(value)) for value in ("1959-01-01", 7, "1959", 1949.25, "20140701")]
     [[], ['number'], ['number', 'years', 'years with a fraction'], \
@@ -140,7 +140,7 @@ def _number(value: Any) -> float | None:
 
 
 def _looks(text: str, number: float) -> list[str]:
-    """What a number looks like: `DAY_READ`, or some of `_FORMS`."""
+    """Return the forms of a number: `DAY_READ`, or some of `_FORMS`."""
     digits, point, fraction = text.partition(".")
     if fraction.strip("0"):
         of_fractions = {"years with a fraction": _is_year, "days as Excel counts them": _is_excel}
@@ -153,7 +153,7 @@ def _looks(text: str, number: float) -> list[str]:
 
 
 def wrong_times(forms: Forms, column: str) -> str | None:
-    """What is wrong with times that are read without a format; None for nothing.
+    """Return what is wrong with times that are read without a format; None if nothing is.
 
     >>> wrong_times({NUMBER: (200, "1959"), "years": (200, "1959")}, "t")
     "the times look like years, such as t='1959', and would be read as seconds since 1970: say \

@@ -1,19 +1,19 @@
-r"""Stream what training has not seen through a trained network, and measure it.
+r"""Stream the records that training has not seen through a network, and measure its errors.
 
     beam-rnn evaluate --input 'pipelines/data/nab/*.csv' --weights weights.arrow \
         --output metrics.json
 
-In a checkout `python -m pipelines.evaluate` is the same. With --report a page shows how the model
-does, as that of `beam-rnn report` does.
+In a checkout `python -m pipelines.evaluate` is the same. With --report a page shows how well the
+model does, as `beam-rnn report` shows it.
 
-For each key, the records after its split time go through `Predict`. The mean absolute error
-stands beside two forecasts that need no model: the last value, and the value of a day before, or
-of a season before: 7 records of daily ones, 12 of monthly ones, 4 of quarterly ones. Errors are in
-units of the key's standard deviation in training. A key that never changed there has none: it is
-in `unscaled`, in the unit of all keys, and left out of the mean. `bit_equal` says whether every
-prediction of the stream, and the hidden state that each key ended with, has the same bits as one
-forward pass over the key's sorted records. Records that cannot be used go to a
-file of their own, `<output>.invalid.jsonl`, if there are any. Beam's own flags pass through.
+For each key, the records after the last one that training saw go through `Predict`; if there are
+none, it is an error. The mean absolute error is compared with two forecasts that need no model: the
+last value, and the value of a day before, or of a season before (7 records of daily ones, 12 of
+monthly ones, 4 of quarterly ones). Errors are in units of the key's standard deviation in training.
+A key that was constant there has none: it is in `unscaled`, in the unit of all keys, and left out
+of the mean. `bit_equal` is true if every prediction of the stream, and the last hidden state of
+each key, has the same bits as one forward pass over the key's sorted records. Records that cannot
+be used are written to `<output>.invalid.jsonl`. Beam's own flags pass through.
 """
 
 import argparse
@@ -28,7 +28,8 @@ from typing import Any
 import apache_beam as beam
 
 from beam_rnn.cli import flags
-from beam_rnn.cli.baselines import ScoreKey, Unseen, report
+from beam_rnn.cli.baselines import ScoreKey, Unseen, check_unseen, report
+from beam_rnn.cli.column_check import check_columns, read_by_model
 from beam_rnn.cli.console import PREDICTIONS, SayProgress, table
 from beam_rnn.cli.launch import launch
 from beam_rnn.cli.output_paths import BESIDE, check_outputs
@@ -45,29 +46,32 @@ from beam_rnn.streaming.model_files import newest, read_bytes, read_model, write
 from beam_rnn.transforms.predict import Predict
 
 SHOWN_KEYS = 12
-"""The errors of so many keys are printed; all of them are in the file."""
+"""The number of keys whose errors are printed; those of all keys are in the file."""
 
 PATHS = ("input", "weights", "output", "predictions", "report")
 """The flags that are paths, or patterns of them."""
 
 
 def parse(argv: Sequence[str] | None) -> tuple[argparse.Namespace, list[str]]:
-    """Our flags, and those that are Beam's."""
+    """Return our flags, and those that are Beam's."""
     parser = flags.parser("evaluate", __doc__)
     parser.add_argument("--input", required=True, help="a file or a pattern of files")
     parser.add_argument("--weights", required=True, help="the weights file, or a pattern")
     parser.add_argument(
-        "--output", required=True, type=flags.ending(".json"), help="the file of figures to write"
+        "--output",
+        required=True,
+        type=flags.ending(".json"),
+        help="the JSON file of errors to write",
     )
-    parser.add_argument("--predictions", help="a file for the predictions themselves")
+    parser.add_argument("--predictions", help="a file to write the predictions to")
     parser.add_argument(
         "--shuffle_within",
         type=float,
         default=0.0,
-        help="let records arrive in another order, each up to so many seconds late",
+        help="shuffle the records: each arrives up to so many seconds late",
     )
     parser.add_argument(
-        "--report", type=flags.ending(".html"), help="a page of HTML that shows the model, to write"
+        "--report", type=flags.ending(".html"), help="the HTML page about the model to write"
     )
     given = sys.argv[1:] if argv is None else argv
     parser.set_defaults(command=shlex.join(["beam-rnn", "evaluate", *given]))
@@ -89,9 +93,8 @@ def build(pipeline: beam.Pipeline, args: argparse.Namespace, model: Models) -> N
     )
     outputs = arriving | Predict(args.weights, with_state=True)
     reader = partial(RecordReader, columns, targets=True)
-    checked = records | "Check" >> beam.ParDo(ReadRecords(reader)).with_outputs(
-        INVALID, main="checked"
-    )
+    read = ReadRecords(reader, counts=not args.report)  # the replay for the page counts them too
+    checked = records | "Check" >> beam.ParDo(read).with_outputs(INVALID, main="checked")
     aside = SetAside(records, columns, args.input, f"{args.output}.invalid.jsonl", training=True)
     usable = checked.invalid | "Invalid" >> aside
     _ = outputs.predictions | "Progress" >> beam.ParDo(SayProgress(PREDICTIONS))
@@ -105,6 +108,7 @@ def build(pipeline: beam.Pipeline, args: argparse.Namespace, model: Models) -> N
         scores
         | "Gather" >> beam.CombineGlobally(beam.combiners.ToListCombineFn())
         | "Usable" >> After(usable)
+        | "New" >> beam.Map(check_unseen, args.input)
         | "Report"
         >> beam.Map(
             lambda rows: json.dumps(
@@ -129,7 +133,7 @@ def build(pipeline: beam.Pipeline, args: argparse.Namespace, model: Models) -> N
 
 
 def perform(argv: Sequence[str] | None = None) -> list[str]:
-    """Run the pipeline; gives what there is to say of it."""
+    """Run the pipeline; return the lines to print."""
     args, beam_flags = parse(argv)
     flags.locate(args, beam_flags, PATHS)
     check_outputs(
@@ -141,16 +145,18 @@ def perform(argv: Sequence[str] | None = None) -> list[str]:
     model = read_model(args.weights)
     if model.columns is not None and model.columns.classes:
         raise ConfigurationError(
-            f"evaluate measures forecasts of numbers; {args.weights!r} tells apart the classes "
+            f"evaluate measures forecasts of numbers; {args.weights!r} predicts the classes "
             f"{list(model.columns.classes)}"
         )
+    if model.columns is not None:
+        check_columns(args.input, read_by_model(model.columns, args.weights, targets=True))
     launch(lambda pipeline: build(pipeline, args, model), flags.beam_options(beam_flags))
     files = (args.output, args.predictions, args.report)
     return [*figures(args.output), *(f"wrote {path}" for path in files if path is not None)]
 
 
 def figures(path: str) -> Iterator[str]:
-    """The errors that a file of figures has, as lines; none of a file that is not here."""
+    """Yield the errors in a file of figures as lines; none of a file that is not here."""
     try:
         found = json.loads(read_bytes(path))
     except Exception:  # noqa: BLE001  # a runner may have put it where this machine cannot read
@@ -183,7 +189,7 @@ def figures(path: str) -> Iterator[str]:
 
 
 def _cells(errors: Mapping[str, Any], names: Iterable[str]) -> list[str]:
-    """The errors of a row; a star is behind the smallest."""
+    """Return the errors of a row as text, with a star after the smallest."""
     values = [errors.get(name) for name in names]
     least = min((value for value in values if value is not None), default=None)
     stars = ["*" if value is not None and value == least else "" for value in values]
@@ -191,5 +197,5 @@ def _cells(errors: Mapping[str, Any], names: Iterable[str]) -> list[str]:
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    """Run the pipeline, print the errors, and say what was written."""
+    """Run the pipeline, print the errors and what was written."""
     print("\n".join(perform(argv)))

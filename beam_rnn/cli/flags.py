@@ -1,4 +1,4 @@
-"""What the flags of a command line say, ours and Beam's."""
+"""The flags of a command line, ours and Beam's."""
 
 import argparse
 import csv
@@ -17,23 +17,20 @@ from beam_rnn.core.errors import ConfigurationError
 from beam_rnn.files.formats import SUFFIXES
 
 LOCAL_RUNNER = "FnApiRunner"
-"""Where a pipeline runs if no --runner is given: in this process, with nothing to download."""
+"""The runner if no --runner is given: in this process, with nothing to download."""
 
 WRONG_FLAGS = 2
-"""What a command exits with whose flags are wrong."""
+"""The exit code of a command whose flags are wrong."""
 UNKNOWN = "unknown flags"
 
 PROGRAM = "beam-rnn"
 
-MAX_UNITS, MAX_LAYERS, MAX_HORIZONS = 16_384, 1_000, 10_000
-"""A larger value is a mistake, and would fill the memory before an error could be shown."""
-
 
 class Parser(argparse.ArgumentParser):
-    """A parser whose errors are one line, which has what may have been meant."""
+    """A parser whose errors are one line, with the flag that was probably meant."""
 
     def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
-        """Our flags, and those that are Beam's; others are an error.
+        """Return our flags and Beam's; others are an error.
 
         A runner that is named may have flags of its own, which only it can check.
         """
@@ -45,7 +42,7 @@ class Parser(argparse.ArgumentParser):
         return ours, rest
 
     def error(self, message: str) -> NoReturn:
-        """Say in one line what is wrong, and what may have been meant."""
+        """Exit with one line: what is wrong, and the flag that was probably meant."""
         message = message.removeprefix("argument ")
         if not message.startswith(UNKNOWN):
             names = [(flag, flag.split("=", maxsplit=1)[0]) for flag in self._given]
@@ -57,7 +54,7 @@ class Parser(argparse.ArgumentParser):
         self.exit(WRONG_FLAGS, f"error: {message}\n")
 
     def _meant(self, flag: str) -> str | None:
-        """The flag that was probably meant."""
+        """Return the flag that was probably meant."""
         name = flag.split("=", maxsplit=1)[0]
         near = difflib.get_close_matches(name, self._known(), n=1, cutoff=0.75)
         return near[0] if near else None
@@ -66,28 +63,28 @@ class Parser(argparse.ArgumentParser):
         return [name for action in self._actions for name in action.option_strings]
 
     def _says_of(self, unknown: Sequence[str]) -> str:
-        """What is said of flags that are none."""
+        """Return the message about unknown flags."""
         meant = [flag for each in unknown if each.startswith("--") and (flag := self._meant(each))]
         hint = f"did you mean {' and '.join(meant)}?" if meant else "--help lists those there are"
         return f"{UNKNOWN}: {' '.join(unknown)}; {hint}"
 
 
 class HelpFormatter(argparse.RawDescriptionHelpFormatter):
-    """Help that names each flag's default, where it has one."""
+    """Help with the default of each flag that has one."""
 
     def _get_help_string(self, action: argparse.Action) -> str:
         text, default = action.help or "", action.default
-        none = default is None or default is False or default in ([], argparse.SUPPRESS)
+        none = default is None or default is False or default in ([], (), argparse.SUPPRESS)
         if none or action.required or "default: " in text:
             return text
         return f"{text}; default: %(default)s" if text else "default: %(default)s"
 
 
 def parser(command: str | None, description: str | None) -> Parser:
-    """A parser whose help is the module's docstring.
+    """Return a parser whose help is the module's docstring.
 
     Args:
-        command: Which command of `beam-rnn` it is; None for a program of its own.
+        command: The command of `beam-rnn`; None for a program of its own.
         description: The docstring.
     """
     return Parser(
@@ -102,9 +99,9 @@ def locate(args: argparse.Namespace, beam_flags: Sequence[str], paths: Sequence[
     """Make paths on this machine absolute if a runner is named: its workers may be elsewhere.
 
     Args:
-        args: Our flags; they are changed.
+        args: Our flags, which are changed.
         beam_flags: Beam's.
-        paths: Which of ours are paths or patterns; those that are None stay.
+        paths: Those of ours that are paths or patterns; None stays None.
     """
     if not any(flag.partition("=")[0] == "--runner" for flag in beam_flags):
         return
@@ -115,7 +112,7 @@ def locate(args: argparse.Namespace, beam_flags: Sequence[str], paths: Sequence[
 
 
 def names(text: str) -> list[str]:
-    """Column names from "A,B"; a name with a comma is put in double quotes, as in CSV.
+    """Return column names from "A,B"; a name with a comma is put in double quotes, as in CSV.
 
     >>> names('load, "wind, at 10 m"')
     ['load', 'wind, at 10 m']
@@ -130,98 +127,23 @@ def names(text: str) -> list[str]:
     return [name.strip() for name in parts if name.strip()]
 
 
-def numbers(text: str) -> list[float]:
-    """Numbers from "0.1,0.9".
-
-    Raises:
-        argparse.ArgumentTypeError: One is none.
-    """
-    try:
-        return [float(part) for part in text.split(",")]
-    except ValueError as error:
-        raise argparse.ArgumentTypeError(f"{text!r} are no numbers such as 0.1,0.9") from error
-
-
-def sizes(text: str) -> int | list[int]:
-    """One size, "32", or that of each layer: "16,8".
-
-    Raises:
-        argparse.ArgumentTypeError: It is neither.
-    """
-    each = [units(part) for part in text.split(",")]
-    return each[0] if len(each) == 1 else each
-
-
-def units(text: str) -> int:
-    """The size of a layer, of at most `MAX_UNITS`.
-
-    Raises:
-        argparse.ArgumentTypeError: It is none.
-    """
-    return whole(text, MAX_UNITS)
-
-
-def layers(text: str) -> int:
-    """How many layers, at most `MAX_LAYERS`.
-
-    Raises:
-        argparse.ArgumentTypeError: It is none.
-    """
-    return whole(text, MAX_LAYERS)
-
-
-def whole(text: str, most: float = math.inf) -> int:
-    """A whole number of at least 1.
-
-    Raises:
-        argparse.ArgumentTypeError: It is none, or more than `most`.
-    """
-    try:
-        value = int(text)
-    except ValueError:
-        value = 0
-    if not 1 <= value <= most:
-        limit = "" if most == math.inf else f" and at most {most:,}"
-        raise argparse.ArgumentTypeError(
-            f"must be a whole number of at least 1{limit}, got {text!r}"
-        )
-    return value
-
-
 def share(text: str) -> float:
-    """A share: more than 0, and 1 at the most.
+    """Return a share: more than 0, and at most 1.
 
     Raises:
         argparse.ArgumentTypeError: It is none.
     """
-    value = _number(text)
+    try:
+        value = float(text)
+    except ValueError:
+        value = math.nan
     if not 0 < value <= 1:
         raise argparse.ArgumentTypeError(f"must be in (0, 1], such as 0.6, got {text!r}")
     return value
 
 
-def probability(text: str) -> float:
-    """A probability below 1.
-
-    Raises:
-        argparse.ArgumentTypeError: It is none.
-    """
-    value = _number(text)
-    if not 0 <= value < 1:
-        raise argparse.ArgumentTypeError(f"must be in [0, 1), such as 0.2, got {text!r}")
-    return value
-
-
-def _number(text: str) -> float:
-    """A number; not a number, which lies in no interval, if it is none."""
-    try:
-        return float(text)
-    except ValueError:
-        return math.nan
-
-
 def ending(suffix: str) -> Callable[[str], str]:
-    """The type of a flag that names a file which ends so."""
+    """Return the type of a flag that names a file with this suffix."""
 
     def path(text: str) -> str:
         if not text.endswith(suffix):
@@ -232,7 +154,7 @@ def ending(suffix: str) -> Callable[[str], str]:
 
 
 def without_ending(text: str) -> str:
-    """A prefix of file names, which is not itself the name of a file.
+    """Return a prefix of file names, which is not itself the name of a file.
 
     Raises:
         argparse.ArgumentTypeError: It has the ending of one.
@@ -244,35 +166,15 @@ def without_ending(text: str) -> str:
     return text
 
 
-def horizons(text: str) -> int | list[int]:
-    """One horizon, "3", or several: "1,6,24" or "1-24".
-
-    Raises:
-        argparse.ArgumentTypeError: It is none of these.
-    """
-    try:
-        found: list[int] = []
-        for part in text.split(","):
-            first, *last = map(int, part.split("-"))
-            found += range(first, (last[0] if last else first) + 1)[: MAX_HORIZONS + 1]
-    except ValueError as error:
-        raise argparse.ArgumentTypeError(f"{text!r} is none of 3, 1,6,24 and 1-24") from error
-    if not 1 <= len(found) <= MAX_HORIZONS:
-        raise argparse.ArgumentTypeError(
-            f"{text!r} must be from 1 to {MAX_HORIZONS:,} horizons, such as 1-24"
-        )
-    return found[0] if len(found) == 1 else found
-
-
 def unknown_to_beam(flags: Sequence[str]) -> list[str]:
-    """Those that Beam does not know; none if a runner is named, which may have flags of its own."""
+    """Return the flags that Beam does not know; [] if a runner is named: it may have its own."""
     if _names_runner(flags):
         return []
     return beam_parser().parse_known_args(list(flags))[1]
 
 
 def beam_parser() -> argparse.ArgumentParser:
-    """A parser of all flags that Beam knows."""
+    """Return a parser of all flags that Beam knows."""
     known = argparse.ArgumentParser(add_help=False, allow_abbrev=False, conflict_handler="resolve")
     for options in PipelineOptions.__subclasses__():
         options._add_argparse_args(known)  # noqa: SLF001  # Beam's hook for options
@@ -284,11 +186,11 @@ def _names_runner(flags: Sequence[str]) -> bool:
 
 
 def beam_options(flags: Sequence[str]) -> PipelineOptions:
-    """Beam's options from the flags that our parser left over.
+    """Return Beam's options from the flags that our parser left over.
 
     Raises:
-        ConfigurationError: Beam has no such runner; or, without --runner, a flag that Beam does not
-            know either.
+        ConfigurationError: Beam has no such runner; or, without --runner, there is a flag that Beam
+            does not know either.
     """
     unknown = unknown_to_beam(flags)
     if unknown:

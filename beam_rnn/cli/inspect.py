@@ -1,12 +1,11 @@
-r"""Say what a weights file holds: network, columns, scaler, training, parameters.
+r"""Show what a weights file holds: network, columns, scaler, training, parameters.
 
     beam-rnn inspect weights.arrow
     beam-rnn inspect weights.arrow --key pump-1
 
-The gradient horizon says how many steps back less than 1 % of a gradient is left: here on steps
-of standard normal numbers, as scaled inputs are; `beam-rnn report` measures it on records. Of a
-file with a model for each key, --key says whose to show. With --json all but the numbers comes as
-one JSON object.
+The gradient horizon is the number of steps back after which less than 1 % of a gradient is left,
+here on standard normal inputs; `beam-rnn report` measures it on records. --key chooses the model of
+a file with a model for each key. --json prints all but the parameters as one JSON object.
 """
 
 import argparse
@@ -31,24 +30,26 @@ from beam_rnn.streaming.model_files import newest, read_model
 from beam_rnn.training.gradient_horizon import REACHED, gradient_horizon
 
 STEPS = 256
-"""So far back the gradient is followed."""
+"""The number of steps back that the gradient is followed."""
 SHOWN_KEYS = 12
 
 
 def parse(argv: Sequence[str] | None) -> argparse.Namespace:
-    """The flags."""
+    """Return the flags."""
     parser = flags.parser("inspect", __doc__)
     parser.add_argument("weights", help="the weights file, or a checkpoint, or a pattern")
-    parser.add_argument("--key", help="the key whose model to show, of a file with many")
-    parser.add_argument("--json", action="store_true", help="as one JSON object")
+    parser.add_argument(
+        "--key", help="the key whose model to show, of a file with a model for each key"
+    )
+    parser.add_argument("--json", action="store_true", help="print one JSON object")
     return parser.parse_args(argv)
 
 
 def description(model: Any, path: str, key: str | None = None) -> Iterator[str]:
-    """What is shown of a weights file, line by line.
+    """Yield the description of a weights file, line by line.
 
     Args:
-        model: What `read_model` gave.
+        model: The model, or the models, of the file.
         path: The file.
         key: The key whose model to show, of a file with many.
 
@@ -82,7 +83,7 @@ def description(model: Any, path: str, key: str | None = None) -> Iterator[str]:
 
 
 def of_key(model: Any, path: str, key: str) -> Model:
-    """The model of a key.
+    """Return the model of a key.
 
     Raises:
         ConfigurationError: There is none, or the file is not of many.
@@ -143,7 +144,7 @@ def _of_one(model: Model, path: str) -> Iterator[str]:
 
 
 def reach(model: Model) -> str:
-    """How far back a gradient reaches, on steps of standard normal numbers."""
+    """Return how far back a gradient reaches, on standard normal inputs."""
     if not carries_forward(model):
         return "not measured: no state that one direction carries forward"
     if model.columns is not None and model.columns.symbols:
@@ -159,7 +160,7 @@ def reach(model: Model) -> str:
 
 
 def _scales(model: Model) -> Iterator[Sequence[str]]:
-    """The center and the scale of each input and target."""
+    """Yield the center and the scale of each input and target."""
     if model.scaler is None:
         return
     of_all, columns = model.scaler.default, model.columns
@@ -183,7 +184,7 @@ def _parameter(name: str, value: Array) -> Sequence[str]:
 
 
 def as_json(model: Any) -> Mapping[str, Any]:
-    """All but the numbers of the parameters, as JSON values."""
+    """Return all but the numbers of the parameters, as JSON values."""
     if isinstance(model, KeyedModels):
         return {
             "network": model.network.to_json(),

@@ -1,4 +1,4 @@
-"""A pipeline of a command, from its first stage to what its counters say."""
+"""A pipeline of a command, from building it to its counters."""
 
 import glob
 import logging
@@ -20,7 +20,7 @@ NAMESPACE = "beam_rnn"
 
 
 class StoppedError(BeamRnnError):
-    """A pipeline that ran could not go on: its flags were not what is wrong."""
+    """A pipeline failed while it ran: its flags are not at fault."""
 
 
 def launch(
@@ -29,17 +29,17 @@ def launch(
     """Build a pipeline, run it, and wait for its end.
 
     Args:
-        build: Puts the stages in.
+        build: Adds the stages.
         options: Beam's options.
-        prefixes: Prefixes of files that a Beam sink writes: if it fails, the log names what Beam
-            left beside them.
+        prefixes: Prefixes of files that a Beam sink writes: if it fails, the log names the
+            temporary folders that Beam left next to them.
 
     Returns:
-        What the counters of `beam_rnn` say; none of a runner that does not tell.
+        The counters of `beam_rnn` by name; {} of a runner that has none.
 
     Raises:
         ConfigurationError: The pipeline cannot be built.
-        StoppedError: It was built, and a worker raised such an error, or a `WeightsError`.
+        StoppedError: A worker raised such an error, or a `WeightsError`.
     """
     built = False
     try:
@@ -56,7 +56,7 @@ def launch(
 def _counters(result: Any) -> Mapping[str, int]:
     try:
         found = result.metrics().query(MetricsFilter().with_namespace(NAMESPACE))["counters"]
-    except Exception:  # noqa: BLE001  # each runner has its own way of not telling
+    except Exception:  # noqa: BLE001  # each runner raises an error of its own
         return {}
     counts: dict[str, int] = {}
     for counter in found:
@@ -67,9 +67,9 @@ def _counters(result: Any) -> Mapping[str, int]:
 
 @contextmanager
 def _watched(prefixes: Sequence[str]) -> Iterator[None]:
-    """If all fails, names the folders that Beam's sinks left beside files on this machine.
+    """Log, if the run fails, the temporary folders of Beam's sinks on this machine.
 
-    One of them may be of another run with the same prefix, so none is removed.
+    One of them may belong to another run with the same prefix, so none is removed.
     """
     before = set(_temporary(prefixes))
     try:

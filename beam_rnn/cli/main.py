@@ -1,4 +1,4 @@
-"""The command `beam-rnn`, which runs one of the others."""
+"""The command `beam-rnn`, which runs one of its subcommands."""
 
 import argparse
 import difflib
@@ -22,17 +22,17 @@ COMMANDS: dict[str, ModuleType] = {
 
 
 def description() -> str:
-    """What the help says: each command, with the first line of its own help."""
+    """Return the help: each command with the first line of its own help."""
     wide = max(map(len, COMMANDS))
     lines = [f"    {name:<{wide}}  {_first_line(command)}" for name, command in COMMANDS.items()]
     return "\n".join(
         [
-            "Recurrent networks for records in files: train, predict, look inside.",
+            "Recurrent networks for records in files: train, predict, evaluate.",
             "",
             *lines,
             "",
-            f"{flags.PROGRAM} COMMAND --help says what flags a command has.",
-            f"With {DEBUG} an error comes with its trace.",
+            f"{flags.PROGRAM} COMMAND --help lists the flags of a command.",
+            f"{DEBUG} prints the trace of an error.",
         ]
     )
 

@@ -1,17 +1,18 @@
-"""What a command logs about its records: their times, equal records, and ties in time."""
+"""The log of a command about its records: their times, equal records, and ties in time."""
 
 import logging
 from array import array
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import partial
 from typing import Any, NamedTuple
 
 import apache_beam as beam
 import numpy as np
 from apache_beam.metrics import Metrics
+from apache_beam.pvalue import AsSingleton
 
-from beam_rnn.core.errors import shown
+from beam_rnn.core.errors import RecordError, record_text, shown
 from beam_rnn.core.external_sort import sorted_on_disk
 from beam_rnn.core.text import counted
 from beam_rnn.data.columns import Columns
@@ -25,7 +26,11 @@ from beam_rnn.records.results import INVALID, InvalidRecord
 logger = logging.getLogger(__name__)
 
 STEPS = 1000
-"""So many usual steps of keys are told apart."""
+"""The number of different usual steps of keys that are counted."""
+EXAMPLES = 8
+"""The number of equal records of which two are looked for that differ elsewhere."""
+REMEMBERED = 100_000
+"""The number of records of a key among which examples are found."""
 _UNITS = {"day": DAY, "hour": 3600 * SECOND, "minute": 60 * SECOND, "second": SECOND}
 
 
@@ -50,6 +55,7 @@ class Orders(NamedTuple):
         first, last: The event times of the first and the last, in microseconds since 1970.
         steps: The number of keys with each usual step: the lower median of the differences between
             two times. A key with a single time has none.
+        examples: Some of the records that are equal to another one, each with its key.
     """
 
     keys: int
@@ -60,15 +66,16 @@ class Orders(NamedTuple):
     first: int
     last: int
     steps: dict[int, int]
+    examples: tuple[tuple[str, bytes], ...] = ()
 
 
 class SayOrder(beam.PTransform):
-    """Logs the first and the last time of the records, and how many are equal or share a time.
+    """Log the first and the last time of the records, and how many are equal or share a time.
 
     Args:
         columns: Which fields of a record mean what.
-        targets: Whether records differ that differ in their targets alone.
-        trained: Whether there is a model already, whose columns these are.
+        targets: True if records differ that differ in their targets alone.
+        trained: True if there is a model already, whose columns these are.
     """
 
     def __init__(self, columns: Columns, *, targets: bool, trained: bool):
@@ -76,26 +83,33 @@ class SayOrder(beam.PTransform):
         self._columns, self._targets, self._trained = columns, targets, trained
 
     def expand(self, pcoll: beam.PCollection[Any]) -> beam.PCollection[Any]:
-        """Look at each key, put together, say."""
+        """Look at each key, combine, log."""
         columns, targets = self._columns, self._targets
+        reader = partial(RecordReader, columns, targets)
         if columns.has_vocabularies:
-            read: beam.DoFn = PackRecords(partial(ColumnReader, columns, targets))
+            columnar = partial(ColumnReader, columns, targets)
+            read: beam.DoFn = PackRecords(columnar, counts=False)
         else:
-            read = ReadRecords(partial(RecordReader, columns, targets))
+            read = ReadRecords(reader, counts=False)
         blocks = pcoll | "Read" >> beam.ParDo(read).with_output_types(
             tuple[str, bytes], invalid=InvalidRecord
         ).with_outputs(INVALID, main="read")
-        return (
+        orders = (
             blocks.read
             | "ByKey" >> beam.GroupByKey()
             | "OfKey" >> beam.ParDo(LookAtKey())
             | "Together" >> beam.CombineGlobally(PutTogether())
-            | "Say" >> beam.Map(say, columns, self._trained)
         )
+        pair = (
+            pcoll
+            | "Equal" >> beam.ParDo(TakeEqual(reader), AsSingleton(orders))
+            | "Pair" >> beam.CombineGlobally(TwoThatDiffer())
+        )
+        return orders | "Say" >> beam.Map(say, AsSingleton(pair), columns, self._trained)
 
 
 class LookAtKey(beam.DoFn):
-    """The order of each key's records; counts those that are equal or share a time."""
+    """Find the order of each key's records; count those that are equal or share a time."""
 
     def __init__(self) -> None:
         self._equal = Metrics.counter("beam_rnn", "records_equal")
@@ -111,18 +125,24 @@ class LookAtKey(beam.DoFn):
 
 
 def order_of_key(key: str, records: Iterable[bytes]) -> Orders:
-    """The order of a key's records.
+    """Return the order of a key's records.
 
     Args:
         key: The key.
         records: Its records, encoded, in any order; at least one.
     """
     total = 0
+    seen: set[bytes] = set()
+    examples: set[bytes] = set()
 
     def counting() -> Iterator[bytes]:
         nonlocal total
         for data in records:
             total += 1
+            if data in seen and len(examples) < EXAMPLES:
+                examples.add(data)
+            elif len(seen) < REMEMBERED:
+                seen.add(data)
             yield data
 
     times = array("q")
@@ -137,14 +157,15 @@ def order_of_key(key: str, records: Iterable[bytes]) -> Orders:
             before, is_tied = data, same
     steps = np.sort(np.diff(np.unique(np.array(times))))
     usual = {int(steps[(len(steps) - 1) // 2]): 1} if len(steps) else {}
-    return Orders(1, distinct, total - distinct, tied, tie, times[0], times[-1], usual)
+    equal = tuple((key, data) for data in sorted(examples))
+    return Orders(1, distinct, total - distinct, tied, tie, times[0], times[-1], usual, equal)
 
 
 class PutTogether(beam.CombineFn):
-    """The orders of keys as one."""
+    """Combine the orders of keys."""
 
     def create_accumulator(self) -> list[Orders]:
-        """No key yet."""
+        """Begin with no key."""
         return []
 
     def add_input(self, mutable_accumulator: list[Orders], element: Orders) -> list[Orders]:
@@ -152,11 +173,11 @@ class PutTogether(beam.CombineFn):
         return self.merge_accumulators([mutable_accumulator, [element]])
 
     def merge_accumulators(self, accumulators: Iterable[list[Orders]]) -> list[Orders]:
-        """Those of all workers together."""
+        """Combine those of all workers."""
         orders = [each for some in accumulators for each in some]
         if not orders:
             return []
-        keys, records, equal, tied, ties, firsts, lasts, steps = zip(*orders, strict=True)
+        keys, records, equal, tied, ties, firsts, lasts, steps, examples = zip(*orders, strict=True)
         total: Counter[int] = Counter()
         for each in steps:
             total.update(each)
@@ -170,26 +191,97 @@ class PutTogether(beam.CombineFn):
                 min(firsts),
                 max(lasts),
                 dict(total.most_common(STEPS)),
+                tuple(sorted({each for some in examples for each in some})[:EXAMPLES]),
             )
         ]
 
     def extract_output(self, accumulator: list[Orders]) -> Orders | None:
-        """All keys; None for none."""
+        """Return the order of all keys; None if there are none."""
         return accumulator[0] if accumulator else None
 
 
-def say(orders: Orders | None, columns: Columns, trained: bool) -> None:
-    """Lines in the log."""
+class TakeEqual(beam.DoFn):
+    """Records that are equal to another one, as text, with the place of what was read of them.
+
+    Args:
+        reader: Makes the reader, on the worker.
+    """
+
+    def __init__(self, reader: Callable[[], RecordReader]):
+        self._make_reader = reader
+
+    def setup(self) -> None:
+        """Make the reader."""
+        self._reader = self._make_reader()
+
+    def process(
+        self, element: Mapping[str, Any], orders: Orders | None
+    ) -> Iterator[tuple[int, str]]:
+        """A record in; the place of its example, and its text without `filename`, out."""
+        if orders is None or not orders.examples:
+            return
+        try:
+            read = tuple(self._reader.read(element))
+        except RecordError:
+            return
+        if read in orders.examples:
+            shown = {name: value for name, value in element.items() if name != "filename"}
+            yield orders.examples.index(read), record_text(shown)
+
+
+class TwoThatDiffer(beam.CombineFn):
+    """Two different texts of one place; None if there are none."""
+
+    def create_accumulator(self) -> dict[int, list[str]]:
+        """No text yet."""
+        return {}
+
+    def add_input(
+        self, mutable_accumulator: dict[int, list[str]], element: tuple[int, str]
+    ) -> dict[int, list[str]]:
+        """One more."""
+        place, text = element
+        return self.merge_accumulators([mutable_accumulator, {place: [text]}])
+
+    def merge_accumulators(
+        self, accumulators: Iterable[dict[int, list[str]]]
+    ) -> dict[int, list[str]]:
+        """Of each place the two that are first in order."""
+        total: dict[int, list[str]] = {}
+        for each in accumulators:
+            for place, texts in each.items():
+                total[place] = sorted({*total.get(place, ()), *texts})[:2]
+        return total
+
+    def extract_output(self, accumulator: dict[int, list[str]]) -> tuple[str, ...] | None:
+        """Those of the first place that has two."""
+        pairs = (tuple(accumulator[place]) for place in sorted(accumulator))
+        return next((pair for pair in pairs if len(pair) > 1), None)
+
+
+def say(
+    orders: Orders | None, pair: tuple[str, ...] | None, columns: Columns, trained: bool
+) -> None:
+    """Log the order of the records."""
     if orders is None:
         return
-    first, *rest = said(orders, columns, trained)
+    first, *rest = said(orders, columns, trained, pair)
     logger.info("%s", first)
     for line in rest:
         logger.warning("%s", line)
 
 
-def said(orders: Orders, columns: Columns, trained: bool) -> Iterator[str]:
-    """What the log says."""
+def said(
+    orders: Orders, columns: Columns, trained: bool, pair: tuple[str, ...] | None = None
+) -> Iterator[str]:
+    """The lines of the log.
+
+    Args:
+        orders: The order of the records.
+        columns: Which fields of a record mean what.
+        trained: True if there is a model already, whose columns these are.
+        pair: Two equal records that differ in a column that is not read; None if there are none.
+    """
     total = orders.records + orders.equal
     steps = sorted(orders.steps.items(), key=lambda each: (-each[1], each[0]))
     usual = f", mostly {span_text(steps[0][0])} apart" if steps else ""
@@ -200,9 +292,10 @@ def said(orders: Orders, columns: Columns, trained: bool) -> Iterator[str]:
     row = "a model trained with --sequence row" if trained else "--sequence row"
     if orders.equal:
         count = "1 record is" if orders.equal == 1 else f"{orders.equal:,} records are"
+        such = "" if pair is None else f". They differ in what is not read: {' and '.join(pair)}"
         yield (
             f"{count} equal to another one of the key, and left out: {row} takes all, in the order "
-            "of the file"
+            f"of the file{such}"
         )
     if orders.tie is not None:
         key, time, *two = orders.tie
@@ -216,7 +309,7 @@ def said(orders: Orders, columns: Columns, trained: bool) -> Iterator[str]:
 
 
 def _fields(data: bytes, columns: Columns) -> dict[str, float]:
-    """The numbers of a record by their names."""
+    """Return the numbers of a record by their names."""
     numbers = decode_record(data).numbers.tolist()
     seen, learned = len(columns.number_names), columns.target_names
     fields = dict(zip(columns.scaled_names, numbers, strict=False))
@@ -224,7 +317,7 @@ def _fields(data: bytes, columns: Columns) -> dict[str, float]:
 
 
 def span_text(micros: int) -> str:
-    """A span of time for a person.
+    """Return a span of time as a person reads it.
 
     >>> span_text(31 * DAY), span_text(3600 * SECOND), span_text(250_000)
     ('31 days', '1 hour', '0.25 seconds')

@@ -13,7 +13,7 @@ from beam_rnn.core.errors import ConfigurationError
 from beam_rnn.streaming.model_files import check_prefix, with_folder
 
 BESIDE = (".invalid.jsonl", ".late.jsonl")
-"""The endings of the files of dead letters and of late records, beside an output."""
+"""The endings of the files of dead letters and of late records, next to an output."""
 CHECKPOINTS = r"-\d{5,}\.arrow"
 NEWEST = ("--weights", "--start", "--resume")
 """The flags of which a pattern stands for one of its files, the last by name."""
@@ -89,11 +89,11 @@ def _read(inputs: Mapping[str, str | None]) -> dict[object, str]:
 def _named(
     outputs: Mapping[str, str | None], beside: Mapping[str, tuple[str, ...]]
 ) -> Iterator[tuple[str, str]]:
-    """Each file that is written, and what is said of it."""
+    """Yield each file that is written, and what an error calls it."""
     for flag, path in _given(outputs):
         yield path, f"{flag} {path!r}"
         for ending in beside.get(flag, ()):
-            yield path + ending, f"{path + ending!r}, beside {flag},"
+            yield path + ending, f"{path + ending!r}, next to {flag},"
 
 
 def _check_not_found(file: str, what: str, inputs: Mapping[str, str | None]) -> None:
@@ -149,14 +149,14 @@ def _check_prefix(what: str, prefix: str, ending: str, taken: Mapping[object, st
 
 
 def found(pattern: str) -> list[str]:
-    """The local files that match a pattern; none for a pattern on another filesystem."""
+    """Return the local files that match a pattern; [] for a pattern on another filesystem."""
     if FileSystems.get_scheme(pattern) is not None:
         return []
     return [match.path for match in FileSystems.match([with_folder(pattern)])[0].metadata_list]
 
 
 def check_readable(flag: str, pattern: str) -> None:
-    """Check that a pattern finds files, as far as can be seen from here, and that they can be read.
+    """Check that a pattern on this machine finds files, and that they can be read.
 
     Raises:
         ConfigurationError: There is none, it is a folder or a pipe, or one cannot be read.
@@ -234,7 +234,7 @@ def check_writable(path: str, what: str) -> None:
 
 
 def folder_of(flag: str, path: str) -> Path:
-    """A folder to write files to, which is made if it is not there.
+    """Return a folder to write files to; create it if it does not exist.
 
     Raises:
         ConfigurationError: There is a file of that name, or the folder cannot be made.
@@ -264,12 +264,12 @@ def _in(folder: str) -> list[str]:
 
 
 def _place(path: str) -> str:
-    """The location of a file, with symbolic links resolved."""
+    """Return the location of a file, with symbolic links resolved."""
     return path if FileSystems.get_scheme(path) is not None else os.path.realpath(path)
 
 
 def _places(path: str) -> list[object]:
-    """The location of a file, and its inode, which is the same for a hard link or another case."""
+    """Return the location of a file, and its inode, the same for a hard link or another case."""
     places: list[object] = [_place(path)]
     if os.path.isfile(path):
         status = os.stat(path)

@@ -5,15 +5,15 @@ r"""Stream files of records through a trained network, and write a prediction fo
 
 In a checkout `python -m pipelines.predict` is the same.
 
-With --export_states the hidden states at the end are kept, and with --states a later run goes on
-from them, as a live stream does from a history.
+--export_states writes the hidden states at the end, and --states resumes from them in a later run,
+as a live stream does from a history.
 
-The output has the columns key, time, one `<output>_prediction` for each output (the target, with
-its horizon and its part where there are several), prediction_step, prediction_model and
-prediction_kernel. Late and invalid records go to files next to it, `<output>.late.jsonl` and
-`<output>.invalid.jsonl`, if there are any. --keep adds columns of the records, each as it was in
-the file, the key and the time too; the rows are then sorted by key. Beam's own flags, such as
---runner, pass through.
+The output has the columns key, time (ISO 8601 with its offset; a timestamp in Parquet and Arrow),
+one `<output>_prediction` for each output (the target, with its horizon and its part where there are
+several), prediction_step, prediction_model and prediction_kernel. Late and invalid records go to
+files next to it, `<output>.late.jsonl` and `<output>.invalid.jsonl`, if there are any. --keep adds
+columns of the records, each as it was in the file, the key and the time too; the rows are then
+sorted by key. Beam's own flags, such as --runner, pass through.
 """
 
 import argparse
@@ -25,6 +25,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from beam_rnn.cli import flags
+from beam_rnn.cli.column_check import check_columns, read_by_model
 from beam_rnn.cli.console import PREDICTIONS, SayProgress
 from beam_rnn.cli.launch import launch
 from beam_rnn.cli.output_paths import BESIDE, STATES, Prefix, check_outputs, found
@@ -49,26 +50,34 @@ PATHS = ("input", "weights", "output", "states", "export_states")
 
 
 def parse(argv: Sequence[str] | None) -> tuple[argparse.Namespace, list[str]]:
-    """Our flags, and those that are Beam's."""
+    """Return our flags, and those that are Beam's."""
     parser = flags.parser("predict", __doc__)
     parser.add_argument("--input", required=True, help="a file or a pattern of files")
     parser.add_argument("--weights", required=True, help="the weights file, or a pattern")
     parser.add_argument("--output", required=True, help="the file of predictions to write")
     parser.add_argument(
-        "--order", choices=ORDERS, default="event_time", help="what orders a key's records"
+        "--order", choices=ORDERS, default="event_time", help="the order of a key's records"
     )
-    parser.add_argument("--wait", type=float, default=0.0, help="seconds beyond the watermark")
-    parser.add_argument("--idle_after", type=float, help="seconds after which a sequence ends")
     parser.add_argument(
-        "--shards", type=int, help="step so many sets of keys together; default: each key alone"
+        "--wait", type=float, default=0.0, help="how many seconds longer to wait for late records"
     )
-    parser.add_argument("--states", help="files of hidden states to start from")
-    parser.add_argument("--export_states", help="files to write the last hidden states to")
+    parser.add_argument(
+        "--idle_after", type=float, help="end a sequence after so many seconds without a record"
+    )
+    parser.add_argument(
+        "--shards",
+        type=int,
+        help="the number of shards, whose keys are stepped together; default: each key alone",
+    )
+    parser.add_argument("--states", help="a pattern of files of hidden states to start from")
+    parser.add_argument(
+        "--export_states", help="the prefix of files to write the last hidden states to"
+    )
     parser.add_argument(
         "--keep",
         type=flags.names,
         default=[],
-        help="columns of the records to put beside their predictions: A,B; or all",
+        help="columns of the records to write next to their predictions: A,B; or all",
     )
     return parser.parse_known_args(argv)
 
@@ -91,9 +100,7 @@ def build(pipeline: beam.Pipeline, args: argparse.Namespace, model: Models) -> N
     outputs = records | predict
     if args.export_states is not None:
         _ = outputs.ended | ExportStates(args.export_states)
-    aside = SetAside(
-        records, model.columns, args.input, f"{args.output}.invalid.jsonl", keep=args.keep
-    )
+    aside = SetAside(records, model.columns, args.input, f"{args.output}.invalid.jsonl")
     usable = outputs.invalid | "Invalid" >> aside
     predictions = outputs.predictions | After(usable)
     if args.keep:
@@ -109,7 +116,7 @@ def build(pipeline: beam.Pipeline, args: argparse.Namespace, model: Models) -> N
 
 
 def perform(argv: Sequence[str] | None = None) -> list[str]:
-    """Run the pipeline; gives what there is to say of it."""
+    """Run the pipeline; return the lines to print."""
     args, beam_flags = parse(argv)
     flags.locate(args, beam_flags, PATHS)
     if args.keep and args.order == "arrival":
@@ -128,6 +135,7 @@ def perform(argv: Sequence[str] | None = None) -> list[str]:
         check_states(args.states)
     args.weights = newest(args.weights)
     model = read_model(args.weights)
+    check_columns(args.input, read_by_model(model.columns, args.weights, keep=args.keep))
     counts = launch(
         lambda pipeline: build(pipeline, args, model),
         flags.beam_options(beam_flags),

@@ -1,4 +1,4 @@
-"""What became of records, counted where they are."""
+"""Counts of records by their outcome, for the page of a report."""
 
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -12,22 +12,22 @@ from beam_rnn.records.results import InvalidRecord, LateRecord, Prediction
 from beam_rnn.report.sections.record_counts import Counts
 
 Counted = tuple[tuple[str, str], int]
-"""What became of a record and why, and of how many."""
+"""The outcome of records and its reason, and how many there are."""
 
 
 class CountRecords(beam.PTransform):
-    """Records into one `Counts`.
+    """Count records by their outcome, into one `Counts`.
 
-    Equal records are counted here, as `Predict` counts them: by key, time, sequence number and
-    inputs. What else became of them is what the outputs hold that are given.
+    Duplicates are counted here as `Predict` counts them: by key, time, sequence number and inputs.
+    The other outcomes are those of the given outputs.
 
     Args:
         columns: Which fields of a record mean what.
         invalid: The dead letters.
-        predictions: What `Predict` answered; None if it was not asked: then records that differ
-            in their targets alone are two, as they are in training.
-        late: The records that were late for it.
-        shuffled: Up to how many seconds late each record came.
+        predictions: The predictions; None if there was no replay: then records that differ in
+            their targets alone are two, as they are in training.
+        late: The late records.
+        shuffled: By at most how many seconds each record was delayed.
     """
 
     def __init__(
@@ -44,7 +44,7 @@ class CountRecords(beam.PTransform):
         self._shuffled = shuffled
 
     def expand(self, pcoll: beam.PCollection[Any]) -> beam.PCollection[Counts]:
-        """Count each, and put the numbers together."""
+        """Count each outcome, and combine the counts."""
         replayed = self._predictions is not None
         equal = (
             pcoll
@@ -70,7 +70,7 @@ class CountRecords(beam.PTransform):
 
 
 class ReadKeyed(beam.DoFn):
-    """Records by key, as bytes that are equal if they are; those that cannot be read are none."""
+    """Records by key, as bytes that are equal if they are; others are skipped."""
 
     def __init__(self, columns: Columns, *, targets: bool):
         self._reader = RecordReader(columns, targets=targets)
@@ -87,12 +87,12 @@ class ReadKeyed(beam.DoFn):
 
 
 def _each(what: str) -> Any:
-    """Counts each element as one."""
+    """Return a transform that counts each element as one."""
     return beam.Map(lambda _: ((what, ""), 1)).with_output_types(Counted)
 
 
 def _again(element: tuple[tuple[str, bytes], int]) -> Counted:
-    """How many there are of a record beyond the first."""
+    """Return the number of duplicates of a record."""
     return ("duplicate", ""), element[1] - 1
 
 
@@ -103,7 +103,7 @@ def _reason(row: InvalidRecord) -> Counted:
 def counts_from(
     counted: Mapping[tuple[str, str], int], replayed: bool, shuffled: float = 0.0
 ) -> Counts:
-    """The counts, from those of each thing that became of records.
+    """Return the counts from those of each outcome.
 
     >>> counts_from(
     ...     {("records", ""): 5, ("invalid", "x must be finite"): 2}, replayed=False

@@ -1,4 +1,4 @@
-"""A replay of records through `Predict`, and the page of what came of it."""
+"""A replay of records through `Predict`, and the page of its outcome."""
 
 import random
 from collections.abc import Iterable, Iterator
@@ -23,10 +23,10 @@ from beam_rnn.transforms.predict import Predict
 
 
 def check_one_model(path: str, model: Models) -> Model:
-    """That a page can show what a weights file holds: one model of records.
+    """Return the model of a weights file, if it is one model with columns, as a page needs it.
 
     Raises:
-        ConfigurationError: It holds a model for each key, or one that names no columns.
+        ConfigurationError: The file holds a model for each key, or one without columns.
     """
     if isinstance(model, KeyedModels):
         raise ConfigurationError(
@@ -41,18 +41,18 @@ def check_one_model(path: str, model: Models) -> Model:
 
 
 class ReplayReport(beam.PTransform):
-    """Records through `Predict` and, judged by what came, into a page of HTML.
+    """Replay records through `Predict`, judge the predictions, write a page of HTML.
 
-    Dead letters go to a file of their own, `<path>.invalid.jsonl`, if there are any. A network of
-    both directions cannot step through a stream: then nothing is replayed.
+    Dead letters are written to `<path>.invalid.jsonl`. A bidirectional network cannot step through
+    a stream: then nothing is replayed.
 
     Args:
         path: The page to write, on any filesystem that Beam knows.
         weights: The weights file.
         model: What it holds.
         command: The command line, for the page.
-        shuffle_within: Let records arrive in another order, each up to so many seconds late.
-        usable: What the page waits for, where the dead letters are set aside elsewhere.
+        shuffle_within: Shuffle the records: each arrives up to so many seconds late.
+        usable: What the page waits for, if the dead letters are written elsewhere.
         source: Where the records come from, for the error.
 
     Raises:
@@ -101,11 +101,11 @@ class ReplayReport(beam.PTransform):
 
 
 class Arrive(beam.PTransform):
-    """Records in the order in which they arrive, each late by a random time.
+    """Delay each record by a random time.
 
     Args:
         columns: Which fields of a record mean what.
-        within: Up to how many seconds late; 0 leaves records as they come.
+        within: The longest delay in seconds; 0 leaves the order as it is.
     """
 
     def __init__(self, columns: Columns, within: float):
@@ -113,7 +113,7 @@ class Arrive(beam.PTransform):
         self._columns, self._within = columns, within
 
     def expand(self, pcoll: beam.PCollection[Any]) -> beam.PCollection[Any]:
-        """By key, since order is that of a key's records."""
+        """Group by key, since an order is that of a key's records."""
         if not self._within:
             return pcoll
         return (
@@ -125,7 +125,7 @@ class Arrive(beam.PTransform):
 
 
 class WithTime(beam.DoFn):
-    """Records by key with their times; one that cannot be read has an empty key and the time 0."""
+    """Records by key with their times; one that cannot be read gets an empty key and the time 0."""
 
     def __init__(self, columns: Columns):
         self._reader = RecordReader(columns)
@@ -145,9 +145,9 @@ class WithTime(beam.DoFn):
 def arrive(
     group: tuple[str, Iterable[tuple[int, Any]]], shuffle_within: float
 ) -> Iterator[TimestampedValue]:
-    """The records of a key in the order in which they arrive: each late by a random time.
+    """Yield the records of a key, each delayed by a random time.
 
-    Behind a GroupByKey they have no time of their own, and get that of the record.
+    After a GroupByKey elements have no time of their own: they get that of the record.
     """
     key, records = group
     chance = random.Random(key)

@@ -1,14 +1,13 @@
-r"""Show a trained network and how it does as one page of HTML.
+r"""Show a trained network, and how well it does, as one page of HTML.
 
     beam-rnn report --input 'pipelines/data/nab/*.csv' --weights weights.arrow \
         --output report.html
 
-The page has forecasts beside what came, the error by horizon and by key, the calibration of
-quantiles, what became of the records, and what was trained. It refers to nothing outside itself.
-Forecasts are judged on the records after each key's split time. All records go through `Predict`,
-and the page says how many were predicted, duplicates, late and invalid. Records that cannot be
-used go to a file of their own, `<output>.invalid.jsonl`, if there are any. Beam's own flags pass
-through.
+The page has forecasts next to the true values, the error by horizon and by key, the calibration of
+quantiles, the counts of records, and facts about the training. It loads nothing from elsewhere.
+Forecasts are judged on the records after the last one of each key that training saw. All records go
+through `Predict`, and the page counts those that were predicted, duplicate, late and invalid.
+Records that cannot be used are written to `<output>.invalid.jsonl`. Beam's own flags pass through.
 """
 
 import argparse
@@ -19,6 +18,7 @@ from collections.abc import Sequence
 import apache_beam as beam
 
 from beam_rnn.cli import flags
+from beam_rnn.cli.column_check import check_columns, read_by_model
 from beam_rnn.cli.launch import launch
 from beam_rnn.cli.output_paths import BESIDE, check_outputs
 from beam_rnn.cli.replay import ReplayReport, check_one_model
@@ -31,18 +31,18 @@ PATHS = ("input", "weights", "output")
 
 
 def parse(argv: Sequence[str] | None) -> tuple[argparse.Namespace, list[str]]:
-    """Our flags, and those that are Beam's."""
+    """Return our flags, and those that are Beam's."""
     parser = flags.parser("report", __doc__)
     parser.add_argument("--input", required=True, help="a file or a pattern of files")
     parser.add_argument("--weights", required=True, help="the weights file, or a pattern")
     parser.add_argument(
-        "--output", required=True, type=flags.ending(".html"), help="the page of HTML to write"
+        "--output", required=True, type=flags.ending(".html"), help="the HTML page to write"
     )
     parser.add_argument(
         "--shuffle_within",
         type=float,
         default=0.0,
-        help="let records arrive in another order, each up to so many seconds late",
+        help="shuffle the records: each arrives up to so many seconds late",
     )
     given = sys.argv[1:] if argv is None else argv
     parser.set_defaults(command=shlex.join(["beam-rnn", "report", *given]))
@@ -64,7 +64,7 @@ def build(pipeline: beam.Pipeline, args: argparse.Namespace, model: Model) -> No
 
 
 def perform(argv: Sequence[str] | None = None) -> list[str]:
-    """Run the pipeline; gives what there is to say of it."""
+    """Run the pipeline; return the lines to print."""
     args, beam_flags = parse(argv)
     flags.locate(args, beam_flags, PATHS)
     check_outputs(
@@ -74,6 +74,8 @@ def perform(argv: Sequence[str] | None = None) -> list[str]:
     )
     args.weights = newest(args.weights)
     model = check_one_model(args.weights, read_model(args.weights))
+    assert model.columns is not None, "it was checked"
+    check_columns(args.input, read_by_model(model.columns, args.weights))
     launch(lambda pipeline: build(pipeline, args, model), flags.beam_options(beam_flags))
     return [f"wrote {args.output}"]
 

@@ -1,10 +1,11 @@
 """The report of a model, as a stage of the pipeline that trains or replays.
 
-The records of each key are judged where they are. What comes together are a score of each key, and
-what is shown of three of them.
+The records of each key are judged by the worker that has them. What is gathered is a score of each
+key, and the excerpts of three keys that the page shows.
 """
 
 from collections.abc import Iterable, Iterator
+from functools import partial
 from typing import Any
 
 import apache_beam as beam
@@ -14,26 +15,27 @@ from beam_rnn.cli.record_counts import CountRecords
 from beam_rnn.data.columns import Columns
 from beam_rnn.data.sequences import Sequence
 from beam_rnn.models.model import Model
+from beam_rnn.records.cutting import CutSequences
+from beam_rnn.records.record_reader import ReadRecords, RecordReader
+from beam_rnn.records.results import INVALID, InvalidRecord
 from beam_rnn.report import page
 from beam_rnn.report.evaluation import Excerpt, excerpt, score
 from beam_rnn.report.scores import Score, Summary, summarize
 from beam_rnn.report.sections.record_counts import Counts
 from beam_rnn.streaming.model_files import read_model, write_bytes
-from beam_rnn.transforms.sequences import Sequences
 
 
 class WriteReport(beam.PTransform):
     """Records, those that were trained on and those that came after, into a page of HTML.
 
-    Records that cannot be used are left out, and counted: `Sequences` has them as dead letters in
-    training.
+    Records that cannot be used are left out, and counted on the page.
 
     Args:
         path: The page to write, on any filesystem that Beam knows.
         columns: Which fields of a record mean what.
         weights: The path of the weights file, once it is written.
         command: The command line, for the page.
-        counts: What became of the records in `Predict`; None if it was not asked.
+        counts: The counts of the records in `Predict`; None if there was no replay.
     """
 
     def __init__(
@@ -49,11 +51,19 @@ class WriteReport(beam.PTransform):
         self._weights, self._command, self._counts = weights, command, counts
 
     def expand(self, pcoll: beam.PCollection[Any]) -> Any:
-        """Judge each key, take three, write."""
+        """Judge each key, take excerpts of three, write."""
         weights = AsSingleton(self._weights)
-        sequences, invalid = pcoll | "Whole" >> Sequences(self._columns).with_exception_handling()
+        read = ReadRecords(partial(RecordReader, self._columns, targets=True), counts=False)
+        records = pcoll | "Read" >> beam.ParDo(read).with_output_types(
+            tuple[str, bytes], invalid=InvalidRecord
+        ).with_outputs(INVALID, main="checked")
+        cut = beam.ParDo(CutSequences(self._columns, None, None, 1.0, None)).with_output_types(
+            Sequence
+        )
         by_key = (
-            sequences
+            records.checked
+            | "Records" >> beam.GroupByKey()
+            | "Whole" >> cut
             | "KeyOf" >> beam.Map(lambda sequence: (sequence.key, sequence))
             | "ByKey" >> beam.GroupByKey()
         )
@@ -66,28 +76,28 @@ class WriteReport(beam.PTransform):
         excerpts = by_key | "Excerpt" >> beam.ParDo(ShowKey(), weights, AsSingleton(summary))
         counts = self._counts
         if counts is None:
-            counts = pcoll | "Count" >> CountRecords(self._columns, invalid)
+            counts = pcoll | "Count" >> CountRecords(self._columns, records.invalid)
         page_of = WritePage(self._path, self._command)
         write = beam.ParDo(page_of, weights, AsIter(excerpts), AsSingleton(counts))
         return summary | "Write" >> write
 
 
 class WithModel(beam.DoFn):
-    """Has the model of a weights file at hand."""
+    """A DoFn that loads the model of a weights file once."""
 
     def setup(self) -> None:
-        """Nothing is loaded yet."""
+        """Begin with no model."""
         self._loaded: tuple[str, Model] | None = None
 
     def model(self, path: str) -> Model:
-        """The model, loaded once."""
+        """Return the model of a file."""
         if self._loaded is None or self._loaded[0] != path:
             self._loaded = path, read_model(path)
         return self._loaded[1]
 
 
 class ScoreKey(WithModel):
-    """How well the model does on a key."""
+    """Score the model on a key."""
 
     def process(
         self, element: tuple[str, Iterable[Sequence]], weights: str
@@ -97,19 +107,19 @@ class ScoreKey(WithModel):
 
 
 class ShowKey(WithModel):
-    """What is shown of a key, if it is one of those."""
+    """Make the excerpt of a key, if it is one that the page shows."""
 
     def process(
         self, element: tuple[str, Iterable[Sequence]], weights: str, summary: Summary | None
     ) -> Iterator[Excerpt]:
-        """A key and its sequences in; what is shown of it, or nothing, out."""
+        """A key and its sequences in; its excerpt, or nothing, out."""
         key, sequences = element
         if summary is not None and key in {each.key for _, each in summary.shown}:
             yield excerpt(self.model(weights), sequences)
 
 
 class WritePage(WithModel):
-    """Writes the page."""
+    """Write the page."""
 
     def __init__(self, path: str, command: str):
         self._path, self._command = path, command

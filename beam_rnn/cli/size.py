@@ -1,4 +1,12 @@
-"""How large the states of a stream are, computed from the formats themselves."""
+r"""Show how large the states of a stream are, before there is one.
+
+    beam-rnn size --cell gru --hidden 64 --keys 1000000
+    beam-rnn size --weights weights.arrow --keys 1000000 --waiting 10 --shards 64
+
+The output has the bytes of a key's state, of all keys, of buffered records and of the weights file,
+and the multiply-adds of a record, which are those of the matrix products. They are what is stored:
+what an engine adds to each key and timer comes on top. 1 MB is 1,000,000 bytes.
+"""
 
 import argparse
 from collections.abc import Sequence
@@ -6,6 +14,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from beam_rnn.cli import flags
+from beam_rnn.cli.dataclass_flags import add_flags, made, whole
 from beam_rnn.cli.output_paths import check_outputs
 from beam_rnn.core.checks import check_whole
 from beam_rnn.core.errors import ConfigurationError
@@ -16,24 +25,23 @@ from beam_rnn.models import weights_format as weights
 from beam_rnn.models.keyed_models import KeyedModels, Models
 from beam_rnn.models.model import Model
 from beam_rnn.models.state_format import state_bytes
-from beam_rnn.nn.cells import CELLS
 from beam_rnn.nn.network import Network
 from beam_rnn.records.waiting_format import waiting_bytes
 from beam_rnn.streaming.model_files import read_model
 
 PRODUCTS = ("W_x", "W_h", "W_y")
-"""The parameters that a step multiplies with: each number of them once."""
+"""The parameters that a step multiplies with, each number of them once."""
 
 
 class Load(NamedTuple):
-    """What a stream asks of the state.
+    """What the state of a stream has to hold.
 
     Attributes:
-        keys: How many keys there are.
-        waiting: How many records of each key wait for their turn.
-        replay: How many of the last inputs are kept, for `Predict(replay=)`.
-        shards: How many shards there are; None for each key alone.
-        key: How many bytes a key has.
+        keys: The number of keys.
+        waiting: The number of buffered records of each key.
+        replay: The number of its last inputs that are kept, for `Predict(replay=)`.
+        shards: The number of shards; None for each key alone.
+        key: The size of a key's name, in bytes.
     """
 
     keys: int = 1
@@ -47,12 +55,12 @@ class Sizes(NamedTuple):
     """How large everything is, in bytes.
 
     Attributes:
-        parameters: How many numbers are learned.
-        multiply_adds: How many multiplications with one of them a record takes.
+        parameters: The number of parameters.
+        multiply_adds: The number of multiplications with one of them that a record takes.
         state: The state of one key alone.
-        states: Those of all keys; in shards: logs that were just written anew, and their heads.
-        waiting: The records that wait, of all keys.
-        at_most: Both together, just before what is out of date is written anew.
+        states: Those of all keys; in shards: compacted logs, and their heads.
+        waiting: The buffered records of all keys.
+        at_most: Both together, just before a log is compacted.
     """
 
     parameters: int
@@ -64,7 +72,7 @@ class Sizes(NamedTuple):
 
 
 def sizes_of(model: Models, load: Load) -> Sizes:
-    """How large the states of a stream are.
+    """Return how large the states of a stream are.
 
         >>> from beam_rnn import Columns, Model, Network
         >>> network = Network("gru", hidden=64)
@@ -75,7 +83,7 @@ def sizes_of(model: Models, load: Load) -> Sizes:
 
     Args:
         model: The model, with columns.
-        load: How many keys, and how they are kept.
+        load: The number of keys, and how they are kept.
 
     Raises:
         ConfigurationError: A network of both directions, which carries no state; a number below
@@ -116,53 +124,44 @@ def sizes_of(model: Models, load: Load) -> Sizes:
 
 
 def _spread(keys: int, shards: int) -> list[int]:
-    """How many keys each shard has that has any, if hashes spread them evenly."""
+    """Return the number of keys of each shard that has any, if hashes spread them evenly."""
     each, more = divmod(keys, shards)
     return [each + (i < more) for i in range(shards if each else more)]
 
 
-NETWORK = {"cell": "gru", "hidden": 32, "layers": 1, "inputs": 1, "outputs": 1}
-"""What a network is that no flag describes."""
+NETWORK = ("cell", "hidden", "layers")
+RECORDS = {"inputs": 1, "outputs": 1}
+"""The flags that describe a network which is in no file: its fields, and the sizes of records."""
 
 
 def parse(argv: Sequence[str] | None) -> argparse.Namespace:
-    """Our flags; there are none of Beam's."""
+    """Return our flags; there are none of Beam's."""
     parser = flags.parser("size", __doc__)
-    parser.add_argument("--weights", help="the weights file; or a network that is none yet:")
-    parser.add_argument("--cell", choices=list(CELLS), help=f"default: {NETWORK['cell']}")
-    parser.add_argument("--hidden", type=flags.units, help=f"default: {NETWORK['hidden']}")
-    parser.add_argument("--layers", type=flags.layers, help=f"default: {NETWORK['layers']}")
-    parser.add_argument(
-        "--inputs", type=flags.units, help=f"numbers of a record; default: {NETWORK['inputs']}"
-    )
-    parser.add_argument(
-        "--outputs",
-        type=flags.units,
-        help=f"numbers of a prediction; default: {NETWORK['outputs']}",
-    )
-    parser.add_argument("--keys", type=int, default=1, help="how many keys; default: 1")
-    parser.add_argument(
-        "--waiting", type=int, default=0, help="records of a key that wait for their turn"
-    )
-    parser.add_argument(
-        "--replay", type=int, default=0, help="inputs of a key that are kept, as Predict(replay=)"
-    )
-    parser.add_argument(
-        "--shards", type=int, help="sets of keys, as Predict(shards=); default: each key alone"
-    )
-    parser.add_argument(
-        "--key_bytes", type=int, default=16, help="of a key's name, for shards; default: 16"
-    )
+    parser.add_argument("--weights", help="the weights file; without it a network of these flags:")
+    add_flags(parser, Network, NETWORK, unset=True)
+    numbers = {
+        "inputs": ("the size of a record", None),
+        "outputs": ("the size of a prediction", None),
+        "keys": ("the number of keys", 1),
+        "waiting": ("the number of records of a key that are buffered", 0),
+        "replay": ("the number of inputs of a key that are kept, as Predict(replay=)", 0),
+        "shards": ("the number of shards, as Predict(shards=); default: each key alone", None),
+        "key_bytes": ("the size of a key's name, for shards", 16),
+    }
+    for name, (text, default) in numbers.items():
+        shown = f"{text}; default: {RECORDS[name]}" if name in RECORDS else text
+        parser.add_argument(f"--{name}", type=whole, metavar="N", default=default, help=shown)
     return parser.parse_args(argv)
 
 
 def model_of(args: argparse.Namespace) -> Models:
-    """The model of the weights file, or one that was never trained.
+    """Return the model of the weights file, or one that was never trained.
 
     Raises:
         ConfigurationError: A network is described as well as a file, or one that cannot be.
     """
-    given = {name: getattr(args, name) for name in NETWORK if getattr(args, name) is not None}
+    described = (*NETWORK, *RECORDS)
+    given = [name for name in described if getattr(args, name) is not None]
     if args.weights is not None:
         if given:
             raise ConfigurationError(
@@ -171,8 +170,13 @@ def model_of(args: argparse.Namespace) -> Models:
         check_outputs({"--weights": args.weights}, {})
         found: Models = read_model(args.weights)
         return found
-    cell, hidden, layers, inputs, outputs = (given.get(name, NETWORK[name]) for name in NETWORK)
-    network = Network(str(cell), hidden, layers)
+    network = made(Network, args, NETWORK)
+    inputs, outputs = (
+        default if getattr(args, name) is None else getattr(args, name)
+        for name, default in RECORDS.items()
+    )
+    for name, size in zip(RECORDS, (inputs, outputs), strict=True):
+        check_whole(f"--{name}", size)
     columns = Columns(
         key="key",
         inputs=[f"x{i}" for i in range(inputs)],
@@ -182,12 +186,12 @@ def model_of(args: argparse.Namespace) -> Models:
 
 
 def report(model: Models, load: Load, file: int) -> list[str]:
-    """What the command prints.
+    """Return what the command prints.
 
     Args:
         model: The model.
-        load: How many keys, and how they are kept.
-        file: How many bytes its weights file has.
+        load: The number of keys, and how they are kept.
+        file: The size of its weights file, in bytes.
     """
     sizes = sizes_of(model, load)
     network, columns = model.network, model.columns
@@ -205,14 +209,14 @@ def report(model: Models, load: Load, file: int) -> list[str]:
     lines.append(f"{load.keys:,} keys".ljust(17) + f" {_bytes(sizes.states)}{where}")
     if load.waiting:
         records = load.keys * load.waiting
-        lines.append(f"records waiting   {_bytes(sizes.waiting)} for {records:,} of them")
+        lines.append(f"records buffered  {_bytes(sizes.waiting)} for {records:,} of them")
     if load.shards is not None:
-        lines.append(f"logs at the most  {_bytes(sizes.at_most)}")
+        lines.append(f"logs at most      {_bytes(sizes.at_most)}")
     return lines
 
 
 def _bytes(count: int) -> str:
-    """A number of bytes as a person reads it.
+    """Return a number of bytes as a person reads it.
 
     >>> [_bytes(count) for count in (338, 51_460, 338_000_000)]
     ['338 bytes', '51,460 bytes', '338.0 MB']

@@ -1,219 +1,207 @@
-r"""Learn from files of records, and write the weights.
+r"""Train a network on files of records, and write its weights.
 
     beam-rnn train --input 'pipelines/data/nab/*.csv' --key filename \
         --time timestamp --inputs value --targets value --output weights.arrow
 
 In a checkout `python -m pipelines.train` is the same.
 
-Learns from the first --train_fraction of each key's records, in time. Files are CSV, Parquet,
-Arrow or JSON lines, by their suffix. Records that cannot be used go to a file of their own,
-`<output>.invalid.jsonl`, if there are any. With --per_key the file holds a model for each key, and
-one of all keys for those that have none of their own. With --report a page shows the loss curve,
-and forecasts beside what came. Beam's own flags, such as --runner, pass through.
+The network learns from the first part of each key's records in time (--train_fraction); the rest is
+held back for `beam-rnn evaluate`. With --refit the command does both, and then learns once more
+from all records: that model is for deployment, and only later records can judge it.
+
+Files are CSV, Parquet, Arrow or JSON lines, by their suffix. Records that cannot be used are
+written to `<output>.invalid.jsonl`, with the reason. --key filename takes each file for one key.
+With --per_key the weights file holds a model for each key, and one of all keys for those that have
+none of their own. With --report a page shows the loss curve, and forecasts next to the true values.
+Beam's own flags, such as --runner, pass through.
 """
 
 import argparse
 import math
+import os
 import shlex
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from typing import Any, TypeVar
 
 import apache_beam as beam
 
-from beam_rnn.cli import flags
+from beam_rnn.cli import dataclass_flags, evaluate, flags
+from beam_rnn.cli.column_check import check_columns, read_by_flags
+from beam_rnn.cli.dataclass_flags import add_flags, made
 from beam_rnn.cli.launch import launch
 from beam_rnn.cli.output_paths import BESIDE, CHECKPOINTS, Prefix, check_outputs
 from beam_rnn.cli.report_stage import WriteReport
 from beam_rnn.cli.usable_records import After, SetAside
 from beam_rnn.core.errors import ConfigurationError
-from beam_rnn.data.calendar import CYCLES
-from beam_rnn.data.columns import MISSING, Columns
-from beam_rnn.data.event_times import UNITS
-from beam_rnn.data.scaling import SCALERS, SCALINGS
+from beam_rnn.data.columns import Columns
 from beam_rnn.files.read import ReadFiles
 from beam_rnn.nn.bptt import Bptt
-from beam_rnn.nn.cells import CELLS
 from beam_rnn.nn.dropout import Dropout
-from beam_rnn.nn.losses import LOSSES
 from beam_rnn.nn.network import Network
-from beam_rnn.nn.optimizers import Adam, Sgd
+from beam_rnn.nn.optimizers import Sgd
+from beam_rnn.streaming.model_files import read_model
 from beam_rnn.training.settings import Training
 from beam_rnn.transforms.models import WriteModel
 from beam_rnn.transforms.sequences import Sequences
 from beam_rnn.transforms.train import Train
 
+T = TypeVar("T")
+
 OUTER = Sgd(1.0, momentum=0.5, nesterov=True)
-"""Takes the averaged change of a round of several shards: see docs/training.md."""
+"""The outer optimiser, which takes the averaged change of several shards: see docs/training.md."""
 
 MAX_ROUNDS = 1_000
 
 PATHS = ("input", "output", "report", "checkpoints", "resume", "start")
 """The flags that are paths, or patterns of them."""
 
+COLUMNS = (
+    *("key", "time", "inputs", "targets", "horizon", "time_format", "latest", "sequence"),
+    *("static", "calendar", "weight", "missing"),
+)
+NETWORK = ("cell", "hidden", "layers", "residual")
+TRAINING = (
+    *("loss", "epochs", "batch_size", "scaler", "scaling", "validation", "patience", "seed"),
+)
+"""The fields of `Columns`, `Network` and `Training` that are flags."""
+
 
 def parse(argv: Sequence[str] | None) -> tuple[argparse.Namespace, list[str]]:
-    """Our flags, and those that are Beam's."""
+    """Return our flags, and those that are Beam's."""
     parser = flags.parser("train", __doc__)
-    parser.add_argument("--input", required=True, help="a file or a pattern of files")
-    parser.add_argument(
-        "--output", required=True, type=flags.ending(".arrow"), help="the weights file to write"
-    )
-    parser.add_argument("--key", required=True, help="column of the key; may be `filename`")
-    parser.add_argument("--time", required=True, help="column of the event time")
-    parser.add_argument(
-        "--time_format",
-        help="how times are written: a pattern such as %%Y%%m%%d%%H, or what a number counts, of "
-        f"{', '.join(UNITS)}; default: ISO 8601, or seconds since 1970",
-    )
-    parser.add_argument("--latest", help="records after this time are not used: 2100-01-01")
-    parser.add_argument(
-        "--sequence",
-        help="column of a number that orders records of one time; or row, for their order in files",
-    )
-    parser.add_argument("--inputs", required=True, type=flags.names, help="columns: A,B")
-    parser.add_argument("--targets", type=flags.names, help="columns: A,B; default: --inputs")
-    parser.add_argument(
-        "--static", type=flags.names, default=[], help="columns that say what a key is: A,B"
-    )
-    parser.add_argument(
-        "--calendar",
-        type=flags.names,
-        default=[],
-        help=f"what the network sees of the time, of {','.join(CYCLES)}: day,week",
-    )
-    parser.add_argument("--weight", help="column that says how much a record counts in training")
-    parser.add_argument(
-        "--missing",
-        choices=MISSING,
-        default="refuse",
-        help="records without a value: refuse or drop them, or carry the last value forward",
-    )
-    parser.add_argument(
-        "--horizon",
-        type=flags.horizons,
-        default=1,
-        help="how many records ahead, not hours; or several at once: 1,6,24 or 1-24",
-    )
-    parser.add_argument("--sequence_length", type=flags.whole, default=256, help="steps a sequence")
-    parser.add_argument("--cell", choices=list(CELLS), default="gru", help="the kind of network")
-    parser.add_argument(
-        "--hidden",
-        type=flags.sizes,
-        default=32,
-        help="size of the hidden state; or of each layer's: 16,8",
-    )
-    parser.add_argument(
-        "--layers", type=flags.layers, default=1, help="how many, each of that size"
-    )
-    parser.add_argument(
-        "--residual",
-        action=argparse.BooleanOptionalAction,
-        help="predict the change from the last value; default: if the targets are the first inputs",
-    )
-    parser.add_argument(
-        "--bptt_steps", type=flags.whole, default=32, help="k: how many records back in time"
-    )
-    parser.add_argument(
-        "--dropout",
-        type=flags.probability,
-        default=0.0,
-        help="share of the units that each sequence is learned without, between layers and in time",
-    )
-    parser.add_argument(
-        "--quantiles", type=flags.numbers, help="predict these, not one number: 0.1,0.5,0.9"
-    )
-    parser.add_argument(
-        "--loss", choices=list(LOSSES), help="default: mae, or quantile with --quantiles"
-    )
-    parser.add_argument("--learning_rate", type=float, default=3e-3, help="of Adam")
-    parser.add_argument(
-        "--epochs", type=flags.whole, default=60, help="how often all records are passed over"
-    )
-    parser.add_argument(
-        "--batch_size", type=flags.whole, default=32, help="sequences side by side in a batch"
-    )
-    parser.add_argument(
-        "--scaler", choices=SCALERS, default="per_key", help="whose records say the scale"
-    )
-    parser.add_argument("--scaling", choices=SCALINGS, default="standard", help="what the scale is")
-    parser.add_argument(
-        "--validation", type=float, default=0.0, help="share of the steps to judge the model by"
-    )
-    parser.add_argument(
-        "--patience",
-        type=flags.whole,
-        help="stop after so many epochs without a lower validation loss",
-    )
-    parser.add_argument(
-        "--shards", type=flags.whole, default=1, help="workers that learn at the same time"
-    )
-    parser.add_argument(
-        "--local_epochs", type=flags.whole, default=1, help="epochs of a shard between two averages"
-    )
-    parser.add_argument(
-        "--checkpoints",
-        type=flags.without_ending,
-        help="what the names of checkpoint files begin with: `runs/c` for runs/c-00001.arrow",
-    )
-    parser.add_argument("--resume", help="the checkpoint file to go on from, or a pattern")
-    parser.add_argument("--start", help="the weights file to start from, or a pattern")
-    parser.add_argument(
-        "--per_key", action="store_true", help="a model for each key, and one for all others"
-    )
-    parser.add_argument("--seed", type=int, default=0, help="decides all that is random")
+    _add_files(parser)
+    add_flags(parser, Columns, COLUMNS, required=("key", "time", "inputs"))
     parser.add_argument(
         "--train_fraction",
         type=flags.share,
         default=0.6,
-        help="share of each key's records, the first in time, to learn from",
+        help="the share of each key's records, the first in time, to learn from",
     )
     parser.add_argument(
-        "--report",
-        type=flags.ending(".html"),
-        help="a page of HTML that shows the training, to write",
+        "--refit",
+        action="store_true",
+        help="train and evaluate first, then learn once more from all records, for deployment",
     )
+    add_flags(parser, Network, NETWORK)
+    parser.add_argument(
+        "--quantiles",
+        type=dataclass_flags.numbers,
+        metavar="X,Y",
+        help="predict these quantiles instead of one number: 0.1,0.5,0.9",
+    )
+    add_flags(parser, Training, TRAINING)
+    _add_training(parser, Training())
     given = sys.argv[1:] if argv is None else argv
     parser.set_defaults(command=shlex.join(["beam-rnn", "train", *given]))
     return parser.parse_known_args(argv)
 
 
+def _add_files(parser: argparse.ArgumentParser) -> None:
+    """Add the flags that name files, of which --input and --output must be given."""
+    parser.add_argument("--input", required=True, help="a file, or a pattern such as 'data/*.csv'")
+    parser.add_argument(
+        "--output", required=True, type=flags.ending(".arrow"), help="the weights file to write"
+    )
+    parser.add_argument(
+        "--report", type=flags.ending(".html"), help="the HTML page about the training to write"
+    )
+    parser.add_argument(
+        "--checkpoints",
+        type=flags.without_ending,
+        help="write checkpoints with names that begin so: `runs/c` for runs/c-00001.arrow",
+    )
+    parser.add_argument("--resume", help="the checkpoint to resume from, or a pattern")
+    parser.add_argument("--start", help="the weights file to start from, or a pattern")
+
+
+def _add_training(parser: argparse.ArgumentParser, default: Training) -> None:
+    """Add the flags of `Training`'s own settings, and of `Sequences` and `Train`."""
+    whole, number = dataclass_flags.whole, dataclass_flags.number
+    parser.add_argument(
+        "--learning_rate",
+        type=number,
+        metavar="X",
+        default=default.optimizer.learning_rate,  # type: ignore[attr-defined]  # it is Adam
+        help="the learning rate of Adam",
+    )
+    parser.add_argument(
+        "--bptt_steps",
+        type=whole,
+        metavar="N",
+        default=default.bptt.steps,
+        help="k of truncated BPTT: how many records back the gradient goes",
+    )
+    parser.add_argument(
+        "--dropout",
+        type=number,
+        metavar="X",
+        default=default.dropout.layers,
+        help="the probability with which a unit is left out, between layers and in time",
+    )
+    parser.add_argument(
+        "--sequence_length", type=whole, metavar="N", default=256, help="the steps of a sequence"
+    )
+    parser.add_argument(
+        "--shards", type=whole, metavar="N", default=1, help="workers that learn at the same time"
+    )
+    parser.add_argument(
+        "--local_epochs",
+        type=whole,
+        metavar="N",
+        default=1,
+        help="the epochs of a shard between two averages",
+    )
+    parser.add_argument(
+        "--per_key",
+        action="store_true",
+        help="train a model for each key, and one for all other keys",
+    )
+
+
+def network_of(args: argparse.Namespace) -> Network:
+    """Return the network that the flags describe.
+
+    Raises:
+        ConfigurationError: A value is outside its range.
+    """
+    output = {"output": "quantiles", "quantiles": args.quantiles} if args.quantiles else {}
+    return made(Network, args, NETWORK, **output)
+
+
+def training_of(args: argparse.Namespace) -> Training:
+    """Return the training that the flags describe.
+
+    Raises:
+        ConfigurationError: A value is outside its range.
+    """
+    optimizer: Any = Training().optimizer
+    probability, rate = args.dropout, args.learning_rate
+    return made(
+        Training,
+        args,
+        TRAINING,
+        bptt=_of_flag("bptt_steps", lambda: Bptt(steps=args.bptt_steps)),
+        optimizer=_of_flag("learning_rate", lambda: replace(optimizer, learning_rate=rate)),
+        dropout=_of_flag("dropout", lambda: Dropout(layers=probability, recurrent=probability)),
+    )
+
+
+def _of_flag(flag: str, make: Callable[[], T]) -> T:
+    """Return what is made of a flag; an error names the flag."""
+    try:
+        return make()
+    except ConfigurationError as error:
+        raise ConfigurationError(f"--{flag}: {error}") from error
+
+
 def build(pipeline: beam.Pipeline, args: argparse.Namespace) -> None:
     """Read -> sequences -> train -> write."""
-    columns = Columns(
-        key=args.key,
-        time=args.time,
-        time_format=args.time_format,
-        latest=args.latest,
-        sequence=args.sequence,
-        inputs=args.inputs,
-        targets=args.targets or (),
-        horizon=args.horizon,
-        static=args.static,
-        calendar=args.calendar,
-        weight=args.weight,
-        missing=args.missing,
-    )
-    residual = args.residual
-    if residual is None:
-        residual = columns.inputs[: len(columns.targets)] == columns.targets
-    output = {"output": "quantiles", "quantiles": args.quantiles} if args.quantiles else {}
-    network = Network(args.cell, args.hidden, args.layers, residual=residual, **output)
-    training = Training(
-        bptt=Bptt(steps=args.bptt_steps),
-        loss=args.loss or ("quantile" if args.quantiles else "mae"),
-        optimizer=Adam(args.learning_rate),
-        epochs=args.epochs,
-        batch_size=args.batch_size,
-        scaler=args.scaler,
-        scaling=args.scaling,
-        seed=args.seed,
-        validation=args.validation,
-        patience=args.patience,
-        dropout=Dropout(layers=args.dropout, recurrent=args.dropout),
-    )
+    columns = made(Columns, args, COLUMNS)
     train = Train(
-        network,
-        training,
+        network_of(args),
+        training_of(args),
         shards=args.shards,
         local_epochs=args.local_epochs,
         outer=OUTER if args.shards > 1 else None,
@@ -244,10 +232,62 @@ def build(pipeline: beam.Pipeline, args: argparse.Namespace) -> None:
 
 
 def perform(argv: Sequence[str] | None = None) -> list[str]:
-    """Run the pipeline; gives what there is to say of it."""
+    """Run the pipeline; return the lines to print."""
     args, beam_flags = parse(argv)
     flags.locate(args, beam_flags, PATHS)
-    rounds = math.ceil(args.epochs / args.local_epochs)
+    check(args)
+    check_columns(args.input, read_by_flags(made(Columns, args, COLUMNS)))
+    if args.refit:
+        return refit(args, beam_flags)
+    return [*train(args, beam_flags)]
+
+
+def train(args: argparse.Namespace, beam_flags: Sequence[str]) -> list[str]:
+    """Train once; return the lines to print."""
+    launch(lambda pipeline: build(pipeline, args), flags.beam_options(beam_flags))
+    return [f"wrote {path}" for path in (args.output, args.report) if path is not None]
+
+
+def refit(args: argparse.Namespace, beam_flags: Sequence[str]) -> list[str]:
+    """Train and evaluate, then learn once more from all records; return the lines to print."""
+    judged, figures = judged_files(args.output)
+    first = train(_changed(args, output=judged), beam_flags)
+    given = [f"--input={args.input}", f"--weights={judged}", f"--output={figures}"]
+    measured = evaluate.perform([*given, *beam_flags])
+    everything: dict[str, Any] = {"train_fraction": 1.0, "report": None}
+    if args.validation:
+        everything |= {"epochs": best_epochs(read_model(judged)), "validation": 0, "patience": None}
+    return [*first, *measured, *train(_changed(args, **everything), beam_flags)]
+
+
+def judged_files(output: str) -> tuple[str, str]:
+    """Return the weights that `--refit` evaluates, and the figures of that.
+
+    >>> judged_files("runs/weights.arrow")
+    ('runs/weights.judged.arrow', 'runs/weights.judged.json')
+    """
+    stem = os.path.splitext(output)[0]
+    return f"{stem}.judged.arrow", f"{stem}.judged.json"
+
+
+def best_epochs(model: Any) -> int:
+    """Return the number of epochs after which the validation loss of a training was lowest."""
+    curve = model.training["validation_curve"]
+    epochs: int = model.training.get("rounds", {}).get("local_epochs", 1)
+    return (curve.index(min(curve)) + 1) * epochs
+
+
+def _changed(args: argparse.Namespace, **more: Any) -> argparse.Namespace:
+    return argparse.Namespace(**{**vars(args), **more})
+
+
+def check(args: argparse.Namespace) -> None:
+    """Check the flags together, and that the outputs can be written.
+
+    Raises:
+        ConfigurationError: Flags do not go together, or a file cannot be read or written.
+    """
+    rounds = math.ceil(args.epochs / args.local_epochs) if args.local_epochs > 0 else 0
     if args.shards > 1 and rounds > MAX_ROUNDS:
         raise ConfigurationError(
             f"--epochs {args.epochs} with --shards {args.shards} are {rounds:,} rounds, each with "
@@ -259,14 +299,39 @@ def perform(argv: Sequence[str] | None = None) -> list[str]:
             "--report shows one model, --per_key trains one for each key: leave out --report, and "
             "let `beam-rnn evaluate` say the error of each key"
         )
+    outputs = {"--output": args.output, "--report": args.report}
+    if args.refit:
+        check_refit(args)
+        outputs |= dict(zip(("--refit", "--refit figures"), judged_files(args.output), strict=True))
     check_outputs(
         {"--input": args.input, "--start": args.start, "--resume": args.resume},
-        {"--output": args.output, "--report": args.report},
+        outputs,
         {"--output": BESIDE[:1]},
         {"--checkpoints": Prefix(args.checkpoints, CHECKPOINTS, resumes="--resume")},
     )
-    launch(lambda pipeline: build(pipeline, args), flags.beam_options(beam_flags))
-    return [f"wrote {path}" for path in (args.output, args.report) if path is not None]
+
+
+def check_refit(args: argparse.Namespace) -> None:
+    """Check that the flags describe two trainings.
+
+    Raises:
+        ConfigurationError: Nothing is held back, or a flag is for one training.
+    """
+    if args.train_fraction == 1:
+        raise ConfigurationError(
+            "--refit evaluates on what is held back, and --train_fraction 1.0 holds nothing back: "
+            "give a share such as 0.6"
+        )
+    for flag in ("checkpoints", "resume"):
+        if getattr(args, flag):
+            raise ConfigurationError(
+                f"--refit trains twice, and --{flag} is for one training: leave out one of them"
+            )
+    if args.per_key and args.validation:
+        raise ConfigurationError(
+            "--refit with --validation learns for the best number of epochs of one model, and "
+            "--per_key trains many: leave out --validation, and choose --epochs"
+        )
 
 
 def main(argv: Sequence[str] | None = None) -> None:

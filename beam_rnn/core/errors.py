@@ -15,7 +15,11 @@
 Every message says what is wrong, the value, and what to do.
 """
 
+import json
+import math
 import reprlib
+from collections.abc import Mapping
+from typing import Any
 
 _REPR = reprlib.Repr()
 _REPR.maxdict = _REPR.maxtuple = 64
@@ -32,6 +36,48 @@ def shown(value: object) -> str:
     except Exception as error:  # noqa: BLE001  # a repr may raise anything
         text = f"<{type(value).__name__} that cannot be shown: {type(error).__name__}>"
     return text.encode(errors="backslashreplace").decode()
+
+
+LONGEST = 1 << 16
+"""The most characters of a record as JSON."""
+
+
+def record_text(record: object) -> str:
+    r"""Return a record as a JSON object; as Python writes it if it cannot be one, or is long.
+
+    A number that is not finite, and bytes, become text, since JSON has neither.
+
+        >>> record_text({"id": "a", "x": math.nan, "\0hidden": 1})
+        '{"id": "a", "x": "nan"}'
+    """
+    try:
+        value = _as_json(record)
+        text = json.dumps(value, ensure_ascii=False, allow_nan=False)
+        if isinstance(value, dict) and len(text) <= LONGEST:
+            return text.encode(errors="backslashreplace").decode()
+    except Exception:  # noqa: BLE001, S110  # what a record holds may raise anything
+        pass
+    return shown(record)
+
+
+def _as_json(value: Any) -> Any:
+    """Return a value as JSON has it."""
+    finite = isinstance(value, float) and math.isfinite(value)
+    if value is None or finite or isinstance(value, (bool, int, str)):
+        return value
+    if isinstance(value, bytes):
+        return value.decode(errors="backslashreplace")
+    for method in ("_asdict", "as_dict"):  # of a NamedTuple, and of a `beam.Row`
+        if hasattr(value, method):
+            value = getattr(value, method)()
+    if isinstance(value, Mapping):
+        return {str(k): _as_json(v) for k, v in value.items() if not str(k).startswith("\0")}
+    if isinstance(value, (list, tuple)):
+        return [_as_json(each) for each in value]
+    for method in ("tolist", "isoformat", "to_rfc3339"):  # of numpy, a datetime, a Timestamp
+        if hasattr(value, method):
+            return _as_json(getattr(value, method)())
+    return str(value)
 
 
 class BeamRnnError(Exception):

@@ -345,6 +345,12 @@ class Columns:
                 "take columns with missing='refuse'"
             )
 
+    @property
+    def forecasts_inputs(self) -> bool:
+        """Return True if the targets are later values of the first inputs, in the same order."""
+        first = self.inputs[: len(self.targets)] == self.targets
+        return first and not self.classes and self.horizons[0] > 0
+
     def check_residual(self) -> None:
         """That a network with residual=True can add each target's last value.
 

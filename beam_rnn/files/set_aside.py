@@ -1,5 +1,7 @@
 """Writes records that could not be used into a file of their own, and logs why."""
 
+import contextlib
+import json
 import logging
 from collections.abc import Iterable
 from typing import Any, NamedTuple
@@ -46,7 +48,7 @@ class WriteAside(beam.PTransform):
 
     def expand(self, pcoll: beam.PCollection[Any]) -> beam.PCollection[list[Refused]]:
         """Write; then count by reason, log that, and give it as a list, most frequent first."""
-        lines = pcoll | "Format" >> beam.Map(lambda row: json_line(row._asdict()))
+        lines = pcoll | "Format" >> beam.Map(lambda row: json_line(_with_object(row._asdict())))
         written = lines | "Write" >> WriteLines(self._path)
         return (
             pcoll
@@ -62,6 +64,13 @@ class WriteAside(beam.PTransform):
         for line in said(refused, self._what, self._path):
             logger.warning("%s", line)
         return refused
+
+
+def _with_object(row: dict[str, Any]) -> dict[str, Any]:
+    """A dead letter whose record is an object of JSON, not the text of one."""
+    with contextlib.suppress(KeyError, ValueError):
+        row["record"] = json.loads(row["record"])
+    return row
 
 
 def _reason(row: Any) -> tuple[str, tuple[int, str]]:

@@ -5,6 +5,7 @@ import io
 import itertools
 import json
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from datetime import datetime
 from functools import partial
 from typing import Any
 
@@ -28,7 +29,12 @@ def json_line(row: Mapping[str, Any]) -> str:
 
 
 def as_text(value: Any) -> str:
-    """Return a value as text that every file can hold; bytes that are not UTF-8 become U+FFFD."""
+    """Return a value as text that every file can hold.
+
+    Bytes that are not UTF-8 become U+FFFD. A time is ISO 8601 with its offset.
+    """
+    if isinstance(value, datetime):
+        return value.isoformat()
     return value.decode(errors="replace") if isinstance(value, bytes) else str(value)
 
 
@@ -39,6 +45,7 @@ def csv_line(values: Sequence[Any]) -> str:
     '"pump\n7","a,b",,1.5'
     """
     texts = [v.decode(errors="surrogateescape") if isinstance(v, bytes) else v for v in values]
+    texts = [v.isoformat() if isinstance(v, datetime) else v for v in texts]
     line = io.StringIO()
     csv.writer(line, lineterminator="\r\n").writerow(texts)  # before 3.13 it quotes no other
     return line.getvalue().removesuffix("\r\n")

@@ -92,6 +92,8 @@ class Model:
     stepwise: ClassVar[bool] = True  # record by record, not whole sequences
 
     def __post_init__(self) -> None:
+        if self.network.residual is None:
+            object.__setattr__(self, "network", replace(self.network, residual=False))
         inputs, outputs = self.network.inputs_and_outputs(self.parameters)
         check_types(self.parameters)
         each = self.network.horizons * len(self.network.parts)

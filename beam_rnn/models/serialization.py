@@ -50,8 +50,9 @@ def network_of(values: Mapping[str, Any]) -> Any:
             f"{', '.join(CELLS)}: import the module that puts it there"
         )
     settings = dict(values)
-    kind = EncoderDecoder if settings.pop("kind", None) == KIND else Network
-    return kind(**settings)
+    if settings.pop("kind", None) == KIND:
+        return EncoderDecoder(**settings)
+    return Network(**{"residual": False, **settings})
 
 
 def model_of(values: Mapping[str, Any], parameters: Parameters, training: Mapping[str, Any]) -> Any:

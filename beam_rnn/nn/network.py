@@ -58,7 +58,8 @@ class Network:
         activation: The activation of the Elman cell: "sigmoid", "tanh" or "relu".
         residual: The head gives the change from the last value: z_t = x_t + W_y h_t + b_y,
             with as many of the first inputs as there are targets. A forecast can then follow
-            a level that did not occur in training.
+            a level that did not occur in training. None: `Train` decides; it is residual if the
+            first inputs are forecast, in their unit and step by step.
         reset_after: Whether the reset gate of the GRU comes after the recurrent product, as in
             PyTorch, or before it, as in Cho 2014.
         bidirectional: Run each layer over the sequence in both directions. This needs whole
@@ -92,7 +93,7 @@ class Network:
     hidden: int | Sequence[int] = 32
     layers: int = 1
     activation: str = "tanh"
-    residual: bool = False
+    residual: bool | None = None
     reset_after: bool = True
     bidirectional: bool = False
     merge: str = "concat"
@@ -170,6 +171,12 @@ class Network:
             places.append(tuple(slice(at, at + size) for at in starts))
             start += each * size
         return tuple(places)
+
+    @property
+    def can_be_residual(self) -> bool:
+        """Return True if the head gives a number for each target at every step, in its unit."""
+        steps = self.output_steps == "every" and not self.bidirectional
+        return steps and self.head == "linear" and self.distribution.scaled
 
     @property
     def parts(self) -> tuple[Part, ...]:
@@ -382,6 +389,7 @@ class Network:
             for field in fields(self)
             if field.name not in ("cell", "hidden", *without)
             and (value := getattr(self, field.name)) != field.default
+            and (field.name, value) != ("residual", False)  # as in files without it
         }
 
 

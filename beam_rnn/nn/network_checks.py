@@ -44,8 +44,10 @@ def check_choices(network: "Network") -> None:
     }
     for name, choices in choices_of.items():
         check_choice(name, getattr(network, name), choices)
-    for name in ("residual", "reset_after", "bidirectional", "carry"):
+    for name in ("reset_after", "bidirectional", "carry"):
         check_true_or_false(name, getattr(network, name))
+    if network.residual is not None:
+        check_true_or_false("residual", network.residual)
 
 
 def checked_levels(quantiles: object) -> tuple[float, ...]:

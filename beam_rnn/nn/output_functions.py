@@ -269,7 +269,7 @@ class Gaussian(Output):
 _ERRORS = ("mse", "mae", "huber")
 
 OUTPUTS: dict[str, Output] = {
-    "identity": Output("a number", _ERRORS, scaled=True),
+    "identity": Output("a number", ("mae", "mse", "huber"), scaled=True),
     "sigmoid": Labels(
         "a probability, or a number from 0 to 1",
         ("binary_cross_entropy", *_ERRORS),

@@ -95,7 +95,9 @@ def micros(name: str, value: Any, time_format: str | None = None) -> int:
     except WrongUnitError as error:
         raise RecordError(f"{name} must be a time: {error}", value) from error
     except (ValueError, TypeError, ArithmeticError) as error:
-        raise RecordError(f"{name} must be {_times_are(time_format)}", value) from error
+        raise RecordError(
+            f"{name} must be {_times_are(time_format)}; time_format says how it is written", value
+        ) from error
     if not MIN_MICROS <= time <= MAX_MICROS:
         raise RecordError(f"{name} must be in the years 1 to 9999", value)
     return time

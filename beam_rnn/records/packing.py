@@ -45,13 +45,14 @@ class PackRecords(beam.DoFn):
 
     Args:
         reader: Makes the reader, on the worker.
+        counts: Count dead letters in `records_invalid`: not where another step reads them too.
     """
 
     read_at_once = READ_AT_ONCE
     packed_at_most = PACKED_AT_MOST
 
-    def __init__(self, reader: Callable[[], Any]):
-        self._make_reader = reader
+    def __init__(self, reader: Callable[[], Any], *, counts: bool = True):
+        self._make_reader, self._counts = reader, counts
         self._invalid = Metrics.counter("beam_rnn", "records_invalid")
 
     def setup(self) -> None:
@@ -86,7 +87,7 @@ class PackRecords(beam.DoFn):
         for windows, held in held_by_windows.items():
             for window in windows:
                 for letter, arrived in held.letters:
-                    self._invalid.inc()
+                    self._invalid.inc(int(self._counts))
                     at = Timestamp(micros=arrived)
                     yield TaggedOutput(INVALID, WindowedValue(letter, at, [window]))
                 yield from self._packed(held.read, window)

@@ -12,7 +12,7 @@ from apache_beam.metrics import Metrics
 from apache_beam.pvalue import TaggedOutput
 from apache_beam.utils.timestamp import Timestamp
 
-from beam_rnn.core.errors import RecordError, shown
+from beam_rnn.core.errors import RecordError, record_text, shown
 from beam_rnn.data.calendar import cycle_numbers
 from beam_rnn.data.columns import Columns
 from beam_rnn.data.event_times import (
@@ -160,7 +160,7 @@ def dead_letter(key_column: str, record: Any, error: RecordError) -> InvalidReco
         key = key_text(key_column, field(record, key_column))
     except RecordError:
         key = ""
-    return InvalidRecord(key, error.reason, shown(error.value), shown(record))
+    return InvalidRecord(key, error.reason, shown(error.value), record_text(record))
 
 
 class ReadRecords(beam.DoFn):
@@ -169,11 +169,12 @@ class ReadRecords(beam.DoFn):
     Args:
         reader: Makes the reader, on the worker: a `RecordReader`, or one like it.
         strict: Raise the error of a bad record.
+        counts: Count dead letters in `records_invalid`: not where another step reads them too.
     """
 
-    def __init__(self, reader: Callable[[], Any], strict: bool = False):
+    def __init__(self, reader: Callable[[], Any], strict: bool = False, *, counts: bool = True):
         self._make_reader = reader
-        self._strict = strict
+        self._strict, self._counts = strict, counts
         self._invalid = Metrics.counter("beam_rnn", "records_invalid")
 
     def setup(self) -> None:
@@ -187,5 +188,5 @@ class ReadRecords(beam.DoFn):
         except RecordError as error:
             if self._strict and not self._reader.drops(error):
                 raise
-            self._invalid.inc()
+            self._invalid.inc(int(self._counts))
             yield TaggedOutput(INVALID, self._reader.invalid(element, error))

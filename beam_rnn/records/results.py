@@ -10,7 +10,7 @@ from itertools import repeat
 from typing import TYPE_CHECKING, NamedTuple, Optional
 
 from beam_rnn.core.arrays import Array
-from beam_rnn.core.errors import shown
+from beam_rnn.core.errors import record_text, shown
 from beam_rnn.data.event_times import rfc3339
 
 if TYPE_CHECKING:
@@ -209,8 +209,8 @@ class InvalidRecord(NamedTuple):
         key: Its key, as text; empty if it has none that can be used.
         reason: What is wrong with it.
         value: The offending value, as its Python repr.
-        record: The whole record, as its Python repr, shortened if it is long; for a record that
-            could be read but not stepped, its time and its inputs.
+        record: The whole record as a JSON object; as its Python repr, shortened, if it cannot be
+            one or is long. For a record that could be read but not stepped, its time and inputs.
     """
 
     key: str
@@ -306,7 +306,7 @@ def poisoned(key: str, time: int, inputs: Array, reason: str) -> InvalidRecord:
 
         >>> import numpy as np
         >>> poisoned("pump", 1_714_557_600_000_000, np.array([1e300]), "too large").record
-        "{'inputs': [1e+300], 'time': '2024-05-01T10:00:00Z'}"
+        '{"time": "2024-05-01T10:00:00Z", "inputs": [1e+300]}'
 
     Args:
         key: Its key.
@@ -316,4 +316,4 @@ def poisoned(key: str, time: int, inputs: Array, reason: str) -> InvalidRecord:
     """
     numbers = inputs.tolist()
     known = {"time": rfc3339(time), "inputs": numbers}
-    return InvalidRecord(key, reason, shown(numbers), shown(known))
+    return InvalidRecord(key, reason, shown(numbers), record_text(known))

@@ -37,7 +37,7 @@ def statistics_of(
 
 
 def for_columns(network: Network, columns: Columns) -> Network:
-    """Return the network with the horizons of the columns, and an embedding for each symbol field.
+    """Return the network for the columns: their horizons and symbols, and residual or not.
 
     Raises:
         ConfigurationError: They do not fit each other.
@@ -50,6 +50,9 @@ def for_columns(network: Network, columns: Columns) -> Network:
         )
     if network.residual:
         columns.check_residual()
+    residual = network.residual
+    if residual is None:
+        residual = network.can_be_residual and columns.forecasts_inputs
     if columns.classes and not network.distribution.classes:
         raise ConfigurationError(
             f"the target {columns.targets[0]!r} is a class: that needs Network(output='softmax'), "
@@ -61,7 +64,8 @@ def for_columns(network: Network, columns: Columns) -> Network:
             f"target {columns.targets[0]!r}: name its classes in Columns(classes=...), or take "
             "output='sigmoid'"
         )
-    return replace(network, horizons=horizons, embedding=_embedding(network, columns))
+    embedding = _embedding(network, columns)
+    return replace(network, horizons=horizons, residual=residual, embedding=embedding)
 
 
 def _embedding(network: Network, columns: Columns) -> tuple[int, ...]:

@@ -28,7 +28,7 @@ class Training:
         bptt: Which steps the gradient passes through.
         loss: "mse", "mae", "huber", "quantile", "gaussian_nll", "binary_cross_entropy" or
             "cross_entropy", of scaled targets; None for the default of the network's output
-            function: "mse" for forecasts.
+            function: "mae" for forecasts, which is robust to outliers.
         optimizer: The optimiser.
         epochs: The number of passes over all sequences.
         batch_size: The number of sequences in a batch.
@@ -64,7 +64,7 @@ class Training:
 
     bptt: Bptt = field(default_factory=lambda: Bptt(steps=32))
     loss: str | None = None
-    optimizer: Optimizer = field(default_factory=Adam)
+    optimizer: Optimizer = field(default_factory=lambda: Adam(learning_rate=3e-3))
     epochs: int = 20
     batch_size: int = 32
     clip_norm: float | None = 1.0

@@ -12,9 +12,9 @@ import pytest
 from apache_beam.options.pipeline_options import PipelineOptions
 
 import beam_rnn
-from beam_rnn import Columns, KeyedModels, Model, Network, weights
+from beam_rnn import Columns, KeyedModels, Model, Network, Training, weights
 from beam_rnn.cli import console as progress
-from beam_rnn.cli import flags, predict
+from beam_rnn.cli import dataclass_flags, flags, predict, train
 from beam_rnn.cli.console import Once
 from beam_rnn.cli.launch import StoppedError, launch
 from beam_rnn.cli.main import COMMANDS, main
@@ -118,21 +118,25 @@ TRAIN = ["train", "--input=a.csv", "--key=id", "--time=at", "--inputs=x", "--out
         ("--epohcs=3", "unknown flags: --epohcs=3; did you mean --epochs?"),
         ("--colour=red", "unknown flags: --colour=red; --help lists those there are"),
         ("--train_fraction=60", "--train_fraction: must be in (0, 1], such as 0.6, got '60'"),
-        ("--bptt_steps=0", "--bptt_steps: must be a whole number of at least 1, got '0'"),
+        ("--bptt_steps=0", "--bptt_steps: steps must be a whole number of at least 1, got 0"),
         ("--sequence_length=x", "--sequence_length: must be a whole number"),
         (
             "--hidden=8,x",
-            "--hidden: must be a whole number of at least 1 and at most 16,384, got 'x'",
+            "--hidden: must be a whole number, or several such as 1,6,24 or 1-24, got '8,x'",
         ),
         ("--hidden=8,4 --layers=3", "lists 2 layers, got layers=3"),
-        ("--dropout=1", "--dropout: must be in [0, 1), such as 0.2, got '1'"),
-        ("--learning_rate=-1", "learning_rate"),
+        ("--dropout=1", "--dropout: layers must be in [0, 1), got 1.0"),
+        ("--learning_rate=-1", "--learning_rate: learning_rate must be"),
+        ("--refit --train_fraction=1", "--refit evaluates on what is held back"),
+        ("--refit --checkpoints=c", "--checkpoints is for one training"),
+        ("--refit --per_key --validation=0.2", "leave out --validation, and choose --epochs"),
         ("--output=w.csv", "--output: must end in .arrow, got 'w.csv'"),
         ("--checkpoints=c.arrow", "--checkpoints: must be a prefix"),
         ("--per_key --report=r.html", "leave out --report, and let `beam-rnn evaluate`"),
         ("--start=w.arrow", "--output 'w.arrow' would be written over --start 'w.arrow'"),
         ("--report=w.arrow", "--report: must end in .html, got 'w.arrow'"),
-        ("--missing=guess", "--missing: invalid choice: 'guess'"),
+        ("--missing=guess", "--missing must be one of refuse, drop, carry, got 'guess'"),
+        ("--loss=msa", "--loss must be one of"),
     ],
 )
 def test_wrong_flags_are_one_line_and_exit_with_2(flag, message, tmp_path, monkeypatch, capsys):
@@ -154,14 +158,31 @@ def test_a_required_flag_that_was_mistyped_is_named(capsys):
     assert "required: --output; unknown flags: --outptu=w.arrow; did you mean --output?" in said
 
 
-def test_the_help_says_each_default(capsys):
+OF_CLASSES = {Columns: train.COLUMNS, Network: train.NETWORK, Training: train.TRAINING}
+
+
+@pytest.mark.parametrize("kind", OF_CLASSES)
+def test_the_defaults_of_flags_are_those_of_the_classes(kind):
+    args, _ = train.parse(TRAIN[1:])
+    needed = {"key": "id", "inputs": ["x"], "time": "at"} if kind is Columns else {}
+
+    made = dataclass_flags.made(kind, args, OF_CLASSES[kind])
+
+    assert made == kind(**needed)
+    assert (train.network_of(args), train.training_of(args)) == (Network(), Training())
+
+
+def test_the_help_has_the_description_and_the_default_of_each_class(capsys):
     with pytest.raises(SystemExit):
         main(["train", "--help"])
 
     text = " ".join(capsys.readouterr().out.split())
-    for default in ("0.6", "per_key", "gru", "60", "0.003", "refuse", "0"):
+    for default in ("0.6", "per_key", "gru", "20", "0.003", "refuse", "0"):
         assert f"; default: {default} " in text
     assert "default: None" not in text
+    for kind, fields in OF_CLASSES.items():
+        described = dataclass_flags.descriptions(kind)
+        assert all(described[name] in text for name in fields)
 
 
 def test_nothing_is_written_over_what_is_read(tmp_path, monkeypatch):

@@ -18,7 +18,7 @@ from beam_rnn.cli.convert import main
 from tests.helpers.models import COLUMNS, keyed_models, random_model, saved
 
 ROOT = Path(__file__).parents[2]
-GOLDEN = ROOT / "tests" / "golden"
+GOLDEN = ROOT / "tests" / "contracts" / "golden"
 FLAGS = ["--key=id", "--time=t", "--inputs=x,y", "--targets=x"]
 GOLDEN_FLAGS = ["--key=id", "--inputs=a,b,c,d", "--targets=a,b,c"]
 """Columns for the golden models of PyTorch: four inputs, three outputs."""
@@ -231,7 +231,7 @@ def folder(tmp_path, monkeypatch):
         ),
         (
             ["--input=w.arrow", "--output=o.arrow", "--like=w.arrow", "--key=id", "--horizon=2"],
-            "--like 'w.arrow' says what --key, --horizon would: leave out one or the other",
+            "--like 'w.arrow' has what --key, --horizon would name: leave out one or the other",
         ),
         (
             ["--input=w.arrow", "--output=o.arrow", "--like=bare.arrow"],

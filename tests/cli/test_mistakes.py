@@ -41,6 +41,10 @@ def folder(tmp_path, monkeypatch):
     (tmp_path / "text.arrow").write_text(CSV)
     (tmp_path / "in.jsonl").write_text("{}\nnone\n")
     (tmp_path / "in.xls").write_text(CSV)
+    (tmp_path / "other.jsonl").write_text('{"id": "a"}\nnone\n{"id": "a", "t": 0}\n')
+    table = pa.table({"t": [0], "x": [0.5]})
+    with pa.ipc.new_file("other.arrow", table.schema) as writer:
+        writer.write_table(table)
     (tmp_path / "folder.csv").mkdir()
     (tmp_path / "folder.csv" / "kept.txt").write_text("kept")
     (tmp_path / "set.parquet").mkdir()
@@ -88,18 +92,18 @@ OF_FLAGS = {
     "train": "required: --input, --output, --key",
     f"{TRAIN} --input in.csv --epohcs 3": "unknown flags: --epohcs 3; did you mean --epochs?",
     f"{TRAIN} --input in.csv extra": "unknown flags: extra",
-    f"{TRAIN} --input in.csv --epochs ten": "must be a whole number of at least 1, got 'ten'",
-    f"{TRAIN} --input in.csv --hidden 0": "of at least 1 and at most 16,384, got '0'",
-    f"{TRAIN} --input in.csv --hidden 1000000000": "and at most 16,384, got '1000000000'",
-    f"{TRAIN} --input in.csv --layers 1000000000": "and at most 1,000, got '1000000000'",
-    f"{TRAIN} --input in.csv --horizon 1-1000000000": "from 1 to 10,000 horizons",
+    f"{TRAIN} --input in.csv --epochs ten": "--epochs: must be a whole number, got 'ten'",
+    f"{TRAIN} --input in.csv --hidden 0": "--hidden must be a whole number of at least 1, got 0",
+    f"{TRAIN} --input in.csv --hidden 1000000000": "must be at most 16,384, got",
+    f"{TRAIN} --input in.csv --layers 1000000000": "must be at most 1,000, got",
+    f"{TRAIN} --input in.csv --horizon 1-1000000000": "from 1 to 10,000 numbers",
     f"{TRAIN} --input in.csv --shards 2 --epochs 100000": "give --local_epochs 100",
-    f"{TRAIN} --input in.csv --cell grru": "invalid choice: 'grru'",
-    f"{TRAIN} --input in.csv --seed x": "invalid int value: 'x'",
-    f"{TRAIN} --input in.csv --seed -1": "seed must be",
+    f"{TRAIN} --input in.csv --cell grru": "--cell must be one of rnn, gru, lstm, got 'grru'",
+    f"{TRAIN} --input in.csv --seed x": "--seed: must be a whole number, got 'x'",
+    f"{TRAIN} --input in.csv --seed -1": "--seed must be",
     f"{TRAIN} --input in.csv --learning_rate nan": "got nan",
-    f"{TRAIN} --input in.csv --learning_rate fast": "invalid float value: 'fast'",
-    f"{TRAIN} --input in.csv --quantiles 0.1,high": "'0.1,high' are no numbers such as 0.1,0.9",
+    f"{TRAIN} --input in.csv --learning_rate fast": "--learning_rate: must be a number, got 'fast'",
+    f"{TRAIN} --input in.csv --quantiles 0.1,high": "must be numbers such as 0.1,0.9",
     f"{TRAIN} --input in.csv --quantiles 0.9,0.1": "quantiles",
     f"{TRAIN} --input in.csv --validation 2": "got 2.0",
     f"{TRAIN} --input in.csv --horizon 3-1": "horizon",
@@ -118,6 +122,19 @@ OF_FLAGS = {
     "size --hidden 8 --weights w.arrow": "leave out --hidden",
     "size --keys -1": "got -1",
     "inspect w.arrow --key a": "holds one model for all keys",
+    # The columns that it names.
+    f"{TRAIN.replace('x', 'z')} --input in.csv": (
+        "--inputs: there is no column 'z' in 'in.csv'; it has id, t, x, y"
+    ),
+    f"{TRAIN.replace('--key id', '--key idd')} --input in.csv": (
+        "--key: there is no column 'idd' in 'in.csv'; did you mean id?"
+    ),
+    f"{TRAIN} --input in.csv --weight wieght": "--weight: there is no column 'wieght'",
+    f"{TRAIN.replace('x', 'z')} --input set.parquet/*.parquet": "it has id, t, x",
+    f"{TRAIN} --input other.arrow": "--key: there is no column 'id' in 'other.arrow'",
+    f"{TRAIN} --input other.jsonl": "--inputs: there is no column 'x' in 'other.jsonl'",
+    f"{PREDICT} --input in.csv --keep z": "--keep: there is no column 'z' in 'in.csv'",
+    f"{PREDICT} --input other.jsonl": "--weights 'w.arrow' is a model of other columns (inputs)",
     # Where it is read from.
     f"{TRAIN} --input none.csv": "--input: there is no file 'none.csv'",
     f"{TRAIN} --input none/*.csv": "--input: there is no file 'none/*.csv'",
@@ -185,7 +202,6 @@ OF_FLAGS = {
 WHILE_RUNNING = {
     f"{TRAIN} --input empty.csv": "there is no record in 'empty.csv'",
     f"{TRAIN} --input in.jsonl": "none of 2 records could be used",
-    f"{TRAIN.replace('x', 'z')} --input in.csv": "the record has no field 'z'",
     f"{TRAIN} --input text.parquet": "'text.parquet' cannot be read as a .parquet file",
     f"{TRAIN} --input text.arrow": "'text.arrow' cannot be read as a .arrow file",
     f"{TRAIN} --input cut.csv.gz": "'cut.csv.gz' cannot be read as a .csv file, it is truncated",
@@ -197,7 +213,6 @@ WHILE_RUNNING = {
     f"{TRAIN} --input quote.csv": "a quote in line 42",
     f"{TRAIN} --input years.csv": "the times look like years, such as t='1900'",
     f"{TRAIN} --input nanoseconds.csv": "time_format says another unit",
-    f"{PREDICT} --input in.csv --keep z": "--keep z: no record in 'in.csv' has it",
 }
 """Commands that can only be told to be wrong while they run."""
 ASIDE = ["new.arrow.invalid.jsonl"]

@@ -13,7 +13,7 @@ from beam_rnn.cli.console import run
 from beam_rnn.cli.order_report import PutTogether, order_of_key, said
 from beam_rnn.data.event_times import SECOND
 from beam_rnn.records.record_reader import RecordReader
-from tests import engines
+from tests.helpers import engines
 
 FLAGS = ["--key=k", "--time=t", "--inputs=x", "--epochs=1", "--hidden=4", "--train_fraction=0.5"]
 COLUMNS = Columns(key="k", time="t", inputs=["x"])
@@ -102,6 +102,20 @@ def test_equal_records_count_once_and_are_reported(tmp_path, caplog):
     assert len(output.read_text().splitlines()) == 1 + 20
 
 
+def test_equal_records_that_differ_in_what_is_not_read_are_shown(tmp_path, caplog):
+    rows = [(1_704_067_200 + i // 2, "a", i // 2, f"probe {i % 2}") for i in range(20)]
+    source = write(tmp_path / "s.csv", "t,k,x,probe", rows)
+    trained(source, tmp_path)
+
+    assert "They differ in what is not read: {" in caplog.text
+    assert '"probe": "probe 0"} and {' in caplog.text
+    caplog.clear()
+    source = write(tmp_path / "s.csv", "t,k,x,probe", [(*row[:3], "same") for row in rows])
+    trained(source, tmp_path)
+    assert "10 records are equal to another one" in caplog.text
+    assert "They differ" not in caplog.text
+
+
 def test_the_order_of_a_key():
     def record(t, x, k="a"):
         return RecordReader(COLUMNS).read({"k": k, "t": t, "x": x}).data
@@ -110,7 +124,7 @@ def test_the_order_of_a_key():
     found = order_of_key("a", records)
 
     assert found[:5] == (1, 5, 1, 3, ("a", 0, record(0, 2), record(0, 3)))
-    assert found[5:] == (0, 120 * SECOND, {60 * SECOND: 1})
+    assert found[5:] == (0, 120 * SECOND, {60 * SECOND: 1}, (("a", record(0, 2)),))
     assert order_of_key("a", records[:1]).steps == {}
 
 

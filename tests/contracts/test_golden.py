@@ -143,7 +143,7 @@ def test_five_updates(case, run, optimizer):
             learner,
             case.batch(ragged=True),
             bptt=Bptt(),
-            loss=objective(case.network),
+            loss=objective(case.network, "mse"),
             optimizer=optimizer,
             kernel=case.kernel,
         )
@@ -161,7 +161,7 @@ def test_truncated_bptt_carries_the_state_and_cuts_its_gradient(case):
         Learner(case.parameters, optimizer.init(case.parameters)),
         case.batch(ragged=False),
         bptt=Bptt(steps=3),
-        loss=objective(case.network),
+        loss=objective(case.network, "mse"),
         optimizer=optimizer,
         kernel=case.kernel,
     )

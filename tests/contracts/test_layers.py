@@ -29,7 +29,7 @@ ARROW = {
     *("records.arrow_reader", "records.result_columns"),
     *("engine.payloads", "streaming.model_loader"),
     *("streaming.emission", "streaming.state_transfer"),
-    *("files.read", "files.write", "cli.predict", "cli.prediction_rows"),
+    *("files.header", "files.read", "files.write", "cli.predict", "cli.prediction_rows"),
 }
 
 

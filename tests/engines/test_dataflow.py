@@ -55,7 +55,7 @@ from tests.helpers.dataflow import TOPICS, flags, service, translated, written
 from tests.helpers.models import COLUMNS, random_model, saved
 
 ROOT = Path(__file__).parents[2]
-GOLDEN = ROOT / "tests" / "golden"
+GOLDEN = ROOT / "tests" / "contracts" / "golden"
 TEMPLATE = ROOT / "deploy" / "dataflow"
 IMAGE = ROOT / "deploy" / "worker" / "Dockerfile"
 

@@ -15,7 +15,7 @@ from beam_rnn.models.model import Model
 from tests.helpers.models import COLUMNS, keyed_models, random_model
 from tests.models.test_weights import altered
 
-GOLDEN = Path(__file__).parent / "golden" / "weights-v2.arrow"
+GOLDEN = Path(__file__).parents[1] / "contracts" / "golden" / "weights-v2.arrow"
 
 
 @pytest.fixture(scope="module")

@@ -18,7 +18,7 @@ from beam_rnn.models.transducer import Transducer
 from beam_rnn.nn.encoder_decoder import EncoderDecoder
 from beam_rnn.nn.network import Network
 
-GOLDEN = Path(__file__).parent / "golden" / "weights-v1.arrow"
+GOLDEN = Path(__file__).parents[1] / "contracts" / "golden" / "weights-v1.arrow"
 
 
 def model(cell="lstm", hidden=7, layers=1, seed=0, **settings):

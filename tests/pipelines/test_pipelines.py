@@ -20,10 +20,10 @@ from beam_rnn import weights as weights_file
 from beam_rnn.cli import baselines as measuring
 from beam_rnn.cli import evaluate, predict, train
 from beam_rnn.cli import report as report_command
-from beam_rnn.cli import usable_records as usable
 from beam_rnn.cli.console import run
+from beam_rnn.cli.flags import beam_options
+from beam_rnn.cli.launch import launch
 from beam_rnn.cli.replay import arrive
-from beam_rnn.cli.usable_records import UnknownColumnError
 from beam_rnn.errors import ConfigurationError
 from beam_rnn.files import set_aside as aside
 from beam_rnn.files.set_aside import Refused
@@ -88,7 +88,10 @@ def read(path):
             table = pa.ipc.open_file(source).read_all().to_pylist()
     else:
         table = [json.loads(line) for line in path.read_text().splitlines()]
-    return [{**r, "time": str(r["time"])} for r in table]
+    return [
+        {**r, "time": r["time"] if isinstance(r["time"], str) else r["time"].isoformat()}
+        for r in table
+    ]
 
 
 def in_order(records):
@@ -148,7 +151,7 @@ def test_every_format_gives_the_same_weights_and_the_same_predictions(
     first = in_order(read(output))[0]
     assert list(first) == ["key", "time", "load_prediction", *ABOUT]
     assert first["key"] == "Bern"
-    assert first["time"] == "2014-05-13 16:53:20+00:00"
+    assert first["time"] == "2014-05-13T16:53:20+00:00"
     assert not list(tmp_path.glob("*.jsonl.*"))
     assert not list(tmp_path.glob("*.invalid.jsonl"))
 
@@ -396,7 +399,7 @@ def test_a_line_with_a_decimal_comma_is_no_record_of_another_number(weights, dat
     predict.main([f"--input={source}", f"--weights={weights}", f"--output={output}"])
 
     (prediction,) = read(output)
-    assert prediction["time"].startswith("2014-07-01 00:00:00")
+    assert prediction["time"].startswith("2014-07-01T00:00:00")
     letters = Path(f"{output}.invalid.jsonl").read_text()
     assert "a line of 5 fields, not 4" in letters
     assert "'1_5'" in letters
@@ -443,7 +446,10 @@ def test_a_horizon_that_cannot_be_is_refused(text, data, tmp_path, capsys):
         train.main(
             [f"--input={data}", *COLUMNS, f"--horizon={text}", f"--output={tmp_path}/w.arrow"]
         )
-    assert "is none of 3, 1,6,24 and 1-24" in capsys.readouterr().err
+    assert (
+        "--horizon: must be a whole number, or several such as 1,6,24 or 1-24"
+        in capsys.readouterr().err
+    )
 
 
 def test_a_second_run_goes_on_from_the_states_of_the_first(weights, data, tmp_path):
@@ -636,21 +642,117 @@ def test_none_of_the_records_could_be_used(name, weights, data, tmp_path, capsys
     """The error has the most frequent reason, what is needed and what is there."""
     main, output = COMMANDS[name]
     source, output = tmp_path / "data.csv", tmp_path / output
-    source.write_text(data.read_text().replace("city", "town"))
+    source.write_text(re.sub("^(Bern|Köln),", ",", data.read_text(), flags=re.MULTILINE))
     flags = COLUMNS if name == "train" else [f"--weights={weights}"]
     with pytest.raises(SystemExit) as caught:
         run(lambda: main([f"--input={source}", *flags, f"--output={output}"]))
 
-    assert "none of 240 records could be used: the record has no field 'city'" in caught.value.code
-    assert "needed are city, at, load, heat" in caught.value.code
-    assert "the records have town, at, load, heat; see" in caught.value.code
+    reason = "city must have 1 to 1024 bytes to be a key"
+    letters = Path(f"{output}.invalid.jsonl")
+    assert caught.value.code == f"error: none of 240 records could be used: {reason}; see {letters}"
     said = capsys.readouterr().err
-    assert f"240 records could not be used: see {output}.invalid.jsonl" in said
-    assert "  240: the record has no field 'city', such as {" in said
+    assert f"240 records could not be used: see {letters}" in said
+    assert f"  240: {reason}, such as ''" in said
     assert "Traceback" not in said
-    assert len(Path(f"{output}.invalid.jsonl").read_text().splitlines()) == 240
-    names = [source.name, f"{output.name}.invalid.jsonl"]
-    assert sorted(each.name for each in tmp_path.iterdir()) == sorted(names)
+    assert len(letters.read_text().splitlines()) == 240
+    assert sorted(each.name for each in tmp_path.iterdir()) == sorted([source.name, letters.name])
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_a_column_that_is_not_there_is_found_before_anything_runs(
+    name, weights, data, tmp_path, capsys
+):
+    main, output = COMMANDS[name]
+    source, output = tmp_path / "data.csv", tmp_path / output
+    source.write_text(data.read_text().replace("city", "citty", 1))
+    flags = COLUMNS if name == "train" else [f"--weights={weights}"]
+    with pytest.raises(SystemExit) as caught:
+        run(lambda: main([f"--input={source}", *flags, f"--output={output}"]))
+
+    assert caught.value.code == 2
+    said = capsys.readouterr().err
+    assert f"there is no column 'city' in '{source}'; did you mean citty? it has citty, at" in said
+    assert list(tmp_path.iterdir()) == [source]
+
+
+def test_a_first_record_that_lacks_a_field_is_no_reason_to_refuse_the_file(tmp_path):
+    """A record may lack a field that others have: it alone is a dead letter."""
+    source = write(tmp_path / "data.jsonl", [{"city": "Bern", "at": 0}, *rows(40)])
+
+    train.main([f"--input={source}", *COLUMNS, *QUICK, f"--output={tmp_path}/w.arrow"])
+
+    (letter,) = (tmp_path / "w.arrow.invalid.jsonl").read_text().splitlines()
+    assert json.loads(letter)["reason"] == "the record has no field 'load'"
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_a_dead_letter_is_counted_once_and_holds_its_record_as_json(name, weights, data, tmp_path):
+    source, output = tmp_path / "data.csv", tmp_path / COMMANDS[name][1]
+    source.write_text(data.read_text() + "Bern,2014-05-20 01:00:00,n/a,0.5\n")
+    module = {"train": train, "predict": predict, "evaluate": evaluate}.get(name, report_command)
+    given = [*COLUMNS, *QUICK] if name == "train" else [f"--weights={weights}"]
+    page = [f"--report={tmp_path}/page.html"] if name in ("train", "evaluate") else []
+    args, _ = module.parse([f"--input={source}", f"--output={output}", *given, *page])
+    model = [] if name == "train" else [weights_file.load(weights)]
+
+    counts = launch(lambda p: module.build(p, args, *model), beam_options([]))
+
+    assert counts["records_invalid"] == 1
+    (letter,) = Path(f"{output}.invalid.jsonl").read_text().splitlines()
+    assert json.loads(letter)["record"] == {
+        "filename": "data.csv",
+        "city": "Bern",
+        "at": "2014-05-20 01:00:00",
+        "load": "n/a",
+        "heat": 0.5,
+    }
+
+
+@pytest.mark.parametrize("per_key", [[], ["--per_key"]])
+def test_a_refit_is_judged_first_and_then_learns_from_everything(
+    per_key, weights, data, tmp_path, capsys
+):
+    output = tmp_path / "final.arrow"
+    train.main([f"--input={data}", *COLUMNS, *QUICK, *per_key, "--refit", f"--output={output}"])
+
+    said = capsys.readouterr().out.splitlines()
+    assert [line.split("/")[-1] for line in said if line.startswith("wrote")] == [
+        "final.judged.arrow",
+        "final.judged.json",
+        "final.arrow",
+    ]
+    judged = weights_file.load(tmp_path / "final.judged.arrow")
+    if not per_key:
+        assert judged.digest == weights_file.load(weights).digest
+    until = {
+        key: weights_file.load(output).of(key).training["until"][key] for key in ("Bern", "Köln")
+    }
+    assert until == dict.fromkeys(("Bern", "Köln"), (START + 119 * EVERY) * 1_000_000)
+    figures = json.loads((tmp_path / "final.judged.json").read_text())
+    assert figures["records"] == 2 * 48
+    with pytest.raises(SystemExit) as refused:
+        run(
+            lambda: evaluate.main(
+                [f"--input={data}", f"--weights={output}", f"--output={tmp_path}/m.json"]
+            )
+        )
+    assert "the model learned from all records" in refused.value.code
+    assert "until 2014-05-18 15:53:20, and the last of them is of 2014-05-18" in refused.value.code
+    assert "--refit" in refused.value.code
+    assert not (tmp_path / "m.json").exists()
+
+
+def test_a_refit_takes_the_best_number_of_epochs(data, tmp_path):
+    output = tmp_path / "final.arrow"
+    flags = ["--epochs=4", "--hidden=6", "--validation=0.3", "--patience=2", "--refit"]
+
+    train.main([f"--input={data}", *COLUMNS, *flags, f"--output={output}"])
+
+    judged = weights_file.load(tmp_path / "final.judged.arrow").training
+    final = weights_file.load(output).training
+    curve = judged["validation_curve"]
+    assert len(final["loss_curve"]) == curve.index(min(curve)) + 1
+    assert "validation_curve" not in final
 
 
 @pytest.mark.parametrize("name", ["train", "predict"])
@@ -763,17 +865,10 @@ def test_columns_of_the_records_stand_beside_their_predictions(weights, data, tm
         assert (float(row["load"]), float(row["heat"])) == (float(load), float(heat))
     assert [(row["at"], row["site"]) for row in some] == [(r["at"], r["site"]) for r in kept]
     assert list(some[0])[3:5] == ["at", "site"]
-    with pytest.raises(Exception, match=r"--keep nope: no record in .* has it; there are at, city"):
+    with pytest.raises(ConfigurationError, match="--keep: there is no column 'nope' in"):
         predict.main([*flags, "--keep=nope"])
     with pytest.raises(ConfigurationError, match="--keep goes with an order"):
         predict.main([*flags, "--keep=all", "--order=arrival"])
-
-
-def test_a_line_that_cannot_be_read_hides_no_column_that_is_not_there():
-    kinds = {("id", "x"): 3, (): 1}
-
-    with pytest.raises(UnknownColumnError, match=r"--keep nope: no record in 'in\.csv' has it"):
-        usable.check_kept(3, kinds, ["nope"], "in.csv")
 
 
 def test_numbers_are_kept_as_they_stand_in_the_file(weights, tmp_path):

@@ -95,7 +95,7 @@ def test_early_stopping_gives_the_best_weights():
     assert len(curve) == best + 11 < 300
     assert curve[-1] > curve[best]
     (held_back,) = prepare(network, [noisy()], training).held_back
-    loss = mean_loss(network, model.parameters, held_back, 1)
+    loss = mean_loss(model.network, model.parameters, held_back, 1)
     assert loss == pytest.approx(curve[best], rel=1e-6)
     shorter = fit(network, [noisy()], replace(training, epochs=best + 1, patience=None))
     assert shorter.digest == model.digest

@@ -52,7 +52,7 @@ from tests.transforms.test_predict import row
 
 GOLDEN = Path(__file__).parents[1] / "contracts" / "golden" / "learned-v82.hex"
 SECOND = 1_000_000
-LEARNING = Learning(Bptt(steps=3, stride=2), optimizer=Adam(0.05))
+LEARNING = Learning(Bptt(steps=3, stride=2), loss="mse", optimizer=Adam(0.05))
 BASE = Untrained(Network("gru", hidden=3, residual=True), COLUMNS, seed=4)
 
 
