@@ -12,7 +12,7 @@ from tests.helpers.models import random_model
 KILL = """
 import importlib, json, os, signal, sys
 
-from beam_rnn import atomic
+from beam_rnn.core import atomic_files as atomic
 
 # Between the last byte of the temporary file and its new name.
 atomic._flush = lambda path: os.kill(os.getpid(), signal.SIGKILL)
