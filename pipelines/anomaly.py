@@ -24,16 +24,7 @@ from typing import Any, NamedTuple
 
 import apache_beam as beam
 
-from beam_rnn import (
-    AnomalyScore,
-    Bptt,
-    Columns,
-    Learning,
-    Network,
-    ScoreAnomalies,
-    Surprise,
-    Untrained,
-)
+from beam_rnn import AnomalyScore, Bptt, Columns, Network, ScoreAnomalies
 from beam_rnn.cli import flags, train
 from beam_rnn.cli.console import run
 from beam_rnn.cli.output_paths import BESIDE, check_outputs
@@ -46,6 +37,7 @@ from beam_rnn.files.read import ReadFiles
 from beam_rnn.files.set_aside import WriteAside
 from beam_rnn.files.write import WriteFile
 from beam_rnn.models.keyed_models import KeyedModels, Models
+from beam_rnn.online import Learning, Surprise, Untrained
 from beam_rnn.records.record_format import decode_record
 from beam_rnn.records.record_reader import RecordReader
 from beam_rnn.records.result_columns import expected_column, score_column

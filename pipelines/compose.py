@@ -19,10 +19,8 @@ import apache_beam as beam
 import numpy as np
 
 from beam_rnn import (
-    Adam,
     Bptt,
     Columns,
-    Cosine,
     Dropout,
     Generate,
     Generated,
@@ -39,6 +37,7 @@ from beam_rnn.cli.console import run
 from beam_rnn.cli.output_paths import check_outputs, folder_of
 from beam_rnn.data.sequences import shuffled
 from beam_rnn.errors import ConfigurationError
+from beam_rnn.optim import Adam, Cosine
 from pipelines import music
 
 COLUMNS = Columns(

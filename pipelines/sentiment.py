@@ -31,7 +31,6 @@ from apache_beam.metrics import Metrics, MetricsFilter
 from apache_beam.pvalue import TaggedOutput
 
 from beam_rnn import (
-    AdamW,
     Bptt,
     Columns,
     Dropout,
@@ -52,6 +51,7 @@ from beam_rnn.errors import ConfigurationError, shown
 from beam_rnn.files.read import ReadFiles
 from beam_rnn.files.set_aside import WriteAside
 from beam_rnn.files.write import WriteFile
+from beam_rnn.optim import AdamW
 from beam_rnn.records.field_values import MAX_KEY_BYTES
 from beam_rnn.records.results import INVALID
 from beam_rnn.streaming.model_files import read_model

@@ -20,17 +20,7 @@ from typing import Any, NamedTuple
 import apache_beam as beam
 import pyarrow as pa
 
-from beam_rnn import (
-    Adam,
-    Cosine,
-    EncoderDecoder,
-    PairColumns,
-    Pairs,
-    Train,
-    Training,
-    Transduce,
-    WriteModel,
-)
+from beam_rnn import Train, Training, WriteModel
 from beam_rnn.cli import flags
 from beam_rnn.cli.console import run
 from beam_rnn.cli.output_paths import BESIDE, check_outputs
@@ -39,6 +29,8 @@ from beam_rnn.files.read import ReadFiles
 from beam_rnn.files.set_aside import WriteAside
 from beam_rnn.files.write import WriteFile
 from beam_rnn.nn.encoder_decoder import ATTENTIONS
+from beam_rnn.optim import Adam, Cosine
+from beam_rnn.pairs import EncoderDecoder, PairColumns, Pairs, Transduce
 from beam_rnn.records.results import Transduced
 from pipelines import tasks
 

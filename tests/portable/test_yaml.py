@@ -11,18 +11,9 @@ from pathlib import Path
 import apache_beam as beam
 import pytest
 
-from beam_rnn import (
-    Adam,
-    Bptt,
-    Columns,
-    Network,
-    ScoreAnomalies,
-    Sequences,
-    Train,
-    Training,
-    WriteModel,
-)
+from beam_rnn import Bptt, Columns, Network, ScoreAnomalies, Sequences, Train, Training, WriteModel
 from beam_rnn import weights as weights_file
+from beam_rnn.optim import Adam
 from beam_rnn.portable import PROVIDERS
 from beam_rnn.portable.schemas import time_text
 from beam_rnn.testing import oracle

@@ -11,12 +11,13 @@ import numpy as np
 import pytest
 from apache_beam.transforms.window import GlobalWindow, TimestampedValue
 
-from beam_rnn import Columns, Network, Predict, PredictAndLearn, Smooth, Untrained
+from beam_rnn import Columns, Network, Predict, PredictAndLearn, Smooth
 from beam_rnn.engine.order import Order, check_numbered
 from beam_rnn.engine.order_format import encode_imported
 from beam_rnn.errors import ConfigurationError
 from beam_rnn.models.many_sequences import LONG_AGO
 from beam_rnn.models.state_format import KeyState
+from beam_rnn.online import Untrained
 from beam_rnn.streaming import shard_dofn as sharding
 from beam_rnn.streaming.closed_windows import AT_THEIR_END
 from beam_rnn.streaming.model_loader import ModelLoader
