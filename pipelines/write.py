@@ -30,9 +30,7 @@ from beam_rnn import (
     WriteModel,
     weights,
 )
-from beam_rnn.cli import flags
-from beam_rnn.cli.console import run
-from beam_rnn.cli.output_paths import check_outputs
+from beam_rnn.cli import check_outputs, flags, run
 from beam_rnn.errors import ConfigurationError
 from beam_rnn.optim import Adam, Cosine
 
