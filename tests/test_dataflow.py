@@ -218,7 +218,11 @@ def test_the_pipelines_of_files_become_jobs(case, weights, tmp_path):
 
 @on_dataflow
 def test_retraining_becomes_a_streaming_job(weights, tmp_path):
-    arguments = ["--input=gs://bucket/days/*.csv", f"--models={Path(weights).parent}", "--every=3600"]
+    arguments = [
+        "--input=gs://bucket/days/*.csv",
+        f"--models={Path(weights).parent}",
+        "--every=3600",
+    ]
     retrain.main([*arguments, "--output=gs://bucket/out", *flags(tmp_path)])
     job = written(tmp_path)
 
