@@ -5,6 +5,7 @@ State cells, timers and their names are contracts: a running job finds its state
 
 import logging
 from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import Any, NamedTuple, Protocol
 
 import apache_beam as beam
@@ -289,7 +290,7 @@ class StepKeys(beam.DoFn):
         at_event_time: bool = False,
     ):
         self._source = source
-        self._order = order
+        self._order = replace(order, idle_after=idle_after)
         self._closing = closing
         self._idle_after = idle_after
         self._timed = order.by != "arrival" or idle_after is not None
@@ -481,9 +482,12 @@ class StepKeys(beam.DoFn):
     ) -> Iterator[Any]:
         """The window is closed: all that waits, then the sequence."""
         cells = self._cells((state, waiting, armed), due, window)
+        armed_at = cells.armed()
         after, _ = yield from self._take_due(key, NEVER, cells)  # whenever it is due
         idle_at = self._idle_at(after, cells)
-        reason, at = ("window", cells.closes_at) if idle_at is None else ("idle", idle_at)
+        reason, at = "window", cells.closes_at
+        if idle_at is not None:  # a record that waited may have held the timer back
+            reason, at = "idle", idle_at if armed_at is None else max(idle_at, armed_at)
         if after is not None:
             yield from self._end(key, after, reason, at)
         self._closing.close(window)
@@ -497,7 +501,7 @@ class StepKeys(beam.DoFn):
         after, rest = yield from self._take_due(key, now, cells)
         idle_at = self._idle_at(after, cells, rest)
         if after is not None and idle_at is not None and idle_at <= now:
-            # A record that was refused may have held the timer back: nothing is emitted before it.
+            # A late record may have held the timer back: nothing is emitted before it.
             yield from self._end(key, after, "idle", max(idle_at, armed or idle_at))
             cells.write(None)
             idle_at = None
@@ -595,12 +599,11 @@ class StepKeys(beam.DoFn):
         """Step records by number: those without a start mark, or one that has it."""
         ready: list[bytes] = []
         place = None if before is None else before.place
-        anew = False
         for record in records:
             time, number = record_time(record), record_sequence(record)
             starts, _ = record_marks(record)
             verdict = self._order.verdict(place, time, number, starts=starts)
-            if ready and verdict in ("late", "jump"):  # if those before it can be stepped
+            if ready and verdict != "next":  # if those before it can be stepped
                 before = yield from self._step_by_number(key, ready, taken, came_out, before)
                 ready, place = [], None if before is None else before.place
                 verdict = self._order.verdict(place, time, number, starts=starts)
@@ -608,12 +611,17 @@ class StepKeys(beam.DoFn):
                 yield self._tagged_late(key, record, place.time, came_out[record])
             elif place is not None and verdict == "jump":
                 yield self._refused(key, record, place.number, came_out[record])
+            elif place is not None and verdict == "anew":
+                begun = self._order.begun(place, time)
+                before = yield from self._step_by_number(
+                    key, [record], taken, came_out, before, begun=begun
+                )
+                place = None if before is None else before.place
             else:
-                anew = verdict == "anew"
                 latest = time if place is None else max(time, place.time)
                 place = Place(latest, number, 0, LONG_AGO if place is None else place.begun)
                 ready.append(record)
-        return (yield from self._step_by_number(key, ready, taken, came_out, before, anew=anew))
+        return (yield from self._step_by_number(key, ready, taken, came_out, before))
 
     def _step_by_number(
         self,
@@ -623,16 +631,15 @@ class StepKeys(beam.DoFn):
         came_out: Mapping[bytes, int | None],
         before: Stood | None,
         *,
-        anew: bool = False,
+        begun: int | None = None,
     ) -> Generator[Any, None, Stood | None]:
-        """Step records whose numbers rise; with `anew` they begin anew with the only one."""
+        """Step records whose numbers rise; with `begun` they begin anew with the only one."""
         if not ready:
             return before
         after, steps = self._step(key, before, ready, [taken[record].due for record in ready])
         refused = _refused_places(steps)
         stepped = [record for i, record in enumerate(ready) if i not in refused]
-        if anew and stepped and after is not None:
-            begun = record_time(stepped[0])
+        if begun is not None and stepped and after is not None:
             after = after._replace(place=after.place._replace(begun=begun))
         yield from self._missing(key, before and before.place, stepped, came_out)
         for step in steps:
@@ -670,7 +677,7 @@ class StepKeys(beam.DoFn):
     ) -> int | None:
         """When the sequence ends if no record comes; None if never, or if its window does.
 
-        A record that waits, and belongs to the sequence, keeps it going.
+        A record that waits, and is not more than `idle_after` later, keeps it going.
         """
         if stood is None or self._idle_after is None:
             return None

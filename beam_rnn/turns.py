@@ -26,7 +26,7 @@ What comes out of a triggered grouping in the global window has its end as a tim
 nothing of when it came.
 """
 LOWEST = -(2**63)
-"""Below every sequence number that counts."""
+"""Below every sequence number."""
 NEVER = 2**63 - 1
 """After every time."""
 
@@ -38,8 +38,8 @@ class Place(NamedTuple):
         time: The latest event time of the records that were stepped, in microseconds since 1970.
         number: The sequence number of the last one.
         due: When that one had its turn.
-        begun: The event time from which its numbers count: that of the start mark with which they
-            began anew; `sweep.LONG_AGO` if they did not.
+        begun: The event time from which its numbers count, since they began anew;
+            `sweep.LONG_AGO` if they did not.
     """
 
     time: int
@@ -59,12 +59,15 @@ class Order:
         grid: Records become due at multiples of so many microseconds.
         max_jump: By number: a record whose number is more than so much above the last one of its
             key is refused; None for no limit.
+        idle_after: A sequence ends where the next record is more than so many microseconds later,
+            and by number the numbers begin anew there; None for nowhere.
     """
 
     by: str
     wait: int
     grid: int
     max_jump: int | None = None
+    idle_after: int | None = None
 
     @property
     def field(self) -> str:
@@ -113,6 +116,10 @@ class Order:
         """`idle_at` of many sequences: (sequences,) each."""
         return self.due_at(time + idle_after, due + idle_after)
 
+    def is_idle(self, place: Place, time: int) -> bool:
+        """Return True if a record comes too late to belong to the sequence before it."""
+        return self.idle_after is not None and time - place.time > self.idle_after
+
     def is_behind(self, record: bytes, place: Place, *, restarts: bool = False) -> bool:
         """Return True if the hidden state has passed the place of a record.
 
@@ -128,13 +135,15 @@ class Order:
     def has_passed(self, place: Place, time: int, number: int, *, starts: bool) -> bool:
         """Return True if a record that has its turn is late.
 
-        By number, one with a start mark that is later than the last one begins the numbers anew.
+        By number, the numbers begin anew with one that has a start mark and is later than the last
+        one, and with one that is more than `idle_after` later.
         """
         if self.by != "sequence":
             return time <= place.time
         if time < place.begun:
             return True
-        return number <= place.number and not (starts and time > place.time)
+        anew = (starts and time > place.time) or self.is_idle(place, time)
+        return number <= place.number and not anew
 
     def verdict(self, place: Place | None, time: int, number: int, *, starts: bool) -> str:
         """What becomes of a record that has its turn, by number.
@@ -145,9 +154,15 @@ class Order:
             return "next"
         if self.has_passed(place, time, number, starts=starts):
             return "late"
-        if self.jumps(place.number, number, starts=starts):
+        if not self.is_idle(place, time) and self.jumps(place.number, number, starts=starts):
             return "jump"
         return "anew" if number <= place.number else "next"
+
+    def begun(self, place: Place, time: int) -> int:
+        """The event time from which numbers count that begin anew with a record of a time."""
+        if self.idle_after is not None and self.is_idle(place, time):
+            return place.time + self.idle_after + 1
+        return time
 
     def jumps(self, reached: int, number: int, *, starts: bool) -> bool:
         """Return True if a number is too far above the one that was reached."""
@@ -169,37 +184,125 @@ class Order:
         return refused
 
 
-def runs_of(time: Array, number: Array, starts: Array, reached: int) -> Array:
-    """The run of numbers of each record of one key: (records,); 0 is the run that goes on.
+LEFT_BEHIND = 1
+"""The run of records whose numbers the key has passed."""
 
-    A run begins with a start mark whose number is not above those before it in time; all later
-    records are in it.
+
+def runs_of(
+    time: Array,
+    number: Array,
+    starts: Array,
+    due: Array,
+    place: Place | None = None,
+    idle_after: int | None = None,
+) -> Array:
+    """The run of numbers of each record of one key: (records,).
+
+    0 is the run that goes on, `LEFT_BEHIND` its records that are late. Another run begins after a
+    pause: where a record is more than `idle_after` later than all that are due before it; all that
+    are due later are behind it. It also begins with a start mark whose number is not above those
+    before it in time; all later records are behind it. Late records count for neither.
 
         >>> time, starts = np.array([1, 2, 9, 8]), np.array([False, False, False, True])
-        >>> runs_of(time, np.array([5, 6, 1, 0]), starts, reached=4).tolist()
-        [0, 0, 1, 1]
+        >>> place = Place(time=0, number=4, due=0, begun=LONG_AGO)
+        >>> runs_of(time, np.array([5, 3, 1, 0]), starts, time, place).tolist()
+        [0, 1, 2, 2]
+        >>> runs_of(time, np.array([5, 6, 9, 8]), starts & False, time, place, 5).tolist()
+        [0, 0, 2, 2]
 
     Args:
         time: (records,), their event times.
         number: (records,), their sequence numbers.
         starts: (records,), whether each has a start mark.
-        reached: The number that the key has reached; `LOWEST` before its first record.
+        due: (records,), from `first_due`.
+        place: Where the key is; None before its first record.
+        idle_after: As in `Order`.
     """
-    runs = np.zeros(len(time), np.int64)
-    if not starts.any():
-        return runs
-    order = np.lexsort((number, ~starts, time))
-    in_time, high = number[order], reached
-    begins, seen = np.zeros(len(time), bool), 0
-    marked = np.flatnonzero(starts[order])
-    _, first = np.unique(time[order][marked], return_index=True)  # one run begins at a time
-    for at in marked[first].tolist():
-        high = max(high, int(in_time[seen:at].max(initial=LOWEST)))
-        if in_time[at] <= high:
-            begins[at], high = True, LOWEST
-        seen = at
-    runs[order] = np.cumsum(begins)
+    latest, high = (LONG_AGO, LOWEST) if place is None else (place.time, place.number)
+    late = _late(time, number, starts, place)
+    if idle_after is None and not starts.any():
+        return np.where(late, LEFT_BEHIND, 0)
+    paused, latest_before = _paused(time, due, late, latest, idle_after)
+    order = np.lexsort((number, ~starts, time, paused))
+    marked = _first_marks(time[order], starts[order], latest_before[order])
+    numbers, paused, late = number[order], paused[order], late[order]
+    anew = np.append(paused[:1] > 0, paused[1:] > paused[:-1])
+    begins, seen = np.zeros(len(order), bool), 0
+    counted = np.where(late & (paused == 0), LOWEST, numbers)
+    for at in np.flatnonzero(marked | anew).tolist():
+        high, seen = max(high, int(counted[seen:at].max(initial=LOWEST))), at
+        if anew[at] or numbers[at] <= high:
+            begins[at], high, counted = True, LOWEST, numbers
+    run = np.cumsum(begins)
+    runs = np.empty(len(order), np.int64)
+    runs[order] = np.where(run > 0, run + LEFT_BEHIND, np.where(late, LEFT_BEHIND, 0))
     return runs
+
+
+def _late(time: Array, number: Array, starts: Array, place: Place | None) -> Array:
+    """Which records the numbers have passed, without regard to pauses: (records,)."""
+    if place is None:
+        return np.zeros(len(time), bool)
+    marks = starts & (time > place.time) & (number <= place.number)
+    begin = time[marks].min(initial=NEVER)
+    return ((number <= place.number) & (time < begin)) | (time < place.begun)
+
+
+def _first_marks(time: Array, starts: Array, latest: Array) -> Array:
+    """Which start marks can begin a run: of those of a time, which stand first in it, one."""
+    first = np.append(True, time[1:] != time[:-1])
+    return starts & (first | ~np.append(False, starts[:-1])) & (time > latest)
+
+
+def _paused(
+    time: Array, due: Array, late: Array, latest: int, idle_after: int | None
+) -> tuple[Array, Array]:
+    """How many pauses there are before each record, and the latest time before the last one."""
+    if idle_after is None:
+        return np.zeros(len(time), np.int64), np.full(len(time), latest)
+    order = np.lexsort((time, due))
+    in_turn, counted = time[order], np.where(late, LONG_AGO, time)[order]
+    before = np.maximum.accumulate(np.append(latest, counted[:-1]))
+    first = np.flatnonzero(pauses(before, in_turn, idle_after))[:1]
+    for at in first.tolist():  # none is late after a pause
+        counted[at:] = in_turn[at:]
+        before = np.maximum.accumulate(np.append(latest, counted[:-1]))
+    begins = pauses(before, in_turn, idle_after)
+    paused, latest_before = np.empty(len(time), np.int64), np.empty(len(time), np.int64)
+    paused[order] = which = np.cumsum(begins)
+    latest_before[order] = np.append(latest, before[begins])[which]
+    return paused, latest_before
+
+
+def first_due(due: Array, *same: Array) -> Array:
+    """Return when the first of the records is due that are equal to each in these columns.
+
+    Those of one time and number are taken together.
+
+        >>> first_due(np.array([7, 5, 9]), np.array([1, 2, 1])).tolist()
+        [7, 5, 7]
+    """
+    order = np.lexsort((due, *same))
+    first = np.arange(len(due))
+    if len(due):
+        alike = [column[order][1:] == column[order][:-1] for column in same]
+        first[1:][np.logical_and.reduce(alike)] = 0
+    earliest = np.empty_like(due)
+    earliest[order] = due[order][np.maximum.accumulate(first)]
+    return earliest
+
+
+def pauses(before: Array, time: Array, idle_after: int | None) -> Array:
+    """Return which records come more than `idle_after` after the latest one before: (records,).
+
+    Args:
+        before: (records,), the latest event time before each; `sweep.LONG_AGO` for none.
+        time: (records,), their event times.
+        idle_after: As in `Order`.
+    """
+    if idle_after is None:
+        return np.zeros(len(time), bool)
+    return np.asarray((before > LONG_AGO) & (time - before > idle_after))
 
 
 class Turn(NamedTuple):
@@ -237,8 +340,9 @@ class Waiting:
         places = rows["sequence"].astype(np.uint64) if by_number else rows["time"]
         runs = np.zeros(len(rows), np.int64)
         if by_number and len(rows):
-            reached = LOWEST if place is None else place.number
-            runs = runs_of(_times(rows), _numbers(rows), _starts(rows), reached)
+            columns = _times(rows), _numbers(rows), _starts(rows)
+            due = first_due(rows["due"].astype(np.int64), *columns[:2])
+            runs = runs_of(*columns, due, place, order.idle_after)
         in_order = np.lexsort((places, runs))
         self._rows, self._places, self._runs = rows[in_order], places[in_order], runs[in_order]
 
@@ -269,9 +373,8 @@ class Waiting:
 
     @property
     def first_time(self) -> int | None:
-        """The earliest event time of those that are neither late nor refused."""
-        times = _times(self._rows)[~self._passed() & ~self._refused()]
-        return int(times.min()) if len(times) else None
+        """The earliest event time of them."""
+        return int(_times(self._rows).min()) if len(self) else None
 
     def turn(self, now: int) -> tuple[dict[bytes, Turn], "Waiting"]:
         """The records that have their turn now; and the rest.
@@ -293,32 +396,26 @@ class Waiting:
 
     def following(self, number: int) -> tuple[dict[bytes, Turn], "Waiting"]:
         """The records whose numbers follow on one another from this one on; and the rest."""
-        start = int(np.argmax(~self._passed())) if len(self) else 0
-        if start >= len(self) or self._runs[start] or _numbers(self._rows)[start] != number:
+        if not len(self) or self._runs[0] or _numbers(self._rows)[0] != number:
             return {}, self
-        taken = np.zeros(len(self), bool)
-        taken[start : self._follow(start + 1)] = True
-        return self._taken(taken)
+        return self._taken(np.arange(len(self)) < self._follow(1))
 
     def _passed(self) -> Array:
         """Which records are late, unless the numbers begin anew before them: (records,)."""
-        if self._order.by != "sequence" or self._place is None:
-            return np.zeros(len(self), bool)
-        return (self._runs == 0) & (_numbers(self._rows) <= self._place.number)
+        return np.asarray(self._runs == LEFT_BEHIND)
 
     def _refused(self) -> Array:
         """Which records have a number that jumps: (records,)."""
         refused = np.zeros(len(self), bool)
         if self._order.by != "sequence" or self._order.max_jump is None:
             return refused
-        passed, number, starts = self._passed(), _numbers(self._rows), _starts(self._rows)
-        for run in np.unique(self._runs).tolist():
-            here = np.flatnonzero((self._runs == run) & ~passed)
-            if len(here):
-                reached = int(number[here[0]])
-                if self._place is not None and run == 0:
-                    reached = self._place.number
-                refused[here] = self._order.refused(number[here], starts[here], reached)
+        number, starts = _numbers(self._rows), _starts(self._rows)
+        for run in np.unique(self._runs[~self._passed()]).tolist():
+            here = np.flatnonzero(self._runs == run)
+            reached = int(number[here[0]])
+            if self._place is not None and run == 0:
+                reached = self._place.number
+            refused[here] = self._order.refused(number[here], starts[here], reached)
         return refused
 
     def _ties(self, count: int) -> int:
@@ -352,8 +449,10 @@ class Waiting:
         begins = np.ones(len(rows), bool)
         step = np.uint64(self._order.by == "sequence")
         begins[1:] = (runs[1:] != runs[:-1]) | (places[1:] > places[:-1] + step)
-        at = np.minimum.accumulate(rows["due"][::-1])[::-1]
+        alone = runs == LEFT_BEHIND  # a late one takes no other along
+        at = np.minimum.accumulate(np.where(alone, NEVER, rows["due"])[::-1])[::-1]
         at = at[np.maximum.accumulate(np.where(begins, np.arange(len(rows)), 0))]
+        at = np.where(alone, rows["due"], at)
         numbers = places.tolist() if self._order.by == "sequence" else runs.tolist()
         turns = map(Turn, rows["due"].tolist(), at.tolist())
         records = zip(runs.tolist(), numbers, waiting_records(rows), turns, strict=True)

@@ -491,7 +491,7 @@ def test_what_waits_is_taken_once_and_in_order(bundles, every, weights):
         shard.pending.add(shard._held(block, len(came) + np.arange(len(keys)), np.array(arrived)))
         came += [(key, time * 1000) for key, time, _ in bundle]
         if i % every == 0:
-            turn = shard.pending.turn(5 * i, shard._reached())
+            turn = shard.pending.turn(5 * i, shard.places())
             if turn is not None:
                 held, _ = turn
                 taken += list(zip(shard.table.keys[held.row], held.time.tolist(), strict=True))
@@ -499,7 +499,7 @@ def test_what_waits_is_taken_once_and_in_order(bundles, every, weights):
         left = [] if waiting is None else waiting.due.tolist()
         assert shard.pending.earliest == min(left, default=None)
         assert len(taken) + len(left) == len(came)
-    turn = shard.pending.turn(END, shard._reached())
+    turn = shard.pending.turn(END, shard.places())
     if turn is not None:
         held, _ = turn
         taken += list(zip(shard.table.keys[held.row], held.time.tolist(), strict=True))

@@ -11,7 +11,8 @@ import numpy as np
 
 from beam_rnn.cells import Array
 from beam_rnn.shards.blocks import starts_of
-from beam_rnn.turns import LOWEST, NEVER, Order, runs_of
+from beam_rnn.sweep import LONG_AGO
+from beam_rnn.turns import LEFT_BEHIND, LOWEST, NEVER, Order, Place, first_due, pauses, runs_of
 
 NOW = np.iinfo(np.int64).min
 """When a record was due that need not wait: now."""
@@ -57,6 +58,25 @@ def joined(parts: Sequence[Held]) -> Held:
     if len(parts) == 1:
         return parts[0]
     return Held(*(np.concatenate(columns) for columns in zip(*parts, strict=True)))
+
+
+class Places(NamedTuple):
+    """Where the keys of a shard are, as `beam_rnn.turns.Place` has it: a row each.
+
+    Attributes:
+        number: (rows,), the sequence numbers that they have reached; `LOWEST` before the first.
+        time: (rows,), their latest event times; `LONG_AGO` before the first.
+        begun: (rows,), the event times from which their numbers count.
+    """
+
+    number: Array
+    time: Array
+    begun: Array
+
+    def of(self, row: int) -> Place | None:
+        """Return where one key is; None before its first record."""
+        number, time, begun = (int(column[row]) for column in self)
+        return None if number == LOWEST else Place(time, number, LONG_AGO, begun)
 
 
 class _Part:
@@ -156,7 +176,7 @@ class Pending:
         self._settle()
         self._take([(part, part.places(np.isin(part["number"], numbers))) for part in self._parts])
 
-    def turn(self, now: int, reached: Array) -> tuple[Held, Array] | None:
+    def turn(self, now: int, known: Places) -> tuple[Held, Array] | None:
         """The records that have their turn now, in the order of their keys and places.
 
         Those before them are taken too, even if they came with a timestamp that is not due yet,
@@ -164,7 +184,7 @@ class Pending:
 
         Args:
             now: Where the watermark is.
-            reached: The sequence number that the key of each row has reached; `LOWEST` for none.
+            known: Where the keys are.
 
         Returns:
             The records, and the turn of each: when the earliest of the records was due for which
@@ -176,7 +196,7 @@ class Pending:
             return None
         if self._order.by == "sequence":
             rows = np.concatenate([part["row"][places] for part, places in due])
-            return self._take_runs(rows, now, reached)
+            return self._take_runs(rows, now, known)
         latest = max(int(part["time"][places].max(initial=NOW)) for part, places in due)
         candidates = [(part, part.places(part["time"] <= latest)) for part in self._parts]
         held = joined([part.pick(places) for part, places in candidates])
@@ -187,36 +207,28 @@ class Pending:
         self._take_some(candidates, taken)
         return _with_turns(held.pick(taken), self._order.by)
 
-    def following(self, rows: Array, reached: Array) -> tuple[Held, Array] | None:
+    def following(self, rows: Array, known: Places) -> tuple[Held, Array] | None:
         """The records of some keys that follow the numbers the keys have reached."""
         self._settle()
-        return self._take_runs(rows, None, reached)
+        return self._take_runs(rows, None, known)
 
-    def first_times(self, reached: Array) -> Array:
-        """(rows,), the earliest event time of each key's records that are not late or refused.
+    def first_times(self, rows: int) -> Array:
+        """(rows,), the earliest event time of each key's records.
 
         Of a key that has none it is far away.
         """
-        times = np.full(len(reached), _FAR)
-        if self._order.by != "sequence":
-            np.minimum.at(times, self.column("row"), self.column("time"))
-            return times
-        held = self.all()
-        if held is None:
-            return times
-        numbered = self._in_runs(held, reached)
-        ahead = numbered.places[~numbered.alone]
-        np.minimum.at(times, held.row[ahead], held.time[ahead])
+        times = np.full(rows, _FAR)
+        np.minimum.at(times, self.column("row"), self.column("time"))
         return times
 
-    def _in_runs(self, held: Held, reached: Array) -> "_InRuns":
+    def _in_runs(self, held: Held, keys: Places) -> "_InRuns":
         """Records by key, run and number."""
         row, number, starts = held.row, held.sequence, starts_of(held.marks)
-        run = _runs(held, starts, reached)
+        run = _runs(held, starts, keys, self._order.idle_after)
         places = np.lexsort((number, run, row))
         row, number, run = row[places], number[places], run[places]
-        known = reached[row]
-        alone = (run == 0) & (number <= known) & (known > LOWEST)
+        known = keys.number[row]
+        alone = run == LEFT_BEHIND
         if self._order.max_jump is not None:
             starts = starts[places]
             begins = np.append(True, (row[1:] != row[:-1]) | (run[1:] != run[:-1]))
@@ -232,7 +244,7 @@ class Pending:
                 alone[part] = self._order.refused(number[part], starts[part], from_there)
         return _InRuns(places, row, number, run, alone)
 
-    def _take_runs(self, rows: Array, now: int | None, reached: Array) -> tuple[Held, Array] | None:
+    def _take_runs(self, rows: Array, now: int | None, known: Places) -> tuple[Held, Array] | None:
         """Take what is due of some keys or, without `now`, what follows the number reached."""
         if not self._parts:
             return None
@@ -243,11 +255,11 @@ class Pending:
         held = joined([part.pick(places) for part, places in candidates])
         if not len(held.time):
             return None
-        places, row, number, run, alone = self._in_runs(held, reached)
+        places, row, number, run, alone = self._in_runs(held, known)
         pieces = np.cumsum(_breaks(row, run, number))
         if now is None:
             due = np.zeros(len(row), bool)
-            leading = (run == 0) & (number == reached[row] + 1)
+            leading = (run == 0) & (number == known.number[row] + 1)
         else:
             due = held.due[places] <= now
             leading = due & ~alone
@@ -296,24 +308,37 @@ class Pending:
                 del self.of_piece[each]
 
 
-def _runs(held: Held, starts: Array, reached: Array) -> Array:
+def _runs(held: Held, starts: Array, known: Places, idle_after: int | None) -> Array:
     """The run of numbers of each record, as `runs_of` says of each key: (records,)."""
-    run = np.zeros(len(held.row), np.int64)
-    if not starts.any():
+    number, time, begun = (column[held.row] for column in known)
+    late = (number > LOWEST) & ((held.sequence <= number) | (held.time < begun))
+    run = np.where(late, LEFT_BEHIND, 0)
+    if idle_after is None and not starts.any():
         return run
     in_time = np.lexsort((held.sequence, ~starts, held.time, held.row))
-    row, number = held.row[in_time], held.sequence[in_time]
+    row = held.row[in_time]
     first = np.append(True, row[1:] != row[:-1])
-    before = reached[row]
-    high = running_max(number, first)
-    before[1:] = np.where(first[1:], before[1:], np.maximum(before[1:], high[:-1]))
-    anew = np.unique(row[starts[in_time] & (number <= before)])
-    for key, here in slices(row, anew):
+    of_records = held.sequence[in_time]
+    due = held.due
+    odd = starts[in_time] & (of_records <= _before(of_records, number[in_time], first))
+    if idle_after is not None:
+        due = first_due(due, held.time, held.sequence, held.row)
+        in_turn = np.lexsort((held.time, due, held.row))  # of the same keys
+        times = held.time[in_turn]
+        odd |= late[in_turn] | pauses(_before(times, time[in_turn], first), times, idle_after)
+    for key, here in slices(row, np.unique(row[odd])):
         places = in_time[here]
-        run[places] = runs_of(
-            held.time[places], held.sequence[places], starts[places], int(reached[key])
-        )
+        columns = held.time[places], held.sequence[places], starts[places], due[places]
+        run[places] = runs_of(*columns, known.of(key), idle_after)
     return run
+
+
+def _before(values: Array, known: Array, first: Array) -> Array:
+    """The largest value before each record, of those of its key and what is known of that."""
+    before = known.copy()
+    high = running_max(values, first)
+    before[1:] = np.where(first[1:], before[1:], np.maximum(before[1:], high[:-1]))
+    return before
 
 
 def slices(row: Array, rows: Array) -> Iterator[tuple[int, slice]]:
@@ -351,8 +376,13 @@ def _with_turns(held: Held, by: str, run: Array | None = None) -> tuple[Held, Ar
         begins[1:] |= held.time[1:] > held.time[:-1]
     if begins.all() and (first[1:] | (held.due[1:] >= held.due[:-1])).all():
         return held, held.due
-    due = -running_max(-held.due[::-1], np.append(True, first[:0:-1]))[::-1]
-    return held, due[np.maximum.accumulate(np.where(begins, np.arange(len(due)), 0))]
+    alone = np.zeros(len(held.row), bool)  # a late one takes no other along
+    if run is not None:
+        alone = (run if order is None else run[order]) == LEFT_BEHIND
+    due = np.where(alone, NEVER, held.due)
+    due = -running_max(-due[::-1], np.append(True, first[:0:-1]))[::-1]
+    due = due[np.maximum.accumulate(np.where(begins, np.arange(len(due)), 0))]
+    return held, np.where(alone, held.due, due)
 
 
 def running_max(values: Array, first: Array) -> Array:

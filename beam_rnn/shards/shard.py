@@ -5,6 +5,7 @@ bytes. What changed since it was last asked is a `Change`, for a log.
 """
 
 from collections.abc import Iterable, Iterator
+from dataclasses import replace
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -18,6 +19,7 @@ from beam_rnn.shards.pending import (
     NOW,
     Held,
     Pending,
+    Places,
     by_row,
     different,
     duplicates,
@@ -107,14 +109,14 @@ class Shard:
         closes_at: int | None = None,
     ):
         self._stepper = stepper
-        self._order = order
+        self._order = replace(order, idle_after=idle_after)
         self._idle_after = idle_after
         has_starts = stepper.alone.columns.start is not None
         self._restarts = order.by == "sequence" and has_starts
         self._end = end
         self._closes_at = end if closes_at is None else closes_at
         self.table = Table(inputs, stepper.alone.policy.replay)
-        self.pending = Pending(order)
+        self.pending = Pending(self._order)
         self.payloads = Payloads()
         self._next_number = 0
         self._touched: list[Array] = []
@@ -257,17 +259,22 @@ class Shard:
         idle_at = self._idle_at(rows)
         idle = idle_at <= now
         idle &= ~self._kept_going(rows)
-        ended_at = idle_at[idle] if armed is None else np.maximum(idle_at[idle], armed)
+        ended_at = np.maximum(idle_at[idle], NOW if armed is None else armed)
         self._end_rows(rows[idle], ended_at, "idle", outcome)
         return outcome
 
-    def close(self) -> Outcome:
-        """The window is closed: all that waits, whenever it is due, then every sequence."""
+    def close(self, armed: int | None = None) -> Outcome:
+        """The window is closed: all that waits, whenever it is due, then every sequence.
+
+        Args:
+            armed: As in `advance`.
+        """
         outcome = self._take_due(NEVER)
         rows = self.table.with_state()
         idle_at = self._idle_at(rows)
         ends_by_idling = idle_at < NEVER
-        self._end_rows(rows[ends_by_idling], idle_at[ends_by_idling], "idle", outcome)
+        ended_at = np.maximum(idle_at[ends_by_idling], NOW if armed is None else armed)
+        self._end_rows(rows[ends_by_idling], ended_at, "idle", outcome)
         rest = rows[~ends_by_idling]
         self._end_rows(rest, np.full(len(rest), self._closes_at), "window", outcome)
         return outcome
@@ -336,9 +343,12 @@ class Shard:
         """Where the states of keys are: their number, or their time."""
         return (self.table.sequence if self._order.by == "sequence" else self.table.time)[rows]
 
-    def _reached(self) -> Array:
-        """The sequence number that the key of each row has reached; `LOWEST` for none."""
-        return np.where(self.table.has_state, self.table.sequence, LOWEST)
+    def places(self) -> Places:
+        """Return where the keys are."""
+        table, has = self.table, self.table.has_state
+        return Places(
+            np.where(has, table.sequence, LOWEST), np.where(has, table.time, LONG_AGO), table.begun
+        )
 
     def _behind(self, held: Held) -> Array:
         """Which records the states have passed: (records,)."""
@@ -348,6 +358,8 @@ class Shard:
             time, begun = self.table.time[row], self.table.begun[row]
             if self._restarts:  # with a record that is not here yet
                 behind &= held.time <= time
+            elif self._idle_after is not None:
+                behind &= held.time - time <= self._idle_after
             behind |= held.time < begun
         return self.table.has_state[row] & behind
 
@@ -372,7 +384,7 @@ class Shard:
             return None
         has_state = self.table.has_state[held.row]
         is_next = has_state & (held.sequence == self.table.sequence[held.row] + 1)
-        return self.pending.following(held.row[is_next], self._reached()) if is_next.any() else None
+        return self.pending.following(held.row[is_next], self.places()) if is_next.any() else None
 
     def _out_of_order(self, held: Held) -> int:
         """How many records came after later ones of their key."""
@@ -383,7 +395,7 @@ class Shard:
 
     def _take_due(self, now: int) -> Outcome:
         """Step all that is due now."""
-        taken = self.pending.turn(now, self._reached())
+        taken = self.pending.turn(now, self.places())
         if taken is None:
             return self._nothing([], {})
         self._taken.append(taken[0].number)
@@ -419,34 +431,35 @@ class Shard:
         self, held: Held, due: Array, found: list[Row], counts: dict[str, int]
     ) -> Outcome:
         """Step records that have their turn by number; `due` is when each was due by itself."""
-        before = self._reached()[held.row]
+        places = self.places()
+        before, latest = places.number[held.row], places.time[held.row]
         same_key = np.append(False, held.row[1:] == held.row[:-1])
         before[1:] = np.where(same_key[1:], held.sequence[:-1], before[1:])
         odd = (held.sequence <= before) & (before > LOWEST)
         odd |= self.table.has_state[held.row] & (held.time < self.table.begun[held.row])
         if self._order.max_jump is not None:
             odd |= (before > LOWEST) & (held.sequence - self._order.max_jump > before)
-        good, anew = np.ones(len(due), bool), np.zeros(len(due), bool)
+        good, begun = np.ones(len(due), bool), np.full(len(due), LONG_AGO)
         for _, here in slices(held.row, np.unique(held.row[odd])):
-            self._judge(held, np.arange(len(due))[here], good, anew, found)
+            self._judge(held, np.arange(len(due))[here], good, begun, found)
         counts["records_late"] = sum(isinstance(row.result, LateRecord) for row in found)
         counts["records_invalid"] = sum(isinstance(row.result, InvalidRecord) for row in found)
-        held, due, anew = held.pick(good), due[good], anew[good]
-        reached = self._reached()[held.row]
-        latest = np.where(self.table.has_state, self.table.time, LONG_AGO)[held.row]
+        held, due, begun, latest = held.pick(good), due[good], begun[good], latest[good]
+        reached = places.number[held.row]
         outcome = self._step(held, counts, found, due)
         stepped = np.ones(len(due), bool)
         stepped[_refused(outcome.stepped)] = False
-        begins = np.flatnonzero(anew & stepped)
-        self.table.begun[held.row[begins]] = held.time[begins]
+        begins = np.flatnonzero((begun > LONG_AGO) & stepped)
+        self.table.begun[held.row[begins]] = begun[begins]  # of a key the last one
         gaps = self._gaps(held.pick(stepped), reached[stepped], latest[stepped])
         counts["sequence_gaps"] = len(gaps)
         found += gaps
         return outcome
 
-    def _judge(self, held: Held, here: Array, good: Array, anew: Array, found: list[Row]) -> None:
+    def _judge(self, held: Held, here: Array, good: Array, begun: Array, found: list[Row]) -> None:
         """Tell the records of one key apart: those to be stepped, late ones, those that jump.
 
+        Of one with which the numbers begin anew, `begun` says from which time on they count.
         One that cannot be stepped moves nothing; the next one of its number is not late.
         """
         row = int(held.row[here[0]])
@@ -468,9 +481,10 @@ class Shard:
                 after = self._stepper.alone.stepped(key, state, record)
                 if after is None:
                     continue
-                anew[i] = verdict == "anew"
-                begun = time if anew[i] else LONG_AGO if place is None else place.begun
-                state, place = after, Place(after.time, number, 0, begun)
+                if place is not None and verdict == "anew":
+                    begun[i] = self._order.begun(place, time)
+                before = LONG_AGO if place is None else place.begun
+                state, place = after, Place(after.time, number, 0, max(before, int(begun[i])))
 
     def _place_of(self, row: int) -> Place | None:
         """Where the key of a row is."""
@@ -574,10 +588,10 @@ class Shard:
         return np.where(at <= self._end, at, NEVER)
 
     def _kept_going(self, rows: Array) -> Array:
-        """Whether a record that waits, and belongs to the sequence, keeps each of these going."""
+        """Whether a record that waits, and is not idle, keeps each of these going."""
         if self._idle_after is None or self.pending.earliest is None:
             return np.zeros(len(rows), bool)
-        following = self.pending.first_times(self._reached())
+        following = self.pending.first_times(len(self.table.time))
         return np.asarray(following[rows] - self.table.time[rows] <= self._idle_after)
 
     def _end_rows(self, rows: Array, at: Array, reason: str, outcome: Outcome) -> None:
