@@ -410,7 +410,8 @@ def _wholes(array: pa.Array) -> _Column:
     values, there = _values(array)
     if values.dtype == np.uint64:
         there &= values < 2**63
-    return values.astype(np.int64), there
+    numbers = values.astype(np.int64)
+    return numbers, there & (numbers > -(2**63))
 
 
 def _marks(array: pa.Array) -> _Column:

@@ -15,6 +15,7 @@ from beam_rnn.engine.payloads import rows_by_schema
 from beam_rnn.engine.shard_stepper import NO_MAKER
 from beam_rnn.engine.stepper import Row
 from beam_rnn.engine.table import Table
+from beam_rnn.models.keyed_models import Models
 from beam_rnn.records.arrow_reader import Batch, added_already, prediction_fields, taken_name
 from beam_rnn.records.results import Prediction
 from beam_rnn.streaming.model_loader import ModelLoader
@@ -111,7 +112,7 @@ class EmitBatches:
         for rows, places, at in rows_by_schema(outcome.payloads, records):
             due, name = records.due[places], taken_name(rows.schema, added)
             if name is None:
-                batch = self._batch(rows, at, outcome, table, predicted[places])
+                batch = self._batch(rows, at, outcome, table, predicted[places], model)
                 yield [_as(self._kind, batch)], due.max(keepdims=True)
             else:  # a newer model than the one by which these were read adds a column
                 assert model.columns is not None, "such a model is refused when it is loaded"
@@ -119,7 +120,13 @@ class EmitBatches:
                 outcome.rows.extend(map(Row, letters, due.tolist(), records.time[places].tolist()))
 
     def _batch(
-        self, rows: pa.Table, at: Array, outcome: Outcome, table: Table, predicted: Array
+        self,
+        rows: pa.Table,
+        at: Array,
+        outcome: Outcome,
+        table: Table,
+        predicted: Array,
+        model: Models,
     ) -> pa.Table:
         """A batch of records, by their places and their rows."""
         if not self._in_turn:
@@ -127,38 +134,37 @@ class EmitBatches:
             predicted, at = predicted[order], at[order]
         if len(at) < rows.num_rows or (np.diff(at) != 1).any():
             rows = rows.take(pa.array(at))
-        return self._with_predictions(rows, outcome, table, predicted)
+        return _with_predictions(rows, outcome, table, predicted, model)
 
-    def _with_predictions(
-        self, rows: pa.Table, outcome: Outcome, table: Table, predicted: Array
-    ) -> pa.Table:
-        """The rows and their predictions; null where a model has no such number."""
-        stepped, model = outcome.stepped, self._loader.library().newest
-        names = model.output_names
-        state_size = model.state_size if len(stepped.values) else 0
-        schema = prediction_schema(rows.schema, names, state_size)
-        used, maker = np.unique(stepped.maker[predicted], return_inverse=True)
-        makers, maker = [table.makers[number] for number in used.tolist()], maker.astype(np.int32)
-        outputs = stepped.outputs[predicted]
-        has = np.array([made.outputs for made in makers])[maker]
-        columns = [
-            pa.array(
-                np.ascontiguousarray(outputs[:, j]), mask=None if (has > j).all() else has <= j
-            )
-            for j in range(len(names))
-        ]
-        columns.append(pa.array(stepped.step[predicted]))
-        columns += [
-            pa.DictionaryArray.from_arrays(pa.array(maker), pa.array(texts))
-            for texts in zip(*(made[:2] for made in makers), strict=True)
-        ]
-        if state_size:
-            other = np.array([made.values != state_size for made in makers])[maker]
-            shown = stepped.values[predicted, :state_size].astype(np.float32, copy=False)
-            values = pa.array(shown.ravel())
-            mask = pa.array(other) if other.any() else None
-            columns.append(pa.FixedSizeListArray.from_arrays(values, state_size, mask=mask))
-        return pa.table([*rows.columns, *columns], schema=schema)
+
+def _with_predictions(
+    rows: pa.Table, outcome: Outcome, table: Table, predicted: Array, model: Models
+) -> pa.Table:
+    """Return the rows and their predictions; null where a model has no such number."""
+    stepped = outcome.stepped
+    names = model.output_names
+    state_size = model.state_size if len(stepped.values) else 0
+    schema = prediction_schema(rows.schema, names, state_size)
+    used, maker = np.unique(stepped.maker[predicted], return_inverse=True)
+    makers, maker = [table.makers[number] for number in used.tolist()], maker.astype(np.int32)
+    outputs = stepped.outputs[predicted]
+    has = np.array([made.outputs for made in makers])[maker]
+    columns = [
+        pa.array(np.ascontiguousarray(outputs[:, j]), mask=None if (has > j).all() else has <= j)
+        for j in range(len(names))
+    ]
+    columns.append(pa.array(stepped.step[predicted]))
+    columns += [
+        pa.DictionaryArray.from_arrays(pa.array(maker), pa.array(texts))
+        for texts in zip(*(made[:2] for made in makers), strict=True)
+    ]
+    if state_size:
+        other = np.array([made.values != state_size for made in makers])[maker]
+        shown = stepped.values[predicted, :state_size].astype(np.float32, copy=False)
+        values = pa.array(shown.ravel())
+        mask = pa.array(other) if other.any() else None
+        columns.append(pa.FixedSizeListArray.from_arrays(values, state_size, mask=mask))
+    return pa.table([*rows.columns, *columns], schema=schema)
 
 
 def _as(kind: type, table: pa.Table) -> Batch:

@@ -265,7 +265,7 @@ def test_a_sequence_number_orders_records_of_one_time():
     encoded = sorted(reader.read(row).data for row in reversed(rows))
 
     assert [decode_record(data).numbers[0] for data in encoded] == [3, -2, -10]
-    for bad in (1.5, "1", None, True, 2**63):
+    for bad in (1.5, "1", None, True, 2**63, -(2**63)):
         with pytest.raises(RecordError, match="n must be a whole number"):
             reader.read({**GOOD, "n": bad})
 
