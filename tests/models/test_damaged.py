@@ -10,7 +10,6 @@ import pytest
 
 from beam_rnn import Bptt, Columns, Network, weights
 from beam_rnn.core import sealed_format as sealed
-from beam_rnn.engine.steppers.learn import Untrained
 from beam_rnn.errors import BeamRnnError, CheckpointError, StateError, WeightsError
 from beam_rnn.models.error_tail import NO_ERRORS
 from beam_rnn.models.error_tail_format import Scored, decode_scored, encode_scored
@@ -22,6 +21,7 @@ from beam_rnn.training import checkpoint_format as checkpoints
 from beam_rnn.training.dataset import prepare
 from beam_rnn.training.online.learned_format import Place, decode_learned, encode_learned
 from beam_rnn.training.online.prequential import Prequential
+from beam_rnn.training.online.settings import Untrained
 from beam_rnn.training.rounds import begin
 from beam_rnn.training.settings import Rounds, Training
 from tests.helpers.models import keyed_models, random_model
