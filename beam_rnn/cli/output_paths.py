@@ -225,10 +225,9 @@ def check_writable(path: str, what: str) -> None:
     _check_folder(os.path.dirname(_place(path)), what)
     try:
         os.lstat(path)
-    except FileNotFoundError:
-        pass
-    except OSError as error:  # the name is too long
-        raise ConfigurationError(f"{what} cannot be written: {error.strerror}") from error
+    except OSError as error:
+        if not isinstance(error, FileNotFoundError):  # the name is too long
+            raise ConfigurationError(f"{what} cannot be written: {error.strerror}") from error
     if os.path.exists(path) and not os.access(path, os.W_OK):
         raise ConfigurationError(f"{what} cannot be written: the file is there and read-only")
 

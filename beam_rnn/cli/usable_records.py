@@ -142,8 +142,7 @@ missing; see p.csv.invalid.jsonl
     """
     if not total:
         raise NothingUsableError(f"there is no record in {source!r}")
-    count = sum(row.records for row in refused)
-    if count == total:
+    if (count := sum(row.records for row in refused)) == total:
         raise NothingUsableError(
             f"none of {counted(total, 'record')} could be used: {refused[0].reason}; see {path}"
         )

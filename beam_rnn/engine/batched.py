@@ -69,10 +69,7 @@ def history_after(state: KeyState | None, rows: Records, steps: int, kept: int) 
 def ended_states(
     model: Model, before: Standing, rows: Records, swept: Swept
 ) -> Iterator[tuple[int, KeyState, str, int]]:
-    """Yield each sequence that ended in a batch.
-
-    Its key, by its row; its last state; the reason; and the place of the record that ended it.
-    """
+    """Yield the row of the key, last state, reason and last record of each ended sequence."""
     for key, at, reason, last, steps, first_time in zip(*swept.ended, strict=True):
         if last >= 0:
             time, sequence = int(swept.latest[last]), int(rows.sequence[last])

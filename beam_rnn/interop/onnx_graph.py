@@ -61,6 +61,31 @@ class Graph:
     inputs: Mapping[str, int | None]
     outputs: Sequence[str]
 
+    def input_name(self) -> str:
+        """Return the name of the one input that is not a constant."""
+        inputs = self.inputs
+        if len(inputs) != 1:
+            raise InteropError(
+                f"a graph takes one input here, this one takes {list(inputs)}: export it without "
+                "initial states, and for whole sequences"
+            )
+        ((name, rank),) = inputs.items()
+        if rank not in (None, 3):
+            raise InteropError(
+                f"the input {name!r} has {rank} axes: it must have batch, time and inputs"
+            )
+        return name
+
+    def check_used(self) -> None:
+        """Raise if a constant or a node leads to no output."""
+        used = set(self.outputs).union(*(node.inputs for node in self.nodes))
+        for name in self.constants:
+            if name not in used:
+                raise InteropError(f"the constant {name!r} is used by no node: take it out")
+        for node in self.nodes:
+            if used.isdisjoint(node.outputs):
+                raise InteropError(f"{node} leads to no output: take it out")
+
 
 def read_graph(path: str | os.PathLike[str]) -> Graph:
     """The graph of a file.

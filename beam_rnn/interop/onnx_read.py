@@ -2,53 +2,37 @@
 
 import os
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from enum import Enum
 from typing import Any, ClassVar
 
 import numpy as np
 
 from beam_rnn.core.arrays import Array
 from beam_rnn.core.errors import InteropError
-from beam_rnn.interop.layer_chain import Chain, in_order
+from beam_rnn.interop.layer_chain import Chain
 from beam_rnn.interop.onnx_graph import Graph, Node, read_graph
+from beam_rnn.interop.onnx_values import (
+    BATCH,
+    CELLS_OF_ONNX,
+    DIRECTIONS,
+    FEATURES,
+    ONE,
+    RECURRENT,
+    TIME,
+    Beside,
+    Signal,
+    Value,
+    Values,
+    beside,
+    direction,
+    integers,
+    padded,
+)
 from beam_rnn.models.model import Model
-from beam_rnn.nn.cells import CELLS, CellParameters
+from beam_rnn.nn.cells import CELLS
 
-CELLS_OF_ONNX = {"RNN": "rnn", "GRU": "gru", "LSTM": "lstm"}
-GATES_OF_ONNX = {"rnn": "h", "gru": "zrn", "lstm": "iofg"}
 _ACTIVATIONS = {"Tanh": "tanh", "Relu": "relu", "Sigmoid": "sigmoid"}
 _DEFAULTS = {"rnn": ("Tanh",), "gru": ("Sigmoid", "Tanh"), "lstm": ("Sigmoid", "Tanh", "Tanh")}
 _GEMM: Mapping[str, float] = {"alpha": 1.0, "beta": 1.0, "transA": 0}
-TIME, BATCH, FEATURES, DIRECTIONS, ONE = "time", "batch", "features", "directions", "1"
-
-
-class _Beside(Enum):
-    """Values beside the chain, of which nothing but this matters."""
-
-    SIZES = "sizes"
-    ZERO = "zeros"
-    STATE = "states after the last step"
-
-
-@dataclass(frozen=True)
-class _Signal:
-    """What the chain gives.
-
-    Attributes:
-        axes: What each axis is.
-        stage: How many nodes have changed the numbers so far.
-        last: Whether it is that of the last step alone.
-    """
-
-    axes: tuple[str, ...]
-    stage: int = 0
-    last: bool = False
-
-
-_Value = _Signal | _Beside | Array
-_Values = Sequence[_Value | None]
-"""What a node takes; None for an input that is left out."""
 
 
 def from_onnx(path: str | os.PathLike[str]) -> Model:
@@ -57,10 +41,9 @@ def from_onnx(path: str | os.PathLike[str]) -> Model:
     The graph is a chain of RNN, GRU or LSTM nodes of one kind with constant weights, an initial
     state of zero and whole sequences, then at most one linear layer (MatMul and Add, or Gemm) on
     every step or on the last state (Y_h), then at most one Sigmoid, Tanh, Relu or Softmax.
-    Identity, Transpose, Squeeze, Gather and Reshape may stand between them where they change no
-    number and no order. The graph takes one input, (batch, time, inputs), and gives one output,
-    and beside it at most the last states of its layers. Every node is checked; what is not known
-    to compute the same here is refused.
+    Identity, Transpose, Squeeze, Gather and Reshape are allowed where they change no number and no
+    order. The graph has one input, (batch, time, inputs), and one output, and may also give the
+    last states of its layers. Every node is checked; unknown ones are refused.
 
     Args:
         path: The file. Its weights are in it, not beside it.
@@ -71,14 +54,7 @@ def from_onnx(path: str | os.PathLike[str]) -> Model:
     return _Reader(read_graph(path), Chain(os.fspath(path))).model()
 
 
-_Read = Callable[["_Reader", Node, _Values], list[_Value]]
-_RECURRENT = {
-    **dict.fromkeys(("activation_alpha", "activation_beta", "activations"), list),
-    **dict.fromkeys(("hidden_size", "input_forget", "layout", "linear_before_reset"), int),
-    "clip": float,
-    "direction": str,
-}
-"""The attributes of recurrent nodes."""
+_Read = Callable[["_Reader", Node, Values], list[Value]]
 
 
 class _Reader:
@@ -90,33 +66,18 @@ class _Reader:
     def __init__(self, graph: Graph, chain: Chain):
         self._graph = graph
         self._chain = chain
-        self._values: dict[str, _Value] = dict(graph.constants)
+        self._values: dict[str, Value] = dict(graph.constants)
         self._stage = 0
         self._product = -1  # the stage of a MatMul, whose bias may follow
 
     def model(self) -> Model:
         """The whole model."""
-        self._values[self._input()] = _Signal((BATCH, TIME, FEATURES))
+        self._values[self._graph.input_name()] = Signal((BATCH, TIME, FEATURES))
         for node in self._graph.nodes:
             self._visit(node)
         self._check_outputs()
-        self._check_used()
+        self._graph.check_used()
         return self._chain.model()
-
-    def _input(self) -> str:
-        """The one input that is no constant."""
-        inputs = self._graph.inputs
-        if len(inputs) != 1:
-            raise InteropError(
-                f"a graph takes one input here, this one takes {list(inputs)}: export it without "
-                "initial states, and for whole sequences"
-            )
-        ((name, rank),) = inputs.items()
-        if rank not in (None, 3):
-            raise InteropError(
-                f"the input {name!r} has {rank} axes: it must have batch, time and inputs"
-            )
-        return name
 
     def _visit(self, node: Node) -> None:
         """Say what a node gives."""
@@ -139,16 +100,6 @@ class _Reader:
             if name:
                 self._values[name] = value
 
-    def _check_used(self) -> None:
-        """That each constant and each node leads somewhere."""
-        used = set(self._graph.outputs).union(*(node.inputs for node in self._graph.nodes))
-        for name in self._graph.constants:
-            if name not in used:
-                raise InteropError(f"the constant {name!r} is used by no node: take it out")
-        for node in self._graph.nodes:
-            if used.isdisjoint(node.outputs):
-                raise InteropError(f"{node} leads to no output: take it out")
-
     def _check_outputs(self) -> None:
         """The graph gives what the chain does, and beside it at most last states.
 
@@ -160,18 +111,18 @@ class _Reader:
             raise InteropError("the graph has no output")
         first = self._values.get(names[0])
         if not (
-            isinstance(first, _Signal)
+            isinstance(first, Signal)
             and first.stage == self._stage
             and first.axes == ((BATCH, FEATURES) if first.last else (BATCH, TIME, FEATURES))
         ):
-            axes = f", with the axes {', '.join(first.axes)}" if isinstance(first, _Signal) else ""
+            axes = f", with the axes {', '.join(first.axes)}" if isinstance(first, Signal) else ""
             raise InteropError(
                 f"the output {names[0]!r} has no form here{axes}: it must be every step of the "
                 "last layer, with the axes batch, time, features, or its last state, with the axes "
                 "batch, features"
             )
         for name in names[1:]:
-            if _beside(self._values.get(name)) is not _Beside.STATE:
+            if beside(self._values.get(name)) is not Beside.STATE:
                 raise InteropError(
                     f"the output {name!r} has no form here beside {names[0]!r}: take it out"
                 )
@@ -181,9 +132,9 @@ class _Reader:
     # What each operator gives. A signal that is changed must be the newest: so the nodes are a
     # chain.
 
-    def _changed(self, node: Node, value: _Value | None) -> _Signal:
+    def _changed(self, node: Node, value: Value | None) -> Signal:
         """The signal that a node of the chain takes."""
-        if not isinstance(value, _Signal) or value.stage != self._stage:
+        if not isinstance(value, Signal) or value.stage != self._stage:
             raise InteropError(
                 f"{node} does not take what the node before it gives: a network is read that is a "
                 "chain, without a residual path, which `train` adds by default (--no-residual)"
@@ -192,11 +143,11 @@ class _Reader:
             raise InteropError(f"{node} takes two directions that are not side by side")
         return value
 
-    def _next(self, signal: _Signal) -> list[_Value]:
+    def _next(self, signal: Signal) -> list[Value]:
         self._stage += 1
-        return [_Signal(signal.axes, self._stage, signal.last)]
+        return [Signal(signal.axes, self._stage, signal.last)]
 
-    def _weights(self, node: Node, value: _Value | None, *ranks: int) -> Array:
+    def _weights(self, node: Node, value: Value | None, *ranks: int) -> Array:
         """A constant of floats."""
         if not isinstance(value, np.ndarray):
             raise InteropError(f"{node}: a weight of it is no constant")
@@ -204,9 +155,9 @@ class _Reader:
             raise InteropError(f"{node}: {value.dtype} {value.shape} has no form here as a weight")
         return value
 
-    def _recurrent(self, node: Node, values: _Values) -> list[_Value]:
+    def _recurrent(self, node: Node, values: Values) -> list[Value]:
         cell, name = CELLS_OF_ONNX[node.kind], str(node)
-        x, w, r, b, lengths, initial_h, initial_c, peepholes = _padded(values, 8)
+        x, w, r, b, lengths, initial_h, initial_c, peepholes = padded(values, 8)
         axes = self._changed(node, x).axes
         if axes != (TIME, BATCH, FEATURES):
             raise InteropError(
@@ -218,7 +169,7 @@ class _Reader:
                 f"{name}: sequence_lens has no form here: export it for whole sequences"
             )
         for value, what in ((initial_h, "initial_h"), (initial_c, "initial_c")):
-            if value is not None and _beside(value) is not _Beside.ZERO:
+            if value is not None and beside(value) is not Beside.ZERO:
                 raise InteropError(f"{name}: only zero has a form here as {what}")
         if peepholes is not None:
             raise InteropError(f"{name}: peepholes have no form here")
@@ -241,14 +192,14 @@ class _Reader:
                 f"{directions} direction(s) with hidden_size={node.attributes.get('hidden_size')}"
             )
         self._chain.recurrent(
-            name, settings, [_direction(cell, *each) for each in zip(W, R, B, strict=True)]
+            name, settings, [direction(cell, *each) for each in zip(W, R, B, strict=True)]
         )
         self._stage += 1
         side = DIRECTIONS if directions == 2 else ONE
         return [
-            _Signal((TIME, side, BATCH, FEATURES), self._stage),
-            _Signal((side, BATCH, FEATURES), self._stage, last=True),
-            _Beside.STATE,
+            Signal((TIME, side, BATCH, FEATURES), self._stage),
+            Signal((side, BATCH, FEATURES), self._stage, last=True),
+            Beside.STATE,
         ]
 
     def _settings(self, node: Node, cell: str) -> dict[str, Any]:
@@ -278,9 +229,9 @@ class _Reader:
             settings["reset_after"] = attributes.get("linear_before_reset", 0) != 0
         return settings
 
-    def _linear(self, node: Node, values: _Values) -> list[_Value]:
+    def _linear(self, node: Node, values: Values) -> list[Value]:
         """A MatMul, whose bias may follow, or a Gemm."""
-        x, w, b = _padded(values, 3)
+        x, w, b = padded(values, 3)
         signal = self._changed(node, x)
         weight = self._weights(node, w, 2)
         if node.attributes.get("transB", 0):
@@ -299,7 +250,7 @@ class _Reader:
             self._product = self._stage
         return given
 
-    def _bias_of(self, node: Node, value: _Value | None, size: int, most: int) -> Array:
+    def _bias_of(self, node: Node, value: Value | None, size: int, most: int) -> Array:
         """A bias: one number for each feature, the same for all else."""
         bias = self._weights(node, value, *range(1, most + 1))
         if bias.size != size or bias.shape[-1] != size:
@@ -308,10 +259,10 @@ class _Reader:
             )
         return bias.reshape(-1)
 
-    def _add(self, node: Node, values: _Values) -> list[_Value]:
+    def _add(self, node: Node, values: Values) -> list[Value]:
         """The bias right after a MatMul."""
-        signals = [value for value in values if isinstance(value, _Signal)]
-        others = [value for value in values if not isinstance(value, _Signal)]
+        signals = [value for value in values if isinstance(value, Signal)]
+        others = [value for value in values if not isinstance(value, Signal)]
         if len(signals) != 1 or len(others) != 1 or self._product != self._stage:
             raise InteropError(f"{node}: an Add has no form here but as a bias")
         signal = self._changed(node, signals[0])
@@ -321,7 +272,7 @@ class _Reader:
         self._chain.add_bias(self._bias_of(node, others[0], size, len(signal.axes)))
         return self._next(signal)
 
-    def _function(self, node: Node, values: _Values) -> list[_Value]:
+    def _function(self, node: Node, values: Values) -> list[Value]:
         """An output function."""
         signal = self._changed(node, values[0])
         if node.kind == "Softmax":
@@ -336,32 +287,32 @@ class _Reader:
         self._chain.output(str(node), node.kind.lower())
         return self._next(signal)
 
-    def _transpose(self, node: Node, values: _Values) -> list[_Value]:
+    def _transpose(self, node: Node, values: Values) -> list[Value]:
         signal = self._moved(node, values)
         reverse = list(reversed(range(len(signal.axes))))
-        order = _integers(node.attributes.get("perm", reverse))
+        order = integers(node.attributes.get("perm", reverse))
         if sorted(order) != list(range(len(signal.axes))):
             raise InteropError(f"{node}: perm={order} of {len(signal.axes)} axes")
         axes = tuple(signal.axes[i] for i in order)
-        return [_Signal(axes, signal.stage, signal.last)]
+        return [Signal(axes, signal.stage, signal.last)]
 
-    def _squeeze(self, node: Node, values: _Values) -> list[_Value]:
+    def _squeeze(self, node: Node, values: Values) -> list[Value]:
         signal = values[0]
-        if not isinstance(signal, _Signal):
+        if not isinstance(signal, Signal):
             return self._select(node, values)
         given = values[1] if len(values) > 1 else node.attributes.get("axes")
-        return [self._without(node, signal, _integers(given))]
+        return [self._without(node, signal, integers(given))]
 
-    def _gather(self, node: Node, values: _Values) -> list[_Value]:
+    def _gather(self, node: Node, values: Values) -> list[Value]:
         """The one of an axis of size 1, as in `h[-1]`; or one of the sizes."""
         signal, index = values[0], values[1] if len(values) > 1 else None
-        if not isinstance(signal, _Signal):
+        if not isinstance(signal, Signal):
             return self._select(node, values)
-        if not isinstance(index, np.ndarray) or index.ndim or _integers(index) not in ([0], [-1]):
+        if not isinstance(index, np.ndarray) or index.ndim or integers(index) not in ([0], [-1]):
             raise InteropError(f"{node}: a Gather has no form here but of the one of an axis")
         return [self._without(node, signal, [node.attributes.get("axis", 0)])]
 
-    def _without(self, node: Node, signal: _Signal, dropped: Sequence[int]) -> _Signal:
+    def _without(self, node: Node, signal: Signal, dropped: Sequence[int]) -> Signal:
         """A signal without axes of size 1."""
         rank = len(signal.axes)
         places = {i % rank for i in dropped if -rank <= i < rank}
@@ -371,12 +322,12 @@ class _Reader:
                 f"{', '.join(signal.axes)} only one of size 1 may go"
             )
         axes = tuple(axis for i, axis in enumerate(signal.axes) if i not in places)
-        return _Signal(axes, signal.stage, signal.last)
+        return Signal(axes, signal.stage, signal.last)
 
-    def _reshape(self, node: Node, values: _Values) -> list[_Value]:
+    def _reshape(self, node: Node, values: Values) -> list[Value]:
         """The directions side by side: (..., directions, features) as (..., -1)."""
         signal = self._moved(node, values)
-        shape = _integers(values[1] if len(values) > 1 else None)
+        shape = integers(values[1] if len(values) > 1 else None)
         kept = len(shape) - 1
         joined = signal.axes[kept:]
         if (
@@ -388,41 +339,41 @@ class _Reader:
                 f"{node}: a Reshape to {shape} of the axes {', '.join(signal.axes)} has no "
                 "form here: only features of two directions side by side"
             )
-        return [_Signal((*signal.axes[:kept], FEATURES), signal.stage, signal.last)]
+        return [Signal((*signal.axes[:kept], FEATURES), signal.stage, signal.last)]
 
-    def _moved(self, node: Node, values: _Values) -> _Signal:
-        if not isinstance(values[0], _Signal):
+    def _moved(self, node: Node, values: Values) -> Signal:
+        if not isinstance(values[0], Signal):
             raise InteropError(f"{node}: a {node.kind} has no form here but in the chain")
         return values[0]
 
-    def _identity(self, node: Node, values: _Values) -> list[_Value]:  # noqa: ARG002  # as it is
+    def _identity(self, node: Node, values: Values) -> list[Value]:  # noqa: ARG002  # as it is
         return [value for value in values[:1] if value is not None]
 
-    def _constant(self, node: Node, values: _Values) -> list[_Value]:  # noqa: ARG002  # it takes none
+    def _constant(self, node: Node, values: Values) -> list[Value]:  # noqa: ARG002  # it takes none
         if "value" not in node.attributes:
             raise InteropError(f"{node} holds no tensor")
         return [node.attributes["value"]]
 
-    def _sizes(self, node: Node, values: _Values) -> list[_Value]:  # noqa: ARG002  # of anything
-        return [_Beside.SIZES]
+    def _sizes(self, node: Node, values: Values) -> list[Value]:  # noqa: ARG002  # of anything
+        return [Beside.SIZES]
 
-    def _zeros(self, node: Node, values: _Values) -> list[_Value]:  # noqa: ARG002  # of any shape
+    def _zeros(self, node: Node, values: Values) -> list[Value]:  # noqa: ARG002  # of any shape
         """A ConstantOfShape."""
         value = node.attributes.get("value", np.zeros(1, np.float32))
         if value.any():
             raise InteropError(f"{node}: only zero has a form here, not {value}")
-        return [_Beside.ZERO]
+        return [Beside.ZERO]
 
-    def _select(self, node: Node, values: _Values) -> list[_Value]:
+    def _select(self, node: Node, values: Values) -> list[Value]:
         """Zeros of zeros, sizes of sizes, states of states."""
         moved = values if node.kind == "Concat" else values[:1]
-        kinds = {_beside(value) for value in moved}
+        kinds = {beside(value) for value in moved}
         if len(kinds) != 1 or None in kinds:
             raise InteropError(f"{node}: a {node.kind} has no form here")
         return [kind for kind in kinds if kind is not None]
 
     _OPERATORS: ClassVar[Mapping[str, tuple[_Read, Mapping[str, type]]]] = {
-        **dict.fromkeys(CELLS_OF_ONNX, (_recurrent, _RECURRENT)),
+        **dict.fromkeys(CELLS_OF_ONNX, (_recurrent, RECURRENT)),
         **dict.fromkeys(("Relu", "Sigmoid", "Tanh"), (_function, {})),
         "Softmax": (_function, {"axis": int}),
         "MatMul": (_linear, {}),
@@ -443,33 +394,3 @@ class _Reader:
         "Unsqueeze": (_select, {"axes": list}),
     }
     """What reads each operator, and the attributes that it knows, with their types."""
-
-
-def _padded(values: _Values, count: int) -> _Values:
-    """So many values: those at the end that are left out are None."""
-    return [values[i] if i < len(values) else None for i in range(count)]
-
-
-def _beside(value: _Value | None) -> _Beside | None:
-    """What a value is beside the chain, if it may stand there."""
-    if isinstance(value, _Signal):
-        return _Beside.STATE if value.last else None
-    if isinstance(value, np.ndarray):
-        if value.dtype.kind == "i":
-            return _Beside.SIZES
-        return None if value.any() else _Beside.ZERO
-    return value
-
-
-def _integers(value: object) -> list[int]:
-    """Axes or a shape that are constant; none if they are not."""
-    if isinstance(value, np.ndarray) and value.dtype.kind == "i":
-        return [int(i) for i in value.reshape(-1)]
-    return [i for i in value if isinstance(i, int)] if isinstance(value, list) else []
-
-
-def _direction(cell: str, W: Array, R: Array, B: Array) -> CellParameters:
-    """The parameters of one direction."""
-    values = (W.T, R.T, *np.split(B, 2))
-    theirs, ours = GATES_OF_ONNX[cell], CELLS[cell].order
-    return CellParameters(*(in_order(value, theirs, ours, -1) for value in values))

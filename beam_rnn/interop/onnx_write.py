@@ -10,7 +10,7 @@ from beam_rnn.core.arrays import Array
 from beam_rnn.core.atomic_files import replace_file
 from beam_rnn.core.errors import InteropError
 from beam_rnn.interop.layer_chain import in_order, package
-from beam_rnn.interop.onnx_read import CELLS_OF_ONNX, GATES_OF_ONNX
+from beam_rnn.interop.onnx_values import CELLS_OF_ONNX, GATES_OF_ONNX
 from beam_rnn.models.model import Model
 from beam_rnn.nn.cells import CellParameters
 from beam_rnn.nn.output_functions import LEAST_DEVIATION, LINEAR

@@ -111,8 +111,7 @@ def kernel_name(network: Network, dtype: DTypeLike, name: str = "auto") -> str:
         name: See `KERNELS`.
 
     Raises:
-        ConfigurationError: The fused kernel is requested but not available: numba is not
-            installed, the parameters are not float32, or the cell has no fused kernel.
+        ConfigurationError: The fused kernel is requested, but cannot compute the network here.
     """
     check_choice("kernel", name, KERNELS)
     problem = ""

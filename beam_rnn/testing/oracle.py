@@ -1,6 +1,7 @@
 """What `Predict` says of records, by a plain loop over each key's sorted records."""
 
 import math
+from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, NamedTuple
 
@@ -173,21 +174,16 @@ def equal_rows(expected: Iterable[Any]) -> Callable[[Iterable[Any]], None]:
     Args:
         expected: The rows that must come out, in any order; each as often as it stands here.
     """
-    wanted = sorted(map(repr, expected))
+    wanted = Counter(map(repr, expected))
 
     def match(actual: Iterable[Any]) -> None:
-        found = sorted(map(repr, actual))
-        if found == wanted:
-            return
-        missing, extra = list(wanted), []
-        for row in found:
-            if row in missing:
-                missing.remove(row)
-            else:
-                extra.append(row)
-        raise AssertionError(
-            f"{len(found)} rows came out, {len(wanted)} were expected. Missing "
-            f"{len(missing)}: {missing[:3]}. Not expected {len(extra)}: {extra[:3]}"
-        )
+        found = Counter(map(repr, actual))
+        missing = sorted((wanted - found).elements())
+        extra = sorted((found - wanted).elements())
+        if missing or extra:
+            raise AssertionError(
+                f"{found.total()} rows came out, {wanted.total()} were expected. Missing "
+                f"{len(missing)}: {missing[:3]}. Not expected {len(extra)}: {extra[:3]}"
+            )
 
     return match
