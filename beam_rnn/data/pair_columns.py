@@ -6,7 +6,7 @@ from dataclasses import dataclass, field, fields, replace
 from typing import Any, NamedTuple
 
 from beam_rnn.core.errors import ConfigurationError
-from beam_rnn.data.columns import checked_vocabulary
+from beam_rnn.data.vocabulary import checked_vocabulary
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -3,11 +3,14 @@
 Index 0 stands for every symbol that is not in it.
 """
 
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import Any
 
 from beam_rnn.core.checks import check_whole
+from beam_rnn.core.errors import ConfigurationError
 
 UNKNOWN = 0
 """The index of a symbol that is in no vocabulary."""
@@ -44,6 +47,32 @@ class Vocabulary:
         """
         seen = [symbol for symbol, count in counts.items() if count >= self.at_least]
         return tuple(sorted(seen, key=lambda symbol: (-counts[symbol], symbol))[: self.at_most])
+
+
+def checked_vocabulary(name: str, symbols: Any) -> tuple[str, ...]:
+    """Return the symbols of a vocabulary as texts; of a text, its characters.
+
+        >>> checked_vocabulary("target", "abc")
+        ('a', 'b', 'c')
+
+    Raises:
+        ConfigurationError: It is empty, has a symbol twice, or has an element that is neither text
+            nor a whole number.
+    """
+    if not isinstance(symbols, Sequence) or not symbols:
+        raise ConfigurationError(
+            f"the vocabulary of {name!r} must be a list of symbols, got {symbols!r}"
+        )
+    for symbol in symbols:
+        if not isinstance(symbol, (str, int)) or isinstance(symbol, bool):
+            raise ConfigurationError(
+                f"a symbol must be text or a whole number, got {symbol!r} for {name!r}"
+            )
+    texts = tuple(map(str, symbols))
+    if len(set(texts)) != len(texts):
+        ((twice, _),) = Counter(texts).most_common(1)
+        raise ConfigurationError(f"the vocabulary of {name!r} has {twice!r} twice")
+    return texts
 
 
 def places_of(vocabulary: Iterable[str]) -> dict[str, int]:

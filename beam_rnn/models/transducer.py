@@ -12,7 +12,7 @@ from beam_rnn.core.errors import ConfigurationError
 from beam_rnn.data.pair_columns import PairColumns
 from beam_rnn.data.vocabulary import UNKNOWN, places_of
 from beam_rnn.models.beam_search import Decoder
-from beam_rnn.models.model import check_types, digest_of, frozen
+from beam_rnn.models.parameters import check_types, digest_of, frozen
 from beam_rnn.nn.encoder_decoder import EncoderDecoder
 from beam_rnn.nn.kernels import kernel_name, kernel_of
 from beam_rnn.nn.network import Parameters
