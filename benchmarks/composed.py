@@ -24,10 +24,11 @@ from typing import Any
 
 import numpy as np
 
-from beam_rnn import Adam, Bptt, Columns, Cosine, Model, Network, Training, weights
+from beam_rnn import Bptt, Columns, Model, Network, Training, weights
 from beam_rnn import Sequence as Steps
 from beam_rnn.core.arrays import Array
 from beam_rnn.models.generator import Generation, Generator, Prompt
+from beam_rnn.optim import Adam, Cosine
 from beam_rnn.training.fit import fit
 from pipelines import compose, music
 

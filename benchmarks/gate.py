@@ -18,8 +18,9 @@ from typing import Any
 
 import numpy as np
 
-from beam_rnn import Bptt, Columns, Learning, Network, Untrained
+from beam_rnn import Bptt, Columns, Network
 from beam_rnn.core.arrays import Array
+from beam_rnn.online import Learning, Untrained
 from beam_rnn.training.online.prequential import Prequential
 
 DATA = Path(__file__).parent.parent / "pipelines" / "data" / "nab"

@@ -36,9 +36,9 @@ from typing import Any
 
 import numpy as np
 
-from beam_rnn import Surprise
 from beam_rnn.core.arrays import Array
 from beam_rnn.models.error_tail import NO_ERRORS, observed, tail_probability
+from beam_rnn.online import Surprise
 from benchmarks.nab_scorer import PROFILES, Score, Series, score
 from pipelines import anomaly
 

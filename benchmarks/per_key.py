@@ -37,7 +37,6 @@ import numpy as np
 import pyarrow as pa
 
 from beam_rnn import (
-    Adam,
     Bptt,
     Columns,
     KeyedModels,
@@ -49,6 +48,7 @@ from beam_rnn import (
     WriteModel,
     weights,
 )
+from beam_rnn.optim import Adam
 from benchmarks.table import Row, show
 
 LEARNED, FRESH = 100, 100

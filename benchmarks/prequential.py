@@ -36,7 +36,8 @@ from typing import Any, NamedTuple
 
 import apache_beam as beam
 
-from beam_rnn import Bptt, Columns, Learning, Network, PredictAndLearn, Running, Untrained
+from beam_rnn import Bptt, Columns, Network, PredictAndLearn
+from beam_rnn.online import Learning, Running, Untrained
 from benchmarks.table import medians
 
 DATA = Path(__file__).parent / "data"

@@ -32,10 +32,8 @@ import apache_beam as beam
 import numpy as np
 
 from beam_rnn import (
-    Adam,
     Bptt,
     Columns,
-    Cosine,
     Network,
     Predict,
     PredictSequences,
@@ -45,6 +43,7 @@ from beam_rnn import (
     Training,
     WriteModel,
 )
+from beam_rnn.optim import Adam, Cosine
 from beam_rnn.weights import load
 
 KEEPS, DRIVEN, SEEN = 0.95, 0.1, 1.0

@@ -42,21 +42,13 @@ import apache_beam as beam
 import numpy as np
 from apache_beam.options.pipeline_options import PipelineOptions
 
-from beam_rnn import (
-    Adam,
-    Bptt,
-    Columns,
-    Network,
-    Sgd,
-    Train,
-    Training,
-    WriteModel,
-)
+from beam_rnn import Bptt, Columns, Network, Train, Training, WriteModel
 from beam_rnn import Sequence as Steps
 from beam_rnn.data.sequences import batch_of, shuffled
 from beam_rnn.nn.bptt import Learner, learn
 from beam_rnn.nn.kernels import kernel_name, kernel_of
 from beam_rnn.nn.losses import objective
+from beam_rnn.optim import Adam, Sgd
 from beam_rnn.records.cutting import cut_in_parts
 from beam_rnn.records.record_format import encode_records
 from beam_rnn.training.dataset import prepare

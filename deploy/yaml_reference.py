@@ -193,7 +193,7 @@ def plain(text: str) -> str:
     mappings = {kind.__name__: name for name, kind in MAPPINGS.items()}
     for kind, name in mappings.items():
         link = f"[{name}](#{name})"
-        text = re.sub(rf"`(?:beam_rnn\.)?{kind}`", link, text)
+        text = re.sub(rf"`(?:beam_rnn\.(?:\w+\.)?)?{kind}`", link, text)
         text = re.sub(rf"`{kind}\((\w+)=(?:\.\.\.)?\)`", rf"`\1` of {link}", text)
     text = re.sub(r": see `(?:beam_rnn\.[\w.]+\.)?([A-Z_]+)`", partial(_named, text), text)
     text = re.sub(r"\b(\w+)=\"(\w+)\"", r"\1: \2", text)

@@ -12,6 +12,7 @@ Needs the extras `music` and `plot`. Beam's own flags, such as --runner, pass th
 import argparse
 import math
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -19,10 +20,8 @@ import apache_beam as beam
 import numpy as np
 
 from beam_rnn import (
-    Adam,
     Bptt,
     Columns,
-    Cosine,
     Dropout,
     Generate,
     Generated,
@@ -34,11 +33,9 @@ from beam_rnn import (
     WriteModel,
     weights,
 )
-from beam_rnn.cli import flags
-from beam_rnn.cli.console import run
-from beam_rnn.cli.output_paths import check_outputs, folder_of
-from beam_rnn.data.sequences import shuffled
+from beam_rnn.cli import check_outputs, flags, folder_of, run
 from beam_rnn.errors import ConfigurationError
+from beam_rnn.optim import Adam, Cosine
 from pipelines import music
 
 COLUMNS = Columns(
@@ -90,11 +87,8 @@ def training_of(args: argparse.Namespace, lengths: Sequence[int]) -> Training:
         args: The flags.
         lengths: How many symbols each piece has.
     """
-    batches = shuffled(lengths, args.batch_size, np.random.default_rng(0), BUCKET)
-    updates = sum(math.ceil(max(lengths[i] for i in batch) / BPTT) for batch in batches)
-    return Training(
+    training = Training(
         bptt=Bptt(steps=BPTT),
-        optimizer=Adam(Cosine(args.learning_rate, args.epochs * updates)),
         epochs=args.epochs,
         batch_size=args.batch_size,
         bucket=BUCKET,
@@ -102,6 +96,8 @@ def training_of(args: argparse.Namespace, lengths: Sequence[int]) -> Training:
         dropout=Dropout(inputs=0.1, layers=0.4),
         seed=args.seed,
     )
+    updates = args.epochs * training.updates(lengths)
+    return replace(training, optimizer=Adam(Cosine(args.learning_rate, updates)))
 
 
 def train(pieces: Sequence[music.Piece], path: str, args: argparse.Namespace, options: Any) -> None:

@@ -18,16 +18,16 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-from beam_rnn.cli import evaluate, flags, train
-from beam_rnn.cli.baselines import ERRORS
-from beam_rnn.cli.console import run
-from beam_rnn.cli.output_paths import folder_of
-from beam_rnn.core.atomic_files import replacing
+from beam_rnn.cli import evaluate, flags, folder_of, run, train
+from beam_rnn.files import replacing
 
 DATA = Path(__file__).parent / "data" / "nab"
 SHUFFLE_SECONDS = 3600
 PLOTTED = 300
 """The last records of each series that are drawn."""
+
+MEASURED = ("model_mae", "last_value_mae", "yesterday_mae")
+"""The errors that `beam-rnn evaluate` writes for each key."""
 
 
 def parse(argv: Sequence[str] | None) -> tuple[argparse.Namespace, list[str]]:
@@ -50,7 +50,7 @@ def table(metrics: Mapping[str, Any], series: Mapping[str, list[tuple[datetime, 
 
 
 def _row(name: str, every: str, errors: Mapping[str, float]) -> str:
-    figures = [errors[kind] for kind in ERRORS]
+    figures = [errors[kind] for kind in MEASURED]
     best = min(figures)
     cells = [f"{figure:.3f}{'*' if figure == best else ' '}" for figure in figures]
     return f"{name:<40}{every:>8}{cells[0]:>10}{cells[1]:>13}{cells[2]:>12}"

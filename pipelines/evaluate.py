@@ -6,7 +6,7 @@ r"""Measure a trained network on what training has not seen: `beam-rnn evaluate`
 The pipeline, to read or to copy, is in beam_rnn/cli/evaluate.py: flags, graph, main.
 """
 
-from beam_rnn.cli.console import run
+from beam_rnn.cli import run
 from beam_rnn.cli.evaluate import build, main, parse
 
 __all__ = ["build", "main", "parse"]

@@ -28,15 +28,11 @@ from apache_beam.options.pipeline_options import (
 )
 from apache_beam.runners.runner import PipelineResult
 
-from beam_rnn import InvalidRecord, LateRecord, Predict, Prediction
-from beam_rnn.cli import flags
-from beam_rnn.cli.console import run
+from beam_rnn import InvalidRecord, KeyedModels, LateRecord, Model, Predict, Prediction
+from beam_rnn.cli import flags, run
+from beam_rnn.elements import MODEL_CHANGES, ORDERS, prediction_columns, prediction_values
 from beam_rnn.errors import ConfigurationError
-from beam_rnn.models.keyed_models import Models
-from beam_rnn.records.result_columns import prediction_columns, prediction_values
-from beam_rnn.streaming.model_files import newest, read_model
-from beam_rnn.transforms.arguments import ORDERS
-from beam_rnn.transforms.predict import MODEL_CHANGES
+from beam_rnn.weights import newest, read_model
 from pipelines.messages import ReadMessages, WriteMessages
 from pipelines.spelling import check_spelling
 from pipelines.stopping import run_until_stopped
@@ -78,7 +74,9 @@ def parser() -> argparse.ArgumentParser:
 
 
 def build(
-    records: beam.PCollection[Mapping[str, Any]], args: argparse.Namespace, model: Models
+    records: beam.PCollection[Mapping[str, Any]],
+    args: argparse.Namespace,
+    model: Model | KeyedModels,
 ) -> tuple[beam.PCollection[dict[str, Any]], beam.PCollection[dict[str, Any]]]:
     """Records -> predictions, and what was not used, as what a message says."""
     outputs = records | Predict(

@@ -9,8 +9,7 @@ from apache_beam.io.kafka import ReadFromKafka, WriteToKafka, default_io_expansi
 from apache_beam.transforms.external import ExternalTransform, NamedTupleBasedPayloadBuilder
 
 from beam_rnn.errors import ConfigurationError
-from beam_rnn.files.read import json_record
-from beam_rnn.files.write import json_line
+from beam_rnn.files import json_line, json_record
 
 
 class Topic(NamedTuple):

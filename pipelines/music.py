@@ -18,8 +18,8 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from beam_rnn.core.atomic_files import replacing
 from beam_rnn.errors import ConfigurationError
+from beam_rnn.files import replacing
 
 LOWEST, HIGHEST = 21, 108  # the keys of a piano
 COUNTED = 96  # so many chords are counted down; what is further from its end does not see it

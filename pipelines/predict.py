@@ -6,7 +6,7 @@ r"""Stream files of records through a trained network: `beam-rnn predict`.
 The pipeline, to read or to copy, is in beam_rnn/cli/predict.py: flags, graph, main.
 """
 
-from beam_rnn.cli.console import run
+from beam_rnn.cli import run
 from beam_rnn.cli.predict import build, main, parse
 
 __all__ = ["build", "main", "parse"]

@@ -22,14 +22,23 @@ from apache_beam.io import fileio
 from apache_beam.transforms.window import FixedWindows, TimestampedValue
 from apache_beam.utils.timestamp import Timestamp
 
-from beam_rnn import Adam, Bptt, Columns, Model, Predict, Sequences, Train, Training, WriteModel
-from beam_rnn.cli import flags
-from beam_rnn.cli.console import run
+from beam_rnn import (
+    Bptt,
+    Columns,
+    Model,
+    Predict,
+    PredictOutputs,
+    Sequences,
+    Train,
+    Training,
+    WriteModel,
+)
+from beam_rnn.cli import flags, run
+from beam_rnn.elements import ROW, field, micros
 from beam_rnn.errors import ConfigurationError, RecordError
-from beam_rnn.files.read import read_file
-from beam_rnn.records.field_values import ROW, field, micros
-from beam_rnn.streaming.model_files import newest, read_model
-from beam_rnn.transforms import PredictOutputs
+from beam_rnn.files import read_file
+from beam_rnn.optim import Adam
+from beam_rnn.weights import newest, read_model
 
 
 def parse(argv: Sequence[str] | None) -> tuple[argparse.Namespace, list[str]]:

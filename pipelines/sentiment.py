@@ -31,7 +31,6 @@ from apache_beam.metrics import Metrics, MetricsFilter
 from apache_beam.pvalue import TaggedOutput
 
 from beam_rnn import (
-    AdamW,
     Bptt,
     Columns,
     Dropout,
@@ -45,16 +44,12 @@ from beam_rnn import (
     Vocabulary,
     WriteModel,
 )
-from beam_rnn.cli import flags
-from beam_rnn.cli.console import run
-from beam_rnn.cli.output_paths import BESIDE, check_outputs
+from beam_rnn.cli import BESIDE, check_outputs, flags, run
+from beam_rnn.elements import INVALID, MAX_KEY_BYTES
 from beam_rnn.errors import ConfigurationError, shown
-from beam_rnn.files.read import ReadFiles
-from beam_rnn.files.set_aside import WriteAside
-from beam_rnn.files.write import WriteFile
-from beam_rnn.records.field_values import MAX_KEY_BYTES
-from beam_rnn.records.results import INVALID
-from beam_rnn.streaming.model_files import read_model
+from beam_rnn.files import ReadFiles, WriteAside, WriteFile
+from beam_rnn.optim import AdamW
+from beam_rnn.weights import read_model
 
 POLARITY = ("negative", "positive")
 """The classes where each has a file of its own."""

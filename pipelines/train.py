@@ -6,7 +6,7 @@ r"""Learn from files of records, and write the weights: `beam-rnn train`.
 The pipeline, to read or to copy, is in beam_rnn/cli/train.py: flags, graph, main.
 """
 
-from beam_rnn.cli.console import run
+from beam_rnn.cli import run
 from beam_rnn.cli.train import build, main, parse
 
 __all__ = ["build", "main", "parse"]

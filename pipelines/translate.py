@@ -20,26 +20,12 @@ from typing import Any, NamedTuple
 import apache_beam as beam
 import pyarrow as pa
 
-from beam_rnn import (
-    Adam,
-    Cosine,
-    EncoderDecoder,
-    PairColumns,
-    Pairs,
-    Train,
-    Training,
-    Transduce,
-    WriteModel,
-)
-from beam_rnn.cli import flags
-from beam_rnn.cli.console import run
-from beam_rnn.cli.output_paths import BESIDE, check_outputs
+from beam_rnn import Train, Training, WriteModel
+from beam_rnn.cli import BESIDE, check_outputs, flags, run
 from beam_rnn.errors import ConfigurationError
-from beam_rnn.files.read import ReadFiles
-from beam_rnn.files.set_aside import WriteAside
-from beam_rnn.files.write import WriteFile
-from beam_rnn.nn.encoder_decoder import ATTENTIONS
-from beam_rnn.records.results import Transduced
+from beam_rnn.files import ReadFiles, WriteAside, WriteFile
+from beam_rnn.optim import Adam, Cosine
+from beam_rnn.pairs import ATTENTIONS, EncoderDecoder, PairColumns, Pairs, Transduce, Transduced
 from pipelines import tasks
 
 SCHEMA = pa.schema(

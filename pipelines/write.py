@@ -18,10 +18,8 @@ import apache_beam as beam
 import numpy as np
 
 from beam_rnn import (
-    Adam,
     Bptt,
     Columns,
-    Cosine,
     Generate,
     Generated,
     Model,
@@ -32,10 +30,9 @@ from beam_rnn import (
     WriteModel,
     weights,
 )
-from beam_rnn.cli import flags
-from beam_rnn.cli.console import run
-from beam_rnn.cli.output_paths import check_outputs
+from beam_rnn.cli import check_outputs, flags, run
 from beam_rnn.errors import ConfigurationError
+from beam_rnn.optim import Adam, Cosine
 
 TEXT = Path(__file__).parent / "data" / "shakespeare" / "input.txt"
 LEARNED = 0.9

@@ -7,13 +7,14 @@ from collections.abc import Sequence
 from types import ModuleType
 
 import beam_rnn
-from beam_rnn.cli import convert, evaluate, flags, inspect, predict, report, size, train
+from beam_rnn.cli import anomalies, convert, evaluate, flags, inspect, predict, report, size, train
 from beam_rnn.cli.console import DEBUG, run
 
 COMMANDS: dict[str, ModuleType] = {
     "train": train,
     "predict": predict,
     "evaluate": evaluate,
+    "anomalies": anomalies,
     "report": report,
     "inspect": inspect,
     "convert": convert,

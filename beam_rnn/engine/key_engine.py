@@ -12,7 +12,6 @@ from beam_rnn.engine.order import (
     Order,
     Place,
     gaps,
-    late_record,
     released_at,
 )
 from beam_rnn.engine.order_format import order_header_of
@@ -27,7 +26,7 @@ from beam_rnn.records.record_format import (
     record_sequence,
     record_time,
 )
-from beam_rnn.records.results import EndedSequence, InvalidRecord, poisoned
+from beam_rnn.records.results import EndedSequence, InvalidRecord, LateRecord, poisoned
 
 
 class KeyEngine:
@@ -94,7 +93,7 @@ class KeyEngine:
         idle_at = self._ends_at(after, stored, rest)
         is_idle = after is not None and idle_at is not None and idle_at <= now
         if after is not None and idle_at is not None and is_idle:
-            # A record that was refused may have held the timer back: nothing is emitted before it.
+            # A late record may have held the timer back: nothing is emitted before it.
             self._end(key, after, "idle", max(idle_at, armed or idle_at), rows)
             after = idle_at = None
         stored.write(after)
@@ -114,11 +113,14 @@ class KeyEngine:
         Returns:
             Whether there was a state.
         """
+        armed = stored.armed()
         after, _ = self._take_due(key, NEVER, stored, rows)
         if after is None:
             return False
         idle_at = self._ends_at(after, stored)
-        reason, at = ("window", stored.closes_at) if idle_at is None else ("idle", idle_at)
+        reason, at = "window", stored.closes_at
+        if idle_at is not None:  # a record that waited may have held the timer back
+            reason, at = "idle", idle_at if armed is None else max(idle_at, armed)
         self._end(key, after, reason, at, rows)
         return True
 
@@ -297,12 +299,11 @@ class KeyEngine:
         """Step records by number: those without a start mark, or one that has it."""
         ready: list[bytes] = []
         place = None if before is None else before.place
-        restarts = False
         for record in records:
             time, number = record_time(record), record_sequence(record)
             starts, _ = record_marks(record)
             verdict = self._order.verdict(place, time, number, starts=starts)
-            if ready and verdict in ("late", "jump"):  # if those before it can be stepped
+            if ready and verdict != "next":  # if those before it can be stepped
                 before = self._step_by_number(key, ready, taken, came_out, before, rows)
                 ready, place = [], None if before is None else before.place
                 verdict = self._order.verdict(place, time, number, starts=starts)
@@ -310,12 +311,17 @@ class KeyEngine:
                 self._late(key, record, place.time, came_out[record], rows)
             elif place is not None and verdict == "jump":
                 rows.append(self._refused(key, record, place.number, came_out[record]))
+            elif place is not None and verdict == "restart":
+                begun = self._order.begun(place, time)
+                before = self._step_by_number(
+                    key, [record], taken, came_out, before, rows, begun=begun
+                )
+                place = None if before is None else before.place
             else:
-                restarts = verdict == "restart"
                 latest = time if place is None else max(time, place.time)
                 place = Place(latest, number, 0, LONG_AGO if place is None else place.begun)
                 ready.append(record)
-        return self._step_by_number(key, ready, taken, came_out, before, rows, restarts=restarts)
+        return self._step_by_number(key, ready, taken, came_out, before, rows)
 
     def _step_by_number(
         self,
@@ -326,16 +332,15 @@ class KeyEngine:
         before: Stood | None,
         rows: list[Row],
         *,
-        restarts: bool = False,
+        begun: int | None = None,
     ) -> Stood | None:
-        """Step records whose numbers rise; with `restarts` they restart with the only one."""
+        """Step records whose numbers rise; with `begun` they restart with the only one."""
         if not ready:
             return before
         after, steps = self._step(key, before, ready, [taken[record].due for record in ready])
         refused = _refused_places(steps)
         stepped = [record for i, record in enumerate(ready) if i not in refused]
-        if restarts and stepped and after is not None:
-            begun = record_time(stepped[0])
+        if begun is not None and stepped and after is not None:
             after = after._replace(place=after.place._replace(begun=begun))
         for record, gap in gaps(key, before and before.place, stepped, self._order.idle_after):
             self._counters.count("sequence_gaps")
@@ -352,7 +357,7 @@ class KeyEngine:
 
     def _late(self, key: str, record: bytes, reached: int, due: int, rows: list[Row]) -> None:
         self._counters.count("records_late")
-        row = late_record(key, record, reached)
+        row = _late_row(key, record, reached)
         rows.append(Row(row, due, row.time))
 
     def _end(self, key: str, stood: Stood, reason: str, at: int, rows: list[Row]) -> None:
@@ -373,6 +378,20 @@ class KeyEngine:
         if stood is None:
             return None
         return self._order.ends_at(stood.place, rest.first_time if rest else None, stored.end)
+
+
+def _late_row(key: str, record: bytes, reached: int) -> LateRecord:
+    """Return the row of a record that is late.
+
+    Args:
+        key: Its key.
+        record: The record.
+        reached: The time that its key has reached, or at which its window was closed.
+    """
+    time, number, *_, inputs = decode_record(record)
+    return LateRecord(
+        key=key, time=time, behind=reached - time, inputs=inputs.tolist(), sequence=number
+    )
 
 
 def _refused_places(steps: Iterable[Step]) -> set[int]:

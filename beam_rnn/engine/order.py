@@ -19,8 +19,8 @@ from beam_rnn.core.arrays import Array
 from beam_rnn.core.errors import ConfigurationError
 from beam_rnn.data.columns import Columns
 from beam_rnn.models.many_sequences import LONG_AGO
-from beam_rnn.records.record_format import decode_record, record_sequence, record_time
-from beam_rnn.records.results import LateRecord, SequenceGap
+from beam_rnn.records.record_format import record_sequence, record_time
+from beam_rnn.records.results import SequenceGap
 
 MILLISECOND = 1000  # microseconds
 END_OF_TIME = 9_223_371_950_454_000_000
@@ -32,7 +32,7 @@ does not say when they came.
 NOW = -(2**63)
 """The Beam timestamp of a result that has that of the element: it need not wait."""
 LOWEST = -(2**63)
-"""Below every sequence number that counts."""
+"""Below every sequence number."""
 NEVER = 2**63 - 1
 """After every time."""
 
@@ -49,8 +49,8 @@ class Place(NamedTuple):
         time: The latest event time of the records that were stepped, in microseconds since 1970.
         number: The sequence number of the last one.
         due: When that one was due.
-        begun: The event time from which its numbers count: that of the start mark with which they
-            restarted; `LONG_AGO` if they did not.
+        begun: The event time from which its numbers count, since they restarted; `LONG_AGO` if
+            they did not.
     """
 
     time: int
@@ -71,7 +71,7 @@ class Order:
         max_jump: By number: a record whose number is more than this above the last one of its key
             is refused; None for no limit.
         idle_after: A sequence ends where the next record is more than this number of microseconds
-            later; None for nowhere.
+            later, and by number the numbers restart there; None for nowhere.
     """
 
     by: str
@@ -128,8 +128,8 @@ class Order:
 
         Args:
             place: Where its key is; None before its first record.
-            following: The earliest event time of its buffered records: one that belongs to the
-                sequence keeps it open. None if there are none.
+            following: The earliest event time of its buffered records: one that is not more than
+                `idle_after` later keeps the sequence open. None if there are none.
             end: The end of the window, in microseconds since 1970.
         """
         if place is None or self.idle_after is None:
@@ -138,6 +138,10 @@ class Order:
             return None
         at = self.idle_at(place.time, place.due)
         return at if at <= end else None
+
+    def is_idle(self, place: Place, time: int) -> bool:
+        """Return True if a record comes too late to belong to the sequence before it."""
+        return self.idle_after is not None and time - place.time > self.idle_after
 
     def is_behind(self, record: bytes, place: Place, *, restarts: bool = False) -> bool:
         """Return True if the hidden state has passed the place of a record.
@@ -154,13 +158,15 @@ class Order:
     def has_passed(self, place: Place, time: int, number: int, *, starts: bool) -> bool:
         """Return True if a released record is late.
 
-        By number, the numbers restart with a start mark that is later than the last record.
+        By number, the numbers restart with a start mark that is later than the last record, and
+        with a record that is more than `idle_after` later.
         """
         if self.by != "sequence":
             return time <= place.time
         if time < place.begun:
             return True
-        return number <= place.number and not (starts and time > place.time)
+        restarts = (starts and time > place.time) or self.is_idle(place, time)
+        return number <= place.number and not restarts
 
     def verdict(self, place: Place | None, time: int, number: int, *, starts: bool) -> str:
         """Return the outcome of a record that is released by number.
@@ -171,9 +177,15 @@ class Order:
             return "next"
         if self.has_passed(place, time, number, starts=starts):
             return "late"
-        if self.jumps(place.number, number, starts=starts):
+        if not self.is_idle(place, time) and self.jumps(place.number, number, starts=starts):
             return "jump"
         return "restart" if number <= place.number else "next"
+
+    def begun(self, place: Place, time: int) -> int:
+        """Return the time from which numbers count that restart with a record of this time."""
+        if self.idle_after is not None and self.is_idle(place, time):
+            return place.time + self.idle_after + 1
+        return time
 
     def jumps(self, reached: int, number: int, *, starts: bool) -> bool:
         """Return True if a number is too far above the one that was reached."""
@@ -195,37 +207,125 @@ class Order:
         return refused
 
 
-def runs_of(time: Array, number: Array, starts: Array, reached: int) -> Array:
-    """Return the run of numbers of each record of one key: (records,); 0 is the current run.
+LEFT_BEHIND = 1
+"""The run of records whose numbers the key has passed: they are late."""
 
-    A run begins with a start mark whose number is not above those before it in time; all later
-    records are in it.
+
+def runs_of(
+    time: Array,
+    number: Array,
+    starts: Array,
+    due: Array,
+    place: Place | None = None,
+    idle_after: int | None = None,
+) -> Array:
+    """Return the run of numbers of each record of one key: (records,).
+
+    0 is the current run, `LEFT_BEHIND` its records that are late. Another run begins after a pause:
+    where a record is more than `idle_after` later than all that are due before it; all that are due
+    later follow it. It also begins with a start mark whose number is not above those before it in
+    time; all later records follow it. Late records count for neither.
 
         >>> time, starts = np.array([1, 2, 9, 8]), np.array([False, False, False, True])
-        >>> runs_of(time, np.array([5, 6, 1, 0]), starts, reached=4).tolist()
-        [0, 0, 1, 1]
+        >>> place = Place(time=0, number=4, due=0, begun=LONG_AGO)
+        >>> runs_of(time, np.array([5, 3, 1, 0]), starts, time, place).tolist()
+        [0, 1, 2, 2]
+        >>> runs_of(time, np.array([5, 6, 9, 8]), starts & False, time, place, 5).tolist()
+        [0, 0, 2, 2]
 
     Args:
         time: (records,), their event times.
         number: (records,), their sequence numbers.
         starts: (records,), whether each has a start mark.
-        reached: The number that the key has reached; `LOWEST` before its first record.
+        due: (records,), from `first_due`.
+        place: Where the key is; None before its first record.
+        idle_after: As in `Order`.
     """
-    runs = np.zeros(len(time), np.int64)
-    if not starts.any():
-        return runs
-    order = np.lexsort((number, ~starts, time))
-    in_time, high = number[order], reached
-    begins, seen = np.zeros(len(time), bool), 0
-    marked = np.flatnonzero(starts[order])
-    _, first = np.unique(time[order][marked], return_index=True)  # one run begins at a time
-    for at in marked[first].tolist():
-        high = max(high, int(in_time[seen:at].max(initial=LOWEST)))
-        if in_time[at] <= high:
-            begins[at], high = True, LOWEST
-        seen = at
-    runs[order] = np.cumsum(begins)
+    latest, high = (LONG_AGO, LOWEST) if place is None else (place.time, place.number)
+    late = _late(time, number, starts, place)
+    if idle_after is None and not starts.any():
+        return np.where(late, LEFT_BEHIND, 0)
+    paused, latest_before = _paused(time, due, late, latest, idle_after)
+    order = np.lexsort((number, ~starts, time, paused))
+    marked = _first_marks(time[order], starts[order], latest_before[order])
+    numbers, paused, late = number[order], paused[order], late[order]
+    restarts = np.append(paused[:1] > 0, paused[1:] > paused[:-1])
+    begins, seen = np.zeros(len(order), bool), 0
+    counted = np.where(late & (paused == 0), LOWEST, numbers)
+    for at in np.flatnonzero(marked | restarts).tolist():
+        high, seen = max(high, int(counted[seen:at].max(initial=LOWEST))), at
+        if restarts[at] or numbers[at] <= high:
+            begins[at], high, counted = True, LOWEST, numbers
+    run = np.cumsum(begins)
+    runs = np.empty(len(order), np.int64)
+    runs[order] = np.where(run > 0, run + LEFT_BEHIND, np.where(late, LEFT_BEHIND, 0))
     return runs
+
+
+def _late(time: Array, number: Array, starts: Array, place: Place | None) -> Array:
+    """Return which records are late, regardless of pauses: (records,)."""
+    if place is None:
+        return np.zeros(len(time), bool)
+    marks = starts & (time > place.time) & (number <= place.number)
+    begin = time[marks].min(initial=NEVER)
+    return ((number <= place.number) & (time < begin)) | (time < place.begun)
+
+
+def _first_marks(time: Array, starts: Array, latest: Array) -> Array:
+    """Return which start marks can begin a run: one of each time, whose marks come first."""
+    first = np.append(True, time[1:] != time[:-1])
+    return starts & (first | ~np.append(False, starts[:-1])) & (time > latest)
+
+
+def _paused(
+    time: Array, due: Array, late: Array, latest: int, idle_after: int | None
+) -> tuple[Array, Array]:
+    """Return the number of pauses before each record, and the latest time before the last one."""
+    if idle_after is None:
+        return np.zeros(len(time), np.int64), np.full(len(time), latest)
+    order = np.lexsort((time, due))
+    in_order, counted = time[order], np.where(late, LONG_AGO, time)[order]
+    before = np.maximum.accumulate(np.append(latest, counted[:-1]))
+    first = np.flatnonzero(pauses(before, in_order, idle_after))[:1]
+    for at in first.tolist():  # none is late after a pause
+        counted[at:] = in_order[at:]
+        before = np.maximum.accumulate(np.append(latest, counted[:-1]))
+    begins = pauses(before, in_order, idle_after)
+    paused, latest_before = np.empty(len(time), np.int64), np.empty(len(time), np.int64)
+    paused[order] = which = np.cumsum(begins)
+    latest_before[order] = np.append(latest, before[begins])[which]
+    return paused, latest_before
+
+
+def first_due(due: Array, *same: Array) -> Array:
+    """Return when the first of the records is due that are equal to each in these columns.
+
+    Records of one time and number are released together.
+
+        >>> first_due(np.array([7, 5, 9]), np.array([1, 2, 1])).tolist()
+        [7, 5, 7]
+    """
+    order = np.lexsort((due, *same))
+    first = np.arange(len(due))
+    if len(due):
+        alike = [column[order][1:] == column[order][:-1] for column in same]
+        first[1:][np.logical_and.reduce(alike)] = 0
+    earliest = np.empty_like(due)
+    earliest[order] = due[order][np.maximum.accumulate(first)]
+    return earliest
+
+
+def pauses(before: Array, time: Array, idle_after: int | None) -> Array:
+    """Return which records come more than `idle_after` after the latest one before: (records,).
+
+    Args:
+        before: (records,), the latest event time before each; `LONG_AGO` for none.
+        time: (records,), their event times.
+        idle_after: As in `Order`.
+    """
+    if idle_after is None:
+        return np.zeros(len(time), bool)
+    return np.asarray((before > LONG_AGO) & (time - before > idle_after))
 
 
 def gaps(
@@ -249,20 +349,6 @@ def gaps(
         if reached is not None and number > reached + 1 and not idle:
             yield record, SequenceGap(key=key, time=time, first=reached + 1, last=number - 1)
         reached, latest = number, max(latest, time)
-
-
-def late_record(key: str, record: bytes, reached: int) -> LateRecord:
-    """Return the row of a record that is late.
-
-    Args:
-        key: Its key.
-        record: The record.
-        reached: The time that its key has reached, or at which its window was closed.
-    """
-    time, number, *_, inputs = decode_record(record)
-    return LateRecord(
-        key=key, time=time, behind=reached - time, inputs=inputs.tolist(), sequence=number
-    )
 
 
 def released_at(

@@ -9,7 +9,18 @@ import numpy as np
 
 from beam_rnn.core.arrays import Array
 from beam_rnn.engine.held import Held, bits, duplicates, running_max, slices
-from beam_rnn.engine.order import LOWEST, NEVER, NOW, Order, due_at_closing, runs_of
+from beam_rnn.engine.order import (
+    LEFT_BEHIND,
+    LOWEST,
+    NEVER,
+    NOW,
+    Order,
+    Place,
+    due_at_closing,
+    first_due,
+    pauses,
+    runs_of,
+)
 from beam_rnn.engine.table import Table
 from beam_rnn.models.many_sequences import LONG_AGO, latest_so_far
 from beam_rnn.records.block_format import starts_of
@@ -35,6 +46,11 @@ class Places(NamedTuple):
         number = np.where(has, table.sequence[rows], LOWEST)
         return cls(number, np.where(has, table.time[rows], LONG_AGO), table.begun[rows])
 
+    def place(self, row: int) -> Place | None:
+        """Return the place of one key; None before its first record."""
+        number, time, begun = (int(column[row]) for column in self)
+        return None if number == LOWEST else Place(time, number, LONG_AGO, begun)
+
 
 def due_at(order: Order, time: Array, arrived: Array, closes_at: int) -> Array:
     """Return when records are due: at the latest when the window is closed."""
@@ -56,6 +72,8 @@ def late(order: Order, held: Held, known: Places, *, restarts: bool = False) -> 
     passed = held.sequence <= number
     if restarts:
         passed &= held.time <= time
+    elif order.idle_after is not None:
+        passed &= held.time - time <= order.idle_after
     return (number > LOWEST) & (passed | (held.time < begun))
 
 
@@ -125,7 +143,7 @@ def idle_at(order: Order, time: Array, last_due: Array, end: int) -> Array:
 
 
 def kept_open(order: Order, time: Array, following: Array) -> Array:
-    """Return which sequences a buffered record that belongs to them keeps open.
+    """Return which sequences a buffered record that is not idle keeps open.
 
     Args:
         order: The order of records.
@@ -169,11 +187,11 @@ class InRuns(NamedTuple):
 def in_runs(order: Order, held: Held, keys: Places) -> InRuns:
     """Return records by key, run and number."""
     row, number, starts = held.row, held.sequence, starts_of(held.marks)
-    run = _runs(held, starts, keys.number)
+    run = _runs(held, starts, keys, order.idle_after)
     places = np.lexsort((number, run, row))
     row, number, run = row[places], number[places], run[places]
     known = keys.number[row]
-    alone = (run == 0) & (number <= known) & (known > LOWEST)
+    alone = run == LEFT_BEHIND
     if order.max_jump is not None:
         starts = starts[places]
         begins = np.append(True, (row[1:] != row[:-1]) | (run[1:] != run[:-1]))
@@ -190,24 +208,37 @@ def in_runs(order: Order, held: Held, keys: Places) -> InRuns:
     return InRuns(places, row, number, run, alone)
 
 
-def _runs(held: Held, starts: Array, reached: Array) -> Array:
+def _runs(held: Held, starts: Array, known: Places, idle_after: int | None) -> Array:
     """Return the run of numbers of each record, as `runs_of` does for one key: (records,)."""
-    run = np.zeros(len(held.row), np.int64)
-    if not starts.any():
+    number, time, begun = (column[held.row] for column in known)
+    late = (number > LOWEST) & ((held.sequence <= number) | (held.time < begun))
+    run = np.where(late, LEFT_BEHIND, 0)
+    if idle_after is None and not starts.any():
         return run
     in_time = np.lexsort((held.sequence, ~starts, held.time, held.row))
-    row, number = held.row[in_time], held.sequence[in_time]
+    row = held.row[in_time]
     first = np.append(True, row[1:] != row[:-1])
-    before = reached[row]
-    high = running_max(number, first)
-    before[1:] = np.where(first[1:], before[1:], np.maximum(before[1:], high[:-1]))
-    restarted = np.unique(row[starts[in_time] & (number <= before)])
-    for key, here in slices(row, restarted):
+    of_records = held.sequence[in_time]
+    due = held.due
+    odd = starts[in_time] & (of_records <= _before(of_records, number[in_time], first))
+    if idle_after is not None:
+        due = first_due(due, held.time, held.sequence, held.row)
+        by_due = np.lexsort((held.time, due, held.row))  # of the same keys
+        times = held.time[by_due]
+        odd |= late[by_due] | pauses(_before(times, time[by_due], first), times, idle_after)
+    for key, here in slices(row, np.unique(row[odd])):
         places = in_time[here]
-        run[places] = runs_of(
-            held.time[places], held.sequence[places], starts[places], int(reached[key])
-        )
+        columns = held.time[places], held.sequence[places], starts[places], due[places]
+        run[places] = runs_of(*columns, known.place(key), idle_after)
     return run
+
+
+def _before(values: Array, known: Array, first: Array) -> Array:
+    """Return the largest value before each record, of its key: known, or of the records."""
+    before = known.copy()
+    high = running_max(values, first)
+    before[1:] = np.where(first[1:], before[1:], np.maximum(before[1:], high[:-1]))
+    return before
 
 
 def breaks(row: Array, run: Array, number: Array) -> Array:
@@ -234,8 +265,13 @@ def released_at(held: Held, by: str, run: Array | None = None) -> tuple[Held, Ar
         begins[1:] |= held.time[1:] > held.time[:-1]
     if begins.all() and (first[1:] | (held.due[1:] >= held.due[:-1])).all():
         return held, held.due
-    due = -running_max(-held.due[::-1], np.append(True, first[:0:-1]))[::-1]
-    return held, due[np.maximum.accumulate(np.where(begins, np.arange(len(due)), 0))]
+    alone = np.zeros(len(held.row), bool)  # a late one takes no other along
+    if run is not None:
+        alone = (run if order is None else run[order]) == LEFT_BEHIND
+    due = np.where(alone, NEVER, held.due)
+    due = -running_max(-due[::-1], np.append(True, first[:0:-1]))[::-1]
+    due = due[np.maximum.accumulate(np.where(begins, np.arange(len(due)), 0))]
+    return held, np.where(alone, held.due, due)
 
 
 def _in_order(held: Held, by: str, run: Array | None) -> Array | None:

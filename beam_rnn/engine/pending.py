@@ -149,21 +149,13 @@ class Pending:
         self._settle()
         return self._take_runs(rows, None, keys)
 
-    def first_times(self, keys: Places) -> Array:
-        """Return the earliest event time of each key's records that are not late or refused.
+    def first_times(self, rows: int) -> Array:
+        """Return the earliest event time of each key's records: (rows,).
 
-        (rows,); far in the future for a key that has none.
+        Far in the future for a key that has none.
         """
-        times = np.full(len(keys.number), _FAR)
-        if self._order.by != "sequence":
-            np.minimum.at(times, self.column("row"), self.column("time"))
-            return times
-        held = self.all()
-        if held is None:
-            return times
-        numbered = in_runs(self._order, held, keys)
-        ahead = numbered.places[~numbered.alone]
-        np.minimum.at(times, held.row[ahead], held.time[ahead])
+        times = np.full(rows, _FAR)
+        np.minimum.at(times, self.column("row"), self.column("time"))
         return times
 
     def _take_runs(self, rows: Array, now: int | None, keys: Places) -> tuple[Held, Array] | None:

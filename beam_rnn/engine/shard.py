@@ -29,7 +29,7 @@ from beam_rnn.engine.shard_rows import gap_rows, judge, late_rows
 from beam_rnn.engine.shard_stepper import ShardStepper, Stepped
 from beam_rnn.engine.stepper import Row
 from beam_rnn.engine.table import Table
-from beam_rnn.models.many_sequences import Records
+from beam_rnn.models.many_sequences import LONG_AGO, Records
 from beam_rnn.models.state_format import KeyState
 from beam_rnn.records.block_format import Block, ends_of, starts_of
 from beam_rnn.records.results import InvalidRecord, LateRecord
@@ -199,17 +199,22 @@ class Shard:
         ends_at = self._ends_at(rows)
         idle = ends_at <= now
         idle &= ~self._kept_open(rows)
-        ended_at = ends_at[idle] if armed is None else np.maximum(ends_at[idle], armed)
+        ended_at = np.maximum(ends_at[idle], NOW if armed is None else armed)
         self._end_rows(rows[idle], ended_at, "idle", outcome)
         return outcome
 
-    def close(self) -> Outcome:
-        """Step all that waits, whenever it is due, and end every sequence: the window is closed."""
+    def close(self, armed: int | None = None) -> Outcome:
+        """Step all that waits, whenever it is due, and end every sequence: the window is closed.
+
+        Args:
+            armed: As in `advance`.
+        """
         outcome = self._take_due(NEVER)
         rows = self.table.with_state()
         ends_at = self._ends_at(rows)
         idle = ends_at < NEVER
-        self._end_rows(rows[idle], ends_at[idle], "idle", outcome)
+        ended_at = np.maximum(ends_at[idle], NOW if armed is None else armed)
+        self._end_rows(rows[idle], ended_at, "idle", outcome)
         rest = rows[~idle]
         self._end_rows(rest, np.full(len(rest), self._closes_at), "window", outcome)
         return outcome
@@ -294,19 +299,19 @@ class Shard:
         """Step records released by number; `due` is when each was due by itself."""
         known = self._known(held)
         odd = irregular(self._order, held, known)
-        good, restarts = np.ones(len(due), bool), np.zeros(len(due), bool)
+        good, begun = np.ones(len(due), bool), np.full(len(due), LONG_AGO)
         for _, here in slices(held.row, np.unique(held.row[odd])):
             places = np.arange(len(due))[here]
-            judge(self._order, self._stepper.alone, self.table, held, places, good, restarts, rows)
+            judge(self._order, self._stepper.alone, self.table, held, places, good, begun, rows)
         counts["records_late"] = sum(isinstance(row.result, LateRecord) for row in rows)
         counts["records_invalid"] = sum(isinstance(row.result, InvalidRecord) for row in rows)
-        held, due, restarts = held.pick(good), due[good], restarts[good]
+        held, due, begun = held.pick(good), due[good], begun[good]
         known = self._known(held)
         outcome = self._step(held, counts, rows, due)
         stepped = np.ones(len(due), bool)
         stepped[_refused(outcome.stepped)] = False
-        begins = np.flatnonzero(restarts & stepped)
-        self.table.begun[held.row[begins]] = held.time[begins]
+        begins = np.flatnonzero((begun > LONG_AGO) & stepped)
+        self.table.begun[held.row[begins]] = begun[begins]  # of a key the last one
         known = Places(*(column[stepped] for column in known))
         gaps = gap_rows(self._order, held.pick(stepped), self.table, known)
         counts["sequence_gaps"] = len(gaps)
@@ -365,10 +370,10 @@ class Shard:
         return idle_at(self._order, self.table.time[rows], self.table.due[rows], self._end)
 
     def _kept_open(self, rows: Array) -> Array:
-        """Return which sequences a buffered record that belongs to them keeps open."""
+        """Return which sequences a buffered record that is not idle keeps open."""
         if self._order.idle_after is None or self.pending.earliest is None:
             return np.zeros(len(rows), bool)
-        following = self.pending.first_times(Places.of(self.table))
+        following = self.pending.first_times(len(self.table.time))
         return kept_open(self._order, self.table.time[rows], following[rows])
 
     def _end_rows(self, rows: Array, at: Array, reason: str, outcome: Outcome) -> None:

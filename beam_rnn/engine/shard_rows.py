@@ -58,7 +58,7 @@ def judge(
     held: Held,
     here: Array,
     good: Array,
-    restarts: Array,
+    begun: Array,
     rows: list[Row],
 ) -> None:
     """Find the verdict on each record of one key.
@@ -72,7 +72,7 @@ def judge(
         held: Records, in order.
         here: The places of those of the key.
         good: (records,), set to whether each is stepped.
-        restarts: (records,), set to whether the numbers restart with it.
+        begun: (records,), set to the time from which numbers count that restart with it.
         rows: The rows of those that are not stepped are added to these.
     """
     row = int(held.row[here[0]])
@@ -94,9 +94,10 @@ def judge(
             after = stepper.stepped(key, state, record)
             if after is None:
                 continue
-            restarts[i] = verdict == "restart"
-            begun = time if restarts[i] else LONG_AGO if place is None else place.begun
-            state, place = after, Place(after.time, number, 0, begun)
+            if place is not None and verdict == "restart":
+                begun[i] = order.begun(place, time)
+            before = LONG_AGO if place is None else place.begun
+            state, place = after, Place(after.time, number, 0, max(before, int(begun[i])))
 
 
 def _place_of(table: Table, row: int) -> Place | None:

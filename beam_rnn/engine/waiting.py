@@ -6,7 +6,7 @@ from typing import NamedTuple
 import numpy as np
 
 from beam_rnn.core.arrays import Array
-from beam_rnn.engine.order import LOWEST, Order, Place, runs_of
+from beam_rnn.engine.order import LEFT_BEHIND, NEVER, Order, Place, first_due, runs_of
 from beam_rnn.engine.order_format import Armed
 from beam_rnn.records.waiting_format import (
     decode_waiting,
@@ -51,8 +51,9 @@ class Waiting:
         places = rows["sequence"].astype(np.uint64) if by_number else rows["time"]
         runs = np.zeros(len(rows), np.int64)
         if by_number and len(rows):
-            reached = LOWEST if place is None else place.number
-            runs = runs_of(_times(rows), _numbers(rows), _starts(rows), reached)
+            columns = _times(rows), _numbers(rows), _starts(rows)
+            due = first_due(rows["due"].astype(np.int64), *columns[:2])
+            runs = runs_of(*columns, due, place, order.idle_after)
         in_order = np.lexsort((places, runs))
         self._rows, self._places, self._runs = rows[in_order], places[in_order], runs[in_order]
 
@@ -83,9 +84,8 @@ class Waiting:
 
     @property
     def first_time(self) -> int | None:
-        """Return the earliest event time of those that are neither late nor refused."""
-        times = _times(self._rows)[~self._passed() & ~self._refused()]
-        return int(times.min()) if len(times) else None
+        """Return the earliest event time of them; None if there is none."""
+        return int(_times(self._rows).min()) if len(self) else None
 
     def release(self, now: int) -> tuple[dict[bytes, Release], "Waiting"]:
         """Return the records that are released now, and the rest.
@@ -108,32 +108,26 @@ class Waiting:
 
     def following(self, number: int) -> tuple[dict[bytes, Release], "Waiting"]:
         """Return the records with consecutive numbers from this one on, and the rest."""
-        start = int(np.argmax(~self._passed())) if len(self) else 0
-        if start >= len(self) or self._runs[start] or _numbers(self._rows)[start] != number:
+        if not len(self) or self._runs[0] or _numbers(self._rows)[0] != number:
             return {}, self
-        taken = np.zeros(len(self), bool)
-        taken[start : self._follow(start + 1)] = True
-        return self._taken(taken)
+        return self._taken(np.arange(len(self)) < self._follow(1))
 
     def _passed(self) -> Array:
         """Return which records are late, unless the numbers restart before them: (records,)."""
-        if self._order.by != "sequence" or self._place is None:
-            return np.zeros(len(self), bool)
-        return (self._runs == 0) & (_numbers(self._rows) <= self._place.number)
+        return np.asarray(self._runs == LEFT_BEHIND)
 
     def _refused(self) -> Array:
         """Return which records have a number that jumps: (records,)."""
         refused = np.zeros(len(self), bool)
         if self._order.by != "sequence" or self._order.max_jump is None:
             return refused
-        passed, number, starts = self._passed(), _numbers(self._rows), _starts(self._rows)
-        for run in np.unique(self._runs).tolist():
-            here = np.flatnonzero((self._runs == run) & ~passed)
-            if len(here):
-                reached = int(number[here[0]])
-                if self._place is not None and run == 0:
-                    reached = self._place.number
-                refused[here] = self._order.refused(number[here], starts[here], reached)
+        number, starts = _numbers(self._rows), _starts(self._rows)
+        for run in np.unique(self._runs[~self._passed()]).tolist():
+            here = np.flatnonzero(self._runs == run)
+            reached = int(number[here[0]])
+            if self._place is not None and run == 0:
+                reached = self._place.number
+            refused[here] = self._order.refused(number[here], starts[here], reached)
         return refused
 
     def _ties(self, count: int) -> int:
@@ -167,8 +161,10 @@ class Waiting:
         begins = np.ones(len(rows), bool)
         step = np.uint64(self._order.by == "sequence")
         begins[1:] = (runs[1:] != runs[:-1]) | (places[1:] > places[:-1] + step)
-        at = np.minimum.accumulate(rows["due"][::-1])[::-1]
+        alone = runs == LEFT_BEHIND  # a late one takes no other along
+        at = np.minimum.accumulate(np.where(alone, NEVER, rows["due"])[::-1])[::-1]
         at = at[np.maximum.accumulate(np.where(begins, np.arange(len(rows)), 0))]
+        at = np.where(alone, rows["due"], at)
         numbers = places.tolist() if self._order.by == "sequence" else runs.tolist()
         releases = map(Release, rows["due"].tolist(), at.tolist())
         records = zip(runs.tolist(), numbers, waiting_records(rows), releases, strict=True)

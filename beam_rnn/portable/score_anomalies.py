@@ -27,7 +27,7 @@ class RnnAnomalies(beam.PTransform):
     Args:
         weights: The weights file, on any filesystem that Beam knows, whose horizons include 1.
         surprise: How errors are scored: a mapping with the names of
-            `beam_rnn.Surprise`, such as {memory: 2000, peaks: 0.01}.
+            `beam_rnn.online.Surprise`, such as {memory: 2000, peaks: 0.01}.
         order: "event_time", "sequence" or "arrival", as in RnnPredict.
         wait: Seconds to wait for a record beyond the watermark.
         grid: Records become due at multiples of this number of seconds.

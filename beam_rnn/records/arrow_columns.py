@@ -182,7 +182,8 @@ def read_wholes(array: pa.Array) -> Column:
     values, there = values_of(array)
     if values.dtype == np.uint64:
         there &= values < 2**63
-    return values.astype(np.int64), there
+    numbers = values.astype(np.int64)
+    return numbers, there & (numbers > -(2**63))
 
 
 def read_marks(array: pa.Array) -> Column:

@@ -112,11 +112,11 @@ def _times_are(time_format: str | None) -> str:
 
 
 def whole(name: str, value: Any) -> int:
-    """Return a sequence number: a whole number of 64 bits."""
+    """Return a sequence number: a whole number of 64 bits above -2**63, which means none."""
     if not isinstance(value, numbers.Integral) or isinstance(value, NO_NUMBERS):
         raise RecordError(f"{name} must be a whole number", value)
-    if not -(2**63) <= int(value) < 2**63:
-        raise RecordError(f"{name} must be a whole number of 64 bits", value)
+    if not -(2**63) < int(value) < 2**63:
+        raise RecordError(f"{name} must be a whole number of 64 bits above -2**63", value)
     return int(value)
 
 

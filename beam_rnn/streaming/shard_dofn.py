@@ -241,7 +241,7 @@ class StepShards(beam.DoFn):
         self._closing.close(window)
         if before is None:
             return ()
-        outcome = shard.close()
+        outcome = shard.close(before.armed)
         for each in shard.changes().removed:
             self._closing.leave(each, window)
         cells.clear()

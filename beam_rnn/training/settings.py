@@ -1,12 +1,16 @@
 """The settings of a training, and of its rounds."""
 
 from collections.abc import Mapping
+from collections.abc import Sequence as SequenceOf
 from dataclasses import asdict, dataclass, field
 from typing import Any
+
+import numpy as np
 
 from beam_rnn.core.checks import check_choice, check_number, check_whole
 from beam_rnn.core.errors import ConfigurationError
 from beam_rnn.data.scaling import SCALERS, SCALINGS
+from beam_rnn.data.sequences import shuffled
 from beam_rnn.data.vocabulary import Vocabulary
 from beam_rnn.nn.bptt import Bptt
 from beam_rnn.nn.dropout import Dropout
@@ -125,6 +129,21 @@ class Training:
             )
         if self.plateau is not None and not hasattr(self.optimizer, "learning_rate"):
             raise ConfigurationError(f"plateau needs a learning_rate to lower in {self.optimizer}")
+
+    def updates(self, lengths: SequenceOf[int]) -> int:
+        """Return the number of updates in one epoch, which a schedule of the learning rate needs.
+
+        It varies with the batches that are drawn: this is the number for one draw.
+
+            >>> Training(bptt=Bptt(steps=10), batch_size=2).updates([25, 25, 25])
+            6
+
+        Args:
+            lengths: The number of steps of each sequence.
+        """
+        batches = shuffled(lengths, self.batch_size, np.random.default_rng(0), self.bucket)
+        longest = (max(lengths[i] for i in batch) for batch in batches)
+        return sum(len(list(self.bptt.windows(length))) for length in longest)
 
     def settings(self, network: AnyNetwork) -> dict[str, Any]:
         """Return the settings as JSON values."""

@@ -105,7 +105,8 @@ class Train(beam.PTransform):
         task = task_of(network, training)
         if not fallback and not per_key:
             raise ConfigurationError(
-                "fallback=False trains no model for keys without their own: it needs per_key=True"
+                "fallback=False leaves keys without a model of their own with none: it goes with "
+                "per_key=True"
             )
         self._each_key: TrainEachKey | None = None
         if per_key:

@@ -28,9 +28,10 @@ from typing import NamedTuple
 
 import numpy as np
 
-from beam_rnn import Adam, Bptt, Columns, Cosine, Model, Network, Training
+from beam_rnn import Bptt, Columns, Model, Network, Training
 from beam_rnn import Sequence as Steps
 from beam_rnn.core.arrays import Array
+from beam_rnn.optim import Adam, Cosine
 from beam_rnn.training.fit import fit
 from benchmarks.tasks.outcome import Outcome
 

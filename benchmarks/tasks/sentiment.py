@@ -26,10 +26,11 @@ from typing import NamedTuple
 
 import numpy as np
 
-from beam_rnn import AdamW, Bptt, Columns, Cosine, Dropout, Model, Network, Training, Vocabulary
+from beam_rnn import Bptt, Columns, Dropout, Model, Network, Training, Vocabulary
 from beam_rnn import Sequence as Steps
 from beam_rnn.core.arrays import Array
 from beam_rnn.data.vocabulary import indices
+from beam_rnn.optim import AdamW, Cosine
 from beam_rnn.training.fit import fit
 from benchmarks.tasks.outcome import Outcome
 

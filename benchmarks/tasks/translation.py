@@ -20,7 +20,9 @@ from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
-from beam_rnn import Adam, Cosine, EncoderDecoder, Pair, PairColumns, Training, Transducer
+from beam_rnn import Training
+from beam_rnn.optim import Adam, Cosine
+from beam_rnn.pairs import EncoderDecoder, Pair, PairColumns, Transducer
 from beam_rnn.records.pair_reader import PairReader
 from beam_rnn.training.fit import fit
 from benchmarks.tasks.outcome import Outcome

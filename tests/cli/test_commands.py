@@ -305,12 +305,14 @@ def test_a_line_is_said_once():
 
 
 def test_the_rate_is_counted_from_the_first_prediction_on(monkeypatch, caplog):
-    clock = iter([1000.0, 1010.0])  # of the first prediction, and of the 1,024th
-    monkeypatch.setattr(progress.time, "monotonic", lambda: next(clock))
+    now = 1000.0
+    monkeypatch.setattr(progress.time, "monotonic", lambda: now)
     say = progress.SayProgress("predictions")
     say.setup()
     with caplog.at_level(logging.INFO, logger="beam_rnn"):
-        for _ in range(1024):
+        say.process(None)
+        now = 1010.0
+        for _ in range(1023):
             say.process(None)
 
     assert caplog.messages == ["1,024 predictions, 102 a second"]

@@ -270,7 +270,7 @@ def test_an_error_names_the_file_and_the_flag(flags, message, capsys):
 def test_the_commands_of_the_page_run(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     page = (ROOT / "docs" / "networks.md").read_text()
-    section = page.split("## From PyTorch, Keras and ONNX")[1]
+    section = page.split("## PyTorch, Keras and ONNX")[1]
     (shell,) = re.findall(r"^```sh\n(.*?)^```$", section, re.MULTILINE | re.DOTALL)
     weights_file.save(with_quantiles(), "ranges.arrow")
     other = Network("lstm", 5, layers=2)

@@ -20,9 +20,9 @@ from beam_rnn import (
     PredictSequences,
     ScoreAnomalies,
     Smooth,
-    Transduce,
-    Untrained,
 )
+from beam_rnn.online import Untrained
+from beam_rnn.pairs import Transduce
 from tests.helpers.models import COLUMNS, random_model, saved
 
 GOLDEN = Path(__file__).parent / "golden" / "graph.json"

@@ -237,7 +237,8 @@ def test_a_column_of_nulls_alone_is_missing(path):
 
 
 def test_what_learns_in_the_stream_needs_every_value(path):
-    from beam_rnn import PredictAndLearn, Untrained
+    from beam_rnn import PredictAndLearn
+    from beam_rnn.online import Untrained
 
     refused = "missing='carry' is for Train and Predict: what is learned in the stream needs"
     with pytest.raises(ConfigurationError, match=refused):

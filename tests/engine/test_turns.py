@@ -158,11 +158,14 @@ rows = st.lists(
     rows=rows,
     by=st.sampled_from(["event_time", "sequence"]),
     max_jump=st.sampled_from([None, 2]),
+    idle_after=st.sampled_from([None, 1, 3]),
     reached=st.sampled_from([None, 0, 4]),
     now=st.integers(0, 12),
 )
-def test_the_records_of_one_key_have_the_same_turn_by_the_column(rows, by, max_jump, reached, now):
-    order = Order(by, 0, 1000, max_jump if by == "sequence" else None)
+def test_the_records_of_one_key_have_the_same_turn_by_the_column(
+    rows, by, max_jump, idle_after, reached, now
+):
+    order = Order(by, 0, 1000, max_jump if by == "sequence" else None, idle_after)
     place = None if reached is None else Place(2, reached, 0, LONG_AGO)
     due, time, number, starts = (np.array(column) for column in zip(*rows, strict=True))
     zeros = np.zeros(len(rows), np.int64)
@@ -174,10 +177,10 @@ def test_the_records_of_one_key_have_the_same_turn_by_the_column(rows, by, max_j
     pending = Pending(order)
     marks, numbers = marks_of(starts, np.zeros(len(rows), bool)), np.ones((len(rows), 1))
     pending.add(Held(np.arange(len(rows)), zeros, due, time, number, marks, numbers, zeros, zeros))
-    known = np.array([LOWEST if reached is None else reached])
-    known = Places(known, known, known)
+    here = (LOWEST, LONG_AGO) if place is None else (reached, place.time)
+    known = Places(*(np.array([n]) for n in (*here, LONG_AGO)))
 
-    first = int(pending.first_times(known)[0])
+    first = int(pending.first_times(1)[0])
     taken, rest = waiting.release(now)
     found = pending.release(now, known)
 

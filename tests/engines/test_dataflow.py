@@ -15,7 +15,6 @@ from apache_beam.runners.dataflow.dataflow_runner import dataflow_api
 import beam_rnn
 from beam_rnn import (
     Columns,
-    EncoderDecoder,
     ExportStates,
     Generate,
     ImportStates,
@@ -23,8 +22,6 @@ from beam_rnn import (
     LastRecords,
     LossCurve,
     Network,
-    PairColumns,
-    Pairs,
     Predict,
     PredictAndLearn,
     PredictSequences,
@@ -34,10 +31,10 @@ from beam_rnn import (
     Smooth,
     Train,
     Training,
-    Transduce,
-    Untrained,
     WriteModel,
 )
+from beam_rnn.online import Untrained
+from beam_rnn.pairs import EncoderDecoder, PairColumns, Pairs, Transduce
 from pipelines import (
     anomaly,
     compose,

@@ -21,9 +21,9 @@ from beam_rnn import (
     ScoreAnomalies,
     Smooth,
     Training,
-    Transduce,
 )
 from beam_rnn import weights as weights_file
+from beam_rnn.pairs import Transduce
 from beam_rnn.testing import oracle
 from beam_rnn.training.fit import fit
 from pipelines import retrain

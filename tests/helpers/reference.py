@@ -138,9 +138,7 @@ class Key:
             else:
                 due = min(self.rules.due(record.time, at), whole(self.closes))
                 self.waiting[record] = min(due, self.waiting.get(record, due))
-        ahead = [
-            (run, record) for run, record in self.in_order() if not self.is_behind(run, record)
-        ]
+        ahead = [(run, record) for run, late, record in self.in_order() if not late]
         if self.by_number and self.reached is not None and ahead:
             run, record = ahead[0]
             if run == 0 and record.number == self.reached.number + 1:
@@ -150,7 +148,7 @@ class Key:
         """The watermark is here: all that is to be done until then, in its order."""
         while (now := min([self.idle_at(), *self.waiting.values()])) <= watermark:
             due = {record for record, at in self.waiting.items() if at <= now}
-            ahead = [pair for pair in self.in_order() if not self.is_behind(*pair)]
+            ahead = [(run, record) for run, late, record in self.in_order() if not late]
             last = max((i for i, (_, record) in enumerate(ahead) if record in due), default=None)
             if last is not None:  # those before it come along, and those whose number follows
                 due.update(self.followed(ahead, last))
@@ -165,25 +163,63 @@ class Key:
         self.close("window", self.begun if self.rules.idle_after is None else -math.inf)
 
     def in_order(self):
-        """The records that wait, in order, each with its run of numbers.
+        """The records that wait, in order, each with its run of numbers, and whether it is late.
 
-        A run begins with a start mark whose number is not above those before it in time.
+        A run begins after a pause, and with a start mark whose number is not above those before it
+        in time. Late records count for neither.
         """
-        marked = None  # the time of the last start mark: of those of one time the first counts
+        if not self.by_number:
+            return [(0, False, record) for record in sorted(self.waiting)]
+        after = self.pauses()
+        last = None  # the time of the last record: of the start marks of one time the first counts
         runs, run, high = {}, 0, -math.inf if self.reached is None else self.reached.number
-        for record in sorted(self.waiting, key=lambda r: (r.time, r.goes_on, r.number, r)):
-            first = not record.goes_on and record.time != marked
-            marked = marked if record.goes_on else record.time
-            if self.by_number and first and record.number <= high:
-                run, high = run + 1, record.number
-            high = max(high, record.number)
-            runs[record] = run
+        pauses = 0
+        for record in sorted(
+            self.waiting, key=lambda r: (after[r][0], r.time, r.goes_on, r.number)
+        ):
+            n, before = after[record]
+            marked = not record.goes_on and record.time != last and record.time > before
+            if n > pauses or (marked and record.number <= high):
+                pauses, run, high = n, run + 1, -math.inf
+            last = record.time
+            late = run == 0 and self.is_behind(record)
+            if not late:
+                high = max(high, record.number)
+            runs[record] = run, late
         ordered = sorted(self.waiting, key=lambda r: (runs[r], self.rules.place(r), r))
-        return [(runs[record], record) for record in ordered]
+        return [(*runs[record], record) for record in ordered]
 
-    def is_behind(self, run, record):
-        """Whether a record that waits will be late."""
-        return run == 0 and self.by_number and self.has_passed(record)
+    def pauses(self):
+        """How many pauses there are before each record that waits, and the time before the last.
+
+        A pause is where a record is more than `idle_after` later than all that are due before it.
+        """
+        after, latest, before, n = {}, self.latest, self.latest, 0
+        due = {}  # those of one time and number are taken together
+        for record, at in self.waiting.items():
+            due[record[:2]] = min(at, due.get(record[:2], at))
+        for record in sorted(self.waiting, key=lambda r: (due[r[:2]], r)):
+            if self.is_idle(record, latest):
+                before, n = latest, n + 1
+            if n or not self.is_behind(record):
+                latest = max(latest, record.time)
+            after[record] = n, before
+        return after
+
+    def is_behind(self, record):
+        """Whether the numbers have passed a record, unless they begin anew before it."""
+        if self.reached is None:
+            return False
+        anew = [
+            other.time
+            for other in self.waiting
+            if not other.goes_on
+            and other.time > self.latest
+            and other.number <= self.reached.number
+        ]
+        behind_mark = record.time >= min(anew, default=math.inf)
+        passed = record.number <= self.reached.number and not behind_mark
+        return passed or record.time < self.begun
 
     def followed(self, ahead, last):
         """The records up to one, and those that have the same place or the next number."""
@@ -206,19 +242,20 @@ class Key:
         if record.time < self.begun:
             return True
         anew = not record.goes_on and record.time > self.latest
-        return record.number <= self.reached.number and not anew
+        return record.number <= self.reached.number and not (anew or self.is_idle(record))
 
-    def is_idle(self, record):
+    def is_idle(self, record, latest=None):
         """Whether a record comes too late to belong to the sequence that goes on."""
+        latest = self.latest if latest is None else latest
         idle_after = self.rules.idle_after
-        return idle_after is not None and record.time - self.latest > idle_after
+        return idle_after is not None and latest > -math.inf and record.time - latest > idle_after
 
     def idle_at(self):
         """When the sequence ends if no record comes; never while one that belongs to it waits."""
         idle_after = self.rules.idle_after
         if idle_after is None or self.reached is None:
             return math.inf
-        if any(not self.is_behind(*pair) and not self.is_idle(pair[1]) for pair in self.in_order()):
+        if not all(map(self.is_idle, self.waiting)):
             return math.inf
         at = self.rules.due(self.latest + idle_after, self.turn + idle_after)
         return at if at <= self.end else math.inf
@@ -226,17 +263,19 @@ class Key:
     def take(self, records, newest):
         """Records that have their turn are stepped in order, or are late."""
         latest = self.latest
-        for _, record in self.in_order():
+        for _, _, record in self.in_order():
             if record not in records:
                 continue
-            before, idle = self.reached, self.is_idle(record)
+            before, idle, begun = self.reached, self.is_idle(record), record.time
+            if idle:  # all that belongs to what was before is late from now on
+                begun = self.latest + self.rules.idle_after + 1
             due = self.waiting.pop(record)
             late = self.has_passed(record) if self.by_number else record.time <= latest
             if late:
                 self.late(record)
             elif self.step(record, due, newest) and self.by_number and before is not None:
                 if record.number <= before.number:
-                    self.begun = record.time
+                    self.begun = begun
                 elif record.number > before.number + 1 and not idle:
                     first, last = before.number + 1, record.number - 1
                     self.said.gaps.append(SequenceGap(self.key, record.time, first, last))

@@ -8,19 +8,20 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from beam_rnn import Bptt, Columns, Learning, Network, weights
+from beam_rnn import Bptt, Columns, Network, weights
 from beam_rnn.core import sealed_format as sealed
-from beam_rnn.engine.steppers.learn import Untrained
 from beam_rnn.errors import BeamRnnError, CheckpointError, StateError, WeightsError
 from beam_rnn.models.error_tail import NO_ERRORS
 from beam_rnn.models.error_tail_format import Scored, decode_scored, encode_scored
 from beam_rnn.models.state_format import KeyState, decode_kept, decode_state, encode_state
+from beam_rnn.online import Learning
 from beam_rnn.records.results import EndedSequence
 from beam_rnn.streaming.state_transfer import SCHEMA, read_states, to_row
 from beam_rnn.training import checkpoint_format as checkpoints
 from beam_rnn.training.dataset import prepare
 from beam_rnn.training.online.learned_format import Place, decode_learned, encode_learned
 from beam_rnn.training.online.prequential import Prequential
+from beam_rnn.training.online.settings import Untrained
 from beam_rnn.training.rounds import begin
 from beam_rnn.training.settings import Rounds, Training
 from tests.helpers.models import keyed_models, random_model

@@ -7,9 +7,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from beam_rnn import Surprise
 from beam_rnn.errors import ConfigurationError
 from beam_rnn.models.error_tail import NO_ERRORS, Tail, observed, tail_probability
+from beam_rnn.online import Surprise
 
 SIZES = st.floats(-1e300, 1e300)
 

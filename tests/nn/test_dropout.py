@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from beam_rnn import Bptt, Columns, Dropout, EncoderDecoder, Network, PairColumns, Sgd, Training
+from beam_rnn import Bptt, Columns, Dropout, Network, Training
 from beam_rnn.data.pair_columns import Pair
 from beam_rnn.data.sequences import Example, Part, Sequence, batch_of
 from beam_rnn.data.vocabulary import UNKNOWN
@@ -10,6 +10,8 @@ from beam_rnn.nn.backprop import forward, initial_states
 from beam_rnn.nn.bptt import Learner, learn
 from beam_rnn.nn.dropout import draw, draw_symbols, without_symbols
 from beam_rnn.nn.losses import objective
+from beam_rnn.optim import Sgd
+from beam_rnn.pairs import EncoderDecoder, PairColumns
 from beam_rnn.training.fit import fit
 from tests.helpers.sequences import wave
 

@@ -16,7 +16,6 @@ from apache_beam.typehints.schemas import schema_from_element_type
 from apache_beam.utils.timestamp import Timestamp
 
 from beam_rnn import (
-    Adam,
     Bptt,
     Columns,
     Generate,
@@ -27,19 +26,18 @@ from beam_rnn import (
     PredictSequences,
     ScoreAnomalies,
     Sequences,
-    Sgd,
     Smooth,
-    Surprise,
     Train,
     Training,
-    Transduce,
     Vocabulary,
-    Warmup,
     WriteModel,
 )
 from beam_rnn import weights as weights_file
 from beam_rnn.errors import ConfigurationError
 from beam_rnn.models.model import Model
+from beam_rnn.online import Surprise
+from beam_rnn.optim import Adam, Sgd, Warmup
+from beam_rnn.pairs import Transduce
 from beam_rnn.portable import (
     RnnAnomalies,
     RnnGenerate,

@@ -20,6 +20,8 @@ from beam_rnn.records.arrow_batches import from_bytes, to_bytes, to_dicts
 from beam_rnn.records.arrow_reader import BatchReader
 from beam_rnn.records.record_format import decode_record
 from beam_rnn.records.record_reader import RecordReader
+from beam_rnn.streaming import emission
+from beam_rnn.streaming.model_loader import ModelLoader
 from beam_rnn.testing import oracle
 from tests.helpers.batches import KINDS, batch_of, predictions_in
 from tests.helpers.engines import ENGINES, Collect, Outputs, predict, run
@@ -75,7 +77,7 @@ NUMBERS = {
     pa.list_(pa.float64()): [[1.0], None],
 }
 WHOLES = {
-    pa.int64(): [0, -5, 2**63 - 1, None],
+    pa.int64(): [0, -5, 2**63 - 1, -(2**63), None],
     pa.uint64(): [2**63, 5, None],
     pa.float64(): [1.0, None],
     pa.bool_(): [True, None],
@@ -410,6 +412,31 @@ def test_models_of_other_sizes_have_nulls_where_they_have_no_number(tmp_path):
     assert kept["x_prediction"] is not None
     assert kept["y_prediction"] is None
     assert kept["prediction_state"] is None
+
+
+def test_a_model_that_changes_while_a_batch_is_made_changes_nothing_in_it(tmp_path, monkeypatch):
+    """Another thread may look for a newer one, whose column the batch has already."""
+    small = random_model(Network("gru", 3), replace(COLUMNS, targets=["x"]))
+    large = random_model(Network("gru", 3), replace(COLUMNS, targets=["x", "y"]), seed=1)
+    rows_by_schema, library, seen = emission.rows_by_schema, ModelLoader.library, []
+
+    def noted(loader):
+        seen.append(library(loader))
+        return seen[-1]
+
+    def changing(*arguments):
+        seen[-1].newest = large
+        return rows_by_schema(*arguments)
+
+    monkeypatch.setattr(ModelLoader, "library", noted)
+    monkeypatch.setattr(emission, "rows_by_schema", changing)
+    batch = batch_of([{**row(1), "y_prediction": 7.0}])
+
+    outputs = predict(Predict(saved(small, tmp_path), shards=1), [batch])
+
+    (made,) = (r for b in outputs.predictions for r in b.to_pylist())
+    assert [made["x_prediction"]] == list(oracle(small, [row(1)]).predictions[0].outputs)
+    assert made["y_prediction"] == 7.0
 
 
 PLAIN = batch_of([{**row(t), "note": f"n{t}"} for t in (1, 2)])

@@ -1,6 +1,7 @@
 import datetime as dt
 import decimal
 import fractions
+import json
 import math
 from dataclasses import replace
 from typing import NamedTuple
@@ -239,7 +240,7 @@ def test_a_format_says_how_texts_and_numbers_are_times(time_format, value):
 
 def test_a_time_in_another_format_is_refused():
     reader = RecordReader(replace(COLUMNS, time_format="%Y%m%d"))
-    with pytest.raises(RecordError, match=r"t must be .* text as '%Y%m%d', got '2014-07-01'"):
+    with pytest.raises(RecordError, match=r"t must be .* text as '%Y%m%d'; .*, got '2014-07-01'"):
         reader.read({**GOOD, "t": "2014-07-01"})
 
 
@@ -266,7 +267,7 @@ def test_a_sequence_number_orders_records_of_one_time():
     encoded = sorted(reader.read(row).data for row in reversed(rows))
 
     assert [decode_record(data).numbers[0] for data in encoded] == [3, -2, -10]
-    for bad in (1.5, "1", None, True, 2**63):
+    for bad in (1.5, "1", None, True, 2**63, -(2**63)):
         with pytest.raises(RecordError, match="n must be a whole number"):
             reader.read({**GOOD, "n": bad})
 
@@ -346,7 +347,7 @@ def test_a_dead_letter_shows_key_reason_value_and_record():
     letter = reader.invalid(record, caught.value)
 
     assert letter == InvalidRecord("a", "x must be a number", "'1.5'", letter.record)
-    assert "'y': -2" in letter.record
+    assert json.loads(letter.record)["y"] == -2
 
 
 def test_a_dead_letter_of_a_huge_record_is_short():

@@ -9,10 +9,11 @@ from statistics import NormalDist
 import numpy as np
 import pytest
 
-from beam_rnn import Adam, Columns, Network, Training
+from beam_rnn import Columns, Network, Training
 from beam_rnn.models.model import Model
 from beam_rnn.nn.bptt import Bptt
 from beam_rnn.nn.output_functions import LEAST_DEVIATION
+from beam_rnn.optim import Adam
 from beam_rnn.report import report
 from beam_rnn.report.charts.axes import DAY, log_axis, number_axis, time_axis, utc, whole_axis
 from beam_rnn.report.charts.marks import POINTS, Bars, Line, Trace, thinned

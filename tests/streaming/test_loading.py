@@ -13,7 +13,7 @@ from apache_beam.metrics import MetricsFilter
 
 from beam_rnn import ExportStates, ImportStates, Network, Predict, weights
 from beam_rnn.errors import ConfigurationError, StateError, WeightsError
-from beam_rnn.streaming import model_loader as loading
+from beam_rnn.streaming import model_library as loading
 from beam_rnn.streaming.model_library import RETRY_AFTER, UNUSED_AFTER
 from beam_rnn.streaming.model_loader import ModelLoader
 from tests.helpers.engines import Outputs, run

@@ -11,12 +11,13 @@ import numpy as np
 import pytest
 from apache_beam.transforms.window import GlobalWindow, TimestampedValue
 
-from beam_rnn import Columns, Network, Predict, PredictAndLearn, Smooth, Untrained
+from beam_rnn import Columns, Network, Predict, PredictAndLearn, Smooth
 from beam_rnn.engine.order import Order, check_numbered
 from beam_rnn.engine.order_format import encode_imported
 from beam_rnn.errors import ConfigurationError
 from beam_rnn.models.many_sequences import LONG_AGO
 from beam_rnn.models.state_format import KeyState
+from beam_rnn.online import Untrained
 from beam_rnn.streaming import shard_dofn as sharding
 from beam_rnn.streaming.closed_windows import AT_THEIR_END
 from beam_rnn.streaming.model_loader import ModelLoader
@@ -404,6 +405,45 @@ def test_a_start_mark_that_cannot_be_stepped_begins_nothing(run, weights):
     assert steps(outputs) == [(t, t + 1) for t in range(5)]
     assert len(outputs.invalid) == 1
     assert [r.sequence for r in outputs.late] == [1]
+
+
+PAUSE = [numbered(5, t=0), numbered(3, t=20), numbered(4, t=21)]
+
+
+@pytest.mark.usefixtures("each_way")
+@pytest.mark.parametrize("run", RUNS)
+@pytest.mark.parametrize("marked", [True, False], ids=["start marks", "no marks"])
+@pytest.mark.parametrize(
+    "events",
+    [
+        [PAUSE[:1], 15, PAUSE[1:]],
+        [PAUSE[:1], 5, PAUSE[1:]],
+        [PAUSE[:1], 5, PAUSE[1:2], 15, PAUSE[2:]],
+        [PAUSE[1:], PAUSE[:1]],
+    ],
+    ids=["after the idle end", "before the idle end", "on both sides of it", "all at once"],
+)
+def test_numbers_begin_anew_after_a_pause(events, marked, run, weights, tmp_path):
+    if not marked:
+        weights = saved(random_model(columns=replace(COLUMNS, sequence="n")), tmp_path)
+
+    outputs = RUNS[run](Predict(weights, order="sequence", idle_after=10), [*events, 60])
+
+    assert steps(outputs) == [(0, 1), (20, 1), (21, 2)]
+    assert ends(outputs) == [(1, "idle"), (2, "idle")]
+    assert not outputs.late
+    assert not outputs.gaps
+
+
+@pytest.mark.usefixtures("each_way")
+def test_a_lower_number_that_waits_and_comes_after_no_pause_is_late(weights):
+    """It keeps the sequence going until its turn, which its Beam timestamp may put off."""
+    events = [[numbered(5, t=0)], 3, [numbered(3, t=8, at=40)], 30, [numbered(6, t=50)], 90]
+
+    outputs = live(Predict(weights, order="sequence", idle_after=10), events)
+
+    assert [r.sequence for r in outputs.late] == [3]
+    assert steps(outputs) == [(0, 1), (50, 1)]
 
 
 CORRUPT = numbered(4_000_000_000, t=4)

@@ -22,9 +22,9 @@ from beam_rnn import (
     PredictSequences,
     ScoreAnomalies,
     Smooth,
-    Untrained,
 )
 from beam_rnn.errors import ConfigurationError
+from beam_rnn.online import Untrained
 from beam_rnn.streaming.closed_windows import Closing, closing_on
 from tests.helpers.engines import ON_PRISM, Collect, run
 from tests.helpers.models import COLUMNS, random_model, saved

@@ -6,19 +6,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from beam_rnn import (
-    AdamW,
-    Columns,
-    EncoderDecoder,
-    Network,
-    Pair,
-    PairColumns,
-    Plateau,
-    Sequence,
-    Sgd,
-    Training,
-)
+from beam_rnn import Columns, Network, Sequence, Training
 from beam_rnn.nn.schedules import Best, PlateauState
+from beam_rnn.optim import AdamW, Plateau, Sgd
+from beam_rnn.pairs import EncoderDecoder, Pair, PairColumns
 from beam_rnn.training import checkpoint_format as checkpoints
 from beam_rnn.training.dataset import prepare
 from beam_rnn.training.rounds import begin

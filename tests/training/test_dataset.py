@@ -3,10 +3,11 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from beam_rnn import Adam, Bptt, Network, Training
+from beam_rnn import Bptt, Network, Training
 from beam_rnn.data.columns import Columns
 from beam_rnn.data.sequences import Sequence
 from beam_rnn.errors import ConfigurationError, TrainingError
+from beam_rnn.optim import Adam
 from beam_rnn.training.dataset import prepare
 from beam_rnn.training.fit import fit
 from beam_rnn.training.sequence_examples import class_weighted

@@ -16,13 +16,13 @@ from beam_rnn import (
     Network,
     ReadModel,
     Sequences,
-    Sgd,
     Train,
     Training,
     WriteModel,
 )
 from beam_rnn import weights as weights_file
 from beam_rnn.errors import ConfigurationError
+from beam_rnn.optim import Sgd
 from beam_rnn.streaming.model_files import write_model
 from beam_rnn.training.fit import fit
 from beam_rnn.transforms.train_per_key import check_trained_where_it_lands

@@ -5,7 +5,7 @@ from statistics import NormalDist
 import numpy as np
 import pytest
 
-from beam_rnn import Adam, Bptt, Columns, Gate, Learning, Network, Running, Sgd, Untrained
+from beam_rnn import Bptt, Columns, Network
 from beam_rnn.data.sequences import Batch
 from beam_rnn.errors import ConfigurationError, StateError
 from beam_rnn.nn.backprop import initial_states
@@ -13,6 +13,8 @@ from beam_rnn.nn.bptt import Learner, learn
 from beam_rnn.nn.kernels import kernel_of
 from beam_rnn.nn.losses import objective
 from beam_rnn.nn.optimizers import clipped
+from beam_rnn.online import Gate, Learning, Running, Untrained
+from beam_rnn.optim import Adam, Sgd
 from beam_rnn.training.online.flat_parameters import Layout
 from beam_rnn.training.online.gate import NO_EVIDENCE, following
 from beam_rnn.training.online.learned_format import Place, decode_learned, encode_learned, name_of

@@ -8,11 +8,12 @@ import numpy as np
 import pytest
 from apache_beam.transforms.window import FixedWindows
 
-from beam_rnn import Adam, Bptt, LossCurve, Network, Plateau, Sequences, Sgd, Train, Training
+from beam_rnn import Bptt, LossCurve, Network, Sequences, Train, Training
 from beam_rnn.data.sequences import Part
 from beam_rnn.errors import CheckpointError, ConfigurationError, DivergenceError, TrainingError
 from beam_rnn.nn.bptt import WindowLoss
 from beam_rnn.nn.dropout import Dropout
+from beam_rnn.optim import Adam, Plateau, Sgd
 from beam_rnn.streaming.model_files import read_model
 from beam_rnn.training import checkpoint_format as checkpoints
 from beam_rnn.training.dataset import prepare

@@ -9,14 +9,12 @@ from apache_beam.metrics import MetricsFilter
 from apache_beam.transforms.window import FixedWindows
 
 from beam_rnn import (
-    Adam,
     Bptt,
     Columns,
     Network,
     Predict,
     ReadModel,
     Sequences,
-    Sgd,
     Train,
     Training,
     WriteModel,
@@ -24,6 +22,7 @@ from beam_rnn import (
 from beam_rnn import weights as weights_file
 from beam_rnn.data.sequences import Sequence
 from beam_rnn.errors import ConfigurationError, TrainingError
+from beam_rnn.optim import Adam, Sgd
 from beam_rnn.training.fit import fit
 from tests.helpers.engines import ENGINES, Collect, run
 from tests.helpers.sequences import wave

@@ -4,11 +4,12 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from beam_rnn import Adam, Bptt, Network, Plateau, Sgd, Training
+from beam_rnn import Bptt, Network, Training
 from beam_rnn.data.columns import Columns
 from beam_rnn.data.sequences import Sequence
 from beam_rnn.errors import ConfigurationError, TrainingError
 from beam_rnn.nn.losses import objective
+from beam_rnn.optim import Adam, Plateau, Sgd
 from beam_rnn.training.dataset import prepare
 from beam_rnn.training.fit import fit
 from beam_rnn.training.validation import validation_loss

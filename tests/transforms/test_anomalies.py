@@ -11,23 +11,14 @@ from apache_beam.transforms.window import Sessions
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from beam_rnn import (
-    Adam,
-    AnomalyScore,
-    Bptt,
-    Columns,
-    Learning,
-    Model,
-    Network,
-    ScoreAnomalies,
-    Surprise,
-    Untrained,
-)
+from beam_rnn import AnomalyScore, Bptt, Columns, Model, Network, ScoreAnomalies
 from beam_rnn.engine.steppers.score import Scorer
 from beam_rnn.errors import ConfigurationError, StateError
 from beam_rnn.models.error_tail import NO_ERRORS, Tail, observed, tail_probability
 from beam_rnn.models.error_tail_format import Scored, decode_scored, encode_scored
 from beam_rnn.models.state_format import last_step
+from beam_rnn.online import Learning, Surprise, Untrained
+from beam_rnn.optim import Adam
 from beam_rnn.records.record_format import decode_record
 from beam_rnn.records.record_reader import RecordReader
 from beam_rnn.training.online.prequential import Prequential

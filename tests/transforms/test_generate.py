@@ -8,21 +8,14 @@ import numpy as np
 import pytest
 from apache_beam.transforms.window import FixedWindows, Sessions, TimestampedValue
 
-from beam_rnn import (
-    Adam,
-    Bptt,
-    Columns,
-    Generate,
-    KeyedModels,
-    Network,
-    Training,
-)
+from beam_rnn import Bptt, Columns, Generate, KeyedModels, Network, Training
 from beam_rnn.data.scaling import Scaler, Scaling
 from beam_rnn.errors import ConfigurationError
 from beam_rnn.models import generator as generation
 from beam_rnn.models.generator import Generation, Generator, Prompt
 from beam_rnn.models.model import Model
 from beam_rnn.nn.sampling import draw_between, draw_class, draw_each, draw_gaussian
+from beam_rnn.optim import Adam
 from beam_rnn.testing import oracle
 from beam_rnn.training.fit import fit
 from beam_rnn.transforms import generate_dofn as prompting

@@ -13,24 +13,21 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from beam_rnn import (
-    Adam,
     Bptt,
     Columns,
     EndedSequence,
-    Learning,
     Network,
     Predict,
     PredictAndLearn,
     Prediction,
-    Running,
-    Sgd,
-    Untrained,
     WriteModel,
     weights,
 )
 from beam_rnn.errors import ConfigurationError
 from beam_rnn.models.state_format import last_step
 from beam_rnn.nn.bptt import Learner
+from beam_rnn.online import Learning, Running, Untrained
+from beam_rnn.optim import Adam, Sgd
 from beam_rnn.records.record_format import decode_record, encode_record
 from beam_rnn.streaming.sources import Base, LearnSource
 from beam_rnn.training.online.gate import Evidence, Mean

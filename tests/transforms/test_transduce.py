@@ -9,22 +9,15 @@ import pytest
 from apache_beam.transforms.window import FixedWindows, TimestampedValue
 
 from beam_rnn import (
-    Adam,
     Columns,
     Dropout,
-    EncoderDecoder,
     Generate,
     Network,
-    Pair,
-    PairColumns,
-    Pairs,
     Predict,
     ReadModel,
     Sequences,
     Train,
     Training,
-    Transduce,
-    Transducer,
     Vocabulary,
     WriteModel,
 )
@@ -36,6 +29,8 @@ from beam_rnn.nn.dropout import draw
 from beam_rnn.nn.encoder_decoder import part_of
 from beam_rnn.nn.kernels import kernel_of
 from beam_rnn.nn.seq2seq import UNWRITABLE, backward, batch_of_pairs, forward, loss_of
+from beam_rnn.optim import Adam
+from beam_rnn.pairs import EncoderDecoder, Pair, PairColumns, Pairs, Transduce, Transducer
 from beam_rnn.records.pair_reader import PairReader
 from beam_rnn.testing import projection_error
 from beam_rnn.training.fit import fit

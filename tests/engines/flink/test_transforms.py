@@ -13,8 +13,8 @@ from beam_rnn import (
     PredictSequences,
     ScoreAnomalies,
     Smooth,
-    Transduce,
 )
+from beam_rnn.pairs import Transduce
 from tests.helpers.engines import Collect
 from tests.helpers.models import COLUMNS, random_model, saved
 from tests.transforms.test_generate import model_of as singer
