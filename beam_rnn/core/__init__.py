@@ -1,1 +1,1 @@
-"""What every package uses: errors, checks, arrays, text. It imports nothing else of the library."""
+"""Utilities that every package uses: errors, checks, arrays, text."""

@@ -1,4 +1,4 @@
-"""The type of a numpy array, whatever its numbers."""
+"""The type of a numpy array of any dtype."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""Atomic replacement of local files: all of the new content, or the old file."""
+"""Atomic replacement of local files: either the whole new content or the old file."""
 
 import os
 import shutil
@@ -10,31 +10,31 @@ from pathlib import Path
 
 @contextmanager
 def replacing(path: str | os.PathLike[str]) -> Iterator[str]:
-    """A temporary path beside a file, which gets the file's name when the block ends.
+    """Yield a temporary path next to a file, and rename it to the file when the block ends.
 
-    Before that the data is flushed to the disk. If the block raises, or the disk is full, the
-    temporary file is removed and the old file stays as it was. A process that is killed leaves the
-    old file, and perhaps a temporary one: its name begins with a dot and ends in `.part`, so a
-    pattern such as `*.arrow` does not find it.
+    The data is flushed to the disk before the rename. If the block raises, or the disk is full, the
+    temporary file is removed and the old file is unchanged. A process that is killed leaves the
+    old file, and perhaps a temporary one. The temporary name begins with a dot and ends in `.part`,
+    so a pattern such as `*.arrow` does not match it.
 
         >>> import tempfile
         >>> with tempfile.TemporaryDirectory() as folder:
         ...     with replacing(f"{folder}/a.txt") as temporary:
-        ...         written = Path(temporary).write_text("all of it")
+        ...         written = Path(temporary).write_text("new content")
         ...     os.listdir(folder)
         ['a.txt']
 
     Args:
-        path: The file. A symbolic link is followed. Folders that are not there are made.
+        path: The file. A symbolic link is followed. Missing folders are created.
 
     Raises:
-        OSError: It cannot be written, or it is a folder or a device.
+        OSError: The file cannot be written, or it is a folder or a device.
     """
     target = Path(os.path.realpath(path))
     if target.is_dir():
         raise IsADirectoryError(f"{os.fspath(path)!r} is a folder: name a file in it")
     if target.exists() and not target.is_file():
-        raise OSError(f"{os.fspath(path)!r} is not a regular file, and cannot be replaced")
+        raise OSError(f"{os.fspath(path)!r} is not a regular file and cannot be replaced")
     target.parent.mkdir(parents=True, exist_ok=True)
     temporary = target.with_name(f".{target.name[:40]}.{uuid.uuid4().hex}.part")
     try:
@@ -49,26 +49,26 @@ def replacing(path: str | os.PathLike[str]) -> Iterator[str]:
         raise OSError(error.errno, error.strerror, os.fspath(path)) from error
     finally:
         temporary.unlink(missing_ok=True)
-    with suppress(OSError):  # the file is in its place; not every system flushes folders
+    with suppress(OSError):  # the file is already replaced; not every system can flush folders
         _flush(target.parent)
 
 
 def replace_file(path: str | os.PathLike[str], data: bytes) -> None:
-    """Write all bytes of a file in one step: see `replacing`.
+    """Replace a file by one with the given bytes, atomically: see `replacing`.
 
     Args:
-        path: The file; one that is there is replaced.
-        data: What it holds afterwards.
+        path: The file; an existing one is replaced.
+        data: The new content.
 
     Raises:
-        OSError: It cannot be written, or it is a folder or a device.
+        OSError: The file cannot be written, or it is a folder or a device.
     """
     with replacing(path) as temporary:
         Path(temporary).write_bytes(data)
 
 
 def _flush(path: Path) -> None:
-    """Wait until the disk has the data of a file, or the names in a folder."""
+    """Flush a file, or the names in a folder, to the disk."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)

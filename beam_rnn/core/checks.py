@@ -1,4 +1,4 @@
-"""Arguments, checked: what is wrong is said in the same words everywhere."""
+"""Checks of arguments, with the same error messages everywhere."""
 
 import math
 from collections.abc import Iterable
@@ -7,7 +7,7 @@ from beam_rnn.core.errors import ConfigurationError
 
 
 def check_whole(name: str, value: object, least: int = 1) -> None:
-    """That it is a whole number of at least `least`.
+    """Raise if a value is not a whole number of at least `least`.
 
         >>> check_whole("hidden", 0)
         Traceback (most recent call last):
@@ -24,7 +24,7 @@ def check_whole(name: str, value: object, least: int = 1) -> None:
 
 
 def check_number(name: str, value: object, least: float = 0, below: float = math.inf) -> None:
-    """That it is a number in [least, below).
+    """Raise if a value is not a number in [least, below).
 
     Raises:
         ConfigurationError: It is not.
@@ -35,7 +35,7 @@ def check_number(name: str, value: object, least: float = 0, below: float = math
 
 
 def check_choice(name: str, value: object, choices: Iterable[str]) -> None:
-    """That it is one of the names there are.
+    """Raise if a value is not one of the choices.
 
     Raises:
         ConfigurationError: It is not.
@@ -46,7 +46,7 @@ def check_choice(name: str, value: object, choices: Iterable[str]) -> None:
 
 
 def check_true_or_false(name: str, value: object) -> None:
-    """That it is a boolean.
+    """Raise if a value is not a boolean.
 
     Raises:
         ConfigurationError: It is not.

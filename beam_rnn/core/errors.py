@@ -1,16 +1,16 @@
-"""What can go wrong, as a tree.
+"""The errors of the library.
 
     BeamRnnError
     ├── ConfigurationError      an argument that cannot work (also a ValueError)
     ├── RecordError             a record that cannot be used (also a ValueError)
-    ├── TrainingError           training that cannot go on
-    │   ├── DivergenceError         a loss, or a parameter, that is not finite
-    │   └── CheckpointError         a checkpoint that this training cannot go on from
+    ├── TrainingError           training that cannot continue
+    │   ├── DivergenceError         a loss or a parameter that is not finite
+    │   └── CheckpointError         a checkpoint that this training cannot resume from
     ├── WeightsError            a weights file that cannot be trusted
-    │   ├── NotWeightsError         cut, altered, or not a weights file
+    │   ├── NotWeightsError         truncated, altered, or not a weights file
     │   └── WeightsVersionError     written by a newer version of the format
     ├── StateError              stored state that cannot be used
-    └── InteropError            a model that another format, or this library, cannot hold
+    └── InteropError            a model that the other format, or this library, cannot represent
 
 Every message says what is wrong, the value, and what to do.
 """
@@ -27,9 +27,9 @@ _REPR.maxlist, _REPR.maxstring, _REPR.maxother = 16, 256, 1024
 
 
 def shown(value: object) -> str:
-    """A value as Python writes it, shortened if it is long; text that any coder can encode.
+    """Return the repr of a value, shortened if it is long, as text that any coder can encode.
 
-    What cannot be written, as a number of thousands of digits, is named by its type.
+    A value whose repr raises, such as a number of thousands of digits, is named by its type.
     """
     try:
         text = _REPR.repr(value)
@@ -39,13 +39,13 @@ def shown(value: object) -> str:
 
 
 LONGEST = 1 << 16
-"""The most characters of a record as JSON."""
+"""Maximum number of characters of a record as JSON."""
 
 
 def record_text(record: object) -> str:
-    r"""Return a record as a JSON object; as Python writes it if it cannot be one, or is long.
+    r"""Return a record as a JSON object, or its repr if it is too long or cannot be converted.
 
-    A number that is not finite, and bytes, become text, since JSON has neither.
+    Bytes and numbers that are not finite become text, because JSON has neither.
 
         >>> record_text({"id": "a", "x": math.nan, "\0hidden": 1})
         '{"id": "a", "x": "nan"}'
@@ -55,13 +55,13 @@ def record_text(record: object) -> str:
         text = json.dumps(value, ensure_ascii=False, allow_nan=False)
         if isinstance(value, dict) and len(text) <= LONGEST:
             return text.encode(errors="backslashreplace").decode()
-    except Exception:  # noqa: BLE001, S110  # what a record holds may raise anything
+    except Exception:  # noqa: BLE001, S110  # the values of a record may raise anything
         pass
     return shown(record)
 
 
 def _as_json(value: Any) -> Any:
-    """Return a value as JSON has it."""
+    """Return a value as JSON types."""
     finite = isinstance(value, float) and math.isfinite(value)
     if value is None or finite or isinstance(value, (bool, int, str)):
         return value
@@ -81,7 +81,7 @@ def _as_json(value: Any) -> Any:
 
 
 class BeamRnnError(Exception):
-    """The root: catch this to catch everything that the library raises itself."""
+    """The base class of all errors that the library raises itself."""
 
     __module__ = "beam_rnn.errors"
 
@@ -112,7 +112,7 @@ class RecordError(BeamRnnError, ValueError):
 
 
 class TrainingError(BeamRnnError):
-    """Training cannot go on: nothing to learn from, or a loss that is not finite."""
+    """Training cannot continue: there is nothing to learn from, or the loss is not finite."""
 
     __module__ = "beam_rnn.errors"
 
@@ -121,21 +121,21 @@ ADVICE = "lower the learning rate, clip the gradient, or look for huge values in
 
 
 class DivergenceError(TrainingError):
-    """The loss, or a parameter, is not finite.
+    """The loss or a parameter is not finite.
 
     Args:
-        reason: What is not, and where.
-        row: Which sequence of the batch began it; None if that cannot be told.
-        step: At which step of the sequence.
+        reason: What is not finite, and where.
+        row: The sequence of the batch where it began; None if unknown.
+        step: The step of the sequence.
 
     Attributes:
-        model: The last good model, of the round before; None if it is not known here.
+        model: The last good model, from the previous round; None if unknown.
     """
 
     __module__ = "beam_rnn.errors"
 
     def __init__(self, reason: str, row: int | None = None, step: int = 0):
-        # Beam makes the error anew from its own message.
+        # Beam recreates the error from its message.
         super().__init__(reason if ADVICE in reason else f"{reason}: {ADVICE}")
         self.reason, self.row, self.step = reason, row, step
         self.model: object = None
@@ -144,12 +144,12 @@ class DivergenceError(TrainingError):
         return DivergenceError, (self.reason, self.row, self.step)
 
     def placed(self, place: str) -> "DivergenceError":
-        """The same error, that says more of where it was."""
+        """Return the same error with a place added to its reason."""
         return DivergenceError(self.reason + place, self.row, self.step)
 
 
 class CheckpointError(TrainingError):
-    """A checkpoint cannot be gone on from: it is altered, or of another training."""
+    """Training cannot resume from a checkpoint: it is altered, or of another training."""
 
     __module__ = "beam_rnn.errors"
 
@@ -161,7 +161,7 @@ class WeightsError(BeamRnnError):
 
 
 class NotWeightsError(WeightsError):
-    """The file is cut, altered, or was never a weights file."""
+    """The file is truncated, altered, or not a weights file."""
 
     __module__ = "beam_rnn.errors"
 
@@ -173,12 +173,12 @@ class WeightsVersionError(WeightsError):
 
 
 class InteropError(BeamRnnError):
-    """A model of another framework cannot be represented here, or ours not there."""
+    """A model cannot be represented in this library, or not in another framework."""
 
     __module__ = "beam_rnn.errors"
 
 
 class StateError(BeamRnnError):
-    """Stored state cannot be used: cut, of another version, or of another model."""
+    """Stored state cannot be used: truncated, of another version, or of another model."""
 
     __module__ = "beam_rnn.errors"

@@ -1,4 +1,4 @@
-"""Sorting more than memory holds: sorted runs in files, then one merge of them."""
+"""External merge sort: sorts more texts than fit in memory."""
 
 import contextlib
 import heapq
@@ -10,14 +10,14 @@ from itertools import chain, islice
 from typing import IO
 
 RUN = 500_000
-"""So many texts are sorted in memory at a time."""
+"""Number of texts that are sorted in memory at a time."""
 
 _SIZE = struct.Struct("<I")
 
 
 @contextlib.contextmanager
 def sorted_on_disk(texts: Iterable[bytes], run: int = RUN) -> Iterator[tuple[Iterator[bytes], int]]:
-    """Each distinct text once, in order, and how many there are.
+    """Yield the distinct texts in order, and their number.
 
         >>> with sorted_on_disk([b"b", b"c", b"a", b"b"], run=2) as (ordered, count):
         ...     print(count, *ordered)
@@ -25,7 +25,7 @@ def sorted_on_disk(texts: Iterable[bytes], run: int = RUN) -> Iterator[tuple[Ite
 
     Args:
         texts: The texts.
-        run: How many are in memory at a time.
+        run: Number of texts in memory at a time.
     """
     texts = iter(texts)
     first = sorted(set(islice(texts, run)))

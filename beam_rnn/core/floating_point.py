@@ -1,9 +1,9 @@
-"""Arithmetic that no other library in the process changes.
+"""Floating-point modes that do not depend on other libraries in the process.
 
 Another library may flush subnormal numbers to zero (`torch.set_flush_denormal`, `-ffast-math`),
-change the rounding mode, or let numpy raise on overflow. The first two change bits, the
-last ends a bundle instead of giving a dead letter. So numbers are computed in the modes a process
-starts with, and the previous modes are restored afterwards.
+change the rounding mode, or let numpy raise on overflow. The first two change the bits of results;
+the last fails a bundle where there should be a dead letter. So the library computes in the default
+modes of a process and restores the previous modes afterwards.
 """
 
 import ctypes
@@ -20,7 +20,7 @@ _SIZE = 256  # bytes; an fenv_t has 32 on x86-64, 8 on ARM
 
 
 def is_default() -> bool:
-    """Whether subnormal numbers are kept, and numbers rounded to the nearest."""
+    """Return True if subnormal numbers are kept and results are rounded to nearest."""
     return (
         _SUBNORMAL != 0.0
         and _SMALLEST / 4 != 0.0
@@ -29,15 +29,15 @@ def is_default() -> bool:
     )
 
 
-class default_arithmetic(ContextDecorator):  # noqa: N801  # read as `np.errstate` is
-    """In the modes that a process begins with; no warnings, no exceptions of numpy.
+class default_arithmetic(ContextDecorator):  # noqa: N801  # used like `np.errstate`
+    """Set the default floating-point modes, without numpy's warnings and exceptions.
 
         >>> with default_arithmetic(), np.errstate(over="warn"):
         ...     is_default()
         True
 
     Raises:
-        ConfigurationError: Another library changed them, and they cannot be set on this system.
+        ConfigurationError: Another library changed the modes, and they cannot be reset here.
     """
 
     def _recreate_cm(self) -> "default_arithmetic":
@@ -63,8 +63,8 @@ def _reset() -> ctypes.Array[ctypes.c_char]:
         library.fesetenv(_DEFAULT)
     if not is_default():
         raise ConfigurationError(
-            "another library in this process has subnormal numbers flushed to zero, or another "
-            "rounding, which changes predictions: switch it off, as by "
-            "torch.set_flush_denormal(False)"
+            "another library in this process flushes subnormal numbers to zero or changed the "
+            "rounding mode, which changes predictions, and the modes cannot be reset on "
+            f"{sys.platform!r}: switch it off, for example by torch.set_flush_denormal(False)"
         )
     return modes

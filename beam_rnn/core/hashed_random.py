@@ -1,4 +1,4 @@
-"""Chance that names decide: the same numbers wherever, and beside whatever, they are drawn."""
+"""Random numbers from hashed names: the same on every worker and in every batch."""
 
 import hashlib
 import json
@@ -11,7 +11,7 @@ _GAMMA = np.uint64(0x9E3779B97F4A7C15)
 
 
 def origin_of(*names: str | int) -> int:
-    """64 bits that these names decide: where a row of numbers begins.
+    """Return a seed of 64 bits for these names.
 
     >>> origin_of(0, "pump", 1) == origin_of(0, "pump", 2)
     False
@@ -20,12 +20,12 @@ def origin_of(*names: str | int) -> int:
 
 
 def hashed(origins: Array, first: int, n: int) -> Array:
-    """Numbers of rows that begin at these origins, mixed up (SplitMix64, Steele 2014).
+    """Return random integers from these seeds (SplitMix64, Steele 2014).
 
     Args:
-        origins: (...,) uint64.
-        first: The place in each row of the first of them.
-        n: How many.
+        origins: (...,) uint64, the seeds.
+        first: The index of the first number in the sequence of each seed.
+        n: The number of integers for each seed.
 
     Returns:
         (..., n) uint64.
@@ -38,7 +38,7 @@ def hashed(origins: Array, first: int, n: int) -> Array:
 
 
 def uniforms(origins: Array, first: int, n: int) -> Array:
-    """Numbers between 0 and 1, never one of these: (..., n) float64, as `hashed` has them.
+    """Return random numbers in the open interval (0, 1): (..., n) float64. See `hashed`.
 
     >>> uniforms(np.array([7], np.uint64), 0, 3).round(3)
     array([[0.39 , 0.017, 0.901]])

@@ -1,7 +1,8 @@
-"""Sequences of different lengths without padding, as `Model.advance` steps them.
+"""Packed sequences: sequences of different lengths without padding.
 
 The rows of all first steps, then those of all second steps, and so on, longest sequence first:
 what PyTorch calls a packed sequence. The sequences that still run at a step are the first ones.
+`Model.advance` takes them.
 """
 
 import numpy as np
@@ -10,18 +11,18 @@ from beam_rnn.core.arrays import Array
 
 
 def running_at(lengths: Array, steps: int) -> Array:
-    """How many sequences run at each of the steps: (steps,)."""
+    """Return the number of sequences that run at each step: (steps,)."""
     ended = np.cumsum(np.bincount(np.minimum(lengths, steps), minlength=steps + 1))
     return len(lengths) - ended[:steps]
 
 
 def offsets_of(running: Array) -> Array:
-    """The row at which each step begins: (steps,)."""
+    """Return the first row of each step: (steps,)."""
     return np.cumsum(running) - running
 
 
 def rows_of(running: Array) -> tuple[Array, Array]:
-    """The step and the sequence that each row belongs to.
+    """Return the step and the sequence of each row.
 
     >>> rows_of(np.array([2, 1]))
     (array([0, 0, 1]), array([0, 1, 0]))
@@ -31,10 +32,10 @@ def rows_of(running: Array) -> tuple[Array, Array]:
 
 
 def last_rows(lengths: Array, running: Array) -> Array:
-    """The row of each sequence's last step, of sequences of at least one step.
+    """Return the row of each sequence's last step. Every sequence has at least one step.
 
     Args:
-        lengths: (batch,), falling.
+        lengths: (batch,), decreasing.
         running: (steps,), from `running_at`.
     """
     return offsets_of(running)[lengths - 1] + np.arange(len(lengths))

@@ -1,18 +1,18 @@
-"""How often a long run writes a line to the log."""
+"""Rate limiting of log lines in a long run."""
 
 import time
 
 
 class Throttle:
-    """Returns True at most once in a number of seconds.
+    """A rate limit: `ready` returns True at most once per interval.
 
         >>> throttle = Throttle(3600, at_once=True)
         >>> throttle.ready(), throttle.ready()
         (True, False)
 
     Args:
-        seconds: The seconds between two lines.
-        at_once: The first call is ready; else the first wait begins now.
+        seconds: The interval.
+        at_once: Whether the first call is ready; if not, the first interval starts now.
     """
 
     def __init__(self, seconds: float, *, at_once: bool = False):
@@ -20,7 +20,7 @@ class Throttle:
         self._last = float("-inf") if at_once else time.monotonic()
 
     def ready(self) -> bool:
-        """Return True if the seconds have passed since it last did."""
+        """Return True if the interval has passed since the last True."""
         now = time.monotonic()
         passed = now - self._last >= self._seconds
         if passed:

@@ -1,12 +1,13 @@
 """Arrow files that are checked before Arrow parses them: weights and checkpoints.
 
 The schema's metadata holds, as `beam_rnn.seal`, the kind of the file and the SHA-256 of all its
-bytes, computed with zeros in the place of the digest. The seal is found and verified as plain
-bytes; what follows is read as a stream, batch by batch, without the file's footer. Any Arrow
-library reads such a file as it reads every other.
+bytes, computed with zeros in place of the digest. The seal is found and verified in the raw bytes.
+Then the file is read as a stream, batch by batch, without its footer. Any Arrow library can read
+such a file.
 
-A seal shows that a file is whole, not who wrote it. So what a file with a valid seal says is
-bounded by its length: compressed buffers are refused, and every table is validated in full.
+A seal shows that a file is complete and unchanged, not who wrote it. So the memory that a file with
+a valid seal can take is bounded by its length: compressed buffers are rejected, and every table is
+validated in full.
 """
 
 import hashlib
@@ -24,7 +25,7 @@ from beam_rnn.core.errors import BeamRnnError, CheckpointError, StateError, Weig
 WEIGHTS, CHECKPOINT = "weights", "checkpoint"
 MAGIC = b"ARROW1"
 DEEPEST_JSON = 32
-"""The most lists and objects that may be nested in metadata."""
+"""Maximum nesting depth of lists and objects in metadata."""
 
 _STREAM_STARTS = 8  # after the magic and its padding
 _PREFIX = "beam_rnn."
@@ -34,11 +35,11 @@ _ZEROS = "0" * 64
 
 @contextmanager
 def decoding(name: str, error: type[BeamRnnError]) -> Iterator[None]:
-    """Raise this error for whatever goes wrong while bytes from outside are decoded.
+    """Convert any error while untrusted bytes are decoded to one of this class.
 
     Args:
-        name: What to call the bytes.
-        error: What to raise. The library's own errors about stored bytes are left as they are.
+        name: The name of the bytes in the error.
+        error: The class to raise. The library's own errors about stored bytes pass unchanged.
     """
     try:
         yield
@@ -47,20 +48,20 @@ def decoding(name: str, error: type[BeamRnnError]) -> Iterator[None]:
     except Exception as cause:
         why = str(cause) if isinstance(cause, ValueError) else f"{type(cause).__name__}: {cause}"
         raise error(
-            f"{name!r} cannot be used, it is cut, altered or of another format: {why}"
+            f"{name!r} cannot be used, it is truncated, altered or of another format: {why}"
         ) from cause
 
 
 def from_json(text: str) -> Any:
-    """The value of a JSON text.
+    """Return the value of a JSON text.
 
     Raises:
-        ValueError: It is no JSON, or nested deeper than `DEEPEST_JSON`.
+        ValueError: It is not JSON, or nested deeper than `DEEPEST_JSON`.
     """
     try:
         value = json.loads(text)
     except RecursionError as error:
-        raise ValueError("its JSON is nested too deeply") from error
+        raise ValueError(f"its JSON of {len(text)} characters is nested too deeply") from error
     level = [value]
     for _ in range(DEEPEST_JSON + 1):
         nested = [each for each in level if isinstance(each, (dict, list))]
@@ -75,7 +76,7 @@ def from_json(text: str) -> Any:
 
 
 def schema_of(kind: str, fields: pa.Schema, texts: Mapping[str, str]) -> pa.Schema:
-    """The schema of a file that is to be sealed.
+    """Return the schema of a file to be sealed.
 
     Args:
         kind: `WEIGHTS` or `CHECKPOINT`.
@@ -87,7 +88,7 @@ def schema_of(kind: str, fields: pa.Schema, texts: Mapping[str, str]) -> pa.Sche
 
 
 def seal(data: pa.Buffer) -> bytes:
-    """The bytes of a file that was written with a schema of `schema_of`, with its seal."""
+    """Return the bytes of a file, sealed; its schema is one from `schema_of`."""
     kind = kind_of(data)
     zeros = f"beam_rnn {kind} sha256 {_ZEROS}".encode()
     digest = hashlib.sha256(data).hexdigest()
@@ -95,13 +96,13 @@ def seal(data: pa.Buffer) -> bytes:
 
 
 def kind_of(data: pa.Buffer | bytes) -> str | None:
-    """`WEIGHTS` or `CHECKPOINT`; None for bytes without a seal."""
+    """Return `WEIGHTS` or `CHECKPOINT`; None if the bytes have no seal."""
     found = _SEAL.search(memoryview(data))
     return None if found is None else found[1].decode()
 
 
 class SealedFile:
-    """A file whose seal is right.
+    """A file whose seal is valid.
 
     Attributes:
         texts: Its metadata, without the prefix `beam_rnn.`.
@@ -111,7 +112,8 @@ class SealedFile:
         kind: `WEIGHTS` or `CHECKPOINT`.
 
     Raises:
-        ValueError, pa.ArrowException: They are cut, altered, or of another format or kind.
+        ValueError, pa.ArrowException: The bytes are truncated, altered, or of another format or
+            kind.
     """
 
     def __init__(self, data: pa.Buffer, kind: str):
@@ -123,13 +125,13 @@ class SealedFile:
         self.texts = {name.removeprefix(_PREFIX): text for name, text in metadata.items()}
 
     def table(self, fields: pa.Schema) -> pa.Table:
-        """The rows, whose buffers are views of the file.
+        """Return the rows, whose buffers are views of the file.
 
         Args:
-            fields: The columns that there should be.
+            fields: The expected columns.
 
         Raises:
-            ValueError, pa.ArrowException: The columns are others, or the rows are not valid.
+            ValueError, pa.ArrowException: The columns differ, or the rows are not valid.
         """
         if not self._schema.equals(fields):
             raise ValueError(f"its columns are {self._schema.names}, not {fields.names}")
@@ -147,16 +149,18 @@ class SealedFile:
 
 
 def _check_seal(data: pa.Buffer, kind: str) -> None:
-    """That the bytes are those that were sealed.
+    """Raise if the seal is missing, of another kind, or does not match the bytes.
 
     Raises:
-        ValueError: They are not.
+        ValueError: The seal is not valid.
     """
     found = _SEAL.search(memoryview(data))
     if found is None:
         is_arrow = data[: len(MAGIC)].to_pybytes() == MAGIC
         raise ValueError(
-            "it is an Arrow file that beam_rnn did not seal" if is_arrow else "it is no Arrow file"
+            "it is an Arrow file without the seal of beam_rnn"
+            if is_arrow
+            else "it is not an Arrow file"
         )
     if found[1].decode() != kind:
         raise ValueError(f"it is a {found[1].decode()} file of beam_rnn, not a {kind} file")
@@ -170,26 +174,26 @@ def _check_seal(data: pa.Buffer, kind: str) -> None:
     recorded = value[-len(_ZEROS) :].decode()
     if sha.hexdigest() != recorded:
         raise ValueError(
-            f"its bytes have the digest {sha.hexdigest()}, they were written with {recorded}"
+            f"its bytes have the digest {sha.hexdigest()}, but were written with {recorded}"
         )
 
 
 def _is_compressed(metadata: bytes) -> bool:
     """Return True if the buffers of a record batch are compressed.
 
-    pyarrow does not say it before it decompresses them. The flatbuffer does: field 3 of the
+    pyarrow does not report it before it decompresses them. The flatbuffer does: field 3 of the
     RecordBatch, which is field 2 of the Message (apache/arrow, format/Message.fbs).
     """
     (root,) = struct.unpack_from("<I", metadata)
     header = _place_of_field(metadata, root, 2)
     if header is None:
-        raise ValueError("a message has no header")
+        raise ValueError(f"a message of {len(metadata)} bytes has no header")
     (offset,) = struct.unpack_from("<I", metadata, header)
     return _place_of_field(metadata, header + offset, 3) is not None
 
 
 def _place_of_field(metadata: bytes, table: int, number: int) -> int | None:
-    """Where a field of a table of a flatbuffer is; None if it is not there."""
+    """Return the offset of a field in a flatbuffer's table; None if it is absent."""
     (back,) = struct.unpack_from("<i", metadata, table)
     (size,) = struct.unpack_from("<H", metadata, table - back)
     entry = 4 + 2 * number

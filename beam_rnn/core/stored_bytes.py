@@ -1,4 +1,4 @@
-"""Reading stored bytes."""
+"""Errors of altered bytes."""
 
 import contextlib
 import struct
@@ -9,14 +9,17 @@ from beam_rnn.core.errors import StateError
 
 @contextlib.contextmanager
 def decoding(what: str) -> Iterator[None]:
-    """Errors that broken bytes cause while they are decoded, as the library's own.
+    """Convert the errors that altered bytes cause while they are decoded.
+
+    Args:
+        what: The name of the bytes in the error.
 
     Raises:
-        StateError: What is decoded here is cut or altered.
+        StateError: The bytes are truncated or altered.
     """
     try:
         yield
     except StateError:
         raise
     except (struct.error, ValueError, IndexError, OverflowError) as error:
-        raise StateError(f"{what} is cut or altered, and cannot be read: {error}") from error
+        raise StateError(f"{what} is truncated or altered and cannot be read: {error}") from error

@@ -1,16 +1,16 @@
-"""How names, numbers and counts are written for people."""
+"""Formatting of names, numbers and counts for people."""
 
 import math
 from collections.abc import Iterable
 
 
 def printable(value: str) -> str:
-    """Text in which nothing is invisible."""
+    """Return a text with its invisible characters escaped."""
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in value)
 
 
 def number(value: float | None) -> str:
-    """A number with so many digits as are read.
+    """Return a number with three significant digits or three decimals.
 
     >>> number(0.12345), number(1234567.0), number(None)
     ('0.123', '1.23e+06', '-')
@@ -23,7 +23,7 @@ def number(value: float | None) -> str:
 
 
 def percent(share: float) -> str:
-    """A share in per cent.
+    """Return a share in percent, with one decimal.
 
     >>> percent(0.8234)
     '82.3 %'
@@ -32,7 +32,7 @@ def percent(share: float) -> str:
 
 
 def level(share: float) -> str:
-    """A share that was chosen, in per cent.
+    """Return a share in percent, without trailing zeros.
 
     >>> level(0.975)
     '97.5 %'
@@ -41,7 +41,7 @@ def level(share: float) -> str:
 
 
 def counted(n: int, name: str) -> str:
-    """So many of something.
+    """Return a count and its noun, in the plural if needed.
 
     >>> counted(1, "key"), counted(2000, "key")
     ('1 key', '2,000 keys')
@@ -50,7 +50,7 @@ def counted(n: int, name: str) -> str:
 
 
 def names(values: Iterable[object], most: int = 12) -> str:
-    """Names in a row; the first of many, and how many more there are."""
+    """Return names joined by commas: the first `most`, and the number of the rest."""
     each = [str(value) for value in values]
     more = f" and {len(each) - most} more" if len(each) > most else ""
     return ", ".join(each[:most]) + more

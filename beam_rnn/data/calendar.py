@@ -1,8 +1,7 @@
-"""Where in the hour, the day, the week or the year a time lies: points on circles.
+"""Cyclical encoding of event times: the position in the hour, day, week or year.
 
-Each is a sine and a cosine, so that the end of a day lies beside the beginning of the next. Times
-are in UTC. The numbers come out of a table: their bits do not depend on how many times are asked
-for at once.
+Each cycle is a sine and a cosine, so that the end of a day is next to the beginning of the next
+day. Times are in UTC. The numbers come from a table, so their bits do not depend on the batch size.
 """
 
 import functools
@@ -15,17 +14,17 @@ from beam_rnn.core.arrays import Array
 
 _HOUR = 3_600_000_000
 _PERIODS = {"hour": (_HOUR, 0), "day": (24 * _HOUR, 0), "week": (7 * 24 * _HOUR, 3 * 24 * _HOUR)}
-"""Each with where its first lies in 1970, which began on a Thursday; in microseconds."""
+"""Period and offset of each cycle, in microseconds. 1970 began on a Thursday."""
 
 CYCLES = (*_PERIODS, "year")
-"""The names of the cycles; a week begins on Monday."""
+"""Names of the cycles. A week begins on Monday."""
 
 PLACES = 65_536
-"""So many places on a circle are told apart: one is 1.3 seconds of a day, 8 minutes of a year."""
+"""Number of positions in a cycle: one is 1.3 seconds of a day, 8 minutes of a year."""
 
 
 def cycle_names(cycles: Sequence[str]) -> tuple[str, ...]:
-    """What the numbers of cycles are called.
+    """Return the name of each number of `cycle_numbers`.
 
     >>> cycle_names(["day"])
     ('day sine', 'day cosine')
@@ -34,7 +33,7 @@ def cycle_names(cycles: Sequence[str]) -> tuple[str, ...]:
 
 
 def cycle_numbers(cycles: Sequence[str], times: Array) -> Array:
-    """The numbers of times.
+    """Return the cyclical encoding of times.
 
         >>> noon, six_in_the_evening = 12 * 3_600_000_000, 18 * 3_600_000_000
         >>> cycle_numbers(["day"], np.array([0, noon, six_in_the_evening])).round(6)
@@ -47,7 +46,7 @@ def cycle_numbers(cycles: Sequence[str], times: Array) -> Array:
         times: (n,) int64, microseconds since 1970.
 
     Returns:
-        (n, 2 * cycles), each cycle's sine and cosine.
+        (n, 2 * cycles), the sine and cosine of each cycle.
     """
     numbers = np.empty((len(times), 2 * len(cycles)))
     for i, cycle in enumerate(cycles):
@@ -56,7 +55,7 @@ def cycle_numbers(cycles: Sequence[str], times: Array) -> Array:
 
 
 def _place(cycle: str, times: Array) -> Array:
-    """The place of each time on the circle."""
+    """Return the position of each time in the cycle."""
     if cycle == "year":
         years = times.astype("datetime64[us]").astype("datetime64[Y]")
         begins, ends = (y.astype("datetime64[us]").astype(np.int64) for y in (years, years + 1))
@@ -67,6 +66,6 @@ def _place(cycle: str, times: Array) -> Array:
 
 @functools.cache
 def _circle() -> Array:
-    """(places, 2), the sine and the cosine of each."""
+    """Return the sine and cosine of each position: (places, 2)."""
     angles = [2 * math.pi * place / PLACES for place in range(PLACES)]
     return np.array([(math.sin(angle), math.cos(angle)) for angle in angles])

@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from datetime import date, datetime, timedelta, timezone
@@ -13,6 +12,7 @@ from beam_rnn.core.checks import check_choice, check_whole
 from beam_rnn.core.errors import ConfigurationError
 from beam_rnn.data.calendar import CYCLES, cycle_names
 from beam_rnn.data.event_times import MAX_MICROS, check_time_format, micros_of
+from beam_rnn.data.vocabulary import checked_vocabulary
 
 MISSING = ("refuse", "drop", "carry")
 """What becomes of a record in which a field is missing."""
@@ -382,28 +382,6 @@ def _pairs(name: str, given: Any) -> dict[str, Any]:
         return dict(given)
     except (TypeError, ValueError) as error:
         raise ConfigurationError(f"{name} must be a mapping from fields, got {given!r}") from error
-
-
-def checked_vocabulary(name: str, symbols: Any) -> tuple[str, ...]:
-    """The symbols of a vocabulary as texts; of a text, its characters.
-
-    Raises:
-        ConfigurationError: It is none: empty, something twice, or something that is no symbol.
-    """
-    if not isinstance(symbols, Sequence) or not symbols:
-        raise ConfigurationError(
-            f"the vocabulary of {name!r} must be a list of symbols, got {symbols!r}"
-        )
-    for symbol in symbols:
-        if not isinstance(symbol, (str, int)) or isinstance(symbol, bool):
-            raise ConfigurationError(
-                f"a symbol must be text or a whole number, got {symbol!r} for {name!r}"
-            )
-    texts = tuple(map(str, symbols))
-    if len(set(texts)) != len(texts):
-        ((twice, _),) = Counter(texts).most_common(1)
-        raise ConfigurationError(f"the vocabulary of {name!r} has {twice!r} twice")
-    return texts
 
 
 def _as_json(name: str, value: Any) -> Any:

@@ -1,7 +1,7 @@
-"""Event times: what is read as one, and as which.
+"""Parsing and formatting of event times.
 
-Inside the library an event time is a whole number of microseconds since 1970, in UTC; before 1970
-it is negative.
+Inside the library an event time is a whole number of microseconds since 1970, in UTC; it is
+negative before 1970.
 """
 
 import math
@@ -16,19 +16,19 @@ import numpy as np
 from beam_rnn.core.errors import ConfigurationError
 
 MIN_MICROS, MAX_MICROS = -62_135_596_800_000_000, 253_402_300_799_999_999
-"""The first and the last event time: the years 1 to 9999."""
+"""First and last event time: the years 1 to 9999."""
 BEFORE_ALL = MIN_MICROS - 1
-"""It is before every event time."""
+"""A time before every event time."""
 MAX_SECONDS = 9_223_372_036
-"""The most seconds, as a bare number, before or after 1970 (1677 to 2262); more are other units."""
+"""Maximum distance to 1970 of a number of seconds (1677 to 2262); more is another unit."""
 
 UNITS = ("seconds", "milliseconds", "microseconds", "nanoseconds", "excel")
-"""What a number can count, since 1970; "excel" counts days since 1899-12-30, with a fraction."""
+"""Units of numbers since 1970; "excel" is days since 1899-12-30, with a fraction."""
 
 SECOND, DAY = 1_000_000, 86_400_000_000  # microseconds
 EXCEL_DAYS = 25_569  # from 1899-12-30 to 1970-01-01
 _EPOCH = datetime(1970, 1, 1, tzinfo=timezone.utc)
-NO_NUMBERS = (bool, np.timedelta64)  # Python and numpy count these as whole numbers
+NO_NUMBERS = (bool, np.timedelta64)  # subclasses of the whole numbers of Python and numpy
 _DECIMAL = re.compile(r"[-+]?\d+(\.\d*)?")
 _DATE = re.compile(r"(\d{4})([-/])(\d{1,2})(?:\2(\d{1,2})(?!\d)(.*))?")
 _COMPACT = re.compile(r"(\d{4})(\d\d)(\d\d)([T ]\d.*)")
@@ -44,22 +44,22 @@ _EXAMPLE = datetime(2001, 11, 23, 14, 45, 56, tzinfo=timezone.utc)
 
 
 class WrongUnitError(ValueError):
-    """A number that is too large to count seconds."""
+    """A number that is too large to be seconds since 1970."""
 
     def __init__(self) -> None:
         super().__init__(
-            "a number counts seconds since 1970, and lies in 1677 to 2262: time_format says "
-            "another unit, or how the time is written"
+            "a number is read as seconds since 1970, from 1677 to 2262: set time_format to its "
+            "unit, or to the pattern in which the time is written"
         )
 
 
 def check_time_format(time_format: Any) -> None:
-    """That times can be written so.
+    """Raise if a time format cannot be used.
 
     Raises:
         ConfigurationError: It is neither one of `UNITS` nor a pattern for `datetime.strptime` that
-            holds the year, and the month if it holds the day, and so on; or it holds `%Z`: the name
-            of a time zone that `strptime` does not apply.
+            holds the year, and the month if it holds the day, and so on; or it holds `%Z`, the name
+            of a time zone, which `strptime` reads but does not apply.
     """
     if time_format in UNITS:
         return
@@ -70,13 +70,13 @@ def check_time_format(time_format: Any) -> None:
         pass
     raise ConfigurationError(
         f"time_format must be one of {', '.join(UNITS)}, or a pattern with a year such as "
-        f"'%d.%m.%Y %H:%M', as datetime.strptime has them (%p with %I, %z and not %Z), got "
+        f"'%d.%m.%Y %H:%M' for datetime.strptime (%p needs %I, and %z instead of %Z), got "
         f"{time_format!r}"
     )
 
 
 def _reads(pattern: str) -> bool:
-    """Whether a pattern gives back what it wrote: a year, or a year and a month, and so on."""
+    """Return True if a pattern reads back what it wrote: a year, a year and a month, ..."""
     written = _EXAMPLE.strftime(pattern)
     read = datetime.strptime(written, pattern).replace(tzinfo=timezone.utc)
     parts = list(
@@ -90,7 +90,7 @@ def _reads(pattern: str) -> bool:
 
 
 def micros_of(value: Any, time_format: str | None = None) -> int:
-    """An event time in microseconds since 1970.
+    """Return an event time in microseconds since 1970.
 
         >>> micros_of("1970-01-02") == micros_of(86_400) == micros_of("19700102", "%Y%m%d") == DAY
         True
@@ -99,24 +99,24 @@ def micros_of(value: Any, time_format: str | None = None) -> int:
 
     Args:
         value: A datetime or a date (UTC if it has no zone), a numpy datetime64, a text or a number.
-        time_format: How texts and numbers are written: one of `UNITS`, which a number counts, or a
+        time_format: The format of texts and numbers: one of `UNITS`, the unit of a number, or a
             pattern for `datetime.strptime`. None for ISO 8601, a month ("1949-01"), a quarter
             ("1990Q1"), slashes instead of hyphens, or seconds since 1970.
 
     Raises:
-        ValueError, TypeError, ArithmeticError: It is none.
-        WrongUnitError: It is a number that cannot be one of seconds.
+        ValueError, TypeError, ArithmeticError: The value is not a time.
+        WrongUnitError: The value is a number too large to be seconds.
     """
     if isinstance(value, np.datetime64):
         if np.isnat(value):
-            raise ValueError("not a time")
+            raise ValueError(f"{value} is not a time")
         return _micros_of_datetime64(value)
     if isinstance(value, date):
         return _micros_of_datetime(value)
     if isinstance(value, str):
         value = value.strip()
     elif not isinstance(value, (numbers.Real, Decimal)) or isinstance(value, NO_NUMBERS):
-        raise TypeError(f"{type(value).__name__} is no time")
+        raise TypeError(f"{type(value).__name__} is not a time")
     if time_format is not None and time_format not in UNITS:
         return _micros_of_datetime(_strictly(_text(value), time_format))
     if isinstance(value, str):
@@ -129,7 +129,7 @@ def micros_of(value: Any, time_format: str | None = None) -> int:
 
 
 def is_day(text: str) -> bool:
-    """Whether a text is a day of the years 1900 to 2099 without hyphens, as ISO 8601 has it.
+    """Return True if a text is a day of the years 1900 to 2099 in the basic format of ISO 8601.
 
     >>> is_day("20240229"), is_day("20240230"), is_day("86400000")
     (True, False, False)
@@ -154,52 +154,52 @@ def _micros_of_datetime(value: date) -> int:
 def _micros_of_datetime64(value: np.datetime64) -> int:
     micros = value.astype("datetime64[us]")
     finer = np.datetime_data(value.dtype)[0] in ("ns", "ps", "fs", "as")
-    if not finer and micros.astype(value.dtype) != value:  # numpy does not say that it overflows
-        raise OverflowError("not within 64 bits of microseconds")
+    if not finer and micros.astype(value.dtype) != value:  # numpy overflows silently
+        raise OverflowError(f"{value} is not within 64 bits of microseconds")
     return int(micros.astype(np.int64))
 
 
 def _strictly(text: str, pattern: str) -> datetime:
-    """A time by a pattern; numbers side by side must have their zeros.
+    """Parse a time by a pattern. Adjacent numbers must have their leading zeros.
 
     Raises:
-        ValueError: It is none. `strptime` alone reads 1112014 by "%d%m%Y" as 11 January.
+        ValueError: The text does not match. `strptime` reads 1112014 by "%d%m%Y" as 11 January.
     """
     if _ALL_NUMBERS.fullmatch(pattern) and text.isdecimal():
-        text = text.zfill(len(_EXAMPLE.strftime(pattern)))  # a whole number has lost its first one
+        text = text.zfill(len(_EXAMPLE.strftime(pattern)))  # a whole number has no leading zero
     time = datetime.strptime(text, pattern)  # noqa: DTZ007
     if _SIDE_BY_SIDE.search(pattern):
         fixed = time.strftime(re.split("%[fz]", pattern)[0])
         if not text.casefold().startswith(fixed.casefold()):
-            raise ValueError(f"{text!r} is not {pattern!r}: zeros are missing")
+            raise ValueError(f"{text!r} does not match {pattern!r}: leading zeros are missing")
     return time
 
 
 def _text(value: Any) -> str:
-    """A number as it is written, a whole one without a point; other text as it is."""
+    """Return a number as text, without ".0" if it is whole; return other text unchanged."""
     if isinstance(value, str):
         return _POINT_ZERO.sub(r"\1", value)
     return str(int(value)) if value == int(value) else str(value)
 
 
 def _parsed(text: str) -> datetime:
-    """A time from a text that is no number."""
+    """Parse a text that is not a number."""
     quarter = _QUARTER.fullmatch(text)
     if quarter:
         return datetime(int(quarter[1]), 3 * int(quarter[2]) - 2, 1)  # noqa: DTZ001
     if "W" in text:  # a week, which Python 3.10 does not read
-        raise ValueError("a week is no time")
+        raise ValueError(f"a week is not a time, got {text!r}")
     compact = _COMPACT.fullmatch(text)
     if compact:
         text = "{}-{}-{}{}".format(*compact.groups())
     day = _DATE.fullmatch(text)
-    if day:  # Python wants two digits, and a day
+    if day:  # Python needs two digits, and a day
         text = f"{day[1]}-{int(day[3]):02}-{int(day[4] or 1):02}{_clock(day[5] or '')}"
     return datetime.fromisoformat(text.replace("Z", "+00:00"))
 
 
 def _clock(text: str) -> str:
-    """The time of a day as Python 3.10 reads it, which wants colons and six digits of a second.
+    """Return a time of day as Python 3.10 reads it: with colons and six decimals of a second.
 
     >>> _clock("T1030"), _clock(" 10:30:05.5+02")
     ('T10:30:00', ' 10:30:05.500000+02:00')
@@ -214,9 +214,9 @@ def _clock(text: str) -> str:
 
 
 def _counted(value: Any, unit: str | None) -> int:
-    """A time from the number of units since 1970."""
+    """Return the time of a number of units since 1970."""
     if not math.isfinite(value):
-        raise ValueError("not finite")
+        raise ValueError(f"{value} is not finite")
     if unit == "excel":
         return round((float(value) - EXCEL_DAYS) * DAY)
     if unit == "nanoseconds":
@@ -239,7 +239,7 @@ def rfc3339(micros: int) -> str:
 
 
 def utc_text(micros: int) -> str:
-    """An event time for a person: without what is zero at its end.
+    """Return an event time for people, without trailing zeros.
 
     >>> utc_text(-1), utc_text(0), utc_text(1_404_172_800_000_000 + 3600 * SECOND)
     ('1969-12-31 23:59:59.999999', '1970-01-01', '2014-07-01 01:00')

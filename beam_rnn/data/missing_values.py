@@ -1,7 +1,7 @@
-"""Missing values: the last one that was there is carried forward, and the network sees that it was.
+"""Forward filling of missing values, with a mask of the present ones as further inputs.
 
-A field that is missing is NaN in a record. The values that are carried are a part of the hidden
-state, behind that of the network, so that a stream has them wherever it has the state.
+A missing field is NaN in a record. The carried values are part of the hidden state, after the state
+of the network, so that a stream keeps them with the state.
 """
 
 import numpy as np
@@ -10,7 +10,7 @@ from beam_rnn.core.arrays import Array
 
 
 def carry_forward(before: Array, x: Array, running: Array) -> tuple[Array, Array]:
-    """Packed sequences without missing values; see `beam_rnn.core.packed_sequences`.
+    """Fill the missing values of packed sequences: see `beam_rnn.core.packed_sequences`.
 
         >>> x = np.array([[1.0, 0.5], [np.nan, 0.6]], np.float32)
         >>> filled, carried = carry_forward(np.zeros((1, 1), np.float32), x, np.array([1, 1]))
@@ -19,13 +19,13 @@ def carry_forward(before: Array, x: Array, running: Array) -> tuple[Array, Array
                [1. , 0.6, 0. ]], dtype=float32)
 
     Args:
-        before: (batch, fields), what is carried into the first step: 0 where nothing was yet.
-        x: (rows, numbers), scaled; the first are the fields, NaN where they are missing.
-        running: (steps,), how many sequences run at each step; falling.
+        before: (batch, fields), the values carried into the first step; 0 where there is none yet.
+        x: (rows, numbers), scaled; the fields come first, NaN where they are missing.
+        running: (steps,), the number of sequences that run at each step; decreasing.
 
     Returns:
-        x (rows, numbers + fields), each field filled, and behind all whether it was there: 1 or 0.
-        And what is carried after each row: (rows, fields).
+        x (rows, numbers + fields), with the fields filled, and a mask at the end: 1 where a field
+        was present, 0 where it was missing. And the carried values after each row: (rows, fields).
     """
     fields = x[:, : before.shape[1]]
     there = ~np.isnan(fields)
@@ -41,7 +41,7 @@ def carry_forward(before: Array, x: Array, running: Array) -> tuple[Array, Array
 
 
 def carry_through(x: Array, fields: int) -> Array:
-    """`carry_forward` of one sequence from its beginning: (steps, numbers + fields)."""
+    """Apply `carry_forward` to one whole sequence: (steps, numbers + fields)."""
     there = ~np.isnan(x[:, :fields])
     last = np.maximum.accumulate(np.where(there, np.arange(len(x))[:, np.newaxis], -1))
     filled = np.where(last >= 0, np.take_along_axis(x[:, :fields], last.clip(0), 0), 0.0)

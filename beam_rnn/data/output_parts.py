@@ -1,4 +1,4 @@
-"""The numbers that a network's outputs hold for one target."""
+"""The parts of a network's output: the numbers that describe one target."""
 
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -16,7 +16,7 @@ class Part(NamedTuple):
         scaled: Whether it has the target's unit, and is multiplied by the target's scale.
         centered: Whether the target's center is added too. A standard deviation is scaled and
             not centered; the weight of a mixture is neither.
-        positive: Whether it is above 0: then it is log(1 + exp(z)) of the raw number z.
+        positive: Whether it is above 0: it is log(1 + exp(z)) of the raw number z.
         level: The level of a quantile; the quantiles of a target are sorted.
     """
 
@@ -28,7 +28,7 @@ class Part(NamedTuple):
 
 
 VALUE = (Part("value"),)
-"""The parts of an output that is one number per target."""
+"""Parts of an output with one number per target."""
 
 
 def restored(y: Array, center: Array, scale: Array, parts: Sequence[Part]) -> Array:
@@ -53,7 +53,7 @@ def restored(y: Array, center: Array, scale: Array, parts: Sequence[Part]) -> Ar
 def in_order(y: Array, parts: Sequence[Part]) -> Array:
     """Return outputs (..., targets * parts) with the quantiles of each target sorted.
 
-    Nothing in training keeps a low quantile below a high one. Sorting crossed quantiles never
+    Training does not keep a low quantile below a high one. Sorting crossed quantiles never
     moves them further from the truth (Chernozhukov, Fernandez-Val and Galichon 2010).
 
         >>> parts = [Part(f"q{level}", level=level) for level in (0.1, 0.5, 0.9)]

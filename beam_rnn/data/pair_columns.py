@@ -1,4 +1,4 @@
-"""Pairs of sequences of symbols, of different lengths: what a translation is learned from."""
+"""Pairs of sequences of symbols: the training data of an encoder-decoder."""
 
 import hashlib
 from collections.abc import Mapping, Sequence
@@ -6,7 +6,7 @@ from dataclasses import dataclass, field, fields, replace
 from typing import Any, NamedTuple
 
 from beam_rnn.core.errors import ConfigurationError
-from beam_rnn.data.columns import checked_vocabulary
+from beam_rnn.data.vocabulary import checked_vocabulary
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -20,15 +20,15 @@ class PairColumns:
         ('english', 'french')
 
     Args:
-        key: The field that says which pair it is: text, a whole number, or UTF-8 bytes.
-        source: The field with the sequence that is read.
-        target: The field with the sequence that is written.
-        source_vocabulary: The symbols of sources; if left out, `Train` takes those that it sees.
+        key: The field that identifies the pair: text, a whole number, or UTF-8 bytes.
+        source: The field with the input sequence.
+        target: The field with the output sequence.
+        source_vocabulary: The symbols of sources; by default `Train` collects those that it sees.
             Any other symbol counts as unknown.
-        target_vocabulary: The symbols of targets; if left out, `Train` takes all that it sees.
+        target_vocabulary: The symbols of targets; by default `Train` collects all that it sees.
 
     Raises:
-        ConfigurationError: A name that is no text, a vocabulary that is none.
+        ConfigurationError: A name is not text, or a vocabulary is not valid.
     """
 
     key: str
@@ -58,7 +58,7 @@ class PairColumns:
 
     @property
     def vocabularies(self) -> tuple[tuple[str, ...], tuple[str, ...]]:
-        """The symbols of both; empty where they are not known yet."""
+        """The symbols of source and target; empty where they are not known yet."""
         return (
             tuple(map(str, self.source_vocabulary)),
             tuple(map(str, self.target_vocabulary)),
@@ -66,17 +66,17 @@ class PairColumns:
 
     @property
     def has_vocabularies(self) -> bool:
-        """Whether both vocabularies are known."""
+        """Return True if both vocabularies are known."""
         return all(self.vocabularies)
 
     @property
     def vocabulary_sizes(self) -> tuple[int, int]:
-        """How many indices each has: the symbols, and 0."""
+        """The number of indices of each: the symbols, and 0 for unknown ones."""
         source, target = self.vocabularies
         return len(source) + 1, len(target) + 1
 
     def with_vocabularies(self, found: Mapping[str, Sequence[str]]) -> "PairColumns":
-        """The same columns, those vocabularies that are not known being these, by field."""
+        """Return the columns with unknown vocabularies filled in from `found`, by field."""
         source, target = self.vocabularies
         return replace(
             self,
@@ -85,7 +85,7 @@ class PairColumns:
         )
 
     def to_json(self) -> dict[str, Any]:
-        """The columns as JSON values; `PairColumns(**values)` is the inverse."""
+        """Return the columns as JSON values; `PairColumns(**values)` is the inverse."""
         return {
             each.name: list(value) if isinstance(value, tuple) else value
             for each in fields(self)
@@ -97,10 +97,10 @@ class Pair(NamedTuple):
     """A source and its target.
 
     Attributes:
-        columns: Which fields of a record these are.
-        key: Which pair it is.
-        source: The symbols that are read.
-        target: The symbols that are to be written.
+        columns: The columns it was read by.
+        key: The key of the pair.
+        source: The input symbols.
+        target: The output symbols.
     """
 
     columns: PairColumns
@@ -110,7 +110,7 @@ class Pair(NamedTuple):
 
 
 def place_of_pair(pair: Pair) -> int:
-    """64 bits that say which pair this is: those of equal pairs are equal."""
+    """Return a hash of 64 bits of the pair's content."""
     content = hashlib.sha256(pair.key.encode())
     for symbols in (pair.source, pair.target):
         content.update(b"\0" + "\0".join(symbols).encode())

@@ -25,20 +25,20 @@ from beam_rnn.data.columns import Columns
 from beam_rnn.data.output_parts import VALUE, Part, in_order, restored
 
 SCALERS = ("per_key", "global", "none")
-"""per_key: each key by its own numbers, and a key never seen by those
-of all; global: every key by those of all; none: numbers as they are."""
+"""per_key: each key by its own statistics, unseen keys by those of all keys; global: every key by
+the statistics of all keys; none: no scaling."""
 
 SCALINGS = ("standard", "min_max", "robust")
-"""standard: to mean 0 and standard deviation 1; min_max: from 0 to 1; robust: the median to 0, the
-quartiles 1 apart, which outliers do not move. Quantiles of more than `SAMPLE` values are those of a
-sample of so many."""
+"""standard: to mean 0 and standard deviation 1; min_max: to [0, 1]; robust: to median 0 and
+interquartile range 1, which outliers do not affect. Quantiles of more than `SAMPLE` values are
+those of a sample of that size."""
 
 
 class Scaling(NamedTuple):
     """(value - center) / scale for each input and each target; float64.
 
-    Each is (inputs,) or (targets,), for numbers of one key; or (rows, inputs) and (rows, targets),
-    for rows that have their own.
+    Each is (inputs,) or (targets,) for one key, or (rows, inputs) and (rows, targets) for rows of
+    several keys.
     """
 
     inputs_center: Array
@@ -47,22 +47,22 @@ class Scaling(NamedTuple):
     targets_scale: Array
 
     def scale_inputs(self, inputs: Array) -> Array:
-        """Inputs (..., inputs) as the network sees them."""
+        """Return inputs (..., inputs), scaled."""
         return (inputs - self.inputs_center) / self.inputs_scale
 
     def scale_targets(self, targets: Array) -> Array:
-        """Targets (..., horizons * targets) as the network sees them."""
+        """Return targets (..., horizons * targets), scaled."""
         by_horizon = targets.reshape(*targets.shape[:-1], -1, self.targets_center.shape[-1])
         return ((by_horizon - self.targets_center) / self.targets_scale).reshape(targets.shape)
 
     def restore_targets(self, outputs: Array, parts: Sequence[Part] = VALUE) -> Array:
-        """Return outputs in the targets' own units, quantiles sorted.
+        """Return outputs in the units of the targets, quantiles sorted.
 
         The inverse of `scale_targets`.
 
         Args:
             outputs: (..., horizons * targets * parts).
-            parts: The numbers that describe one target, side by side.
+            parts: The parts of one target, on the last axis.
         """
         targets = self.targets_center.shape[-1]
         by_part = outputs.reshape(*outputs.shape[:-1], -1, targets, len(parts))
@@ -73,32 +73,32 @@ class Scaling(NamedTuple):
 
 
 CONSTANT = 1e-12
-"""A deviation of at most this share of the mean is due to rounding."""
+"""Maximum ratio of deviation to mean of a constant column: rounding errors."""
 OUTLYING = 0.9
 """The share of a column's variance above which one value is an outlier."""
 SAMPLE = 4096
-"""So many values, drawn by a hash of their places, stand for all where quantiles are wanted."""
+"""Maximum size of the sample, drawn by a hash of places, from which quantiles are computed."""
 
 
 class Statistics(NamedTuple):
-    """What a scaler needs to know of values (n, columns), of those that are there; float64."""
+    """Statistics of the values (n, columns) that are present, for a scaler; float64."""
 
-    n: Array  # of each column
+    n: Array  # the count of each column
     mean: Array
     squares: Array  # the sum of squared deviations from the mean
     low: Array
     high: Array
     sample: Array  # (at most SAMPLE, columns)
-    places: Array  # (at most SAMPLE,) uint64, rising: those of the sample are the least of all
+    places: Array  # (at most SAMPLE,) uint64, increasing: the sample has the smallest hashes
 
     @staticmethod
     def of(values: Array, place: int = 0, *, sample: bool = False) -> "Statistics":
-        """The statistics of values.
+        """Return the statistics of values.
 
         Args:
-            values: (n, columns), at least one; NaN where one is missing.
-            place: 64 bits that say whose they are.
-            sample: Whether quantiles are wanted.
+            values: (n, columns), at least one row; NaN where a value is missing.
+            place: The seed of the sample, from `place_of_key`.
+            sample: Whether to keep a sample, for quantiles.
         """
         there = ~np.isnan(values)
         n = there.sum(0)
@@ -111,7 +111,7 @@ class Statistics(NamedTuple):
         return Statistics(n, mean, squares, low, high, kept, places[least])
 
     def merge(self, other: "Statistics") -> "Statistics":
-        """The statistics of both sets of values together (Chan, Golub and LeVeque 1979)."""
+        """Return the statistics of both sets of values together (Chan, Golub and LeVeque 1979)."""
         n = (self.n + other.n).clip(1)
         delta = np.where(other.n > 0, other.mean - self.mean, 0)
         places = np.concatenate([self.places, other.places])
@@ -127,15 +127,15 @@ class Statistics(NamedTuple):
         )
 
     def standard(self) -> tuple[Array, Array]:
-        """Mean and standard deviation."""
+        """Return the mean and the standard deviation."""
         return self.mean, np.sqrt(self.squares / self.n.clip(1))
 
     def min_max(self) -> tuple[Array, Array]:
-        """The least value, and how far the greatest is from it."""
+        """Return the minimum and the range."""
         return self.low, self.high - self.low
 
     def robust(self) -> tuple[Array, Array]:
-        """The median and the distance of the quartiles."""
+        """Return the median and the interquartile range."""
         rows = np.where(self.n > 0, self.sample, 0)
         first, median, third = np.nanquantile(rows, [0.25, 0.5, 0.75], axis=0)
         return median, third - first
@@ -143,7 +143,7 @@ class Statistics(NamedTuple):
 
 @dataclass(frozen=True)
 class Scaler:
-    """The scaling of every key, and of a key that training never saw.
+    """The scaling of every key, and of keys that were not in the training data.
 
     Args:
         default: The scaling of all keys together.
@@ -154,12 +154,12 @@ class Scaler:
     keys: Mapping[str, Scaling]
 
     def of(self, key: str) -> Scaling:
-        """The scaling of a key."""
+        """Return the scaling of a key."""
         return self.keys.get(key, self.default)
 
     @staticmethod
     def identity(inputs: int, targets: int) -> "Scaler":
-        """Numbers as they are."""
+        """Return a scaler that changes nothing."""
         zero, one = np.zeros, np.ones
         return Scaler(Scaling(zero(inputs), one(inputs), zero(targets), one(targets)), {})
 
@@ -172,20 +172,20 @@ class Scaler:
         *,
         targets: bool = True,
     ) -> "Scaler":
-        """The scaler of values.
+        """Return a scaler fitted to values.
 
         Args:
-            values: For each key its inputs (n, inputs) and targets (n, targets).
-            columns: Their names.
+            values: The inputs (n, inputs) and targets (n, targets) of each key.
+            columns: The columns of the values.
             kind: One of `SCALERS`.
             scaling: One of `SCALINGS`.
-            targets: Whether targets are scaled too; if not, they stay as they are.
+            targets: Whether targets are scaled too; if not, they are unchanged.
 
         Raises:
-            TrainingError: Numbers so great that their variance is not finite.
+            TrainingError: Numbers are so large that their variance is not finite.
         """
         sample = scaling == "robust"
-        with default_arithmetic():  # too great is an error of its own
+        with default_arithmetic():  # overflow raises a TrainingError
             statistics = {
                 key: (
                     Statistics.of(inputs, place_of_key(key), sample=sample),
@@ -196,7 +196,7 @@ class Scaler:
         return Scaler.of_statistics(statistics, columns, kind, scaling, targets=targets)
 
     @staticmethod
-    @default_arithmetic()  # numbers too great are an error of their own
+    @default_arithmetic()  # overflow raises a TrainingError
     def of_statistics(
         statistics: Mapping[str, tuple[Statistics, Statistics]],
         columns: Columns,
@@ -205,21 +205,21 @@ class Scaler:
         *,
         targets: bool = True,
     ) -> "Scaler":
-        """The scaler of values whose statistics are known.
+        """Return a scaler from statistics.
 
-        A target that is an input too is scaled as that input. A column that never changes in a key
-        has that key's own center, and the scale that it has in all keys together.
+        A target that is also an input is scaled like that input. A column that is constant in a key
+        has the center of that key and the scale of all keys together.
 
         Args:
-            statistics: For each key those of its inputs and of its targets.
-            columns: Their names.
+            statistics: The statistics of the inputs and of the targets of each key.
+            columns: The columns of the values.
             kind: One of `SCALERS`.
             scaling: One of `SCALINGS`.
-            targets: Whether targets are scaled too; if not, they stay as they are.
+            targets: Whether targets are scaled too; if not, they are unchanged.
 
         Raises:
-            TrainingError: Numbers so great that their variance is not finite, or a column of which
-                every value is missing.
+            TrainingError: Numbers are so large that their variance is not finite, or every value of
+                a column is missing.
         """
         check_choice("scaler", kind, SCALERS)
         check_choice("scaling", scaling, SCALINGS)
@@ -242,7 +242,7 @@ class Scaler:
         of_keys = columns.own_size
         for key, own in keys.items():
             inputs, of_targets = (each.n == 0 for each in statistics[key])
-            inputs[of_keys:] = True  # what is static, or of the calendar, is no key's own
+            inputs[of_keys:] = True  # static fields and the calendar are not scaled per key
             unknown = (
                 inputs,
                 inputs | (own.inputs_scale == 0),
@@ -251,18 +251,18 @@ class Scaler:
             )
             for where, mine, of_all in zip(unknown, own, default, strict=True):
                 mine[where] = of_all[where]
-        alike = not of_keys and not targets  # nothing is scaled by a key's own numbers
+        alike = not of_keys and not targets  # nothing is scaled per key
         return Scaler(default, {} if alike or kind == "global" else keys)
 
     @staticmethod
     def outliers(
         statistics: Mapping[str, tuple[Statistics, Statistics]], columns: Columns
     ) -> list[str]:
-        """Values beside which all others of their key would be scaled to nothing, in words.
+        """Return a message for each outlier that would scale all other values to nearly 0.
 
         Args:
             statistics: As for `of_statistics`.
-            columns: The names.
+            columns: The columns of the values.
         """
         found = []
         for key, (inputs, _) in sorted(statistics.items()):
@@ -270,7 +270,7 @@ class Scaler:
                 highest = inputs.high - inputs.mean >= inputs.mean - inputs.low
                 far = np.where(highest, inputs.high, inputs.low)
                 share = (far - inputs.mean) ** 2 / inputs.squares
-            # A flag that is raised once is none: it is what it was meant to be.
+            # A flag that is set once is not an outlier.
             odd = (share > OUTLYING) & (inputs.n >= 20) & (inputs.high - inputs.low > 1)
             found += [
                 f"one value of {columns.number_names[i]!r} of key {key!r}, {far[i]:g}, makes up "
@@ -280,7 +280,7 @@ class Scaler:
         return found
 
     def with_indices(self, fields: int) -> "Scaler":
-        """The same for inputs with the indices of symbols behind them, which stay as they are."""
+        """Return the scaler for inputs followed by indices of symbols, which are not scaled."""
 
         def widened(scaling: Scaling) -> Scaling:
             return scaling._replace(
@@ -292,7 +292,7 @@ class Scaler:
         return Scaler(widened(self.default), keys)
 
     def to_json(self) -> dict[str, Any]:
-        """The scaler as JSON values, exact."""
+        """Return the scaler as JSON values, without rounding."""
 
         def numbers(scaling: Scaling) -> dict[str, list[float]]:
             return {name: value.tolist() for name, value in scaling._asdict().items()}
@@ -304,7 +304,7 @@ class Scaler:
 
     @staticmethod
     def from_json(values: Mapping[str, Any]) -> "Scaler":
-        """The inverse of `to_json`."""
+        """Return the scaler of JSON values, the inverse of `to_json`."""
 
         def scaling(numbers: Mapping[str, list[float]]) -> Scaling:
             return Scaling(**{name: np.array(value, float) for name, value in numbers.items()})
@@ -314,7 +314,7 @@ class Scaler:
 
 
 def place_of_key(key: str) -> int:
-    """64 bits of a hash of a key."""
+    """Return a hash of 64 bits of a key."""
     return int.from_bytes(hashlib.sha256(key.encode()).digest()[:8], "little")
 
 
@@ -331,7 +331,7 @@ def _scaling(
         for names, statistics in ((columns.number_names, inputs), (columns.target_names, targets))
     )
     fields = len(columns.scaled_names)
-    of_inputs[0][fields:], of_inputs[1][fields:] = 0.0, 1.0  # points on a circle, and indices
+    of_inputs[0][fields:], of_inputs[1][fields:] = 0.0, 1.0  # the calendar, and indices
     if not scale_targets:
         return Scaling(*of_inputs, *map(np.full_like, of_targets, (0.0, 1.0)))
     for i, place in columns.targets_in_inputs():
@@ -343,16 +343,16 @@ def _scaling(
 def _center_and_scale(
     key: str, names: Sequence[str], statistics: Statistics, scaling: str
 ) -> tuple[Array, Array]:
-    """What is subtracted, and what is divided by: 0 for a column that never changes.
+    """Return the center and the scale of each column; the scale of a constant column is 0.
 
-    Where half of the values are one, the quartiles may be too: then the deviation is the scale.
+    If the quartiles are equal, the standard deviation is the scale.
     """
     center, deviation = statistics.standard()
     beyond = ~(np.isfinite(center) & np.isfinite(deviation))
     if beyond.any():
         raise TrainingError(
-            f"the numbers of {names[int(beyond.argmax())]!r} of key {key!r} are too great to be "
-            "scaled: is there a mark for missing values among them?"
+            f"the numbers of {names[int(beyond.argmax())]!r} of key {key!r} are too large to be "
+            "scaled: is there a placeholder for missing values among them?"
         )
     constant = deviation <= CONSTANT * np.abs(center)
     if scaling != "standard":
@@ -362,7 +362,7 @@ def _center_and_scale(
 
 
 def _with_a_scale(scaling: Scaling) -> Scaling:
-    """The same, where a column that never changes is scaled by its level, or by 1 if that is 0."""
+    """Return the scaling with constant columns scaled by their level, or by 1 if it is 0."""
 
     def scale(center: Array, scale: Array) -> Array:
         return np.where(scale > 0, scale, np.where(center, np.abs(center), 1.0))

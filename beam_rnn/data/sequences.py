@@ -1,4 +1,4 @@
-"""Sequences, and the padded batches in which a network sees them."""
+"""Sequences, and padded batches of them."""
 
 import hashlib
 from collections.abc import Iterator
@@ -13,29 +13,27 @@ from beam_rnn.data.columns import Columns
 
 
 class Part(NamedTuple):
-    """Which part of a longer sequence a sequence is."""
+    """The place of a sequence that is part of a longer one."""
 
-    sequence: int  # which one: 64 bits, the same in all its parts
-    number: int  # 0 for the first; each but the last has as many steps
+    sequence: int  # hash of the longer sequence, 64 bits
+    number: int  # 0 for the first part; all but the last have the same number of steps
 
 
 class Sequence(NamedTuple):
-    """A key's records in order, as arrays, with the target that belongs to each step.
+    """A key's records in order, as arrays, with the target of each step.
 
     Attributes:
-        columns: Which fields of the records these are.
+        columns: The columns they were read by.
         key: The key.
         times: (steps,) int64, the event time of each input in microseconds since 1970.
         inputs: (steps, inputs) float64, as recorded.
-        targets: (steps, horizons * targets) float64, as recorded: what the output after that
-            input should be, `horizon` records later; horizon after horizon. Of classes, 1
-            for the one that it is.
-        until: The event time of the last record that went into it, inputs or targets.
-        weights: (steps, horizons) float64, how much each of the targets counts; None if all
-            count alike.
-        part: Which part of a longer sequence this is; None if it is a whole one.
-        symbols: For each field of `columns.symbols` the text of each step, where their
-            vocabularies are not known yet; where they are, the indices are inputs.
+        targets: (steps, horizons * targets) float64, as recorded: the values `horizon` records
+            after the step, horizon after horizon. Classes are one-hot.
+        until: The event time of the last record in it, among inputs and targets.
+        weights: (steps, horizons) float64, the weight of each target; None if all are equal.
+        part: Its place in a longer sequence; None if it is a whole one.
+        symbols: For each field of `columns.symbols` the text of each step, if the vocabularies are
+            not known yet; if they are, the indices are inputs.
     """
 
     columns: Columns
@@ -50,10 +48,7 @@ class Sequence(NamedTuple):
 
 
 def place_of(sequence: Sequence) -> int:
-    """64 bits that say which sequence this is; the same for all its parts.
-
-    Those of equal sequences are equal, whoever made them.
-    """
+    """Return a hash of 64 bits of the sequence's content; its parts share the hash of the whole."""
     if sequence.part is not None:
         return sequence.part.sequence
     content = hashlib.sha256(sequence.key.encode())
@@ -69,20 +64,20 @@ class Example(NamedTuple):
 
     x: Array  # (steps, inputs)
     targets: Array  # (steps, horizons * targets)
-    weights: Array | None = None  # (steps, horizons); None if all count alike
+    weights: Array | None = None  # (steps, horizons); None if all are equal
 
 
 class Batch(NamedTuple):
-    """Sequences side by side, longest first, padded with zeros; time comes first."""
+    """Sequences padded with zeros, longest first; time is the first axis."""
 
     x: Array  # (time, batch, inputs)
     targets: Array  # (time, batch, horizons * targets)
-    lengths: Array  # (batch,), falling
-    weights: Array | None = None  # (time, batch, horizons); None if all count alike
+    lengths: Array  # (batch,), decreasing
+    weights: Array | None = None  # (time, batch, horizons); None if all are equal
 
 
 def pad(arrays: SequenceOf[Array], dtype: DTypeLike) -> Array:
-    """(time, batch, features) from arrays of (steps, features), zero at the end of each."""
+    """Return arrays (steps, features) as one (time, batch, features), padded with zeros."""
     steps = max(len(array) for array in arrays)
     padded = np.zeros((steps, len(arrays), arrays[0].shape[1]), dtype)
     for i, array in enumerate(arrays):
@@ -91,7 +86,7 @@ def pad(arrays: SequenceOf[Array], dtype: DTypeLike) -> Array:
 
 
 def batch_of(examples: SequenceOf[Example], dtype: DTypeLike = np.float32) -> Batch:
-    """A batch of examples; all have weights, or none has."""
+    """Return a batch of examples. Either all have weights or none has."""
     longest_first = sorted(examples, key=lambda example: -len(example.x))
     weights = [example.weights for example in longest_first if example.weights is not None]
     return Batch(
@@ -105,17 +100,17 @@ def batch_of(examples: SequenceOf[Example], dtype: DTypeLike = np.float32) -> Ba
 def shuffled(
     lengths: SequenceOf[int], size: int, random: np.random.Generator, bucket: int = 1
 ) -> Iterator[list[int]]:
-    """Which sequences stand in a batch together, in an order that `random` decides.
+    """Yield the indices of the sequences of each batch, in random order.
 
         >>> [sorted(b) for b in shuffled([9, 2, 8, 3], 2, np.random.default_rng(0), bucket=2)]
         [[1, 3], [0, 2]]
 
     Args:
         lengths: The length of each sequence.
-        size: How many sequences are in a batch, at most.
-        random: Decides the order.
-        bucket: So many batches at a time are cut from sequences sorted by length, so that those
-            of a batch are about as long.
+        size: The maximum number of sequences in a batch.
+        random: The source of the order.
+        bucket: The number of batches that are cut at a time from sequences sorted by length, so
+            that the sequences of a batch have similar lengths.
     """
     order = random.permutation(len(lengths))
     for first in range(0, len(order), size * bucket):

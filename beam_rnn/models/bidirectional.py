@@ -1,10 +1,10 @@
-"""A bidirectional network over packed sequences: whole ones, and the windows of a stream.
+"""Bidirectional networks over packed sequences: whole ones, and the windows of a stream.
 
-In a stream the future of a step is not there. With a lag of L its output comes L steps later, from
-a pass over the window of that step and those L: the forward directions begin where they were
-after the step before, the backward ones at their initial state. That is the latency-controlled
-BLSTM of Zhang (2016, "Highway long short-term memory RNNs for distant speech recognition"), in
-blocks of one step.
+In a stream the future of a step is unknown. With a lag of L the output of a step is emitted L steps
+later, from a pass over the window of that step and the next L. The forward directions continue from
+their state after the previous step, the backward ones start from their initial state. This is the
+latency-controlled BLSTM of Zhang (2016, "Highway long short-term memory RNNs for distant speech
+recognition") with blocks of one step.
 
 Sequences are packed: see `beam_rnn.core.packed_sequences`.
 """
@@ -25,7 +25,7 @@ from beam_rnn.nn.network import Network
 
 
 class Layer(NamedTuple):
-    """The two directions of a layer: what runs each, and its state before a sequence."""
+    """The two directions of a layer, each with its initial state."""
 
     forward: Advance
     backward: Advance
@@ -34,14 +34,14 @@ class Layer(NamedTuple):
 
 
 class Windows(NamedTuple):
-    """What came of the windows that end with new steps.
+    """The results of the windows that end with new steps.
 
     Attributes:
-        y: (rows, outputs), scaled, of all steps of all windows; the first are those of the steps
-            that have their lag.
-        given: How many these are.
-        state: (state_size,), that after the last of them.
-        finite: Whether no number left the range of numbers, in any window.
+        y: (rows, outputs), scaled, of all steps of all windows; those that are complete, with their
+            whole lag, come first.
+        given: The number of complete outputs.
+        state: (state_size,), the state after the last of them.
+        finite: Whether no number overflowed in any window.
     """
 
     y: Array
@@ -60,8 +60,8 @@ class BothDirections:
         >>> bool((y == model.forward(x[np.newaxis])[0]).all()), finite
         (True, array([ True]))
 
-    A row has the same bits in every batch. The state is that of the forward directions alone:
-    of each layer in turn, then the values that are carried forward where they are missing.
+    A row has the same bits in every batch. The state is that of the forward directions only: layer
+    by layer, then the carried values of missing fields.
 
     Args:
         model: The model.
@@ -73,32 +73,32 @@ class BothDirections:
 
     @cached_property
     def initial_state(self) -> Array:
-        """(state_size,), before a sequence."""
+        """The state before a sequence: (state_size,)."""
         begin = [layer.forward_begin[0] for layer in self._layers]
         return np.concatenate([*begin, np.zeros(self._model.carried, np.float32)])
 
     def run(self, x: Array, running: Array, state: Array | None = None) -> tuple[Array, Array]:
-        """Packed sequences, each to its end.
+        """Run packed sequences, each to its end.
 
         Args:
             x: (rows, inputs), scaled.
-            running: (steps,), how many sequences run at each step; falling.
-            state: (batch, state_size), before the first step of each; None for that before a
-                sequence.
+            running: (steps,), the number of sequences that run at each step; decreasing.
+            state: (batch, state_size), the state before the first step of each; None for the
+                initial state.
 
         Returns:
             y, scaled, (rows, outputs), or (batch, outputs) of a network with output_steps="last";
-            and whether each sequence stayed in the range of numbers, (batch,).
+            and whether each sequence stayed finite, (batch,).
         """
         batch = int(running[0])
         before = np.repeat(self.initial_state[np.newaxis], batch, 0) if state is None else state
         _, sequences = rows_of(running)
         lengths = np.bincount(sequences)
-        turned = _turned(running, lengths)
-        *parts, carried = self._parted(before)
+        turned = _reversed_rows(running, lengths)
+        *parts, carried = self._split_state(before)
         x, _ = self._filled(carried, x, running)
         finite = np.isfinite(x).all(1)
-        h = ends = self._seen(x)
+        h = ends = self._embedded(x)
         for layer, begin in zip(self._layers, parts, strict=True):
             forwards, kept = layer.forward(begin, h, running, True)
             backwards, good = self._backwards(layer, h, running, turned)
@@ -113,32 +113,32 @@ class BothDirections:
         return y, each & (np.bincount(sequences[~np.isfinite(y).all(1)], minlength=batch) == 0)
 
     def windows(self, state: Array, x: Array, waiting: int, lag: int) -> Windows:
-        """The windows that end with the new steps of a sequence: one for each.
+        """Run the windows that end with the new steps of a sequence, one for each.
 
-        All layers run over each window. The first layer's forward direction sees the same in all
-        of them, so it runs once. That of a further layer begins where the window before left it
-        after its first step.
+        All layers run over each window. The first layer's forward direction has the same input in
+        all of them, so it runs once. The forward direction of a later layer starts from its state
+        after the first step of the previous window.
 
         Args:
-            state: (state_size,), that after the last step whose output was given.
-            x: (steps, inputs), scaled: of all steps since then.
-            waiting: How many of these are not new; those beyond `lag` count as new.
-            lag: How many further steps an output waits for.
+            state: (state_size,), the state after the last step whose output was emitted.
+            x: (steps, inputs), scaled: all steps since then.
+            waiting: The number of steps that are not new; those beyond `lag` count as new.
+            lag: The number of further steps that an output waits for.
         """
         given = max(len(x) - lag, 0)
-        *parts, carried = self._parted(state[np.newaxis])
+        *parts, carried = self._split_state(state[np.newaxis])
         chain = np.ones(len(x), np.int64)
         x, carries = self._filled(carried, x, chain)
         start, running, row, turned = _windows(min(waiting, lag), len(x), lag)
         finite = [np.isfinite(x).all()]
-        seen = self._seen(x)
+        seen = self._embedded(x)
         h, after = seen[row], []
         for i, (layer, before) in enumerate(zip(self._layers, parts, strict=True)):
             if i == 0:
                 forwards, kept = layer.forward(before, seen, chain, True)
                 forwards, states = forwards[row], kept[:given]
             else:
-                states = _chained(layer.forward, before, h[:given])
+                states = _states_after(layer.forward, before, h[:given])
                 begin = np.concatenate([before, states])[start]
                 forwards, kept = layer.forward(begin, h, running, True)
             backwards, good = self._backwards(layer, h, running, turned)
@@ -153,7 +153,7 @@ class BothDirections:
     def _backwards(
         self, layer: Layer, h: Array, running: Array, turned: Array
     ) -> tuple[Array, Array]:
-        """A layer's backward direction: (rows, hidden), and whether each row is finite."""
+        """Run a layer's backward direction: (rows, hidden), and whether each row is finite."""
         begin = np.repeat(layer.backward_begin, running[0], 0)
         outputs, states = layer.backward(begin, h[turned], running, True)
         good: Array = np.asarray(np.isfinite(states).all(1))
@@ -164,29 +164,29 @@ class BothDirections:
         return merge(self._model.network.merge, both)[0]
 
     def _read_out(self, h: Array, x: Array) -> Array:
-        """Y = g(z), scaled, of rows."""
+        """Return y = g(z), scaled, of rows."""
         network, linear = self._model.network, kernel_of(self._model.kernel).linear
         z = network.read_out(self._model.parameters, h, x, linear=linear)
         return network.output_of(z)
 
     def _filled(self, carried: Array, x: Array, running: Array) -> tuple[Array, Array]:
-        """X without missing values, and what is carried after each row."""
+        """Return x without missing values, and the carried values after each row."""
         if not self._model.carried:
             return x, np.zeros((len(x), 0), np.float32)
         return carry_forward(carried, x, running)
 
-    def _seen(self, x: Array) -> Array:
-        """What the first layer sees of x: a vector for each symbol."""
+    def _embedded(self, x: Array) -> Array:
+        """Return the input of the first layer: x with symbols replaced by their vectors."""
         return embed(self._model.network, self._model.parameters, x)
 
-    def _parted(self, state: Array) -> list[Array]:
-        """(batch, state_size) as the state of each layer, and what is carried."""
+    def _split_state(self, state: Array) -> list[Array]:
+        """Split a state (batch, state_size) into the state of each layer and the carried values."""
         ends = np.cumsum([layer.forward_begin.shape[1] for layer in self._layers])
         return [np.ascontiguousarray(part) for part in np.split(state, ends, axis=1)]
 
 
 def both_directions(model: Model) -> BothDirections:
-    """What runs a model: made once, or again where the models of keys are very many."""
+    """Return the `BothDirections` of a model, cached for the last 256 models."""
     return _both_directions(model, model.kernel)  # models of two kernels are equal
 
 
@@ -196,7 +196,7 @@ def _both_directions(model: Model, kernel: str) -> BothDirections:  # noqa: ARG0
 
 
 def _layer(model: Model, i: int) -> Layer:
-    """Layer i as two networks of one direction each."""
+    """Return layer i as two networks of one direction each."""
     network = model.network
     alone = Network(
         network.cell,
@@ -217,33 +217,33 @@ def _layer(model: Model, i: int) -> Layer:
 
 
 class _Packed(NamedTuple):
-    """The windows that end with new steps, those with the whole lag first, in order."""
+    """The windows that end with new steps, those with the whole lag first."""
 
     start: Array  # (windows,), the first step of each
-    running: Array  # (steps,), how many windows run at each of their steps
-    row: Array  # (rows,), the step that is seen there
-    turned: Array  # (rows,), from `_turned`
+    running: Array  # (steps,), the number of windows that run at each of their steps
+    row: Array  # (rows,), the step of the sequence
+    turned: Array  # (rows,), from `_reversed_rows`
 
 
 def _windows(waiting: int, steps: int, lag: int) -> _Packed:
-    """One for each step that is not among the first `waiting`."""
+    """Return a window for each step after the first `waiting`."""
     last = np.arange(waiting, steps)
     lengths = np.minimum(last, lag) + 1
     order = np.argsort(-lengths, kind="stable")
     start, lengths = (last + 1 - lengths)[order], lengths[order]
     running = running_at(lengths, int(lengths[0]))
     step, window = rows_of(running)
-    return _Packed(start, running, start[window] + step, _turned(running, lengths))
+    return _Packed(start, running, start[window] + step, _reversed_rows(running, lengths))
 
 
-def _chained(advance: Advance, before: Array, x: Array) -> Array:
-    """The state after each step of one sequence: (steps, size)."""
+def _states_after(advance: Advance, before: Array, x: Array) -> Array:
+    """Return the state after each step of one sequence: (steps, size)."""
     if not len(x):
         return before[:0]
     return advance(before, x, np.ones(len(x), np.int64), True)[1]
 
 
-def _turned(running: Array, lengths: Array) -> Array:
-    """The row that stands at each row's place when every sequence runs backwards."""
+def _reversed_rows(running: Array, lengths: Array) -> Array:
+    """Return the row at the place of each row when every sequence is reversed."""
     steps, sequences = rows_of(running)
     return offsets_of(running)[lengths[sequences] - 1 - steps] + sequences

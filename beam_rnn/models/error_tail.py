@@ -1,7 +1,8 @@
-"""How surprising an error is: the tail of the errors of a forecast, followed as they come.
+"""The probability of a forecast error, from the tail of the errors before it.
 
-Peaks over a threshold (Pickands 1975; in streams Siffer et al. 2017). Whatever the errors are,
-those above a high threshold u exceed it by amounts y of a generalised Pareto distribution:
+The method is peaks over threshold (Pickands 1975; in streams Siffer et al. 2017). Whatever the
+distribution of errors, the amounts y by which they exceed a high threshold u follow a generalised
+Pareto distribution:
 
     P(|e| > u + y) = r (1 + xi y / sigma)^(-1 / xi)
 
@@ -10,9 +11,9 @@ of the amounts (Hosking and Wallis 1987):
 
     xi = (1 - m^2 / s^2) / 2        sigma = m (1 - xi)
 
-Mean and variance are decayed, and u follows the quantile 1 - r (Robbins and Monro 1951). So large
-errors are judged by large ones, and a probability means the same for every key: errors of real
-series have tails that a normal distribution takes for impossible.
+Mean and variance are decayed, and u follows the quantile 1 - r (Robbins and Monro 1951). So a
+probability means the same for every key, although errors of real series have heavier tails than a
+normal distribution.
 
 >>> surprise, tail = Surprise(), NO_ERRORS
 >>> for error in (0.3, 0.1, 0.4, 0.2, 0.3, 0.1, 2.5):
@@ -30,11 +31,11 @@ from beam_rnn.core.checks import check_number
 from beam_rnn.core.errors import ConfigurationError
 
 HEAVIEST = 0.45
-"""The greatest xi of those that moments can tell: the variance is infinite from 0.5 on."""
+"""Maximum xi that moments can estimate: the variance is infinite from 0.5 on."""
 GREATEST_ERROR = 1e150
-"""A greater one counts as this: its square is still a number."""
+"""Maximum size of an error, whose square is still finite; larger ones count as this."""
 FAR = 10.0
-"""An error counts as at most this many times the mean size of the peaks before it."""
+"""Maximum size of an error as a multiple of the mean size of the peaks before it."""
 
 
 @dataclass(frozen=True)
@@ -45,12 +46,12 @@ class Surprise:
         0.998
 
     Args:
-        memory: How many errors what is known of them is worth: it decays by 1 / memory with each.
-            2000 records are a week of one every five minutes.
-        peaks: The share of errors that are above the threshold: of these the tail is known.
+        memory: The number of errors after which the statistics have decayed to 1 / e. 2000 records
+            are a week of one every five minutes.
+        peaks: The share of errors above the threshold, from which the tail is estimated.
 
     Raises:
-        ConfigurationError: A number outside its range.
+        ConfigurationError: A number is outside its range.
     """
 
     memory: float = 2000.0
@@ -60,24 +61,24 @@ class Surprise:
         check_number("memory", self.memory, least=1)
         check_number("peaks", self.peaks, below=1)
         if not self.peaks:
-            raise ConfigurationError("peaks must be in (0, 1), got 0")
+            raise ConfigurationError(f"peaks must be in (0, 1), got {self.peaks!r}")
 
     @property
     def decay(self) -> float:
-        """What is left of the weight of an error when the next one comes."""
+        """The factor by which each new error reduces the weight of the errors before it."""
         return 1 - 1 / self.memory
 
 
 class Tail(NamedTuple):
-    """What is known of the errors of one target; their sums are decayed.
+    """The statistics of the errors of one target; counts and sums are decayed.
 
     Attributes:
-        weight: How many errors there were.
+        weight: The number of errors.
         total: The sum of their sizes.
         threshold: The size u above which an error is a peak.
-        peaks: How many of them were.
+        peaks: The number of peaks.
         excess: The sum of the amounts by which peaks exceeded the threshold.
-        squares: The sum of the squares of these.
+        squares: The sum of the squares of these amounts.
         last: The size of the last error.
     """
 
@@ -91,18 +92,19 @@ class Tail(NamedTuple):
 
 
 NO_ERRORS = Tail(0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0)
-"""Before the first error."""
+"""Statistics before the first error."""
 
 
 def tail_probability(tail: Tail, error: float) -> float:
-    """How probable an error of at least this size is, from the errors before it; in [0, 1].
+    """Return the probability of an error of at least this size, from the errors before it.
 
-    Up to the threshold its logarithm falls in proportion to the size. The threshold is at least the
-    last error: what leaps and falls back gives two errors of a size, and is one event. Of few peaks
-    xi is itself not known: the next one has a tail that is heavier by one over their number.
+    It is in [0, 1]. Up to the threshold its logarithm falls in proportion to the size. The
+    threshold is at least the last error, because a spike gives two errors of about one size, and
+    is one event.
+    With few peaks the estimate of xi is uncertain, so 1 / peaks is added to it.
 
     Args:
-        tail: What is known.
+        tail: The statistics of the errors before.
         error: The error.
     """
     size = min(abs(error), GREATEST_ERROR)
@@ -113,7 +115,7 @@ def tail_probability(tail: Tail, error: float) -> float:
     if size <= threshold:
         return share ** (size / threshold)
     mean, square, peaks = _amounts(tail)
-    if not mean:  # there was never an error
+    if not mean:  # all errors were 0
         return share
     variance = square - mean * mean
     xi = min((1 - mean * mean / variance) / 2, HEAVIEST) if variance > mean * mean else 0.0
@@ -123,9 +125,9 @@ def tail_probability(tail: Tail, error: float) -> float:
 
 
 def _amounts(tail: Tail) -> tuple[float, float, float]:
-    """Mean and mean square of the amounts above the threshold, and of how many.
+    """Return mean and mean square of the amounts above the threshold, and their number.
 
-    With one that is not there: for an exponential distribution, as wide as the errors are.
+    One prior peak is included, of an exponential distribution with the mean of all errors.
     """
     mean = tail.total / tail.weight
     peaks = tail.peaks + 1
@@ -133,16 +135,16 @@ def _amounts(tail: Tail) -> tuple[float, float, float]:
 
 
 def observed(tail: Tail, error: float, surprise: Surprise) -> Tail:
-    """What is known with one more error.
+    """Return the statistics updated with one more error.
 
-    One value that is not a measurement, such as 999999, must not hide what follows it. So an error
-    counts as at most `FAR` times the size of a mean peak before it, where there was an error. The
-    bound grows with the peaks: larger errors that stay are learned within tens of records.
+    A value that is not a measurement, such as 999999, must not mask the errors after it. So an
+    error counts as at most `FAR` times the mean size of the peaks before it, if there were errors.
+    The bound grows with the peaks: it adapts to a lasting rise within tens of records.
 
     Args:
-        tail: What was known before.
+        tail: The statistics before.
         error: The error.
-        surprise: How it is judged.
+        surprise: The memory and the share of peaks.
     """
     last, decay = min(abs(error), GREATEST_ERROR), surprise.decay
     usual = tail.threshold + _amounts(tail)[0] if tail.total else math.inf
@@ -161,7 +163,7 @@ def observed(tail: Tail, error: float, surprise: Surprise) -> Tail:
 
 
 def _following(tail: Tail, share: float, *, is_peak: bool) -> float:
-    """The threshold after an error: it stays where that share of the errors is above it.
+    """Return the threshold after an error, moved so that a `share` of errors is above it.
 
     A step of Robbins and Monro, u + (peak - share) / (n f(u)): the density f(u) of the errors at
     the threshold is the share over the mean amount above it.

@@ -1,9 +1,9 @@
-"""What is kept of a key whose records are scored <-> bytes; the only module that knows that format.
+"""State of a key whose records are scored <-> bytes; the only module that knows this format.
 
-Version; the state of what predicts, without its own version; then numbers, float64: of each target
-the prediction for the next record, NaN for none, and of each what is known of its errors; how many
-numbers these are; and the version that was left out; little-endian. So the place of a key is
-read in the same way as in `beam_rnn.records.record_format`.
+The parts are, little-endian: version; the state of the predictor, without its version byte; float64
+numbers: the prediction of each target for the next record, NaN for none, then the error statistics
+of each target; the count of these numbers; the version byte of the predictor's state. So the last
+step of a key is read in the same way as in `beam_rnn.records.record_format`.
 """
 
 import struct
@@ -14,7 +14,7 @@ import numpy as np
 from beam_rnn.core.errors import StateError
 from beam_rnn.models.error_tail import NO_ERRORS, Tail
 
-SCORED_VERSION = 0x83  # told by it from a state of `Predict`, and from what was learned
+SCORED_VERSION = 0x83  # differs from those of `Predict` and of learned models
 _TRAILER = struct.Struct("<IB")
 _EACH = 1 + len(Tail._fields)
 
@@ -23,9 +23,9 @@ class Scored(NamedTuple):
     """The state of a key.
 
     Attributes:
-        state: That of what predicts; None before its first step.
-        predictions: (targets,), what it says of the next record; empty for nothing.
-        tails: What is known of the errors of each target.
+        state: The state of the predictor; None before its first step.
+        predictions: (targets,), the prediction for the next record; empty for none.
+        tails: The error statistics of each target.
     """
 
     state: bytes | None
@@ -34,12 +34,12 @@ class Scored(NamedTuple):
 
 
 def nothing_scored(targets: int) -> Scored:
-    """The state before the first record."""
+    """Return the state before the first record."""
     return Scored(None, (), (NO_ERRORS,) * targets)
 
 
 def encode_scored(scored: Scored) -> bytes | None:
-    """The bytes of a key's state; None before its first step.
+    """Return the bytes of a key's state; None before its first step.
 
     >>> state = nothing_scored(targets=1)._replace(state=b"any", predictions=(0.5,))
     >>> decode_scored(encode_scored(state), targets=1) == state
@@ -55,14 +55,14 @@ def encode_scored(scored: Scored) -> bytes | None:
 
 
 def decode_scored(data: bytes, targets: int) -> Scored:
-    """The inverse of `encode_scored`.
+    """Return the state of a key from its bytes.
 
     Args:
         data: The bytes.
-        targets: How many targets there are.
+        targets: The number of targets.
 
     Raises:
-        StateError: Another version, the wrong length, or of another number of targets.
+        StateError: The version, the length or the number of targets differs.
     """
     version = data[:1].hex() or None
     if version != f"{SCORED_VERSION:02x}":
@@ -75,8 +75,8 @@ def decode_scored(data: bytes, targets: int) -> Scored:
     if count != targets * _EACH:
         raise StateError(
             f"stored state of anomaly scores has {len(data)} bytes with {count} numbers of errors, "
-            f"{targets} targets have {targets * _EACH}: start the job without its old state, or go "
-            "on with a model of the same targets"
+            f"{targets} targets have {targets * _EACH}: start the job without its old state, or "
+            "continue with a model of the same targets"
         )
     numbers = np.frombuffer(data[-size : -_TRAILER.size], "<f8").tolist()
     predictions, rest = tuple(numbers[:targets]), numbers[targets:]

@@ -1,4 +1,4 @@
-"""Many models as one: each key has its own, and a key that training never saw the fallback."""
+"""Per-key models: one model for each key, and a fallback for other keys."""
 
 import hashlib
 import json
@@ -16,12 +16,12 @@ from beam_rnn.nn.kernels import kernel_name
 from beam_rnn.nn.network import Network
 
 MADE_AT_MOST = 100_000
-"""So many models of keys are held in memory; the one that was used longest ago goes first."""
+"""Maximum number of per-key models in memory; the least recently used is evicted first."""
 
 
 @dataclass(frozen=True, eq=False)
 class KeyedModels:
-    """A model for each key, all of one network and one kind of record.
+    """A model for each key, all with the same network and columns.
 
         >>> network = Network("gru", hidden=4)
         >>> columns = Columns(key="id", inputs=["x"])
@@ -31,16 +31,16 @@ class KeyedModels:
         >>> models.of("fan") == fan, models.of("never seen") == any_key
         (True, True)
 
-    `gathered` makes it of models that are there. Two are equal when their digests are.
+    `gathered` makes it from models in memory. Two are equal when their digests are.
 
     Args:
         network: What was trained, for every key.
         columns: Which fields of a record are its key, inputs and targets.
-        models: The models by key; those of a file are made when they are asked for.
+        models: The models by key; those of a file are loaded on access.
         digests: The digest of each of them.
-        fallback: The model of every other key; None if there is none.
-        reasons: Why a key that training saw has no model of its own; not part of the digest.
-        kernel: What computes, for every key: see `Model`.
+        fallback: The model of all other keys; None if there is none.
+        reasons: Why a key of the training data has no model; not part of the digest.
+        kernel: The kernel of all models: see `Model`.
     """
 
     network: Network
@@ -61,27 +61,33 @@ class KeyedModels:
         fallback: Model | None = None,
         reasons: Mapping[str, str] | None = None,
     ) -> "KeyedModels":
-        """Models that are there, as one.
+        """Return models in memory as one `KeyedModels`.
 
         Args:
             models: The models by key.
-            fallback: The model of every other key; None for none.
-            reasons: Why a key has no model of its own.
+            fallback: The model of all other keys; None for none.
+            reasons: Why a key has no model.
 
         Raises:
-            ConfigurationError: There is no model, one has no columns, or they differ in their
-                network or columns.
+            ConfigurationError: There is no model, one has no columns, or their networks or columns
+                differ.
         """
         every = [*models.values(), *([] if fallback is None else [fallback])]
         if not every:
-            raise ConfigurationError("KeyedModels needs a model: of a key, or a fallback")
+            raise ConfigurationError(
+                f"KeyedModels needs a model of a key or a fallback, got models={dict(models)} and "
+                "fallback=None"
+            )
         first = every[0]
         if first.columns is None:
-            raise ConfigurationError("the models of KeyedModels need columns, which name the key")
+            raise ConfigurationError(
+                f"the models of KeyedModels need columns, which name the key, got {first.columns} "
+                f"for {first.network}"
+            )
         for model in every:
             if (model.network, model.columns) != (first.network, first.columns):
                 raise ConfigurationError(
-                    "the models of KeyedModels have one network and the same columns, got "
+                    "the models of KeyedModels must have the same network and columns, got "
                     f"{model.network} for {model.columns} and {first.network} for {first.columns}"
                 )
         digests = {key: model.digest for key, model in models.items()}
@@ -90,27 +96,27 @@ class KeyedModels:
         )
 
     def of(self, key: str) -> Model | None:
-        """The model of a key; None if it has none, and there is no fallback."""
-        return self._made(key) if key in self.models else self._fallback
+        """Return the model of a key, or the fallback; None if there is neither."""
+        return self._cached(key) if key in self.models else self._fallback
 
     @cached_property
-    def _made(self) -> Any:
-        return lru_cache(MADE_AT_MOST)(lambda key: self._computed(self.models[key]))
+    def _cached(self) -> Any:
+        return lru_cache(MADE_AT_MOST)(lambda key: self._with_shared_kernel(self.models[key]))
 
     @cached_property
     def _fallback(self) -> Model | None:
-        return None if self.fallback is None else self._computed(self.fallback)
+        return None if self.fallback is None else self._with_shared_kernel(self.fallback)
 
-    def _computed(self, model: Model) -> Model:
-        """A model, computed by the kernel of all."""
+    def _with_shared_kernel(self, model: Model) -> Model:
+        """Return a model with the shared kernel."""
         return model if model.kernel == self.kernel else model.with_kernel(self.kernel)
 
     def with_kernel(self, kernel: str) -> "KeyedModels":
-        """The same models, computed by another kernel: "auto", "numpy" or "fused"."""
+        """Return the same models with another kernel: "auto", "numpy" or "fused"."""
         return replace(self, kernel=kernel)
 
     def with_digest(self, digest: str) -> Model | None:
-        """The model with that digest; None if there is none."""
+        """Return the model with that digest; None if there is none."""
         if self._fallback is not None and self._fallback.digest == digest:
             return self._fallback
         key = self._keys_by_digest.get(digest)
@@ -122,17 +128,17 @@ class KeyedModels:
 
     @cached_property
     def any(self) -> Model:
-        """One of the models: in all that `Model` says but its numbers, the others are like it."""
+        """One of the models, for the attributes that all share: sizes, columns, dtype."""
         if self._fallback is not None:
             return self._fallback
-        return self._computed(self.models[min(self.models)])
+        return self._with_shared_kernel(self.models[min(self.models)])
 
     @cached_property
     def digest(self) -> str:
-        """SHA-256 of all that decides a prediction, in hexadecimal.
+        """SHA-256 of everything that affects a prediction, in hexadecimal.
 
-        Network, columns and the digest of the fallback as JSON, then each key and the digest of
-        its model, by key.
+        It covers network, columns and the digest of the fallback as JSON, then each key and the
+        digest of its model, sorted by key.
         """
         shared = {
             "network": self.network.to_json(),
@@ -165,19 +171,19 @@ class KeyedModels:
 
     @property
     def state_size(self) -> int:
-        """How many numbers the hidden state of a key has."""
+        """The number of values in the hidden state of a key."""
         return self.any.state_size
 
     @property
     def output_names(self) -> tuple[str, ...]:
-        """What each number of y is: see `Model.output_names`."""
+        """The name of each number of y: see `Model.output_names`."""
         return self.any.output_names
 
     @property
     def nbytes(self) -> int:
-        """How many bytes the parameters of all models have."""
+        """The number of bytes of the parameters of all models."""
         return self.any.nbytes * (len(self.models) + (self.fallback is not None))
 
 
 Models: TypeAlias = Model | KeyedModels
-"""What a weights file holds. Both say `of(key)`."""
+"""Models that step record by record. Both have `of(key)`."""

@@ -1,23 +1,23 @@
-"""Models of many keys <-> Arrow file; the only module that knows this format.
+"""Per-key models <-> Arrow file; the only module that knows this format.
 
-It is version 2 of a weights file: an Arrow IPC file with one row a key, in the order of the keys:
+It is version 2 of a weights file: an Arrow IPC file with one row per key, sorted by key:
 
 | column | type | |
 |---|---|---|
-| key | string | null in the first row, if there is a fallback: its row |
-| digest | string | that of the key's model |
+| key | string | null in the row of the fallback, which comes first |
+| digest | string | the digest of the key's model |
 | values | list<float32> | the parameters, one after another, each row by row |
-| scaler | string | JSON, as version 1 has it in its metadata |
-| training | string | JSON: the facts about the training that differ from key to key |
-| reason | string | why the key has no model; then there is nothing else in its row |
+| scaler | string | JSON, as in the metadata of version 1 |
+| training | string | JSON: the facts about the training that differ between keys |
+| reason | string | why the key has no model; the rest of its row is null |
 
 The schema's metadata holds, as JSON: `beam_rnn.format_version`, `beam_rnn.network`,
 `beam_rnn.columns`, `beam_rnn.shapes` (name and shape of each parameter, in the order of the
-values), `beam_rnn.training` (the facts that all have in common), and as text `beam_rnn.digest`
-(that of the set) and `beam_rnn.seal` (of the file: `beam_rnn.core.sealed_format`).
+values), `beam_rnn.training` (the facts that all models share), and as text `beam_rnn.digest`
+(the digest of the set) and `beam_rnn.seal` (of the file: `beam_rnn.core.sealed_format`).
 
-A row begins where the one before it ends, at a multiple of 4 bytes: a model is a view of the file
-all the same, and sixty bytes a key are saved.
+Values are not padded: a row begins where the previous one ends, at a multiple of 4 bytes. A model
+is still a view of the file, and each key takes about 60 bytes less.
 """
 
 import json
@@ -56,20 +56,20 @@ _DESCRIBED = ("network", "columns", "shapes")
 
 
 def check_float32(model: Model | Transducer) -> None:
-    """That a file can hold the parameters.
+    """Raise if a weights file cannot hold the parameters.
 
     Raises:
         WeightsError: They are not float32.
     """
     if model.dtype != np.float32:
         raise WeightsError(
-            f"a weights file holds float32, the parameters are {model.dtype}: write "
+            f"a weights file holds float32, but the parameters are {model.dtype}: write "
             "model.astype('float32')"
         )
 
 
 def encode_model(key: str | None, model: Model) -> bytes:
-    """The row of a key, on its way to the file; None for the fallback."""
+    """Return the row of a key's model, as bytes; the key None is the fallback."""
     check_float32(model)
     values = model.to_json()
     row = {
@@ -85,7 +85,7 @@ def encode_model(key: str | None, model: Model) -> bytes:
 
 
 def encode_reason(key: str, reason: str) -> bytes:
-    """The row of a key that has no model, and why."""
+    """Return the row of a key that has no model, as bytes."""
     return _encode_row({"key": key, "reason": reason}, {})
 
 
@@ -99,7 +99,7 @@ def _encode_row(row: Mapping[str, Any], described: Mapping[str, str]) -> bytes:
 
 
 def joined(rows: Iterable[bytes]) -> bytes:
-    """The file of rows from `encode_model` and `encode_reason`, in any order.
+    """Return the file of rows from `encode_model` and `encode_reason`, in any order.
 
     Raises:
         TrainingError: No row has a model, or their columns differ.
@@ -109,11 +109,15 @@ def joined(rows: Iterable[bytes]) -> bytes:
     described = {_described(part) for part in parts if part.schema.metadata}
     if not described:
         raise TrainingError(
-            "there is no model: no key could be learned from, and there is no fallback. "
-            + (f"The first of {len(reasons)} reasons: {reasons[0]}" if reasons else "No key came")
+            "there is no model: training failed for every key, and there is no fallback. "
+            + (
+                f"The first of {len(reasons)} reasons: {reasons[0]}"
+                if reasons
+                else "There was no key"
+            )
         )
     if len(described) > 1:
-        raise TrainingError(f"sequences are of different columns: {sorted(described)}")
+        raise TrainingError(f"the models have different networks or columns: {sorted(described)}")
     table = pa.concat_tables([part.replace_schema_metadata(None) for part in parts])
     keys = table.column("key").to_pylist()
     order = sorted(range(len(keys)), key=lambda i: (keys[i] is not None, keys[i]))
@@ -125,7 +129,7 @@ def _described(part: pa.Table) -> tuple[str, ...]:
 
 
 def _file(table: pa.Table, described: Mapping[str, str]) -> bytes:
-    """The file of sorted rows."""
+    """Return the file of sorted rows."""
     shared, table = _with_shared_facts(table)
     batches = table.to_batches(ROWS_IN_A_BATCH)
     read = StoredModels(pa.py_buffer(b""), "<rows>", table, {**described, "training": shared})
@@ -144,7 +148,7 @@ def _file(table: pa.Table, described: Mapping[str, str]) -> bytes:
 
 
 def _with_shared_facts(table: pa.Table) -> tuple[str, pa.Table]:
-    """The facts that all models have in common, and the rows with the rest of them."""
+    """Return the training facts that all models share, and the rows with the others."""
     texts = table.column("training").to_pylist()
     facts = [None if text is None else json.loads(text) for text in texts]
     known = [each for each in facts if each is not None]
@@ -163,7 +167,7 @@ def _with_shared_facts(table: pa.Table) -> tuple[str, pa.Table]:
 
 
 def to_bytes(models: KeyedModels) -> bytes:
-    """Models of keys as the bytes of a weights file; the same models give the same bytes.
+    """Return per-key models as a weights file; equal models give the same bytes.
 
     Raises:
         WeightsError: Parameters are not float32.
@@ -179,12 +183,12 @@ def to_bytes(models: KeyedModels) -> bytes:
 
 
 def from_file(data: pa.Buffer, file: SealedFile, name: str) -> KeyedModels:
-    """The models of a file; each is made, a view of the bytes, when it is asked for.
+    """Return the models of a file; each is a view of the bytes, made on access.
 
     Args:
         data: The bytes of the file.
         file: The same file, with its seal verified.
-        name: What to call them in an error.
+        name: The name of the file in errors.
 
     Raises:
         ValueError, KeyError, TypeError: The bytes do not fit together.
@@ -193,11 +197,11 @@ def from_file(data: pa.Buffer, file: SealedFile, name: str) -> KeyedModels:
 
 
 class StoredModels(Mapping[str, Model]):
-    """The models of a file by key, each made when it is asked for.
+    """The models of a file by key, each made on access.
 
     Args:
         data: The bytes of the file.
-        name: What to call it in an error.
+        name: The name of the file in errors.
         table: Its rows.
         text: Its metadata.
     """
@@ -216,13 +220,13 @@ class StoredModels(Mapping[str, Model]):
         self._ends = np.cumsum(sizes)
         keys, digests = (table.column(i).to_pylist() for i in (0, 1))
         if len(set(keys)) != len(keys):
-            raise ValueError("a key has two rows")
+            raise ValueError(f"a key has two rows: {len(keys)} rows, {len(set(keys))} keys")
         self._rows = {key: i for i, key in enumerate(keys) if digests[i] is not None}
         self._fallback = self._rows.pop(None, None)
         self.digests = {key: digests[i] for key, i in self._rows.items()}
 
     def models(self) -> KeyedModels:
-        """All that the file holds."""
+        """Return all models of the file."""
         fallback = None if self._fallback is None else self._model(self._fallback)
         keys, reasons = self._table.column("key"), self._table.column("reason")
         without = pc.indices_nonzero(reasons.is_valid()).to_pylist()
@@ -230,7 +234,7 @@ class StoredModels(Mapping[str, Model]):
         return KeyedModels(self._network, self._columns, self, self.digests, fallback, why)
 
     def is_all_of(self, models: KeyedModels) -> bool:
-        """Whether the file is that of these models."""
+        """Return True if the file holds exactly these models."""
         here = self.models()
         return (models.digest, models.reasons) == (here.digest, here.reasons)
 
@@ -265,16 +269,16 @@ class StoredModels(Mapping[str, Model]):
         if model.digest != digest.as_py():
             raise NotWeightsError(
                 f"{self._name!r} is altered: the parameters in row {row} have the digest "
-                f"{model.digest}, they were written with {digest}"
+                f"{model.digest}, but were written with {digest}"
             )
         return model
 
 
 def _check_rows(table: pa.Table, numbers: int) -> None:
-    """Check that every row has a model with this many numbers, or a reason why it has none.
+    """Raise if a row has neither a model with this many numbers nor a reason.
 
     Raises:
-        ValueError: One has not.
+        ValueError: A row has neither.
     """
     lengths = pc.list_value_length(table.column("values")).drop_null()
     if numbers < 1 or not pc.all(pc.equal(lengths, numbers), min_count=0).as_py():

@@ -1,8 +1,8 @@
-"""The records of many keys at once, in as few matrix products as they need.
+"""Batched steps: the records of many keys in as few matrix products as possible.
 
-What `beam_rnn.engine.steppers.predict.PredictStepper` does record by record, with the same bits:
-the sequences of all keys are packed side by side, longest first. A key whose numbers overflow is
-left to the stepper.
+The results have the same bits as those of `beam_rnn.engine.steppers.predict.PredictStepper`, which
+steps record by record. The sequences of all keys are packed, longest first. A key whose numbers
+overflow is left to the stepper.
 """
 
 from collections.abc import Sequence
@@ -19,17 +19,17 @@ from beam_rnn.models.model import Model
 from beam_rnn.models.state_format import STATE_TYPE
 
 LONG_AGO = -(2**62)
-"""The latest event time of a key without a record, in microseconds since 1970."""
+"""Latest event time of a key without records, in microseconds since 1970."""
 
 
 class Standing(NamedTuple):
-    """Where keys are: one row each.
+    """The states of keys, one row each.
 
     Attributes:
-        steps: (keys,), how many steps the sequence of each has had; 0 for none that goes on.
-        first_time: (keys,), the event time of the first of them, in microseconds.
-        time: (keys,), the latest event time of the key's records so far; `LONG_AGO` if it had none.
-        sequence: (keys,), the sequence number of the last one.
+        steps: (keys,), the number of steps of the current sequence; 0 if there is none.
+        first_time: (keys,), the event time of its first step, in microseconds.
+        time: (keys,), the latest event time of the key's records so far; `LONG_AGO` for none.
+        sequence: (keys,), the sequence number of the last record.
         values: (keys, state_size) of `STATE_TYPE`.
         outputs: (keys, outputs) float64.
     """
@@ -46,7 +46,7 @@ class Records(NamedTuple):
     """The records of keys: those of the first key in order, then those of the second, ...
 
     Attributes:
-        counts: (keys,), how many each key has, at least 1.
+        counts: (keys,), the number of records of each key, at least 1.
         time: (records,), in microseconds since 1970.
         sequence: (records,).
         starts: (records,), whether a sequence begins with it.
@@ -63,14 +63,14 @@ class Records(NamedTuple):
 
 
 class Ended(NamedTuple):
-    """Sequences that ended: one row each.
+    """Sequences that ended, one row each.
 
     Attributes:
         key: (n,), the row of its key.
-        at: (n,), the record that ended it: its last one, or the next one.
-        reason: What `EndedSequence.reason` says.
-        last: (n,), its last record; -1 if that came before these.
-        steps: (n,), how many steps it had.
+        at: (n,), the record that ended it: its last one, or the first of the next sequence.
+        reason: As `EndedSequence.reason`.
+        last: (n,), its last record; -1 if it is not among these records.
+        steps: (n,), its number of steps.
         first_time: (n,), the event time of its first record.
     """
 
@@ -83,18 +83,18 @@ class Ended(NamedTuple):
 
 
 class Swept(NamedTuple):
-    """What came of records.
+    """The results of a sweep.
 
     Attributes:
-        after: Where the keys are now.
+        after: The states of the keys afterwards.
         latest: (records,), the latest event time of the key up to each.
-        step: (records,), which step of its sequence each was, from 1.
-        outputs: (records, outputs) float64, in the targets' units.
-        packed: (records, state_size) of `STATE_TYPE`, the hidden state after each, in the order in
-            which they were computed.
-        place: (records,), the place of each record's in `packed`.
+        step: (records,), the number of each step in its sequence, from 1.
+        outputs: (records, outputs) float64, in the units of the targets.
+        packed: (records, state_size) of `STATE_TYPE`, the hidden state after each record, in the
+            order of computation.
+        place: (records,), the row of each record in `packed`.
         ended: The sequences that ended.
-        left: (keys,), those whose numbers left the range of numbers: nothing here holds for them.
+        left: (n,), the keys whose numbers overflowed: their results here are not valid.
     """
 
     after: Standing
@@ -107,11 +107,11 @@ class Swept(NamedTuple):
     left: Array
 
     def values(self, records: Array | slice) -> Array:
-        """The hidden state after each of some records."""
+        """Return the hidden state after each of these records."""
         return self.packed[self.place[records]]
 
 
-@default_arithmetic()  # what leaves the range of numbers is told
+@default_arithmetic()  # overflow is reported in `left`
 def sweep(
     model: Model,
     keys: Sequence[str],
@@ -122,12 +122,11 @@ def sweep(
     """Step keys through their next records.
 
     Args:
-        model: The model, which made the states before.
+        model: The model, which also made the states before.
         keys: The keys.
-        before: Where they are.
-        records: Their records.
-        idle_after: A sequence ends when its next record is more than so many microseconds
-            later; None for never.
+        before: The states of the keys.
+        records: The records of the keys.
+        idle_after: The gap in microseconds after which a sequence ends; None for no limit.
     """
     counts, time = records.counts, records.time
     ends_at = np.cumsum(counts)
@@ -145,7 +144,7 @@ def sweep(
     x = x.astype(np.float32)
     values = before.values[of_key].astype(np.float32, copy=False)
     values[fresh] = model.initial_state()
-    if len(length) == len(time):  # a step each
+    if len(length) == len(time):  # one step for each key
         at = place = np.arange(len(time))
         y, packed = model.advance(values, x, np.array([len(time)]))
     else:
@@ -189,12 +188,12 @@ class _Pieces(NamedTuple):
 
     Attributes:
         start: (pieces,), the first record of each.
-        piece: (records,), which of them each record is in.
-        length: (pieces,), how many records each has.
+        piece: (records,), the piece of each record.
+        length: (pieces,), the number of records of each.
         of_key: (pieces,), the row of its key.
-        fresh: (pieces,), whether a sequence begins with it.
-        cut: (records,), whether the sequence before ends with the record that follows it.
-        idle: (records,), whether because that came too late.
+        fresh: (pieces,), whether a new sequence begins with it.
+        cut: (records,), whether the record ends the previous sequence by starting another.
+        idle: (records,), whether it does so because of a gap.
     """
 
     start: Array
@@ -207,15 +206,15 @@ class _Pieces(NamedTuple):
 
 
 def latest_so_far(time: Array, first: Array, before: Array) -> Array:
-    """The latest time of each key up to each of its records.
+    """Return the latest time of each key up to each of its records.
 
-    A clock that went back for one record makes no gap before the next one.
+    So a record with an earlier time than the previous one causes no gap before the next one.
 
         >>> latest_so_far(np.array([5, 1, 6, 2]), np.array([0, 3]), np.array([4, 3])).tolist()
         [5, 5, 6, 3]
 
     Args:
-        time: (records,), those of the first key, then those of the second, ...
+        time: (records,), the times of the first key's records, then of the second's, ...
         first: (keys,), the first record of each key.
         before: (keys,), the latest time of each key before these records.
     """
@@ -238,7 +237,7 @@ def _pieces(
     key: Array,
     idle_after: int | None,
 ) -> _Pieces:
-    """Where sequences begin and end, given the first record of each key and the key of each."""
+    """Split the records into pieces, given the first record of each key and the key of each."""
     counts, time = records.counts, records.time
     none = np.zeros(len(time), bool)
     if idle_after is None and not records.starts.any() and not records.ends.any():
@@ -259,7 +258,7 @@ def _pieces(
 
 
 def _all_finite(numbers: Array) -> bool:
-    """Whether all are; a sum is finite only then, and rarely overflows where they are."""
+    """Return True if all numbers are finite. A finite sum proves it, without an array."""
     return bool(np.isfinite(numbers.sum()) or np.isfinite(numbers).all())
 
 
@@ -273,7 +272,7 @@ def _ended(
     step: Array,
     first_time: Array,
 ) -> Ended:
-    """The sequences that were cut by their next record, and those that an end mark closed."""
+    """Return the sequences that ended: cut by a next record, or closed by an end mark."""
     at, marked = np.flatnonzero(cut), np.flatnonzero(records.ends)
     if not len(at) and not len(marked):
         return Ended(at, at, [], at, at, at)
@@ -292,7 +291,7 @@ def _ended(
 
 
 def _scaling(model: Model, keys: Sequence[str], key: Array) -> Scaling | None:
-    """The scaling of each record; of one row if all have the same."""
+    """Return the scaling of each record; a single row if all have the same."""
     if model.scaler is None:
         return None
     if not model.scaler.keys:

@@ -1,10 +1,8 @@
 """A trained network with all that is needed to use it."""
 
-import hashlib
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, replace
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any, ClassVar
 
 import numpy as np
@@ -12,49 +10,17 @@ from numpy.typing import ArrayLike, DTypeLike
 
 from beam_rnn.core.arrays import Array
 from beam_rnn.core.errors import ConfigurationError
-from beam_rnn.core.packed_sequences import last_rows, rows_of, running_at
+from beam_rnn.core.packed_sequences import last_rows
 from beam_rnn.data.columns import Columns
 from beam_rnn.data.missing_values import carry_forward
 from beam_rnn.data.output_parts import in_order
 from beam_rnn.data.scaling import Scaler
+from beam_rnn.models.padded_batches import run_equal_lengths, run_lengths
+from beam_rnn.models.parameters import check_types, digest_of, frozen
 from beam_rnn.nn.backprop import States, forward, initial_states
 from beam_rnn.nn.embedding import embed
 from beam_rnn.nn.kernels import Advance, kernel_name, kernel_of
 from beam_rnn.nn.network import Network, Parameters
-
-
-def check_types(parameters: Parameters) -> None:
-    """That parameters are all of one type.
-
-    Raises:
-        ConfigurationError: They are neither all float32 nor all float64.
-    """
-    types = {str(value.dtype) for value in parameters.values()}
-    if types not in ({"float32"}, {"float64"}):
-        raise ConfigurationError(
-            f"parameters must be all float32 or all float64, got {sorted(types)}"
-        )
-
-
-def frozen(parameters: Parameters) -> dict[str, Array]:
-    """The parameters as arrays that cannot be written to."""
-    views = {name: np.ascontiguousarray(value).view() for name, value in parameters.items()}
-    for view in views.values():
-        view.flags.writeable = False
-    return views
-
-
-def digest_of(facts: Mapping[str, Any], parameters: Parameters) -> str:
-    """SHA-256, in hexadecimal.
-
-    Of network, columns and scaler as JSON, then of name, type, shape and little-endian bytes of
-    each parameter.
-    """
-    sha = hashlib.sha256(json.dumps(facts, sort_keys=True).encode())
-    for name, value in parameters.items():
-        sha.update(f"\0{name}\0{value.dtype.name}\0{value.shape}\0".encode())
-        sha.update(value.astype(value.dtype.newbyteorder("<"), copy=False).tobytes())
-    return sha.hexdigest()
 
 
 @dataclass(frozen=True, eq=False)
@@ -351,16 +317,21 @@ class Model:
             )
         batch, time, _ = x.shape
         state = self._state_before(batch, initial_state)
-        full = lengths is None and x.size > 0
-        if full and not self.network.bidirectional:
-            return self._run_full(x, state)
+        last_only = self.network.output_steps == "last"
+        advance = partial(self.advance, every=False)
+        if lengths is None and x.size > 0 and not self.network.bidirectional:
+            return run_equal_lengths(advance, x, state, last_only=last_only)
         lengths = np.full(batch, time) if lengths is None else np.asarray(lengths)
         if lengths.shape != (batch,) or lengths.min(initial=0) < 0 or lengths.max(initial=0) > time:
             raise ConfigurationError(
                 f"lengths must be {batch} whole numbers from 0 to {time}, got {lengths}"
             )
-        run = self._run_both_directions if self.network.bidirectional else self._run_packed
-        return run(x, lengths, state)
+        if self.network.bidirectional:
+            return self._run_both_directions(x, lengths, state)
+        if not lengths.any():
+            steps = () if last_only else (time,)
+            return np.zeros((batch, *steps, self.outputs), self.dtype), state.copy()
+        return run_lengths(advance, x, lengths, state, last_only=last_only)
 
     def _state_before(self, batch: int, initial_state: Array | None) -> Array:
         """The given initial state, checked; or the network's own."""
@@ -372,34 +343,6 @@ class Model:
                 f"initial_state must have the shape ({batch}, {self.state_size}), got {state.shape}"
             )
         return state
-
-    def _run_full(self, x: Array, state: Array) -> tuple[Array, Array]:
-        """`run` of sequences that fill `time`, from their first steps on."""
-        batch, time, inputs = x.shape
-        rows = x.swapaxes(0, 1).reshape(-1, inputs)
-        y, after = self.advance(state, rows, np.full(time, batch), every=False)
-        outputs = y.reshape(time, batch, -1).swapaxes(0, 1)
-        return (outputs[:, -1] if self.network.output_steps == "last" else outputs), after
-
-    def _run_packed(self, x: Array, lengths: Array, state: Array) -> tuple[Array, Array]:
-        """`run` of sequences of different lengths, from their first steps on."""
-        batch, time, _ = x.shape
-        if not lengths.any():
-            each = () if self.network.output_steps == "last" else (time,)
-            return np.zeros((batch, *each, self.outputs), self.dtype), state.copy()
-        order = np.argsort(-lengths, kind="stable")[: np.count_nonzero(lengths)]
-        running = running_at(lengths[order], int(lengths.max()))
-        steps, sequences = rows_of(running)
-        at = order[sequences], steps
-        after = state.copy()
-        y, after[order] = self.advance(state[order], x[at], running, every=False)
-        if self.network.output_steps == "last":
-            outputs = np.zeros((batch, y.shape[1]), y.dtype)
-            outputs[order] = y[last_rows(lengths[order], running)]
-        else:
-            outputs = np.zeros((batch, time, y.shape[1]), y.dtype)
-            outputs[at] = y
-        return outputs, after
 
     def _run_both_directions(self, x: Array, lengths: Array, state: Array) -> tuple[Array, Array]:
         """`run` of a bidirectional network."""

@@ -1,4 +1,4 @@
-"""What is trained, from the JSON values that describe it in a file."""
+"""Models from the JSON values that describe them in a file."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -15,7 +15,7 @@ from beam_rnn.nn.network import Network, Parameters
 
 
 def check_sizes(facts: Mapping[str, Any], parameters: int, numbers: int) -> None:
-    """That no size in the description of a model is larger than the file that holds the model.
+    """Raise if a size in the description of a model is larger than its file allows.
 
     Args:
         facts: Network and columns, as JSON values.
@@ -23,7 +23,7 @@ def check_sizes(facts: Mapping[str, Any], parameters: int, numbers: int) -> None
         numbers: The number of numbers in them.
 
     Raises:
-        ValueError: A layer, unit, horizon or input needs at least one number, and there are fewer.
+        ValueError: There are more layers, units, horizons or inputs than numbers in the file.
     """
     network, columns = facts["network"], facts["columns"] or {}
     most = {"layers": parameters, "hidden": numbers, "horizons": numbers, "embedding": numbers}
@@ -39,15 +39,15 @@ def check_sizes(facts: Mapping[str, Any], parameters: int, numbers: int) -> None
 
 
 def network_of(values: Mapping[str, Any]) -> Any:
-    """The `Network` or `EncoderDecoder` of a file.
+    """Return the `Network` or `EncoderDecoder` of a file.
 
     Raises:
-        WeightsError: It has a cell that is not there.
+        WeightsError: Its cell is not in `CELLS`.
     """
     if values["cell"] not in CELLS:
         raise WeightsError(
-            f"the network has the cell {values['cell']!r}, beam_rnn.nn.cells.CELLS holds "
-            f"{', '.join(CELLS)}: import the module that puts it there"
+            f"the network has the cell {values['cell']!r}, but beam_rnn.nn.cells.CELLS has "
+            f"{', '.join(CELLS)}: import the module that registers it"
         )
     settings = dict(values)
     if settings.pop("kind", None) == KIND:
@@ -56,19 +56,21 @@ def network_of(values: Mapping[str, Any]) -> Any:
 
 
 def model_of(values: Mapping[str, Any], parameters: Parameters, training: Mapping[str, Any]) -> Any:
-    """The `Model` or `Transducer` of a file.
+    """Return the `Model` or `Transducer` of a file.
 
     Args:
-        values: Its network, columns and scaler, as `to_json` gives them.
+        values: Its network, columns and scaler, as from `to_json`.
         parameters: Its parameters.
         training: The facts about its training.
 
     Raises:
-        WeightsError: It has a cell that is not there.
-        ConfigurationError: They do not fit each other.
+        WeightsError: Its cell is not in `CELLS`.
+        ConfigurationError: The values and parameters do not fit each other.
     """
     if not isinstance(training, Mapping):
-        raise ConfigurationError(f"the facts about the training are {training!r}, no mapping")
+        raise ConfigurationError(
+            f"the facts about the training must be a mapping, got {training!r}"
+        )
     network = network_of(values["network"])
     columns, scaler = values["columns"], values["scaler"]
     if isinstance(network, EncoderDecoder):

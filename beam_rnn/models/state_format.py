@@ -1,4 +1,4 @@
-"""Records of one sequence that are kept in a state, as its history."""
+"""State of a key <-> bytes; the only module that knows this format."""
 
 import struct
 from typing import NamedTuple
@@ -9,13 +9,13 @@ from beam_rnn.core.arrays import Array
 from beam_rnn.core.errors import StateError
 
 STATE_TYPE = np.dtype("<f4")
-"""The type of the numbers of a hidden state, wherever one is kept; steps compute in float32."""
+"""Type of a stored hidden state; steps compute in float32."""
 NO_VALUES, NO_NUMBERS = np.zeros(0, STATE_TYPE), np.zeros(0)
-"""The hidden state, and the outputs or history, of a key between two sequences."""
+"""Hidden state, and outputs or history, of a key between two sequences."""
 
 
 class KeptRecords(NamedTuple):
-    """Records of one sequence that are kept in a state: a row each."""
+    """Records that are kept in a state as its history, one row each."""
 
     time: Array
     sequence: Array
@@ -23,20 +23,25 @@ class KeptRecords(NamedTuple):
 
 
 def encode_kept(kept: KeptRecords) -> Array:
-    """Records as the history of a state: time and number bit by bit, then the numbers."""
+    """Return records as a history: bits of time and sequence number, then the numbers."""
     places = np.stack([kept.time, kept.sequence], 1).astype(np.int64, copy=False)
     return np.concatenate([places.view(np.float64), kept.numbers], 1).ravel()
 
 
 def decode_kept(history: Array, numbers: int) -> KeptRecords:
-    """The inverse of `encode_kept`, of records with so many numbers.
+    """Return the records of a history.
+
+    Args:
+        history: The history, from `encode_kept`.
+        numbers: The number of inputs of a record.
 
     Raises:
-        StateError: They have another size.
+        StateError: The length of the history is not a multiple of a record's.
     """
     if history.size % (2 + numbers):
         raise StateError(
-            f"stored state keeps {history.size} numbers, which are no records of {numbers} inputs"
+            f"stored state has a history of {history.size} numbers, which is not a whole number of "
+            f"records of {numbers} inputs"
         )
     rows = history.reshape(-1, 2 + numbers)
     places = rows[:, :2].copy().view(np.int64)
@@ -44,28 +49,24 @@ def decode_kept(history: Array, numbers: int) -> KeptRecords:
 
 
 STATE_VERSION = 1
-
-
+STORED_KERNELS = ("none", "numpy", "fused")  # the index is stored
 _STATE_HEADER = struct.Struct("<BB32sqqqqII")
-
-
-STORED_KERNELS = ("none", "numpy", "fused")  # by the number that stands for them
 
 
 class KeyState(NamedTuple):
     """The hidden state of a key after its last step.
 
     Attributes:
-        digest: The model that made it.
-        kernel: What computed it: "numpy" or "fused"; "none" if nothing did.
-        steps: How many steps the sequence has had; 0 between two sequences, when only the time
-            and the number of the last step are known.
-        first_time: The event time of the first of them, in microseconds since 1970.
-        time: The event time of the last one.
-        sequence: Its sequence number.
+        digest: The digest of the model that computed it.
+        kernel: The kernel that computed it: "numpy" or "fused"; "none" if there was no step.
+        steps: The number of steps of the sequence; 0 between two sequences, when only the time and
+            the sequence number of the last step are known.
+        first_time: The event time of the first step, in microseconds since 1970.
+        time: The event time of the last step.
+        sequence: The sequence number of the last step.
         values: (state_size,) of `STATE_TYPE`.
-        outputs: (outputs,) float64, those of the last step, in the targets' units.
-        history: (n,) float64, the last inputs, as recorded, one record after the other.
+        outputs: (outputs,) float64, the outputs of the last step, in the units of the targets.
+        history: (n,) float64, the last inputs, as recorded, one record after another.
     """
 
     digest: str
@@ -80,7 +81,7 @@ class KeyState(NamedTuple):
 
 
 def encode_state(state: KeyState) -> bytes:
-    """The bytes of a key's state."""
+    """Return the bytes of a key's state."""
     header = _STATE_HEADER.pack(
         STATE_VERSION,
         STORED_KERNELS.index(state.kernel),
@@ -98,7 +99,7 @@ def encode_state(state: KeyState) -> bytes:
 
 
 def state_bytes(values: int, outputs: int, history: int = 0) -> int:
-    """How many bytes `encode_state` gives, by how many numbers of each there are.
+    """Return the length of `encode_state` for these counts of numbers.
 
     >>> state_bytes(values=64, outputs=1)
     338
@@ -107,10 +108,10 @@ def state_bytes(values: int, outputs: int, history: int = 0) -> int:
 
 
 def decode_state(data: bytes) -> KeyState:
-    """The inverse of `encode_state`.
+    """Return the state of a key from its bytes.
 
     Raises:
-        StateError: Another version, or the wrong length.
+        StateError: The version, the kernel or the length is wrong.
     """
     version = data[:1].hex() or None
     if version != f"{STATE_VERSION:02x}":
@@ -133,7 +134,7 @@ def decode_state(data: bytes) -> KeyState:
     if len(data) < size or (len(data) - size) % 8:
         raise StateError(
             f"stored state has {len(data)} bytes, a state of {values} numbers and {outputs} "
-            f"outputs has {size}, and 8 for each input that is kept"
+            f"outputs has {size}, and 8 more for each input in its history"
         )
     numbers = np.frombuffer(data, "<f8", offset=state_bytes(values, 0))
     return KeyState(
@@ -150,10 +151,10 @@ def decode_state(data: bytes) -> KeyState:
 
 
 def last_step(data: bytes) -> tuple[int, int]:
-    """The latest event time, and the last step's number, of a state, without decoding the rest.
+    """Return the event time and sequence number of the last step, without decoding the rest.
 
     Raises:
-        StateError: The bytes are cut.
+        StateError: The bytes are truncated.
     """
     if len(data) < _STATE_HEADER.size:
         raise StateError(

@@ -1,4 +1,4 @@
-"""A trained encoder-decoder with all that is needed to use it."""
+"""A trained encoder-decoder with everything needed to use it."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
@@ -12,19 +12,19 @@ from beam_rnn.core.errors import ConfigurationError
 from beam_rnn.data.pair_columns import PairColumns
 from beam_rnn.data.vocabulary import UNKNOWN, places_of
 from beam_rnn.models.beam_search import Decoder
-from beam_rnn.models.model import check_types, digest_of, frozen
+from beam_rnn.models.parameters import check_types, digest_of, frozen
 from beam_rnn.nn.encoder_decoder import EncoderDecoder
 from beam_rnn.nn.kernels import kernel_name, kernel_of
 from beam_rnn.nn.network import Parameters
 
 
 class Transduction(NamedTuple):
-    """What was written for a source.
+    """The output for a source.
 
     Attributes:
-        symbols: The symbols, without the end.
-        log_probability: That of all of it, the end included if it was written.
-        ended: Whether the end was written.
+        symbols: The symbols, without the end symbol.
+        log_probability: The log probability of the output, with the end symbol if there is one.
+        ended: Whether the output has an end symbol.
     """
 
     symbols: tuple[str, ...]
@@ -34,7 +34,7 @@ class Transduction(NamedTuple):
 
 @dataclass(frozen=True, eq=False)
 class Transducer:
-    """An encoder-decoder, its parameters, and what its symbols are.
+    """An encoder-decoder, its parameters, and the meaning of its symbols.
 
         >>> columns = PairColumns(
         ...     key="id", source="a", target="b", source_vocabulary="xy", target_vocabulary="uvw")
@@ -46,15 +46,15 @@ class Transducer:
     Two are equal when their digests are.
 
     Args:
-        network: What was trained.
+        network: The network.
         parameters: The parameters by name; they are made read-only.
-        columns: Which fields of a record are source and target, and their vocabularies.
+        columns: The source and target fields of a record, and their vocabularies.
         training: Facts about the training, as JSON values; not part of the digest.
-        kernel: What computes: see `Model`.
+        kernel: The kernel: see `Model`.
 
     Raises:
         ConfigurationError: The parameters and the vocabularies do not fit each other, or the
-            kernel cannot be had.
+            kernel is not available.
     """
 
     network: EncoderDecoder
@@ -84,7 +84,7 @@ class Transducer:
 
     @cached_property
     def digest(self) -> str:
-        """SHA-256 of all that decides what is written, in hexadecimal."""
+        """SHA-256 of everything that affects the output, in hexadecimal."""
         return digest_of(self.to_json(), self.parameters)
 
     def __eq__(self, other: object) -> bool:
@@ -97,7 +97,7 @@ class Transducer:
         return {field.name: self.__dict__[field.name] for field in fields(self)}
 
     def to_json(self) -> dict[str, Any]:
-        """All but the parameters and the facts about the training, as JSON values."""
+        """Return everything but parameters and training facts, as JSON values."""
         return {
             "network": self.network.to_json(),
             "columns": self.columns.to_json(),
@@ -105,12 +105,12 @@ class Transducer:
         }
 
     def with_kernel(self, kernel: str) -> "Transducer":
-        """The same, computed by another kernel: "auto", "numpy" or "fused"."""
+        """Return the same model with another kernel: "auto", "numpy" or "fused"."""
         return replace(self, kernel=kernel)
 
     @cached_property
     def longest_target(self) -> int:
-        """How many symbols the longest target had that training saw; 0 if that is not known."""
+        """The length of the longest target in the training data; 0 if unknown."""
         return int(self.training.get("longest_target", 0))
 
     @cached_property
@@ -122,19 +122,19 @@ class Transducer:
         return places_of(self.columns.vocabularies[0])
 
     def indices(self, source: Sequence[str]) -> Array:
-        """The index of each symbol of a source; 0 for one that training never saw."""
+        """Return the index of each symbol of a source; 0 for an unknown one."""
         return np.array([self._places.get(symbol, UNKNOWN) for symbol in source])
 
     def transduce(
         self, sources: Sequence[Sequence[str]], beam: int = 1, limit: int | None = None
     ) -> list[Transduction]:
-        """What is written for each source; the same whatever stands beside it.
+        """Return the output for each source; it does not depend on the rest of the batch.
 
         Args:
-            sources: Texts, or lists of symbols; none is empty.
-            beam: How many beginnings are followed at a time; 1 is greedy.
-            limit: So many symbols are written at the most, the end among them; None for twice as
-                many as the longest target had that training saw.
+            sources: Texts or lists of symbols, none empty.
+            beam: The beam width; 1 is greedy.
+            limit: The maximum number of output symbols, with the end symbol; None for twice the
+                longest target in the training data.
         """
         limit = limit or 2 * (self.longest_target + 1)
         vocabulary = self.columns.vocabularies[1]

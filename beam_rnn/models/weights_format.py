@@ -1,6 +1,6 @@
-"""Models <-> Arrow file; the only module that knows the format of one model.
+"""Models <-> Arrow file; the only module that knows the format of a single model.
 
-Version 1 is an Arrow IPC file with one row a parameter, each in a record batch of its own:
+Version 1 is an Arrow IPC file with one row per parameter, each in its own record batch:
 
 | column | type | |
 |---|---|---|
@@ -10,11 +10,11 @@ Version 1 is an Arrow IPC file with one row a parameter, each in a record batch 
 
 The schema's metadata holds, as JSON: `beam_rnn.format_version`, `beam_rnn.network`,
 `beam_rnn.columns`, `beam_rnn.scaler`, `beam_rnn.training`, and as text `beam_rnn.digest`
-(the model's) and `beam_rnn.seal` (of the file: `beam_rnn.core.sealed_format`). Any Arrow library
-can read it, through a memory map without a copy; this one reads it into memory, so that a file that
-is overwritten later changes no model. There is no pickle in it.
+(of the model) and `beam_rnn.seal` (of the file: `beam_rnn.core.sealed_format`). Any Arrow library
+can memory-map it without a copy. This library reads it into memory, so that overwriting the file
+later does not change a model. There is no pickle in it.
 
-Version 2 holds the models of many keys, one row a key: `beam_rnn.models.keyed_weights_format`.
+Version 2 holds per-key models, one row per key: `beam_rnn.models.keyed_weights_format`.
 """
 
 import json
@@ -44,7 +44,7 @@ from beam_rnn.models.serialization import check_sizes, model_of
 from beam_rnn.models.transducer import Transducer
 
 AnyModel = Models | Transducer
-"""Everything that a weights file can hold."""
+"""Any model that a weights file can hold."""
 FORMAT_VERSION = 1
 
 _ALIGNMENT = 64
@@ -59,12 +59,11 @@ _PADDING_KEY = "padding"
 
 
 def save(model: AnyModel, path: str | os.PathLike[str]) -> None:
-    """Write a model to a local file, all of it or nothing: see `beam_rnn.core.atomic_files`.
+    """Write a model to a local file, atomically: see `beam_rnn.core.atomic_files`.
 
     Args:
-        model: The model, or the models of keys; parameters are float32.
-        path: The file; one that is there is replaced in one step. Folders that are not there
-            are made.
+        model: The model or the per-key models; parameters are float32.
+        path: The file; an existing one is replaced. Missing folders are created.
 
     Raises:
         WeightsError: The parameters are not float32.
@@ -74,10 +73,10 @@ def save(model: AnyModel, path: str | os.PathLike[str]) -> None:
 
 
 def load(path: str | os.PathLike[str]) -> Any:
-    """Read a `Model`, `Transducer` or `KeyedModels` from a local file, all of it into memory.
+    """Read a `Model`, `Transducer` or `KeyedModels` from a local file into memory.
 
-    The parameters are views of one aligned buffer. A file that is overwritten afterwards, or
-    removed, does not change them.
+    The parameters are views of one aligned buffer. Overwriting or removing the file afterwards does
+    not change them.
 
         >>> from beam_rnn import Model, Network
         >>> network = Network("gru", hidden=4)
@@ -93,17 +92,17 @@ def load(path: str | os.PathLike[str]) -> Any:
 
     Raises:
         FileNotFoundError: There is no such file.
-        NotWeightsError: The file is cut, altered, or not a weights file.
+        NotWeightsError: The file is truncated, altered, or not a weights file.
         WeightsVersionError: A newer version of the library wrote it.
     """
     return from_buffer(read(path), os.fspath(path))
 
 
 def read(path: str | os.PathLike[str]) -> pa.Buffer:
-    """The bytes of a local file, aligned; of one that is no Arrow file only the first few.
+    """Return the bytes of a local file, aligned; only the first few if it is not an Arrow file.
 
     Raises:
-        OSError: It cannot be read.
+        OSError: The file cannot be read.
     """
     with Path(path).open("rb") as file:
         start = file.read(len(MAGIC))
@@ -115,7 +114,7 @@ def read(path: str | os.PathLike[str]) -> pa.Buffer:
 
 
 def to_bytes(model: AnyModel) -> bytes:
-    """A model, or the models of keys, as a weights file; the same model gives the same bytes.
+    """Return a model or per-key models as a weights file; equal models give the same bytes.
 
     Raises:
         WeightsError: The parameters are not float32.
@@ -130,8 +129,8 @@ def to_bytes(model: AnyModel) -> bytes:
         "digest": model.digest,
     }
     schema = schema_of(WEIGHTS, _FIELDS, texts)
-    # Arrow aligns to 8 bytes. Metadata of a batch comes before its values, so a text of the
-    # right length in it moves them to where they should be.
+    # Arrow aligns to 8 bytes. The metadata of a batch comes before its values, so a padding text in
+    # it aligns them to 64.
     paddings = [0] * len(model.parameters)
     for i, address in enumerate(_addresses(_write(model.parameters, schema, paddings))):
         paddings[i] = -(address + sum(paddings)) % _ALIGNMENT
@@ -139,16 +138,16 @@ def to_bytes(model: AnyModel) -> bytes:
 
 
 def from_buffer(data: pa.Buffer | bytes, name: str = "<buffer>") -> Any:
-    """A `Model`, `Transducer` or `KeyedModels` from the bytes of a weights file.
+    """Return a `Model`, `Transducer` or `KeyedModels` from the bytes of a weights file.
 
-    The parameters are views of them.
+    The parameters are views of the bytes.
 
     Args:
         data: The bytes.
-        name: What to call them in an error.
+        name: The name of the file in errors.
 
     Raises:
-        NotWeightsError: The bytes are cut, altered, or not a weights file.
+        NotWeightsError: The bytes are truncated, altered, or not a weights file.
         WeightsVersionError: A newer version of the library wrote them.
     """
     data = pa.py_buffer(data)
@@ -168,8 +167,8 @@ def from_buffer(data: pa.Buffer | bytes, name: str = "<buffer>") -> Any:
         recorded = file.texts["digest"]
     if model.digest != recorded:
         raise NotWeightsError(
-            f"{name!r} is altered: its parameters have the digest {model.digest}, it was "
-            f"written with {recorded}"
+            f"{name!r} is altered: its parameters have the digest {model.digest}, but "
+            f"were written with {recorded}"
         )
     return model
 
@@ -189,7 +188,7 @@ def _write(parameters: Mapping[str, Array], schema: pa.Schema, paddings: list[in
 
 
 def _addresses(data: pa.Buffer) -> list[int]:
-    """Where in the file the values of each parameter begin."""
+    """Return the offset of the values of each parameter in the file."""
     with pa.ipc.open_file(data) as reader:
         rows = [reader.get_batch(i).column("values") for i in range(reader.num_record_batches)]
     return [row.values.buffers()[1].address - data.address for row in rows]

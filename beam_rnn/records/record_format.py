@@ -108,7 +108,7 @@ def _check_version(data: bytes) -> None:
             f"{RECORD_VERSION}"
         )
     if len(data) < _RECORD_HEADER.size or (len(data) - _RECORD_HEADER.size) % 8:
-        raise StateError(f"buffered record is cut or altered: it has {len(data)} bytes")
+        raise StateError(f"buffered record is truncated or altered: it has {len(data)} bytes")
 
 
 class DecodedRecords(NamedTuple):
@@ -176,8 +176,8 @@ def decode_block(data: bytes, arrived: int) -> tuple[list[bytes], list[int]]:
         _, length, timed = _BLOCK_HEADER.unpack_from(data)
     if length < _RECORD_HEADER.size or (len(data) - start) % (length + 8 * timed):
         raise StateError(
-            f"block of records of a key is cut or altered: it has {len(data)} bytes for records of "
-            f"{length}"
+            f"block of records of a key is truncated or altered: it has {len(data)} bytes "
+            f"for records of {length}"
         )
     count = (len(data) - start) // (length + 8 * timed)
     end = start + count * length

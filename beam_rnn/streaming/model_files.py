@@ -20,7 +20,7 @@ def read_model(path: str) -> Any:
     """Read the `Model` or `KeyedModels` of a weights file, which step through sequences.
 
     Raises:
-        WeightsError: The file is cut, altered, foreign, of a newer version, or holds an
+        WeightsError: The file is truncated, altered, foreign, of a newer version, or holds an
             encoder-decoder.
         OSError: There is no such file.
     """
@@ -36,7 +36,7 @@ def read_transducer(path: str) -> Any:
     """Read the `Transducer` of a weights file.
 
     Raises:
-        WeightsError: The file is cut, altered, foreign, of a newer version, or holds another
+        WeightsError: The file is truncated, altered, foreign, of a newer version, or holds another
             network.
         OSError: There is no such file.
     """
@@ -55,7 +55,7 @@ def read_any_model(path: str) -> Any:
         path: A path that Beam understands: local, gs://, s3:// and so on.
 
     Raises:
-        WeightsError: The file is cut, altered, foreign, or of a newer version.
+        WeightsError: The file is truncated, altered, foreign, or of a newer version.
         OSError: There is no such file.
     """
     local = FileSystems.get_scheme(path) is None

@@ -128,7 +128,7 @@ def read_states(file: BinaryIO, size: int, name: str) -> Iterator[tuple[str, byt
         name: What to call it in an error.
 
     Raises:
-        StateError: It is cut, altered, or of another format.
+        StateError: It is truncated, altered, or of another format.
     """
     with decoding(name, StateError):
         parquet = pq.ParquetFile(file)

@@ -239,7 +239,7 @@ def folder(tmp_path, monkeypatch):
         ),
         (
             ["--input=w.arrow", "--output=o.arrow", "--like=cut.arrow"],
-            "--like 'cut.arrow': 'cut.arrow' cannot be used, it is cut, altered or of another",
+            "--like 'cut.arrow': 'cut.arrow' cannot be used, it is truncated, altered or",
         ),
         (
             ["--input=w.arrow", "--output=o.arrow", "--key=id"],

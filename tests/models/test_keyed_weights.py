@@ -189,7 +189,7 @@ def test_a_file_of_several_batches_is_one(models, monkeypatch):
 def test_a_cut_file_is_an_error_wherever_it_is_cut(models):
     data = weights.to_bytes(models)
     for length in range(101, len(data), 101):
-        with pytest.raises(NotWeightsError, match="cut, altered or of another format"):
+        with pytest.raises(NotWeightsError, match="truncated, altered or of another format"):
             weights.from_buffer(data[:length])
 
 
@@ -198,19 +198,22 @@ def test_an_altered_bit_is_an_error_wherever_it_is():
     for at in range(len(data)):
         changed = bytearray(data)
         changed[at] ^= 1 << at % 8
-        with pytest.raises(NotWeightsError, match="cut, altered or of another format"):
+        with pytest.raises(NotWeightsError, match="truncated, altered or of another format"):
             weights.from_buffer(bytes(changed))
 
 
 @pytest.mark.parametrize(
     ("metadata", "message"),
     [
-        ({"network": '{"cell": "gru", "hidden": 9}'}, "cut, altered or of another|has the digest"),
-        ({"network": "{"}, "cut, altered or of another"),
+        (
+            {"network": '{"cell": "gru", "hidden": 9}'},
+            "truncated, altered or of another|has the digest",
+        ),
+        ({"network": "{"}, "truncated, altered or of another"),
         ({"columns": '{"key": "id", "inputs": ["z", "y"], "targets": ["z"]}'}, "digest"),
         ({"shapes": "[]"}, "a row does not have the 0 parameters"),
         ({"shapes": '[["head.W_y", [6, -1]]]'}, "a row does not have the -6 parameters"),
-        ({"training": "[9]"}, "cut, altered or of another"),
+        ({"training": "[9]"}, "truncated, altered or of another"),
         ({"digest": "0" * 64}, "it was written with 0000"),
         ({"format_version": "1"}, r"its columns are \['key', .*, not \['name'"),
     ],

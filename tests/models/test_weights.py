@@ -182,7 +182,7 @@ def test_a_failed_write_leaves_nothing_behind(tmp_path):
 def test_a_cut_file_is_an_error_wherever_it_is_cut():
     data = weights.to_bytes(model(hidden=2, layers=1))
     for length in range(7, len(data), 7):
-        with pytest.raises(NotWeightsError, match="cut, altered or of another format"):
+        with pytest.raises(NotWeightsError, match="truncated, altered or of another format"):
             weights.from_buffer(data[:length])
 
 
@@ -192,7 +192,7 @@ def test_an_altered_bit_is_an_error_wherever_it_is():
     for at in range(len(data)):
         changed = bytearray(data)
         changed[at] ^= 1 << at % 8
-        with pytest.raises(NotWeightsError, match="cut, altered or of another format"):
+        with pytest.raises(NotWeightsError, match="truncated, altered or of another format"):
             weights.from_buffer(bytes(changed))
 
 
@@ -200,8 +200,8 @@ def test_an_altered_bit_is_an_error_wherever_it_is():
     ("name", "content", "message"),
     [
         ("empty.arrow", b"", "'.*empty.arrow' is empty, not a weights file"),
-        ("text.arrow", b"id,value\n1,2\n" * 50, "cut, altered or of another format"),
-        ("pickle.pt", b"PK\x03\x04" + bytes(300), "cut, altered or of another format"),
+        ("text.arrow", b"id,value\n1,2\n" * 50, "truncated, altered or of another format"),
+        ("pickle.pt", b"PK\x03\x04" + bytes(300), "truncated, altered or of another format"),
     ],
 )
 def test_a_foreign_file_is_an_error_that_names_it(tmp_path, name, content, message):
@@ -216,7 +216,7 @@ def test_an_arrow_file_of_something_else_is_an_error():
     with pa.ipc.new_file(sink, table.schema) as writer:
         writer.write_table(table)
 
-    with pytest.raises(NotWeightsError, match="an Arrow file that beam_rnn did not seal"):
+    with pytest.raises(NotWeightsError, match="an Arrow file without the seal of beam_rnn"):
         weights.from_buffer(sink.getvalue())
 
 
@@ -225,7 +225,7 @@ def test_of_a_large_file_of_something_else_only_the_start_is_read(tmp_path):
     with path.open("wb") as file:
         file.truncate(1 << 40)  # a hole: no disk is used
 
-    with pytest.raises(NotWeightsError, match="it is no Arrow file"):
+    with pytest.raises(NotWeightsError, match="it is not an Arrow file"):
         weights.load(path)
 
 
@@ -241,7 +241,7 @@ def test_a_newer_version_is_an_error_that_names_both():
     [
         ({"network": '{"cell": "gru"}'}, "parameters do not fit"),
         ({"network": '{"cell": "gru", "head": "conv"}'}, "head must be one of"),
-        ({"network": "{"}, "cut, altered or of another format"),
+        ({"network": "{"}, "truncated, altered or of another format"),
         ({"columns": '{"key": "id", "inputs": ["z", "b", "c"], "targets": ["a", "b"]}'}, "digest"),
         ({"training": "[0.0]"}, "facts about the training are .0.0., no mapping"),
         ({"digest": "0" * 64}, "it was written with 0000"),
@@ -276,7 +276,7 @@ def test_a_row_that_does_not_fit_is_an_error(field, value):
     def rows(rows):
         return [{**rows[0], field: value}, *rows[1:]]
 
-    with pytest.raises(NotWeightsError, match="cut, altered or of another format"):
+    with pytest.raises(NotWeightsError, match="truncated, altered or of another format"):
         weights.from_buffer(altered(weights.to_bytes(model()), rows))
 
 

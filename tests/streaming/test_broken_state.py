@@ -1,4 +1,4 @@
-"""Stored bytes that are cut or altered: the library's own error, or a state, and nothing else."""
+"""Stored bytes that are truncated or altered: a `StateError`, or a state, and nothing else."""
 
 import random
 import tracemalloc

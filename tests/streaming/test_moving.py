@@ -226,9 +226,9 @@ def test_a_row_that_is_altered_in_any_column_is_refused(column):
         ({"state": [float("nan")]}, r"cannot be continued.* values \[nan\]"),
         ({"outputs": [float("inf")]}, r"cannot be continued.* outputs \[inf\]"),
         ({"steps": 0}, "after 0 steps"),
-        ({"model": "z" * 64}, "cut, altered or of another format"),
+        ({"model": "z" * 64}, "truncated, altered or of another format"),
         ({"model": "3f"}, "cannot be continued: of the model '3f'"),
-        ({"kernel": "other"}, "cut, altered or of another format"),
+        ({"kernel": "other"}, "truncated, altered or of another format"),
     ],
 )
 def test_a_state_that_is_none_is_refused_whatever_its_digest_says(changed, message):
@@ -244,7 +244,7 @@ def test_a_file_of_something_else_and_one_without_digests_are_refused():
 
     with pytest.raises(StateError, match=r"it has no column digest\. Export the states again"):
         read(file.getvalue())
-    with pytest.raises(StateError, match="cut, altered or of another format"):
+    with pytest.raises(StateError, match="truncated, altered or of another format"):
         read(b"key,steps")
 
 

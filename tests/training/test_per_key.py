@@ -98,7 +98,7 @@ HUGE = np.where(np.arange(40)[:, np.newaxis] == 7, 1e200, 1.0)
     [
         (wave(key="bad")._replace(times=np.zeros(0, int)), "nothing to learn from: no sequence"),
         (spoilt("bad", weights=np.zeros((40, 1))), "every target has the weight 0"),
-        (spoilt("bad", inputs=HUGE), "the numbers of 'x' of key 'bad' are too great to be scaled"),
+        (spoilt("bad", inputs=HUGE), "the numbers of 'x' of key 'bad' are too large to be scaled"),
     ],
     ids=["no step", "no weight", "huge"],
 )
@@ -120,7 +120,7 @@ def test_a_key_that_cannot_be_learned_from_has_no_model_and_a_reason(bad, reason
 
 
 def test_what_the_fallback_cannot_learn_from_is_an_error_that_names_the_key():
-    with pytest.raises(Exception, match="the numbers of 'x' of key 'bad' are too great to be"):
+    with pytest.raises(Exception, match="the numbers of 'x' of key 'bad' are too large to be"):
         train_each([wave(key="good"), spoilt("bad", inputs=HUGE)])
 
 

@@ -182,7 +182,7 @@ def test_folders_that_are_not_there_are_made(tmp_path):
 def test_a_number_too_great_to_be_scaled_is_named():
     spoilt = wave(key="b")
     spoilt.inputs[7] = 1e200
-    with pytest.raises(TrainingError, match="the numbers of 'x' of key 'b' are too great to be"):
+    with pytest.raises(TrainingError, match="the numbers of 'x' of key 'b' are too large to be"):
         fit(NETWORK, [wave(), spoilt], QUICK)
 
 
@@ -204,7 +204,9 @@ def test_an_altered_file_is_an_error(tmp_path):
     path = tmp_path / "weights.arrow"
     weights_file.save(fit(NETWORK, [wave()], QUICK), path)
     path.write_bytes(path.read_bytes()[:-100])
-    with pytest.raises(Exception, match=r"weights\.arrow' cannot be used, it is cut, altered"):
+    with pytest.raises(
+        Exception, match=r"weights\.arrow' cannot be used, it is truncated, altered"
+    ):
         run(lambda p: p | ReadModel(path))
 
 

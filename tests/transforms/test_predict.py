@@ -490,7 +490,9 @@ def test_worker_processes_give_the_same(weights, tmp_path):
 def test_a_weights_file_that_cannot_be_used_stops_the_pipeline(engine, tmp_path):
     path = tmp_path / "weights.arrow"
     path.write_bytes(b"not weights")
-    with pytest.raises(Exception, match=r"weights\.arrow' cannot be used, it is cut, altered"):
+    with pytest.raises(
+        Exception, match=r"weights\.arrow' cannot be used, it is truncated, altered"
+    ):
         predict(Predict(path), [row(1)], engine)
 
 
