@@ -212,7 +212,7 @@ WHILE_RUNNING = {
     f"{TRAIN} --input comma.csv": "'comma.csv' has columns separated by semicolons",
     f"{TRAIN} --input quote.csv": "a quote in line 42",
     f"{TRAIN} --input years.csv": "the times look like years, such as t='1900'",
-    f"{TRAIN} --input nanoseconds.csv": "time_format says another unit",
+    f"{TRAIN} --input nanoseconds.csv": "set time_format to its unit",
 }
 """Commands that can only be told to be wrong while they run."""
 ASIDE = ["new.arrow.invalid.jsonl"]
