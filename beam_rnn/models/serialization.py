@@ -46,7 +46,7 @@ def network_of(values: Mapping[str, Any]) -> Any:
     """
     if values["cell"] not in CELLS:
         raise WeightsError(
-            f"the network has the cell {values['cell']!r}, but beam_rnn.nn.cells.CELLS has "
+            f"the network has the cell {values['cell']!r}, but beam_rnn.cells.CELLS has "
             f"{', '.join(CELLS)}: import the module that registers it"
         )
     settings = dict(values)

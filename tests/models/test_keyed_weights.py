@@ -214,7 +214,7 @@ def test_an_altered_bit_is_an_error_wherever_it_is():
         ({"shapes": "[]"}, "a row does not have the 0 parameters"),
         ({"shapes": '[["head.W_y", [6, -1]]]'}, "a row does not have the -6 parameters"),
         ({"training": "[9]"}, "truncated, altered or of another"),
-        ({"digest": "0" * 64}, "it was written with 0000"),
+        ({"digest": "0" * 64}, "were written with 0000"),
         ({"format_version": "1"}, r"its columns are \['key', .*, not \['name'"),
     ],
 )
@@ -230,7 +230,7 @@ def test_a_newer_version_is_an_error_that_names_both(models):
 
 def test_a_cell_that_is_not_there_is_named(models):
     data = altered(weights.to_bytes(models), network='{"cell": "mamba"}')
-    with pytest.raises(WeightsError, match=r"has the cell 'mamba', .* holds rnn, gru, lstm"):
+    with pytest.raises(WeightsError, match=r"has the cell 'mamba', but .* has rnn, gru, lstm"):
         weights.from_buffer(data)
 
 
@@ -243,10 +243,10 @@ def test_float64_is_refused_with_the_remedy():
 @pytest.mark.parametrize(
     ("models", "message"),
     [
-        ({}, "needs a model: of a key, or a fallback"),
+        ({}, "needs a model of a key or a fallback"),
         (
             {"a": random_model(), "b": random_model(Network("rnn", 3))},
-            "have one network and the same columns, got Network",
+            "must have the same network and columns, got Network",
         ),
         ({"a": Model(Network("rnn", 3), Network("rnn", 3).initialize(1, 1, 0))}, "need columns"),
     ],

@@ -243,8 +243,8 @@ def test_a_newer_version_is_an_error_that_names_both():
         ({"network": '{"cell": "gru", "head": "conv"}'}, "head must be one of"),
         ({"network": "{"}, "truncated, altered or of another format"),
         ({"columns": '{"key": "id", "inputs": ["z", "b", "c"], "targets": ["a", "b"]}'}, "digest"),
-        ({"training": "[0.0]"}, "facts about the training are .0.0., no mapping"),
-        ({"digest": "0" * 64}, "it was written with 0000"),
+        ({"training": "[0.0]"}, "facts about the training must be a mapping, got .0.0."),
+        ({"digest": "0" * 64}, "were written with 0000"),
         ({"format_version": "one"}, "'one'"),
         ({"scaler": '{"default": [1], "keys": {}}'}, "AttributeError"),
         ({"scaler": '{"default": {"inputs_center": [1%s]}, "keys": {}}' % ("0" * 400)}, "Overflow"),
@@ -297,7 +297,7 @@ def test_compressed_buffers_are_refused_before_they_are_decompressed(compression
 
 
 def test_a_cell_that_is_not_there_is_named():
-    with pytest.raises(WeightsError, match=r"has the cell 'mamba', .* holds rnn, gru, lstm"):
+    with pytest.raises(WeightsError, match=r"has the cell 'mamba', but .* has rnn, gru, lstm"):
         weights.from_buffer(altered(weights.to_bytes(model()), network='{"cell": "mamba"}'))
 
 

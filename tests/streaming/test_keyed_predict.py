@@ -294,9 +294,11 @@ def test_a_step_out_of_range_is_a_dead_letter_of_its_key_alone(models, weights):
 
 def test_models_of_keys_that_never_come_are_not_made(weights, monkeypatch):
     made = []
-    of = KeyedModels._computed
+    of = KeyedModels._with_shared_kernel
     monkeypatch.setattr(
-        KeyedModels, "_computed", lambda self, model: made.append(model.digest) or of(self, model)
+        KeyedModels,
+        "_with_shared_kernel",
+        lambda self, model: made.append(model.digest) or of(self, model),
     )
     outputs = predict(Predict(weights), records(9, ["a"]))
 

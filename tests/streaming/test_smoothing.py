@@ -499,7 +499,7 @@ def test_state_of_another_model_is_refused(weights, model, tmp_path):
         other.step("a", state, rows[2:])
     with pytest.raises(StateError, match="start the job without its old state"):
         other.end("a", state, "window")
-    with pytest.raises(StateError, match="no records of 2 inputs"):
+    with pytest.raises(StateError, match="not a whole number of records of 2 inputs"):
         smoother(weights, 1).step("a", state[:-8], rows[2:])
 
 
