@@ -30,7 +30,7 @@ def saw(key, steps):
 
 CASES = {
     "checkpoint-v1.arrow": (
-        Network("lstm", 2, output="gaussian"),
+        Network("lstm", 2, output="gaussian", residual=False),
         [saw("a", 9), saw("b", 5)],
         replace(TRAINING, validation=0.25, patience=2, plateau=Plateau()),
     ),
