@@ -7,7 +7,6 @@ is behind `Storage`: `beam_rnn.streaming.key_cells.Cells` in a pipeline.
 from collections.abc import Iterable, Mapping, Sequence
 
 from beam_rnn.engine.order import (
-    NEVER,
     NOW,
     Order,
     Place,
@@ -114,7 +113,7 @@ class KeyEngine:
             Whether there was a state.
         """
         armed = stored.armed()
-        after, _ = self._take_due(key, NEVER, stored, rows)
+        after = self._take_all(key, stored, rows)
         if after is None:
             return False
         idle_at = self._ends_at(after, stored)
@@ -227,7 +226,26 @@ class KeyEngine:
         before = stored.state()
         if self._order.by == "arrival":
             return before, None
-        waiting = stored.waiting(self._order)
+        return self._release(key, now, stored.waiting(self._order), before, rows)
+
+    def _take_all(self, key: str, stored: Storage, rows: list[Row]) -> Stood | None:
+        """Step all that waits, whenever it is due; return the state after it.
+
+        Records that are released alone in a stream are released alone here.
+        """
+        after = stored.state()
+        if self._order.by == "arrival":
+            return after
+        rest: Waiting | None = stored.waiting(self._order)
+        while rest:
+            waiting = rest.at(None if after is None else after.place)
+            after, rest = self._release(key, waiting.alone_at, waiting, after, rows)
+        return after
+
+    def _release(
+        self, key: str, now: int, waiting: Waiting, before: Stood | None, rows: list[Row]
+    ) -> tuple[Stood | None, Waiting | None]:
+        """Step what is due now of the buffered records; return the state after it, and the rest."""
         taken, rest = waiting.release(now)
         if not taken:
             return before, rest

@@ -218,19 +218,25 @@ def runs_of(
     due: Array,
     place: Place | None = None,
     idle_after: int | None = None,
-) -> Array:
-    """Return the run of numbers of each record of one key: (records,).
+) -> tuple[Array, Array]:
+    """Return the run of numbers of each record of one key, and when it is released alone.
+
+    Both are (records,).
 
     0 is the current run, `LEFT_BEHIND` its records that are late. Another run begins after a pause:
     where a record is more than `idle_after` later than all that are due before it; all that are due
     later follow it. It also begins with a start mark whose number is not above those before it in
     time; all later records follow it. Late records count for neither.
 
+    A late record is released alone, when it is due. So is the first record after a pause where
+    other records are due after it but are not later than the pause: they may be late by then.
+    `NEVER` for all others.
+
         >>> time, starts = np.array([1, 2, 9, 8]), np.array([False, False, False, True])
         >>> place = Place(time=0, number=4, due=0, begun=LONG_AGO)
-        >>> runs_of(time, np.array([5, 3, 1, 0]), starts, time, place).tolist()
+        >>> runs_of(time, np.array([5, 3, 1, 0]), starts, time, place)[0].tolist()
         [0, 1, 2, 2]
-        >>> runs_of(time, np.array([5, 6, 9, 8]), starts & False, time, place, 5).tolist()
+        >>> runs_of(time, np.array([5, 6, 9, 8]), starts & False, time, place, 5)[0].tolist()
         [0, 0, 2, 2]
 
     Args:
@@ -244,8 +250,14 @@ def runs_of(
     latest, high = (LONG_AGO, LOWEST) if place is None else (place.time, place.number)
     late = _late(time, number, starts, place)
     if idle_after is None and not starts.any():
-        return np.where(late, LEFT_BEHIND, 0)
+        return np.where(late, LEFT_BEHIND, 0), np.where(late, due, NEVER)
     paused, latest_before = _paused(time, due, late, latest, idle_after)
+    alone_at = np.full(len(time), NEVER)
+    if idle_after is not None:
+        first = np.full(int(paused.max(initial=0)) + 1, NEVER)
+        np.minimum.at(first, paused, due)
+        behind = (paused > 0) & (time - latest_before <= idle_after)
+        alone_at = np.where(behind, first[paused], NEVER)
     order = np.lexsort((number, ~starts, time, paused))
     marked = _first_marks(time[order], starts[order], latest_before[order])
     numbers, paused, late = number[order], paused[order], late[order]
@@ -259,7 +271,7 @@ def runs_of(
     run = np.cumsum(begins)
     runs = np.empty(len(order), np.int64)
     runs[order] = np.where(run > 0, run + LEFT_BEHIND, np.where(late, LEFT_BEHIND, 0))
-    return runs
+    return runs, np.where(runs == LEFT_BEHIND, due, alone_at)
 
 
 def _late(time: Array, number: Array, starts: Array, place: Place | None) -> Array:

@@ -187,7 +187,7 @@ class InRuns(NamedTuple):
 def in_runs(order: Order, held: Held, keys: Places) -> InRuns:
     """Return records by key, run and number."""
     row, number, starts = held.row, held.sequence, starts_of(held.marks)
-    run = _runs(held, starts, keys, order.idle_after)
+    run, _ = runs_of_keys(held, keys, order.idle_after)
     places = np.lexsort((number, run, row))
     row, number, run = row[places], number[places], run[places]
     known = keys.number[row]
@@ -208,13 +208,14 @@ def in_runs(order: Order, held: Held, keys: Places) -> InRuns:
     return InRuns(places, row, number, run, alone)
 
 
-def _runs(held: Held, starts: Array, known: Places, idle_after: int | None) -> Array:
-    """Return the run of numbers of each record, as `runs_of` does for one key: (records,)."""
+def runs_of_keys(held: Held, known: Places, idle_after: int | None) -> tuple[Array, Array]:
+    """Return what `runs_of` returns for one key, of the records of many."""
+    starts = starts_of(held.marks)
     number, time, begun = (column[held.row] for column in known)
     late = (number > LOWEST) & ((held.sequence <= number) | (held.time < begun))
-    run = np.where(late, LEFT_BEHIND, 0)
+    run, alone_at = np.where(late, LEFT_BEHIND, 0), np.where(late, held.due, NEVER)
     if idle_after is None and not starts.any():
-        return run
+        return run, alone_at
     in_time = np.lexsort((held.sequence, ~starts, held.time, held.row))
     row = held.row[in_time]
     first = np.append(True, row[1:] != row[:-1])
@@ -229,8 +230,9 @@ def _runs(held: Held, starts: Array, known: Places, idle_after: int | None) -> A
     for key, here in slices(row, np.unique(row[odd])):
         places = in_time[here]
         columns = held.time[places], held.sequence[places], starts[places], due[places]
-        run[places] = runs_of(*columns, known.place(key), idle_after)
-    return run
+        found = runs_of(*columns, known.place(key), idle_after)
+        run[places], alone_at[places] = found
+    return run, alone_at
 
 
 def _before(values: Array, known: Array, first: Array) -> Array:

@@ -10,7 +10,7 @@ import numpy as np
 from beam_rnn.core.arrays import Array
 from beam_rnn.engine.held import Held, grouped, joined
 from beam_rnn.engine.order import NEVER, NOW, Order
-from beam_rnn.engine.order_columns import Places, breaks, in_runs, released_at
+from beam_rnn.engine.order_columns import Places, breaks, in_runs, released_at, runs_of_keys
 
 _NO_PLACES = np.zeros(0, np.int64)
 _FAR = 2**62
@@ -157,6 +157,14 @@ class Pending:
         times = np.full(rows, _FAR)
         np.minimum.at(times, self.column("row"), self.column("time"))
         return times
+
+    def alone_at(self, keys: Places) -> int:
+        """Return when the first of the records is released alone; `NEVER` for none."""
+        held = self.all() if self._order.by == "sequence" else None
+        if held is None:
+            return NEVER
+        _, alone_at = runs_of_keys(held, keys, self._order.idle_after)
+        return int(alone_at.min(initial=NEVER))
 
     def _take_runs(self, rows: Array, now: int | None, keys: Places) -> tuple[Held, Array] | None:
         """Release what is due of some keys or, without `now`, what follows the number reached."""

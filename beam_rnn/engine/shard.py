@@ -203,12 +203,17 @@ class Shard:
         self._end_rows(rows[idle], ended_at, "idle", outcome)
         return outcome
 
-    def close(self, armed: int | None = None) -> Outcome:
+    def close(self, armed: int | None = None) -> list[Outcome]:
         """Step all that waits, whenever it is due, and end every sequence: the window is closed.
+
+        Records that are released alone in a stream are released alone here.
 
         Args:
             armed: As in `advance`.
         """
+        outcomes = []
+        while (at := self.pending.alone_at(Places.of(self.table))) < NEVER:
+            outcomes.append(self._take_due(at))
         outcome = self._take_due(NEVER)
         rows = self.table.with_state()
         ends_at = self._ends_at(rows)
@@ -217,7 +222,7 @@ class Shard:
         self._end_rows(rows[idle], ended_at, "idle", outcome)
         rest = rows[~idle]
         self._end_rows(rest, np.full(len(rest), self._closes_at), "window", outcome)
-        return outcome
+        return [*outcomes, outcome]
 
     def to_do(self) -> int | None:
         """Return when there is something to do next; None for never."""

@@ -40,6 +40,7 @@ class Waiting:
     Attributes:
         reached: Exactly the records up to this place (in its stored form) were released; -1 if
             some before it still wait; None if nothing was released.
+        alone_at: When the first of them is released alone, as `runs_of` says; `NEVER` for none.
         stored: The number of records read, including those released before.
     """
 
@@ -49,11 +50,12 @@ class Waiting:
         self.stored = len(rows)
         by_number = order.by == "sequence"
         places = rows["sequence"].astype(np.uint64) if by_number else rows["time"]
-        runs = np.zeros(len(rows), np.int64)
+        runs, alone_at = np.zeros(len(rows), np.int64), np.full(len(rows), NEVER)
         if by_number and len(rows):
             columns = _times(rows), _numbers(rows), _starts(rows)
             due = first_due(rows["due"].astype(np.int64), *columns[:2])
-            runs = runs_of(*columns, due, place, order.idle_after)
+            runs, alone_at = runs_of(*columns, due, place, order.idle_after)
+        self.alone_at = int(alone_at.min(initial=NEVER))
         in_order = np.lexsort((places, runs))
         self._rows, self._places, self._runs = rows[in_order], places[in_order], runs[in_order]
 
@@ -73,6 +75,10 @@ class Waiting:
         waiting = cls(order, rows, place)
         waiting.stored = stored
         return waiting
+
+    def at(self, place: Place | None) -> "Waiting":
+        """Return the same records for a key that is at another place."""
+        return Waiting(self._order, self._rows, place)
 
     def __len__(self) -> int:
         return len(self._rows)

@@ -241,11 +241,12 @@ class StepShards(beam.DoFn):
         self._closing.close(window)
         if before is None:
             return ()
-        outcome = shard.close(before.armed)
+        outcomes = shard.close(before.armed)
         for each in shard.changes().removed:
             self._closing.leave(each, window)
         cells.clear()
-        return self._emitted(outcome, shard, window)
+        emitted = [self._emitted(outcome, shard, window) for outcome in outcomes]
+        return chain.from_iterable(emitted)
 
     def _open(self, key: str, cells: "_Cells") -> tuple[Shard, Head | None]:
         """Return the shard and its head; None if there was none."""

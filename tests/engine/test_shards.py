@@ -593,7 +593,7 @@ def test_what_waits_is_stepped_when_its_window_is_closed_earlier_than_was_said(w
     before.arrive(block_of("a", [5_000_000]))
     replay(encode_change(before.changes(), before.table, 0), after)
 
-    outcome = after.close()
+    *_, outcome = after.close()
 
     assert outcome.records.time.tolist() == [5_000_000]
     assert after.pending.all() is None

@@ -181,6 +181,7 @@ def test_the_records_of_one_key_have_the_same_turn_by_the_column(
     known = Places(*(np.array([n]) for n in (*here, LONG_AGO)))
 
     first = int(pending.first_times(1)[0])
+    assert waiting.alone_at == pending.alone_at(known)
     taken, rest = waiting.release(now)
     found = pending.release(now, known)
 
