@@ -107,7 +107,7 @@ def descriptions(kind: type[Any]) -> dict[str, str]:
 
     >>> from beam_rnn import Bptt
     >>> descriptions(Bptt)["stride"]
-    'an update after each so many steps; without it `steps`'
+    'the number of steps between updates; without it `steps`'
     """
     found = re.search(
         r"^Args:\n(.*?)(?:\n\n|\Z)", inspect.getdoc(kind) or "", re.DOTALL | re.MULTILINE

@@ -1,5 +1,6 @@
 """Plain parameters, and rows that every language of Beam can read."""
 
+import json
 import math
 import re
 from functools import partial
@@ -430,7 +431,9 @@ def test_invalid_records_stop_the_pipeline_or_are_an_output(kind, tmp_path):
 
     outputs = collected(transform(error_handling={"output": "bad"}), records, "good", "bad")
     assert outputs["bad"] == [
-        RefusedRecord(str(NO_NUMBER), "x is missing, got None", "", NO_NUMBER["id"], late=False)
+        RefusedRecord(
+            json.dumps(NO_NUMBER), "x is missing, got None", "", NO_NUMBER["id"], late=False
+        )
     ]
     assert outputs["good"] == collected(transform(), RECORDS)
 
