@@ -6,13 +6,7 @@ is behind `Storage`: `beam_rnn.streaming.key_cells.Cells` in a pipeline.
 
 from collections.abc import Iterable, Mapping, Sequence
 
-from beam_rnn.engine.order import (
-    NOW,
-    Order,
-    Place,
-    gaps,
-    released_at,
-)
+from beam_rnn.engine.order import NOW, Order, Place, gaps, released_at
 from beam_rnn.engine.order_format import order_header_of
 from beam_rnn.engine.stepper import Counters, Row, Step, Stepper
 from beam_rnn.engine.storage import Stood, Storage
@@ -374,9 +368,11 @@ class KeyEngine:
         return Row(letter, due, time)
 
     def _late(self, key: str, record: bytes, reached: int, due: int, rows: list[Row]) -> None:
+        """Refuse a late record; `reached` is where its key is, or when its window was closed."""
         self._counters.count("records_late")
-        row = _late_row(key, record, reached)
-        rows.append(Row(row, due, row.time))
+        time, number, *_, inputs = decode_record(record)
+        late = LateRecord(key, time, reached - time, inputs.tolist(), number)
+        rows.append(Row(late, due, time))
 
     def _end(self, key: str, stood: Stood, reason: str, at: int, rows: list[Row]) -> None:
         """End the sequence of a key, whose state is removed."""
@@ -396,20 +392,6 @@ class KeyEngine:
         if stood is None:
             return None
         return self._order.ends_at(stood.place, rest.first_time if rest else None, stored.end)
-
-
-def _late_row(key: str, record: bytes, reached: int) -> LateRecord:
-    """Return the row of a record that is late.
-
-    Args:
-        key: Its key.
-        record: The record.
-        reached: The time that its key has reached, or at which its window was closed.
-    """
-    time, number, *_, inputs = decode_record(record)
-    return LateRecord(
-        key=key, time=time, behind=reached - time, inputs=inputs.tolist(), sequence=number
-    )
 
 
 def _refused_places(steps: Iterable[Step]) -> set[int]:

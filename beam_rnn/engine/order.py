@@ -219,18 +219,15 @@ def runs_of(
     place: Place | None = None,
     idle_after: int | None = None,
 ) -> tuple[Array, Array]:
-    """Return the run of numbers of each record of one key, and when it is released alone.
-
-    Both are (records,).
+    """Return the run of each record of one key, and when it is released alone: (records,) each.
 
     0 is the current run, `LEFT_BEHIND` its records that are late. Another run begins after a pause:
     where a record is more than `idle_after` later than all that are due before it; all that are due
     later follow it. It also begins with a start mark whose number is not above those before it in
     time; all later records follow it. Late records count for neither.
 
-    A late record is released alone, when it is due. So is the first record after a pause where
-    other records are due after it but are not later than the pause: they may be late by then.
-    `NEVER` for all others.
+    A late record is released alone, when it is due. So is the first one after a pause if records
+    due after it are not later than the pause: they may be late by then. `NEVER` for all others.
 
         >>> time, starts = np.array([1, 2, 9, 8]), np.array([False, False, False, True])
         >>> place = Place(time=0, number=4, due=0, begun=LONG_AGO)
@@ -252,12 +249,10 @@ def runs_of(
     if idle_after is None and not starts.any():
         return np.where(late, LEFT_BEHIND, 0), np.where(late, due, NEVER)
     paused, latest_before = _paused(time, due, late, latest, idle_after)
-    alone_at = np.full(len(time), NEVER)
-    if idle_after is not None:
-        first = np.full(int(paused.max(initial=0)) + 1, NEVER)
-        np.minimum.at(first, paused, due)
-        behind = (paused > 0) & (time - latest_before <= idle_after)
-        alone_at = np.where(behind, first[paused], NEVER)
+    first = np.full(int(paused.max(initial=0)) + 1, NEVER)
+    np.minimum.at(first, paused, due)
+    behind = (paused > 0) & (time - latest_before <= (idle_after or 0))
+    alone_at = np.where(behind, first[paused], NEVER)
     order = np.lexsort((number, ~starts, time, paused))
     marked = _first_marks(time[order], starts[order], latest_before[order])
     numbers, paused, late = number[order], paused[order], late[order]
