@@ -1,7 +1,7 @@
 """The settings of online learning, and an untrained base model."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -16,6 +16,7 @@ from beam_rnn.nn.network import Network
 from beam_rnn.nn.optimizers import Adam, Optimizer
 from beam_rnn.training.online.gate import Gate
 from beam_rnn.training.online.running_scaler import Running
+from beam_rnn.training.sequence_examples import for_columns
 
 
 @dataclass(frozen=True)
@@ -74,14 +75,15 @@ class Learning:
 class Untrained:
     """A base model that has learned nothing yet.
 
-    Its head is zero: its forecast is the running mean, or the last value with
-    `Network(residual=True)`.
+    Its head is zero: its forecast is the last value if the network is residual, the running mean
+    otherwise.
 
         >>> Untrained(Network("gru", hidden=4), Columns(key="id", inputs=["x"])).model().outputs
         1
 
     Args:
-        network: The network; its horizons are taken from the columns.
+        network: The network; its horizons are taken from the columns, and whether it is residual
+            if that is None, as in `Train`.
         columns: The fields of a record.
         seed: The same seed gives the same parameters.
 
@@ -106,7 +108,7 @@ class Untrained:
 
     def model(self, kernel: str = "auto") -> Model:
         """Return the model, the same one each time."""
-        network = replace(self.network, horizons=len(self.columns.horizons))
+        network = for_columns(self.network, self.columns)
         outputs = network.horizons * self.columns.target_size * len(network.parts)
         parameters = network.initialize(self.columns.input_size, outputs, self.seed)
         parameters |= {
