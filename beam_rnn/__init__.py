@@ -3,7 +3,6 @@
 import importlib
 from typing import TYPE_CHECKING, Any
 
-import beam_rnn.streaming.quiet_beam  # noqa: F401  # before anything else imports Beam
 from beam_rnn.data.columns import Columns
 from beam_rnn.data.sequences import Sequence
 from beam_rnn.data.vocabulary import Vocabulary
@@ -25,26 +24,26 @@ from beam_rnn.records.results import (
 )
 from beam_rnn.training.fit import fit
 from beam_rnn.training.settings import Training
-from beam_rnn.transforms import (
-    ExportStates,
-    Generate,
-    ImportStates,
-    JoinRecords,
-    LastRecords,
-    LossCurve,
-    Predict,
-    PredictAndLearn,
-    PredictOutputs,
-    PredictSequences,
-    ReadModel,
-    ScoreAnomalies,
-    Sequences,
-    Smooth,
-    Train,
-    WriteModel,
-)
 
 if TYPE_CHECKING:
+    from beam_rnn.transforms import (
+        ExportStates,
+        Generate,
+        ImportStates,
+        JoinRecords,
+        LastRecords,
+        LossCurve,
+        Predict,
+        PredictAndLearn,
+        PredictOutputs,
+        PredictSequences,
+        ReadModel,
+        ScoreAnomalies,
+        Sequences,
+        Smooth,
+        Train,
+        WriteModel,
+    )
     from beam_rnn.transforms.anomaly_detector import ForecastDetector
     from beam_rnn.transforms.run_inference import RnnModelHandler
 
@@ -90,17 +89,34 @@ __all__ = [
     "prediction_schema",
 ]
 
-_WHEN_USED = {
+_TRANSFORMS = {
+    "ExportStates": "beam_rnn.transforms",
+    "Generate": "beam_rnn.transforms",
+    "ImportStates": "beam_rnn.transforms",
+    "JoinRecords": "beam_rnn.transforms",
+    "LastRecords": "beam_rnn.transforms",
+    "LossCurve": "beam_rnn.transforms",
+    "Predict": "beam_rnn.transforms",
+    "PredictAndLearn": "beam_rnn.transforms",
+    "PredictOutputs": "beam_rnn.transforms",
+    "PredictSequences": "beam_rnn.transforms",
+    "ReadModel": "beam_rnn.transforms",
+    "ScoreAnomalies": "beam_rnn.transforms",
+    "Sequences": "beam_rnn.transforms",
+    "Smooth": "beam_rnn.transforms",
+    "Train": "beam_rnn.transforms",
+    "WriteModel": "beam_rnn.transforms",
+    # These import apache_beam.ml, and with it PyTorch where that is installed.
     "ForecastDetector": "beam_rnn.transforms.anomaly_detector",
     "RnnModelHandler": "beam_rnn.transforms.run_inference",
 }
-"""Names whose modules import `apache_beam.ml`, which imports PyTorch where it is installed."""
+"""The modules of names that are imported on first use: what needs no pipeline needs no Beam."""
 
 
 def __getattr__(name: str) -> Any:
-    if name not in _WHEN_USED:
+    if name not in _TRANSFORMS:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    value = globals()[name] = getattr(importlib.import_module(_WHEN_USED[name]), name)
+    value = globals()[name] = getattr(importlib.import_module(_TRANSFORMS[name]), name)
     return value
 
 

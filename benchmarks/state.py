@@ -36,10 +36,10 @@ from apache_beam.utils.windowed_value import WindowedValue
 
 from beam_rnn.engine.order import Order
 from beam_rnn.engine.steppers.predict import Policy
-from beam_rnn.records.packing import PackRecords, PackShards
 from beam_rnn.streaming.emission import EmitRows
 from beam_rnn.streaming.keyed_dofn import StepKeys
 from beam_rnn.streaming.model_loader import ModelLoader
+from beam_rnn.streaming.packing import PackRecords, PackShards
 from beam_rnn.streaming.shard_dofn import StepShards
 from beam_rnn.streaming.sources import PredictSource
 from benchmarks.sources import HIDDEN, START, Reading, write_model

@@ -4,6 +4,7 @@ Pipelines of your own that should behave as these commands do take `run` (progre
 line, exit codes), `check_outputs` (no input is overwritten) and the parsers of `flags`.
 """
 
+import beam_rnn.streaming.quiet_beam  # noqa: F401  # before anything else imports Beam
 from beam_rnn.cli.console import run
 from beam_rnn.cli.output_paths import BESIDE, check_outputs, folder_of
 from beam_rnn.cli.replay import ReplayReport

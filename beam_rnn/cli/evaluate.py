@@ -40,9 +40,10 @@ from beam_rnn.core.errors import ConfigurationError
 from beam_rnn.core.text import counted, names, number
 from beam_rnn.files.read import ReadFiles
 from beam_rnn.models.keyed_models import Models
-from beam_rnn.records.record_reader import ReadRecords, RecordReader
+from beam_rnn.records.record_reader import RecordReader
 from beam_rnn.records.results import INVALID
 from beam_rnn.streaming.model_files import newest, read_bytes, read_model, write_bytes
+from beam_rnn.streaming.read_records import ReadRecords
 from beam_rnn.transforms.predict import Predict
 
 SHOWN_KEYS = 12

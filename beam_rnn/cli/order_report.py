@@ -18,10 +18,11 @@ from beam_rnn.core.text import counted
 from beam_rnn.data.columns import Columns
 from beam_rnn.data.event_times import DAY, SECOND, utc_text
 from beam_rnn.records.column_reader import ColumnReader
-from beam_rnn.records.packing import PackRecords
 from beam_rnn.records.record_format import decode_block, decode_record, record_place, record_time
-from beam_rnn.records.record_reader import ReadRecords, RecordReader
+from beam_rnn.records.record_reader import RecordReader
 from beam_rnn.records.results import INVALID, InvalidRecord
+from beam_rnn.streaming.packing import PackRecords
+from beam_rnn.streaming.read_records import ReadRecords
 
 logger = logging.getLogger(__name__)
 

@@ -80,7 +80,7 @@ class ReadKeyed(beam.DoFn):
     ) -> Iterator[tuple[str, bytes]]:
         """A record in, its key and its bytes out."""
         try:
-            key, data = self._reader.read(element, timestamp)
+            key, data = self._reader.read(element, int(timestamp.micros))
         except RecordError:
             return
         yield key, data

@@ -135,7 +135,7 @@ class WithTime(beam.DoFn):
     ) -> Iterator[tuple[str, tuple[int, Any]]]:
         """A record in; its key, its time and itself out."""
         try:
-            key, data = self._reader.read(element, timestamp)
+            key, data = self._reader.read(element, int(timestamp.micros))
         except RecordError:
             yield "", (0, element)
         else:

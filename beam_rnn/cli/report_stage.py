@@ -15,14 +15,15 @@ from beam_rnn.cli.record_counts import CountRecords
 from beam_rnn.data.columns import Columns
 from beam_rnn.data.sequences import Sequence
 from beam_rnn.models.model import Model
-from beam_rnn.records.cutting import CutSequences
-from beam_rnn.records.record_reader import ReadRecords, RecordReader
+from beam_rnn.records.record_reader import RecordReader
 from beam_rnn.records.results import INVALID, InvalidRecord
 from beam_rnn.report import page
 from beam_rnn.report.evaluation import Excerpt, excerpt, score
 from beam_rnn.report.scores import Score, Summary, summarize
 from beam_rnn.report.sections.record_counts import Counts
 from beam_rnn.streaming.model_files import read_model, write_bytes
+from beam_rnn.streaming.read_records import ReadRecords
+from beam_rnn.transforms.cut_sequences import CutSequences
 
 
 class WriteReport(beam.PTransform):

@@ -13,8 +13,9 @@ from beam_rnn.core.errors import BeamRnnError
 from beam_rnn.core.text import counted
 from beam_rnn.data.columns import Columns
 from beam_rnn.files.set_aside import Refused, WriteAside
-from beam_rnn.records.record_reader import ReadRecords, RecordReader
+from beam_rnn.records.record_reader import RecordReader
 from beam_rnn.records.results import INVALID, InvalidRecord
+from beam_rnn.streaming.read_records import ReadRecords
 
 
 class NothingUsableError(BeamRnnError):

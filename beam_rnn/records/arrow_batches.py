@@ -5,11 +5,8 @@ from collections.abc import Iterable, Iterator, Sequence
 from itertools import groupby, repeat
 from typing import Any, TypeAlias
 
-import apache_beam as beam
 import numpy as np
 import pyarrow as pa
-from apache_beam import PCollection
-from apache_beam.io.parquetio import ReadAllFromParquetBatched, ReadFromParquetBatched
 
 from beam_rnn.core.arrays import Array
 from beam_rnn.core.errors import ConfigurationError
@@ -17,22 +14,6 @@ from beam_rnn.records.arrow_columns import as_list, flat, values_of
 from beam_rnn.records.field_values import UNREADABLE
 
 Batch: TypeAlias = pa.Table | pa.RecordBatch
-
-
-def batch_type(records: PCollection[Any]) -> type | None:
-    """Return `pa.Table` or `pa.RecordBatch`, if a collection is known to have such elements.
-
-    Beam's own `ReadFromParquetBatched` gives tables, but does not say so.
-    """
-    kind = records.element_type
-    if kind in (pa.Table, pa.RecordBatch):
-        return kind
-    producer = records.producer
-    while kind is beam.typehints.Any and producer is not None:
-        if isinstance(producer.transform, (ReadFromParquetBatched, ReadAllFromParquetBatched)):
-            return pa.Table
-        producer = producer.parent
-    return None
 
 
 def check_no_batch(record: Any) -> None:

@@ -12,7 +12,6 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-from apache_beam.utils.timestamp import Timestamp
 
 from beam_rnn.core.arrays import Array
 from beam_rnn.core.errors import RecordError
@@ -84,7 +83,7 @@ class BatchReader:
         bad = np.flatnonzero(~good)
         rows = to_dicts(batch.take(pa.array(bad)))
         rest = (
-            (i, read_or_refused(self._reader, row, Timestamp(micros=int(arrived[i]))))
+            (i, read_or_refused(self._reader, row, int(arrived[i])))
             for i, row in zip(bad.tolist(), rows, strict=True)
         )
         return with_the_rest(plain.pick(good) if good.any() else None, rest, arrived, self._columns)

@@ -11,7 +11,6 @@ from operator import attrgetter, itemgetter
 from typing import Any, NamedTuple
 
 import numpy as np
-from apache_beam.utils.timestamp import Timestamp
 
 from beam_rnn.core.arrays import Array
 from beam_rnn.core.errors import RecordError
@@ -139,7 +138,7 @@ class ColumnReader:
     ) -> Iterator[tuple[int, Record | InvalidRecord]]:
         """Yield each record as it was read alone, or its dead letter."""
         for i in places:
-            at = None if arrived is None else Timestamp(micros=int(arrived[i]))
+            at = None if arrived is None else int(arrived[i])
             yield i, read_or_refused(self._reader, records[i], at)
 
     def _plain(self, records: Sequence[Any]) -> Block | None:
@@ -277,9 +276,7 @@ def with_the_rest(
     return block._replace(arrived=arrived[block.row]), invalid
 
 
-def read_or_refused(
-    reader: RecordReader, record: Any, at: Timestamp | None
-) -> Record | InvalidRecord:
+def read_or_refused(reader: RecordReader, record: Any, at: int | None) -> Record | InvalidRecord:
     """Return a record, or its dead letter."""
     try:
         return reader.read(record, at)

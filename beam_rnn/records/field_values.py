@@ -7,7 +7,6 @@ from decimal import Decimal
 from typing import Any
 
 import numpy as np
-from apache_beam.utils.timestamp import Timestamp
 
 from beam_rnn.core.errors import RecordError
 from beam_rnn.data.event_times import (
@@ -91,7 +90,9 @@ def micros(name: str, value: Any, time_format: str | None = None) -> int:
         time_format: How texts and numbers are written, as for `micros_of`.
     """
     try:
-        time = int(value.micros) if isinstance(value, Timestamp) else micros_of(value, time_format)
+        time = _beam_micros(value)
+        if time is None:
+            time = micros_of(value, time_format)
     except WrongUnitError as error:
         raise RecordError(f"{name} must be a time: {error}", value) from error
     except (ValueError, TypeError, ArithmeticError) as error:
@@ -101,6 +102,31 @@ def micros(name: str, value: Any, time_format: str | None = None) -> int:
     if not MIN_MICROS <= time <= MAX_MICROS:
         raise RecordError(f"{name} must be in the years 1 to 9999", value)
     return time
+
+
+def _beam_micros(value: Any) -> int | None:
+    """Return the microseconds of a Beam Timestamp, without an import of Beam; None for others."""
+    return int(value.micros) if is_beam_timestamp(type(value)) else None
+
+
+def is_beam_timestamp(*kinds: type) -> bool:
+    """Return True if the only type is Beam's Timestamp."""
+    names = [(kind.__module__, kind.__name__) for kind in kinds]
+    return names == [("apache_beam.utils.timestamp", "Timestamp")]
+
+
+def element_micros(arrived: int | None) -> int:
+    """Return the event time of a record whose columns name none: its Beam timestamp.
+
+    Args:
+        arrived: It, in microseconds; None if it has none.
+    """
+    name = "the element's timestamp"
+    if arrived is None:
+        raise RecordError(f"{name} must be {_times_are(None)}", None)
+    if not MIN_MICROS <= arrived <= MAX_MICROS:
+        raise RecordError(f"{name} must be in the years 1 to 9999", f"Timestamp({arrived / 1e6})")
+    return arrived
 
 
 def _times_are(time_format: str | None) -> str:

@@ -1,62 +1,18 @@
 """Joins predictions with their records."""
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from typing import Any
 
-import apache_beam as beam
-from apache_beam.metrics import Metrics
-
-from beam_rnn.core.errors import RecordError
-from beam_rnn.data.columns import Columns
-from beam_rnn.records.record_format import record_marks, record_sequence, record_time
-from beam_rnn.records.record_reader import RecordReader
+from beam_rnn.records.record_format import record_marks
 from beam_rnn.records.results import Prediction
 
 Place = tuple[str, int, int]
 """Key, event time in microseconds, sequence number."""
 
 
-class ReadPlaces(beam.DoFn):
-    """Reads the place of records; drops those that cannot be read."""
-
-    def __init__(self, columns: Columns):
-        self._columns = columns
-
-    def setup(self) -> None:
-        """Make the reader."""
-        self._reader = RecordReader(self._columns)
-
-    def process(
-        self, element: Any, timestamp: Any = beam.DoFn.TimestampParam
-    ) -> Iterator[tuple[Place, tuple[bytes, Any]]]:
-        """Yield the place of a record, with its bytes and itself."""
-        try:
-            key, data = self._reader.read(element, timestamp)
-        except RecordError:
-            return
-        yield (key, record_time(data), record_sequence(data)), (data, element)
-
-
 def place_of(row: Prediction) -> tuple[Place, Prediction]:
     """Return a prediction with the place of its record."""
     return (row.key, row.time, row.sequence), row
-
-
-class JoinPlace(beam.DoFn):
-    """Pairs records and predictions; counts predictions whose record is ambiguous."""
-
-    def __init__(self) -> None:
-        self._not_joined = Metrics.counter("beam_rnn", "predictions_not_joined")
-
-    def process(
-        self, element: tuple[Place, Mapping[str, Iterable[Any]]]
-    ) -> Iterator[tuple[Any, Prediction]]:
-        """Yield the pairs of a place, from its records and predictions."""
-        found = element[1]
-        for record, row in joined(found["records"], found["predictions"]):
-            if record is None:
-                self._not_joined.inc()
-            yield record, row
 
 
 def joined(
@@ -68,6 +24,8 @@ def joined(
     to the i-th step. If the numbers differ, or a sequence begins or ends between them, the record
     is ambiguous.
 
+        >>> from beam_rnn import Columns
+        >>> from beam_rnn.records.record_reader import RecordReader
         >>> reader = RecordReader(Columns(key="id", inputs=["x"], time="t"))
         >>> records = [{"id": "a", "t": 0, "x": x} for x in (2.0, 1.0)]
         >>> read = [(reader.read(record).data, record) for record in records]

@@ -3,7 +3,6 @@
 from typing import Any
 
 import numpy as np
-from apache_beam.utils.timestamp import Timestamp
 
 from beam_rnn.core.errors import RecordError
 from beam_rnn.data.pair_columns import Pair, PairColumns
@@ -29,7 +28,7 @@ class PairReader:
         self._target = target
         self._known = frozenset(columns.vocabularies[1])
 
-    def read(self, record: Any, element_time: Timestamp | None = None) -> Pair:  # noqa: ARG002
+    def read(self, record: Any, arrived: int | None = None) -> Pair:  # noqa: ARG002
         """Return the pair of a record, checked; a pair has no time.
 
         Raises:

@@ -8,13 +8,12 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
-from apache_beam.utils.timestamp import Timestamp
 
 from beam_rnn.core.arrays import Array
 from beam_rnn.core.errors import RecordError
 from beam_rnn.data.event_times import MAX_MICROS, MAX_SECONDS, MIN_MICROS, SECOND
 from beam_rnn.data.vocabulary import UNKNOWN
-from beam_rnn.records.field_values import mark, micros, symbol
+from beam_rnn.records.field_values import is_beam_timestamp, mark, micros, symbol
 
 _PLAIN_NUMBERS = {float, int, np.float64, np.float32}
 
@@ -79,7 +78,7 @@ def read_times(name: str, column: Sequence[Any], time_format: str | None) -> Col
             return np.rint(np.where(good, values, 0) * 1e6).astype(np.int64), good
         if kinds == {int} and min(column) >= -MAX_SECONDS and max(column) <= MAX_SECONDS:
             return np.array(column, np.int64) * SECOND, np.ones(len(column), bool)
-        if kinds == {Timestamp}:
+        if is_beam_timestamp(*kinds):
             times = np.array([time.micros for time in column], np.int64)
             return times, (times >= MIN_MICROS) & (times <= MAX_MICROS)
     return _each(column, lambda value: micros(name, value, time_format), np.int64)

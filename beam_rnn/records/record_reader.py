@@ -1,16 +1,12 @@
-"""Records as a pipeline takes them: each is read by its columns and checked first of all.
+"""Records are read by their columns, and checked.
 
 A record is a dict, a `beam.Row`, a NamedTuple, or any object with attributes.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
-import apache_beam as beam
 import numpy as np
-from apache_beam.metrics import Metrics
-from apache_beam.pvalue import TaggedOutput
-from apache_beam.utils.timestamp import Timestamp
 
 from beam_rnn.core.errors import RecordError, record_text, shown
 from beam_rnn.data.calendar import cycle_numbers
@@ -20,6 +16,7 @@ from beam_rnn.data.event_times import (
 )
 from beam_rnn.data.vocabulary import UNKNOWN, places_of
 from beam_rnn.records.field_values import (
+    element_micros,
     field,
     is_missing,
     key_text,
@@ -33,7 +30,7 @@ from beam_rnn.records.field_values import (
     whole,
 )
 from beam_rnn.records.record_format import encode_record, with_texts
-from beam_rnn.records.results import INVALID, InvalidRecord
+from beam_rnn.records.results import InvalidRecord
 
 
 class Record(NamedTuple):
@@ -74,19 +71,19 @@ class RecordReader:
         self._vocabularies = [places_of(columns.vocabulary(name)) for name in columns.symbols]
         self._has_vocabularies = columns.has_vocabularies
 
-    def read(self, record: Any, element_time: Timestamp | None = None) -> Record:
+    def read(self, record: Any, arrived: int | None = None) -> Record:
         """Return a record, checked.
 
         Args:
             record: A dict, a `beam.Row`, a NamedTuple, or any object with attributes.
-            element_time: Its Beam timestamp, used if the columns name no time.
+            arrived: Its Beam timestamp in microseconds, used if the columns name no time.
 
         Raises:
             RecordError: A field is missing or cannot be used.
         """
         columns = self._columns
         key = key_text(columns.key, field(record, columns.key))
-        time = self._time(record, element_time)
+        time = self._time(record, arrived)
         sequence = 0
         if columns.sequence is not None:
             sequence = whole(columns.sequence, field(record, columns.sequence))
@@ -107,12 +104,15 @@ class RecordReader:
         data = encode_record(time, sequence, numbers, starts=starts, ends=ends)
         return Record(key, data if self._has_vocabularies else with_texts(data, symbols))
 
-    def _time(self, record: Any, element_time: Timestamp | None) -> int:
+    def _time(self, record: Any, arrived: int | None) -> int:
         name, latest = self._columns.time, self._columns.latest_micros
-        value = element_time if name is None else field(record, name)
-        called = name or "the element's timestamp"
-        time = micros(called, value, self._columns.time_format)
+        if name is None:
+            time, value = element_micros(arrived), arrived
+        else:
+            value = field(record, name)
+            time = micros(name, value, self._columns.time_format)
         if time > latest:
+            called = name or "the element's timestamp"
             raise RecordError(f"{called} must be at most {utc_text(latest)}", value)
         return time
 
@@ -161,32 +161,3 @@ def dead_letter(key_column: str, record: Any, error: RecordError) -> InvalidReco
     except RecordError:
         key = ""
     return InvalidRecord(key, error.reason, shown(error.value), record_text(record))
-
-
-class ReadRecords(beam.DoFn):
-    """Reads and checks records; dead letters go to `INVALID`.
-
-    Args:
-        reader: Makes the reader, on the worker: a `RecordReader`, or one like it.
-        strict: Raise the error of a bad record.
-        counts: Count dead letters in `records_invalid`: not where another step reads them too.
-    """
-
-    def __init__(self, reader: Callable[[], Any], strict: bool = False, *, counts: bool = True):
-        self._make_reader = reader
-        self._strict, self._counts = strict, counts
-        self._invalid = Metrics.counter("beam_rnn", "records_invalid")
-
-    def setup(self) -> None:
-        """Make the reader."""
-        self._reader = self._make_reader()
-
-    def process(self, element: Any, timestamp: Any = beam.DoFn.TimestampParam) -> Iterator[Any]:
-        """Yield what was read of a record, or its dead letter."""
-        try:
-            yield self._reader.read(element, timestamp)
-        except RecordError as error:
-            if self._strict and not self._reader.drops(error):
-                raise
-            self._invalid.inc(int(self._counts))
-            yield TaggedOutput(INVALID, self._reader.invalid(element, error))

@@ -1,7 +1,7 @@
 """The rows that come out: the outcome of each record and of each sequence.
 
-They are NamedTuples with a Beam row coder (`beam_rnn.records.coders`): any runner, any language,
-SQL and YAML can read them. Their fields are only ever added to at the end. Nothing here imports
+They are NamedTuples with a Beam row coder (`beam_rnn.streaming.row_coders`): any runner, SQL, YAML
+and Java can read them. Their fields are only ever added to at the end. Nothing here imports
 Beam until someone asks for an `event_time`.
 """
 
@@ -14,7 +14,7 @@ from beam_rnn.core.errors import record_text, shown
 from beam_rnn.data.event_times import rfc3339
 
 if TYPE_CHECKING:
-    from beam_rnn.records.coders import Timestamp
+    from apache_beam.utils.timestamp import Timestamp
 
 INVALID = "invalid"
 """The output of dead letters."""
@@ -296,7 +296,7 @@ class Transduced(NamedTuple):
 
 def _timestamp(micros: int) -> "Timestamp":
     """Return Beam's timestamp for a time."""
-    from beam_rnn.records.coders import Timestamp  # noqa: PLC0415  # only then is Beam needed
+    from apache_beam.utils.timestamp import Timestamp  # noqa: PLC0415  # only here is Beam needed
 
     return Timestamp(micros=micros)
 

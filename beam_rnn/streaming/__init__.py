@@ -5,3 +5,5 @@ together, and stores them as a log. `sources` makes what steps, from the models 
 Results go to their `outputs` or, of shards, become rows or Arrow batches (`emission`).
 `whole_sequences` runs sequences that are complete, `state_transfer` moves states between jobs.
 """
+
+import beam_rnn.streaming.quiet_beam  # noqa: F401  # before anything else imports Beam

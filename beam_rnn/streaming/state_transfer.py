@@ -55,7 +55,7 @@ OPEN = ("window", "idle")
 """The reasons of sequences that would have continued with more records."""
 
 
-class LastOfKey(beam.CombineFn):  # type: ignore[misc]
+class LastOfKey(beam.CombineFn):
     """The sequence of a key that ended last."""
 
     def create_accumulator(self) -> EndedSequence | None:

@@ -1,6 +1,6 @@
 """The public transforms. Wiring only: what happens is in the modules that these import."""
 
-import beam_rnn.records.coders  # noqa: F401  # registers the coders of the rows that come out
+import beam_rnn.streaming.row_coders  # noqa: F401  # registers the coders of the rows that come out
 from beam_rnn.transforms.generate import Generate, GenerateOutputs
 from beam_rnn.transforms.join_records import JoinRecords
 from beam_rnn.transforms.models import LossCurve, ReadModel, WriteModel

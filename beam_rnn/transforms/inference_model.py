@@ -5,7 +5,6 @@ from collections.abc import Sequence as SequenceOf
 from typing import Any, NamedTuple
 
 import numpy as np
-from apache_beam.utils.timestamp import Timestamp
 
 from beam_rnn.core.arrays import Array
 from beam_rnn.core.errors import RecordError
@@ -151,7 +150,7 @@ class LoadedModel:
         read = reader.read(records, arrived)
         if read.invalid:
             at = read.invalid[0][0]
-            RecordReader(columns).read(records[at], Timestamp(micros=int(arrived[at])))
+            RecordReader(columns).read(records[at], int(arrived[at]))
         keys = set(read.keys)
         if len(keys) > 1:
             raise RecordError("an example must have one key", sorted(map(str, keys)))

@@ -1,13 +1,17 @@
 """Joins predictions with their records."""
 
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 import apache_beam as beam
 from apache_beam import PCollection
+from apache_beam.metrics import Metrics
 
-from beam_rnn.core.errors import ConfigurationError
+from beam_rnn.core.errors import ConfigurationError, RecordError
 from beam_rnn.data.columns import Columns
-from beam_rnn.records.joining import JoinPlace, ReadPlaces, place_of
+from beam_rnn.records.joining import Place, joined, place_of
+from beam_rnn.records.record_format import record_sequence, record_time
+from beam_rnn.records.record_reader import RecordReader
 from beam_rnn.records.results import Prediction
 from beam_rnn.transforms.arguments import check_type
 
@@ -44,14 +48,52 @@ class JoinRecords(beam.PTransform):
 
     def expand(self, pcoll: PCollection[Prediction]) -> PCollection[tuple[Any, Prediction]]:
         """Group records and predictions by key, time and sequence number, and pair them."""
-        records = self._records | "Read" >> beam.ParDo(ReadPlaces(self._columns)).with_output_types(
-            tuple[tuple[str, int, int], tuple[bytes, Any]]
-        )
+        records = self._records | "Read" >> beam.ParDo(
+            _ReadPlaces(self._columns)
+        ).with_output_types(tuple[tuple[str, int, int], tuple[bytes, Any]])
         predictions = pcoll | "PlaceOf" >> beam.Map(place_of).with_output_types(
             tuple[tuple[str, int, int], Prediction]
         )
         return (
             {"records": records, "predictions": predictions}
             | "Together" >> beam.CoGroupByKey()
-            | "Join" >> beam.ParDo(JoinPlace()).with_output_types(tuple[Any, Prediction])
+            | "Join" >> beam.ParDo(_JoinPlace()).with_output_types(tuple[Any, Prediction])
         )
+
+
+class _ReadPlaces(beam.DoFn):
+    """Reads the place of records; drops those that cannot be read."""
+
+    def __init__(self, columns: Columns):
+        self._columns = columns
+
+    def setup(self) -> None:
+        """Make the reader."""
+        self._reader = RecordReader(self._columns)
+
+    def process(
+        self, element: Any, timestamp: Any = beam.DoFn.TimestampParam
+    ) -> Iterator[tuple[Place, tuple[bytes, Any]]]:
+        """Yield the place of a record, with its bytes and itself."""
+        try:
+            key, data = self._reader.read(element, int(timestamp.micros))
+        except RecordError:
+            return
+        yield (key, record_time(data), record_sequence(data)), (data, element)
+
+
+class _JoinPlace(beam.DoFn):
+    """Pairs records and predictions; counts predictions whose record is ambiguous."""
+
+    def __init__(self) -> None:
+        self._not_joined = Metrics.counter("beam_rnn", "predictions_not_joined")
+
+    def process(
+        self, element: tuple[Place, Mapping[str, Iterable[Any]]]
+    ) -> Iterator[tuple[Any, Prediction]]:
+        """Yield the pairs of a place, from its records and predictions."""
+        found = element[1]
+        for record, row in joined(found["records"], found["predictions"]):
+            if record is None:
+                self._not_joined.inc()
+            yield record, row

@@ -17,8 +17,6 @@ from beam_rnn.core.errors import ConfigurationError, WeightsError
 from beam_rnn.engine.steppers.predict import Policy
 from beam_rnn.models.keyed_models import KeyedModels
 from beam_rnn.nn.kernels import KERNELS
-from beam_rnn.records.arrow_batches import batch_type
-from beam_rnn.records.packing import PackBatches, PackRecords, PackShards
 from beam_rnn.records.results import (
     EndedSequence,
     InvalidRecord,
@@ -31,6 +29,7 @@ from beam_rnn.streaming.emission import EmitBatches, EmitRows
 from beam_rnn.streaming.keyed_dofn import StepKeys
 from beam_rnn.streaming.model_files import read_model
 from beam_rnn.streaming.model_loader import ModelLoader, reader_of
+from beam_rnn.streaming.packing import PackBatches, PackRecords, PackShards, batch_type
 from beam_rnn.streaming.shard_dofn import SHARDS, StepShards
 from beam_rnn.streaming.sources import PredictSource
 from beam_rnn.streaming.state_transfer import to_shard

@@ -9,7 +9,6 @@ from apache_beam import PCollection
 from beam_rnn.core.checks import check_choice, check_whole
 from beam_rnn.models.model import Model
 from beam_rnn.nn.kernels import KERNELS
-from beam_rnn.records.packing import PackRecords
 from beam_rnn.records.results import (
     EndedSequence,
     InvalidRecord,
@@ -19,6 +18,7 @@ from beam_rnn.records.results import (
 )
 from beam_rnn.streaming.keyed_dofn import StepKeys
 from beam_rnn.streaming.model_loader import ModelLoader
+from beam_rnn.streaming.packing import PackRecords
 from beam_rnn.streaming.sources import Base, LearnSource
 from beam_rnn.training.online.prequential import Prequential
 from beam_rnn.training.online.settings import Learning, Untrained

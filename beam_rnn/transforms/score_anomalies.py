@@ -10,7 +10,6 @@ from beam_rnn.core.checks import check_choice
 from beam_rnn.engine.steppers.predict import Policy
 from beam_rnn.models.error_tail import Surprise
 from beam_rnn.nn.kernels import KERNELS
-from beam_rnn.records.packing import PackRecords
 from beam_rnn.records.results import (
     AnomalyScore,
     EndedSequence,
@@ -20,6 +19,7 @@ from beam_rnn.records.results import (
 )
 from beam_rnn.streaming.keyed_dofn import StepKeys
 from beam_rnn.streaming.model_loader import ModelLoader
+from beam_rnn.streaming.packing import PackRecords
 from beam_rnn.streaming.sources import Base, LearnSource, PredictSource, ScoreSource
 from beam_rnn.training.online.prequential import Prequential
 from beam_rnn.training.online.settings import Learning, Untrained

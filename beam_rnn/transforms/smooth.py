@@ -8,13 +8,13 @@ from apache_beam import PCollection
 
 from beam_rnn.core.checks import check_choice, check_whole
 from beam_rnn.nn.kernels import KERNELS
-from beam_rnn.records.packing import PackRecords
 from beam_rnn.records.results import (
     Prediction,
 )
 from beam_rnn.streaming.keyed_dofn import StepKeys
 from beam_rnn.streaming.model_checks import check_smooths
 from beam_rnn.streaming.model_loader import ModelLoader
+from beam_rnn.streaming.packing import PackRecords
 from beam_rnn.streaming.sources import SmoothSource
 from beam_rnn.transforms.arguments import closing_of, micros, order_of, path_of
 from beam_rnn.transforms.predict import PredictOutputs

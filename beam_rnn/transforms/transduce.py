@@ -11,8 +11,8 @@ from beam_rnn.core.checks import check_choice, check_whole
 from beam_rnn.data.pair_columns import Pair, PairColumns
 from beam_rnn.nn.kernels import KERNELS
 from beam_rnn.records.pair_reader import PairReader
-from beam_rnn.records.record_reader import ReadRecords
 from beam_rnn.records.results import INVALID, InvalidRecord, Transduced
+from beam_rnn.streaming.read_records import ReadRecords
 from beam_rnn.transforms.arguments import check_type, path_of, take_one
 from beam_rnn.transforms.transduce_dofn import TransduceRecords
 

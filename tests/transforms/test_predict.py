@@ -19,7 +19,7 @@ from beam_rnn import Columns, Network, Predict
 from beam_rnn.data.scaling import Scaler
 from beam_rnn.errors import ConfigurationError
 from beam_rnn.portable.schemas import time_text
-from beam_rnn.records.packing import PackRecords
+from beam_rnn.streaming.packing import PackRecords
 from beam_rnn.weights import load
 from tests.helpers.engines import ENGINES, Collect, Outputs, predict, run
 from tests.helpers.models import COLUMNS, random_model, saved

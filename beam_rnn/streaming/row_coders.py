@@ -1,10 +1,6 @@
-"""What Beam needs of the rows that come out: a row coder each, and its own type of time.
-
-Imported wherever such rows go into a pipeline, so that their coders are registered there.
-"""
+"""Registers a row coder for each kind of result: a pipeline imports it before it makes rows."""
 
 from apache_beam.coders import registry
-from apache_beam.utils.timestamp import Timestamp
 
 from beam_rnn.records.results import (
     AnomalyScore,
@@ -17,8 +13,6 @@ from beam_rnn.records.results import (
     SequenceGap,
     Transduced,
 )
-
-__all__ = ["ROWS", "Timestamp"]
 
 ROWS = (
     Prediction,

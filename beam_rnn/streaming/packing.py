@@ -5,6 +5,9 @@ from typing import Any
 
 import apache_beam as beam
 import numpy as np
+import pyarrow as pa
+from apache_beam import PCollection
+from apache_beam.io.parquetio import ReadAllFromParquetBatched, ReadFromParquetBatched
 from apache_beam.metrics import Metrics
 from apache_beam.pvalue import TaggedOutput
 from apache_beam.utils.timestamp import Timestamp
@@ -25,6 +28,22 @@ PACKED_AT_MOST = 16_384
 """Maximum number of records that are held before they are sent on."""
 ROWS_PACKED_AT_MOST = 65_536
 """The same for Arrow batches."""
+
+
+def batch_type(records: PCollection[Any]) -> type | None:
+    """Return `pa.Table` or `pa.RecordBatch`, if a collection is known to have such elements.
+
+    Beam's own `ReadFromParquetBatched` gives tables, but does not say so.
+    """
+    kind = records.element_type
+    if kind in (pa.Table, pa.RecordBatch):
+        return kind
+    producer = records.producer
+    while kind is beam.typehints.Any and producer is not None:
+        if isinstance(producer.transform, (ReadFromParquetBatched, ReadAllFromParquetBatched)):
+            return pa.Table
+        producer = producer.parent
+    return None
 
 
 class _Held:
