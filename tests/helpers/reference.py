@@ -128,6 +128,7 @@ class Key:
             for record, at in records:
                 self.step(record, at, newest)
             return
+        came = set()
         for record, at in records:
             # One with a lower number may belong to those behind a start mark that is not here yet.
             later = (
@@ -136,12 +137,14 @@ class Key:
             if self.has_passed(record) and not later:
                 self.late(record)
             else:
+                came.add(record.number)
                 due = min(self.rules.due(record.time, at), whole(self.closes))
                 self.waiting[record] = min(due, self.waiting.get(record, due))
         ahead = [(run, record) for run, late, record in self.in_order() if not late]
         if self.by_number and self.reached is not None and ahead:
             run, record = ahead[0]
-            if run == 0 and record.number == self.reached.number + 1:
+            following = self.reached.number + 1  # looked at when it comes, and when it is due
+            if run == 0 and record.number == following and following in came:
                 self.take(self.followed(ahead, 0), newest)
 
     def advance(self, watermark, newest):
