@@ -26,7 +26,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from beam_rnn.transforms.arguments import order_of
+from beam_rnn.engine.order_arguments import order_of
 from benchmarks.sources import write_model
 from deploy.local import ENGINES as FETCHED
 from deploy.local import worker

@@ -31,6 +31,7 @@ from beam_rnn.cli.usable_records import After, SetAside
 from beam_rnn.core.errors import ConfigurationError, RecordError
 from beam_rnn.data.columns import Columns
 from beam_rnn.data.event_times import BEFORE_ALL
+from beam_rnn.engine.order_arguments import ORDERS
 from beam_rnn.engine.steppers.score import scorer_of
 from beam_rnn.files.read import ReadFiles
 from beam_rnn.files.set_aside import WriteAside
@@ -45,7 +46,6 @@ from beam_rnn.records.result_columns import expected_column, score_column
 from beam_rnn.records.results import AnomalyScore
 from beam_rnn.streaming.model_files import read_model
 from beam_rnn.training.online.settings import Learning, Untrained
-from beam_rnn.transforms.arguments import ORDERS
 from beam_rnn.transforms.score_anomalies import ScoreAnomalies
 
 HIDDEN = 16

@@ -33,12 +33,12 @@ from beam_rnn.cli.prediction_rows import WriteKept, WritePredictions, utc
 from beam_rnn.cli.usable_records import After, SetAside
 from beam_rnn.core.errors import ConfigurationError
 from beam_rnn.core.text import counted
+from beam_rnn.engine.order_arguments import ORDERS
 from beam_rnn.files.formats import suffix
 from beam_rnn.files.read import ReadFiles
 from beam_rnn.files.set_aside import WriteAside
 from beam_rnn.models.keyed_models import Models
 from beam_rnn.streaming.model_files import newest, read_model
-from beam_rnn.transforms.arguments import ORDERS
 from beam_rnn.transforms.join_records import JoinRecords
 from beam_rnn.transforms.predict import Predict
 from beam_rnn.transforms.states import ExportStates, ImportStates

@@ -284,11 +284,26 @@ def _in_order(held: Held, by: str, run: Array | None) -> Array | None:
     """
     row, place = held.row, held.place(by)
     runs = [] if run is None or not run.any() else [run]
-    if (
-        not runs
-        and ((row[1:] > row[:-1]) | ((row[1:] == row[:-1]) & (place[1:] > place[:-1]))).all()
-    ):
-        return None
+    if not runs:
+        if _rises(row, place):
+            return None
+        order = _by_row_and_place(row, place)
+        if _rises(row[order], place[order]):  # no two have the same place
+            return order
     as_bytes = bits(held.numbers).view(">u8").astype(np.uint64)
     record = [held.time, held.sequence, held.marks, *as_bytes.T]
     return np.lexsort((held.due, *record[::-1], place, *runs, row))
+
+
+def _rises(row: Array, place: Array) -> bool:
+    """Return True if each record is behind the one before it."""
+    same = row[1:] == row[:-1]
+    return bool(((row[1:] > row[:-1]) | (same & (place[1:] > place[:-1]))).all())
+
+
+def _by_row_and_place(row: Array, place: Array) -> Array:
+    narrow = row.astype(np.uint16) if row.max(initial=0) < 2**16 else row  # is sorted faster
+    if (place[1:] >= place[:-1]).all():
+        return np.argsort(narrow, kind="stable")
+    order = np.argsort(place, kind="stable")
+    return order[np.argsort(narrow[order], kind="stable")]

@@ -1,6 +1,6 @@
 """Predictions of a shard as rows, or as the Arrow batches in which the records came."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from itertools import repeat
 from typing import Any
 
@@ -12,12 +12,13 @@ from beam_rnn.core.errors import RecordError
 from beam_rnn.engine.held import grouped
 from beam_rnn.engine.outcome import Outcome
 from beam_rnn.engine.payloads import rows_by_schema
-from beam_rnn.engine.shard_stepper import NO_MAKER, Stepped
+from beam_rnn.engine.prediction_columns import prediction_arrays
+from beam_rnn.engine.shard_stepper import NO_MAKER
 from beam_rnn.engine.stepper import Row
 from beam_rnn.engine.table import Table
 from beam_rnn.records.arrow_batches import Batch
 from beam_rnn.records.arrow_reader import refused_rows
-from beam_rnn.records.result_columns import PREDICTION_FIELDS, prediction_fields, with_columns
+from beam_rnn.records.result_columns import prediction_fields, with_columns
 from beam_rnn.records.results import Prediction
 from beam_rnn.streaming.model_loader import ModelLoader
 
@@ -95,7 +96,7 @@ class EmitBatches:
                 continue
             came, here = self._in_order(rows, at, predicted[places])
             outputs = len(model.output_names)
-            columns = _columns(outcome.stepped, table, here, outputs, state_size)
+            columns = prediction_arrays(outcome.stepped, table.makers, here, outputs, state_size)
             batch = pa.table([*came.columns, *columns], schema=schema)
             yield [_as(self._kind, batch)], due.max(keepdims=True)
 
@@ -107,31 +108,6 @@ class EmitBatches:
         if len(at) < rows.num_rows or (np.diff(at) != 1).any():
             rows = rows.take(pa.array(at))
         return rows, predicted
-
-
-def _columns(
-    stepped: Stepped, table: Table, predicted: Array, outputs: int, state_size: int
-) -> Iterator[pa.Array]:
-    """The values of `prediction_fields`; null where a model has no such number."""
-    used, maker = np.unique(stepped.maker[predicted], return_inverse=True)
-    makers, maker = [table.makers[number] for number in used.tolist()], maker.astype(np.int32)
-    has = np.array([made.outputs for made in makers])[maker]
-    for j in range(outputs):
-        values = np.ascontiguousarray(stepped.outputs[predicted, j])
-        yield pa.array(values, mask=None if (has > j).all() else has <= j)
-    fields = {"step": pa.array(stepped.step[predicted])}
-    for name, texts in (
-        ("model", [made.digest for made in makers]),
-        ("kernel", [made.kernel for made in makers]),
-    ):
-        fields[name] = pa.DictionaryArray.from_arrays(pa.array(maker), pa.array(texts))
-    yield from (fields[name] for name in PREDICTION_FIELDS)
-    if state_size:
-        other = np.array([made.values != state_size for made in makers])[maker]
-        shown = stepped.values[predicted, :state_size].astype(np.float32, copy=False)
-        values = pa.array(shown.ravel())
-        mask = pa.array(other) if other.any() else None
-        yield pa.FixedSizeListArray.from_arrays(values, state_size, mask=mask)
 
 
 def _as(kind: type, table: pa.Table) -> Batch:

@@ -13,6 +13,7 @@ from apache_beam.ml.anomaly.specifiable import specifiable
 
 from beam_rnn.core.checks import check_choice
 from beam_rnn.core.errors import ConfigurationError, WeightsError
+from beam_rnn.engine.order_arguments import micros
 from beam_rnn.engine.steppers.predict import Policy
 from beam_rnn.engine.steppers.score import ScoreStepper
 from beam_rnn.models.error_tail import Surprise
@@ -23,7 +24,7 @@ from beam_rnn.records.record_format import record_time
 from beam_rnn.records.results import AnomalyScore, InvalidRecord
 from beam_rnn.streaming.model_loader import ModelLoader
 from beam_rnn.streaming.sources import PredictSource, ScoreSource
-from beam_rnn.transforms.arguments import micros, path_of
+from beam_rnn.transforms.arguments import path_of
 
 logger = logging.getLogger(__name__)
 

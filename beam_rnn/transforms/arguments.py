@@ -8,15 +8,10 @@ from apache_beam import PCollection
 from apache_beam.transforms.window import GlobalWindows, NonMergingWindowFn
 from apache_beam.utils.timestamp import Duration
 
-from beam_rnn.core.checks import check_choice, check_number, check_whole
 from beam_rnn.core.errors import ConfigurationError
 from beam_rnn.engine.order import Order
 from beam_rnn.streaming.closed_windows import AT_THEIR_END, Closing, closing_on
 from beam_rnn.streaming.model_files import with_folder
-
-ORDERS = ("event_time", "sequence", "arrival")
-MAX_SECONDS = 1e9
-"""The longest time to wait: a larger number is probably in another unit."""
 
 
 def check_type(name: str, value: Any, kind: type | tuple[type, ...]) -> None:
@@ -31,28 +26,6 @@ def check_type(name: str, value: Any, kind: type | tuple[type, ...]) -> None:
         raise ConfigurationError(
             f"{name} must be a {needed}, got {value!r} ({type(value).__name__})"
         )
-
-
-def order_of(order: str, wait: float, grid: float, max_jump: int | None = None) -> Order:
-    """Return the rules of order for the arguments of `Predict`, which are in seconds.
-
-    Raises:
-        ConfigurationError: A value outside its range.
-    """
-    check_choice("order", order, ORDERS)
-    check_number("wait, in seconds,", wait, below=MAX_SECONDS)
-    check_number("grid, in seconds,", grid, least=1e-3, below=MAX_SECONDS)
-    if round(grid * 1e3) != round(grid * 1e3, 6):
-        raise ConfigurationError(
-            f"grid must be a whole number of milliseconds, in seconds, got {grid!r}"
-        )
-    if max_jump is not None:
-        check_whole("max_jump", max_jump)
-        if order != "sequence":
-            raise ConfigurationError(
-                f"max_jump={max_jump!r} is for order='sequence', got order={order!r}"
-            )
-    return Order(order, round(wait * 1e6), round(grid * 1e3) * 1000, max_jump)
 
 
 def check_not_merging(windowfn: Any, name: str) -> None:
@@ -105,18 +78,6 @@ def window_text(windowfn: Any) -> str:
     }
     lengths = ", ".join(f"{name}={value:g} s" for name, value in seconds.items())
     return f"{type(windowfn).__name__}({lengths})"
-
-
-def micros(name: str, seconds: float | None) -> int | None:
-    """Return seconds as microseconds; None stays None.
-
-    Raises:
-        ConfigurationError: No number of seconds, or one too large.
-    """
-    if seconds is None:
-        return None
-    check_number(f"{name}, in seconds,", seconds, below=MAX_SECONDS)
-    return round(seconds * 1e6)
 
 
 def take_one(outputs: Any) -> NoReturn:

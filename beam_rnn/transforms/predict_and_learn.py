@@ -7,6 +7,7 @@ import apache_beam as beam
 from apache_beam import PCollection
 
 from beam_rnn.core.checks import check_choice, check_whole
+from beam_rnn.engine.order_arguments import micros, order_of
 from beam_rnn.models.model import Model
 from beam_rnn.nn.kernels import KERNELS
 from beam_rnn.records.results import (
@@ -22,14 +23,7 @@ from beam_rnn.streaming.packing import PackRecords
 from beam_rnn.streaming.sources import Base, LearnSource
 from beam_rnn.training.online.prequential import Prequential
 from beam_rnn.training.online.settings import Learning, Untrained
-from beam_rnn.transforms.arguments import (
-    check_type,
-    closing_of,
-    micros,
-    order_of,
-    path_of,
-    take_one,
-)
+from beam_rnn.transforms.arguments import check_type, closing_of, path_of, take_one
 from beam_rnn.transforms.stream_outputs import check_records, step_keys
 
 

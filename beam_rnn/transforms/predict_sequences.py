@@ -7,13 +7,14 @@ import apache_beam as beam
 from apache_beam import PCollection
 
 from beam_rnn.core.checks import check_choice
+from beam_rnn.engine.order_arguments import micros
 from beam_rnn.nn.kernels import KERNELS
 from beam_rnn.records.results import EndedSequence, InvalidRecord, Prediction
 from beam_rnn.streaming.model_checks import check_reads
 from beam_rnn.streaming.model_loader import ModelLoader
 from beam_rnn.streaming.packing import PackRecords
 from beam_rnn.streaming.whole_sequences import PredictWhole
-from beam_rnn.transforms.arguments import micros, path_of, take_one
+from beam_rnn.transforms.arguments import path_of, take_one
 from beam_rnn.transforms.stream_outputs import check_records, step_keys
 
 

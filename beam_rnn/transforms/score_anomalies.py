@@ -7,6 +7,7 @@ import apache_beam as beam
 from apache_beam import PCollection
 
 from beam_rnn.core.checks import check_choice
+from beam_rnn.engine.order_arguments import micros, order_of
 from beam_rnn.engine.steppers.predict import Policy
 from beam_rnn.models.error_tail import Surprise
 from beam_rnn.nn.kernels import KERNELS
@@ -23,14 +24,7 @@ from beam_rnn.streaming.packing import PackRecords
 from beam_rnn.streaming.sources import Base, LearnSource, PredictSource, ScoreSource
 from beam_rnn.training.online.prequential import Prequential
 from beam_rnn.training.online.settings import Learning, Untrained
-from beam_rnn.transforms.arguments import (
-    check_type,
-    closing_of,
-    micros,
-    order_of,
-    path_of,
-    take_one,
-)
+from beam_rnn.transforms.arguments import check_type, closing_of, path_of, take_one
 from beam_rnn.transforms.stream_outputs import check_records, step_keys
 
 

@@ -10,6 +10,7 @@ from beam_rnn.core.checks import check_number, check_whole
 from beam_rnn.core.errors import ConfigurationError
 from beam_rnn.data.columns import Columns
 from beam_rnn.data.sequences import Sequence
+from beam_rnn.engine.order_arguments import micros, order_of
 from beam_rnn.records.column_reader import ColumnReader
 from beam_rnn.records.record_reader import RecordReader
 from beam_rnn.records.results import INVALID, InvalidRecord, LateRecord, SequenceGap
@@ -17,7 +18,7 @@ from beam_rnn.streaming.keyed_dofn import StepKeys
 from beam_rnn.streaming.packing import PackRecords, batch_type
 from beam_rnn.streaming.read_records import ReadRecords
 from beam_rnn.streaming.sources import LastRecordsSource
-from beam_rnn.transforms.arguments import check_type, closing_of, micros, order_of, take_one
+from beam_rnn.transforms.arguments import check_type, closing_of, take_one
 from beam_rnn.transforms.cut_sequences import CutSequences
 from beam_rnn.transforms.stream_outputs import check_records, step_keys
 

@@ -7,6 +7,7 @@ import apache_beam as beam
 from apache_beam import PCollection
 
 from beam_rnn.core.checks import check_choice, check_whole
+from beam_rnn.engine.order_arguments import micros, order_of
 from beam_rnn.nn.kernels import KERNELS
 from beam_rnn.records.results import (
     Prediction,
@@ -16,7 +17,7 @@ from beam_rnn.streaming.model_checks import check_smooths
 from beam_rnn.streaming.model_loader import ModelLoader
 from beam_rnn.streaming.packing import PackRecords
 from beam_rnn.streaming.sources import SmoothSource
-from beam_rnn.transforms.arguments import closing_of, micros, order_of, path_of
+from beam_rnn.transforms.arguments import closing_of, path_of
 from beam_rnn.transforms.predict import PredictOutputs
 from beam_rnn.transforms.stream_outputs import check_records, step_keys
 
