@@ -29,6 +29,7 @@ ARROW = {
     *("core.sealed_format", "models.weights_format", "models.keyed_weights_format"),
     *("training.checkpoint_format", "records.arrow_batches", "records.arrow_columns"),
     *("records.arrow_reader", "records.result_columns"),
+    *("records.table_input", "engine.table_prediction", "engine.prediction_columns"),
     *("engine.payloads", "streaming.model_loader"),
     *("streaming.emission", "streaming.packing", "streaming.state_transfer"),
     *("files.header", "files.read", "files.write", "cli.predict", "cli.prediction_rows"),
