@@ -5,6 +5,6 @@
 """
 
 from beam_rnn.models.weights_format import from_buffer, load, save, to_bytes
-from beam_rnn.streaming.model_files import newest, read_model, write_model
+from beam_rnn.training.model_files import newest, read_model, write_model
 
 __all__ = ["from_buffer", "load", "newest", "read_model", "save", "to_bytes", "write_model"]

@@ -4,9 +4,20 @@ Pipelines of your own that should behave as these commands do take `run` (progre
 line, exit codes), `check_outputs` (no input is overwritten) and the parsers of `flags`.
 """
 
-import beam_rnn.streaming.quiet_beam  # noqa: F401  # before anything else imports Beam
+from typing import TYPE_CHECKING, Any
+
 from beam_rnn.cli.console import run
 from beam_rnn.cli.output_paths import BESIDE, check_outputs, folder_of
-from beam_rnn.cli.replay import ReplayReport
+
+if TYPE_CHECKING:
+    from beam_rnn.cli.replay import ReplayReport
 
 __all__ = ["BESIDE", "ReplayReport", "check_outputs", "folder_of", "run"]
+
+
+def __getattr__(name: str) -> Any:
+    if name != "ReplayReport":  # which imports Beam
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from beam_rnn.cli.replay import ReplayReport
+
+    return ReplayReport

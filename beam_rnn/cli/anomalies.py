@@ -44,7 +44,7 @@ from beam_rnn.records.record_format import decode_record
 from beam_rnn.records.record_reader import RecordReader
 from beam_rnn.records.result_columns import expected_column, score_column
 from beam_rnn.records.results import AnomalyScore
-from beam_rnn.streaming.model_files import read_model
+from beam_rnn.training.model_files import read_model
 from beam_rnn.training.online.settings import Learning, Untrained
 from beam_rnn.transforms.score_anomalies import ScoreAnomalies
 

@@ -17,7 +17,7 @@ from beam_rnn.records.record_format import decode_records, first_numbers, record
 from beam_rnn.records.record_reader import RecordReader
 from beam_rnn.records.results import Prediction
 from beam_rnn.report.evaluation import knows, until
-from beam_rnn.streaming.model_files import read_model
+from beam_rnn.training.model_files import read_model
 
 ERRORS = ("model_mae", "last_value_mae", "yesterday_mae")
 SEASONS = ((0.75, 1.5, 7), (27, 32, 12), (85, 95, 4))

@@ -5,18 +5,11 @@ import logging
 import re
 import sys
 import threading
-import time
 import traceback
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import Any
-
-import apache_beam as beam
-import grpc
-from apache_beam.metrics import Metrics
 
 from beam_rnn.cli.flags import WRONG_FLAGS
 from beam_rnn.core.errors import BeamRnnError, ConfigurationError, WeightsError
-from beam_rnn.core.progress import Throttle
 from beam_rnn.core.text import printable
 
 logger = logging.getLogger(__name__)
@@ -33,6 +26,8 @@ WAYS_OUT = {
     errno.ENOSPC: "free some space, or name a file on another disk",
     errno.EROFS: "name a file that can be written",
 }
+PREDICTIONS = "predictions"
+"""What is counted where there are predictions."""
 LESS_MEMORY = "choose a smaller --hidden, --batch_size or --sequence_length, or fewer records"
 
 
@@ -49,6 +44,11 @@ class Once(logging.Filter):
         new = line not in self._logged
         self._logged.add(line)
         return new
+
+
+def about_the_command(record: logging.LogRecord) -> bool:
+    """Return False for Beam's warning that the client of Google Cloud is absent."""
+    return "apitools not found" not in record.getMessage()
 
 
 def without_trace(record: logging.LogRecord) -> bool:
@@ -82,6 +82,7 @@ def run(main: Callable[[], object], *, debug: bool = False) -> None:
     logging.basicConfig(level=logging.WARNING, format="%(message)s", stream=sys.stderr, force=True)
     for handler in logging.getLogger().handlers:
         handler.addFilter(Once())
+        handler.addFilter(about_the_command)
         if not debug:
             handler.addFilter(without_trace)
     for name, level in QUIET.items():
@@ -149,40 +150,9 @@ def _of_system(number: int, reason: str, file: str) -> str:
 
 def _of_thread(failed: threading.ExceptHookArgs) -> None:
     """Print an exception of a thread, unless the connection to a runner has ended."""
-    if not isinstance(failed.exc_value, grpc.RpcError):
+    grpc = sys.modules.get("grpc")
+    if grpc is None or not isinstance(failed.exc_value, grpc.RpcError):
         threading.__excepthook__(failed)
-
-
-EVERY = 5.0
-"""Seconds between two lines of progress."""
-PREDICTIONS = "predictions"
-"""What is counted where there are predictions."""
-
-
-class SayProgress(beam.DoFn):
-    """Count what passes, in the counter of that name; log the count of this worker now and then.
-
-    Args:
-        what: What is counted, such as "predictions".
-    """
-
-    def __init__(self, what: str):
-        self._what = what
-        self._passed = Metrics.counter("beam_rnn", what)
-
-    def setup(self) -> None:
-        """Begin at 0."""
-        self._count = 0
-
-    def process(self, element: Any) -> None:  # noqa: ARG002
-        """Count one."""
-        self._passed.inc()
-        if not self._count:  # not from the start of the pipeline, which takes time too
-            self._begun, self._progress = time.monotonic(), Throttle(EVERY)
-        self._count += 1
-        if self._count & 1023 == 0 and self._progress.ready():  # the clock costs more than the rest
-            rate = self._count / (time.monotonic() - self._begun)
-            logger.info("%s %s, %s a second", f"{self._count:,}", self._what, f"{rate:,.0f}")
 
 
 def table(rows: Iterable[Sequence[str]]) -> Iterator[str]:

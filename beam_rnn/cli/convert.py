@@ -32,7 +32,7 @@ from beam_rnn.data.columns import Columns
 from beam_rnn.interop.pytorch import SAVE
 from beam_rnn.models.model import Model
 from beam_rnn.nn.network import Network
-from beam_rnn.streaming.model_files import read_any_model, write_model
+from beam_rnn.training.model_files import read_any_model, write_model
 
 WEIGHTS = ".arrow"
 READERS: Mapping[str, Callable[[str], Any]] = {

@@ -30,20 +30,21 @@ import apache_beam as beam
 from beam_rnn.cli import flags
 from beam_rnn.cli.baselines import ScoreKey, Unseen, check_unseen, report
 from beam_rnn.cli.column_check import check_columns, read_by_model
-from beam_rnn.cli.console import PREDICTIONS, SayProgress, table
-from beam_rnn.cli.launch import launch
+from beam_rnn.cli.console import PREDICTIONS, table
+from beam_rnn.cli.launch import SayProgress, launch
 from beam_rnn.cli.output_paths import BESIDE, check_outputs
 from beam_rnn.cli.prediction_rows import WritePredictions
 from beam_rnn.cli.replay import ReplayReport, arrive, check_one_model
 from beam_rnn.cli.usable_records import After, SetAside
 from beam_rnn.core.errors import ConfigurationError
+from beam_rnn.core.filesystems import read_bytes, write_bytes
 from beam_rnn.core.text import counted, names, number
 from beam_rnn.files.read import ReadFiles
 from beam_rnn.models.keyed_models import Models
 from beam_rnn.records.record_reader import RecordReader
 from beam_rnn.records.results import INVALID
-from beam_rnn.streaming.model_files import newest, read_bytes, read_model, write_bytes
 from beam_rnn.streaming.read_records import ReadRecords
+from beam_rnn.training.model_files import newest, read_model
 from beam_rnn.transforms.predict import Predict
 
 SHOWN_KEYS = 12

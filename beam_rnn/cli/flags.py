@@ -1,4 +1,7 @@
-"""The flags of a command line, ours and Beam's."""
+"""The flags of a command line, ours and Beam's.
+
+Beam is imported only where a flag of its own is given, or a pipeline is built.
+"""
 
 import argparse
 import csv
@@ -7,14 +10,14 @@ import math
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, NoReturn
-
-from apache_beam.io.filesystems import FileSystems
-from apache_beam.options.pipeline_options import PipelineOptions, StandardOptions
-from apache_beam.runners.runner import create_runner
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from beam_rnn.core.errors import ConfigurationError
+from beam_rnn.core.filesystems import scheme_of
 from beam_rnn.files.formats import SUFFIXES
+
+if TYPE_CHECKING:
+    from apache_beam.options.pipeline_options import PipelineOptions
 
 LOCAL_RUNNER = "FnApiRunner"
 """The runner if no --runner is given: in this process, with nothing to download."""
@@ -103,11 +106,11 @@ def locate(args: argparse.Namespace, beam_flags: Sequence[str], paths: Sequence[
         beam_flags: Beam's.
         paths: Those of ours that are paths or patterns; None stays None.
     """
-    if not any(flag.partition("=")[0] == "--runner" for flag in beam_flags):
+    if not names_runner(beam_flags):
         return
     for name in paths:
         path = getattr(args, name)
-        if path is not None and FileSystems.get_scheme(path) is None:
+        if path is not None and scheme_of(path) is None:
             setattr(args, name, str(Path(path).absolute()))
 
 
@@ -168,40 +171,48 @@ def without_ending(text: str) -> str:
 
 def unknown_to_beam(flags: Sequence[str]) -> list[str]:
     """Return the flags that Beam does not know; [] if a runner is named: it may have its own."""
-    if _names_runner(flags):
+    if not flags or names_runner(flags):
         return []
     return beam_parser().parse_known_args(list(flags))[1]
 
 
 def beam_parser() -> argparse.ArgumentParser:
     """Return a parser of all flags that Beam knows."""
+    from apache_beam.options.pipeline_options import PipelineOptions
+
     known = argparse.ArgumentParser(add_help=False, allow_abbrev=False, conflict_handler="resolve")
     for options in PipelineOptions.__subclasses__():
         options._add_argparse_args(known)  # noqa: SLF001  # Beam's hook for options
     return known
 
 
-def _names_runner(flags: Sequence[str]) -> bool:
+def names_runner(flags: Sequence[str]) -> bool:
+    """Return True if a runner is named."""
     return any(flag == "--runner" or flag.startswith("--runner=") for flag in flags)
 
 
-def beam_options(flags: Sequence[str]) -> PipelineOptions:
+def beam_options(flags: Sequence[str]) -> "PipelineOptions":
     """Return Beam's options from the flags that our parser left over.
 
     Raises:
         ConfigurationError: Beam has no such runner; or, without --runner, there is a flag that Beam
             does not know either.
     """
+    from apache_beam.options.pipeline_options import PipelineOptions, StandardOptions
+
     unknown = unknown_to_beam(flags)
     if unknown:
         raise ConfigurationError(f"{UNKNOWN}: {' '.join(unknown)}; --help lists those there are")
-    runner = [] if _names_runner(flags) else [f"--runner={LOCAL_RUNNER}"]
+    runner = [] if names_runner(flags) else [f"--runner={LOCAL_RUNNER}"]
     options = PipelineOptions([*flags, *runner])
     _check_runner(str(options.view_as(StandardOptions).runner))
     return options
 
 
 def _check_runner(name: str) -> None:
+    from apache_beam.options.pipeline_options import StandardOptions
+    from apache_beam.runners.runner import create_runner
+
     try:
         create_runner(name)
     except ImportError as error:

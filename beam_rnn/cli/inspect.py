@@ -26,8 +26,8 @@ from beam_rnn.models.model import Model
 from beam_rnn.models.transducer import Transducer
 from beam_rnn.report.sections.training_curves import carries_forward
 from beam_rnn.report.sections.training_facts import facts, title
-from beam_rnn.streaming.model_files import newest, read_model
 from beam_rnn.training.gradient_horizon import REACHED, gradient_horizon
+from beam_rnn.training.model_files import newest, read_model
 
 STEPS = 256
 """The number of steps back that the gradient is followed."""

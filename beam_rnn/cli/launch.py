@@ -3,20 +3,26 @@
 import glob
 import logging
 import os
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
 import apache_beam as beam
-from apache_beam.io.filesystems import FileSystems
-from apache_beam.metrics import MetricsFilter
+from apache_beam.metrics import Metrics, MetricsFilter
 from apache_beam.options.pipeline_options import PipelineOptions
 
 from beam_rnn.core.errors import BeamRnnError, ConfigurationError, WeightsError
+from beam_rnn.core.filesystems import scheme_of
+from beam_rnn.core.progress import Throttle
 
 logger = logging.getLogger(__name__)
 
 NAMESPACE = "beam_rnn"
+
+
+EVERY = 5.0
+"""Seconds between two lines of progress."""
 
 
 class StoppedError(BeamRnnError):
@@ -82,7 +88,33 @@ def _watched(prefixes: Sequence[str]) -> Iterator[None]:
 
 def _temporary(prefixes: Sequence[str]) -> Iterator[str]:
     for path in prefixes:
-        if FileSystems.get_scheme(path) is None:
+        if scheme_of(path) is None:
             folder, name = os.path.split(path)
             pattern = f"beam-temp-{glob.escape(name)}-{'[0-9a-f]' * 32}"
             yield from glob.glob(os.path.join(glob.escape(folder), pattern))
+
+
+class SayProgress(beam.DoFn):
+    """Count what passes, in the counter of that name; log the count of this worker now and then.
+
+    Args:
+        what: What is counted, such as "predictions".
+    """
+
+    def __init__(self, what: str):
+        self._what = what
+        self._passed = Metrics.counter("beam_rnn", what)
+
+    def setup(self) -> None:
+        """Begin at 0."""
+        self._count = 0
+
+    def process(self, element: Any) -> None:  # noqa: ARG002
+        """Count one."""
+        self._passed.inc()
+        if not self._count:  # not from the start of the pipeline, which takes time too
+            self._begun, self._progress = time.monotonic(), Throttle(EVERY)
+        self._count += 1
+        if self._count & 1023 == 0 and self._progress.ready():  # the clock costs more than the rest
+            rate = self._count / (time.monotonic() - self._begun)
+            logger.info("%s %s, %s a second", f"{self._count:,}", self._what, f"{rate:,.0f}")

@@ -2,30 +2,28 @@
 
 import argparse
 import difflib
+import importlib
 import sys
 from collections.abc import Sequence
 from types import ModuleType
 
 import beam_rnn
-from beam_rnn.cli import anomalies, convert, evaluate, flags, inspect, predict, report, size, train
+from beam_rnn.cli import flags
 from beam_rnn.cli.console import DEBUG, run
 
-COMMANDS: dict[str, ModuleType] = {
-    "train": train,
-    "predict": predict,
-    "evaluate": evaluate,
-    "anomalies": anomalies,
-    "report": report,
-    "inspect": inspect,
-    "convert": convert,
-    "size": size,
-}
+COMMANDS = ("train", "predict", "evaluate", "anomalies", "report", "inspect", "convert", "size")
+"""The commands, each a module of that name, which is imported when it is run."""
+
+
+def module_of(command: str) -> ModuleType:
+    """Return the module of a command."""
+    return importlib.import_module(f"beam_rnn.cli.{command}")
 
 
 def description() -> str:
     """Return the help: each command with the first line of its own help."""
     wide = max(map(len, COMMANDS))
-    lines = [f"    {name:<{wide}}  {_first_line(command)}" for name, command in COMMANDS.items()]
+    lines = [f"    {name:<{wide}}  {_first_line(module_of(name))}" for name in COMMANDS]
     return "\n".join(
         [
             "Recurrent networks for records in files: train, predict, evaluate.",
@@ -48,7 +46,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     given = [flag for flag in all_given if flag != DEBUG]
     parser = flags.Parser(
         prog=flags.PROGRAM,
-        description=description(),
+        description=description() if {*given} & {"-h", "--help"} or not given else None,
         formatter_class=argparse.RawDescriptionHelpFormatter,
         usage=f"{flags.PROGRAM} COMMAND [flags]",
     )
@@ -62,5 +60,4 @@ def main(argv: Sequence[str] | None = None) -> None:
         near = difflib.get_close_matches(name, COMMANDS, 1)
         hint = f"did you mean {near[0]}?" if near else f"there are {', '.join(COMMANDS)}"
         parser.error(f"there is no command {name!r}; {hint}")
-    command = COMMANDS[name]
-    run(lambda: command.main(given[1:]), debug=DEBUG in all_given)
+    run(lambda: module_of(name).main(given[1:]), debug=DEBUG in all_given)

@@ -6,11 +6,9 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import NamedTuple
 
-from apache_beam.io.filesystem import FileSystem
-from apache_beam.io.filesystems import FileSystems
-
 from beam_rnn.core.errors import ConfigurationError
-from beam_rnn.streaming.model_files import check_prefix, with_folder
+from beam_rnn.core.filesystems import check_scheme, matched, scheme_of, translated
+from beam_rnn.training.model_files import check_prefix
 
 BESIDE = (".invalid.jsonl", ".late.jsonl")
 """The endings of the files of dead letters and of late records, next to an output."""
@@ -112,8 +110,8 @@ def _finds(pattern: str, path: str) -> bool:
     if before == pattern:
         return False
     folder = before[: before.rfind("/") + 1]
-    rest = FileSystem.translate_pattern(pattern.removeprefix(folder))
-    if FileSystems.get_scheme(pattern) is not None:
+    rest = translated(pattern.removeprefix(folder))
+    if scheme_of(pattern) is not None:
         return path.startswith(folder) and bool(re.match(rest, path.removeprefix(folder)))
     below = os.path.relpath(_place(path), os.path.realpath(folder or "."))
     return below.split(os.sep)[0] != os.pardir and bool(re.match(rest, below))
@@ -128,7 +126,7 @@ def _check_prefix(what: str, prefix: str, ending: str, taken: Mapping[object, st
     check_scheme(prefix, what)
     check_prefix(what, prefix)
     folder, there = None, []
-    if FileSystems.get_scheme(prefix) is None:
+    if scheme_of(prefix) is None:
         folder = os.path.realpath(os.path.dirname(prefix))
         _check_folder(folder, what)
         prefix = os.path.join(folder, os.path.basename(prefix))
@@ -150,9 +148,9 @@ def _check_prefix(what: str, prefix: str, ending: str, taken: Mapping[object, st
 
 def found(pattern: str) -> list[str]:
     """Return the local files that match a pattern; [] for a pattern on another filesystem."""
-    if FileSystems.get_scheme(pattern) is not None:
+    if scheme_of(pattern) is not None:
         return []
-    return [match.path for match in FileSystems.match([with_folder(pattern)])[0].metadata_list]
+    return matched(pattern)
 
 
 def check_readable(flag: str, pattern: str) -> None:
@@ -162,7 +160,7 @@ def check_readable(flag: str, pattern: str) -> None:
         ConfigurationError: There is none, it is a folder or a pipe, or one cannot be read.
     """
     check_scheme(pattern, f"{flag} {pattern!r}")
-    if FileSystems.get_scheme(pattern) is not None:
+    if scheme_of(pattern) is not None:
         return
     if os.path.isdir(pattern):
         example = f"{pattern.rstrip('/')}/*{'.csv' if flag == '--input' else '.arrow'}"
@@ -187,24 +185,6 @@ def check_readable(flag: str, pattern: str) -> None:
             )
 
 
-def check_scheme(path: str, what: str) -> None:
-    """Check that Beam has a filesystem for a path.
-
-    Raises:
-        ConfigurationError: It has none.
-    """
-    scheme = FileSystems.get_scheme(path)
-    if scheme == "file":
-        raise ConfigurationError(f"{what}: give a path on this machine without file://")
-    try:
-        FileSystems.get_filesystem(path)
-    except ValueError as error:
-        raise ConfigurationError(
-            f"{what}: there is no filesystem for {scheme}:// here; for gs:// install "
-            "apache-beam[gcp], for s3:// apache-beam[aws], and for https:// download the file first"
-        ) from error
-
-
 def check_writable(path: str, what: str) -> None:
     """Check that a file can be written, as far as can be seen from here.
 
@@ -216,7 +196,7 @@ def check_writable(path: str, what: str) -> None:
         ConfigurationError: It cannot.
     """
     check_scheme(path, what)
-    if FileSystems.get_scheme(path) is not None:
+    if scheme_of(path) is not None:
         return
     if os.path.isdir(path) or not os.path.basename(path):
         raise ConfigurationError(f"{what} is a folder: name a file in it")
@@ -264,7 +244,7 @@ def _in(folder: str) -> list[str]:
 
 def _place(path: str) -> str:
     """Return the location of a file, with symbolic links resolved."""
-    return path if FileSystems.get_scheme(path) is not None else os.path.realpath(path)
+    return path if scheme_of(path) is not None else os.path.realpath(path)
 
 
 def _places(path: str) -> list[object]:

@@ -26,8 +26,8 @@ import pyarrow.parquet as pq
 
 from beam_rnn.cli import flags
 from beam_rnn.cli.column_check import check_columns, read_by_model
-from beam_rnn.cli.console import PREDICTIONS, SayProgress
-from beam_rnn.cli.launch import launch
+from beam_rnn.cli.console import PREDICTIONS
+from beam_rnn.cli.launch import SayProgress, launch
 from beam_rnn.cli.output_paths import BESIDE, STATES, Prefix, check_outputs, found
 from beam_rnn.cli.prediction_rows import WriteKept, WritePredictions, utc
 from beam_rnn.cli.usable_records import After, SetAside
@@ -38,7 +38,7 @@ from beam_rnn.files.formats import suffix
 from beam_rnn.files.read import ReadFiles
 from beam_rnn.files.set_aside import WriteAside
 from beam_rnn.models.keyed_models import Models
-from beam_rnn.streaming.model_files import newest, read_model
+from beam_rnn.training.model_files import newest, read_model
 from beam_rnn.transforms.join_records import JoinRecords
 from beam_rnn.transforms.predict import Predict
 from beam_rnn.transforms.states import ExportStates, ImportStates

@@ -8,7 +8,8 @@ import apache_beam as beam
 from apache_beam.transforms.window import TimestampedValue
 from apache_beam.utils.timestamp import Timestamp
 
-from beam_rnn.cli.console import PREDICTIONS, SayProgress
+from beam_rnn.cli.console import PREDICTIONS
+from beam_rnn.cli.launch import SayProgress
 from beam_rnn.cli.record_counts import CountRecords
 from beam_rnn.cli.report_stage import WriteReport
 from beam_rnn.cli.usable_records import After, CheckRecords, SetAside

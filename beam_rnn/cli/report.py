@@ -24,7 +24,7 @@ from beam_rnn.cli.output_paths import BESIDE, check_outputs
 from beam_rnn.cli.replay import ReplayReport, check_one_model
 from beam_rnn.files.read import ReadFiles
 from beam_rnn.models.model import Model
-from beam_rnn.streaming.model_files import newest, read_model
+from beam_rnn.training.model_files import newest, read_model
 
 PATHS = ("input", "weights", "output")
 """The flags that are paths, or patterns of them."""

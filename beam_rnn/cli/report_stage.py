@@ -12,6 +12,7 @@ import apache_beam as beam
 from apache_beam.pvalue import AsIter, AsSingleton
 
 from beam_rnn.cli.record_counts import CountRecords
+from beam_rnn.core.filesystems import write_bytes
 from beam_rnn.data.columns import Columns
 from beam_rnn.data.sequences import Sequence
 from beam_rnn.models.model import Model
@@ -21,8 +22,8 @@ from beam_rnn.report import page
 from beam_rnn.report.evaluation import Excerpt, excerpt, score
 from beam_rnn.report.scores import Score, Summary, summarize
 from beam_rnn.report.sections.record_counts import Counts
-from beam_rnn.streaming.model_files import read_model, write_bytes
 from beam_rnn.streaming.read_records import ReadRecords
+from beam_rnn.training.model_files import read_model
 from beam_rnn.transforms.cut_sequences import CutSequences
 
 

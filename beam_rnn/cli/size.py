@@ -27,7 +27,7 @@ from beam_rnn.models.model import Model
 from beam_rnn.models.state_format import state_bytes
 from beam_rnn.nn.network import Network
 from beam_rnn.records.waiting_format import waiting_bytes
-from beam_rnn.streaming.model_files import read_model
+from beam_rnn.training.model_files import read_model
 
 PRODUCTS = ("W_x", "W_h", "W_y")
 """The parameters that a step multiplies with, each number of them once."""

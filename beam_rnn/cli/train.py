@@ -41,7 +41,7 @@ from beam_rnn.nn.bptt import Bptt
 from beam_rnn.nn.dropout import Dropout
 from beam_rnn.nn.network import Network
 from beam_rnn.nn.optimizers import Sgd
-from beam_rnn.streaming.model_files import read_model
+from beam_rnn.training.model_files import read_model
 from beam_rnn.training.settings import Training
 from beam_rnn.transforms.models import WriteModel
 from beam_rnn.transforms.sequences import Sequences

@@ -17,12 +17,12 @@ from apache_beam.io.filesystem import CompressionTypes
 from apache_beam.pvalue import AsList
 
 from beam_rnn.core.errors import BeamRnnError, shown
+from beam_rnn.core.filesystems import with_folder
 from beam_rnn.data.columns import Columns
 from beam_rnn.data.event_times import is_day
 from beam_rnn.files.formats import codec, suffix, whole_suffix
 from beam_rnn.records.arrow_batches import to_dicts
 from beam_rnn.records.field_values import ROW, UNREADABLE
-from beam_rnn.streaming.model_files import with_folder
 
 ALL = ["all"]
 """The value of `keep` for all columns except `filename`."""

@@ -15,8 +15,8 @@ import pyarrow.parquet as pq
 from apache_beam.io.filesystem import CompressionTypes
 from apache_beam.transforms.window import GlobalWindows
 
+from beam_rnn.core.filesystems import created, remove
 from beam_rnn.files.formats import whole_suffix
-from beam_rnn.streaming.model_files import created, remove
 
 
 def json_line(row: Mapping[str, Any]) -> str:

@@ -11,7 +11,7 @@ from apache_beam.utils.timestamp import Timestamp
 from beam_rnn.core.errors import ConfigurationError
 from beam_rnn.data.columns import Columns
 from beam_rnn.models.keyed_models import Models
-from beam_rnn.streaming.model_files import newest, read_model
+from beam_rnn.training.model_files import newest, read_model
 from beam_rnn.transforms.arguments import path_of
 
 

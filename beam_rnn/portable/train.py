@@ -16,7 +16,7 @@ from beam_rnn.portable.arguments import OPTIMIZERS, by_name, chosen, made
 from beam_rnn.portable.error_rows import output_name, with_refused
 from beam_rnn.portable.schemas import check_fields, fields_of
 from beam_rnn.portable.sequences import SequenceRow, sequence_of
-from beam_rnn.streaming.model_files import read_any_model
+from beam_rnn.training.model_files import read_any_model
 from beam_rnn.training.settings import Training
 from beam_rnn.transforms.models import WriteModel
 from beam_rnn.transforms.sequences import Sequences

@@ -9,9 +9,9 @@ from apache_beam.transforms.window import GlobalWindows, NonMergingWindowFn
 from apache_beam.utils.timestamp import Duration
 
 from beam_rnn.core.errors import ConfigurationError
+from beam_rnn.core.filesystems import with_folder
 from beam_rnn.engine.order import Order
 from beam_rnn.streaming.closed_windows import AT_THEIR_END, Closing, closing_on
-from beam_rnn.streaming.model_files import with_folder
 
 
 def check_type(name: str, value: Any, kind: type | tuple[type, ...]) -> None:

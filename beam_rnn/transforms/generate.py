@@ -14,9 +14,9 @@ from beam_rnn.core.errors import WeightsError
 from beam_rnn.models.generator import Generation
 from beam_rnn.nn.kernels import KERNELS
 from beam_rnn.records.results import Generated, InvalidRecord
-from beam_rnn.streaming.model_files import read_model
 from beam_rnn.streaming.model_loader import ModelLoader
 from beam_rnn.streaming.packing import PackRecords
+from beam_rnn.training.model_files import read_model
 from beam_rnn.transforms.arguments import path_of, take_one
 from beam_rnn.transforms.generate_dofn import GenerateSequences
 from beam_rnn.transforms.stream_outputs import check_records, step_keys

@@ -11,7 +11,7 @@ from apache_beam.transforms.window import GlobalWindows
 from beam_rnn.core.errors import ConfigurationError
 from beam_rnn.models.weights_format import AnyModel
 from beam_rnn.records.results import EpochLoss
-from beam_rnn.streaming.model_files import read_any_model
+from beam_rnn.training.model_files import read_any_model
 from beam_rnn.training.task import Trained
 from beam_rnn.transforms.arguments import path_of, window_text
 from beam_rnn.transforms.write_dofns import NameModel, WriteWeights, losses_of

@@ -28,12 +28,12 @@ from beam_rnn.records.results import (
 from beam_rnn.streaming.closed_windows import Closing
 from beam_rnn.streaming.emission import EmitBatches, EmitRows
 from beam_rnn.streaming.keyed_dofn import StepKeys
-from beam_rnn.streaming.model_files import read_model
 from beam_rnn.streaming.model_loader import ModelLoader, reader_of
 from beam_rnn.streaming.packing import PackBatches, PackRecords, PackShards, batch_type
 from beam_rnn.streaming.shard_dofn import SHARDS, StepShards
 from beam_rnn.streaming.sources import PredictSource
 from beam_rnn.streaming.state_transfer import to_shard
+from beam_rnn.training.model_files import read_model
 from beam_rnn.transforms.arguments import closing_of, path_of, take_one
 from beam_rnn.transforms.stream_outputs import check_records, step_keys
 

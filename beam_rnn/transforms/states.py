@@ -11,8 +11,8 @@ from apache_beam.io.filesystem import CompressionTypes, FileMetadata
 from apache_beam.io.filesystems import FileSystems
 
 from beam_rnn.records.results import EndedSequence
-from beam_rnn.streaming.model_files import check_prefix, newest
 from beam_rnn.streaming.state_transfer import OPEN, SCHEMA, LastOfKey, read_states, to_row
+from beam_rnn.training.model_files import check_prefix, newest
 from beam_rnn.transforms.arguments import path_of
 
 

@@ -12,11 +12,12 @@ import apache_beam as beam
 from apache_beam.pvalue import TaggedOutput
 
 from beam_rnn.core.errors import ADVICE, DivergenceError
+from beam_rnn.core.filesystems import read_bytes, write_bytes
 from beam_rnn.core.progress import Throttle
-from beam_rnn.streaming.model_files import newest, read_any_model, read_bytes, write_bytes
 from beam_rnn.training import checkpoint_format as checkpoints
 from beam_rnn.training.example_store import Examples
 from beam_rnn.training.fit import Epoch, epoch_of, first_divergence, run_rounds
+from beam_rnn.training.model_files import newest, read_any_model
 from beam_rnn.training.plan import Plan
 from beam_rnn.training.rounds import (
     Local,

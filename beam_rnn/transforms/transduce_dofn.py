@@ -18,7 +18,7 @@ from beam_rnn.data.pair_columns import Pair
 from beam_rnn.models.transducer import Transducer, Transduction
 from beam_rnn.records.pair_reader import PairReader
 from beam_rnn.records.results import INVALID, InvalidRecord, Transduced
-from beam_rnn.streaming.model_files import read_transducer
+from beam_rnn.training.model_files import read_transducer
 
 AT_ONCE = 256
 """The greatest number of sources in a batch."""

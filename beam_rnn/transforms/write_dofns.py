@@ -9,7 +9,7 @@ import apache_beam as beam
 from beam_rnn.core.errors import WeightsError
 from beam_rnn.models.weights_format import AnyModel
 from beam_rnn.records.results import EpochLoss
-from beam_rnn.streaming.model_files import write_model
+from beam_rnn.training.model_files import write_model
 from beam_rnn.training.task import Trained
 
 logger = logging.getLogger(__name__)

@@ -13,8 +13,8 @@ from apache_beam.options.pipeline_options import PipelineOptions
 
 import beam_rnn
 from beam_rnn import Columns, KeyedModels, Model, Network, Training, weights
-from beam_rnn.cli import console as progress
 from beam_rnn.cli import dataclass_flags, flags, predict, train
+from beam_rnn.cli import launch as progress
 from beam_rnn.cli.console import Once
 from beam_rnn.cli.launch import StoppedError, launch
 from beam_rnn.cli.main import COMMANDS, main

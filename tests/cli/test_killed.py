@@ -6,7 +6,7 @@ import sys
 
 from beam_rnn import weights
 from beam_rnn.cli import train
-from beam_rnn.streaming.model_files import newest
+from beam_rnn.training.model_files import newest
 from tests.helpers.models import random_model
 
 KILL = """

@@ -8,7 +8,7 @@ import pytest
 from apache_beam.io.localfilesystem import LocalFileSystem
 
 from beam_rnn.core.atomic_files import replace_file, replacing
-from beam_rnn.streaming.model_files import created, remove, write_bytes
+from beam_rnn.core.filesystems import created, remove, write_bytes
 
 
 class Elsewhere(LocalFileSystem):

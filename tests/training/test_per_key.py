@@ -23,8 +23,8 @@ from beam_rnn import (
 from beam_rnn import weights as weights_file
 from beam_rnn.errors import ConfigurationError
 from beam_rnn.optim import Sgd
-from beam_rnn.streaming.model_files import write_model
 from beam_rnn.training.fit import fit
+from beam_rnn.training.model_files import write_model
 from beam_rnn.transforms.train_per_key import check_trained_where_it_lands
 from tests.helpers.engines import ENGINES, Collect, run
 from tests.helpers.sequences import wave

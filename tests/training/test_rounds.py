@@ -14,10 +14,10 @@ from beam_rnn.errors import CheckpointError, ConfigurationError, DivergenceError
 from beam_rnn.nn.bptt import WindowLoss
 from beam_rnn.nn.dropout import Dropout
 from beam_rnn.optim import Adam, Plateau, Sgd
-from beam_rnn.streaming.model_files import read_model
 from beam_rnn.training import checkpoint_format as checkpoints
 from beam_rnn.training.dataset import prepare
 from beam_rnn.training.fit import fit
+from beam_rnn.training.model_files import read_model
 from beam_rnn.training.rounds import Local, average, begin, learn_locally
 from beam_rnn.training.settings import Rounds
 from tests.helpers.engines import ENGINES, Collect, run
