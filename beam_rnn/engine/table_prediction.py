@@ -18,6 +18,7 @@ from beam_rnn.engine.outcome import Outcome
 from beam_rnn.engine.prediction_columns import prediction_arrays
 from beam_rnn.engine.shard import Shard
 from beam_rnn.engine.shard_stepper import NO_MAKER, ShardStepper, Stepped
+from beam_rnn.engine.stepper import Row
 from beam_rnn.engine.steppers.predict import Policy, PredictStepper
 from beam_rnn.engine.table import Maker, Table
 from beam_rnn.models.keyed_models import Models
@@ -25,7 +26,7 @@ from beam_rnn.models.model import Model
 from beam_rnn.models.state_format import STATE_TYPE
 from beam_rnn.records.arrow_reader import BatchReader
 from beam_rnn.records.block_format import Block, by_shard
-from beam_rnn.records.result_columns import prediction_fields, with_columns
+from beam_rnn.records.result_columns import prediction_schema
 from beam_rnn.records.results import InvalidRecord
 from beam_rnn.records.table_input import as_table
 
@@ -75,22 +76,22 @@ def predict(
     invalid: str = "error",
 ) -> pa.Table:
     """Return a table with the prediction of each of its records; see `Model.predict`."""
-    check_choice("invalid", invalid, ("error", "null"))
-    columns = columns_of(models)
-    table = as_table(data)
-    rules = replace(
-        order_of(order, 0.0, 1e-3, max_jump), idle_after=micros("idle_after", idle_after)
-    )
-    fields = prediction_fields(models.output_names)
-    schema = with_columns(table.schema, fields)
+    columns, table = columns_of(models), as_table(data)
+    idle = micros("idle_after", idle_after)
+    rules = replace(order_of(order, 0.0, 1e-3, max_jump), idle_after=idle)
     block, letters = read_table(columns, table)
+    raise_invalid(letters, invalid)
     found = Predictions(table.num_rows, len(models.output_names))
-    stepper = PredictStepper(OneModel(models), Policy(idle_after=rules.idle_after), Counts())
+    stepper = PredictStepper(OneModel(models), Policy(idle_after=idle), Counts())
     for outcome, states in step_block(stepper, rules, block, columns.number_size):
         found.add(outcome, states)
-        letters += [(-1, row.result) for row in outcome.rows if type(row.result) is InvalidRecord]
-    if letters and invalid == "error":
-        raise first_of(letters)
+        raise_invalid(outcome.rows, invalid)
+    return with_predictions(table, models, found)
+
+
+def with_predictions(table: pa.Table, models: Models, found: "Predictions") -> pa.Table:
+    """Return a table with the columns of its predictions."""
+    schema = prediction_schema(table.schema, models.output_names)
     return pa.table([*table.columns, *found.columns()], schema=schema)
 
 
@@ -123,13 +124,38 @@ def read_table(columns: Columns, table: pa.Table) -> tuple[Block, list[tuple[int
     return BatchReader(columns).read(table, arrived)
 
 
-def first_of(letters: Iterable[tuple[int, InvalidRecord]]) -> RecordError:
-    """Return the error of the first record that cannot be used, with the number of them."""
-    found = sorted(letters, key=lambda each: each[0])
-    row, letter = found[0]
-    where = f"row {row}" if row >= 0 else f"the key {letter.key!r}"
-    more = "" if len(found) == 1 else f", and {len(found) - 1} more records cannot be used"
-    return RecordError(f"{where}: {letter.reason}", letter.value + more)
+def raise_invalid(found: Iterable[tuple[int, InvalidRecord] | Row], invalid: str) -> None:
+    """Raise the error of the first record that cannot be used, unless they are left out.
+
+    Args:
+        found: Dead letters with their rows, or results among which there may be dead letters.
+        invalid: "error", or "null" for no error.
+
+    Raises:
+        RecordError: A record cannot be used.
+        ConfigurationError: `invalid` is neither.
+    """
+    check_choice("invalid", invalid, ("error", "null"))
+    letters = [
+        (f"the key {each.result.key!r}", each.result)
+        if isinstance(each, Row)
+        else (f"row {each[0]}", each[1])
+        for each in found
+        if not isinstance(each, Row) or type(each.result) is InvalidRecord
+    ]
+    if letters and invalid == "error":
+        where, letter = letters[0]
+        more = "" if len(letters) == 1 else f" ({len(letters):,} records cannot be used)"
+        raise RecordError(f"{where}{more}: {letter.reason}", _Shown(letter.value))
+
+
+class _Shown(str):
+    """The text of a value."""
+
+    __slots__ = ()
+
+    def __repr__(self) -> str:
+        return str(self)
 
 
 def step_block(

@@ -12,6 +12,7 @@ import numpy as np
 from beam_rnn.core.errors import ConfigurationError
 from beam_rnn.data.columns import Columns
 from beam_rnn.models.model import Model
+from beam_rnn.models.on_tables import OnTables
 from beam_rnn.nn.kernels import kernel_name
 from beam_rnn.nn.network import Network
 
@@ -20,7 +21,7 @@ MADE_AT_MOST = 100_000
 
 
 @dataclass(frozen=True, eq=False)
-class KeyedModels:
+class KeyedModels(OnTables):
     """A model for each key, all with the same network and columns.
 
         >>> network = Network("gru", hidden=4)

@@ -15,6 +15,7 @@ from beam_rnn.data.columns import Columns
 from beam_rnn.data.missing_values import carry_forward
 from beam_rnn.data.output_parts import in_order
 from beam_rnn.data.scaling import Scaler
+from beam_rnn.models.on_tables import OnTables
 from beam_rnn.models.padded_batches import run_equal_lengths, run_lengths
 from beam_rnn.models.parameters import check_types, digest_of, frozen
 from beam_rnn.nn.backprop import States, forward, initial_states
@@ -24,7 +25,7 @@ from beam_rnn.nn.network import Network, Parameters
 
 
 @dataclass(frozen=True, eq=False)
-class Model:
+class Model(OnTables):
     """A network, its parameters, and what its numbers mean.
 
         >>> network = Network("gru", hidden=4)

@@ -14,6 +14,7 @@ from apache_beam.transforms.window import GlobalWindows
 
 from beam_rnn.core.checks import check_choice, check_number, check_whole
 from beam_rnn.core.errors import ConfigurationError, WeightsError
+from beam_rnn.engine.exported_states import to_shard
 from beam_rnn.engine.order_arguments import MAX_SECONDS, micros, order_of
 from beam_rnn.engine.steppers.predict import Policy
 from beam_rnn.models.keyed_models import KeyedModels
@@ -32,7 +33,6 @@ from beam_rnn.streaming.model_loader import ModelLoader, reader_of
 from beam_rnn.streaming.packing import PackBatches, PackRecords, PackShards, batch_type
 from beam_rnn.streaming.shard_dofn import SHARDS, StepShards
 from beam_rnn.streaming.sources import PredictSource
-from beam_rnn.streaming.state_transfer import to_shard
 from beam_rnn.training.model_files import read_model
 from beam_rnn.transforms.arguments import closing_of, path_of, take_one
 from beam_rnn.transforms.stream_outputs import check_records, step_keys

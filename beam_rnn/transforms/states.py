@@ -10,8 +10,8 @@ from apache_beam.io import fileio
 from apache_beam.io.filesystem import CompressionTypes, FileMetadata
 from apache_beam.io.filesystems import FileSystems
 
+from beam_rnn.engine.exported_states import OPEN, SCHEMA, read_states, to_row
 from beam_rnn.records.results import EndedSequence
-from beam_rnn.streaming.state_transfer import OPEN, SCHEMA, LastOfKey, read_states, to_row
 from beam_rnn.training.model_files import check_prefix, newest
 from beam_rnn.transforms.arguments import path_of
 
@@ -41,7 +41,7 @@ class ExportStates(beam.PTransform):
         return (
             pcoll
             | "Key" >> beam.Map(lambda ended: (ended.key, ended))
-            | "Last" >> beam.CombinePerKey(LastOfKey())
+            | "Last" >> beam.CombinePerKey(_LastOfKey())
             | "Open" >> beam.Filter(lambda pair: pair[1].reason in OPEN)
             | "Row" >> beam.Map(lambda pair: to_row(pair[1]))
             | "Write" >> beam.io.WriteToParquet(self._prefix, SCHEMA, file_name_suffix=".parquet")
@@ -80,3 +80,31 @@ def _states_of(found: FileMetadata) -> Iterator[tuple[str, bytes]]:
     """Yield the states of a file."""
     with FileSystems.open(found.path, compression_type=CompressionTypes.UNCOMPRESSED) as file:
         yield from read_states(file, found.size_in_bytes, found.path)
+
+
+class _LastOfKey(beam.CombineFn):
+    """The sequence of a key that ended last."""
+
+    def create_accumulator(self) -> EndedSequence | None:
+        """None so far."""
+        return None
+
+    def add_input(
+        self, mutable_accumulator: EndedSequence | None, element: EndedSequence
+    ) -> EndedSequence:
+        """The later of two."""
+        if mutable_accumulator is None:
+            return element
+        return max(mutable_accumulator, element, key=_place)
+
+    def merge_accumulators(self, accumulators: Any) -> EndedSequence | None:
+        """The latest of all."""
+        return max((a for a in accumulators if a is not None), key=_place, default=None)
+
+    def extract_output(self, accumulator: EndedSequence) -> EndedSequence:
+        """The latest of all."""
+        return accumulator
+
+
+def _place(ended: EndedSequence) -> tuple[int, int, bool, int]:
+    return ended.last_time, ended.sequence, ended.reason in OPEN, ended.steps

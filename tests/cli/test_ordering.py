@@ -5,13 +5,19 @@ import json
 from datetime import datetime
 from pathlib import Path
 
+import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from beam_rnn import Columns, Predict, weights
 from beam_rnn.cli import evaluate, predict, train
+from beam_rnn.cli.block_orders import orders_of
 from beam_rnn.cli.console import run
-from beam_rnn.cli.order_report import PutTogether, order_of_key, said
+from beam_rnn.cli.order_report import PutTogether, order_of_key
+from beam_rnn.cli.order_text import said, together
 from beam_rnn.data.event_times import SECOND
+from beam_rnn.records.column_reader import ColumnReader
 from beam_rnn.records.record_reader import RecordReader
 from tests.helpers import engines
 
@@ -126,6 +132,27 @@ def test_the_order_of_a_key():
     assert found[:5] == (1, 5, 1, 3, ("a", 0, record(0, 2), record(0, 3)))
     assert found[5:] == (0, 120 * SECOND, {60 * SECOND: 1}, (("a", record(0, 2)),))
     assert order_of_key("a", records[:1]).steps == {}
+
+
+@given(
+    st.lists(
+        st.tuples(st.sampled_from("abc"), st.integers(0, 6), st.sampled_from([0.0, -0.0, 1.0])),
+        min_size=1,
+        max_size=40,
+    )
+)
+def test_the_order_of_a_block_is_that_of_its_keys(rows):
+    records = [{"k": key, "t": 60 * t, "x": x} for key, t, x in rows]
+    block, _ = ColumnReader(COLUMNS).read_block(records, np.zeros(len(records), np.int64))
+    of_keys = {}
+    for record in records:
+        key, data = RecordReader(COLUMNS).read(record)
+        of_keys.setdefault(key, []).append(data)
+
+    found, expected = orders_of(block), together(order_of_key(*each) for each in of_keys.items())
+
+    assert found == expected
+    assert list(said(found, COLUMNS, trained=True)) == list(said(expected, COLUMNS, trained=True))
 
 
 def test_what_is_said_does_not_depend_on_the_order_of_keys():

@@ -10,13 +10,13 @@ import pytest
 
 from beam_rnn import Bptt, Columns, Network, weights
 from beam_rnn.core import sealed_format as sealed
+from beam_rnn.engine.exported_states import SCHEMA, read_states, to_row
 from beam_rnn.errors import BeamRnnError, CheckpointError, StateError, WeightsError
 from beam_rnn.models.error_tail import NO_ERRORS
 from beam_rnn.models.error_tail_format import Scored, decode_scored, encode_scored
 from beam_rnn.models.state_format import KeyState, decode_kept, decode_state, encode_state
 from beam_rnn.online import Learning
 from beam_rnn.records.results import EndedSequence
-from beam_rnn.streaming.state_transfer import SCHEMA, read_states, to_row
 from beam_rnn.training import checkpoint_format as checkpoints
 from beam_rnn.training.dataset import prepare
 from beam_rnn.training.online.learned_format import Place, decode_learned, encode_learned

@@ -24,10 +24,10 @@ from hypothesis import strategies as st
 
 from beam_rnn import Columns, Network, Predict, Prediction
 from beam_rnn import weights as weights_file
+from beam_rnn.engine.exported_states import from_row, to_row
 from beam_rnn.errors import StateError
 from beam_rnn.records.field_values import is_missing
 from beam_rnn.streaming import shard_dofn as sharding
-from beam_rnn.streaming.state_transfer import from_row, to_row
 from beam_rnn.transforms.predict import PredictOutputs
 from tests.helpers.models import keyed_models, random_model
 from tests.helpers.reference import (

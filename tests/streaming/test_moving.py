@@ -11,12 +11,12 @@ from apache_beam.metrics import MetricsFilter
 from apache_beam.transforms.window import FixedWindows
 
 from beam_rnn import Columns, ExportStates, ImportStates, Network, Predict
+from beam_rnn.engine.exported_states import SCHEMA, digest_of_row, read_states, to_row
 from beam_rnn.engine.order_format import imported, order_header_of
 from beam_rnn.errors import ConfigurationError, StateError
 from beam_rnn.models.state_format import decode_state
 from beam_rnn.records.results import EndedSequence
 from beam_rnn.streaming.model_loader import ModelLoader
-from beam_rnn.streaming.state_transfer import SCHEMA, digest_of_row, read_states, to_row
 from beam_rnn.testing import oracle
 from tests.helpers.engines import ENGINES, Outputs, run
 from tests.helpers.models import random_model, saved

@@ -12,6 +12,7 @@ import pytest
 from apache_beam.transforms.window import GlobalWindow, TimestampedValue
 
 from beam_rnn import Columns, Network, Predict, PredictAndLearn, Smooth
+from beam_rnn.engine.exported_states import from_row, to_row, to_shard
 from beam_rnn.engine.order import Order, check_numbered
 from beam_rnn.engine.order_format import encode_imported
 from beam_rnn.errors import ConfigurationError
@@ -21,7 +22,6 @@ from beam_rnn.online import Untrained
 from beam_rnn.streaming import shard_dofn as sharding
 from beam_rnn.streaming.closed_windows import AT_THEIR_END
 from beam_rnn.streaming.model_loader import ModelLoader
-from beam_rnn.streaming.state_transfer import from_row, to_row, to_shard
 from beam_rnn.testing import oracle
 from beam_rnn.transforms.predict import _pack
 from tests.helpers.engines import Collect, predict

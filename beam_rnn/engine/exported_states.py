@@ -9,7 +9,6 @@ import json
 from collections.abc import Iterator, Mapping
 from typing import Any, BinaryIO
 
-import apache_beam as beam
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -55,36 +54,8 @@ OPEN = ("window", "idle")
 """The reasons of sequences that would have continued with more records."""
 
 
-class LastOfKey(beam.CombineFn):
-    """The sequence of a key that ended last."""
-
-    def create_accumulator(self) -> EndedSequence | None:
-        """None so far."""
-        return None
-
-    def add_input(
-        self, mutable_accumulator: EndedSequence | None, element: EndedSequence
-    ) -> EndedSequence:
-        """The later of two."""
-        if mutable_accumulator is None:
-            return element
-        return max(mutable_accumulator, element, key=_place)
-
-    def merge_accumulators(self, accumulators: Any) -> EndedSequence | None:
-        """The latest of all."""
-        return max((a for a in accumulators if a is not None), key=_place, default=None)
-
-    def extract_output(self, accumulator: EndedSequence) -> EndedSequence:
-        """The latest of all."""
-        return accumulator
-
-
-def _place(ended: EndedSequence) -> tuple[int, int, bool, int]:
-    return ended.last_time, ended.sequence, ended.reason in OPEN, ended.steps
-
-
 def to_row(ended: EndedSequence) -> dict[str, Any]:
-    """A row of `SCHEMA`.
+    """Return a row of `SCHEMA`.
 
     Raises:
         StateError: The sequence came without its hidden state.
@@ -111,7 +82,7 @@ def to_row(ended: EndedSequence) -> dict[str, Any]:
 
 
 def digest_of_row(row: Mapping[str, Any]) -> str:
-    """SHA-256, in hexadecimal, of the columns of a row but the digest.
+    """Return the SHA-256, in hexadecimal, of all columns of a row except the digest.
 
     Of [[name, value], ...] as JSON, in the order of `SCHEMA`; times in microseconds since 1970.
     """
@@ -120,7 +91,7 @@ def digest_of_row(row: Mapping[str, Any]) -> str:
 
 
 def read_states(file: BinaryIO, size: int, name: str) -> Iterator[tuple[str, bytes]]:
-    """The keys in a file of exported states, and the state of each as `StepKeys` takes it in.
+    """Yield the keys in a file of exported states, each with its state as `StepKeys` takes it in.
 
     Args:
         file: The Parquet file.
@@ -149,7 +120,7 @@ def read_states(file: BinaryIO, size: int, name: str) -> Iterator[tuple[str, byt
 
 
 def from_row(row: Mapping[str, Any], name: str) -> tuple[str, bytes]:
-    """A key, and its state as `StepKeys` takes it in.
+    """Return a key, and its state as `StepKeys` takes it in.
 
     Args:
         row: A row of `SCHEMA`, times in microseconds since 1970.
@@ -186,7 +157,7 @@ def from_row(row: Mapping[str, Any], name: str) -> tuple[str, bytes]:
 
 
 def to_shard(keyed: tuple[str, bytes], shards: int) -> tuple[str, bytes]:
-    """The shard of a key, and its state as `StepShards` takes it in."""
+    """Return the shard of a key, and its state as `StepShards` takes it in."""
     key, data = keyed
     state = imported(data)
     assert state is not None, "from_row gives states"
