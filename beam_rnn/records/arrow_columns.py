@@ -16,7 +16,7 @@ from beam_rnn.core.arrays import Array
 from beam_rnn.core.errors import RecordError
 from beam_rnn.data.event_times import DAY, MAX_MICROS, MAX_SECONDS, MIN_MICROS, SECOND
 from beam_rnn.data.vocabulary import UNKNOWN
-from beam_rnn.records.field_values import micros, symbol
+from beam_rnn.records.field_values import micros, one_of, symbol
 
 Column = tuple[Array, Array]
 """The values of a column, and which of them are plain."""
@@ -138,6 +138,18 @@ def read_symbols(array: pa.Array, name: str, places: Mapping[str, int]) -> Colum
             index[i], there[i] = places.get(symbol(name, value), UNKNOWN), True
     at = codes.indices.fill_null(len(index) - 1).to_numpy(zero_copy_only=False)
     return index[at], there[at]
+
+
+def read_classes(array: pa.Array, name: str, classes: Mapping[str, int]) -> Column:
+    """Read each as `field_values.one_of` does; return (rows, classes) numbers."""
+    codes = array if pa.types.is_dictionary(array.type) else array.dictionary_encode()
+    one_hot = np.zeros((len(codes.dictionary) + 1, len(classes)))
+    there = np.zeros(len(one_hot), bool)
+    for i, value in enumerate(as_list(codes.dictionary)):
+        with contextlib.suppress(RecordError):
+            one_hot[i], there[i] = one_of(name, value, classes), True
+    at = codes.indices.fill_null(len(one_hot) - 1).to_numpy(zero_copy_only=False)
+    return one_hot[at], there[at]
 
 
 def read_times(name: str, array: pa.Array, time_format: str | None = None) -> Column:

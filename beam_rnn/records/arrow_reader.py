@@ -25,6 +25,7 @@ from beam_rnn.records.arrow_columns import (
     as_list,
     flat,
     is_text,
+    read_classes,
     read_marks,
     read_numbers,
     read_numbers_or_missing,
@@ -51,17 +52,27 @@ class BatchReader:
         (['a'], [0, 2], 'x is missing')
 
     Args:
-        columns: Which fields mean what.
+        columns: Which fields mean what; their vocabularies must be known.
         added: Returns the columns that will be added. The rows of a batch that already has one of
             them are dead letters.
+        targets: Read the targets and their weight too, as training needs.
     """
 
-    def __init__(self, columns: Columns, added: Callable[[], Iterable[pa.Field]] = tuple):
+    def __init__(
+        self,
+        columns: Columns,
+        added: Callable[[], Iterable[pa.Field]] = tuple,
+        *,
+        targets: bool = False,
+    ):
         self._columns = columns
         self._added = added
-        self._reader = RecordReader(columns)
-        self._sizes = dict(columns.vectors)
+        self._targets = targets
+        self._reader = RecordReader(columns, targets)
         self._vocabularies = [places_of(columns.vocabulary(name)) for name in columns.symbols]
+        self._size = columns.number_size
+        if targets:
+            self._size += columns.target_size + (columns.weight is not None)
 
     def read(self, batch: Batch, arrived: Array) -> tuple[Block, list[tuple[int, InvalidRecord]]]:
         """Return the records, checked, `row` being the row of each; and the dead letters.
@@ -71,12 +82,12 @@ class BatchReader:
             arrived: (rows,), the Beam timestamp of each in microseconds.
         """
         if not batch.num_rows:
-            return empty_block(self._columns.number_size), []
+            return empty_block(self._size), []
         try:
             with_columns(batch.schema, self._added())
         except RecordError as error:
             letters = refused_rows(self._columns.key, batch, error)
-            return empty_block(self._columns.number_size), list(enumerate(letters))
+            return empty_block(self._size), list(enumerate(letters))
         plain, good = self._plain(batch, arrived)
         if good.all():
             return plain._replace(keys=plain.keys[: int(plain.of_key.max()) + 1]), []
@@ -86,89 +97,127 @@ class BatchReader:
             (i, read_or_refused(self._reader, row, int(arrived[i])))
             for i, row in zip(bad.tolist(), rows, strict=True)
         )
-        return with_the_rest(plain.pick(good) if good.any() else None, rest, arrived, self._columns)
+        return with_the_rest(plain.pick(good) if good.any() else None, rest, arrived, self._size)
 
     def _plain(self, batch: Batch, arrived: Array) -> tuple[Block, Array]:
         """Return all rows as a block, and which of them are plain: the others do not count."""
         columns, n = self._columns, batch.num_rows
-        good = np.ones(n, bool)
-
-        def column(name: str, read: Callable[[Any], Column], dtype: Any) -> Array:
-            nonlocal good
-            place = batch.schema.get_all_field_indices(name)
-            values, usable = None, None
-            if len(place) == 1:
-                with contextlib.suppress(pa.ArrowException):  # a type that Arrow cannot encode
-                    values, usable = read(flat(batch.column(place[0])))
-            if values is None or usable is None:
-                good = np.zeros(n, bool)
-                return np.zeros(n, dtype)
-            good &= usable
-            return values
-
+        read = _PlainColumns(batch)
         names: list[str] = [""]
 
         def keys(array: pa.Array) -> Column:
             nonlocal names
-            names, of_key, usable = self._key_texts(array)
+            names, of_key, usable = _key_texts(array)
             return of_key, usable
 
-        of_key = column(columns.key, keys, np.int32)
+        of_key = read.column(columns.key, keys, np.int32)
         time = arrived
         if columns.time is None:
-            good &= (time >= MIN_MICROS) & (time <= MAX_MICROS)
+            read.good &= (time >= MIN_MICROS) & (time <= MAX_MICROS)
         else:
             read_time = partial(read_times, columns.time, time_format=columns.time_format)
-            time = column(columns.time, read_time, np.int64)
-        good &= time <= columns.latest_micros
+            time = read.column(columns.time, read_time, np.int64)
+        read.good &= time <= columns.latest_micros
         sequence = np.zeros(n, np.int64)
         if columns.sequence is not None:
-            sequence = column(columns.sequence, read_wholes, np.int64)
+            sequence = read.column(columns.sequence, read_wholes, np.int64)
         marks = [
-            np.zeros(n, bool) if name is None else column(name, read_marks, bool)
+            np.zeros(n, bool) if name is None else read.column(name, read_marks, bool)
             for name in (columns.start, columns.end)
         ]
-        numbers = np.empty((n, columns.number_size))
-        read = read_numbers_or_missing if columns.carried_size else read_numbers
-        at = 0
-        for name in columns.fields:
-            size = self._sizes.get(name)
-            of_field = read if size is None else partial(read_vectors, size=size, read=read)
-            values = column(name, of_field, np.float64)
-            end = at + (size or 1)
-            numbers[:, at:end] = values if values.ndim == 2 else values[:, np.newaxis]
-            at = end
-        if columns.calendar:
-            cycles = cycle_numbers(columns.calendar, np.where(good, time, 0))
-            numbers[:, at : at + cycles.shape[1]] = cycles
-            at += cycles.shape[1]
-        for name, places in zip(columns.symbols, self._vocabularies, strict=True):
-            numbers[:, at] = column(
-                name, partial(read_symbols, name=name, places=places), np.float64
-            )
-            at += 1
+        numbers = self._numbers(read, time)
         row = np.arange(n, dtype=np.int32)
-        return Block(
-            names, of_key, arrived, time, sequence, marks_of(*marks), numbers, b"", row
-        ), good
+        block = Block(names, of_key, arrived, time, sequence, marks_of(*marks), numbers, b"", row)
+        return block, read.good
 
-    def _key_texts(self, array: pa.Array) -> tuple[list[str], Array, Array]:
-        """Return the different keys as text, the key of each row, and which can be used."""
-        coded_here = not pa.types.is_dictionary(array.type)
-        codes = array.dictionary_encode() if coded_here else array
-        of_value = codes.indices.fill_null(len(codes.dictionary)).to_numpy(zero_copy_only=False)
-        values = codes.dictionary
-        if coded_here and is_text(values.type):
-            sizes = pc.binary_length(values).to_numpy(zero_copy_only=False)
-            usable = np.append((sizes > 0) & (sizes <= MAX_KEY_BYTES), False)
-            names = [*values.to_pylist(), ""]
-            return names, of_value.astype(np.int32, copy=False), usable[of_value]
-        texts = [_key_text(value) for value in as_list(values)]
-        texts.append(None)
-        usable = np.array([text is not None for text in texts])
-        names, of_text = coded(texts)
-        named = ["" if name is None else name for name in names]
-        return named, of_text[of_value], usable[of_value]
+    def _numbers(self, read: "_PlainColumns", time: Array) -> Array:
+        """Return the numbers of each record: (rows, numbers)."""
+        columns = self._columns
+        parts = self._of_fields(read, columns.fields)
+        if columns.calendar:
+            parts.append(cycle_numbers(columns.calendar, np.where(read.good, time, 0)))
+        for name, places in zip(columns.symbols, self._vocabularies, strict=True):
+            read_indices = partial(read_symbols, name=name, places=places)
+            parts.append(read.column(name, read_indices, np.float64))
+        if self._targets:
+            parts += self._of_targets(read)
+        numbers, at = np.empty((len(time), self._size)), 0
+        for values in parts:
+            wide = values if values.ndim == 2 else values[:, np.newaxis]
+            numbers[:, at : at + wide.shape[1]] = wide
+            at += wide.shape[1]
+        return numbers
+
+    def _of_fields(self, read: "_PlainColumns", names: Iterable[str]) -> list[Array]:
+        sizes = dict(self._columns.vectors)
+        each = read_numbers_or_missing if self._columns.carried_size else read_numbers
+        return [
+            read.column(name, each, np.float64)
+            if name not in sizes
+            else read.column(
+                name, partial(read_vectors, size=sizes[name], read=each), np.float64, sizes[name]
+            )
+            for name in names
+        ]
+
+    def _of_targets(self, read: "_PlainColumns") -> list[Array]:
+        """Return the targets, and the weight if there is one."""
+        columns = self._columns
+        if columns.classes:
+            (name,), size = columns.targets, columns.target_size
+            places = {str(label): i for i, label in enumerate(columns.classes)}
+            read_one = partial(read_classes, name=name, classes=places)
+            parts = [read.column(name, read_one, np.float64, size)]
+        else:
+            parts = self._of_fields(read, columns.targets)
+        if columns.weight is not None:
+            weight = read.column(columns.weight, read_numbers, np.float64)
+            read.good &= weight >= 0
+            parts.append(weight)
+        return parts
+
+
+class _PlainColumns:
+    """Reads columns of a batch; `good` says which rows are plain in all of them."""
+
+    def __init__(self, batch: Batch):
+        self._batch = batch
+        self.good = np.ones(batch.num_rows, bool)
+
+    def column(
+        self, name: str, read: Callable[[Any], Column], dtype: Any, size: int | None = None
+    ) -> Array:
+        """Return the values of a column: (rows,), or (rows, size)."""
+        batch = self._batch
+        place = batch.schema.get_all_field_indices(name)
+        values, usable = None, None
+        if len(place) == 1:
+            with contextlib.suppress(pa.ArrowException):  # a type that Arrow cannot encode
+                values, usable = read(flat(batch.column(place[0])))
+        if values is None or usable is None:
+            self.good = np.zeros(batch.num_rows, bool)
+            return np.zeros((batch.num_rows, *([] if size is None else [size])), dtype)
+        self.good &= usable
+        return values
+
+
+def _key_texts(array: pa.Array) -> tuple[list[str], Array, Array]:
+    """Return the different keys as text, the key of each row, and which can be used."""
+    coded_here = not pa.types.is_dictionary(array.type)
+    codes = array.dictionary_encode() if coded_here else array
+    of_value = codes.indices.fill_null(len(codes.dictionary)).to_numpy(zero_copy_only=False)
+    values = codes.dictionary
+    if coded_here and is_text(values.type):
+        sizes = pc.binary_length(values).to_numpy(zero_copy_only=False)
+        usable = np.append((sizes > 0) & (sizes <= MAX_KEY_BYTES), False)
+        names = [*values.to_pylist(), ""]
+        return names, of_value.astype(np.int32, copy=False), usable[of_value]
+    texts = [_key_text(value) for value in as_list(values)]
+    texts.append(None)
+    usable = np.array([text is not None for text in texts])
+    names, of_text = coded(texts)
+    named = ["" if name is None else name for name in names]
+    return named, of_text[of_value], usable[of_value]
 
 
 def _key_text(value: Any) -> str | None:

@@ -130,7 +130,10 @@ class ColumnReader:
         if plain is not None:
             rest = np.setdiff1d(np.arange(len(records)), plain.row, assume_unique=True).tolist()
         return with_the_rest(
-            plain, self._read_alone(records, arrived, rest), arrived, self._columns
+            plain,
+            self._read_alone(records, arrived, rest),
+            arrived,
+            self._columns.number_size,
         )
 
     def _read_alone(
@@ -256,9 +259,16 @@ def with_the_rest(
     plain: Block | None,
     rest: Iterable[tuple[int, Record | InvalidRecord]],
     arrived: Array,
-    columns: Columns,
+    numbers: int,
 ) -> tuple[Block, list[tuple[int, InvalidRecord]]]:
-    """Return plain records and those that were read alone, in order; and the dead letters."""
+    """Return plain records and those that were read alone, in order; and the dead letters.
+
+    Args:
+        plain: The plain records; None for none.
+        rest: The others, or their dead letters, each with its place.
+        arrived: When each record arrived.
+        numbers: The number of numbers of a record.
+    """
     places, keys, data, invalid = [], [], [], []
     for i, read in rest:
         if isinstance(read, InvalidRecord):
@@ -271,7 +281,7 @@ def with_the_rest(
     if data:
         parts.append(one_by_one(keys, data, places))
     if not parts:
-        return empty_block(columns.number_size), invalid
+        return empty_block(numbers), invalid
     block = joined(parts)
     return block._replace(arrived=arrived[block.row]), invalid
 

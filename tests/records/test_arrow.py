@@ -90,11 +90,23 @@ MARKS = {
 }
 
 
+CLASSES = {
+    pa.string(): ["up", "1", "no", "", None],
+    pa.dictionary(pa.int8(), pa.string()): ["up", None],
+    pa.int64(): [1, 2, None],
+    pa.float64(): [1.0, 1.5, float("nan"), None],
+    pa.bool_(): [True, None],
+}
 READ_BY = [
     ALL,
     replace(ALL, latest="1970-01-01"),
     replace(ALL, time_format="milliseconds"),
     replace(ALL, time_format="%Y-%m-%d"),
+]
+LEARNED_FROM = [
+    replace(ALL, targets=("y",)),
+    replace(ALL, targets=("y", "x"), weight="w"),
+    replace(ALL, targets=("label",), classes=("up", "1")),
 ]
 
 
@@ -119,15 +131,18 @@ def test_a_batch_is_read_as_its_rows_are_one_by_one(data):
     keys = data.draw(KEYS)
     n = len(keys)
     kinds = {"t": TIMES, "x": NUMBERS, "y": NUMBERS, "n": WHOLES, "first": MARKS, "last": MARKS}
+    kinds |= {"w": NUMBERS, "label": CLASSES}
     columns = {"id": keys, **{name: column(data, kind, n) for name, kind in kinds.items()}}
     missing = data.draw(st.sampled_from([None, None, None, *columns]))
     batch = pa.table({name: values for name, values in columns.items() if name != missing})
     chunked = pa.concat_tables([batch.slice(0, n // 2), batch.slice(n // 2)])
 
-    read_by = data.draw(st.sampled_from(READ_BY))
-    block, invalid = BatchReader(read_by).read(chunked, np.zeros(n, np.int64))
+    read_by = data.draw(st.sampled_from(READ_BY + LEARNED_FROM))
+    targets = read_by in LEARNED_FROM
+    reader = BatchReader(read_by, targets=targets)
+    block, invalid = reader.read(chunked, np.zeros(n, np.int64))
 
-    reader = RecordReader(read_by)
+    reader = RecordReader(read_by, targets)
     expected = [read_alone(reader, record) for record in to_dicts(batch)]
     letters = dict(invalid)
     found = [letters.get(i) for i in range(n)]
