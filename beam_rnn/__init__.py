@@ -22,7 +22,7 @@ from beam_rnn.records.results import (
     Prediction,
     SequenceGap,
 )
-from beam_rnn.training.fit import fit
+from beam_rnn.training.fit_table import fit
 from beam_rnn.training.settings import Training
 
 if TYPE_CHECKING:

@@ -29,7 +29,7 @@ from beam_rnn import Sequence as Steps
 from beam_rnn.core.arrays import Array
 from beam_rnn.models.generator import Generation, Generator, Prompt
 from beam_rnn.optim import Adam, Cosine
-from beam_rnn.training.fit import fit
+from beam_rnn.training.fit import fit_sequences
 from pipelines import compose, music
 
 PIECES, CHORDS = 16, 64
@@ -79,7 +79,7 @@ def rolls(learned: Sequence[music.Chords], pieces: int, epochs: int) -> list[mus
         batch_size=16,
         scaler="none",
     )
-    model: Model = fit(Network("gru", hidden=128, output="sigmoid"), sequences, training)
+    model: Model = fit_sequences(Network("gru", hidden=128, output="sigmoid"), sequences, training)
     generator = Generator(model, Generation(length=CHORDS, samples=pieces, seed=1))
     prompt = Prompt("new", np.array([0]), keys_of([[48, 55, 64, 72]]))
     return [

@@ -53,7 +53,7 @@ from beam_rnn.records.cutting import cut_in_parts
 from beam_rnn.records.record_format import encode_records
 from beam_rnn.training.dataset import prepare
 from beam_rnn.training.example_store import Examples
-from beam_rnn.training.fit import fit
+from beam_rnn.training.fit import fit_sequences
 from beam_rnn.training.plan import plan_of, task_of
 from beam_rnn.training.rounds import begin, learn_locally
 from beam_rnn.training.settings import Rounds
@@ -226,7 +226,7 @@ def by_shards(folder: Path, numbers: Sequence[int], json_file: str | None) -> No
             for outer in (None,) if shards == 1 else (None, OUTER):
                 started = time.perf_counter()
                 sized = replace(training, batch_size=batch)
-                model = fit(network, sequences, sized, rounds=Rounds(shards, outer=outer))
+                model = fit_sequences(network, sequences, sized, rounds=Rounds(shards, outer=outer))
                 loss = min(model.training["validation_curve"])
                 alone = alone or loss
                 called = "average" if outer is None else "nesterov"

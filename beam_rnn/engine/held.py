@@ -6,6 +6,7 @@ from typing import NamedTuple
 import numpy as np
 
 from beam_rnn.core.arrays import Array
+from beam_rnn.records.record_order import bits
 
 
 class Held(NamedTuple):
@@ -68,11 +69,6 @@ def duplicates(held: Held) -> Array:
         & (numbers[1:] == numbers[:-1]).all(1)
     )
     return same
-
-
-def bits(numbers: Array) -> Array:
-    """Return the bits of numbers as integers; a NaN is not equal to itself, its bits are."""
-    return np.ascontiguousarray(numbers, "<f8").view("<u8")
 
 
 def slices(row: Array, rows: Array) -> Iterator[tuple[int, slice]]:

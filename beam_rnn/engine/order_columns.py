@@ -8,7 +8,7 @@ from typing import NamedTuple
 import numpy as np
 
 from beam_rnn.core.arrays import Array
-from beam_rnn.engine.held import Held, bits, duplicates, running_max, slices
+from beam_rnn.engine.held import Held, duplicates, running_max, slices
 from beam_rnn.engine.order import (
     LEFT_BEHIND,
     LOWEST,
@@ -24,6 +24,7 @@ from beam_rnn.engine.order import (
 from beam_rnn.engine.table import Table
 from beam_rnn.models.many_sequences import LONG_AGO, latest_so_far
 from beam_rnn.records.block_format import starts_of
+from beam_rnn.records.record_order import by_key_and_place, ordered_bits, rises
 
 
 class Places(NamedTuple):
@@ -285,25 +286,10 @@ def _in_order(held: Held, by: str, run: Array | None) -> Array | None:
     row, place = held.row, held.place(by)
     runs = [] if run is None or not run.any() else [run]
     if not runs:
-        if _rises(row, place):
+        if rises(row, place):
             return None
-        order = _by_row_and_place(row, place)
-        if _rises(row[order], place[order]):  # no two have the same place
+        order = by_key_and_place(row, place)
+        if rises(row[order], place[order]):  # no two have the same place
             return order
-    as_bytes = bits(held.numbers).view(">u8").astype(np.uint64)
-    record = [held.time, held.sequence, held.marks, *as_bytes.T]
+    record = [held.time, held.sequence, held.marks, *ordered_bits(held.numbers).T]
     return np.lexsort((held.due, *record[::-1], place, *runs, row))
-
-
-def _rises(row: Array, place: Array) -> bool:
-    """Return True if each record is behind the one before it."""
-    same = row[1:] == row[:-1]
-    return bool(((row[1:] > row[:-1]) | (same & (place[1:] > place[:-1]))).all())
-
-
-def _by_row_and_place(row: Array, place: Array) -> Array:
-    narrow = row.astype(np.uint16) if row.max(initial=0) < 2**16 else row  # is sorted faster
-    if (place[1:] >= place[:-1]).all():
-        return np.argsort(narrow, kind="stable")
-    order = np.argsort(place, kind="stable")
-    return order[np.argsort(narrow[order], kind="stable")]

@@ -11,6 +11,7 @@ import pyarrow.parquet as pq
 
 from beam_rnn.core.arrays import Array
 from beam_rnn.core.atomic_files import replacing
+from beam_rnn.core.checks import check_choice
 from beam_rnn.engine.exported_states import SCHEMA, read_states, to_row
 from beam_rnn.engine.order import END_OF_TIME
 from beam_rnn.engine.order_arguments import micros, order_of
@@ -23,14 +24,13 @@ from beam_rnn.engine.table_prediction import (
     OneModel,
     Predictions,
     columns_of,
-    raise_invalid,
     with_predictions,
 )
 from beam_rnn.models.keyed_models import Models
 from beam_rnn.models.state_format import decode_state
 from beam_rnn.records.arrow_reader import BatchReader
 from beam_rnn.records.results import EndedSequence
-from beam_rnn.records.table_input import as_table
+from beam_rnn.records.table_input import as_table, letters_of_rows, raise_first
 
 
 class Session:
@@ -98,15 +98,18 @@ class Session:
         Raises:
             RecordError: A record cannot be used.
         """
+        check_choice("invalid", invalid, ("error", "null"))
         table = as_table(data)
         block, letters = self._reader.read(table, self._arrived(table.num_rows))
-        raise_invalid(letters, invalid)
+        if invalid == "error":
+            raise_first(letters_of_rows(letters))
         found = Predictions(table.num_rows, len(self._models.output_names))
         if block.records:
             outcome = self._shard.arrive(block)
             found.add(outcome, self._shard.table)
             self._shard.changes()
-            raise_invalid(outcome.rows, invalid)
+            if invalid == "error":
+                raise_first(row.result for row in outcome.rows)
         return with_predictions(table, self._models, found)
 
     def save(self, path: str | os.PathLike[str]) -> None:

@@ -1,7 +1,7 @@
 """Whole tables stepped through a model, without a pipeline."""
 
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
 
@@ -10,7 +10,7 @@ import pyarrow as pa
 
 from beam_rnn.core.arrays import Array
 from beam_rnn.core.checks import check_choice
-from beam_rnn.core.errors import ConfigurationError, RecordError, StateError
+from beam_rnn.core.errors import ConfigurationError, StateError
 from beam_rnn.data.columns import Columns
 from beam_rnn.engine.order import END_OF_TIME, Order
 from beam_rnn.engine.order_arguments import micros, order_of
@@ -18,7 +18,6 @@ from beam_rnn.engine.outcome import Outcome
 from beam_rnn.engine.prediction_columns import prediction_arrays
 from beam_rnn.engine.shard import Shard
 from beam_rnn.engine.shard_stepper import NO_MAKER, ShardStepper, Stepped
-from beam_rnn.engine.stepper import Row
 from beam_rnn.engine.steppers.predict import Policy, PredictStepper
 from beam_rnn.engine.table import Maker, Table
 from beam_rnn.models.keyed_models import Models
@@ -27,8 +26,7 @@ from beam_rnn.models.state_format import STATE_TYPE
 from beam_rnn.records.arrow_reader import BatchReader
 from beam_rnn.records.block_format import Block, by_shard
 from beam_rnn.records.result_columns import prediction_schema
-from beam_rnn.records.results import InvalidRecord
-from beam_rnn.records.table_input import as_table
+from beam_rnn.records.table_input import as_table, letters_of_rows, raise_first, read_table
 
 RECORDS_AT_ONCE = 1 << 18
 """Number of records that are sorted and stepped at once: the keys of one shard."""
@@ -79,13 +77,16 @@ def predict(
     columns, table = columns_of(models), as_table(data)
     idle = micros("idle_after", idle_after)
     rules = replace(order_of(order, 0.0, 1e-3, max_jump), idle_after=idle)
-    block, letters = read_table(columns, table)
-    raise_invalid(letters, invalid)
+    check_choice("invalid", invalid, ("error", "null"))
+    block, letters = read_table(BatchReader(columns), table)
+    if invalid == "error":
+        raise_first(letters_of_rows(letters))
     found = Predictions(table.num_rows, len(models.output_names))
     stepper = PredictStepper(OneModel(models), Policy(idle_after=idle), Counts())
     for outcome, states in step_block(stepper, rules, block, columns.number_size):
         found.add(outcome, states)
-        raise_invalid(outcome.rows, invalid)
+        if invalid == "error":
+            raise_first(row.result for row in outcome.rows)
     return with_predictions(table, models, found)
 
 
@@ -111,51 +112,6 @@ def columns_of(models: Models) -> Columns:
             "the network is bidirectional, which needs whole sequences: use PredictSequences"
         )
     return models.columns
-
-
-def read_table(columns: Columns, table: pa.Table) -> tuple[Block, list[tuple[int, InvalidRecord]]]:
-    """Return the records of a table, and the dead letters with their rows.
-
-    If the columns name no time, records are in the order of the table.
-    """
-    arrived = np.zeros(table.num_rows, np.int64)
-    if columns.time is None:
-        arrived = np.arange(table.num_rows)
-    return BatchReader(columns).read(table, arrived)
-
-
-def raise_invalid(found: Iterable[tuple[int, InvalidRecord] | Row], invalid: str) -> None:
-    """Raise the error of the first record that cannot be used, unless they are left out.
-
-    Args:
-        found: Dead letters with their rows, or results among which there may be dead letters.
-        invalid: "error", or "null" for no error.
-
-    Raises:
-        RecordError: A record cannot be used.
-        ConfigurationError: `invalid` is neither.
-    """
-    check_choice("invalid", invalid, ("error", "null"))
-    letters = [
-        (f"the key {each.result.key!r}", each.result)
-        if isinstance(each, Row)
-        else (f"row {each[0]}", each[1])
-        for each in found
-        if not isinstance(each, Row) or type(each.result) is InvalidRecord
-    ]
-    if letters and invalid == "error":
-        where, letter = letters[0]
-        more = "" if len(letters) == 1 else f" ({len(letters):,} records cannot be used)"
-        raise RecordError(f"{where}{more}: {letter.reason}", _Shown(letter.value))
-
-
-class _Shown(str):
-    """The text of a value."""
-
-    __slots__ = ()
-
-    def __repr__(self) -> str:
-        return str(self)
 
 
 def step_block(

@@ -6,6 +6,7 @@ from itertools import islice
 
 import numpy as np
 
+from beam_rnn.core.arrays import Array
 from beam_rnn.core.external_sort import sorted_on_disk
 from beam_rnn.data.columns import Columns
 from beam_rnn.data.sequences import Part, Sequence
@@ -121,9 +122,7 @@ def cut_ordered(
     key: str, ordered: list[bytes], columns: Columns, length: int | None, stride: int | None
 ) -> list[Sequence]:
     """Return the sequences of records that are sorted and not separated by ends."""
-    furthest = columns.horizons[-1]
-    steps = len(ordered) - furthest
-    if steps < 1:
+    if len(ordered) <= columns.horizons[-1]:
         return []
     symbols: tuple[tuple[str, ...], ...] = ()
     if not columns.has_vocabularies:
@@ -131,6 +130,33 @@ def cut_ordered(
         ordered = [record for record, _ in apart]
         symbols = tuple(zip(*(texts for _, texts in apart), strict=True))
     times, *_, numbers = decode_records(ordered)
+    return sequences_of(key, times, numbers, columns, length, stride, symbols)
+
+
+def sequences_of(
+    key: str,
+    times: Array,
+    numbers: Array,
+    columns: Columns,
+    length: int | None = None,
+    stride: int | None = None,
+    symbols: tuple[tuple[str, ...], ...] = (),
+) -> list[Sequence]:
+    """Return the sequences of consecutive records of a key.
+
+    Args:
+        key: The key.
+        times: (records,), their event times.
+        numbers: (records, numbers), their inputs, targets and weights.
+        columns: What they hold.
+        length: Steps in a sequence, as for `cut`.
+        stride: As for `cut`.
+        symbols: The texts of each field of symbols, if its vocabulary is not known.
+    """
+    furthest = columns.horizons[-1]
+    steps = len(times) - furthest
+    if steps < 1:
+        return []
     ends = np.cumsum([columns.number_size, columns.target_size])
     inputs, of_records, weight = np.split(numbers, ends, axis=1)
     targets, weights = (

@@ -27,7 +27,7 @@ def report(
 
         >>> import numpy as np
         >>> from beam_rnn.data.columns import Columns
-        >>> from beam_rnn.training.fit import fit
+        >>> from beam_rnn.training.fit import fit_sequences
         >>> from beam_rnn.nn.network import Network
         >>> from beam_rnn.training.settings import Training
         >>> values, times = np.sin(np.arange(81) / 3)[:, np.newaxis], np.arange(80) * 1_000_000
@@ -36,7 +36,7 @@ def report(
         >>> first = whole._replace(
         ...     times=times[:50], inputs=values[:50], targets=values[1:51], until=50_000_000
         ... )
-        >>> model = fit(Network("gru", hidden=4), [first], Training(epochs=2))
+        >>> model = fit_sequences(Network("gru", hidden=4), [first], Training(epochs=2))
         >>> report(model, [whole]).startswith("<!DOCTYPE html>")
         True
 

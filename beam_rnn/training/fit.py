@@ -31,7 +31,7 @@ class Epoch(NamedTuple):
     records_per_second: float
 
 
-def fit(
+def fit_sequences(
     network: AnyNetwork,
     sequences: Iterable[Item],
     training: Training,

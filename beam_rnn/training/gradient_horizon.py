@@ -28,7 +28,7 @@ from beam_rnn.nn.cells import State
 from beam_rnn.nn.layers import LayerTrace
 from beam_rnn.nn.network import Network
 from beam_rnn.nn.products import matmul
-from beam_rnn.training.fit import fit
+from beam_rnn.training.fit import fit_sequences
 from beam_rnn.training.settings import Training
 
 REACHED = 0.01
@@ -136,7 +136,9 @@ def loss_by_steps(
     """
     held = list(sequences)
     return {
-        k: fit(network, held, replace(training, bptt=Bptt(steps=k))).training["loss_curve"][-1]
+        k: fit_sequences(network, held, replace(training, bptt=Bptt(steps=k))).training[
+            "loss_curve"
+        ][-1]
         for k in steps
     }
 

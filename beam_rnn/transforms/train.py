@@ -58,7 +58,7 @@ class Train(beam.PTransform):
     by the logger "beam_rnn".
 
     With per_key=True each key gets a model of its own, trained on its sequences alone, with the
-    same bits as `beam_rnn.training.fit.fit`; the keys are distributed over the workers. The result
+    same bits as `beam_rnn.fit`; the keys are distributed over the workers. The result
     is one `KeyedModels`. A key that cannot be trained on has no model: it is counted, and the log
     and `KeyedModels.reasons` give the reason.
 

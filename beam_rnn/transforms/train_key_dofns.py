@@ -13,7 +13,7 @@ from beam_rnn.models import keyed_weights_format as keyed_weights
 from beam_rnn.models import weights_format as weights
 from beam_rnn.models.keyed_models import KeyedModels
 from beam_rnn.models.model import Model
-from beam_rnn.training.fit import fit
+from beam_rnn.training.fit import fit_sequences
 from beam_rnn.training.task import Task
 
 logger = logging.getLogger(__name__)
@@ -48,7 +48,7 @@ class FitKey(beam.DoFn):
             logger.info("%d keys trained by this worker", self._keys)
         self._keys += 1
         try:
-            model = fit(self._task.network, sequences, self._task.training)
+            model = fit_sequences(self._task.network, sequences, self._task.training)
         except TrainingError as error:
             self._without_model.inc()
             yield keyed_weights.encode_reason(key, str(error))

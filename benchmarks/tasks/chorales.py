@@ -29,7 +29,7 @@ from beam_rnn import Bptt, Columns, Model, Network, Training
 from beam_rnn import Sequence as Steps
 from beam_rnn.core.arrays import Array
 from beam_rnn.optim import Adam, Cosine
-from beam_rnn.training.fit import fit
+from beam_rnn.training.fit import fit_sequences
 from benchmarks.tasks.outcome import Outcome
 
 LOWEST, KEYS = 21, 88
@@ -136,7 +136,7 @@ def learned(
         kernel="fused",
         seed=seed,
     )
-    return fit(Network("gru", hidden=150, output="sigmoid"), data, training, start=start)
+    return fit_sequences(Network("gru", hidden=150, output="sigmoid"), data, training, start=start)
 
 
 def outcome(folder: Path, *, quick: bool) -> Outcome:

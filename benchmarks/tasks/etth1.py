@@ -35,7 +35,7 @@ from beam_rnn import Bptt, Columns, Model, Network, Training
 from beam_rnn import Sequence as Steps
 from beam_rnn.core.arrays import Array
 from beam_rnn.optim import Adam, Cosine
-from beam_rnn.training.fit import fit
+from beam_rnn.training.fit import fit_sequences
 from benchmarks.tasks.outcome import Outcome
 
 DAY = 24
@@ -192,7 +192,7 @@ def learned(scaled: Array, setting: Setting, seed: int, epochs: int) -> Model:
         kernel="fused",
         seed=seed,
     )
-    return fit(Network("gru", hidden=128), data, training)
+    return fit_sequences(Network("gru", hidden=128), data, training)
 
 
 def outcome(setting: Setting, folder: Path, *, quick: bool) -> Outcome:

@@ -32,7 +32,7 @@ from beam_rnn import Bptt, Columns, Model, Network, Training
 from beam_rnn import Sequence as Steps
 from beam_rnn.core.arrays import Array
 from beam_rnn.optim import Adam, Cosine
-from beam_rnn.training.fit import fit
+from beam_rnn.training.fit import fit_sequences
 from benchmarks.tasks.outcome import Outcome
 
 SYMBOLS = "abcdXYEB"
@@ -137,7 +137,7 @@ def learned(task: Task, count: int, seed: int) -> Model:
         seed=seed,
     )
     sequences = (steps_of(task, each) for each in drawn(task, count, seed, LEARNED))
-    model: Model = fit(network, sequences, training)
+    model: Model = fit_sequences(network, sequences, training)
     return model
 
 

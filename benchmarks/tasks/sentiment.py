@@ -31,7 +31,7 @@ from beam_rnn import Sequence as Steps
 from beam_rnn.core.arrays import Array
 from beam_rnn.data.vocabulary import indices
 from beam_rnn.optim import AdamW, Cosine
-from beam_rnn.training.fit import fit
+from beam_rnn.training.fit import fit_sequences
 from benchmarks.tasks.outcome import Outcome
 
 FOLDS = 10
@@ -112,7 +112,7 @@ def learned(sentences: Sequence[Sentence], seed: int, epochs: int) -> Model:
         vocabulary=Vocabulary(at_least=2),
         kernel="fused",
     )
-    return fit(NETWORK, list(steps(sentences)), training)
+    return fit_sequences(NETWORK, list(steps(sentences)), training)
 
 
 def probabilities(model: Model, sentences: Sequence[Sentence]) -> Array:

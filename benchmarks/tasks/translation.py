@@ -24,7 +24,7 @@ from beam_rnn import Training
 from beam_rnn.optim import Adam, Cosine
 from beam_rnn.pairs import EncoderDecoder, Pair, PairColumns, Transducer
 from beam_rnn.records.pair_reader import PairReader
-from beam_rnn.training.fit import fit
+from beam_rnn.training.fit import fit_sequences
 from benchmarks.tasks.outcome import Outcome
 from pipelines.tasks import Record, additions, dates
 
@@ -82,7 +82,7 @@ def learned(task: Task, seed: int, pairs: list[Pair], epochs: int) -> Transducer
         bucket=20,
         seed=seed,
     )
-    model: Transducer = fit(NETWORK, pairs, training)
+    model: Transducer = fit_sequences(NETWORK, pairs, training)
     return model
 
 

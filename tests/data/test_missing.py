@@ -28,7 +28,7 @@ from beam_rnn.errors import ConfigurationError, TrainingError
 from beam_rnn.records.cutting import cut
 from beam_rnn.records.record_reader import RecordReader
 from beam_rnn.testing import oracle
-from beam_rnn.training.fit import fit
+from beam_rnn.training.fit import fit_sequences
 from tests.helpers.batches import batch_of, predictions_in
 from tests.helpers.engines import Collect, predict, run
 
@@ -183,10 +183,10 @@ def test_a_missing_target_teaches_nothing():
     np.testing.assert_array_equal(sequence.weights, ~gone)
     other = sequence._replace(targets=np.where(gone, 7.0, sequence.targets))
     network, training = Network("gru", 4), Training(epochs=2, bptt=Bptt(steps=10), scaler="none")
-    model, same = (fit(network, [each], training) for each in (sequence, other))
+    model, same = (fit_sequences(network, [each], training) for each in (sequence, other))
     for name, value in same.parameters.items():
         np.testing.assert_array_equal(model.parameters[name], value)
-    scaler = fit(network, [sequence], Training(epochs=1)).scaler
+    scaler = fit_sequences(network, [sequence], Training(epochs=1)).scaler
     present = [math.cos(t) for t in range(39) if t % 4]
     assert scaler.of("a").targets_center[0] == pytest.approx(np.mean(present))
 
@@ -203,14 +203,14 @@ def test_scaling_is_by_the_values_that_there_are():
 
     for scaling in ("standard", "min_max", "robust"):
         training = Training(epochs=1, bptt=Bptt(steps=10), scaling=scaling)
-        model = fit(Network("gru", 4), sequences([*records(), *nothing]), training)
+        model = fit_sequences(Network("gru", 4), sequences([*records(), *nothing]), training)
         scaler = model.scaler
         assert scaler.of("none").inputs_center[1] == scaler.default.inputs_center[1]
         assert scaler.of("none").inputs_scale[1] == scaler.default.inputs_scale[1]
         assert scaler.of("k1").inputs_center[1] == 6.0
         assert all(np.isfinite(part).all() for part in scaler.of("k0"))
     with pytest.raises(TrainingError, match="every value of 'y' is missing: there is nothing to"):
-        fit(Network("gru", 4), sequences(nothing), Training(epochs=1))
+        fit_sequences(Network("gru", 4), sequences(nothing), Training(epochs=1))
 
 
 def test_without_it_a_missing_value_is_refused():

@@ -105,6 +105,10 @@ def test_tables_of_any_library_are_taken():
         model.predict("records.csv")
     with pytest.raises(ConfigurationError, match="the data do not form a table"):
         model.predict({"id": ["a"], "t": [1, 2]})
+    with pytest.raises(ConfigurationError, match="the values of 'x' do not form a column"):
+        model.predict([*records, records[0] | {"x": "high"}])
+    later = [{"id": "a", "t": START, "x": 0.5, "y": 0.5}, records[1] | {"site": "Bern"}]
+    assert model.predict(later)["site"].to_pylist() == [None, "Bern"]
 
 
 def test_a_record_that_cannot_be_used_is_an_error_or_null():
@@ -113,7 +117,9 @@ def test_a_record_that_cannot_be_used_is_an_error_or_null():
     with pytest.raises(RecordError, match="row 3: x is missing, got None"):
         model.predict(records)
     records[5]["y"] = float("inf")
-    with pytest.raises(RecordError, match=r"row 3 \(2 records cannot be used\): x is missing"):
+    with pytest.raises(
+        RecordError, match="row 3: x is missing, got None; 1 more record cannot be used"
+    ):
         model.predict(records)
 
     table = model.predict(records, invalid="null")

@@ -25,7 +25,7 @@ from beam_rnn import (
 from beam_rnn import weights as weights_file
 from beam_rnn.pairs import Transduce
 from beam_rnn.testing import oracle
-from beam_rnn.training.fit import fit
+from beam_rnn.training.fit import fit_sequences
 from pipelines import retrain
 from tests.helpers.engines import Collect, Outputs, predict, prism, run
 from tests.helpers.feed import Feed, cancelled, running
@@ -302,7 +302,7 @@ def test_files_that_arrive_are_predicted_and_trained_on(tmp_path):
     models, arriving = tmp_path / "models", tmp_path / "arriving"
     models.mkdir()
     arriving.mkdir()
-    first = fit(Network("gru", 4), [wave(columns=LEARNED)], Training(epochs=1))
+    first = fit_sequences(Network("gru", 4), [wave(columns=LEARNED)], Training(epochs=1))
     weights_file.save(first, models / "00000000T000000Z.arrow")
     flags = [f"--input={arriving}/*.jsonl", f"--models={models}", "--output=none"]
     args, _ = retrain.parse([*flags, "--every=4", "--watch=0.2", "--replay=8"])

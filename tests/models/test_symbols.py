@@ -33,7 +33,7 @@ from beam_rnn.records.cutting import cut
 from beam_rnn.records.record_format import decode_record
 from beam_rnn.records.record_reader import RecordReader
 from beam_rnn.testing import projection_error
-from beam_rnn.training.fit import fit
+from beam_rnn.training.fit import fit_sequences
 from beam_rnn.weights import load, save
 from tests.helpers.engines import predict, run
 
@@ -295,10 +295,10 @@ def sequences_of(records, columns=COLUMNS):
 
 
 def test_a_vocabulary_is_made_of_what_is_learned_from():
-    model = fit(NETWORK, sequences_of(spoken()), TRAINING)
+    model = fit_sequences(NETWORK, sequences_of(spoken()), TRAINING)
     assert model.columns.vocabulary("word") == ("film", "is", "the", "bad", "good")
     assert model.training["settings"]["vocabulary"] == {"at_least": 2, "at_most": None}
-    held_back = fit(
+    held_back = fit_sequences(
         NETWORK, sequences_of(spoken()), Training(epochs=1, scaler="none", validation=0.25)
     )
     words = held_back.columns.vocabulary("word")
@@ -317,7 +317,7 @@ def test_a_pipeline_learns_symbols_and_tells_them(tmp_path):
 
     run(train)
     model = load(path)
-    assert model == fit(NETWORK, sequences_of(records), TRAINING)
+    assert model == fit_sequences(NETWORK, sequences_of(records), TRAINING)
     fresh = {"10": ["the", "film", "is", "bad", "z"], "11": ["the", "film", "is", "good", "z"]}
     said = predict(Predict(path, emit="last"), [r | {"label": None} for r in spoken(fresh)])
     assert {p.key: int(np.argmax(p.outputs)) for p in said.predictions} == {"10": 0, "11": 1}
@@ -329,7 +329,7 @@ def test_the_unknown_symbol_is_nothing_where_training_saw_none():
     columns = Columns(key="id", time="t", symbols=["word"], targets=["x"], inputs=["x"])
     records = [{"id": "a", "t": t, "word": "ab"[t % 2], "x": t % 2} for t in range(40)]
     network = Network("gru", hidden=4, embedding=3)
-    model = fit(network, sequences_of(records, columns), Training(epochs=2))
+    model = fit_sequences(network, sequences_of(records, columns), Training(epochs=2))
     E = model.parameters["embedding.0.E"]
     assert not E[0].any()
     assert E[1:].all()
@@ -340,7 +340,9 @@ def test_the_unknown_symbol_is_nothing_where_training_saw_none():
 def test_numbers_beside_symbols_are_scaled_and_indices_are_not():
     columns = Columns(key="id", time="t", symbols=["word"], inputs=["x"])
     records = [{"id": "a", "t": t, "word": "abc"[t % 3], "x": 100 + t % 3} for t in range(40)]
-    model = fit(Network(hidden=4, embedding=2), sequences_of(records, columns), Training(epochs=1))
+    model = fit_sequences(
+        Network(hidden=4, embedding=2), sequences_of(records, columns), Training(epochs=1)
+    )
     scaled = model.scaled("a", np.array([[100.0, 3.0], [102.0, 0.0]]))
     assert scaled[:, 1].tolist() == [3, 0]
     assert scaled[0, 0] == -scaled[1, 0] or abs(scaled).max() < 3
@@ -349,7 +351,7 @@ def test_numbers_beside_symbols_are_scaled_and_indices_are_not():
 
 
 def test_a_model_with_symbols_is_the_same_from_a_file(tmp_path):
-    model = fit(NETWORK, sequences_of(spoken()), TRAINING)
+    model = fit_sequences(NETWORK, sequences_of(spoken()), TRAINING)
     save(model, tmp_path / "weights.arrow")
     again = load(tmp_path / "weights.arrow")
     assert again == model
@@ -371,13 +373,13 @@ def test_a_model_with_symbols_is_the_same_from_a_file(tmp_path):
 def test_symbols_need_an_embedding_and_an_embedding_symbols(network, columns, message):
     records = [r | {"x": 1.0} for r in spoken()]
     with pytest.raises(ConfigurationError, match=message):
-        fit(network, sequences_of(records, columns), Training(epochs=1))
+        fit_sequences(network, sequences_of(records, columns), Training(epochs=1))
 
 
 def test_a_vocabulary_without_a_symbol_is_an_error():
     training = Training(epochs=1, scaler="none", vocabulary=Vocabulary(at_least=100))
     with pytest.raises(TrainingError, match=r"no symbol of 'word' is in Vocabulary\(at_least=100"):
-        fit(NETWORK, sequences_of(spoken()), training)
+        fit_sequences(NETWORK, sequences_of(spoken()), training)
 
 
 def test_a_vector_is_forecast_as_a_vector():
@@ -387,7 +389,7 @@ def test_a_vector_is_forecast_as_a_vector():
     records = [{"id": "a", "t": t, "roll": pattern[t % 3].tolist()} for t in range(60)]
     network = Network("rnn", hidden=8, output="sigmoid")
     training = Training(epochs=120, scaler="none", bptt=Bptt(steps=8))
-    model = fit(network, sequences_of(records, columns), training)
+    model = fit_sequences(network, sequences_of(records, columns), training)
     outputs = model.forward(np.eye(3, dtype=np.float32)[np.newaxis])
     np.testing.assert_array_equal(outputs[0].argmax(1), [1, 2, 0])
 

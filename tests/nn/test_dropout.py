@@ -12,7 +12,7 @@ from beam_rnn.nn.dropout import draw, draw_symbols, without_symbols
 from beam_rnn.nn.losses import objective
 from beam_rnn.optim import Sgd
 from beam_rnn.pairs import EncoderDecoder, PairColumns
-from beam_rnn.training.fit import fit
+from beam_rnn.training.fit import fit_sequences
 from tests.helpers.sequences import wave
 
 BATCH = 5
@@ -115,7 +115,9 @@ def test_the_mask_is_the_same_in_every_window_of_a_sequence():
 
 def test_the_seed_decides_what_is_left_out():
     def digest(**settings):
-        return fit(Network("gru", 4, layers=2), [wave()], Training(epochs=2, **settings)).digest
+        return fit_sequences(
+            Network("gru", 4, layers=2), [wave()], Training(epochs=2, **settings)
+        ).digest
 
     dropout = Dropout(0.1, 0.2, 0.3)
     assert digest(dropout=dropout) == digest(dropout=dropout)
@@ -168,7 +170,7 @@ def test_the_vector_of_the_unknown_symbol_is_learned_where_symbols_are_left_out(
     sequences = [spoken("a fine film", 1), spoken("a dull plot", 0)]
 
     training = Training(epochs=3, scaler="none", dropout=Dropout(symbols=p))
-    unknown = fit(network, sequences, training).parameters["embedding.0.E"][UNKNOWN]
+    unknown = fit_sequences(network, sequences, training).parameters["embedding.0.E"][UNKNOWN]
 
     assert unknown.any() == (p > 0)
 
@@ -193,7 +195,7 @@ def test_a_sequence_in_parts_has_the_same_symbols_left_out_in_all():
     def parameters(sequences):
         dropout = Dropout(symbols=0.5)
         training = Training(epochs=4, scaler="none", bptt=Bptt(steps=4), dropout=dropout)
-        return fit(network, sequences, training).parameters
+        return fit_sequences(network, sequences, training).parameters
 
     one, other = parameters([whole]), parameters(parts())
     assert all(np.array_equal(one[name], other[name]) for name in one)
@@ -205,10 +207,10 @@ def test_the_source_of_a_pair_has_symbols_left_out_and_the_target_has_not():
     pairs = [Pair(columns, str(i), ("a", "b"), ("x", "y")) for i in range(3)]
 
     training = Training(epochs=2, dropout=Dropout(symbols=0.5))
-    model = fit(network, pairs, training)
+    model = fit_sequences(network, pairs, training)
 
     assert model.parameters["encoder.embedding.0.E"][UNKNOWN].any()
-    plain = fit(network, pairs, Training(epochs=2))
+    plain = fit_sequences(network, pairs, Training(epochs=2))
     assert not plain.parameters["encoder.embedding.0.E"][UNKNOWN].any()
 
 

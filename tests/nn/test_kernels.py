@@ -22,7 +22,7 @@ from beam_rnn.nn.fused import compile as compiling
 from beam_rnn.nn.fused.layers import KINDS, linear
 from beam_rnn.nn.fused.simd import address_of, rowwise
 from beam_rnn.nn.kernels import kernel_name, kernel_of
-from beam_rnn.training.fit import fit
+from beam_rnn.training.fit import fit_sequences
 from tests.helpers.sequences import wave
 
 ROOT = Path(__file__).parents[2]
@@ -231,7 +231,7 @@ def test_without_a_folder_to_write_to_functions_are_compiled_all_the_same(monkey
 def test_training_with_either_kernel_learns_the_same(cell):
     def trained(kernel):
         training = Training(epochs=3, batch_size=2, kernel=kernel)
-        return fit(Network(cell, 6), [wave(), wave(key="b")], training)
+        return fit_sequences(Network(cell, 6), [wave(), wave(key="b")], training)
 
     plain, fused = trained("numpy"), trained("fused")
 

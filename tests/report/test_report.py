@@ -21,7 +21,7 @@ from beam_rnn.report.charts.svg import Chart, svg
 from beam_rnn.report.evaluation import RECENT, excerpt, score
 from beam_rnn.report.scores import FEW, WORST, Score, spread_of, summarize
 from beam_rnn.report.sections.record_counts import Counts
-from beam_rnn.training.fit import fit
+from beam_rnn.training.fit import fit_sequences
 from beam_rnn.training.settings import Rounds
 from tests.helpers.models import random_model
 from tests.helpers.sequences import wave
@@ -107,7 +107,7 @@ def series(keys="abc", length=60, columns=COLUMNS):
 def trained(network=None, sequences=None, training=ONE_EPOCH, **more):
     sequences = sequences or series()
     learned = [first_part(each, len(each.times) * 2 // 3) for each in sequences]
-    return fit(network or Network("gru", hidden=4), learned, training, **more)
+    return fit_sequences(network or Network("gru", hidden=4), learned, training, **more)
 
 
 def test_the_page_is_whole_and_refers_to_nothing_outside():
@@ -227,7 +227,7 @@ def test_a_short_series(length):
 
 def test_what_was_trained_on_is_called_so():
     sequences = series()
-    model = fit(Network("gru", hidden=4), sequences, ONE_EPOCH)
+    model = fit_sequences(Network("gru", hidden=4), sequences, ONE_EPOCH)
     page = Page(report(model, sequences))
     assert "These records were trained on" in page.text
     assert "on records that it was trained on" in page.text
@@ -237,7 +237,7 @@ def test_what_was_trained_on_is_called_so():
 def test_keys_that_were_all_trained_on_are_left_out_where_others_have_more():
     sequences = series()
     learned = [sequences[0], *(first_part(each, 40) for each in sequences[1:])]
-    page = Page(report(fit(Network("gru", hidden=4), learned, ONE_EPOCH), sequences))
+    page = Page(report(fit_sequences(Network("gru", hidden=4), learned, ONE_EPOCH), sequences))
     assert "1 key had none to be judged by" in page.text
     assert set(page.rows("key")) == {"b", "c", "mean"}
 
@@ -347,7 +347,7 @@ def test_both_directions_may_tell_the_record_itself():
 def test_one_output_a_sequence():
     sequences = [wave(20, key, start=start) for key in "ab" for start in (0, 30, 60)]
     first = [sequences[0], sequences[1], sequences[3]]
-    model = fit(Network("gru", hidden=4, output_steps="last"), first, ONE_EPOCH)
+    model = fit_sequences(Network("gru", hidden=4, output_steps="last"), first, ONE_EPOCH)
     page = Page(report(model, sequences))
     assert page.rows("key")["a"][2] == "1"
     assert page.rows("key")["b"][2] == "2"
@@ -580,7 +580,7 @@ def test_the_records_are_accounted_for():
 def test_times_of_targets_between_the_last_step_and_the_furthest_horizon():
     columns = Columns(key="id", time="t", inputs=["x"], horizon=(2, 10))
     whole = wave(30, "a", columns)
-    model = fit(Network("gru", hidden=4), [first_part(whole, 10)], ONE_EPOCH)
+    model = fit_sequences(Network("gru", hidden=4), [first_part(whole, 10)], ONE_EPOCH)
     shown = excerpt(model, [whole])
     assert np.diff(shown.whole["truth"].x).tolist() == [1e6] * (len(shown.whole["truth"].x) - 1)
 

@@ -9,7 +9,7 @@ from beam_rnn.data.sequences import Sequence
 from beam_rnn.errors import ConfigurationError, TrainingError
 from beam_rnn.optim import Adam
 from beam_rnn.training.dataset import prepare
-from beam_rnn.training.fit import fit
+from beam_rnn.training.fit import fit_sequences
 from beam_rnn.training.sequence_examples import class_weighted
 from tests.helpers.sequences import COLUMNS, wave
 
@@ -32,9 +32,11 @@ def test_what_has_no_weight_teaches_nothing():
     training = Training(epochs=3, scaler="none", bptt=Bptt(steps=8))
     network = Network("gru", 4)
 
-    assert fit(network, [spoilt], training).parameters.keys()
-    for name, value in fit(network, [kept], training).parameters.items():
-        np.testing.assert_array_equal(fit(network, [spoilt], training).parameters[name], value)
+    assert fit_sequences(network, [spoilt], training).parameters.keys()
+    for name, value in fit_sequences(network, [kept], training).parameters.items():
+        np.testing.assert_array_equal(
+            fit_sequences(network, [spoilt], training).parameters[name], value
+        )
 
 
 def test_a_weight_of_two_is_the_record_twice():
@@ -46,7 +48,10 @@ def test_a_weight_of_two_is_the_record_twice():
     network = Network("gru", 4)
 
     doubled = [once[0]._replace(weights=np.full((1, 1), 2.0)), *once[1:]]
-    model, same = fit(network, doubled, training), fit(network, [once[0], *once], training)
+    model, same = (
+        fit_sequences(network, doubled, training),
+        fit_sequences(network, [once[0], *once], training),
+    )
 
     for name, value in same.parameters.items():
         np.testing.assert_allclose(model.parameters[name], value, atol=1e-6)
@@ -76,7 +81,7 @@ def test_class_weights_move_the_probability():
         training = Training(
             epochs=60, optimizer=Adam(0.05), bptt=Bptt(20), class_weights=class_weights
         )
-        model = fit(network, [sequence], training)
+        model = fit_sequences(network, [sequence], training)
         return float(model.forward(np.zeros((1, 50, 1)))[0, -1, 0])
 
     assert probability(None) == pytest.approx(0.1, abs=0.05)
@@ -93,7 +98,7 @@ def test_distributions_are_those_of_the_targets(output, low, high):
     sequence = of_values(replace(COLUMNS, horizon=0), np.zeros(2000), noise)
     training = Training(epochs=40, optimizer=Adam(0.02), bptt=Bptt(50))
 
-    model = fit(Network("rnn", 2, output=output), [sequence], training)
+    model = fit_sequences(Network("rnn", 2, output=output), [sequence], training)
     outputs = model.restored("a", model.forward(np.zeros((1, 20, 1)))[0, -1])
 
     if output == "gaussian":
@@ -106,7 +111,7 @@ def test_several_horizons_are_each_their_own():
     columns = Columns(key="id", time="t", inputs=["x"], horizon=(1, 5, 12))
     training = Training(epochs=60, optimizer=Adam(0.02), bptt=Bptt(20))
 
-    model = fit(Network("gru", 12), [wave(300, columns=columns)], training)
+    model = fit_sequences(Network("gru", 12), [wave(300, columns=columns)], training)
     held = wave(100, columns=columns, start=500)
     y = model.restored("a", model.forward(model.scaled("a", held.inputs)[np.newaxis])[0])
 
@@ -128,7 +133,7 @@ def test_many_to_one_learns_from_the_last_step_alone():
     sequences = [example(i) for i in range(300)]
     network = Network("gru", 12, output="softmax", output_steps="last")
     training = Training(epochs=30, optimizer=Adam(0.02), bptt=Bptt(), scaler="global")
-    model = fit(network, sequences[:200], training)
+    model = fit_sequences(network, sequences[:200], training)
 
     x = np.stack([model.scaled(s.key, s.inputs) for s in sequences[200:]])
     y = model.forward(x)
@@ -182,4 +187,4 @@ def test_a_class_without_a_weight_is_an_error():
 
 def test_weights_of_zero_everywhere_are_an_error():
     with pytest.raises(TrainingError, match="every target has the weight 0"):
-        fit(Network(), [wave()._replace(weights=np.zeros((40, 1)))], Training(epochs=1))
+        fit_sequences(Network(), [wave()._replace(weights=np.zeros((40, 1)))], Training(epochs=1))

@@ -23,7 +23,7 @@ from beam_rnn import (
 from beam_rnn import weights as weights_file
 from beam_rnn.errors import ConfigurationError
 from beam_rnn.optim import Sgd
-from beam_rnn.training.fit import fit
+from beam_rnn.training.fit import fit_sequences
 from beam_rnn.training.model_files import write_model
 from beam_rnn.transforms.train_per_key import check_trained_where_it_lands
 from tests.helpers.engines import ENGINES, Collect, run
@@ -59,11 +59,11 @@ def test_a_key_s_model_is_that_of_its_sequences_alone(engine):
     assert isinstance(models, KeyedModels)
     assert list(models.models) == ["k0", "k1", "k2"]
     for key in models.models:
-        alone = fit(NETWORK, [s for s in some if s.key == key], QUICK)
+        alone = fit_sequences(NETWORK, [s for s in some if s.key == key], QUICK)
         assert models.of(key) == alone
         assert models.of(key).training == alone.training
         assert models.digests[key] == alone.digest
-    assert models.fallback == fit(NETWORK, some, QUICK)
+    assert models.fallback == fit_sequences(NETWORK, some, QUICK)
     assert models.of("never seen") == models.fallback
     if engine == "fnapi":
         assert counted == {"keys_with_model": 3}
@@ -110,7 +110,7 @@ def test_a_key_that_cannot_be_learned_from_has_no_model_and_a_reason(bad, reason
     models, counted = train_each([good, bad], fallback=False)
 
     assert list(models.models) == ["good"]
-    assert models.of("good") == fit(NETWORK, [good], QUICK)
+    assert models.of("good") == fit_sequences(NETWORK, [good], QUICK)
     assert list(models.reasons) == ["bad"]
     assert reason in models.reasons["bad"]
     assert counted == {"keys_with_model": 1, "keys_without_model": 1}
@@ -130,7 +130,7 @@ def test_a_key_whose_training_diverges_is_kept_with_its_reason(tmp_path):
     network = Network("rnn", 4, activation="relu")
     wild, calm = wave(key="wild"), wave(key="calm")
     wild = wild._replace(inputs=1e18 * wild.inputs, targets=1e18 * wild.targets)
-    shared = fit(NETWORK, [calm], QUICK)
+    shared = fit_sequences(NETWORK, [calm], QUICK)
     own, _ = train_each([wild, calm], training, network=network, fallback=False)
 
     assert list(own.models) == ["calm"]
@@ -277,5 +277,5 @@ def test_validation_is_that_of_each_key():
     some = sequences()
     models, _ = train_each(some, training)
     for key, model in models.models.items():
-        assert model == fit(NETWORK, [s for s in some if s.key == key], training)
+        assert model == fit_sequences(NETWORK, [s for s in some if s.key == key], training)
         assert "validation_curve" in model.training

@@ -16,7 +16,7 @@ from beam_rnn.nn.dropout import Dropout
 from beam_rnn.optim import Adam, Plateau, Sgd
 from beam_rnn.training import checkpoint_format as checkpoints
 from beam_rnn.training.dataset import prepare
-from beam_rnn.training.fit import fit
+from beam_rnn.training.fit import fit_sequences
 from beam_rnn.training.model_files import read_model
 from beam_rnn.training.rounds import Local, average, begin, learn_locally
 from beam_rnn.training.settings import Rounds
@@ -65,7 +65,7 @@ def test_the_loop_and_the_pipeline_give_the_same_bits(engine, rounds, training):
     shuffled = random.Random(engine).sample(WAVES, len(WAVES))
 
     model = trained(shuffled, training, engine, **vars(rounds))
-    expected = fit(NETWORK, WAVES, training, rounds=rounds)
+    expected = fit_sequences(NETWORK, WAVES, training, rounds=rounds)
 
     assert model.digest == expected.digest
     assert model.training == expected.training
@@ -94,9 +94,9 @@ def test_the_shards_learn_together_what_one_learns():
         epochs=30, bptt=Bptt(steps=20), optimizer=Adam(0.02), batch_size=4, loss="mse"
     )
 
-    curve = fit(replace(NETWORK, residual=False), waves, training, rounds=Rounds(4)).training[
-        "loss_curve"
-    ]
+    curve = fit_sequences(
+        replace(NETWORK, residual=False), waves, training, rounds=Rounds(4)
+    ).training["loss_curve"]
 
     assert curve[-1] < 0.1 * curve[0]
 
@@ -151,7 +151,9 @@ def test_a_sequence_in_parts_teaches_what_it_teaches_as_a_whole(loss):
     whole = [s._replace(part=Part(int(s.key[1:]) + 7, 0)) for s in WAVES]
     parts = [part for s in whole for part in in_parts(s, 10)]
 
-    model, same = (fit(NETWORK, each, replace(training, scaler="none")) for each in (parts, whole))
+    model, same = (
+        fit_sequences(NETWORK, each, replace(training, scaler="none")) for each in (parts, whole)
+    )
 
     for name, value in same.parameters.items():
         np.testing.assert_array_equal(model.parameters[name], value)
@@ -170,7 +172,7 @@ def test_the_hidden_state_is_carried_across_parts_whatever_the_windows():
     training = Training(
         epochs=60, bptt=Bptt(steps=6, stride=4), optimizer=Adam(0.03), scaler="none"
     )
-    model = fit(NETWORK, [p for s in first_sign for p in in_parts(s, 10)], training)
+    model = fit_sequences(NETWORK, [p for s in first_sign for p in in_parts(s, 10)], training)
 
     assert model.training["loss_curve"][-1] < 0.05
 
@@ -178,7 +180,7 @@ def test_the_hidden_state_is_carried_across_parts_whatever_the_windows():
 def test_parts_are_not_for_networks_that_need_whole_sequences():
     for network in (Network(output_steps="last"), Network(bidirectional=True)):
         with pytest.raises(ConfigurationError, match=r"key 'k0' comes in parts.*leave out"):
-            fit(network, in_parts(WAVES[0], 10), TRAINING)
+            fit_sequences(network, in_parts(WAVES[0], 10), TRAINING)
 
 
 @pytest.mark.parametrize("shards", [1, 3])
@@ -274,19 +276,19 @@ def test_an_optimizer_state_of_any_shape_survives(tmp_path):
 
 
 def test_fit_starts_from_a_model():
-    model = fit(NETWORK, WAVES, TRAINING)
+    model = fit_sequences(NETWORK, WAVES, TRAINING)
     still = replace(TRAINING, optimizer=Sgd(0.0))
 
-    assert fit(NETWORK, WAVES, still, start=model) == model
-    assert fit(NETWORK, WAVES, still) != model
+    assert fit_sequences(NETWORK, WAVES, still, start=model) == model
+    assert fit_sequences(NETWORK, WAVES, still) != model
     with pytest.raises(TrainingError, match="the model to start from is Network"):
-        fit(Network("gru", 5), WAVES, still, start=model)
+        fit_sequences(Network("gru", 5), WAVES, still, start=model)
 
 
 def test_training_starts_from_a_model(tmp_path):
     from beam_rnn import weights
 
-    model = fit(NETWORK, WAVES, TRAINING)
+    model = fit_sequences(NETWORK, WAVES, TRAINING)
     weights.save(model, tmp_path / "m-1.arrow")
     still = replace(TRAINING, epochs=1, optimizer=Sgd(0.0))
 
@@ -312,7 +314,7 @@ def test_divergence_is_placed_and_leaves_the_last_good_weights(shards, tmp_path)
     where = r"the loss became inf at step 8 of a sequence of key 'broken' in epoch 1, round 1"
 
     with pytest.raises(DivergenceError, match=where) as caught:
-        fit(NETWORK, [*WAVES, BREAKS], raw, rounds=Rounds(shards))
+        fit_sequences(NETWORK, [*WAVES, BREAKS], raw, rounds=Rounds(shards))
     plan = prepare(NETWORK, [*WAVES, BREAKS], raw).plan
     initial = begin(plan, raw, Rounds()).parameters
     for name, value in caught.value.model.parameters.items():
@@ -387,7 +389,7 @@ def test_what_there_is_to_learn_from_is_checked(shards):
 
 
 def test_a_shard_without_sequences_has_no_part_in_the_average():
-    alone, many = (fit(NETWORK, WAVES[:1], TRAINING, rounds=Rounds(n)) for n in (1, 9))
+    alone, many = (fit_sequences(NETWORK, WAVES[:1], TRAINING, rounds=Rounds(n)) for n in (1, 9))
 
     assert alone.digest == many.digest
 
@@ -454,7 +456,7 @@ def test_the_loss_curve_is_rows(engine):
         engine,
     )
 
-    model = fit(NETWORK, WAVES, training, rounds=Rounds(2, rounds=2, local_epochs=2))
+    model = fit_sequences(NETWORK, WAVES, training, rounds=Rounds(2, rounds=2, local_epochs=2))
     rows = sorted(curve.elements, key=lambda row: row.epoch)
     assert [row.loss for row in rows] == model.training["loss_curve"]
     first, last = model.training["validation_curve"]

@@ -23,7 +23,7 @@ from beam_rnn import weights as weights_file
 from beam_rnn.data.sequences import Sequence
 from beam_rnn.errors import ConfigurationError, TrainingError
 from beam_rnn.optim import Adam, Sgd
-from beam_rnn.training.fit import fit
+from beam_rnn.training.fit import fit_sequences
 from tests.helpers.engines import ENGINES, Collect, run
 from tests.helpers.sequences import wave
 
@@ -85,9 +85,9 @@ def test_sequences_of_one_key_and_time_have_one_order_too():
     same_start = [wave(), *(wave()._replace(inputs=wave().inputs + i) for i in (1, 2, 3))]
     training = Training(epochs=2, bptt=Bptt(steps=10), batch_size=2)
 
-    forwards = fit(NETWORK, same_start, training)
+    forwards = fit_sequences(NETWORK, same_start, training)
 
-    assert fit(NETWORK, same_start[::-1], training).digest == forwards.digest
+    assert fit_sequences(NETWORK, same_start[::-1], training).digest == forwards.digest
 
 
 def test_another_seed_gives_other_weights():
@@ -175,7 +175,7 @@ def test_models_of_several_windows_do_not_overwrite_each_other(tmp_path):
 
 def test_folders_that_are_not_there_are_made(tmp_path):
     path = tmp_path / "new" / "folder" / "weights.arrow"
-    run(lambda p: p | beam.Create([fit(NETWORK, [wave()], QUICK)]) | WriteModel(path))
+    run(lambda p: p | beam.Create([fit_sequences(NETWORK, [wave()], QUICK)]) | WriteModel(path))
     assert weights_file.load(path).columns == COLUMNS
 
 
@@ -183,7 +183,7 @@ def test_a_number_too_great_to_be_scaled_is_named():
     spoilt = wave(key="b")
     spoilt.inputs[7] = 1e200
     with pytest.raises(TrainingError, match="the numbers of 'x' of key 'b' are too large to be"):
-        fit(NETWORK, [wave(), spoilt], QUICK)
+        fit_sequences(NETWORK, [wave(), spoilt], QUICK)
 
 
 def test_keys_with_too_few_records_are_counted():
@@ -202,7 +202,7 @@ def test_no_file_for_a_pattern_is_an_error():
 
 def test_an_altered_file_is_an_error(tmp_path):
     path = tmp_path / "weights.arrow"
-    weights_file.save(fit(NETWORK, [wave()], QUICK), path)
+    weights_file.save(fit_sequences(NETWORK, [wave()], QUICK), path)
     path.write_bytes(path.read_bytes()[:-100])
     with pytest.raises(
         Exception, match=r"weights\.arrow' cannot be used, it is truncated, altered"
@@ -225,7 +225,7 @@ def test_progress_is_said_while_it_trains(caplog):
 def test_training_that_diverges_stops_with_the_reason():
     training = Training(epochs=50, optimizer=Sgd(1e30), clip_norm=None)
     with pytest.raises(TrainingError, match="lower the learning rate"):
-        fit(Network("rnn", 4, activation="relu"), [wave()], training)
+        fit_sequences(Network("rnn", 4, activation="relu"), [wave()], training)
 
 
 @pytest.mark.parametrize("kind", ["per_key", "global", "none"])
@@ -233,7 +233,7 @@ def test_constant_and_huge_series_are_learned_from(kind):
     flat = Sequence(COLUMNS, "flat", np.arange(9), np.full((9, 1), 5.0), np.full((9, 1), 5.0), 9)
     huge = Sequence(COLUMNS, "huge", np.arange(9), np.full((9, 1), 1e9), np.full((9, 1), 1e9), 9)
 
-    model = fit(NETWORK, [flat, huge, wave()], Training(epochs=1, scaler=kind))
+    model = fit_sequences(NETWORK, [flat, huge, wave()], Training(epochs=1, scaler=kind))
 
     assert np.isfinite(model.training["loss_curve"]).all()
 
@@ -251,13 +251,13 @@ def test_a_residual_network_needs_its_targets_first():
     values = np.zeros((9, 2))
     sequence = Sequence(columns, "a", np.arange(9), values, values[:, :1], 9)
     with pytest.raises(ConfigurationError, match="needs the targets to be the first inputs"):
-        fit(Network("gru", residual=True), [sequence], QUICK)
+        fit_sequences(Network("gru", residual=True), [sequence], QUICK)
 
 
 def test_sequences_of_different_columns_are_refused():
     other = wave()._replace(columns=Columns(key="id", time="t", inputs=["z"]))
     with pytest.raises(TrainingError, match="sequences are of different columns"):
-        fit(NETWORK, [wave(), other], QUICK)
+        fit_sequences(NETWORK, [wave(), other], QUICK)
 
 
 @pytest.mark.parametrize("engine", ENGINES)

@@ -11,7 +11,7 @@ from beam_rnn.errors import ConfigurationError, TrainingError
 from beam_rnn.nn.losses import objective
 from beam_rnn.optim import Adam, Plateau, Sgd
 from beam_rnn.training.dataset import prepare
-from beam_rnn.training.fit import fit
+from beam_rnn.training.fit import fit_sequences
 from beam_rnn.training.validation import validation_loss
 from tests.helpers.sequences import COLUMNS, hold_back, wave
 
@@ -89,7 +89,7 @@ def test_early_stopping_gives_the_best_weights():
     )
     network = Network("gru", 16)
 
-    model = fit(network, [noisy()], training)
+    model = fit_sequences(network, [noisy()], training)
 
     curve = model.training["validation_curve"]
     best = int(np.argmin(curve))
@@ -98,7 +98,7 @@ def test_early_stopping_gives_the_best_weights():
     (held_back,) = prepare(network, [noisy()], training).held_back
     loss = mean_loss(model.network, model.parameters, held_back, 1)
     assert loss == pytest.approx(curve[best], rel=1e-6)
-    shorter = fit(network, [noisy()], replace(training, epochs=best + 1, patience=None))
+    shorter = fit_sequences(network, [noisy()], replace(training, epochs=best + 1, patience=None))
     assert shorter.digest == model.digest
 
 
@@ -106,12 +106,12 @@ def test_the_last_weights_are_the_result_where_nothing_is_held_back():
     rising = Training(epochs=12, optimizer=Sgd(2.0), bptt=Bptt(steps=4))
     one_less = replace(rising, epochs=11)
 
-    model = fit(NETWORK, [noisy()], rising)
+    model = fit_sequences(NETWORK, [noisy()], rising)
 
     curve = model.training["loss_curve"]
     assert curve[-1] > min(curve)
     assert "validation_curve" not in model.training
-    assert model.digest != fit(NETWORK, [noisy()], one_less).digest
+    assert model.digest != fit_sequences(NETWORK, [noisy()], one_less).digest
 
 
 def test_the_rate_falls_on_a_plateau():
@@ -120,13 +120,15 @@ def test_the_rate_falls_on_a_plateau():
         bptt=Bptt(), optimizer=Sgd(0.5), epochs=40, plateau=Plateau(patience=2, factor=0.0)
     )
 
-    curve = fit(NETWORK, [noisy()], replace(training, optimizer=Sgd(20.0))).training["loss_curve"]
+    curve = fit_sequences(NETWORK, [noisy()], replace(training, optimizer=Sgd(20.0))).training[
+        "loss_curve"
+    ]
     stays = [i for i in range(1, 40) if curve[i] == curve[i - 1]]
 
     assert stays == list(range(stays[0], 40))
     before = curve[: stays[0]]
     assert min(before) < before[-1]  # it had stopped falling for two epochs
-    falling = fit(NETWORK, [wave()], replace(training, epochs=5)).training["loss_curve"]
+    falling = fit_sequences(NETWORK, [wave()], replace(training, epochs=5)).training["loss_curve"]
     assert falling == sorted(falling, reverse=True)
     assert len(set(falling)) == 5
 
@@ -142,7 +144,7 @@ class SignDescent:
 
 
 def test_an_optimizer_of_a_user_trains():
-    model = fit(NETWORK, [wave()], Training(epochs=5, optimizer=SignDescent()))
+    model = fit_sequences(NETWORK, [wave()], Training(epochs=5, optimizer=SignDescent()))
     curve = model.training["loss_curve"]
     assert curve[-1] < curve[0]
 
@@ -165,12 +167,12 @@ def test_settings_that_cannot_work_are_refused(arguments, message):
 
 def test_too_little_to_hold_something_back_is_an_error():
     with pytest.raises(TrainingError, match="leaves 0 sequences to learn from and 1"):
-        fit(NETWORK, [wave(1)], Training(epochs=1, validation=0.5))
+        fit_sequences(NETWORK, [wave(1)], Training(epochs=1, validation=0.5))
 
 
 def test_columns_of_the_kept_model_are_those_of_the_sequences():
     columns = Columns(key="id", time="t", inputs=["x"], horizon=(1, 2))
-    model = fit(NETWORK, [wave(30, columns=columns)], Training(epochs=1, validation=0.2))
+    model = fit_sequences(NETWORK, [wave(30, columns=columns)], Training(epochs=1, validation=0.2))
 
     assert model.columns == columns
     assert model.network.horizons == 2

@@ -17,7 +17,7 @@ from beam_rnn.models.model import Model
 from beam_rnn.nn.sampling import draw_between, draw_class, draw_each, draw_gaussian
 from beam_rnn.optim import Adam
 from beam_rnn.testing import oracle
-from beam_rnn.training.fit import fit
+from beam_rnn.training.fit import fit_sequences
 from beam_rnn.transforms import generate_dofn as prompting
 from tests.helpers.engines import Collect, Outputs, predict, prism, run
 from tests.helpers.models import saved
@@ -272,7 +272,7 @@ def learned(columns, network, records):
     training = Training(
         epochs=80, scaler="none", optimizer=Adam(2e-2), bptt=Bptt(steps=20), batch_size=4
     )
-    return fit(network, sequences_of(records, columns), training)
+    return fit_sequences(network, sequences_of(records, columns), training)
 
 
 def songs(n=8, length=10):

@@ -9,7 +9,7 @@ from apache_beam.options.pipeline_options import PipelineOptions
 
 from beam_rnn import Columns, Network, Training, weights
 from beam_rnn.errors import ConfigurationError
-from beam_rnn.training.fit import fit
+from beam_rnn.training.fit import fit_sequences
 from pipelines import retrain
 from tests.helpers.engines import Collect
 from tests.helpers.models import random_model, saved
@@ -29,7 +29,7 @@ def records(first, last):
 
 @pytest.mark.parametrize("engine", ENGINES)
 def test_each_window_trains_a_model_from_the_one_before_and_predict_takes_it_up(engine, tmp_path):
-    first = fit(Network("gru", 4), [wave(columns=COLUMNS)], Training(epochs=1))
+    first = fit_sequences(Network("gru", 4), [wave(columns=COLUMNS)], Training(epochs=1))
     weights.save(first, tmp_path / "00000000T000000Z.arrow")
     args, _ = retrain.parse(
         [

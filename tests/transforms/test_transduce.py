@@ -33,7 +33,7 @@ from beam_rnn.optim import Adam
 from beam_rnn.pairs import EncoderDecoder, Pair, PairColumns, Pairs, Transduce, Transducer
 from beam_rnn.records.pair_reader import PairReader
 from beam_rnn.testing import projection_error
-from beam_rnn.training.fit import fit
+from beam_rnn.training.fit import fit_sequences
 from beam_rnn.training.settings import Rounds
 from beam_rnn.weights import load, save
 from tests.helpers.engines import ENGINES, Collect, Outputs, elements, predict, run
@@ -193,7 +193,7 @@ TRAINING = Training(epochs=30, optimizer=Adam(1e-2), batch_size=16)
 
 @pytest.fixture(scope="module")
 def model():
-    return fit(NETWORK, pairs(), TRAINING)
+    return fit_sequences(NETWORK, pairs(), TRAINING)
 
 
 def pairs(columns=COLUMNS, **settings):
@@ -251,7 +251,7 @@ def test_shards_give_the_same_weights_in_a_pipeline_and_on_one_machine(tmp_path)
 
     run(train)
     trained = load(path)
-    assert trained == fit(NETWORK, pairs(n=60), training, rounds=Rounds(3))
+    assert trained == fit_sequences(NETWORK, pairs(n=60), training, rounds=Rounds(3))
     assert len(trained.training["validation_curve"]) == 2
 
     def resume(p):
@@ -314,7 +314,7 @@ def test_predict_and_transduce_tell_each_others_files_apart(model, tmp_path):
 
 def test_the_vocabulary_of_targets_is_all_that_is_learned_from():
     training = replace(TRAINING, epochs=1, vocabulary=Vocabulary(at_least=200))
-    trained = fit(NETWORK, pairs(), training)
+    trained = fit_sequences(NETWORK, pairs(), training)
     source, target = trained.columns.vocabularies
     assert set(target) == set("ABC")
     assert set(source) <= set("abc")
@@ -383,16 +383,16 @@ def test_pairs_need_an_encoder_decoder_and_sequences_do_not():
     with pytest.raises(
         ConfigurationError, match="Network does not learn from items with PairColumns"
     ):
-        fit(Network("gru"), pairs(), TRAINING)
+        fit_sequences(Network("gru"), pairs(), TRAINING)
     numbers = [{"id": "a", "t": t, "x": t} for t in range(9)]
     columns = Columns(key="id", time="t", inputs=["x"])
     sequences = elements(Sequences(columns), numbers)
     with pytest.raises(
         ConfigurationError, match="EncoderDecoder does not learn from items with Columns"
     ):
-        fit(NETWORK, sequences, TRAINING)
+        fit_sequences(NETWORK, sequences, TRAINING)
     with pytest.raises(TrainingError, match="there is nothing to learn from"):
-        fit(NETWORK, [], TRAINING)
+        fit_sequences(NETWORK, [], TRAINING)
 
 
 def test_parameters_of_another_network_are_refused(model):
