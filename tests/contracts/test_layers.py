@@ -36,6 +36,7 @@ ARROW = {
         "engine.table_prediction",
         "engine.session",
         "models.on_tables",
+        "training.fit_table",
         "engine.prediction_columns",
     ),
     *("engine.payloads", "streaming.model_loader"),

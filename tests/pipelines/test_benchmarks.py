@@ -8,6 +8,7 @@ import pytest
 from benchmarks.table import Row, medians
 
 ROOT = Path(__file__).parents[2]
+pytestmark = pytest.mark.pages  # their figures are on a page
 
 
 @pytest.mark.parametrize(

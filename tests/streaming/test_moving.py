@@ -18,7 +18,7 @@ from beam_rnn.models.state_format import decode_state
 from beam_rnn.records.results import EndedSequence
 from beam_rnn.streaming.model_loader import ModelLoader
 from beam_rnn.testing import oracle
-from tests.helpers.engines import ENGINES, Outputs, run
+from tests.helpers.engines import Outputs, prism, run
 from tests.helpers.models import random_model, saved
 from tests.helpers.streams import START
 from tests.transforms.test_predict import row
@@ -51,9 +51,17 @@ def export(weights, folder, history, engine, **settings):
 
 
 @pytest.mark.usefixtures("each_way")
-@pytest.mark.parametrize("engine", ENGINES)
 @pytest.mark.parametrize("order", ["event_time", "sequence"])
-@pytest.mark.parametrize("idle_after", [None, 60])
+@pytest.mark.parametrize(
+    ("engine", "idle_after"),
+    [
+        ("fnapi", None),
+        ("fnapi", 60),
+        ("bundle_based", None),
+        ("embed", None),
+        pytest.param("prism", None, marks=prism),
+    ],
+)
 def test_a_stream_that_starts_from_a_replayed_history_has_the_bits_of_the_whole(
     engine, order, idle_after, model, weights, tmp_path
 ):
