@@ -95,7 +95,7 @@ def gradient_error(network, loss, *, lengths, weighted, dropout, dtype):
 @pytest.mark.parametrize("direction", DIRECTIONS)
 @pytest.mark.parametrize("hidden", [4, (3, 5)], ids=str)
 def test_the_gradient_of_every_network_passes_the_projection_check(cell, direction, hidden):
-    """Head and loss, on every step or the last, masks, dropout: all with all, in turn in each type."""
+    """Head and loss, on every step or the last, masks, dropout: all with all, in each type."""
     wrong = {}
     types = itertools.cycle([*TYPES, *reversed(TYPES)])  # so that each type meets each choice
     for choice in itertools.product(
@@ -115,7 +115,7 @@ def test_the_gradient_of_every_network_passes_the_projection_check(cell, directi
             dtype=dtype,
         )
         if not error < TYPES[dtype]:
-            wrong[*choice, dtype] = error
+            wrong[choice] = dtype, error
     assert not wrong
 
 
