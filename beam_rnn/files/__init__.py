@@ -1,10 +1,15 @@
 """Files of records and of rows: CSV, Parquet, Arrow and JSON lines, by suffix."""
 
-import beam_rnn.streaming.quiet_beam  # noqa: F401  # before anything else imports Beam
+import importlib
+from typing import TYPE_CHECKING, Any
+
 from beam_rnn.core.atomic_files import replacing
-from beam_rnn.files.read import ReadFiles, json_record, read_file
-from beam_rnn.files.set_aside import WriteAside
-from beam_rnn.files.write import WriteFile, json_line
+from beam_rnn.files.file_rows import json_record
+
+if TYPE_CHECKING:
+    from beam_rnn.files.read import ReadFiles, read_file
+    from beam_rnn.files.set_aside import WriteAside
+    from beam_rnn.files.write import WriteFile, json_line
 
 __all__ = [
     "ReadFiles",
@@ -15,3 +20,18 @@ __all__ = [
     "read_file",
     "replacing",
 ]
+
+_IN_PIPELINES = {
+    "ReadFiles": "read",
+    "read_file": "read",
+    "WriteAside": "set_aside",
+    "WriteFile": "write",
+    "json_line": "write",
+}
+"""The modules of names that are imported on first use: they import Beam."""
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _IN_PIPELINES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(importlib.import_module(f"beam_rnn.files.{_IN_PIPELINES[name]}"), name)

@@ -4,11 +4,9 @@ from itertools import islice
 
 import pyarrow as pa
 import pyarrow.parquet as pq
-from apache_beam.io import fileio
-from apache_beam.io.filesystems import FileSystems
 
+from beam_rnn.files.file_rows import records_of
 from beam_rnn.files.formats import suffix
-from beam_rnn.files.read import read_file
 from beam_rnn.records.field_values import UNREADABLE
 
 LOOKED_AT = 100
@@ -29,11 +27,11 @@ def column_names(path: str) -> list[str]:
             return list(_schema(path, ending).names)
         except (pa.ArrowException, OSError):
             return []  # the worker that reads it says why
-    (found,) = FileSystems.match([path])[0].metadata_list
     names: dict[str, None] = {}
-    for record in islice(read_file(fileio.ReadableFile(found)), LOOKED_AT):
-        if UNREADABLE not in record:
-            names |= dict.fromkeys(record)
+    with open(path, "rb") as opened:
+        for record in islice(records_of(opened, path), LOOKED_AT):
+            if UNREADABLE not in record:
+                names |= dict.fromkeys(record)
     return [name for name in names if name != "filename"]
 
 

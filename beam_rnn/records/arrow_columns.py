@@ -177,14 +177,35 @@ def read_times(name: str, array: pa.Array, time_format: str | None = None) -> Co
         codes = array if pa.types.is_dictionary(kind) else array.dictionary_encode()
         times = np.zeros(len(codes.dictionary) + 1, np.int64)
         there = np.zeros(len(times), bool)
-        for i, text in enumerate(codes.dictionary.to_pylist()):
-            try:
-                times[i], there[i] = micros(name, text, time_format), True
-            except RecordError:
-                continue
+        if time_format is None and is_text(codes.dictionary.type):
+            times[:-1], there[:-1] = _plain_times(codes.dictionary)
+        for i in np.flatnonzero(~there[:-1]).tolist():
+            with contextlib.suppress(RecordError):
+                value = codes.dictionary[i].as_py()
+                times[i], there[i] = micros(name, value, time_format), True
         at = codes.indices.fill_null(len(times) - 1).to_numpy(zero_copy_only=False)
         return times[at], there[at]
     return _none(array, np.int64)
+
+
+_ISO = r"^\d{4}-\d\d-\d\d[ T]\d\d:\d\d:\d\dZ?$"
+_SECONDS = r"^[1-9]\d{8,11}$"  # eight digits may be a day
+
+
+def _plain_times(texts: pa.Array) -> Column:
+    """Read texts that are whole seconds, in ISO 8601 (UTC) or since 1970, as columns."""
+    times, there = np.zeros(len(texts), np.int64), np.zeros(len(texts), bool)
+    for form, kind, unit in ((_ISO, pa.timestamp("s"), SECOND), (_SECONDS, pa.int64(), SECOND)):
+        here = pc.match_substring_regex(texts, form).fill_null(False)
+        if not pc.any(here).as_py():
+            continue
+        some = pc.utf8_rtrim(texts.filter(here), "Z")
+        with contextlib.suppress(pa.ArrowException):  # such as the 30th of February
+            counted = some.cast(kind).cast(pa.int64()).to_numpy(zero_copy_only=False)
+            places = np.flatnonzero(here.to_numpy(zero_copy_only=False))
+            times[places] = counted * unit
+            there[places] = (counted >= -MAX_SECONDS) & (counted <= MAX_SECONDS)
+    return times, there & (times >= MIN_MICROS) & (times <= MAX_MICROS)
 
 
 def read_wholes(array: pa.Array) -> Column:

@@ -74,12 +74,21 @@ class BatchReader:
         if targets:
             self._size += columns.target_size + (columns.weight is not None)
 
-    def read(self, batch: Batch, arrived: Array) -> tuple[Block, list[tuple[int, InvalidRecord]]]:
+    def read(
+        self,
+        batch: Batch,
+        arrived: Array,
+        rows_as_dicts: Callable[[Array], Iterable[Any]] | None = None,
+        plain_rows: Array | None = None,
+    ) -> tuple[Block, list[tuple[int, InvalidRecord]]]:
         """Return the records, checked, `row` being the row of each; and the dead letters.
 
         Args:
             batch: The records.
             arrived: (rows,), the Beam timestamp of each in microseconds.
+            rows_as_dicts: Returns some rows as dicts, where these hold more than the batch; each
+                is read alone if it is not plain.
+            plain_rows: (rows,), False for each row to read alone in any case.
         """
         if not batch.num_rows:
             return empty_block(self._size), []
@@ -89,10 +98,12 @@ class BatchReader:
             letters = refused_rows(self._columns.key, batch, error)
             return empty_block(self._size), list(enumerate(letters))
         plain, good = self._plain(batch, arrived)
+        if plain_rows is not None:
+            good &= plain_rows
         if good.all():
             return plain._replace(keys=plain.keys[: int(plain.of_key.max()) + 1]), []
         bad = np.flatnonzero(~good)
-        rows = to_dicts(batch.take(pa.array(bad)))
+        rows = rows_as_dicts(bad) if rows_as_dicts else to_dicts(batch.take(pa.array(bad)))
         rest = (
             (i, read_or_refused(self._reader, row, int(arrived[i])))
             for i, row in zip(bad.tolist(), rows, strict=True)
