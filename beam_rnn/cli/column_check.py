@@ -7,8 +7,8 @@ from beam_rnn.cli.output_paths import found
 from beam_rnn.core.errors import ConfigurationError
 from beam_rnn.core.text import names
 from beam_rnn.data.columns import Columns
-from beam_rnn.files.file_rows import ALL
 from beam_rnn.files.header import column_names
+from beam_rnn.files.row_reader import ALL
 from beam_rnn.records.field_values import ROW
 
 ALWAYS = ("filename", ROW)

@@ -46,7 +46,7 @@ class Once(logging.Filter):
         return new
 
 
-def about_the_command(record: logging.LogRecord) -> bool:
+def is_needed(record: logging.LogRecord) -> bool:
     """Return False for Beam's warning that the client of Google Cloud is absent."""
     return "apitools not found" not in record.getMessage()
 
@@ -82,7 +82,6 @@ def run(main: Callable[[], object], *, debug: bool = False) -> None:
     logging.basicConfig(level=logging.WARNING, format="%(message)s", stream=sys.stderr, force=True)
     for handler in logging.getLogger().handlers:
         handler.addFilter(Once())
-        handler.addFilter(about_the_command)
         if not debug:
             handler.addFilter(without_trace)
     for name, level in QUIET.items():

@@ -2,11 +2,9 @@
 
 import logging
 import math
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
 from decimal import Decimal
 from typing import Any, NamedTuple
-
-import apache_beam as beam
 
 from beam_rnn.core.errors import BeamRnnError
 from beam_rnn.data.event_times import is_day
@@ -19,38 +17,6 @@ Forms = dict[str, tuple[int, str]]
 
 class NoTimesError(BeamRnnError):
     """The times of a file are numbers that look like dates, and would be read as seconds."""
-
-
-class CountForms(beam.CombineFn):
-    """Count the values of a column by their form (`forms_of`), each with an example."""
-
-    def __init__(self, column: str):
-        self._column = column
-
-    def create_accumulator(self) -> Forms:
-        """Begin with no value."""
-        return {}
-
-    def add_input(self, mutable_accumulator: Forms, element: Mapping[str, Any]) -> Forms:
-        """One more."""
-        value = element.get(self._column)
-        for form in forms_of(value):
-            count, one = mutable_accumulator.get(form, (0, str(value)))
-            mutable_accumulator[form] = count + 1, one
-        return mutable_accumulator
-
-    def merge_accumulators(self, accumulators: Iterable[Forms]) -> Forms:
-        """Those of all workers together."""
-        total: Forms = {}
-        for each in accumulators:
-            for form, (count, one) in each.items():
-                before, least = total.get(form, (0, one))
-                total[form] = before + count, min(least, one)
-        return total
-
-    def extract_output(self, accumulator: Forms) -> Forms:
-        """The counts."""
-        return accumulator
 
 
 NUMBER, DAY_READ = "number", "day"
@@ -192,3 +158,13 @@ def check_times(usable: int, forms: Forms, column: str, trained: bool) -> int:
         raise NoTimesError(wrong)
     logger.warning("%s when the model is trained", wrong)
     return usable
+
+
+def forms_in(values: Iterable[Any]) -> Forms:
+    """Return the forms of times, with one value of each."""
+    found: Forms = {}
+    for value in values:
+        for form in forms_of(value):
+            count, one = found.get(form, (0, str(value)))
+            found[form] = count + 1, min(one, str(value))
+    return found

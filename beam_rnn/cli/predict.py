@@ -14,36 +14,28 @@ several), prediction_step, prediction_model and prediction_kernel. Late and inva
 files next to it, `<output>.late.jsonl` and `<output>.invalid.jsonl`, if there are any. --keep adds
 columns of the records, each as it was in the file, the key and the time too; the rows are then
 sorted by key. Beam's own flags, such as --runner, pass through.
+
+Files of this machine are predicted in this process, in the order of their rows. With a runner, with
+--states, --export_states or --keep it is a Beam pipeline, whose rows are in any order, with the
+same values.
 """
 
 import argparse
-import logging
 from collections.abc import Sequence
+from typing import Any
 
-import apache_beam as beam
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from beam_rnn.cli import flags
 from beam_rnn.cli.column_check import check_columns, read_by_model
-from beam_rnn.cli.console import PREDICTIONS
-from beam_rnn.cli.launch import SayProgress, launch
 from beam_rnn.cli.output_paths import BESIDE, STATES, Prefix, check_outputs, found
-from beam_rnn.cli.prediction_rows import WriteKept, WritePredictions, utc
-from beam_rnn.cli.usable_records import After, SetAside
 from beam_rnn.core.errors import ConfigurationError
+from beam_rnn.core.filesystems import scheme_of
 from beam_rnn.core.text import counted
 from beam_rnn.engine.order_arguments import ORDERS
-from beam_rnn.files.formats import suffix
-from beam_rnn.files.read import ReadFiles
-from beam_rnn.files.set_aside import WriteAside
 from beam_rnn.models.keyed_models import Models
 from beam_rnn.training.model_files import newest, read_model
-from beam_rnn.transforms.join_records import JoinRecords
-from beam_rnn.transforms.predict import Predict
-from beam_rnn.transforms.states import ExportStates, ImportStates
-
-logger = logging.getLogger(__name__)
 
 PATHS = ("input", "weights", "output", "states", "export_states")
 """The flags that are paths, or patterns of them."""
@@ -82,41 +74,22 @@ def parse(argv: Sequence[str] | None) -> tuple[argparse.Namespace, list[str]]:
     return parser.parse_known_args(argv)
 
 
-def build(pipeline: beam.Pipeline, args: argparse.Namespace, model: Models) -> None:
+def build(pipeline: Any, args: argparse.Namespace, model: Models) -> None:
     """Read -> predict -> write."""
-    assert model.columns is not None, "ReadModel gives models with columns"
-    states = None if args.states is None else pipeline | ImportStates(args.states)
-    predict = Predict(
-        args.weights,
-        order=args.order,
-        wait=args.wait,
-        idle_after=args.idle_after,
-        with_state=args.export_states is not None,
-        shards=args.shards,
-        states=states,
-    )
-    texts = args.keep if suffix(args.output) == ".csv" else ()
-    records = pipeline | "Records" >> ReadFiles(args.input, model.columns, texts)
-    outputs = records | predict
-    if args.export_states is not None:
-        _ = outputs.ended | ExportStates(args.export_states)
-    aside = SetAside(records, model.columns, args.input, f"{args.output}.invalid.jsonl")
-    usable = outputs.invalid | "Invalid" >> aside
-    predictions = outputs.predictions | After(usable)
-    if args.keep:
-        kept = predictions | "Join" >> JoinRecords(model.columns, records)
-        _ = kept | "Predictions" >> WriteKept(
-            args.output, model.output_names, model.columns, args.keep
-        )
-    else:
-        _ = predictions | "Predictions" >> WritePredictions(args.output, model.output_names)
-    _ = outputs.predictions | "Progress" >> beam.ParDo(SayProgress(PREDICTIONS))
-    late = outputs.late | "LateRows" >> beam.Map(lambda row: row._replace(time=utc(row.time)))
-    _ = late | "Late" >> WriteAside(f"{args.output}.late.jsonl", "were late")
+    from beam_rnn.cli import predict_pipeline
+
+    predict_pipeline.build(pipeline, args, model)
+
+
+def is_local(args: argparse.Namespace, beam_flags: Sequence[str]) -> bool:
+    """Return True if no pipeline is needed: files of this machine, no runner, no states."""
+    more = (args.states, args.export_states, *args.keep)
+    paths = (args.input, args.weights, args.output)
+    return not beam_flags and not any(more) and all(scheme_of(path) is None for path in paths)
 
 
 def perform(argv: Sequence[str] | None = None) -> list[str]:
-    """Run the pipeline; return the lines to print."""
+    """Predict, in a pipeline if one is needed; return the lines to print."""
     args, beam_flags = parse(argv)
     flags.locate(args, beam_flags, PATHS)
     if args.keep and args.order == "arrival":
@@ -136,25 +109,14 @@ def perform(argv: Sequence[str] | None = None) -> list[str]:
     args.weights = newest(args.weights)
     model = read_model(args.weights)
     check_columns(args.input, read_by_model(model.columns, args.weights, keep=args.keep))
-    counts = launch(
-        lambda pipeline: build(pipeline, args, model),
-        flags.beam_options(beam_flags),
-        [] if args.export_states is None else [args.export_states],
-    )
-    unordered = counts.get("records_out_of_order", 0)
-    if unordered:
-        logger.warning(
-            "%s out of the order of their time, and predicted as they came: --order event_time "
-            "sorts them",
-            "1 record was" if unordered == 1 else f"{unordered:,} records were",
-        )
-    alone = counts.get("predictions_not_joined", 0)
-    if alone:
-        logger.warning(
-            "%s without columns of the record, since several have the same key, time and number",
-            counted(alone, "prediction"),
-        )
-    predictions = counts.get(PREDICTIONS)
+    if is_local(args, beam_flags):
+        from beam_rnn.cli.predict_files import predict_files
+
+        predictions: int | None = predict_files(args, model)
+    else:
+        from beam_rnn.cli.predict_pipeline import run
+
+        predictions = run(args, beam_flags, model)
     how_many = "" if predictions is None else f": {counted(predictions, 'prediction')}"
     return [f"wrote {args.output}{how_many}"]
 

@@ -8,7 +8,7 @@ import apache_beam as beam
 import pyarrow as pa
 
 from beam_rnn.data.columns import Columns
-from beam_rnn.files.file_rows import ALL, AS_WRITTEN
+from beam_rnn.files.row_reader import ALL, AS_WRITTEN
 from beam_rnn.files.write import WriteFile
 from beam_rnn.records.result_columns import (
     arrow_fields,

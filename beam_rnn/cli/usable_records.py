@@ -1,25 +1,20 @@
 """Dead letters into a file, and an error if no record of a command can be used."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from functools import partial
 from typing import Any
 
 import apache_beam as beam
 from apache_beam.pvalue import AsSingleton
 
-from beam_rnn.cli.date_like_numbers import CountForms, check_times
+from beam_rnn.cli.date_like_numbers import Forms, check_times, forms_of
+from beam_rnn.cli.nothing_usable import check_usable
 from beam_rnn.cli.order_report import SayOrder
-from beam_rnn.core.errors import BeamRnnError
-from beam_rnn.core.text import counted
 from beam_rnn.data.columns import Columns
-from beam_rnn.files.set_aside import Refused, WriteAside
+from beam_rnn.files.set_aside import WriteAside
 from beam_rnn.records.record_reader import RecordReader
 from beam_rnn.records.results import INVALID, InvalidRecord
 from beam_rnn.streaming.read_records import ReadRecords
-
-
-class NothingUsableError(BeamRnnError):
-    """There is no record, or none that can be used."""
 
 
 class SetAside(beam.PTransform):
@@ -123,28 +118,33 @@ class After(beam.PTransform):
         return (pcoll, self._other | "Nothing" >> nothing) | "After" >> beam.Flatten()
 
 
-def check_usable(refused: list[Refused], total: int, source: str, path: str) -> int:
-    """Return the number of records that can be used.
+class CountForms(beam.CombineFn):
+    """Count the values of a column by their form (`forms_of`), each with an example."""
 
-        >>> check_usable([Refused(3, "x is missing", "None")], 3, "a.csv", "p.csv.invalid.jsonl")
-        Traceback (most recent call last):
-        ...
-        beam_rnn.cli.usable_records.NothingUsableError: none of 3 records could be used: x is \
-missing; see p.csv.invalid.jsonl
+    def __init__(self, column: str):
+        self._column = column
 
-    Args:
-        refused: The reasons of those that cannot, the most frequent first.
-        total: The number of all records.
-        source: Where the records come from.
-        path: The file of dead letters.
+    def create_accumulator(self) -> Forms:
+        """Begin with no value."""
+        return {}
 
-    Raises:
-        NothingUsableError: There is no record, or none that can be used.
-    """
-    if not total:
-        raise NothingUsableError(f"there is no record in {source!r}")
-    if (count := sum(row.records for row in refused)) == total:
-        raise NothingUsableError(
-            f"none of {counted(total, 'record')} could be used: {refused[0].reason}; see {path}"
-        )
-    return total - count
+    def add_input(self, mutable_accumulator: Forms, element: Mapping[str, Any]) -> Forms:
+        """One more."""
+        value = element.get(self._column)
+        for form in forms_of(value):
+            count, one = mutable_accumulator.get(form, (0, str(value)))
+            mutable_accumulator[form] = count + 1, one
+        return mutable_accumulator
+
+    def merge_accumulators(self, accumulators: Iterable[Forms]) -> Forms:
+        """Those of all workers together."""
+        total: Forms = {}
+        for each in accumulators:
+            for form, (count, one) in each.items():
+                before, least = total.get(form, (0, one))
+                total[form] = before + count, min(least, one)
+        return total
+
+    def extract_output(self, accumulator: Forms) -> Forms:
+        """The counts."""
+        return accumulator

@@ -4,12 +4,13 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 from beam_rnn.core.atomic_files import replacing
-from beam_rnn.files.file_rows import json_record
+from beam_rnn.files.row_reader import json_record
+from beam_rnn.files.row_writer import json_line
 
 if TYPE_CHECKING:
     from beam_rnn.files.read import ReadFiles, read_file
     from beam_rnn.files.set_aside import WriteAside
-    from beam_rnn.files.write import WriteFile, json_line
+    from beam_rnn.files.write import WriteFile
 
 __all__ = [
     "ReadFiles",
@@ -26,7 +27,6 @@ _IN_PIPELINES = {
     "read_file": "read",
     "WriteAside": "set_aside",
     "WriteFile": "write",
-    "json_line": "write",
 }
 """The modules of names that are imported on first use: they import Beam."""
 

@@ -5,8 +5,8 @@ from itertools import islice
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from beam_rnn.files.file_rows import records_of
 from beam_rnn.files.formats import suffix
+from beam_rnn.files.row_reader import records_of
 from beam_rnn.records.field_values import UNREADABLE
 
 LOOKED_AT = 100

@@ -10,8 +10,8 @@ from apache_beam.pvalue import AsList
 
 from beam_rnn.core.filesystems import with_folder
 from beam_rnn.data.columns import Columns
-from beam_rnn.files.file_rows import records_of, root_of
 from beam_rnn.files.formats import whole_suffix
+from beam_rnn.files.row_reader import records_of, root_of
 from beam_rnn.records.field_values import ROW
 
 

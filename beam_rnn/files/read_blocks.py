@@ -1,13 +1,13 @@
 """The records of files as blocks, read by the column and without Beam.
 
-What is in a file means what `beam_rnn.files.file_rows` says of it row by row. That also reads what
+What is in a file means what `beam_rnn.files.row_reader` says of it row by row. That also reads what
 is not plain: each row that cannot be read by the column, and files of text that cannot.
 """
 
 import io
 import os
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from itertools import islice
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -21,7 +21,8 @@ import pyarrow.parquet as pq
 from beam_rnn.core.arrays import Array
 from beam_rnn.core.filesystems import matched, with_folder
 from beam_rnn.data.columns import Columns
-from beam_rnn.files.file_rows import (
+from beam_rnn.files.formats import codec, suffix
+from beam_rnn.files.row_reader import (
     ROWS_OF_A_FILE,
     check_names,
     content,
@@ -30,7 +31,7 @@ from beam_rnn.files.file_rows import (
     records_of,
     root_of,
 )
-from beam_rnn.files.formats import codec, suffix
+from beam_rnn.records.arrow_columns import as_list
 from beam_rnn.records.arrow_reader import BatchReader
 from beam_rnn.records.block_format import Block, one_after_another
 from beam_rnn.records.column_reader import ColumnReader
@@ -41,6 +42,8 @@ ROWS_AT_ONCE = 1 << 16
 """Number of rows that are held as dicts."""
 BYTES_AT_ONCE = 1 << 24
 """Size of the pieces in which a CSV file is parsed."""
+TIMES_SEEN = 10_000
+"""Number of times of a file that are looked at for their form."""
 _NUMBER = r"^-?\d{1,300}(\.\d{1,300})?([eE][-+]?\d{1,2})?$"
 _WHOLE = r"^-?\d{1,18}$"
 """Numbers that Arrow and Python read alike; whatever else Python takes is read alone."""
@@ -57,12 +60,16 @@ class FileRecords(NamedTuple):
         block: The records that can be used; `row` is the row of each in the file.
         letters: The dead letters, with the row of each.
         rows: The number of rows.
+        times: Some of the times as the file has them, evenly spaced; all if there are few.
+        as_dicts: Returns some rows, rising, as dicts of all columns of the file.
     """
 
     path: str
     block: Block
     letters: list[tuple[int, InvalidRecord]]
     rows: int
+    times: list[Any]
+    as_dicts: Callable[[Array], Iterator[dict[str, Any]]]
 
 
 class _NotPlainError(Exception):
@@ -116,11 +123,16 @@ class _File:
         arrived = np.zeros(table.num_rows, np.int64)
         rows = self._lines if ending == ".csv" else self._rows
         block, letters = reader.read(self._with_place(table), arrived, rows, plain)
-        return FileRecords(self._path, block, letters, table.num_rows)
+        times: list[Any] = []
+        if self._columns.time in table.column_names:
+            few = np.arange(0, table.num_rows, max(1, table.num_rows // TIMES_SEEN))
+            times = as_list(table[self._columns.time].take(pa.array(few)))
+        return FileRecords(self._path, block, letters, table.num_rows, times, rows)
 
     def _row_by_row(self) -> FileRecords:
         reader = ColumnReader(self._columns, targets=self._targets)
         blocks, letters, rows = [], [], 0
+        times: list[Any] = []
         with Path(self._path).open("rb") as opened:
             records = self._records(opened)
             while part := list(islice(records, ROWS_AT_ONCE)):
@@ -128,10 +140,12 @@ class _File:
                 blocks.append(block._replace(row=block.row + rows))
                 letters += [(rows + row, letter) for row, letter in invalid]
                 rows += len(part)
+                times += [record.get(self._columns.time or "") for record in part]
         if not blocks:
             block, _ = reader.read_block([], np.zeros(0, np.int64))
-            return FileRecords(self._path, block, [], 0)
-        return FileRecords(self._path, _joined(blocks), letters, rows)
+            return FileRecords(self._path, block, [], 0, [], self._rows)
+        times = times[:: max(1, rows // TIMES_SEEN)]
+        return FileRecords(self._path, _joined(blocks), letters, rows, times, self._rows)
 
     def _records(self, opened: Any) -> Iterator[dict[str, Any]]:
         return records_of(opened, self._path, self._root, self._columns, (), self._place)

@@ -13,7 +13,7 @@ from apache_beam.metrics import Metrics
 from beam_rnn.core.errors import ConfigurationError, StateError, WeightsError
 from beam_rnn.models.keyed_models import KeyedModels, Models
 from beam_rnn.models.model import Model
-from beam_rnn.streaming.model_checks import Check, check_same_records, warm_up
+from beam_rnn.models.model_checks import Check, check_same_records, warm_up
 from beam_rnn.training.model_files import read_model
 
 logger = logging.getLogger(__name__)

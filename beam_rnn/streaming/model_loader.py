@@ -5,10 +5,10 @@ from functools import partial
 import pyarrow as pa
 from apache_beam.utils.shared import Shared
 
+from beam_rnn.models.model_checks import Check, check_streams
 from beam_rnn.records.arrow_reader import BatchReader
 from beam_rnn.records.column_reader import ColumnReader
 from beam_rnn.records.result_columns import prediction_fields
-from beam_rnn.streaming.model_checks import Check, check_streams
 from beam_rnn.streaming.model_library import Library
 
 

@@ -14,10 +14,10 @@ from beam_rnn.data.sequences import Sequence
 from beam_rnn.engine.stepper import NO_MODEL
 from beam_rnn.models.keyed_models import Models
 from beam_rnn.models.model import Model
+from beam_rnn.models.model_checks import check_reads, warm_up
 from beam_rnn.records.column_reader import ColumnReader
 from beam_rnn.records.record_format import decode_records
 from beam_rnn.records.record_reader import RecordReader
-from beam_rnn.streaming.model_checks import check_reads, warm_up
 from beam_rnn.streaming.whole_sequences import STEPS_AT_ONCE, outputs_of, usable_steps
 from beam_rnn.training.model_files import read_model
 from beam_rnn.training.sequence_examples import with_indices

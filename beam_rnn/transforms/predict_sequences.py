@@ -8,9 +8,9 @@ from apache_beam import PCollection
 
 from beam_rnn.core.checks import check_choice
 from beam_rnn.engine.order_arguments import micros
+from beam_rnn.models.model_checks import check_reads
 from beam_rnn.nn.kernels import KERNELS
 from beam_rnn.records.results import EndedSequence, InvalidRecord, Prediction
-from beam_rnn.streaming.model_checks import check_reads
 from beam_rnn.streaming.model_loader import ModelLoader
 from beam_rnn.streaming.packing import PackRecords
 from beam_rnn.streaming.whole_sequences import PredictWhole

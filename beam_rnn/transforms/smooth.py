@@ -8,12 +8,12 @@ from apache_beam import PCollection
 
 from beam_rnn.core.checks import check_choice, check_whole
 from beam_rnn.engine.order_arguments import micros, order_of
+from beam_rnn.models.model_checks import check_smooths
 from beam_rnn.nn.kernels import KERNELS
 from beam_rnn.records.results import (
     Prediction,
 )
 from beam_rnn.streaming.keyed_dofn import StepKeys
-from beam_rnn.streaming.model_checks import check_smooths
 from beam_rnn.streaming.model_loader import ModelLoader
 from beam_rnn.streaming.packing import PackRecords
 from beam_rnn.streaming.sources import SmoothSource

@@ -5,7 +5,8 @@ from datetime import date, datetime, timedelta
 import numpy as np
 import pytest
 
-from beam_rnn.cli.date_like_numbers import CountForms, NoTimesError, check_times, wrong_times
+from beam_rnn.cli.date_like_numbers import NoTimesError, check_times, wrong_times
+from beam_rnn.cli.usable_records import CountForms
 from beam_rnn.data.event_times import check_time_format, micros_of
 
 DAYS = [date(2014, 7, 1) + timedelta(i) for i in range(60)]

@@ -41,7 +41,8 @@ ARROW = {
     ),
     *("engine.payloads", "streaming.model_loader"),
     *("streaming.emission", "streaming.packing", "engine.exported_states"),
-    *("files.header", "files.read", "files.write", "cli.predict", "cli.prediction_rows"),
+    *("files.header", "files.read_blocks", "files.row_reader", "files.row_writer"),
+    *("files.write", "cli.predict", "cli.predict_files", "cli.prediction_rows"),
 }
 
 

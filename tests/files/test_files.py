@@ -17,8 +17,8 @@ from apache_beam.typehints import Any
 from beam_rnn import Columns
 from beam_rnn.cli import flags
 from beam_rnn.errors import RecordError
-from beam_rnn.files.file_rows import ALL, AS_WRITTEN, UnreadableFileError, json_record
 from beam_rnn.files.read import ReadFiles, read_file
+from beam_rnn.files.row_reader import ALL, AS_WRITTEN, UnreadableFileError, json_record
 from beam_rnn.records.field_values import UNREADABLE, micros
 from beam_rnn.records.record_format import decode_record
 from beam_rnn.records.record_reader import RecordReader

@@ -16,8 +16,8 @@ from hypothesis import strategies as st
 from beam_rnn import Columns
 from beam_rnn.errors import BeamRnnError, RecordError
 from beam_rnn.files import read_blocks as read_blocks_module
-from beam_rnn.files.file_rows import UnreadableFileError, records_of
 from beam_rnn.files.read_blocks import read_blocks
+from beam_rnn.files.row_reader import UnreadableFileError, records_of
 from beam_rnn.records.block_format import ends_of, starts_of
 from beam_rnn.records.record_format import encode_records
 from beam_rnn.records.record_reader import RecordReader

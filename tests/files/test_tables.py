@@ -10,7 +10,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from beam_rnn.files.write import WriteFile, WriteLines, csv_line
+from beam_rnn.files.row_writer import csv_line
+from beam_rnn.files.write import WriteFile, WriteLines
 
 AT = datetime(2026, 1, 2, tzinfo=timezone.utc)
 SCHEMA = pa.schema([("key", pa.string()), ("x", pa.float64()), ("at", pa.timestamp("us", "UTC"))])

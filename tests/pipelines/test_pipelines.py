@@ -26,7 +26,7 @@ from beam_rnn.cli.launch import launch
 from beam_rnn.cli.replay import arrive
 from beam_rnn.errors import ConfigurationError
 from beam_rnn.files import set_aside as aside
-from beam_rnn.files.set_aside import Refused
+from beam_rnn.files.refused import Refused
 from beam_rnn.records.cutting import cut
 from beam_rnn.records.record_reader import RecordReader
 from beam_rnn.report import report

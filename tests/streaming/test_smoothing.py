@@ -17,11 +17,11 @@ from beam_rnn.data.scaling import Scaler
 from beam_rnn.engine.steppers import smooth as smoothing
 from beam_rnn.errors import ConfigurationError, StateError
 from beam_rnn.models.bidirectional import BothDirections
+from beam_rnn.models.model_checks import check_smooths
 from beam_rnn.models.state_format import decode_state
 from beam_rnn.nn.kernels import fused_is_installed
 from beam_rnn.records.record_format import encode_record
 from beam_rnn.records.record_reader import RecordReader
-from beam_rnn.streaming.model_checks import check_smooths
 from beam_rnn.streaming.model_loader import ModelLoader
 from beam_rnn.streaming.sources import SmoothSource
 from tests.helpers.engines import ENGINES, ON_PRISM, Collect, predict, run
