@@ -31,7 +31,7 @@ from beam_rnn.models.keyed_models import Models
 from beam_rnn.models.model_checks import check_streams
 from beam_rnn.records.block_format import Block, ends_of, one_after_another, starts_of
 from beam_rnn.records.record_format import encode_records
-from beam_rnn.records.result_columns import arrow_fields, prediction_columns
+from beam_rnn.records.result_columns import prediction_columns
 from beam_rnn.records.results import InvalidRecord, LateRecord
 
 logger = logging.getLogger(__name__)
@@ -114,13 +114,8 @@ def _table(block: Block, found: Predictions, model: Models) -> pa.Table:
     rows = np.flatnonzero(found.predicted)
     block = block.pick(rows)
     keys = pa.DictionaryArray.from_arrays(pa.array(block.of_key), pa.array(block.keys, pa.string()))
-    fields = arrow_fields(prediction_columns(model.output_names), text=pa.string())
-    schema = pa.schema([pa.field("key", pa.string()), pa.field("time", UTC), *fields])
-    columns = [keys, pa.array(block.time, UTC), *found.columns(rows)]
-    return pa.table(
-        [column.cast(field.type) for column, field in zip(columns, schema, strict=True)],
-        schema=schema,
-    )
+    names = ["key", "time", *prediction_columns(model.output_names)]
+    return pa.table([keys, pa.array(block.time, UTC), *found.columns(rows)], names=names)
 
 
 def write_aside(rows: list[Any], path: str, what: str) -> None:

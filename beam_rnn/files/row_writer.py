@@ -12,6 +12,8 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.csv as pacsv
 import pyarrow.parquet as pq
 
 from beam_rnn.core.filesystems import created
@@ -112,11 +114,22 @@ def _packed(path: str) -> Iterator[Any]:
 
 
 def write_table(table: pa.Table, path: str) -> None:
-    """Write a table of keys, times, numbers and texts, as `write_rows` writes its rows."""
+    """Write a table of keys, times, numbers and texts, as `write_rows` writes its rows.
+
+    Texts may be dictionaries; in a file they are texts.
+    """
     ending = whole_suffix(path)
-    if ending in (".parquet", ".arrow"):
-        writer = pq.ParquetWriter if ending == ".parquet" else pa.ipc.new_file
-        with created(path) as file, writer(file, table.schema) as opened:
+    if ending == ".parquet":  # without the schema of Arrow, which would say that they are
+        with created(path) as file:
+            pq.write_table(table, file, store_schema=False)
+        return
+    if ending == ".arrow":
+        fields = [
+            field.with_type(field.type.value_type) if pa.types.is_dictionary(field.type) else field
+            for field in table.schema
+        ]
+        table = table.cast(pa.schema(fields))
+        with created(path) as file, pa.ipc.new_file(file, table.schema) as opened:
             opened.write_table(table)
         return
     names = table.column_names
@@ -124,35 +137,56 @@ def write_table(table: pa.Table, path: str) -> None:
         if ending == ".csv":
             file.write(f"{csv_line(names)}\n".encode())
         for batch in table.to_batches(max_chunksize=ROWS_IN_A_BATCH):
-            rows = zip(*map(_as_texts, batch.columns), strict=True)
             if ending == ".csv":
-                lines = _csv_lines(rows)
+                _write_csv(batch, file)
             else:
-                lines = "".join(
-                    f"{json_line(dict(zip(names, row, strict=True)))}\n" for row in rows
-                )
-            file.write(lines.encode(errors="surrogateescape"))
+                rows = zip(*map(_as_texts, batch.columns), strict=True)
+                as_dicts = (dict(zip(names, row, strict=True)) for row in rows)
+                lines = "".join(f"{json_line(row)}\n" for row in as_dicts)
+                file.write(lines.encode(errors="surrogateescape"))
 
 
-def _csv_lines(rows: Iterable[Sequence[Any]]) -> str:
-    """Return rows as lines, as `csv_line` has them."""
-    lines = io.StringIO()
-    csv.writer(lines, lineterminator="\r\n").writerows(rows)
-    text = lines.getvalue()
-    if text.count("\r") == text.count("\r\n") == text.count("\n"):  # no field has one of its own
-        return text.replace("\r\n", "\n")
-    fields = csv.reader(io.StringIO(text, newline=""))
-    return "".join(f"{csv_line(row)}\n" for row in fields)
+def _write_csv(batch: pa.RecordBatch, file: Any) -> None:
+    """Write rows as lines, as `csv_line` has them."""
+    columns = [_as_strings(column) for column in batch.columns]
+    plain = pacsv.WriteOptions(include_header=False, quoting_style="none")
+    lines = pa.BufferOutputStream()
+    try:
+        pacsv.write_csv(pa.table(columns, names=batch.schema.names), lines, plain)
+    except pa.ArrowInvalid:  # a text must be quoted
+        rows = zip(*map(_as_texts, batch.columns), strict=True)
+        file.write("".join(f"{csv_line(row)}\n" for row in rows).encode(errors="surrogateescape"))
+    else:
+        file.write(lines.getvalue())
+
+
+def _as_strings(column: pa.Array) -> pa.Array:
+    """Return the values of a column as text, as `_as_texts` has them."""
+    if pa.types.is_timestamp(column.type):
+        return pa.array(_as_texts(column), pa.string())
+    texts = column.cast(pa.string())
+    if not pa.types.is_floating(column.type):
+        return texts
+    values = column.fill_null(0.5).to_numpy(zero_copy_only=False)
+    size = np.abs(values)  # Arrow and Python write other numbers alike
+    odd = (values == np.trunc(values)) | (size < 1e-4) | ~(size < 1e16)
+    if not odd.any():
+        return texts
+    again = pa.array(map(repr, values[odd].tolist()), pa.string())
+    return pc.replace_with_mask(texts, pa.array(odd), again)
 
 
 def _as_texts(column: pa.Array) -> list[Any]:
     """Return the values of a column as a text file has them: times as ISO 8601."""
+    if pa.types.is_dictionary(column.type):
+        texts = [*column.dictionary.to_pylist(), None]
+        return [texts[i] for i in column.indices.fill_null(-1).to_pylist()]
     if not pa.types.is_timestamp(column.type):
         return column.to_pylist()
     micros = column.cast(pa.timestamp("us")).to_numpy(zero_copy_only=False)
     zone = "+00:00" if column.type.tz else ""
     whole = (micros.astype(np.int64) % 1_000_000 == 0).all()
-    if not whole:
+    if column.null_count or not whole:
         return [None if t is None else t.isoformat() for t in column.to_pylist()]
     return [f"{text}{zone}" for text in np.datetime_as_string(micros, unit="s").tolist()]
 

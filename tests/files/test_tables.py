@@ -9,10 +9,13 @@ import apache_beam as beam
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
-from beam_rnn.files.row_writer import csv_line
+from beam_rnn.files.row_writer import csv_line, write_rows, write_table
 from beam_rnn.files.write import WriteFile, WriteLines
 
+MIN, MAX = (datetime(year, 1, 1) for year in (1900, 2100))  # noqa: DTZ001
 AT = datetime(2026, 1, 2, tzinfo=timezone.utc)
 SCHEMA = pa.schema([("key", pa.string()), ("x", pa.float64()), ("at", pa.timestamp("us", "UTC"))])
 ROWS = [{"key": key, "x": i / 4, "at": AT} for i, key in enumerate(["a", "pump\n7", 'b,"c"\r'])]
@@ -87,3 +90,43 @@ def test_a_file_of_lines_is_there_if_there_are_some(tmp_path):
 
     written([], WriteLines(str(path)))
     assert not path.exists()
+
+
+@settings(deadline=None)
+@given(
+    rows=st.lists(
+        st.tuples(
+            st.one_of(st.text(), st.sampled_from(["a,b", 'say "hi"', "two\nlines", "a\rb", ""])),
+            st.datetimes(MIN, MAX),
+            st.one_of(st.none(), st.floats(allow_nan=False, allow_infinity=False)),
+            st.integers(-(2**63), 2**63 - 1),
+        ),
+        max_size=20,
+    ),
+    whole=st.booleans(),
+)
+def test_a_table_is_written_as_its_rows(rows, whole, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("tables")
+    zone = timezone.utc
+    times = [
+        at.replace(tzinfo=zone, microsecond=0 if whole else at.microsecond) for _, at, *_ in rows
+    ]
+    schema = pa.schema(
+        [
+            *(("key", pa.string()), ("time", pa.timestamp("us", "UTC"))),
+            *(("x", pa.float64()), ("n", pa.int64())),
+        ]
+    )
+    keys = pa.array([row[0] for row in rows], pa.string()).dictionary_encode()
+    numbers = [pa.array([row[i] for row in rows], schema.types[i]) for i in (2, 3)]
+    table = pa.table([keys, pa.array(times, schema.types[1]), *numbers], names=schema.names)
+    as_dicts = [
+        dict(zip(schema.names, (row[0], at, *row[2:]), strict=True))
+        for row, at in zip(rows, times, strict=True)
+    ]
+    for name in ("a.csv", "a.jsonl"):
+        write_table(table, str(folder / name))
+        write_rows(as_dicts, str(folder / f"rows-{name}"), schema)
+        assert (folder / name).read_bytes() == (folder / f"rows-{name}").read_bytes()
+    write_table(table, str(folder / "a.parquet"))
+    assert pq.read_table(folder / "a.parquet").to_pylist() == as_dicts
