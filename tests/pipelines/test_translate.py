@@ -42,7 +42,7 @@ def test_a_task_is_learned_and_its_fresh_ones_are_written(tmp_path, capsys):
     assert not learned & {row["source"] for row in rows}
     right = sum(row["written"] == row["target"] for row in rows)
     assert right == sum(row["right"] == "True" for row in rows)
-    assert f"{right} of 20 fresh ones without a mistake" in capsys.readouterr().out
+    assert f"{right} of 20 fresh sources translated correctly" in capsys.readouterr().out
     assert load(weights).columns.fields == ("source", "target")
 
 
@@ -62,7 +62,7 @@ def test_pairs_of_files_are_parted_by_their_keys(tmp_path, capsys):
     letters = [*tmp_path.glob("*.invalid.jsonl")]
     assert len(letters) == 1
     assert "must have 1 to 1024 bytes to be a key" in letters[0].read_text()
-    assert "without a mistake" in capsys.readouterr().out
+    assert "translated correctly" in capsys.readouterr().out
 
 
 def test_more_sums_than_there_are_is_an_error(tmp_path):
