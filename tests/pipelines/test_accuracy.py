@@ -303,12 +303,12 @@ def test_a_row_that_does_not_exist_is_refused(capsys):
         accuracy.main(["--only", "adding,subtracting"])
 
     error = capsys.readouterr().err
-    assert f"no row is called subtracting: take of {', '.join(accuracy.ROWS)}" in error
+    assert f"there is no row subtracting: choose from {', '.join(accuracy.ROWS)}" in error
 
 
 def test_a_row_whose_data_are_not_there_is_left_out(tmp_path, capsys):
     output = tmp_path / "rows.json"
     accuracy.main(["--only", "etth1-24", "--data", str(tmp_path), "--json", str(output)])
 
-    assert f"left out: there is no {tmp_path / 'ETTh1.csv'}" in capsys.readouterr().out
+    assert f"skipped: there is no {tmp_path / 'ETTh1.csv'}" in capsys.readouterr().out
     assert json.loads(output.read_text()) == []
