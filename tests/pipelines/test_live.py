@@ -281,13 +281,15 @@ def test_ctrl_c_stops_it(kafka, weights, tmp_path):
     topics.create(kafka[0].address, *names)
     live_stream = command(kafka, weights, names, tmp_path)
     try:
-        wait_for("the start", lambda: "Ctrl-C stops it" in live_stream.said(), 90, live_stream)
+        wait_for(
+            "the start", lambda: "Ctrl-C stops it" in live_stream.last_lines(), 90, live_stream
+        )
         live_stream.interrupt()
         assert live_stream.wait(60) == 130
     finally:
         live_stream.stop()
 
-    said = live_stream.said(lines=1000)
+    said = live_stream.last_lines(lines=1000)
     address = kafka[0].address
     assert f"reading kafka://{address}/stopped-readings, writing kafka://{address}/" in said
     assert said.splitlines()[-1] == "stopped"
@@ -301,7 +303,8 @@ def test_a_topic_that_is_not_there_is_an_error(kafka, weights, tmp_path):
     finally:
         live_stream.stop()
 
-    assert "error: Kafka has no topic of the name in --input: make it" in live_stream.said()
+    error = "error: Kafka does not have the topic of --input: create it"
+    assert error in live_stream.last_lines()
 
 
 def test_topics_that_are_there_are_left(kafka, monkeypatch, capsys):
@@ -314,9 +317,9 @@ def test_topics_that_are_there_are_left(kafka, monkeypatch, capsys):
         return capsys.readouterr().out
 
     assert main("create", "first") == "first made\n"
-    assert main("create", "first", "second") == "first is already there\nsecond made\n"
+    assert main("create", "first", "second") == "first already exists\nsecond created\n"
     assert main("send", "first", lines=b"one\n\ntwo\n") == "2 messages sent\n"
-    with pytest.raises(SystemExit, match=r"message 2 is no JSON object, .*: 'nonsense'"):
+    with pytest.raises(SystemExit, match=r"message 2 is not a JSON object, .*: 'nonsense'"):
         main("send", "first", "--time", "t", lines=b'{"x": 1}\nnonsense\n')
     with pytest.raises(SystemExit, match="there is no topic third at"):
         main("send", "third", lines=b"one\n")
