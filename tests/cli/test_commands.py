@@ -205,7 +205,7 @@ def test_nothing_is_written_over_what_is_read(tmp_path, monkeypatch):
     check_outputs({"--input": "a.csv"}, {"--output": "p.csv", "--report": None})
 
 
-def test_nothing_is_written_where_the_same_pattern_reads_it_the_next_time(tmp_path, monkeypatch):
+def test_an_output_that_matches_the_input_pattern_is_refused(tmp_path, monkeypatch):
     def check(inputs, output, flag="--input"):
         check_outputs({flag: inputs}, {"--output": output}, {"--output": BESIDE})
 
@@ -258,7 +258,7 @@ def test_no_file_of_a_prefix_is_written_over_what_is_read(tmp_path, monkeypatch)
             check(states, Prefix(prefix, STATES))
 
 
-def test_a_prefix_is_no_file_whatever_has_its_name(tmp_path, monkeypatch):
+def test_a_prefix_of_outputs_does_not_match_other_files(tmp_path, monkeypatch):
     def check(inputs, prefix):
         check_outputs({"--input": inputs}, {}, None, {"--checkpoints": Prefix(prefix, CHECKPOINTS)})
 
@@ -297,7 +297,7 @@ def test_the_folder_that_a_failed_run_leaves_is_named(tmp_path, caplog):
     assert str(before) not in caplog.text
 
 
-def test_a_line_is_said_once():
+def test_a_repeated_log_line_is_printed_once():
     once = Once()
     said = [logging.makeLogRecord({"msg": "loaded %s", "args": (each,)}) for each in "aba"]
 
@@ -404,7 +404,7 @@ def test_inspect_says_that_a_key_has_no_model_of_its_own(tmp_path, capsys):
     assert model(3).digest in text.split("this is the fallback")[1]
 
 
-def test_what_cannot_be_measured_is_said(tmp_path, capsys):
+def test_inspect_says_that_a_bidirectional_network_is_not_measured(tmp_path, capsys):
     both = model(bidirectional=True)
 
     assert "not measured" in output(capsys, "inspect", saved(both, tmp_path))

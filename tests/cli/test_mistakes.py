@@ -232,7 +232,7 @@ def test_a_wrong_flag_is_one_line_before_anything_runs(command, folder, capsys):
 
 
 @pytest.mark.parametrize("command", WHILE_RUNNING)
-def test_what_fails_while_it_runs_is_one_line(command, folder, capsys):
+def test_a_failure_at_run_time_is_reported_in_one_line(command, folder, capsys):
     before = contents(folder)
 
     code, said = mistaken(command, capsys)
@@ -276,7 +276,7 @@ def test_a_file_that_cannot_be_written_to_its_end_is_not_there(command, folder, 
     assert contents(folder) == before
 
 
-def test_what_a_user_may_not_read_or_write_is_one_line(folder, capsys):
+def test_a_missing_permission_is_reported_in_one_line(folder, capsys):
     (folder / "in.csv").chmod(0)
     if os.access("in.csv", os.R_OK):
         pytest.skip("root may read and write everything")
@@ -321,7 +321,7 @@ def test_an_error_of_another_process_is_one_line(of_worker, said):
     assert "while running" not in line
 
 
-def test_what_nobody_foresaw_has_its_trace_and_asks_for_a_report(capsys):
+def test_an_unexpected_error_has_a_traceback_and_asks_for_a_bug_report(capsys):
     with pytest.raises(SystemExit, match=r"^error: this is a bug in beam-rnn: please report it"):
         run(lambda: {}["key"])
 

@@ -59,7 +59,7 @@ def test_midi_of_others_is_read_on_the_grid(tmp_path):
     assert music.read_midi(str(path)) == [[60], [64], [64]]
 
 
-def test_a_file_that_is_no_midi_is_told(tmp_path):
+def test_a_file_that_is_not_midi_is_refused(tmp_path):
     path = tmp_path / "song.mid"
     path.write_text("no music")
     with pytest.raises(ConfigurationError, match=r"song.mid' is not a readable MIDI file"):

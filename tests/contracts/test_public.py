@@ -56,7 +56,7 @@ def test_users_import_what_is_public(path):
 
 
 @pytest.mark.parametrize("door", DOORS)
-def test_a_door_names_what_it_has(door):
+def test_a_public_module_has_every_name_in_all(door):
     module = importlib.import_module(door)
     assert len(set(module.__all__)) == len(module.__all__)
     for name in module.__all__:

@@ -103,7 +103,7 @@ def test_modes_that_cannot_be_set_are_an_error(monkeypatch):
         pass
 
 
-def test_where_numpy_raises_what_overflows_is_a_dead_letter_still(tmp_path):
+def test_an_overflow_is_a_dead_letter_even_if_numpy_raises(tmp_path):
     path = saved(tmp_path, scale=1e3, activation="relu")
     values = [1e-40, 3e38, 1.0]
 

@@ -63,7 +63,7 @@ def test_a_link_stays_a_link(tmp_path):
 
 
 @pytest.mark.parametrize("prefix", ["", "elsewhere:/"])
-def test_what_fails_half_way_leaves_the_old_file_alone(prefix, tmp_path):
+def test_a_failed_write_leaves_the_old_file_unchanged(prefix, tmp_path):
     path = tmp_path / "a.txt"
     write_bytes(b"old", f"{prefix}{path}")
 

@@ -202,7 +202,7 @@ MAINS = {
 
 @on_dataflow
 @pytest.mark.parametrize("case", MAINS)
-def test_the_pipelines_of_files_become_jobs(case, weights, tmp_path):
+def test_the_pipelines_for_files_become_dataflow_jobs(case, weights, tmp_path):
     main, arguments, output, name = MAINS[case]
     if main in {predict.main, evaluate.main}:
         arguments = [*arguments, f"--weights={weights}"]
@@ -231,7 +231,7 @@ HERE = PipelineOptions(["--runner=FnApiRunner"])
 
 
 @on_dataflow
-def test_writing_becomes_jobs(one_column, tmp_path):
+def test_the_text_pipeline_becomes_dataflow_jobs(one_column, tmp_path):
     options = PipelineOptions(flags(tmp_path))
     args, _ = write.parse(["--weights=x"])
 
@@ -256,7 +256,7 @@ def test_composing_becomes_jobs(tmp_path):
 
 
 @on_dataflow
-def test_telling_sentences_becomes_jobs(tmp_path):
+def test_the_sentiment_pipeline_becomes_dataflow_jobs(tmp_path):
     for name in ("positive", "negative"):
         (tmp_path / name).write_text("a good film\na bad film\n" * 3)
     files = [f"--{name}={tmp_path / name}" for name in ("positive", "negative")]
@@ -272,7 +272,7 @@ def test_telling_sentences_becomes_jobs(tmp_path):
 
 
 @on_dataflow
-def test_translating_becomes_jobs(tmp_path):
+def test_the_translation_pipeline_becomes_dataflow_jobs(tmp_path):
     args, _ = translate.parse(["--input=gs://b/*.csv", "--weights=gs://b/w.arrow"])
     for build, step in ((translate.learn, "WriteModel"), (translate.write, "Transduce")):
         job = translated(lambda p, build=build: build(p, translate.with_defaults(args)), tmp_path)

@@ -95,7 +95,7 @@ def test_a_port_is_a_number(text):
 
 
 @pytest.mark.parametrize("module", [flink, kafka])
-def test_help_starts_nothing(module, capsys):
+def test_help_does_not_start_an_engine(module, capsys):
     with pytest.raises(SystemExit) as end:
         module.parser().parse_args(["--help"])
 

@@ -223,7 +223,7 @@ def test_a_column_that_is_called_row_is_the_number(tmp_path):
     assert record["row"] == 7
 
 
-def test_the_text_of_numbers_is_kept_where_that_is_asked(tmp_path):
+def test_the_text_of_numbers_is_kept_on_request(tmp_path):
     path = written(tmp_path / "a.csv", "t,k,x,code\n0,a,1E+05,007\n1,a,0.5,008\n")
 
     first, second = read(path, keep=["x", "code"])
@@ -233,7 +233,7 @@ def test_the_text_of_numbers_is_kept_where_that_is_asked(tmp_path):
     assert AS_WRITTEN not in read(path)[0]
 
 
-def test_a_name_with_a_comma_stands_in_quotes():
+def test_a_name_with_a_comma_is_quoted():
     assert flags.names('a,"b, c" , d') == ["a", "b, c", "d"]
     assert flags.names('"say ""hi"""') == ['say "hi"']
 

@@ -165,7 +165,7 @@ def chains():
 
 @pytest.mark.parametrize("functional", [False, True], ids=["sequential", "functional"])
 @pytest.mark.parametrize("name", chains())
-def test_what_keras_saves_gives_what_keras_says(name, functional, tmp_path):
+def test_a_model_saved_by_keras_gives_the_outputs_of_keras(name, functional, tmp_path):
     path = tmp_path / "model.keras"
     said = saved_by_keras(chains()[name], path, functional)
 
@@ -184,7 +184,7 @@ IN_KERAS = [
 
 
 @pytest.mark.parametrize("network", IN_KERAS, ids=lambda network: str(network.to_json()))
-def test_keras_says_the_same_of_what_we_write(network, tmp_path):
+def test_keras_gives_the_outputs_of_an_exported_model(network, tmp_path):
     model, (x, _) = random_model(network), batch()
     path = tmp_path / "model.keras"
     interop.to_keras(model, path)
@@ -201,7 +201,7 @@ def is_of_one_bias(network):
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 @pytest.mark.parametrize("network", IN_KERAS, ids=lambda network: str(network.to_json()))
-def test_what_we_write_for_keras_is_read_back_bit_for_bit(network, dtype, tmp_path):
+def test_an_exported_keras_file_is_read_back_bit_for_bit(network, dtype, tmp_path):
     """Our second bias is zero where Keras has but one: then nothing is rounded."""
     model = random_model(network).astype(dtype)
     if is_of_one_bias(network):
@@ -246,7 +246,7 @@ def test_a_keras_file_goes_there_and_back_bit_for_bit(name, tmp_path):
         (Network("rnn", 4, output="softmax", horizons=3), "output='softmax' of several horizons"),
     ],
 )
-def test_what_keras_has_no_layers_for_is_refused(network, message, tmp_path):
+def test_a_network_without_keras_layers_is_refused(network, message, tmp_path):
     with pytest.raises(InteropError, match=message):
         interop.to_keras(random_model(network), tmp_path / "model.keras")
     assert not list(tmp_path.iterdir())
@@ -258,7 +258,7 @@ def test_keras_s_older_format_is_not_written(tmp_path):
 
 
 @pytest.mark.parametrize("write", [interop.to_keras, interop.to_onnx, interop.to_torch])
-def test_a_cell_of_ones_own_has_no_form_elsewhere(write, tmp_path, monkeypatch):
+def test_a_custom_cell_cannot_be_exported(write, tmp_path, monkeypatch):
     monkeypatch.setitem(CELLS, "mgu", MINIMAL_GATED_UNIT)
     with pytest.raises(InteropError, match=r"no form .*for cell='mgu'"):
         write(random_model(Network("mgu", 3)), tmp_path / "model")
@@ -271,7 +271,7 @@ def run_onnx(path, **inputs):
 
 
 @pytest.mark.parametrize("network", NETWORKS, ids=lambda network: str(network.to_json()))
-def test_onnxruntime_says_the_same_of_what_we_export(network, tmp_path, capfd):
+def test_onnxruntime_gives_the_outputs_of_an_exported_model(network, tmp_path, capfd):
     model, (x, lengths) = random_model(network), batch()
     path, with_lengths = tmp_path / "model.onnx", tmp_path / "lengths.onnx"
     interop.to_onnx(model, path)
@@ -288,7 +288,7 @@ def test_onnxruntime_says_the_same_of_what_we_export(network, tmp_path, capfd):
 
 
 @pytest.mark.parametrize("network", READ_BACK, ids=lambda network: str(network.to_json()))
-def test_what_we_export_to_onnx_is_read_back_bit_for_bit(network, tmp_path):
+def test_an_exported_onnx_file_is_read_back_bit_for_bit(network, tmp_path):
     model = random_model(network)
     interop.to_onnx(model, tmp_path / "model.onnx")
 
@@ -377,7 +377,7 @@ def test_a_pickle_is_never_read(suffix, tmp_path):
         (Network("gru", 3, output_steps="last"), "no form for output_steps='last'"),
     ],
 )
-def test_what_pytorch_has_no_module_for_is_refused(network, message, tmp_path):
+def test_a_network_without_a_pytorch_module_is_refused(network, message, tmp_path):
     with pytest.raises(InteropError, match=message):
         interop.to_torch(random_model(network), tmp_path / "model.safetensors")
     assert not list(tmp_path.iterdir())
@@ -429,7 +429,7 @@ def test_a_keras_graph_that_is_no_chain_is_refused(tmp_path):
 
 
 @pytest.mark.parametrize("content", [b"", b"no zip", None])
-def test_what_is_no_keras_file_is_refused(content, tmp_path):
+def test_a_file_that_is_not_keras_is_refused(content, tmp_path):
     path = tmp_path / "model.keras"
     data = io.BytesIO()
     with zipfile.ZipFile(data, "w") as archive:
@@ -512,7 +512,7 @@ def test_an_onnx_graph_that_has_no_form_is_refused(edit, message, tmp_path):
         interop.from_onnx(edited_onnx(tmp_path, edit))
 
 
-def test_what_is_no_onnx_file_is_refused(tmp_path):
+def test_a_file_that_is_not_onnx_is_refused(tmp_path):
     path = tmp_path / "model.onnx"
     path.write_bytes(b"not a protobuf at all")
     with pytest.raises(InteropError, match="is no ONNX file"):
@@ -523,7 +523,7 @@ def test_what_is_no_onnx_file_is_refused(tmp_path):
     ("settings", "why"),
     [({"initial_state": "learned"}, "learned initial state"), ({"carry": False}, "carry=False")],
 )
-def test_what_has_no_form_is_not_exported_to_onnx(tmp_path, settings, why):
+def test_a_network_without_an_onnx_form_is_refused(tmp_path, settings, why):
     model = random_model(Network("gru", 3, **settings))
     with pytest.raises(InteropError, match=why):
         interop.to_onnx(model, tmp_path / "model.onnx")
@@ -542,7 +542,7 @@ def test_a_package_that_is_missing_is_named_with_the_remedy():
         package("no_such_package")
 
 
-def test_the_order_of_gates_is_told_apart():
+def test_swapped_gates_change_the_outputs():
     """A model whose gates were mixed up would not pass by symmetry."""
     model = random_model(Network("lstm", 3))
     W_h = model.parameters["layers.0.W_h"]
@@ -674,7 +674,7 @@ def gru_with(tmp_path, **tensors):
         {"symbols__weight": (3, 4)},
     ],
 )
-def test_a_linear_module_that_may_stand_before_the_recurrent_one_is_asked_for(tensors, tmp_path):
+def test_an_ambiguous_linear_module_must_be_named(tensors, tmp_path):
     (module,) = {name.split("__")[0] for name in tensors}
     with pytest.raises(InteropError, match=f"say head='{module}' if it stands after"):
         interop.from_torch(gru_with(tmp_path, **tensors))
@@ -726,7 +726,7 @@ def test_other_types_than_float32_and_float64_are_refused_with_the_remedy(kind, 
         interop.from_torch(path)
 
 
-def test_the_nonlinearity_of_an_nn_rnn_must_be_said():
+def test_the_nonlinearity_of_an_nn_rnn_must_be_given():
     path = GOLDEN / "torch-rnn_tanh-l1" / "model.safetensors"
     with pytest.raises(InteropError, match=r"say activation='tanh' or 'relu', got None"):
         interop.from_torch(path)

@@ -170,7 +170,7 @@ def test_tensors_in_one_place_are_no_more_than_the_file(written):
         interop.from_keras(edited_weights(written(".keras"), edit))
 
 
-def test_what_only_training_needs_is_passed_over(written):
+def test_values_used_only_in_training_are_ignored(written):
     def edit(file):
         file["optimizer/vars/0"] = np.int64(3)
         file["layers/gru/cell/seed_generator/vars/0"] = np.uint32([1, 2])

@@ -107,7 +107,7 @@ READ = {
 
 
 @pytest.mark.parametrize("name", READ)
-def test_what_is_read_gives_what_onnxruntime_gives(name, tmp_path):
+def test_an_imported_graph_gives_the_outputs_of_onnxruntime(name, tmp_path):
     path = onnx_file(tmp_path, *READ[name])
     x = floats(2, 6, INPUTS)
     session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
@@ -429,7 +429,7 @@ def a_graph(random):
 @pytest.mark.parametrize(
     "count", [200, pytest.param(2_000, marks=pytest.mark.slow)], ids=["200", "2000"]
 )
-def test_of_graphs_at_random_those_that_are_read_are_the_same(count, tmp_path):
+def test_random_graphs_are_refused_or_give_the_outputs_of_onnxruntime(count, tmp_path):
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 4  # it says of some that they cannot be
     read, x = 0, floats(2, 5, INPUTS)

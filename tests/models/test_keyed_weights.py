@@ -79,7 +79,7 @@ def test_the_same_models_give_the_same_bytes_and_a_file_its_own(models):
     assert pickle.loads(pickle.dumps(weights.from_buffer(data))) == models  # noqa: S301
 
 
-def test_what_was_changed_after_it_was_read_is_written(models):
+def test_changes_after_loading_are_written(models):
     read = weights.from_buffer(weights.to_bytes(models))
     fewer = KeyedModels.gathered(read.models, None)
     assert weights.from_buffer(weights.to_bytes(fewer)) == fewer
@@ -137,7 +137,7 @@ def test_the_kernel_is_that_of_all(models):
 
 @pytest.mark.parametrize("kernel", ["numpy", "fused"])
 @pytest.mark.parametrize("cell", ["rnn", "gru", "lstm"])
-def test_a_view_at_any_address_has_the_bits_of_the_model_alone(kernel, cell):
+def test_a_view_has_the_same_bits_at_every_address(kernel, cell):
     """A row may begin at any multiple of 4 bytes."""
     network = Network(cell, hidden=(8, 5))
     own = {f"{i:02}": random_model(network, seed=i) for i in range(17)}

@@ -41,7 +41,7 @@ def test_masks_leave_out_with_the_probability_and_scale_what_stays():
 
 
 @pytest.mark.parametrize("cell", ["rnn", "gru", "lstm"])
-def test_what_is_left_out_is_not_seen_at_any_step(cell):
+def test_a_dropped_unit_is_dropped_at_every_step(cell):
     """A network with those units taken out and the other weights scaled has the same outputs."""
     network = Network(cell, hidden=6)
     parameters = network.initialize(4, 2, seed=0, dtype=np.float64)
@@ -132,7 +132,7 @@ def test_symbols_are_left_out_with_the_probability_each_sequence_by_itself():
     assert not np.array_equal(first[0], first[1])
 
 
-def test_a_symbol_that_is_left_out_is_the_unknown_one_wherever_it_stands():
+def test_a_dropped_symbol_is_unknown_at_every_position():
     number = np.full((4, 2), 0.5)
     words = np.array([[1, 2], [2, 1], [1, 3], [0, 2]])
     tags = np.array([[1, 1], [1, 1], [2, 2], [2, 2]])

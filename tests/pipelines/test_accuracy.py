@@ -64,7 +64,7 @@ def test_adding_marks_two_numbers_whose_sum_is_asked():
 
 
 @pytest.mark.parametrize("task", [TEMPORAL_ORDER, ADDING], ids=["temporal-order", "adding"])
-def test_no_sequence_is_learned_from_and_judged_by(task):
+def test_training_and_test_sequences_are_disjoint(task):
     kinds = [
         {each.x.tobytes() for each in long_lags.drawn(task, 200, seed, stream)}
         for seed in (0, 1)
@@ -117,7 +117,7 @@ def silent(setting):
 
 
 @pytest.mark.parametrize("setting", SETTINGS)
-def test_what_is_learned_of_etth1_ends_with_its_part(setting):
+def test_training_sequences_of_etth1_end_with_the_training_part(setting):
     horizon = setting.horizon
     learned = list(etth1.sequences(HOURS[: etth1.TRAIN], setting))
 
@@ -276,7 +276,7 @@ ROW_OF = {
 @pytest.mark.parametrize(
     "row", [pytest.param(row, marks=[needs(name)] if name else []) for row, name in ROW_OF.items()]
 )
-def test_a_row_runs_alone_and_writes_its_figures(row, tmp_path, capsys):
+def test_a_single_row_runs_and_writes_its_figures(row, tmp_path, capsys):
     output = tmp_path / "rows.json"
     accuracy.main(["--quick", "--only", row, "--data", str(DATA), "--json", str(output)])
 
@@ -291,7 +291,7 @@ def test_a_row_runs_alone_and_writes_its_figures(row, tmp_path, capsys):
 
 
 @pytest.mark.parametrize("name", translation.TASKS)
-def test_no_fresh_pair_was_learned_from(name):
+def test_no_test_pair_is_in_the_training_set(name):
     pairs, fresh = translation.drawn(translation.TASKS[name], seed=5, samples=3000)
 
     assert (len(pairs), len(fresh)) == (3000, translation.FRESH)

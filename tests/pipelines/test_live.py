@@ -237,9 +237,7 @@ def test_each_message_is_answered_with_the_bits_of_the_oracle(kafka, model, weig
     ]
 
 
-def test_nothing_is_lost_while_the_broker_is_away_or_when_the_job_begins_again(
-    kafka, model, weights
-):
+def test_no_record_is_lost_while_the_broker_is_down_or_when_the_job_restarts(kafka, model, weights):
     broker, _ = kafka
     with Stream(kafka, weights, "--shards=2") as stream:
         records = []

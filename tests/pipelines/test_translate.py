@@ -31,7 +31,7 @@ def rows_of(path):
     return list(csv.DictReader(path.read_text("utf-8").splitlines()))
 
 
-def test_a_task_is_learned_and_its_fresh_ones_are_written(tmp_path, capsys):
+def test_a_task_is_trained_and_its_fresh_sources_are_translated(tmp_path, capsys):
     weights, output = tmp_path / "weights.arrow", tmp_path / "fresh.csv"
     flags = ["--task", "additions", "--digits", "1", "--samples", "70", "--fresh", "20"]
     sizes = ["--hidden", "16", "--embedding", "8", "--epochs", "4", "--batch_size", "8"]
@@ -46,7 +46,7 @@ def test_a_task_is_learned_and_its_fresh_ones_are_written(tmp_path, capsys):
     assert load(weights).columns.fields == ("source", "target")
 
 
-def test_pairs_of_files_are_parted_by_their_keys(tmp_path, capsys):
+def test_pairs_of_files_are_split_by_their_keys(tmp_path, capsys):
     random = np.random.default_rng(0)
     texts = ["".join(random.choice(list("ab"), 3)) for _ in range(60)]
     lines = [f"{i},{text},{text.upper()}\n" for i, text in enumerate(texts)]

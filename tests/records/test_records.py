@@ -121,7 +121,7 @@ class Lazy:
     ],
     ids=["huge number", "huge key", "huge time", "span key", "span", "span time", "lazy"],
 )
-def test_what_cannot_even_be_shown_is_a_dead_letter_too(record, reason):
+def test_a_record_without_a_repr_is_a_dead_letter(record, reason):
     reader = RecordReader(COLUMNS)
     with pytest.raises(RecordError) as refused:
         reader.read(record)
@@ -333,7 +333,7 @@ def test_a_missing_field_is_named(missing):
 
 
 @pytest.mark.parametrize("record", [None, 5, "a,b,c", b"bytes", [], object()])
-def test_what_is_no_record_has_no_field(record):
+def test_a_value_that_is_not_a_record_has_no_field(record):
     with pytest.raises(RecordError, match="the record has no field 'id'"):
         read(record)
 

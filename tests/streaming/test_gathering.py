@@ -62,7 +62,7 @@ def test_a_step_is_complete_when_its_target_is_there():
     np.testing.assert_allclose(last.weights[:, 0], [0.4, 0.5])
 
 
-def test_what_ends_a_sequence_empties_the_window():
+def test_the_end_of_a_sequence_empties_the_window():
     columns = Columns(
         key="id", time="t", inputs=["x"], targets=["y"], horizon=0, start="first", end="last"
     )

@@ -117,7 +117,7 @@ CRAFTED = {
 
 
 @pytest.mark.parametrize("what", CRAFTED)
-def test_a_crafted_file_is_passed_over_and_read_once(what, folder, monkeypatch, caplog):
+def test_a_crafted_file_is_skipped_and_read_once(what, folder, monkeypatch, caplog):
     library = library_of(folder)
     data = weights.to_bytes(random_model(seed=2))
     (folder / "m2.arrow").write_bytes(altered(data, **CRAFTED[what]))
@@ -160,7 +160,7 @@ def test_a_watched_file_at_work_that_is_cut_removed_or_overwritten(how, folder):
     assert library.newest == (other if how == "overwritten" else random_model(seed=2))
 
 
-def test_of_given_paths_the_newest_that_can_be_used_counts(folder, clock, monkeypatch):
+def test_the_newest_usable_model_of_the_given_paths_is_used(folder, clock, monkeypatch):
     """One that cannot is tried again, after ever longer times."""
     library = library_of(folder, "m1.arrow")
     given = [put(folder, "m2", 2), str(folder / "m3.arrow")]
@@ -259,7 +259,7 @@ def test_a_watched_pattern_and_given_paths_exclude_each_other(folder):
 
 
 @pytest.mark.usefixtures("each_way")
-def test_a_job_that_starts_anew_keeps_the_models_of_its_sequences(folder):
+def test_a_restarted_job_keeps_the_models_of_its_sequences(folder):
     """Their model came over `models=`, and is not the newest any more."""
     given = [put(folder, "m2", 2), put(folder, "m3", 3)]
 
@@ -288,7 +288,7 @@ def test_a_job_that_starts_anew_keeps_the_models_of_its_sequences(folder):
 
 
 @pytest.mark.usefixtures("each_way")
-def test_the_job_counts_what_it_could_not_read(folder):
+def test_the_job_counts_unreadable_lines(folder):
     (folder / "m2.arrow").write_bytes(b"broken")
     given = [str(folder / "m2.arrow"), str(folder / "m3.arrow")]
 

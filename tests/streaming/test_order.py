@@ -133,7 +133,7 @@ IDLE = {
 @pytest.mark.usefixtures("each_way")
 @pytest.mark.parametrize("run", RUNS)
 @pytest.mark.parametrize("case", IDLE)
-def test_whether_a_sequence_is_idle_depends_on_its_own_records(case, run, weights):
+def test_idleness_depends_on_the_records_of_the_sequence_only(case, run, weights):
     order, events, wanted, ended = IDLE[case]
 
     outputs = RUNS[run](Predict(weights, order=order, idle_after=10), events)
@@ -217,7 +217,7 @@ def test_a_gap_is_looked_at_before_the_model(policy, run, model, weights):
     assert {r.model for r in outputs.ended if r.steps == 7} == {other.digest}
 
 
-def test_an_imported_state_becomes_idle_while_the_stream_goes_on(each_way, model, weights):
+def test_an_imported_state_becomes_idle_in_a_running_stream(each_way, model, weights):
     said = Collect()
     stamp = beam.Map(lambda r, t=beam.DoFn.TimestampParam: (r.key, float(t) - START))
 
@@ -284,7 +284,7 @@ def test_the_idle_timers_of_all_keys_of_a_shard_fire(run, weights):
     assert sorted((r.key, r.reason) for r in outputs.ended) == [(k, "idle") for k in "abcd"]
 
 
-def test_a_key_is_idle_though_nothing_comes_of_its_shard(weights):
+def test_a_key_becomes_idle_without_further_records_in_its_shard(weights):
     """One timer of the shard is set anew for the key that is idle next."""
     events = [[record(0, "a"), record(3, "b")], 7, 20, [record(5, "a"), record(6, "b")], 30]
 
@@ -339,7 +339,7 @@ def learn(_):
 
 
 @pytest.mark.parametrize("transform_of", [smooth, learn])
-def test_a_poisoned_record_changes_nothing_for_those_that_smooth_and_learn(transform_of, tmp_path):
+def test_an_overflowing_record_does_not_affect_smoothing_and_learning(transform_of, tmp_path):
     mixed, alone = (predict(transform_of(tmp_path), of) for of in (GOOD + POISONED, GOOD))
 
     assert sorted(mixed.predictions) == sorted(alone.predictions)
@@ -366,7 +366,7 @@ RESTART = [
     ],
     ids=["in order", "the mark after the next number", "all at once"],
 )
-def test_numbers_begin_anew_with_a_start_mark(events, run, model, weights):
+def test_sequence_numbers_may_restart_with_a_start_mark(events, run, model, weights):
     outputs = RUNS[run](Predict(weights, order="sequence"), events)
 
     wanted = oracle(model, RESTART, order="sequence")
@@ -380,7 +380,7 @@ def test_numbers_begin_anew_with_a_start_mark(events, run, model, weights):
 
 
 @pytest.mark.usefixtures("each_way")
-def test_what_was_counted_before_the_numbers_began_anew_is_late(weights):
+def test_a_record_from_before_a_restart_of_the_numbers_is_late(weights):
     """A record that is sent again has the place that it had."""
     again = [RESTART[5], RESTART[0], RESTART[3], numbered(7, t=7)]
 
@@ -397,7 +397,7 @@ def test_what_was_counted_before_the_numbers_began_anew_is_late(weights):
 
 @pytest.mark.usefixtures("each_way")
 @pytest.mark.parametrize("run", RUNS)
-def test_a_start_mark_that_cannot_be_stepped_begins_nothing(run, weights):
+def test_a_start_mark_of_an_unusable_record_starts_no_sequence(run, weights):
     poisoned = [*RESTART[:5], {**RESTART[5], "x": BEYOND}, RESTART[6]]
 
     outputs = RUNS[run](Predict(weights, order="sequence"), [poisoned])
@@ -423,7 +423,7 @@ PAUSE = [numbered(5, t=0), numbered(3, t=20), numbered(4, t=21)]
     ],
     ids=["after the idle end", "before the idle end", "on both sides of it", "all at once"],
 )
-def test_numbers_begin_anew_after_a_pause(events, marked, run, weights, tmp_path):
+def test_sequence_numbers_may_restart_after_a_pause(events, marked, run, weights, tmp_path):
     if not marked:
         weights = saved(random_model(columns=replace(COLUMNS, sequence="n")), tmp_path)
 
@@ -467,7 +467,7 @@ def test_a_number_that_jumps_is_a_dead_letter_and_blocks_nothing(events, run, we
 
 
 @pytest.mark.usefixtures("each_way")
-def test_after_a_real_gap_larger_than_max_jump_the_key_goes_on_when_it_was_idle(weights):
+def test_a_key_continues_after_idling_through_a_gap_above_max_jump(weights):
     transform = Predict(weights, order="sequence", max_jump=100, idle_after=10)
     events = [[numbered(0), numbered(1)], 3, [numbered(500, t=5)], 30, [numbered(501, t=31)], 60]
 

@@ -108,7 +108,7 @@ def test_however_records_come_the_bits_are_the_same(network, lag, kernel):
 
 @pytest.mark.parametrize("kernel", KERNELS)
 @pytest.mark.parametrize("lag", [0, 3, 19])
-def test_of_one_layer_it_is_the_pass_over_all_steps_up_to_the_lag(lag, kernel):
+def test_smoothing_with_one_layer_equals_the_pass_up_to_the_lag(lag, kernel):
     model, x = model_of(ONE_LAYER, kernel=kernel), random_x(20)
 
     actual = outputs_of(model, x, lag, np.split(x, 20))
@@ -153,7 +153,7 @@ def carrying(network):
     return Model(network, parameters, CARRY, kernel="numpy")
 
 
-def test_what_is_missing_is_carried_forward():
+def test_missing_values_are_carried_forward():
     x = random_x(12)
     x[[2, 3, 7], 0] = np.nan
     x[[0, 7, 8], 1] = np.nan
@@ -185,7 +185,7 @@ def poisoned_model(columns=MARKED):
 
 @settings(deadline=None, max_examples=40, suppress_health_check=QUIET)
 @given(data=st.data())
-def test_restarts_anywhere_change_nothing(data, tmp_path):
+def test_restarts_at_any_point_have_no_effect(data, tmp_path):
     """Each part of the records meets a new process, and the bytes that the one before left.
 
     Sequences end by marks and by being idle; some records leave the range of numbers.
@@ -342,7 +342,7 @@ def test_records_are_taken_by_their_number(tmp_path):
 
 @pytest.mark.parametrize("engine", ["fnapi", "embed"])
 @pytest.mark.parametrize("order", ["event_time", "arrival"])
-def test_a_window_after_it_loses_nothing(engine, order, weights):
+def test_a_window_after_smooth_loses_no_record(engine, order, weights):
     counts = Collect()
     records = [row(t, key) for t in range(60) for key in "ab"]
 
@@ -481,7 +481,9 @@ def test_the_lag_may_change_from_job_to_job(lag, tmp_path):
 
 
 @pytest.mark.parametrize("rows_at_once", [1, 7, 50])
-def test_how_many_windows_are_one_batch_changes_nothing(rows_at_once, model, weights, monkeypatch):
+def test_the_number_of_windows_per_batch_does_not_affect_smoothing(
+    rows_at_once, model, weights, monkeypatch
+):
     rows = encoded(model, [row(t) for t in range(40)])
     at_once = smoother(weights, 3).step("a", None, rows)
 
@@ -512,7 +514,7 @@ def test_state_of_another_kernel_is_refused(weights, model):
         smoother(weights, 1, kernel="fused").step("a", state, rows[2:])
 
 
-def test_a_new_model_begins_the_next_sequence(tmp_path):
+def test_the_next_sequence_starts_with_the_new_model(tmp_path):
     model, other = model_of(STACK, MARKED), model_of(STACK, MARKED, seed=1)
     records = [row(t, first=False, last=t == 3) for t in range(9)]
     rows = encoded(model, records)
@@ -574,7 +576,7 @@ def test_windows_that_merge_are_refused_with_the_remedy(weights):
         _ = records | Smooth(weights, lag=1)
 
 
-def test_nothing_in_nothing_out(weights):
+def test_an_empty_input_gives_empty_outputs(weights):
     outputs = predict(Smooth(weights, lag=1), [])
 
     assert outputs.predictions == outputs.late == outputs.invalid == outputs.ended == []

@@ -594,7 +594,7 @@ def test_a_model_that_changes_in_a_stream(policy, two_models, tmp_path):
 
 
 @pytest.mark.usefixtures("each_way")
-def test_a_model_that_changes_is_an_error_unless_said_otherwise(two_models, tmp_path):
+def test_a_changed_model_is_an_error_by_default(two_models, tmp_path):
     _, _, files = two_models
     with pytest.raises(Exception, match=r"or say Predict\(on_model_change='keep'\)"):
         changing(Predict(tmp_path / "w-*.arrow", watch=0), tmp_path, files, *CHANGE)
@@ -636,7 +636,7 @@ def test_models_come_as_paths_beside_the_records(two_models, tmp_path):
 
 
 @pytest.mark.usefixtures("each_way")
-def test_metrics_say_what_happened(weights):
+def test_the_metrics_of_predict(weights):
     records = [*(row(t) for t in (1, 2, 2, 3)), row(100), *BAD]
     _, result = run(lambda p: Outputs(p | beam.Create(records) | Predict(weights, idle_after=50)))
 
@@ -725,12 +725,12 @@ def check_bad_records(count, weights):
 
 
 @pytest.mark.usefixtures("each_way")
-def test_2000_bad_records_change_nothing(weights):
+def test_2000_bad_records_do_not_affect_the_others(weights):
     check_bad_records(2000, weights)
 
 
 @pytest.mark.slow
-def test_100000_bad_records_change_nothing(weights):
+def test_100000_bad_records_do_not_affect_the_others(weights):
     check_bad_records(100_000, weights)
 
 

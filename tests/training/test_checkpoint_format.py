@@ -66,7 +66,7 @@ def made(name):
 
 
 @pytest.mark.parametrize("name", CASES)
-def test_a_checkpoint_of_an_earlier_release_goes_on(name):
+def test_training_resumes_from_a_checkpoint_of_an_earlier_release(name):
     standing, plan, training, rounds = made(name)
     read = checkpoints.from_bytes((GOLDEN / name).read_bytes(), name)
     resumed = checkpoints.check_goes_on(read, plan, training, rounds, name)

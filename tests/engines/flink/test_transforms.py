@@ -52,7 +52,7 @@ def transforms(tmp_path):
     }
 
 
-def test_each_gives_what_it_gives_locally(flink, transforms):
+def test_each_transform_gives_its_local_results_on_flink(flink, transforms):
     on_flink = [*flink.flags(loopback=True), "--parallelism=1"]
     here, there = (given(transforms, flags) for flags in (["--runner=FnApiRunner"], on_flink))
 
