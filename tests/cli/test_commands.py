@@ -1,4 +1,4 @@
-"""`beam-rnn`, the installed command: what its parts share, and those that look at weights."""
+"""The installed command `beam-rnn`: its common parts, and the commands for weights files."""
 
 import json
 import logging

@@ -1,4 +1,4 @@
-"""`beam-rnn convert`: from one format into another, and what a person is told."""
+"""`beam-rnn convert`: the formats and the messages."""
 
 import json
 import re

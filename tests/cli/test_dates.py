@@ -1,4 +1,4 @@
-"""Numbers that look like dates are told from seconds and from counters."""
+"""Numbers that look like dates are distinguished from seconds and counters."""
 
 from datetime import date, datetime, timedelta
 

@@ -1,4 +1,4 @@
-"""What a person sees of a mistake: one line with the value, and every file as it was."""
+"""Mistakes of users: one line with the value, and unchanged files."""
 
 import gzip
 import importlib
@@ -78,7 +78,7 @@ def contents(folder):
 
 
 def mistaken(command, capsys):
-    """The exit code, and what is said on the standard error."""
+    """Return the exit code and the standard error."""
     with pytest.raises(SystemExit) as end:
         main(command.split(" "))
     said = capsys.readouterr().err
@@ -260,7 +260,7 @@ LIMIT = 300
 
 @pytest.mark.parametrize("command", WRITERS)
 def test_a_file_that_cannot_be_written_to_its_end_is_not_there(command, folder, capsys):
-    """A limit on the size of files stands for a full disk."""
+    """A limit on the size of files simulates a full disk."""
     before = contents(folder)
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (LIMIT, limits[1]))

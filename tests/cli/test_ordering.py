@@ -1,4 +1,4 @@
-"""What commands say of the order of records: their times, equal ones, and those of one time."""
+"""Messages about the order of records: their times, duplicates, and records of one time."""
 
 import csv
 import json

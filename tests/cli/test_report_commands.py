@@ -1,4 +1,4 @@
-"""`beam-rnn report`, and what the page says became of the records."""
+"""`beam-rnn report`, and the outcomes of records on the page."""
 
 import datetime as dt
 import json
@@ -129,7 +129,7 @@ def test_the_command_writes_the_page(within, folder, tmp_path):
 
 @pytest.mark.parametrize("command", [evaluate, report])
 def test_replaying_a_model_without_keys_prints_no_warning(command, tmp_path, caplog, capsys):
-    """Its records are those of 1944, which are after those that training saw: it saw none."""
+    """All records, from 1944, are after those of the training, which are none."""
     weights_file = saved(random_model(), tmp_path)
     first = dt.datetime(1944, 1, 1)  # noqa: DTZ001
     rows = [row | {"t": str(first + dt.timedelta(hours=row["t"]))} for row in good()]

@@ -1,4 +1,4 @@
-"""What `beam-rnn size` says is what is stored, to the byte."""
+"""`beam-rnn size` prints the exact size of the stored state."""
 
 import numpy as np
 import pytest

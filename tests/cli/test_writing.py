@@ -1,4 +1,4 @@
-"""Music and text: what the pipelines read and write, and that they write what they have learned."""
+"""The pipelines for music and text: their files, and what they generate after training."""
 
 import json
 from pathlib import Path
@@ -176,7 +176,7 @@ def test_json_of_pieces(tmp_path):
 
 
 def test_the_statistics_of_composed_music(tmp_path, capsys):
-    """Those of a training piece, and those of an untrained network."""
+    """A training piece compared with an untrained network."""
     pieces = tmp_path / "pieces.json"
     pieces.write_text(json.dumps({"train": [BARS[0] * 3, BARS[1] * 3], "test": [BARS[0] * 3]}))
     network = Network("gru", 4, embedding=3, output="softmax")

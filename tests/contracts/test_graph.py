@@ -1,4 +1,4 @@
-"""What a running job is made of: labels, state cells, timers and coders.
+"""The graphs of running jobs: labels, state cells, timers and coders.
 
 A streaming job that is updated, or restored from a savepoint, finds its state by these names.
 A change here breaks running jobs: it is a new major version, not a new golden file.
@@ -90,7 +90,7 @@ def graph(transform, records=({},)):
     ids=str,
 )
 def test_labels_state_cells_timers_and_coders_are_those_of_running_jobs(settings, tmp_path):
-    """Whatever the settings: a job may be updated from one to another."""
+    """The graph does not depend on the settings, so that a running job can be updated."""
     weights = saved(random_model(), tmp_path)
 
     assert graph(Predict(weights, **settings)) == json.loads(GOLDEN.read_text())
@@ -145,7 +145,7 @@ def test_the_graph_of_transduce(settings):
 
 @pytest.mark.parametrize("settings", [{}, {"order": "sequence", "idle_after": 60}], ids=str)
 def test_the_graph_of_score_anomalies(settings, tmp_path):
-    """Whether a weights file predicts, or what learns in the stream."""
+    """With a weights file and with online learning."""
     weights, untrained = saved(random_model(), tmp_path), Untrained(Network("gru"), COLUMNS)
 
     for base in (weights, untrained):

@@ -1,4 +1,4 @@
-"""What `import beam_rnn` costs: nothing beside what `import apache_beam` does."""
+"""`import beam_rnn` imports little more than `import apache_beam`."""
 
 import json
 import pickle

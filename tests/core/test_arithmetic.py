@@ -1,4 +1,4 @@
-"""What another library in the process sets does not change what is computed."""
+"""Settings of other libraries in the process do not change results."""
 
 import ctypes
 import platform
@@ -52,7 +52,7 @@ class Other(beam.DoFn):
 
 
 def predicted(path, values, other, **settings):
-    """What came of values that ran through another library first."""
+    """Predict values after another library changed the floating-point modes."""
     records = [{"id": "k", "t": t, "x": value} for t, value in enumerate(values)]
     transform = Predict(path, order="arrival", with_state=True, **settings)
 

@@ -91,7 +91,7 @@ def test_a_name_that_looks_like_a_pattern_removes_that_file_alone(prefix, tmp_pa
 
 
 def test_a_full_disk_leaves_the_old_file_and_names_it(tmp_path):
-    """A limit on the size of files stands for the disk."""
+    """A limit on the size of files simulates a full disk."""
     path = tmp_path / "a.txt"
     replace_file(path, b"old")
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)

@@ -1,4 +1,4 @@
-"""Values that are missing: carried forward, and the network sees that they were."""
+"""Missing values: they are carried forward and marked for the network."""
 
 import math
 import random
@@ -57,7 +57,7 @@ def records(keys=3, length=40, seed=0):
 
 
 def filled(rows):
-    """What the network sees of the fields: by a plain loop."""
+    """Return the inputs of the network, computed by a plain loop."""
     seen = []
     last = [0.0] * rows.shape[1]
     for row in rows:

@@ -1,4 +1,4 @@
-"""Every block of the README and of the docs is run, and prints what stands below it."""
+"""Every block of the README and the docs runs and prints the documented output."""
 
 import json
 import re

@@ -1,4 +1,4 @@
-"""What is kept of a shard: blocks, its log, what is in memory; and that it stays small."""
+"""The state of a shard: blocks, log and memory, and its bounded size."""
 
 import random
 from dataclasses import replace
@@ -142,7 +142,7 @@ def rows_of(n, i=0):
 
 
 def notes_of(shard, held):
-    """What the Arrow rows say in which records came."""
+    """Return the notes in the Arrow rows of records."""
     found = [""] * len(held.time)
     if len(shard.payloads):
         for table, places, at in rows_by_schema(shard.payloads.of(held), held):
@@ -152,7 +152,7 @@ def notes_of(shard, held):
 
 
 def contents(shard):
-    """All that there is in a shard, whichever rows it stands in."""
+    """Return the contents of a shard, independent of the row order."""
     table = shard.table
     states = {
         key: plain(table.state(row))
@@ -320,7 +320,7 @@ def test_shards_are_remembered(weights, monkeypatch):
 
 
 def test_ended_keys_leave_no_state(weights, monkeypatch):
-    """State is bounded by the keys that are there, not by those that ever were."""
+    """State is bounded by the number of current keys, not of all keys ever seen."""
     rows = []
     close = sharding.StepShards._close
     monkeypatch.setattr(
@@ -395,7 +395,7 @@ def test_a_model_that_keeps_its_keys_steps_them_in_shards(tmp_path):
 def test_sequences_that_end_when_the_model_changes(
     policy, idle_after, at_most, tmp_path, monkeypatch
 ):
-    """What was begun by a model ends with it, what begins has the newest; as key by key."""
+    """Sequences end with their model, and new ones start with the newest, as key by key."""
     from beam_rnn.engine import shard_stepper as stepping
 
     monkeypatch.setattr(stepping, "BATCHED_AT_MOST", at_most)
@@ -458,7 +458,7 @@ def test_many_records_of_one_key_among_few_of_others(model, weights):
 
 
 def test_records_before_one_that_is_due_are_taken_with_it(weights):
-    """Though they came with a later timestamp; of that key alone."""
+    """Even if they arrived with a later timestamp; only for that key."""
     shard = new_shard(weights)
     shard.arrive(block_of(["a", "a"], [5000, 8000]))
     shard.arrive(block_of(["a", "b"], [1000, 1000], arrived=9000))
@@ -484,7 +484,7 @@ def test_records_before_one_that_is_due_are_taken_with_it(weights):
     every=st.integers(1, 9),
 )
 def test_waiting_records_are_released_once_and_in_order(bundles, every, weights):
-    """However it came, and whatever was taken in between."""
+    """For all orders of arrival and releases in between."""
     shard = new_shard(weights)
     came, taken = [], []
     for i, bundle in enumerate(bundles):
@@ -586,7 +586,7 @@ def test_rows_of_records_with_a_jumping_number_are_dropped(weights):
 
 
 def test_waiting_records_are_processed_if_the_window_closes_earlier(weights):
-    """The job was started anew with a shorter allowed lateness."""
+    """The job was restarted with a shorter allowed lateness."""
     stepper = ShardStepper(PredictSource(ModelLoader(weights), Policy()).stepper())
     order = Order("event_time", 30_000_000, 1000)
     before, after = (Shard(stepper, order, 10_000_000, 2, at * 10**6) for at in (60, 20))
@@ -612,7 +612,7 @@ def test_numbers_that_wait_far_ahead_do_not_hold_up_what_follows(weights):
 
 
 def test_a_compacted_log_keeps_the_positions_of_ended_sequences(weights):
-    """What comes behind it is late, also where the shard is read again."""
+    """Earlier records are late, also after the shard is restored."""
     shard = new_shard(weights)
     shard.arrive(block_of(["a"], [5000], marks=[3]))  # an end mark
     shard.advance(9000)

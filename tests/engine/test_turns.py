@@ -64,7 +64,7 @@ def test_a_release_takes_all_records_up_to_the_last_due_one(entries, now):
     )
 )
 def test_released_records_are_not_read_again(turns):
-    """It is left where it was, and a place says how far it goes; what came later is there."""
+    """A position marks the released records; later ones follow it."""
     stored, timer = (Bag(), Bag(), Value()), Value()
     expected = []
     for times, now in turns:

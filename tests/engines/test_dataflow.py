@@ -1,4 +1,4 @@
-"""Dataflow without an account: what it would be told of every transform and pipeline."""
+"""Dataflow without an account: the jobs of every transform and pipeline."""
 
 import json
 import os
@@ -91,7 +91,7 @@ def golden(name):
 
 
 def use(outputs):
-    """Consume every output: what nobody uses could be left out of a job."""
+    """Consume every output, because an unused one could be removed from a job."""
     named = outputs._asdict() if hasattr(outputs, "_asdict") else {"output": outputs}
     for name, output in named.items():
         _ = output | f"Use-{name}" >> beam.Map(lambda row: row)
@@ -322,7 +322,7 @@ def lived(weights, tmp_path):
     ids=lambda more: " ".join(more) or "as it is",
 )
 def test_the_live_job_is_that_of_running_jobs(more, lived):
-    """Whatever the flags: a job may be updated from one to another."""
+    """The graph does not depend on the flags, so that a running job can be updated."""
     assert live_graph(lived(*more)) == json.loads((GOLDEN / "graph-dataflow.json").read_text())
 
 
@@ -401,7 +401,7 @@ def test_an_update_names_the_job_that_it_replaces(weights, tmp_path):
 
 
 def started(dataflow, weights, folder, *program):
-    """A program that starts the live pipeline on what stands in for the service."""
+    """Start the live pipeline on the fake service."""
     arguments = [f"--weights={weights}", *TOPICS, *flags(folder, dataflow.port)]
     return subprocess.Popen(  # noqa: S603
         [sys.executable, *program, *arguments, "--save_main_session"],

@@ -1,4 +1,4 @@
-"""Engines on this machine: what is refused before a program is started, and while it runs."""
+"""Engines on this machine: errors before a program starts and while it runs."""
 
 import argparse
 import json

@@ -79,7 +79,7 @@ def readings(times, keys="abc"):
 
 @pytest.mark.usefixtures("each_way")
 def test_records_out_of_order_are_stepped_in_order_as_the_clock_moves_on(model, weights):
-    """Before the next ones come, when none come any more, and in whatever order they came."""
+    """Before the next records arrive, after the last one, and for all orders of arrival."""
     now = time.time()
     first = readings([now + i / 4 for i in range(8)])
     random.Random(0).shuffle(first)
@@ -104,7 +104,7 @@ def test_records_out_of_order_are_stepped_in_order_as_the_clock_moves_on(model, 
 @pytest.mark.usefixtures("each_way")
 @pytest.mark.parametrize("order", ["event_time", "arrival"])
 def test_a_record_before_the_last_step_is_late(order, model, weights):
-    """By arrival it is stepped all the same."""
+    """In order of arrival it is processed."""
     now = int(time.time())
 
     with running(fed(Predict(weights, order=order))) as (stream, (feed, outputs)):

@@ -1,4 +1,4 @@
-"""Files that are read: what each becomes, and what is said of one that cannot be read."""
+"""Reading files: the records of each format, and the errors of unreadable files."""
 
 import bz2
 import gzip
@@ -88,7 +88,7 @@ def read_plain(tmp_path):
 
 
 def test_a_gzip_that_is_cut_at_the_end_of_a_line_is_an_error(tmp_path):
-    """So that not even a bad line tells."""
+    """Not even a bad line shows the error."""
     packed = gzip.compress(CSV.encode())
     for n in range(len(packed) // 2, 0, -1):
         if zlib.decompressobj(31).decompress(packed[:n]).endswith(b"\n"):

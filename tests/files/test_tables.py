@@ -1,4 +1,4 @@
-"""Rows into files of every kind: what is read back, and what is there if there are none."""
+"""Writing rows to files of every format, also without rows."""
 
 import csv
 import gzip

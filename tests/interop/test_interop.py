@@ -1,4 +1,4 @@
-"""Models of PyTorch, Keras and ONNX: read, written, and held to those frameworks' own numbers."""
+"""Reading and writing models of PyTorch, Keras and ONNX, compared with these frameworks."""
 
 import io
 import itertools
@@ -114,7 +114,7 @@ def test_a_keras_file(name):
 
 
 def saved_by_keras(layers, path, functional=False):
-    """A model with random weights, saved, and what Keras says of the batch."""
+    """Save a random Keras model; return its outputs of the batch."""
     if functional:
         x = y = kl.Input((None, 2))
         for layer in layers:
@@ -202,7 +202,7 @@ def is_of_one_bias(network):
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 @pytest.mark.parametrize("network", IN_KERAS, ids=lambda network: str(network.to_json()))
 def test_an_exported_keras_file_is_read_back_bit_for_bit(network, dtype, tmp_path):
-    """Our second bias is zero where Keras has but one: then nothing is rounded."""
+    """Our second bias is zero if Keras has only one, so nothing is rounded."""
     model = random_model(network).astype(dtype)
     if is_of_one_bias(network):
         ours = {
@@ -656,7 +656,7 @@ def test_the_first_of_the_outputs_of_a_layer_of_keras_is_read(tmp_path):
 
 
 def gru_with(tmp_path, **tensors):
-    """A GRU of 3 inputs and 4 units, and other tensors beside it."""
+    """A GRU of 3 inputs and 4 units, with additional tensors."""
     random = np.random.default_rng(0)
     gru = {"weight_ih_l0": (12, 3), "weight_hh_l0": (12, 4), "bias_ih_l0": 12, "bias_hh_l0": 12}
     named = {f"rnn.{name}": random.standard_normal(shape, "f4") for name, shape in gru.items()}

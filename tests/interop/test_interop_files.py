@@ -1,4 +1,4 @@
-"""Files of other frameworks that are damaged, or made to do harm."""
+"""Damaged and malicious files of other frameworks."""
 
 import contextlib
 import io

@@ -1,4 +1,4 @@
-"""Graphs of ONNX: read where ONNX Runtime says the same, otherwise refused by name."""
+"""ONNX graphs: they give the outputs of ONNX Runtime, or are refused with the node's name."""
 
 import numpy as np
 import onnx

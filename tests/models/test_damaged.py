@@ -1,4 +1,4 @@
-"""Damaged models, checkpoints and states: the library's own error, or what was written."""
+"""Damaged models, checkpoints and states: the library's own error, or the original."""
 
 import io
 from typing import Any, NamedTuple
@@ -112,7 +112,7 @@ def sealed_anew(data):
 
 @pytest.mark.parametrize("count", COUNTS)
 def test_damaged_exported_states_are_refused_or_equal_to_the_originals(count):
-    """Statistics of a Parquet file, and what nobody reads of it, may be anything."""
+    """The statistics and unread parts of a Parquet file may change."""
     data, read, error = EXPORTED
     written, refused = read(data), 0
     for damaged in mutated(data, count):

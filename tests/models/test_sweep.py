@@ -1,4 +1,4 @@
-"""A sweep gives what one step after another gives."""
+"""A sweep gives the results of single steps."""
 
 from dataclasses import replace
 

@@ -156,6 +156,6 @@ def test_old_errors_are_forgotten():
         ({"peaks": 0}, r"peaks must be in \(0, 1\), got 0"),
     ],
 )
-def test_settings_without_effect_are_refused(settings, message):
+def test_invalid_settings_of_surprise_are_refused(settings, message):
     with pytest.raises(ConfigurationError, match=message):
         Surprise(**settings)

@@ -55,7 +55,7 @@ def with_symbols():
 
 
 def altered(data, rows=lambda rows: rows, compression=None, **metadata):
-    """The file with other metadata or rows, and the seal that it would have had."""
+    """Return the file with other metadata or rows, and a valid seal."""
     with pa.ipc.open_file(data) as reader:
         table = reader.read_all()
     texts = {

@@ -1,4 +1,4 @@
-"""The fused kernel: what numpy computes, the same bits in every batch and on every machine."""
+"""The fused kernel: the results of numpy, with the same bits in every batch and machine."""
 
 import os
 import subprocess
@@ -95,7 +95,7 @@ def test_a_row_of_a_product_has_the_same_bits_in_every_batch(rows, inputs, colum
 
 
 def test_the_order_of_additions_is_the_one_that_is_promised():
-    """1 is lost beside 1e8, so every other order gives another sum."""
+    """1 is rounded away next to 1e8, so every other order gives another sum."""
     x = np.array([[1e8, 1, -1e8, 1]], np.float32)
 
     assert linear(x, np.ones((4, 1), np.float32), np.zeros(1, np.float32)) == 1

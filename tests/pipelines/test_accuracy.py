@@ -1,4 +1,4 @@
-"""The protocols of the tasks in `benchmarks/tasks`: what is asked, and that it is asked fairly."""
+"""The protocols of the tasks in `benchmarks/tasks`: their definitions and their fairness."""
 
 import json
 import operator
@@ -75,7 +75,7 @@ def test_training_and_test_sequences_are_disjoint(task):
 
 
 def constant(task, outputs):
-    """A model that says the same of every sequence."""
+    """Return a model with constant outputs."""
     network = Network("gru", 1, output_steps="last")
     parameters = network.initialize(task.columns.input_size, task.columns.target_size, seed=0)
     return Model(
@@ -110,7 +110,7 @@ SETTINGS = [etth1.DAY_AHEAD, etth1.FOUR_DAYS_AHEAD]
 
 
 def silent(setting):
-    """A model that says that nothing changes."""
+    """Return a model that predicts no change."""
     network = Network("gru", 1)
     parameters = network.initialize(setting.columns.input_size, setting.horizon, seed=0)
     return Model(network, {**parameters, "head.W_y": 0 * parameters["head.W_y"]})

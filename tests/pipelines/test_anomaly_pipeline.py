@@ -1,4 +1,4 @@
-"""`python -m pipelines.anomaly`: the rows of files come out with their scores."""
+"""`python -m pipelines.anomaly`: the rows of files with their scores."""
 
 import csv
 import json
@@ -25,7 +25,7 @@ COLUMNS = ["--key=filename", "--time=timestamp", "--inputs=value"]
 
 
 def read(path):
-    """The rows of a CSV or JSON lines file; what is empty is None."""
+    """Return the rows of a CSV or JSON lines file, with None for empty fields."""
     with path.open(newline="") as file:
         if path.suffix == ".jsonl":
             return [json.loads(line) for line in file]

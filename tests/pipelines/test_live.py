@@ -114,7 +114,7 @@ def test_other_interfaces_are_not_listened_at(kafka):
 
 
 class Stream:
-    """A pipeline from a topic to two others, and what came of it."""
+    """A pipeline from a topic to two others, and its results."""
 
     def __init__(self, kafka, weights, *flags, names=None):
         broker, expansion = kafka
@@ -166,7 +166,7 @@ class Stream:
 
 
 def readings(count, start=0):
-    """One every 20 ms, of the time when it is taken."""
+    """Yield a record every 20 ms, with the current time."""
     for i in range(start, start + count):
         now = time.time()
         yield {"id": "abcde"[i % 5], "t": now, "x": math.sin(i), "y": math.cos(3 * i)}
@@ -174,7 +174,7 @@ def readings(count, start=0):
 
 
 def steps(forecasts):
-    """What was said of each step; the same, if it was said several times."""
+    """Return the prediction of each step; check that duplicates are equal."""
     said = defaultdict(set)
     for row in forecasts:
         fields = row["time"], row["x_prediction"], row["prediction_model"]

@@ -17,7 +17,7 @@ STANDARD = PROFILES["standard"]
 
 
 def series(detections, windows, rows=100):
-    """100 rows, of which those named are detections; 15 of them do not count."""
+    """Return 100 rows with the given detections; the first 15 rows are not scored."""
     scores = np.zeros(rows)
     scores[list(detections)] = 1.0
     return Series(range(rows), scores, windows)
@@ -93,7 +93,7 @@ def test_a_false_detection_costs_less_shortly_after_a_window():
 
 
 def test_the_windowed_gaussian_moves_on():
-    """As it is in NAB: the score of a value from the window before it."""
+    """As in NAB, a value is scored by the window before it."""
     values = np.array([1.0, 3.0, 2.0, 2.0, 9.0, 2.0])
 
     scores = nab.windowed_gaussian(values, size=3, step=2)

@@ -1,4 +1,4 @@
-"""The translation pipeline, from its command line, and the tasks that it makes up."""
+"""The translation pipeline from its command line, and its synthetic tasks."""
 
 import csv
 import doctest

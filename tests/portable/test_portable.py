@@ -120,7 +120,7 @@ def test_mappings_become_the_classes_of_python():
 
 
 def test_rows_are_accepted_as_mappings():
-    """What another language has in their place."""
+    """Other languages have rows instead of mappings."""
     row = beam.Row(epochs=3, bptt=beam.Row(steps=8))
     made_of_rows = made(Training, "training", row._asdict() | {"bptt": _named(steps=8)})
     assert made_of_rows == Training(epochs=3, bptt=Bptt(steps=8))

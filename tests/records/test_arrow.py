@@ -1,4 +1,4 @@
-"""Arrow batches: read as rows are, and given back with predictions."""
+"""Arrow batches: they are read like rows, and returned with predictions."""
 
 import decimal
 import random
@@ -282,7 +282,7 @@ def test_several_outputs_have_a_column_each(tmp_path):
 
 @pytest.mark.parametrize("name", ["x_prediction", "prediction_step", "prediction_state"])
 def test_rows_with_a_column_that_is_added_are_dead_letters_that_name_it(name, weights):
-    """And the job goes on with the other batches."""
+    """And the job continues with the other batches."""
     batches = [batch_of([{**row(t), name: 1} for t in (1, 2)]), batch_of([row(3)])]
 
     outputs = predict(Predict(weights, with_state=True), batches)
@@ -509,7 +509,7 @@ def test_dictionaries_that_do_not_fit_one_another(model, weights):
     ids=str,
 )
 def test_the_choice_between_equal_records_does_not_depend_on_arrival(one, other, weights):
-    """They are told apart by the columns that the model does not read."""
+    """They are distinguished by the columns that the model does not read."""
     batches = [batch_of([{**row(1), **more}]) for more in (one, other)]
     ways = [batches, batches[::-1]]
     if one.keys() == other.keys():

@@ -1,4 +1,4 @@
-"""Predictions beside their records: `JoinRecords`."""
+"""`JoinRecords`: predictions joined with their records."""
 
 import random
 

@@ -1,4 +1,4 @@
-"""The report of a training: what stands on the page, for every kind of network."""
+"""The training report for every kind of network."""
 
 import json
 import re
@@ -492,7 +492,7 @@ def test_one_horizon_has_no_section_of_its_own():
 
 
 def says(output, b_y, horizon=1, targets=("x",), **network):
-    """A model that says the same of every record."""
+    """Return a model with constant outputs."""
     described = Network("rnn", hidden=2, output=output, **network)
     columns = Columns(key="id", time="t", inputs=["x"], targets=targets, horizon=horizon)
     parameters = described.initialize(1, len(b_y), seed=0)

@@ -1,4 +1,4 @@
-"""`Predict` by a model for each key: the bits of each key's model alone, in every way."""
+"""`Predict` with per-key models: the bits of each model on its own, in every mode."""
 
 import random
 from pathlib import Path
@@ -48,7 +48,7 @@ def shuffled(some):
 
 
 def alone(models, key, length=40):
-    """What the key's model says of its records, in one pass, and the state after them."""
+    """Return the predictions of a key's model in one pass, and the final state."""
     model = models.of(key)
     x = np.array([[r["x"], r["y"]] for r in records(length, [key])])
     y, state = model.run(model.scaled(key, x)[np.newaxis])

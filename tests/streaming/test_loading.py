@@ -1,4 +1,4 @@
-"""The models that a process has: what is read, tried again, passed over, and let go."""
+"""The models of a process: which are loaded, retried, skipped and released."""
 
 import gc
 import logging
@@ -34,7 +34,7 @@ def clock(monkeypatch):
 
 @pytest.fixture
 def folder(tmp_path):
-    """Where m1 is, with what puts further models there."""
+    """A folder with the model m1."""
     weights.save(random_model(seed=1), tmp_path / "m1.arrow")
     return tmp_path
 

@@ -1,4 +1,4 @@
-"""Hidden states from one job into another."""
+"""Moving hidden states from one job to another."""
 
 import io
 
@@ -281,7 +281,7 @@ def test_no_file_is_an_error_before_the_pipeline_runs(tmp_path):
 
 
 def moved(old, new, tmp_path, exported, imported):
-    """What `Predict` says of the second half, by a model that replays what it was given."""
+    """Predict the second half with a model that replays the exported inputs."""
     for name, model in (("old", old), ("new", new)):
         (tmp_path / name).mkdir()
         saved(model, tmp_path / name)

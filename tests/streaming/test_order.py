@@ -1,4 +1,4 @@
-"""The rules of order: what comes of records depends on the records of their key alone.
+"""The rules of order: results depend only on the records of the key.
 
 Each case is run in a batch and live, key by key and in shards.
 """
@@ -55,7 +55,7 @@ def numbered(n, t=None, **more):
 
 
 def in_batch(transform, events):
-    """All records at once, in an order that says nothing."""
+    """Run all records as a batch, shuffled."""
     records = [r for event in events if isinstance(event, list) for r in event]
     random.Random(0).shuffle(records)
 
@@ -285,7 +285,7 @@ def test_the_idle_timers_of_all_keys_of_a_shard_fire(run, weights):
 
 
 def test_a_key_becomes_idle_without_further_records_in_its_shard(weights):
-    """One timer of the shard is set anew for the key that is idle next."""
+    """The timer of the shard is set again for the next idle key."""
     events = [[record(0, "a"), record(3, "b")], 7, 20, [record(5, "a"), record(6, "b")], 30]
 
     outputs = live(Predict(weights, shards=1, idle_after=10, grid=1), events)
@@ -381,7 +381,7 @@ def test_sequence_numbers_may_restart_with_a_start_mark(events, run, model, weig
 
 @pytest.mark.usefixtures("each_way")
 def test_a_record_from_before_a_restart_of_the_numbers_is_late(weights):
-    """A record that is sent again has the place that it had."""
+    """A record that is sent again keeps its position."""
     again = [RESTART[5], RESTART[0], RESTART[3], numbered(7, t=7)]
 
     outputs = live(Predict(weights, order="sequence"), [RESTART[:5], 6, RESTART[5:], 30, again, 60])

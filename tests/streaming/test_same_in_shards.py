@@ -31,7 +31,7 @@ def record(t, key="a", at=None, **more):
 
 
 def came_out(weights, shards, *events, **arguments):
-    """The predictions that came out together, with their Beam timestamp; and late records."""
+    """Return the predictions with their Beam timestamps, and the late records."""
     batches = shards == "batches"
     stamped, late = Collect(), Collect()
 

@@ -1,4 +1,4 @@
-"""`Predict` in a live stream: turns, lateness, ends, gaps; what comes out and when."""
+"""`Predict` in a live stream: due times, lateness, ends of sequences and gaps."""
 
 import random
 from dataclasses import replace
@@ -53,7 +53,7 @@ def at(rows):
 
 
 class Simulated:
-    """The rules in a few lines: what is pending, what has been stepped, what came too late."""
+    """The rules in a few lines: pending, processed and late records."""
 
     def __init__(self, wait, grid):
         self.wait, self.grid = wait, grid
@@ -278,7 +278,7 @@ def test_times_long_before_the_timestamps_are_not_lost_in_the_next_window(engine
 
 @pytest.mark.parametrize("engine", ENGINES)
 def test_a_jump_of_the_watermark_costs_no_more_a_record(engine, weights, monkeypatch):
-    """Each record is looked at once, not once a turn."""
+    """Each record is read once, not once per release."""
     import beam_rnn.engine.waiting
 
     looked_at = []
@@ -346,7 +346,7 @@ LONG_BEFORE = -2 * START - START % 7200
 
 
 def later(rows, seconds):
-    """Rows of so many seconds later."""
+    """Return rows that are some seconds later."""
     times = [name for name in ("time", "first_time", "last_time") if hasattr(rows[0], name)]
     return sorted(
         row._replace(**{name: getattr(row, name) + seconds * SECOND for name in times})
@@ -380,7 +380,7 @@ def test_a_stream_before_1970_is_as_one_after_it(engine, order, weights):
 @pytest.mark.parametrize("engine", ENGINES)
 @pytest.mark.parametrize("order", ["event_time", "arrival"])
 def test_an_idle_sequence_ends_without_another_record(engine, order, weights):
-    """While the stream goes on for other keys."""
+    """While the stream continues for other keys."""
     said = Collect()
     pipeline_events = [tick(0), tick(4)], 5, [tick(8, "b")], 10, [tick(20, "b")], 21, [tick(30)], 40
     transform = Predict(weights, order=order, idle_after=10, grid=1)
@@ -796,7 +796,7 @@ def numbered_stream(weights, records, watermarks, **more):
 
 @pytest.mark.usefixtures("each_way")
 def test_no_number_is_missed_after_a_sequence_that_was_idle(tmp_path):
-    """Whether or not a timer has ended it before the next record has its turn."""
+    """Whether or not a timer has ended it before the next record is due."""
     weights = saved(random_model(columns=NUMBERED), tmp_path)
     records = [numbered(2, t=5), numbered(4, t=16), numbered(7, t=17)]
 

@@ -1,4 +1,4 @@
-"""Whole sequences through a model: grouped by key and window, cut, run many at once."""
+"""Whole sequences through a model: grouped by key and window, cut, run in batches."""
 
 import random
 from dataclasses import replace

@@ -1,4 +1,4 @@
-"""Beam windows: what comes of one stays in it, once; when they are closed; what comes later."""
+"""Beam windows: results stay in their window; closing; late records."""
 
 from collections import Counter
 
@@ -198,7 +198,7 @@ def test_a_window_before_1970_is_closed_by_no_window_before_it():
 
 
 def test_an_expansion_service_keeps_windows_for_the_allowed_lateness():
-    """There the pipeline has a direct runner, whatever the job will run on."""
+    """There the pipeline has a direct runner, on whatever the job will run."""
     runner = beam.Pipeline(runner="DirectRunner").runner
     with ExternalTransform.outer_namespace("namespace of the caller"):
         closing = closing_on(runner, 60, 30, "Predict", "step")

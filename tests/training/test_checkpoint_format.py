@@ -44,7 +44,7 @@ CASES = {
 
 
 def made(name):
-    """A training after two of its rounds, and what it is of."""
+    """Return a training after two rounds, and its arguments."""
     network, given, training = CASES[name]
     rounds = Rounds(shards=2, outer=Sgd(1.0, momentum=0.5, nesterov=True))
     plan = prepare(network, given, training, rounds.shards).plan

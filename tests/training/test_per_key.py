@@ -1,4 +1,4 @@
-"""`Train(per_key=True)`: each key's model is that of its sequences alone."""
+"""`Train(per_key=True)`: each key's model is trained on its sequences only."""
 
 import logging
 from urllib.parse import quote

@@ -1,4 +1,4 @@
-"""Test, then train: against a loop that is written out, and the rules of gate and scaling."""
+"""Test, then train: compared with an explicit loop; the rules of the gate and of scaling."""
 
 from statistics import NormalDist
 

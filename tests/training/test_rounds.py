@@ -1,4 +1,4 @@
-"""Rounds over shards: the same weights wherever the shards are, and however often it stops."""
+"""Rounds over shards: the same weights on every engine and after interruptions."""
 
 import random
 from dataclasses import replace

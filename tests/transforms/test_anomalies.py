@@ -1,4 +1,4 @@
-"""`ScoreAnomalies`: the same bits however records arrive, no look ahead, ends, stored bytes."""
+"""`ScoreAnomalies`: the same bits for all orders of arrival, no look-ahead, ends, stored bytes."""
 
 import math
 import random

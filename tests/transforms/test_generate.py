@@ -1,4 +1,4 @@
-"""Sequences that a model writes: the same bits whoever asks, and as likely as it says."""
+"""`Generate`: the same bits everywhere, and values with the model's probabilities."""
 
 import math
 import random

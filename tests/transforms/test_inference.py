@@ -1,4 +1,4 @@
-"""`RnnModelHandler` in Beam's RunInference: the bits of `Predict`, whatever the batch."""
+"""`RnnModelHandler` in Beam's RunInference: the bits of `Predict` for all batch sizes."""
 
 import json
 import pickle
@@ -41,7 +41,7 @@ def inferred(handler, examples):
 
 
 def results(transform, examples, engine="fnapi"):
-    """What RunInference gives in a pipeline."""
+    """Return the results of RunInference in a pipeline."""
     collect = Collect()
     _, result = run(lambda p: p | beam.Create(examples) | transform | collect, engine)
     return collect.elements, result

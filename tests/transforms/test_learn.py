@@ -1,4 +1,4 @@
-"""`PredictAndLearn` in pipelines: the same bits however records arrive; ends, models, metrics."""
+"""`PredictAndLearn`: the same bits for all orders of arrival; ends, models, metrics."""
 
 import random
 from dataclasses import replace
@@ -54,7 +54,7 @@ BASE = Untrained(Network("gru", hidden=3, residual=True), COLUMNS, seed=4)
 
 
 def expected(base, learning, rows, idle_after=None):
-    """What comes of records, in order, by the functions without Beam; one key after the other."""
+    """Return the expected results of sorted records, key by key, computed without Beam."""
     prequential = Prequential(base, learning)
     predictions = []
     for key in sorted({r["id"] for r in rows}):

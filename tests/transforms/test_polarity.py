@@ -1,4 +1,4 @@
-"""The protocol of rt-polarity: the folds, the floor, and that no test sentence is learned from."""
+"""The protocol of rt-polarity: the folds, the baseline, and no training on test sentences."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""Sequences into sequences of another length: an encoder, a decoder, attention."""
+"""Sequence-to-sequence models: encoder, decoder, attention."""
 
 from dataclasses import replace
 from typing import NamedTuple
@@ -111,7 +111,7 @@ def test_the_loss_of_a_batch_is_that_of_its_pairs(case):
     assert total(together) == pytest.approx(sum(total([each]) for each in together), rel=1e-12)
 
 
-def test_a_symbol_that_cannot_be_stored_is_not_trained_on():
+def test_an_unwritable_target_symbol_has_weight_zero():
     network, parameters = network_of("plain"), noisy(network_of("plain"))
     x = np.ones((2, 1), np.float32)
     written = np.array([[1], [UNWRITABLE], [2]], np.float32)

@@ -1,4 +1,4 @@
-"""The other transforms in a batch on the cluster: what they give locally, bit for bit."""
+"""The other transforms in a batch on the cluster: their local results, bit for bit."""
 
 import apache_beam as beam
 import pytest
