@@ -102,7 +102,7 @@ WEIGHTS = {"inspect": [], "size": ["--weights"], "convert": ["--output=o.onnx", 
 
 
 @pytest.mark.parametrize("name", WEIGHTS)
-def test_a_weights_file_that_is_not_there_is_named(name, capsys):
+def test_a_missing_weights_file_is_named(name, capsys):
     code, said = failed(capsys, name, *WEIGHTS[name], "nope.arrow")
 
     assert code == 2
@@ -139,7 +139,9 @@ TRAIN = ["train", "--input=a.csv", "--key=id", "--time=at", "--inputs=x", "--out
         ("--loss=msa", "--loss must be one of"),
     ],
 )
-def test_wrong_flags_are_one_line_and_exit_with_2(flag, message, tmp_path, monkeypatch, capsys):
+def test_wrong_flags_are_reported_in_one_line_and_exit_with_2(
+    flag, message, tmp_path, monkeypatch, capsys
+):
     monkeypatch.chdir(tmp_path)
     for name in ("a.csv", "w.arrow"):
         Path(name).touch()
@@ -410,7 +412,7 @@ def test_inspect_says_that_a_bidirectional_network_is_not_measured(tmp_path, cap
     assert "not measured" in output(capsys, "inspect", saved(both, tmp_path))
 
 
-def test_paths_are_absolute_where_workers_may_be_elsewhere(tmp_path, monkeypatch):
+def test_paths_are_absolute_for_workers_in_other_folders(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     asked = ["--input=day-*.csv", "--weights=w.arrow", "--output=gs://bucket/o.csv"]
 

@@ -36,7 +36,7 @@ def weights(tmp_path):
 
 
 @pytest.mark.parametrize("suffix", FOREIGN)
-def test_a_model_goes_out_and_comes_back_bit_for_bit(suffix, weights, tmp_path):
+def test_a_converted_model_is_read_back_bit_for_bit(suffix, weights, tmp_path):
     there = convert(weights, tmp_path / f"model{suffix}")
     back = convert(there, tmp_path / "back.arrow", f"--like={weights}")
 

@@ -219,7 +219,7 @@ ASIDE = ["new.arrow.invalid.jsonl"]
 
 
 @pytest.mark.parametrize("command", OF_FLAGS)
-def test_a_wrong_flag_is_one_line_before_anything_runs(command, folder, capsys):
+def test_a_wrong_flag_is_reported_in_one_line_before_anything_runs(command, folder, capsys):
     before = contents(folder)
 
     code, said = mistaken(command, capsys)
@@ -259,7 +259,7 @@ LIMIT = 300
 
 
 @pytest.mark.parametrize("command", WRITERS)
-def test_a_file_that_cannot_be_written_to_its_end_is_not_there(command, folder, capsys):
+def test_an_incomplete_file_is_not_kept(command, folder, capsys):
     """A limit on the size of files simulates a full disk."""
     before = contents(folder)
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)

@@ -129,7 +129,7 @@ def test_parameters_and_products(model):
     assert sizes.multiply_adds == sum(value.size for value in matrices)
 
 
-def test_the_command_describes_a_network_that_is_none_yet(capsys):
+def test_size_describes_a_network_without_a_weights_file(capsys):
     size.main(["--cell=lstm", "--hidden=64", "--layers=2", "--keys=1000000"])
 
     printed = capsys.readouterr().out

@@ -46,7 +46,7 @@ from beam_rnn.errors import ConfigurationError
         ),
     ],
 )
-def test_columns_that_cannot_be_are_refused(arguments, message):
+def test_invalid_columns_are_refused(arguments, message):
     with pytest.raises(ConfigurationError, match=message):
         Columns(**{"key": "id", "inputs": ["a"]} | arguments)
 

@@ -118,6 +118,6 @@ def test_a_stream_has_the_inputs_of_training(path, shards):
         ({"static": [3]}, r"static must be a list of names, got \[3\]"),
     ],
 )
-def test_columns_that_cannot_be_are_refused(arguments, message):
+def test_invalid_columns_are_refused(arguments, message):
     with pytest.raises(ConfigurationError, match=message):
         Columns(key="id", inputs=["x"], **arguments)

@@ -349,7 +349,7 @@ def test_keys_with_only_invalid_records_leave_no_state(weights):
 
 
 @pytest.mark.parametrize("shards", [0, -1, 1.5, "8", True])
-def test_a_number_of_shards_that_cannot_be(shards):
+def test_an_invalid_number_of_shards_is_refused(shards):
     with pytest.raises(ConfigurationError, match=r"shards must be a whole number of at least 1"):
         Predict("weights.arrow", shards=shards)
 

@@ -366,7 +366,7 @@ def test_the_live_job_streams_with_streaming_engine(lived):
 
 
 @on_dataflow
-def test_duplicates_may_be_asked_for_to_save(lived):
+def test_at_least_once_can_be_requested(lived):
     job = lived("--dataflow_service_options=streaming_mode_at_least_once")
 
     assert job.description["environment"]["serviceOptions"] == ["streaming_mode_at_least_once"]

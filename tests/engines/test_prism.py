@@ -198,7 +198,7 @@ def forward(model, records):
 
 @pytest.mark.usefixtures("each_way")
 @pytest.mark.parametrize("policy", ["keep", "reset", "replay"])
-def test_a_newer_file_is_taken_up_while_the_stream_runs(policy, two_models, tmp_path):
+def test_a_newer_file_is_loaded_while_the_stream_runs(policy, two_models, tmp_path):
     old, new = two_models
     arguments = {"on_model_change": policy, "replay": 2 if policy == "replay" else 0}
     transform = Predict(tmp_path / "w-*.arrow", watch=0.2, **arguments)

@@ -196,7 +196,7 @@ def test_nanoseconds_are_read_without_pandas(tmp_path, monkeypatch):
     ]
 
 
-def test_the_place_of_a_record_is_its_number_where_that_is_asked(tmp_path):
+def test_the_row_number_can_be_the_sequence_number(tmp_path):
     for name in ("b.csv", "a.csv"):
         written(tmp_path / name, f"t,k,x\n0,{name},1\nbad\n0,{name},1\n")
     columns = Columns(key="k", time="t", inputs=["x"], sequence="row")

@@ -222,7 +222,7 @@ def test_an_exported_keras_file_is_read_back_bit_for_bit(network, dtype, tmp_pat
 
 
 @pytest.mark.parametrize("name", KERAS)
-def test_a_keras_file_goes_there_and_back_bit_for_bit(name, tmp_path):
+def test_a_keras_file_survives_a_round_trip_bit_for_bit(name, tmp_path):
     model = interop.from_keras(GOLDEN / name / "model.keras")
     first, second = tmp_path / "first.keras", tmp_path / "second.keras"
 
@@ -297,7 +297,7 @@ def test_an_exported_onnx_file_is_read_back_bit_for_bit(network, tmp_path):
 
 @pytest.mark.parametrize("name", TORCH)
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
-def test_a_state_dict_goes_there_and_back_bit_for_bit(name, dtype, tmp_path):
+def test_a_state_dict_survives_a_round_trip_bit_for_bit(name, dtype, tmp_path):
     source = GOLDEN / name / "model.safetensors"
     model = interop.from_torch(source, activation=activation(name)).astype(dtype)
     path = tmp_path / "model.safetensors"
@@ -535,7 +535,7 @@ def test_float64_is_not_exported_to_onnx(tmp_path):
         interop.to_onnx(model, tmp_path / "model.onnx")
 
 
-def test_a_package_that_is_missing_is_named_with_the_remedy():
+def test_a_missing_package_is_named_with_the_remedy():
     from beam_rnn.interop.layer_chain import package
 
     with pytest.raises(InteropError, match=r"'no_such_package': pip install 'beam-rnn\[interop\]'"):
@@ -683,7 +683,7 @@ def test_an_ambiguous_linear_module_must_be_named(tensors, tmp_path):
 @pytest.mark.parametrize(
     ("name", "head"), [("inp", "inp"), ("head", None), ("net.head", None), ("net.out", "net.out")]
 )
-def test_a_linear_module_is_the_head_where_its_name_says_so(name, head, tmp_path):
+def test_a_linear_module_with_the_name_of_a_head_is_the_head(name, head, tmp_path):
     tensors = {f"{name}.weight": (3, 4), f"{name}.bias": 3}
     model = interop.from_torch(gru_with(tmp_path, **tensors), head=head)
     assert model.outputs == 3
@@ -707,7 +707,7 @@ def test_tensors_that_do_not_fit_are_refused(tensors, message, tmp_path):
         interop.from_torch(gru_with(tmp_path, **tensors))
 
 
-def test_a_head_that_is_not_there_is_refused(tmp_path):
+def test_a_missing_head_is_refused(tmp_path):
     with pytest.raises(InteropError, match="one linear layer 'fc'"):
         interop.from_torch(gru_with(tmp_path), head="fc")
 

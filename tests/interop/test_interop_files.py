@@ -205,9 +205,7 @@ def test_a_compressed_keras_file_is_refused(written):
 
 
 @pytest.mark.parametrize("suffix", FORMS)
-def test_a_model_that_cannot_be_written_leaves_the_file_that_was_there(
-    suffix, written, monkeypatch
-):
+def test_a_failed_export_leaves_the_old_file_unchanged(suffix, written, monkeypatch):
     path = written(suffix)
     before = path.read_bytes()
 

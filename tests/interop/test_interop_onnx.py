@@ -362,7 +362,7 @@ def test_before_opset_13_a_softmax_is_over_all_axes_from_its_own_on(tmp_path):
         interop.from_onnx(last)
 
 
-def test_each_node_is_looked_at_once(tmp_path):
+def test_each_node_is_visited_once(tmp_path):
     """Zeros of zeros, doubled sixty times: a walk back along all ways would not end."""
     nodes = [make_node("Concat", [f"z{i}"] * 2, [f"z{i + 1}"], axis=2) for i in range(60)]
     nodes += [SWAP, cell(inputs=("t", "W", "R", "B", "", "z60")), *every()]

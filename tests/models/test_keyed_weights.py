@@ -186,14 +186,14 @@ def test_a_file_of_several_batches_is_one(models, monkeypatch):
     assert all(read.of(key) == model for key, model in models.models.items())
 
 
-def test_a_cut_file_is_an_error_wherever_it_is_cut(models):
+def test_a_truncated_file_is_an_error_at_every_length(models):
     data = weights.to_bytes(models)
     for length in range(101, len(data), 101):
         with pytest.raises(NotWeightsError, match="truncated, altered or of another format"):
             weights.from_buffer(data[:length])
 
 
-def test_an_altered_bit_is_an_error_wherever_it_is():
+def test_an_altered_bit_is_an_error_at_every_position():
     data = weights.to_bytes(keyed_models())
     for at in range(len(data)):
         changed = bytearray(data)
@@ -228,7 +228,7 @@ def test_a_newer_version_is_an_error_that_names_both(models):
         weights.from_buffer(altered(weights.to_bytes(models), format_version="3"))
 
 
-def test_a_cell_that_is_not_there_is_named(models):
+def test_an_unknown_cell_is_named(models):
     data = altered(weights.to_bytes(models), network='{"cell": "mamba"}')
     with pytest.raises(WeightsError, match=r"has the cell 'mamba', but .* has rnn, gru, lstm"):
         weights.from_buffer(data)

@@ -179,14 +179,14 @@ def test_a_failed_write_leaves_nothing_behind(tmp_path):
     assert [p.name for p in tmp_path.iterdir()] == ["weights.arrow"]
 
 
-def test_a_cut_file_is_an_error_wherever_it_is_cut():
+def test_a_truncated_file_is_an_error_at_every_length():
     data = weights.to_bytes(model(hidden=2, layers=1))
     for length in range(7, len(data), 7):
         with pytest.raises(NotWeightsError, match="truncated, altered or of another format"):
             weights.from_buffer(data[:length])
 
 
-def test_an_altered_bit_is_an_error_wherever_it_is():
+def test_an_altered_bit_is_an_error_at_every_position():
     """Also in the padding between the parts of the file, and in its footer."""
     data = weights.to_bytes(model(hidden=2, layers=1))
     for at in range(len(data)):
@@ -296,7 +296,7 @@ def test_compressed_buffers_are_refused_before_they_are_decompressed(compression
     assert pa.total_allocated_bytes() == before
 
 
-def test_a_cell_that_is_not_there_is_named():
+def test_an_unknown_cell_is_named():
     with pytest.raises(WeightsError, match=r"has the cell 'mamba', but .* has rnn, gru, lstm"):
         weights.from_buffer(altered(weights.to_bytes(model()), network='{"cell": "mamba"}'))
 

@@ -113,7 +113,7 @@ def test_the_mask_is_the_same_in_every_window_of_a_sequence():
     assert losses(Bptt(steps=2)) == pytest.approx(losses(Bptt()), rel=1e-12)
 
 
-def test_the_seed_decides_what_is_left_out():
+def test_the_seed_decides_the_dropout():
     def digest(**settings):
         return fit(Network("gru", 4, layers=2), [wave()], Training(epochs=2, **settings)).digest
 
@@ -123,7 +123,7 @@ def test_the_seed_decides_what_is_left_out():
     assert digest(dropout=Dropout()) == digest()
 
 
-def test_symbols_are_left_out_with_the_probability_each_sequence_by_itself():
+def test_symbols_are_dropped_independently_in_each_sequence():
     first, second = draw_symbols(0.3, (2000, 50), BATCH, np.random.default_rng(0))
 
     assert first.shape == (BATCH, 2000)
@@ -163,7 +163,7 @@ def spoken(text, good):
 
 
 @pytest.mark.parametrize("p", [0.0, 0.5])
-def test_the_vector_of_the_unknown_symbol_is_learned_where_symbols_are_left_out(p):
+def test_dropping_symbols_trains_the_vector_of_the_unknown_symbol(p):
     network = Network("rnn", 3, output="sigmoid", embedding=2)
     sequences = [spoken("a fine film", 1), spoken("a dull plot", 0)]
 
@@ -173,7 +173,7 @@ def test_the_vector_of_the_unknown_symbol_is_learned_where_symbols_are_left_out(
     assert unknown.any() == (p > 0)
 
 
-def test_a_sequence_in_parts_has_the_same_symbols_left_out_in_all():
+def test_all_parts_of_a_sequence_have_the_same_dropped_symbols():
     """Cut where the windows of BPTT are, it gives the same weights."""
     network = Network("gru", 3, output="sigmoid", embedding=2)
     whole = spoken("a b c d e f a b c d e f", 1)
@@ -199,7 +199,7 @@ def test_a_sequence_in_parts_has_the_same_symbols_left_out_in_all():
     assert all(np.array_equal(one[name], other[name]) for name in one)
 
 
-def test_the_source_of_a_pair_has_symbols_left_out_and_the_target_has_not():
+def test_symbols_are_dropped_in_sources_but_not_in_targets():
     columns = PairColumns(key="id", source="there", target="here")
     network = EncoderDecoder("gru", hidden=3, embedding=2)
     pairs = [Pair(columns, str(i), ("a", "b"), ("x", "y")) for i in range(3)]
@@ -214,6 +214,6 @@ def test_the_source_of_a_pair_has_symbols_left_out_and_the_target_has_not():
 
 @pytest.mark.parametrize("name", ["inputs", "layers", "recurrent", "symbols"])
 @pytest.mark.parametrize("p", [1, -0.1, float("nan"), "0.5", True])
-def test_a_probability_that_cannot_be_is_refused(name, p):
+def test_an_invalid_probability_is_refused(name, p):
     with pytest.raises(ConfigurationError, match=rf"{name} must be in \[0, 1\), got"):
         Dropout(**{name: p})

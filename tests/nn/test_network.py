@@ -28,7 +28,7 @@ from beam_rnn.nn.network import Network
         ({"merge": "max", "bidirectional": True}, "merge must be one of .* got 'max'"),
     ],
 )
-def test_a_network_that_cannot_be_is_refused(arguments, message):
+def test_an_invalid_network_is_refused(arguments, message):
     with pytest.raises(ConfigurationError, match=message):
         Network(**arguments)
 

@@ -213,7 +213,7 @@ def test_a_chord_is_the_keys_that_sound():
     assert list(np.flatnonzero(higher)) == [42]
 
 
-def test_just_the_validation_pieces_are_held_back():
+def test_exactly_the_validation_pieces_are_held_out():
     learned, validated = (
         [chorales.roll(piece) for piece in PIECES[part]] for part in ("train", "valid")
     )
@@ -306,7 +306,7 @@ def test_a_row_that_does_not_exist_is_refused(capsys):
     assert f"there is no row subtracting: choose from {', '.join(accuracy.ROWS)}" in error
 
 
-def test_a_row_whose_data_are_not_there_is_left_out(tmp_path, capsys):
+def test_a_row_without_its_data_is_skipped(tmp_path, capsys):
     output = tmp_path / "rows.json"
     accuracy.main(["--only", "etth1-24", "--data", str(tmp_path), "--json", str(output)])
 

@@ -294,7 +294,7 @@ def test_ctrl_c_stops_it(kafka, weights, tmp_path):
     assert "Traceback" not in said
 
 
-def test_a_topic_that_is_not_there_is_an_error(kafka, weights, tmp_path):
+def test_a_missing_topic_is_an_error(kafka, weights, tmp_path):
     live_stream = command(kafka, weights, ("misspelled", "any", "other"), tmp_path)
     try:
         assert live_stream.wait(120) == 1
@@ -305,7 +305,7 @@ def test_a_topic_that_is_not_there_is_an_error(kafka, weights, tmp_path):
     assert error in live_stream.last_lines()
 
 
-def test_topics_that_are_there_are_left(kafka, monkeypatch, capsys):
+def test_existing_topics_are_left_unchanged(kafka, monkeypatch, capsys):
     address = kafka[0].address
 
     def main(*words, lines=b""):

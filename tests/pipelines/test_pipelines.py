@@ -441,7 +441,7 @@ def test_several_horizons_are_trained_predicted_and_measured(data, tmp_path):
 
 
 @pytest.mark.parametrize("text", ["", "a", "1-", "2-1x"])
-def test_a_horizon_that_cannot_be_is_refused(text, data, tmp_path, capsys):
+def test_an_invalid_horizon_is_refused(text, data, tmp_path, capsys):
     with pytest.raises(SystemExit):
         train.main(
             [f"--input={data}", *COLUMNS, f"--horizon={text}", f"--output={tmp_path}/w.arrow"]
@@ -659,7 +659,7 @@ def test_none_of_the_records_could_be_used(name, weights, data, tmp_path, capsys
 
 
 @pytest.mark.parametrize("name", COMMANDS)
-def test_a_column_that_is_not_there_is_found_before_anything_runs(
+def test_a_missing_column_is_an_error_before_the_pipeline_runs(
     name, weights, data, tmp_path, capsys
 ):
     main, output = COMMANDS[name]

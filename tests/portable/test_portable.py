@@ -501,7 +501,7 @@ def test_an_element_without_a_time_has_a_remedy(tmp_path):
 
 @pytest.mark.parametrize("handling", [None, {"output": "bad"}])
 @pytest.mark.parametrize("name", ["id", "t", "y", "x"])
-def test_a_field_that_is_not_there_is_missed_before_anything_runs(name, handling, tmp_path):
+def test_a_missing_field_is_an_error_before_the_pipeline_runs(name, handling, tmp_path):
     columns = Columns(key="id", time="t", inputs=["y"], targets=["x"])
     weights = saved(random_model(columns=columns), tmp_path)
     pipeline = beam.Pipeline(runner="FnApiRunner")
@@ -637,7 +637,7 @@ def test_every_output_has_a_schema_that_all_languages_read(name, tmp_path):
         assert coder.schema.fields
 
 
-def test_windows_are_kept_apart(tmp_path):
+def test_windows_are_separate(tmp_path):
     rows = collected(
         RnnPredict(saved(random_model(), tmp_path)), RECORDS, windowing=FixedWindows(10)
     )

@@ -461,7 +461,7 @@ OTHERS = {
 
 @pytest.mark.parametrize("name", OTHERS)
 @pytest.mark.parametrize("grid", [0.5, 60], ids=["in turn", "together"])
-def test_rows_of_batches_with_other_columns_come_out_as_they_came(name, grid, model, weights):
+def test_rows_of_batches_with_other_columns_keep_their_columns(name, grid, model, weights):
     """Whatever becomes due with them: the same bits, each row with the columns that it had."""
     other = OTHERS[name]
     records = PLAIN.to_pylist() + other.to_pylist()

@@ -92,7 +92,7 @@ def test_a_sequence_that_ends_between_records_of_one_time_is_not_guessed():
     assert [(pair["x"], row.step) for pair, row in found] == [(2.0, 8), (1.0, 9)]
 
 
-def test_a_sequence_number_tells_records_of_one_time_apart(tmp_path):
+def test_a_sequence_number_distinguishes_records_of_one_time(tmp_path):
     columns = Columns(key="id", time="t", inputs=["x"], sequence="n")
     records = [record("a", 1, x) | {"n": n} for n, x in ((2, 1.0), (1, 9.0), (3, 5.0))]
     model = random_model(Network("gru", hidden=3), columns)

@@ -319,7 +319,7 @@ class Odd:
         ({"t": np.datetime64("10000-01-01")}, "t must be in the years 1 to 9999"),
     ],
 )
-def test_a_record_that_cannot_be_used_says_why_and_shows_the_value(change, reason):
+def test_the_error_of_an_invalid_record_has_the_reason_and_the_value(change, reason):
     with pytest.raises(RecordError, match=reason):
         read(GOOD | change)
 

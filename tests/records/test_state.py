@@ -200,7 +200,7 @@ def test_stored_bytes_stay_readable(name):
         ),
     ],
 )
-def test_state_that_cannot_be_trusted_is_refused(change, message):
+def test_corrupt_state_is_refused(change, message):
     data = encode_state(state_of(1, 2, 2, 0, np.zeros(3), [0.5], []))
     with pytest.raises(StateError, match=message):
         decode_state(change(data))

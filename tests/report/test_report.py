@@ -234,7 +234,7 @@ def test_the_report_marks_records_that_were_trained_on():
     assert page.rows("key")["a"][2] == "12"
 
 
-def test_keys_that_were_all_trained_on_are_left_out_where_others_have_more():
+def test_keys_without_test_records_are_skipped_if_others_have_some():
     sequences = series()
     learned = [sequences[0], *(first_part(each, 40) for each in sequences[1:])]
     page = Page(report(fit(Network("gru", hidden=4), learned, ONE_EPOCH), sequences))

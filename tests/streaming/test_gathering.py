@@ -83,7 +83,7 @@ def test_in_a_live_stream(engine):
     assert [r.inputs for r in outputs.late] == [[1.0, 101.0]]
 
 
-def test_arguments_that_cannot_work_are_refused():
+def test_invalid_arguments_are_refused():
     with pytest.raises(ConfigurationError, match=r"length must be .* got 0"):
         LastRecords(COLUMNS, length=0)
     with pytest.raises(ConfigurationError, match="columns must be a Columns, got 'x'"):

@@ -245,7 +245,7 @@ def test_one_model_may_become_many_and_many_one(tmp_path):
 
 
 @pytest.mark.usefixtures("each_way")
-def test_files_come_as_paths_beside_the_records(two_sets, tmp_path):
+def test_model_files_arrive_as_a_side_input_of_paths(two_sets, tmp_path):
     _old, new, files = two_sets
     for name, data in files.items():
         (tmp_path / name).write_bytes(data)
@@ -292,7 +292,7 @@ def test_an_overflow_is_a_dead_letter_of_its_key_only(models, weights):
     assert sorted(outputs.predictions) == sorted(oracle(models, good, with_state=True).predictions)
 
 
-def test_models_of_keys_that_never_come_are_not_made(weights, monkeypatch):
+def test_models_of_absent_keys_are_not_created(weights, monkeypatch):
     made = []
     of = KeyedModels._with_shared_kernel
     monkeypatch.setattr(

@@ -225,7 +225,7 @@ def test_models_that_no_sequence_asks_for_leave_the_memory(folder, clock):
 
 
 @pytest.mark.parametrize("keyed", [False, True])
-def test_a_model_that_sequences_ask_for_stays_and_comes_back(keyed, folder, clock, monkeypatch):
+def test_a_model_in_use_by_sequences_is_kept_and_reloaded(keyed, folder, clock, monkeypatch):
     make = keyed_models if keyed else random_model
     for i in range(1, 4):
         weights.save(make(seed=10 * i), folder / f"m{i}.arrow")

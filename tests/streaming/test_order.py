@@ -200,7 +200,7 @@ def test_an_imported_state_knows_from_when_its_numbers_count(weights):
 @pytest.mark.usefixtures("each_way")
 @pytest.mark.parametrize("run", RUNS)
 @pytest.mark.parametrize("policy", ["error", "reset", "replay"])
-def test_a_gap_is_looked_at_before_the_model(policy, run, model, weights):
+def test_idleness_is_checked_before_the_model(policy, run, model, weights):
     """An imported state of another model is idle before anything is asked of the model."""
     other = random_model(columns=NUMBERED, seed=1)
     more = {"replay": 2} if policy == "replay" else {}
@@ -316,7 +316,7 @@ GOOD = [record(t) for t in (1, 2, 5, 27, 28)]
 
 @pytest.mark.usefixtures("each_way")
 @pytest.mark.parametrize("run", RUNS)
-def test_a_record_that_cannot_be_stepped_leaves_all_as_if_never_sent(run, model, weights):
+def test_an_overflowing_record_has_no_effect(run, model, weights):
     transform = Predict(weights, idle_after=20, with_state=True)
 
     mixed = RUNS[run](transform, [GOOD + POISONED])
@@ -436,7 +436,7 @@ def test_sequence_numbers_may_restart_after_a_pause(events, marked, run, weights
 
 
 @pytest.mark.usefixtures("each_way")
-def test_a_lower_number_that_waits_and_comes_after_no_pause_is_late(weights):
+def test_a_waiting_lower_number_without_a_pause_is_late(weights):
     """It keeps the sequence going until its turn, which its Beam timestamp may put off."""
     events = [[numbered(5, t=0)], 3, [numbered(3, t=8, at=40)], 30, [numbered(6, t=50)], 90]
 
@@ -455,7 +455,7 @@ JUMPS = [*(numbered(n) for n in range(4)), CORRUPT, *(numbered(n, t=n + 1) for n
 @pytest.mark.parametrize(
     "events", [[JUMPS[:4], 3, [CORRUPT], 5, JUMPS[5:7], 8, JUMPS[7:]], [JUMPS]]
 )
-def test_a_number_that_jumps_is_a_dead_letter_and_blocks_nothing(events, run, weights):
+def test_a_jumping_number_is_a_dead_letter_and_does_not_block_others(events, run, weights):
     outputs = RUNS[run](Predict(weights, order="sequence", max_jump=100), [*events, 30])
 
     assert [r.sequence for r in sorted(outputs.predictions, key=lambda r: r.step)] == [*range(9)]
@@ -489,7 +489,7 @@ def test_max_jump_needs_a_way_on_after_a_real_gap():
 
 @pytest.mark.usefixtures("each_way")
 @pytest.mark.parametrize("run", RUNS)
-def test_a_record_that_cannot_be_stepped_ends_no_sequence(run, weights):
+def test_an_overflowing_record_ends_no_sequence(run, weights):
     """One behind it that waits, and belongs to the sequence, keeps that going."""
     waiting = [numbered(2, t=28, at=48, x=BEYOND), numbered(5, t=18, at=38)]
     events = [[numbered(0)], 5, waiting, 30, 60]

@@ -98,7 +98,7 @@ def test_each_output_is_that_of_a_pass_over_its_window(network, lag):
 @pytest.mark.parametrize("kernel", KERNELS)
 @pytest.mark.parametrize("lag", [0, 1, 4, 30])
 @pytest.mark.parametrize("network", NETWORKS, ids=lambda n: str(n.to_json()))
-def test_however_records_come_the_bits_are_the_same(network, lag, kernel):
+def test_the_bits_do_not_depend_on_the_bundles(network, lag, kernel):
     model, x = model_of(network, kernel=kernel), random_x(20)
     at_once = outputs_of(model, x, lag, [x])
 
@@ -290,7 +290,7 @@ def check_bits(data, model, weights):
 
 @pytest.mark.parametrize("engine", STREAM_ENGINES)
 @pytest.mark.parametrize("order", ["event_time", "arrival"])
-def test_an_output_comes_as_soon_as_its_lag_is_there(engine, order, weights):
+def test_an_output_is_emitted_once_its_lag_has_arrived(engine, order, weights):
     """And the rest when no record has come for as long as is waited for."""
     said = Collect()
     ticks = [row(t) | {"at": START + t} for t in range(6)]
@@ -541,7 +541,7 @@ def test_a_network_that_has_no_use_for_it_is_refused(network, message, tmp_path)
         predict(Smooth(saved(random_model(network), tmp_path), lag=2), [row(1)])
 
 
-def test_predict_says_where_a_bidirectional_network_can_go(weights):
+def test_predict_names_the_transforms_for_bidirectional_networks(weights):
     with pytest.raises(Exception, match="use PredictSequences, which has them, or Smooth"):
         predict(Predict(weights), [row(1)])
 
@@ -564,7 +564,7 @@ def test_a_model_without_columns_is_refused(model, tmp_path):
         ({"kernel": "fast"}, "kernel must be one of .* got 'fast'"),
     ],
 )
-def test_arguments_that_cannot_work_are_refused(arguments, message):
+def test_invalid_arguments_are_refused(arguments, message):
     with pytest.raises(ConfigurationError, match=message):
         Smooth(**{"weights": "weights.arrow", "lag": 1} | arguments)
 

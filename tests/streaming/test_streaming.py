@@ -436,7 +436,7 @@ def test_records_are_taken_by_their_number(engine, tmp_path):
 
 @pytest.mark.usefixtures("each_way")
 @pytest.mark.parametrize("engine", ENGINES)
-def test_the_next_number_is_taken_at_once_and_a_gap_is_waited_for(engine, tmp_path):
+def test_the_next_number_is_processed_at_once_but_a_gap_waits(engine, tmp_path):
     weights = saved(random_model(columns=NUMBERED), tmp_path)
     events = (
         [numbered(0)],
@@ -619,7 +619,7 @@ def test_a_broken_new_model_leaves_the_old_one_at_work(content, two_models, tmp_
 
 
 @pytest.mark.usefixtures("each_way")
-def test_models_come_as_paths_beside_the_records(two_models, tmp_path):
+def test_models_arrive_as_a_side_input_of_paths(two_models, tmp_path):
     _old, new, files = two_models
     for name, data in files.items():
         (tmp_path / name).write_bytes(data)
@@ -762,7 +762,7 @@ def test_the_state_of_a_key_is_bounded_and_goes_away(weights, monkeypatch):
     assert written[-1] == 0
 
 
-def test_a_key_that_is_gone_leaves_no_timer(weights, monkeypatch):
+def test_an_ended_key_leaves_no_timer(weights, monkeypatch):
     """Else each key that ever was would have one until the window ends."""
     ended = []
     clear = stateful.Cells.clear
@@ -775,7 +775,7 @@ def test_a_key_that_is_gone_leaves_no_timer(weights, monkeypatch):
     assert not ended
 
 
-def test_a_key_none_of_whose_records_could_be_used_leaves_no_timer(weights, monkeypatch):
+def test_a_key_with_only_invalid_records_leaves_no_timer(weights, monkeypatch):
     ended = []
     monkeypatch.setattr(stateful.Cells, "clear", ended.append)
 
@@ -806,7 +806,7 @@ def test_no_number_is_missed_after_a_sequence_that_was_idle(tmp_path):
 
 
 @pytest.mark.usefixtures("each_way")
-def test_a_record_that_cannot_be_stepped_does_not_take_its_number(tmp_path):
+def test_an_overflowing_record_does_not_use_up_its_number(tmp_path):
     """The other one of that number is stepped, together with it or later."""
     weights = saved(random_model(columns=NUMBERED), tmp_path)
     records = [numbered(1), numbered(2, x=1e300), numbered(2, t=3), numbered(2, t=4)]

@@ -108,7 +108,7 @@ def test_a_unidirectional_network_gives_the_results_of_predict(kernel, emit, idl
     assert len(whole_ones.ended) == 2 * (5 if idle_after is None else 6)
 
 
-def test_sequences_end_where_those_of_both_directions_do(tmp_path):
+def test_each_sequence_is_a_separate_pass(tmp_path):
     """Each is a pass of its own."""
     model = model_of(ONE_LAYER, MARKED)
     transform = PredictSequences(saved(model, tmp_path), idle_after=20, kernel="numpy")
@@ -312,7 +312,7 @@ def test_a_model_without_columns_is_refused(tmp_path):
         ({"kernel": "fast"}, "kernel must be one of .* got 'fast'"),
     ],
 )
-def test_arguments_that_cannot_work_are_refused(arguments, message):
+def test_invalid_arguments_are_refused(arguments, message):
     with pytest.raises(ConfigurationError, match=message):
         PredictSequences(**{"weights": "weights.arrow"} | arguments)
 

@@ -63,7 +63,7 @@ def windows_of(t):
 
 
 @pytest.mark.parametrize("name", TRANSFORMS)
-def test_each_record_of_a_window_comes_out_once_in_it(name, tmp_path):
+def test_each_record_of_a_window_is_predicted_once_in_that_window(name, tmp_path):
     path = weights_for(name, tmp_path)
     collect = Collect()
 
@@ -236,7 +236,7 @@ def test_prism_keeps_no_window_beyond_its_end_and_says_so(engine, tmp_path, capl
     assert "PrismRunner removes the state of a window at its end" in caplog.text
 
 
-def test_records_that_are_taken_as_they_come_wait_for_nothing(tmp_path):
+def test_records_in_order_of_arrival_do_not_wait(tmp_path):
     predict = Predict(weights_for("predict", tmp_path), order="arrival", wait=30)
 
     outputs = predict_stream(Windowed(predict), 0, [row(1)], 40)

@@ -74,7 +74,7 @@ def test_the_fallback_is_that_of_the_ordinary_training():
     assert models.fallback == train(waves(), QUICK, length=30)
 
 
-def test_the_order_in_which_sequences_come_changes_no_byte():
+def test_the_order_of_sequences_changes_no_byte():
     some = sequences()
     forwards, backwards = (train_each(each)[0] for each in (some, some[::-1]))
     assert weights_file.to_bytes(forwards) == weights_file.to_bytes(backwards)

@@ -159,7 +159,7 @@ def test_the_bytes_hold_all(optimizer):
         (lambda data: data[:2] + b"x" * 32 + data[34:], "was learned from the model 7878.*go on"),
     ],
 )
-def test_bytes_that_cannot_be_read_are_refused(change, message):
+def test_unreadable_bytes_are_refused(change, message):
     prequential = forecaster(Learning(Bptt(steps=6)))
     state = taken(prequential, both(SERIES[:3]))[-1]
     data = change(encode_learned(place(prequential), state))
@@ -275,7 +275,7 @@ def test_a_gate_is_open_while_its_choice_is_better():
     assert all(e.proven for e in evidence[120:])  # the choice of the base model was right
 
 
-def test_a_choice_that_comes_too_late_is_not_acted_on():
+def test_a_late_choice_of_the_gate_has_no_effect():
     """What was learned is better once in a while, and the choice when that is over."""
     evidence = evidence_of(Gate(), np.tile([10.0] + [-0.6] * 20, 10))
 

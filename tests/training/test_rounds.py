@@ -392,7 +392,7 @@ def test_a_shard_without_sequences_has_no_part_in_the_average():
     assert alone.digest == many.digest
 
 
-def test_the_data_of_a_shard_are_read_one_by_one():
+def test_the_data_of_a_shard_are_read_lazily():
     """What a runner gives as an iterable is never held as a list."""
     from beam_rnn.data.sequences import Example
     from beam_rnn.training.example_store import Examples, Place, encode_example
@@ -434,7 +434,7 @@ def test_the_data_of_a_shard_are_read_one_by_one():
         ({"resume": 3}, "resume must be the path of a file, got 3"),
     ],
 )
-def test_arguments_that_cannot_work_are_refused(arguments, message):
+def test_invalid_arguments_are_refused(arguments, message):
     with pytest.raises(ConfigurationError, match=message):
         Train(NETWORK, TRAINING, **arguments)
 

@@ -173,7 +173,7 @@ def test_models_of_several_windows_do_not_overwrite_each_other(tmp_path):
         run(build)
 
 
-def test_folders_that_are_not_there_are_made(tmp_path):
+def test_missing_folders_are_created(tmp_path):
     path = tmp_path / "new" / "folder" / "weights.arrow"
     run(lambda p: p | beam.Create([fit(NETWORK, [wave()], QUICK)]) | WriteModel(path))
     assert weights_file.load(path).columns == COLUMNS
@@ -332,6 +332,6 @@ def test_classes_are_learned_and_streamed(engine, tmp_path):
         (lambda: ReadModel(""), "pattern must be the path of a file, got ''"),
     ],
 )
-def test_arguments_that_cannot_work_are_refused(make, message):
+def test_invalid_arguments_are_refused(make, message):
     with pytest.raises(ConfigurationError, match=message):
         make()

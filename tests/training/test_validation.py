@@ -158,7 +158,7 @@ def test_an_optimizer_of_a_user_trains():
         ({"dropout": 0.5}, "dropout must be a Dropout, got 0.5"),
     ],
 )
-def test_settings_that_cannot_work_are_refused(arguments, message):
+def test_invalid_settings_are_refused(arguments, message):
     with pytest.raises(ConfigurationError, match=message):
         Training(**arguments)
 

@@ -240,7 +240,7 @@ def test_stored_bytes_stay_readable():
     assert decode_scored(data, targets=2) == scored
 
 
-def test_state_that_cannot_be_used_is_refused():
+def test_unusable_state_is_refused():
     state, _ = stepper().step("a", None, encoded([row(0)]))
 
     with pytest.raises(StateError, match="has format version 82, this beam_rnn reads 83"):
@@ -322,7 +322,7 @@ def test_only_online_learning_requires_a_weight(tmp_path):
         ),
     ],
 )
-def test_arguments_that_cannot_work_are_refused(make, message):
+def test_invalid_arguments_are_refused(make, message):
     with pytest.raises(ConfigurationError, match=message):
         make()
 

@@ -281,7 +281,7 @@ def test_a_late_record_of_a_live_stream_is_not_trained_on(engine):
         ),
     ],
 )
-def test_arguments_that_cannot_work_are_refused(make, message):
+def test_invalid_arguments_are_refused(make, message):
     with pytest.raises(ConfigurationError, match=message):
         make()
 

@@ -524,7 +524,7 @@ def test_a_model_without_columns_is_refused(tmp_path):
         ({"grid": 0.0015}, r"got 0\.0015"),
     ],
 )
-def test_arguments_that_cannot_work_are_refused(arguments, message):
+def test_invalid_arguments_are_refused(arguments, message):
     with pytest.raises(ConfigurationError, match=message):
         Predict(**{"weights": "weights.arrow"} | arguments)
 

@@ -186,7 +186,7 @@ def test_or_becomes_a_dead_letter(engine):
         ({"fraction": 60}, r"fraction must be in \(0, 1\], got 60"),
     ],
 )
-def test_arguments_that_cannot_work_are_refused(arguments, message):
+def test_invalid_arguments_are_refused(arguments, message):
     with pytest.raises(ConfigurationError, match=message):
         Sequences(**{"columns": COLUMNS} | arguments)
 

@@ -301,7 +301,7 @@ def test_a_transducer_is_saved_and_loaded(model, tmp_path):
     assert again.transduce(["abc"]) == model.transduce(["abc"])
 
 
-def test_predict_and_transduce_tell_each_others_files_apart(model, tmp_path):
+def test_predict_and_transduce_refuse_each_others_files(model, tmp_path):
     save(model, tmp_path / "pairs.arrow")
     network = Network("rnn", 2)
     columns = Columns(key="id", time="t", inputs=["x"])
