@@ -1,66 +1,66 @@
-# Sets itself up: needs git, make and Python 3.10 or newer.
+# Needs git, make and Python 3.10 or newer; the targets install everything else.
 PYTHON ?= python3
 VENV ?= .venv
 PY := $(VENV)/bin/python
-# Where the engines of the tests on real ones are, and the versions of those that are fetched.
+# The folder of the real engines for tests, and the versions to download.
 export ENGINES ?= $(CURDIR)/.engines
 FLINK ?= 1.19.3
 PRISM_VERSION ?= v2.77.0
-# What an environment of its own launches on Dataflow from, and one that has Beam alone: a worker's.
+# Separate environments: one that launches on Dataflow, and one with Beam only, like a worker.
 LAUNCH := $(VENV)-dataflow
 WORKER := $(VENV)-worker
 
 .PHONY: demo test test-slow test-pages test-prism test-flink test-dataflow test-packages soak lint docs package \
     bench format engines kafka java prism clean
 
-demo: $(VENV)/demo.installed  ## train on the shipped series, stream them, show what came out
+demo: $(VENV)/demo.installed  ## train on the shipped series, stream them, show the results
 	$(PY) -m pipelines.demo
 
 test: $(VENV)/dev.installed  ## run the tests
 	$(PY) -m pytest -n auto
 
-test-slow: $(VENV)/dev.installed  ## run the tests that take minutes
+test-slow: $(VENV)/dev.installed  ## run the slow tests, which take minutes
 	$(PY) -m pytest -m slow
 
-test-pages: $(VENV)/dev.installed  ## run all that README, docs and demo show
+test-pages: $(VENV)/dev.installed  ## run the examples of the README, the docs and the demo
 	$(PY) -m pytest -m pages -n auto
 
-test-prism: $(VENV)/dev.installed  ## run those on Prism, with Kafka, and in Java: needs Go, Java and mvn
+test-prism: $(VENV)/dev.installed  ## run the tests on Prism, with Kafka and in Java: needs Go, Java and mvn
 	@if command -v go >/dev/null; then $(MAKE) --no-print-directory prism; fi
 	@if command -v mvn >/dev/null; then $(MAKE) --no-print-directory kafka java; fi
 	$(PY) -m pytest -m "(prism or java) and not slow" -n auto --dist loadfile
 
-test-flink: $(VENV)/dev.installed  ## run those on a real Flink cluster and Kafka broker: needs Java and mvn
+test-flink: $(VENV)/dev.installed  ## run the tests on a Flink cluster with a Kafka broker: needs Java and mvn
 	@if command -v mvn >/dev/null; then $(MAKE) --no-print-directory engines; fi
 	$(PY) -m pytest -m "flink and not soak" --durations=0
 
-soak: $(VENV)/dev.installed engines  ## a TaskManager killed in ten runs, and twenty minutes of load
+soak: $(VENV)/dev.installed engines  ## kill a TaskManager in ten runs, then run a load for twenty minutes
 	$(PY) -m pytest -m soak -s
 	$(PY) -m benchmarks.soak --json benchmarks/soak.json
 
-test-dataflow: $(LAUNCH)/installed  ## what Dataflow would be told of every pipeline; no account
+test-dataflow: $(LAUNCH)/installed  ## test the Dataflow graphs of all pipelines, without an account
 	$(LAUNCH)/bin/python -m pytest -m dataflow tests/engines/test_dataflow.py
 
-test-packages: $(LAUNCH)/installed $(WORKER)/installed  ## how workers get the package: needs Go
+test-packages: $(LAUNCH)/installed $(WORKER)/installed  ## test how workers install the package: needs Go
 	@if command -v go >/dev/null; then $(MAKE) --no-print-directory prism $(ENGINES)/boot; fi
 	WORKER=$(abspath $(WORKER)) $(LAUNCH)/bin/python -m pytest -m packages tests/engines/test_packages.py
 
-lint: $(VENV)/dev.installed  ## formatter, linter, type checker
+lint: $(VENV)/dev.installed  ## run the formatter check, the linter and the type checker
 	$(VENV)/bin/ruff format --check .
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/mypy
 
-docs: $(VENV)/dev.installed  ## the guide as a site, in site/; a link to nowhere is an error
+docs: $(VENV)/dev.installed  ## build the guide as a site in site/; a broken link is an error
 	$(PY) -m deploy.site
 	$(VENV)/bin/zensical build --strict --clean
 
-package: $(VENV)/dev.installed  ## the sdist and the wheel, in dist/, and what the index would say
+package: $(VENV)/dev.installed  ## build the sdist and the wheel in dist/, and check them
 	rm -rf dist
 	$(PY) -m build --quiet --outdir dist .
 	$(PY) -m twine check --strict dist/*
 	$(VENV)/bin/check-wheel-contents dist/*.whl
 
-bench: $(VENV)/bench.installed  ## run every benchmark; installs PyTorch and ONNX Runtime
+bench: $(VENV)/bench.installed  ## run the benchmarks; installs PyTorch and ONNX Runtime
 	$(PY) -m benchmarks.accuracy --json benchmarks/accuracy.json
 	$(PY) -m benchmarks.gate --json benchmarks/gate.json
 	$(PY) -m benchmarks.kernels --json benchmarks/kernels.json
@@ -72,17 +72,17 @@ bench: $(VENV)/bench.installed  ## run every benchmark; installs PyTorch and ONN
 	$(PY) -m benchmarks.smoothing --json benchmarks/smoothing.json
 	$(PY) -m benchmarks.training --json benchmarks/training.json
 
-format: $(VENV)/dev.installed  ## write the code as the formatter has it
+format: $(VENV)/dev.installed  ## format the code and fix lint errors
 	$(VENV)/bin/ruff format .
 	$(VENV)/bin/ruff check --fix .
 
 engines: $(ENGINES)/job-server.jar $(ENGINES)/flink $(ENGINES)/broker $(ENGINES)/kafka-io
 
-kafka: $(ENGINES)/broker $(ENGINES)/kafka-io  ## a broker, and Beam's transforms for it
+kafka: $(ENGINES)/broker $(ENGINES)/kafka-io  ## download a Kafka broker and Beam's Kafka transforms
 
-java: $(ENGINES)/arrow $(ENGINES)/jdbc-io  ## Arrow's library, and Beam's transforms for SQL
+java: $(ENGINES)/arrow $(ENGINES)/jdbc-io  ## download Arrow's Java library and Beam's SQL transforms
 
-prism: $(ENGINES)/prism  ## Beam's runner in Go
+prism: $(ENGINES)/prism  ## install Prism, Beam's runner in Go
 
 $(ENGINES)/job-server.jar: deploy/local/job-server.xml
 	mvn -B -q -f $< package -Dto=$(ENGINES)/job-server
@@ -91,7 +91,7 @@ $(ENGINES)/broker $(ENGINES)/kafka-io $(ENGINES)/arrow $(ENGINES)/jdbc-io: $(ENG
 	mvn -B -q -f $< dependency:copy-dependencies -DoutputDirectory=$@
 	@touch $@
 
-# PyFlink's source archive holds the jars of a whole cluster.
+# PyFlink's source archive contains the jars of a whole cluster.
 $(ENGINES)/flink: | $(PY)
 	@mkdir -p $@.part
 	$(PY) -m pip download --quiet --no-deps --no-binary :all: --dest $@.part \
@@ -104,7 +104,7 @@ $(ENGINES)/flink: | $(PY)
 $(ENGINES)/prism:
 	GOBIN=$(ENGINES) go install github.com/apache/beam/sdks/v2/go/cmd/prism@$(PRISM_VERSION)
 
-# The program that starts a worker in Beam's images: it installs what was staged.
+# The program that starts a worker in Beam's images: it installs the staged packages.
 $(ENGINES)/boot:
 	GOBIN=$(ENGINES) go install github.com/apache/beam/sdks/v2/python/container@$(PRISM_VERSION)
 	mv $(ENGINES)/container $@
@@ -114,8 +114,8 @@ clean:
 
 $(PY):
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10))' || \
-	    { echo "Python 3.10 or newer is needed, $(PYTHON) is $$($(PYTHON) --version 2>&1):" \
-	      "name another with make PYTHON=..."; exit 1; }
+	    { echo "Python 3.10 or newer is required, $(PYTHON) is $$($(PYTHON) --version 2>&1):" \
+	      "choose another one with make PYTHON=..."; exit 1; }
 	$(PYTHON) -m venv $(VENV)
 	$(PY) -m pip install --quiet --upgrade pip
 

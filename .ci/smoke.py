@@ -1,4 +1,4 @@
-"""The installed wheel, outside the checkout: train, stream, read back. Run by `.ci/run`."""
+"""Test the installed wheel outside the checkout: train, stream, read back. Run by `.ci/wheel`."""
 
 import math
 from importlib.metadata import requires, version

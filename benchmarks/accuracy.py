@@ -1,12 +1,12 @@
-"""Tasks with known figures: what the library's networks reach beside what others do.
+"""Compare the accuracy of the library's networks with published and naive figures.
 
     python -m benchmarks.accuracy [--only temporal-order,adding,...] [--data FOLDER] [--json FILE]
 
-A row is a task; its protocol stands in its module in `benchmarks/tasks`. Every figure is of data
-that had no part in training or in the choice of settings; the seeds are fixed. A row whose goal
-is not reached stays in the table. `--data` is the folder of `ETTh1.csv`, `rt-polarity` and
-`jsb-chorales-quarter.json`, which do not ship with the project. `--quick` trains on next to
-nothing: it shows that a row runs.
+A row is a task; its protocol is documented in its module in `benchmarks/tasks`. All figures are
+measured on data that was used neither for training nor for the choice of settings; the seeds are
+fixed. A row that misses its goal stays in the table. `--data` is the folder of `ETTh1.csv`,
+`rt-polarity` and `jsb-chorales-quarter.json`, which do not ship with the project. `--quick` trains
+on very little data, to test that a row runs.
 """
 
 import argparse
@@ -33,11 +33,11 @@ ROWS: dict[str, Callable[..., Outcome]] = {
     **translation.ROWS,
     **nab.ROWS,
 }
-"""The tasks by name: functions of the folder of the data, and of `quick`."""
+"""The tasks by name: functions of the data folder and `quick`."""
 
 
 def lines_of(name: str, outcome: Outcome, minutes: float) -> str:
-    """A row as text: ours and each figure beside it."""
+    """Return a row as text: our figure and those of the peers."""
     seeds = ", ".join(f"{figure:.4g}" for figure in outcome.figures)
     ours = f"{name:<18}{outcome.measure:<46}{'ours':<34}{outcome.ours:>9.4g}"
     reached = "reached" if outcome.reached else "not reached"
@@ -49,14 +49,14 @@ def lines_of(name: str, outcome: Outcome, minutes: float) -> str:
 
 
 def value_of(name: str, outcome: Outcome, minutes: float) -> dict[str, Any]:
-    """A row as JSON values."""
+    """Return a row as JSON values."""
     value = {"row": name, "measure": outcome.measure, "ours": outcome.ours}
     value |= {"figures": outcome.figures, "goal": outcome.goal, "reached": outcome.reached}
     return value | {"beside": outcome.beside, "minutes": minutes, **outcome.facts}
 
 
 def chosen(names: str) -> list[str]:
-    """The names of rows in a list with commas, checked.
+    """Parse a comma-separated list of row names.
 
     >>> chosen("adding,temporal-order")
     ['adding', 'temporal-order']
@@ -65,17 +65,17 @@ def chosen(names: str) -> list[str]:
     unknown = [name for name in wanted if name not in ROWS]
     if unknown:
         raise argparse.ArgumentTypeError(
-            f"no row is called {', '.join(unknown)}: take of {', '.join(ROWS)}"
+            f"there is no row {', '.join(unknown)}: choose from {', '.join(ROWS)}"
         )
     return wanted
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    """Run the rows and show the table."""
+    """Run the rows and print the table."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--only", type=chosen, default=list(ROWS), help="rows, with commas")
-    parser.add_argument("--data", type=Path, default=Path("../shared/data"), help="their folder")
-    parser.add_argument("--quick", action="store_true", help="train on next to nothing")
+    parser.add_argument("--only", type=chosen, default=list(ROWS), help="rows, comma-separated")
+    parser.add_argument("--data", type=Path, default=Path("../shared/data"), help="the data folder")
+    parser.add_argument("--quick", action="store_true", help="train on very little data")
     parser.add_argument("--json", type=Path, help="write the figures to this file")
     args = parser.parse_args(argv)
     values = []
@@ -84,7 +84,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         try:
             outcome = ROWS[name](args.data, quick=args.quick)
         except FileNotFoundError as missing:
-            print(f"{name:<18}left out: there is no {missing.filename}")
+            print(f"{name:<18}skipped: there is no {missing.filename}")
             continue
         minutes = (time.perf_counter() - started) / 60
         print(lines_of(name, outcome, minutes), flush=True)

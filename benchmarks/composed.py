@@ -1,11 +1,11 @@
-"""What can be counted of music that was composed, beside Bach's and beside a piano roll.
+"""Compare statistics of generated music with Bach's own and with a piano-roll model.
 
     python -m benchmarks.composed --weights composed/weights.arrow --input jsb-chorales-quarter.json
 
-The weights are those of `pipelines.compose`, the input what they were learned from: lists of pieces
-named "train", "valid" and "test". --pieces of 64 chords are written at each temperature, and
-as many of Bach's that were held out stand beside them. The last row is a GRU of 128 units that says
-each of 88 keys by itself (`output="sigmoid"`), learned from the same pieces for 40 epochs.
+The weights are those of `pipelines.compose`, the input is their training data: lists of pieces
+named "train", "valid" and "test". --pieces of 64 chords are generated at each temperature and
+compared with as many held-out pieces of Bach. The last row is a GRU of 128 units that predicts each
+of 88 keys independently (`output="sigmoid"`), trained on the same pieces for 40 epochs.
 """
 
 import argparse
@@ -39,11 +39,11 @@ FIFTH = 7
 KEYS = 88
 PERFECT = (0, FIFTH)  # octaves and fifths, in semitones
 AGAIN = 8
-"""So many chords in a row that come again are a theme."""
+"""Number of consecutive chords that make a theme if they recur."""
 
 
 def composed(model: Model, temperature: float, pieces: int, seed: int = 1) -> list[music.Chords]:
-    """Pieces that a model of `pipelines.compose` writes."""
+    """Generate pieces with a model of `pipelines.compose`."""
     how = Generation(
         length=CHORDS * compose.SYMBOLS_AT_MOST,
         stop=music.stroke(0),
@@ -57,7 +57,7 @@ def composed(model: Model, temperature: float, pieces: int, seed: int = 1) -> li
 
 
 def keys_of(piece: music.Chords) -> Array:
-    """A piece as 88 numbers a chord, 1 for each key that sounds."""
+    """Return a piece as an array (chords, 88) with 1 for each sounding key."""
     roll = np.zeros((len(piece), KEYS))
     for t, chord in enumerate(piece):
         roll[t, [pitch - music.LOWEST for pitch in chord]] = 1
@@ -65,7 +65,7 @@ def keys_of(piece: music.Chords) -> Array:
 
 
 def rolls(learned: Sequence[music.Chords], pieces: int, epochs: int) -> list[music.Chords]:
-    """Pieces of a network that says each key by itself."""
+    """Generate pieces with a network that predicts each key independently."""
     columns = Columns(key="piece", time="at", inputs=["notes"], vectors={"notes": KEYS})
     sequences = []
     for i, piece in enumerate(learned):
@@ -89,7 +89,7 @@ def rolls(learned: Sequence[music.Chords], pieces: int, epochs: int) -> list[mus
 
 
 def copied(piece: music.Chords, learned: Iterable[music.Chords]) -> int:
-    """The longest row of chords that stands in a piece that was learned from."""
+    """Return the length of the longest sequence of chords copied from the training data."""
     longest = 0
     for other in learned:
         before = [0] * (len(other) + 1)
@@ -103,7 +103,7 @@ def copied(piece: music.Chords, learned: Iterable[music.Chords]) -> int:
 
 
 def parallel(one: Sequence[int], next_: Sequence[int]) -> bool:
-    """Whether two of four voices go on an octave or a fifth apart.
+    """Return True if two of four voices move in parallel octaves or fifths.
 
     >>> parallel([48, 55, 64, 72], [50, 57, 65, 74])
     True
@@ -119,13 +119,13 @@ def parallel(one: Sequence[int], next_: Sequence[int]) -> bool:
 
 
 def share(marks: Iterable[bool]) -> float:
-    """How many of all are true."""
+    """Return the share of True."""
     found = list(marks)
     return sum(found) / len(found) if found else 0.0
 
 
 def counted(pieces: Sequence[music.Chords], learned: Sequence[music.Chords]) -> dict[str, float]:
-    """What can be counted of pieces."""
+    """Return the statistics of pieces."""
     known = {tuple(chord) for piece in learned for chord in piece}
     chords = [chord for piece in pieces for chord in piece]
     follow = [pair for piece in pieces for pair in pairwise(piece)]
@@ -144,13 +144,13 @@ def counted(pieces: Sequence[music.Chords], learned: Sequence[music.Chords]) -> 
 
 
 def has_theme(piece: music.Chords) -> bool:
-    """Whether `AGAIN` chords in a row come again."""
+    """Return True if a sequence of `AGAIN` chords recurs."""
     rows = [str(piece[i : i + AGAIN]) for i in range(len(piece) - AGAIN + 1)]
     return len(set(rows)) < len(rows)
 
 
 def read(path: Path) -> tuple[list[music.Chords], list[music.Chords]]:
-    """Pieces that were learned from, and those that were held out, in one key."""
+    """Return the training pieces and the held-out ones, transposed to one key."""
     pieces = music.read_pieces(str(path), beats=1.0)
     learned, held_out = (
         [music.in_one_key(list(piece.chords)) for piece in pieces if piece.held_out is out]
@@ -160,12 +160,12 @@ def read(path: Path) -> tuple[list[music.Chords], list[music.Chords]]:
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    """Count, and show the table."""
+    """Compute the statistics and print the table."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--weights", required=True, help="of pipelines.compose")
-    parser.add_argument("--input", type=Path, required=True, help="what they were learned from")
-    parser.add_argument("--pieces", type=int, default=PIECES, help="how many of each are counted")
-    parser.add_argument("--quick", action="store_true", help="two pieces of each")
+    parser.add_argument("--input", type=Path, required=True, help="their training data")
+    parser.add_argument("--pieces", type=int, default=PIECES, help="pieces per row")
+    parser.add_argument("--quick", action="store_true", help="two pieces per row")
     parser.add_argument("--json", type=Path, help="write the figures to this file")
     args = parser.parse_args(argv)
     learned, held_out = read(args.input)

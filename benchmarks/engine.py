@@ -1,13 +1,13 @@
-r"""The same records in each form on an engine of yours: the seconds of a whole job.
+r"""Run the same records in different forms on an engine, and print the seconds of the job.
 
     python -m benchmarks.engine --case shards --records 2000000 --keys 10000 \
         --weights /tmp/w.arrow --runner=FlinkRunner --parallelism=2
 
-Compare jobs of different sizes, or with `keyed`: what it costs to start a job is in all of them.
+Compare jobs of different sizes, or compare with `keyed`: all times include the start of the job.
 Workers must be able to import this package and to read the weights file, which is written first.
-The cases: `keyed` brings the records to their keys and does nothing; `noop` reads and writes 256
-bytes of state for each; `keys`, `shards` and `arrow` are `Predict` with a GRU of 64 units by
-arrival.
+The cases: `keyed` groups the records by key and does nothing else; `noop` reads and writes 256
+bytes of state for each record; `keys`, `shards` and `arrow` are `Predict` with a GRU of 64 units
+and `order="arrival"`.
 """
 
 import argparse
@@ -26,18 +26,18 @@ from benchmarks.sources import START, NoOpState, Reading, write_model
 
 CASES = ("keyed", "noop", "keys", "shards", "arrow")
 PARTS = 16
-"""So many parts are made in parallel."""
+"""Number of parts that are generated in parallel."""
 
 
 def readings(part: int, records: int, keys: int) -> Iterator[Reading]:
-    """A part of the records, of keys at random."""
+    """Yield a part of the records, with random keys."""
     chance = random.Random(part)
     for i in range(part * records // PARTS, (part + 1) * records // PARTS):
         yield Reading(f"key-{chance.randrange(keys)}", float(START + i), float(i % 7))
 
 
 def tables(part: int, records: int, keys: int) -> Iterator[pa.Table]:
-    """The same as an Arrow batch."""
+    """Yield the same part as an Arrow batch."""
     rows = records // PARTS
     of_key = np.random.default_rng(part).integers(0, keys, rows)
     i = part * rows + np.arange(rows)
@@ -46,7 +46,7 @@ def tables(part: int, records: int, keys: int) -> Iterator[pa.Table]:
 
 
 def build(pipeline: beam.Pipeline, case: str, records: int, keys: int, path: str) -> None:
-    """The records, and what happens to them."""
+    """Build the records and the steps of a case."""
     parts = pipeline | beam.Create(range(PARTS), reshuffle=True)
     if case == "arrow":
         source: Any = parts | "Batches" >> beam.FlatMap(tables, records, keys).with_output_types(
@@ -69,7 +69,9 @@ def main() -> None:
     parser.add_argument("--case", required=True, choices=CASES)
     parser.add_argument("--records", type=int, default=200_000)
     parser.add_argument("--keys", type=int, default=10_000)
-    parser.add_argument("--weights", required=True, help="a file that is written, for the workers")
+    parser.add_argument(
+        "--weights", required=True, help="the weights file to write, for the workers"
+    )
     args, beam_flags = parser.parse_known_args()
     write_model(args.weights)
     started = time.perf_counter()

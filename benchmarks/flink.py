@@ -1,13 +1,14 @@
-"""Records a second on a real Flink cluster: `Predict` beside a stateful DoFn that does nothing.
+"""Measure `Predict` on a real Flink cluster, compared with a stateful DoFn that does nothing.
 
     python -m benchmarks.flink [--quick] [--rounds N] [--json FILE]
 
-Batch jobs of `benchmarks.engine` on the cluster of `deploy.local.flink`: a JobManager, two
-TaskManagers, RocksDB, parallelism 2, a worker process each. A GRU of 64 units, 10,000 keys at
-random, by arrival. Of each case a small and a large job: what the larger one took longer, for the
-records it had more, so that starting a job, and seeing a key for the first time, is in neither.
-`keyed` brings the records to their keys and does nothing; `noop` reads and writes 256 bytes of
-state for each record. A job before all others warms the cluster up.
+Batch jobs of `benchmarks.engine` run on the cluster of `deploy.local.flink`: a JobManager, two
+TaskManagers, RocksDB, parallelism 2, one worker process each. The model is a GRU of 64 units; the
+records have 10,000 random keys and are processed in order of arrival. Each case runs a small and a
+large job. The figure is the difference of their times divided by the difference of their records,
+so that it includes neither the start of a job nor the first record of each key. `keyed` groups the
+records by key and does nothing else; `noop` reads and writes 256 bytes of state for each record.
+The first job warms the cluster up and is not counted.
 """
 
 import argparse
@@ -33,11 +34,11 @@ CASES = {
     "shards": (200_000, 2_000_000),
     "arrow": (200_000, 4_000_000),
 }
-"""A form of `benchmarks.engine`, and the records of its jobs: few, and many."""
+"""A case of `benchmarks.engine`, and the records of its small and its large job."""
 
 
 class Job(NamedTuple):
-    """What a job took: `seconds` in all."""
+    """A job and its total seconds."""
 
     case: str
     records: int
@@ -45,7 +46,7 @@ class Job(NamedTuple):
 
 
 def seconds(flink: Flink, case: str, records: int, weights: Path) -> float:
-    """How long a job took, from its submission to its end."""
+    """Return the seconds of a job from its submission to its end."""
     command = [
         *(sys.executable, "-m", "benchmarks.engine", f"--case={case}", f"--records={records}"),
         *(f"--keys={KEYS}", f"--weights={weights}", *flink.flags(), "--parallelism=2"),
@@ -65,9 +66,9 @@ def seconds(flink: Flink, case: str, records: int, weights: Path) -> float:
 
 
 def main() -> None:
-    """Start a cluster, run the jobs in turn, print the table."""
+    """Start a cluster, run the jobs alternately, print the table."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--quick", action="store_true", help="few records: whether it runs")
+    parser.add_argument("--quick", action="store_true", help="few records, to test that it runs")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--json", type=Path)
     args = parser.parse_args()
@@ -88,8 +89,8 @@ def main() -> None:
 
 
 def show(jobs: list[Job]) -> None:
-    """The table: what a further record costs."""
-    print(f"{'case':8} {'seconds of the jobs':>20} {'us a record':>12} {'records a second':>17}")
+    """Print the table of the cost per additional record."""
+    print(f"{'case':8} {'seconds of the jobs':>20} {'us/record':>12} {'records/second':>17}")
     for case in CASES:
         few, many = (job for job in jobs if job.case == case)
         each = 1e6 * (many.seconds - few.seconds) / (many.records - few.records)

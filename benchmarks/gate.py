@@ -1,11 +1,12 @@
-"""What a gate is worth: one pass of learning over the NAB series that ship with the project.
+"""Measure the effect of the gate of online learning, on the shipped NAB series.
 
     python -m benchmarks.gate [--quick] [--json FILE]
 
-Of each series the first 6,000 values are forecast, 1 step ahead, and 2, 3 and 4 steps ahead, and
-learned from: GRU of 16 units, residual, running scaling, an update at each record through 12 steps.
-Mean squared errors over that of the base model, the last value: of what the gate gives, and of what
-was learned, taken always. Below 1 is better than the base model.
+The first 6,000 values of each series are forecast 1 step ahead, and then 2, 3 and 4 steps ahead, in
+one pass of online learning: a residual GRU of 16 units, running scaling, an update at each record
+through 12 steps. The table has mean squared errors relative to that of the base model, which is the
+last value: `gated` with the gate, `learned` with the learned forecasts always. Below 1 is better
+than the base model.
 """
 
 import argparse
@@ -28,28 +29,28 @@ MOST = 6_000
 
 
 def values_of(path: Path, most: int) -> Array:
-    """The values of a series."""
+    """Return the values of a series."""
     with open(path) as file:
         return np.array([float(row["value"]) for row in csv.DictReader(file)][:most])
 
 
 def row_of(path: Path, horizon: int | tuple[int, ...], most: int) -> dict[str, Any]:
-    """The errors of one series."""
+    """Return the errors of one series."""
     y = values_of(path, most)
     columns = Columns(key="series", inputs=["y"], horizon=horizon)
     base = Untrained(Network("gru", hidden=16, residual=True), columns).model()
     prequential = Prequential(base, Learning(Bptt(12, stride=1)))
     state = prequential.begin()
-    said, by_learned = [], 0
+    forecasts, by_learned = [], 0
     for value in y:
         state = prequential.take(state, "series", np.array([value, value])) or state
         z, base_z = state.recent.z[-1], state.recent.base_z[-1]
         unit, center = state.recent.scale[-1], state.recent.offset[-1]
-        said.append([state.outputs, center + unit * z, center + unit * base_z])
+        forecasts.append([state.outputs, center + unit * z, center + unit * base_z])
         by_learned += state.made_by > 0
     steps = len(y) - columns.horizons[-1]
     true = np.stack([y[h : h + steps] for h in columns.horizons], 1)[:, np.newaxis]
-    gated, learned, of_base = ((np.array(said[:steps]) - true) ** 2).mean((0, 2))
+    gated, learned, of_base = ((np.array(forecasts[:steps]) - true) ** 2).mean((0, 2))
     return {
         "series": path.stem,
         "horizons": columns.horizons,
@@ -61,7 +62,7 @@ def row_of(path: Path, horizon: int | tuple[int, ...], most: int) -> dict[str, A
 
 
 def main() -> None:
-    """Measure all series and show the table."""
+    """Measure all series and print the table."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--quick", action="store_true", help="100 values of each series")
     parser.add_argument("--json", help="a file for the figures")
@@ -74,7 +75,7 @@ def main() -> None:
             of_horizon.append(row)
             print(
                 f"{row['series']:<40}{row['horizons']!s:<12}gated {row['gated']:.4f}  learned "
-                f"{row['learned']:.4f}  by what was learned {row['by_learned']:.0%}, begun anew "
+                f"{row['learned']:.4f}  learned model used {row['by_learned']:.0%}, restarts "
                 f"{row['restarts']}",
                 flush=True,
             )

@@ -1,12 +1,12 @@
-"""The cells alone, beside PyTorch, ONNX Runtime and this machine's own matrix product.
+"""Compare the cells with PyTorch, ONNX Runtime and this machine's matrix product.
 
     python -m benchmarks.kernels [--quick] [--json FILE]
 
-One thread each; a peer that is not installed is left out. `step`: one step of a batch, from the
-hidden state before. `forward`: sequences of 32 steps. `train`: a window of 32 steps forward, its
-squared error, back through it and an update by Adam. Microseconds a call, 8 inputs, one output.
-`peak`: the machine's own rate, that of a product of two matrices of 1024 x 1024 in numpy, for the
-time of the multiplications of `forward` alone.
+One thread each; a peer that is not installed is skipped. `step`: one step of a batch from a given
+hidden state. `forward`: sequences of 32 steps. `train`: forward and backward pass of a window of 32
+steps with the squared error, and an update by Adam. The figures are microseconds per call, with 8
+inputs and one output. `peak` is the time that the multiplications of `forward` alone would take at
+the machine's rate, measured by a numpy product of two 1024 x 1024 matrices.
 """
 
 import argparse
@@ -37,7 +37,7 @@ Call = Callable[[], object]
 
 
 def repeated(call: Call, seconds: float) -> tuple[Call, int]:
-    """The call, as often as takes so many seconds, and how often that is."""
+    """Return a function that repeats the call for some seconds, and the number of repeats."""
     (once,) = medians([call], 3)
     times = max(1, int(seconds / max(once, 1e-7)))
 
@@ -65,7 +65,7 @@ class Torch:
         self._hidden = hidden
 
     def step(self, batch: int) -> Call:
-        """One step and the head."""
+        """Return a call of one step and the head."""
         torch = self._torch
         x, h = torch.randn(batch, INPUTS), torch.zeros(batch, self._hidden)
         state = (h, h.clone()) if self._lstm else h
@@ -78,7 +78,7 @@ class Torch:
         return call
 
     def forward(self, batch: int) -> Call:
-        """A batch of sequences and the head."""
+        """Return a call of a batch of sequences and the head."""
         torch = self._torch
         x = torch.randn(STEPS, batch, INPUTS)
 
@@ -89,7 +89,7 @@ class Torch:
         return call
 
     def train(self, batch: int) -> Call:
-        """A window forward and back, and an update."""
+        """Return a call of a training step: forward, backward, update."""
         torch = self._torch
         x, y = torch.randn(STEPS, batch, INPUTS), torch.randn(STEPS, batch, 1)
         parameters = [*self._layer.parameters(), *self._head.parameters()]
@@ -125,7 +125,7 @@ class OnnxRuntime:
         self._names = [argument.name for argument in self._session.get_inputs()]
 
     def run(self, batch: int, steps: int) -> Call:
-        """A batch of sequences."""
+        """Return a call of a batch of sequences."""
         feeds: dict[str, Any] = {}
         for argument in self._session.get_inputs():
             if argument.name == self._names[0]:
@@ -140,7 +140,7 @@ class OnnxRuntime:
 
 
 def ours(model: Model, what: str, batch: int) -> Call:
-    """The same with the fused kernel."""
+    """Return the same call with the fused kernel."""
     random = np.random.default_rng(0)
     if what == "step":
         x = random.standard_normal((batch, INPUTS)).astype(np.float32)
@@ -172,16 +172,16 @@ def ours(model: Model, what: str, batch: int) -> Call:
 
 
 def peak() -> float:
-    """The machine's own rate in multiplications and additions a microsecond."""
+    """Return the machine's rate in floating-point operations per microsecond."""
     a = np.random.default_rng(0).standard_normal((1024, 1024)).astype(np.float32)
     run, times = repeated(lambda: a @ a, 0.1)
     return 2 * 1024**3 * times / medians([run], 5)[0] / 1e6
 
 
 def main() -> None:
-    """Measure every case and show the table."""
+    """Measure every case and print the table."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--quick", action="store_true", help="fewer sizes and turns")
+    parser.add_argument("--quick", action="store_true", help="fewer sizes and repeats")
     parser.add_argument("--json", help="a file for the figures")
     args = parser.parse_args()
     cells, sizes, batches = ["rnn", "gru", "lstm"], [32, 64, 128, 256, 512], [1, 32, 64, 1024]

@@ -1,16 +1,16 @@
-"""From a message in Kafka to its prediction in Kafka: how long it takes, on an engine.
+"""Measure the latency from a message in Kafka to its prediction in Kafka, on an engine.
 
     python -m benchmarks.messages [--engine prism] [--case grid=0.5] [--rate 50] [--seconds 30]
         [--quick] [--json FILE]
 
-A broker, the engine, and `pipelines.live` between two topics of one partition, all on this machine.
-Records of five keys have the time at which they are sent; a GRU of 64 units predicts each. With
-`grid=G` they are taken by event time, and the time counts from when they are due, at most G seconds
-after they were sent, to when another program has read their prediction. With `arrival` it counts
-from when they were sent. Those of the first seconds, while all that runs warms up, do not count.
+A broker, the engine and `pipelines.live` run on this machine, between two topics of one partition.
+The event time of a record is the time at which it is sent; the records have five keys, and a GRU of
+64 units predicts each. With `grid=G` records are processed by event time, and the latency is
+measured from the time at which they are due, at most G seconds after sending, until another
+program has read the prediction. With `arrival` it is measured from the time of sending. The first
+seconds are a warm-up and are not counted.
 
-On Prism the workers of the pipeline share one process with what sends and reads, as Beam's LOOPBACK
-environment has it.
+On Prism the workers run in the process that sends and reads: Beam's LOOPBACK environment.
 """
 
 import argparse
@@ -41,12 +41,12 @@ KEYS = 5
 
 
 class Engine(NamedTuple):
-    """What a live pipeline is started with, and how it is stopped.
+    """An engine for the live pipeline.
 
     Attributes:
-        expansion: The address of what expands Beam's Kafka transforms.
-        flags: Those of the runner.
-        stop: Stops a pipeline that was started.
+        expansion: The address of the expansion service for Beam's Kafka transforms.
+        flags: The flags of the runner.
+        stop: Stops a running pipeline.
     """
 
     expansion: str
@@ -56,7 +56,7 @@ class Engine(NamedTuple):
 
 @contextlib.contextmanager
 def prism(folder: Path) -> Iterator[Engine]:
-    """Prism, its workers in this process."""
+    """Start Prism, with workers in this process."""
     flags = ["--runner=PrismRunner", f"--prism_location={FETCHED / 'prism'}"]
     with for_others(folder) as expansion:
         yield Engine(
@@ -68,7 +68,7 @@ def prism(folder: Path) -> Iterator[Engine]:
 
 @contextlib.contextmanager
 def flink(folder: Path) -> Iterator[Engine]:
-    """A Flink cluster, its workers processes."""
+    """Start a Flink cluster, with workers as processes."""
     java = worker.command(folder, "java")
     with Flink(folder / "cluster") as cluster, for_flink(folder, java) as expansion:
         yield Engine(
@@ -85,12 +85,12 @@ ENGINES: dict[str, Callable[[Path], contextlib.AbstractContextManager[Engine]]] 
 
 
 class Load(NamedTuple):
-    """What is sent.
+    """The load to send.
 
     Attributes:
-        rate: Records a second.
-        warm: So many seconds of them do not count.
-        seconds: So many do.
+        rate: Records per second.
+        warm: Seconds of warm-up, which are not counted.
+        seconds: Seconds that are counted.
     """
 
     rate: float
@@ -109,7 +109,7 @@ CASES = {
 
 
 def readings(load: Load) -> Iterator[tuple[int, bytes]]:
-    """The records, each made when it is to be sent: its time, and the message."""
+    """Yield the time and the message of each record, at the time of sending."""
     count = int(load.rate * (load.warm + load.seconds))
     for i in paced(range(count), load.rate):
         now = int(time.time() * SECOND)
@@ -120,7 +120,7 @@ def readings(load: Load) -> Iterator[tuple[int, bytes]]:
 def measured(
     case: str, number: int, broker: Broker, engine: Engine, weights: Path, load: Load
 ) -> dict[str, Any]:
-    """Start a pipeline, send to it, and say how late its predictions come."""
+    """Run a pipeline, send to it, and return the latency of its predictions."""
     names = [f"{name}-{number}" for name in ("readings", "forecasts", "rejected")]
     create(broker.address, *names)
     source, output, rejected = (f"kafka://{broker.address}/{name}" for name in names)
@@ -158,7 +158,7 @@ def measured(
 def _exchange(
     sender: Sender, reader: Reader, topic: str, load: Load
 ) -> tuple[list[int], dict[int, int], int]:
-    """Send, and read what comes: the times of the records, when each was answered, duplicates."""
+    """Send and read; return the times of the records and their predictions, and duplicates."""
     arrived: dict[int, int] = {}
     sent: list[int] = []
     seen = 0
@@ -176,20 +176,20 @@ def _exchange(
             sent.append(at)
         sender.flush()
 
-    at = int(time.time() * SECOND)  # the first one says that all runs
+    at = int(time.time() * SECOND)  # its prediction shows that the pipeline runs
     sender.send(topic, json.dumps({"id": "first", "t": at / SECOND, "x": 0.0}).encode())
     wait_for("first prediction", read, 180)
     sending = threading.Thread(target=send)
     sending.start()
     while sending.is_alive():
         read()
-    with contextlib.suppress(Exception):  # what is missing is counted
+    with contextlib.suppress(Exception):  # missing predictions are counted
         wait_for("predictions of all", lambda: read() > len(sent), 60)
     return sent, arrived, seen - len(arrived)
 
 
 def show(case: str, row: dict[str, Any]) -> None:
-    """A line of the table."""
+    """Print a line of the table."""
     print(f"{case:<28}" + "".join(f"{row[name]:>12}" for name in COLUMNS), flush=True)
 
 
@@ -197,13 +197,13 @@ COLUMNS = ("records", "missing", "duplicates", "p50_ms", "p99_ms", "most_ms")
 
 
 def main() -> None:
-    """Measure every case and show the table."""
+    """Measure every case and print the table."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--engine", choices=ENGINES, default="prism")
-    parser.add_argument("--rate", type=float, default=50.0, help="records a second")
-    parser.add_argument("--seconds", type=float, default=30.0, help="of each case")
+    parser.add_argument("--rate", type=float, default=50.0, help="records per second")
+    parser.add_argument("--seconds", type=float, default=30.0, help="seconds per case")
     parser.add_argument("--case", choices=CASES, action="append", help="only this one; repeatable")
     parser.add_argument("--quick", action="store_true", help="two cases of a few seconds")
     parser.add_argument("--json", help="a file for the figures")

@@ -1,21 +1,21 @@
-"""Anomaly scores on the Numenta Anomaly Benchmark, beside its windowed Gaussian and others.
+"""Measure anomaly scores on the Numenta Anomaly Benchmark, compared with other detectors.
 
     python -m benchmarks.nab --data FOLDER [--nab CLONE] [--quick] [--json FILE]
 
-FOLDER holds series of NAB as its own `data` does, `realTweets/Twitter_volume_AAPL.csv` and so on,
-and `combined_windows.json`, or is `data` of a clone; without it the eight series of the demo are
-taken. All of them go through `python -m pipelines.anomaly` at once, with its defaults: each series
-is learned in the stream from itself alone, in one pass. Beside it stands the last value in place of
-the network, its errors judged by the same tail. The scores of every detector are those of
-`benchmarks.nab_scorer` on the same series.
+FOLDER has series of NAB in the layout of its `data` folder (`realTweets/Twitter_volume_AAPL.csv`
+and so on) and `combined_windows.json`, or is the `data` folder of a clone; the default is the eight
+series of the demo. One run of `python -m pipelines.anomaly` with its defaults scores all of them:
+each series is learned online, from itself alone, in one pass. The peer `last value` replaces the
+network by the last value and scores its errors with the same tail. `benchmarks.nab_scorer` rates
+all detectors on the same series.
 
-With --nab, a clone of https://github.com/numenta/NAB, the scorer is first held against the figures
-that NAB publishes, from the result files of its detectors (`results/final_results.json`), and these
-detectors stand beside ours on the series that are here.
+With --nab, a clone of https://github.com/numenta/NAB, the scorer is first checked against the
+figures that NAB publishes (`results/final_results.json`), on the result files of its detectors.
+These detectors are then peers on the available series.
 
-What was chosen by what: how the network learns, by the error of the forecast, without labels; how
-the tail is followed, on the series of `artificial*` and `realTweets`. So the others,
-`realAWSCloudwatch` and `realKnownCause`, stand apart as well.
+The settings of the network were chosen by the forecast error, without labels. Those of the tail
+were chosen on the series of `artificial*` and `realTweets`. Therefore the other series,
+`realAWSCloudwatch` and `realKnownCause`, also have rows of their own.
 """
 
 import argparse
@@ -47,14 +47,14 @@ WINDOWS = Path(__file__).parent / "data" / "nab_windows.json"
 QUICK = ("ec2_request_latency_system_failure.csv", "rds_cpu_utilization_cc0c53.csv")
 PEERS = ("null", "windowedGaussian", "randomCutForest", "numenta")
 REPRODUCED = ("null", "windowedGaussian", "randomCutForest")
-"""Their result files are those of the published figures, at the best threshold."""
+"""Detectors whose result files give their published figures, at the best threshold."""
 CHOSEN_ON = ("artificialNoAnomaly", "artificialWithAnomaly", "realTweets")
 
 Windows = Mapping[str, Sequence[tuple[datetime, datetime]]]
 
 
 def windows_of(path: Path) -> Windows:
-    """The windows of each series, by its path."""
+    """Return the windows of each series by its path."""
     return {
         name: [(datetime.fromisoformat(begin), datetime.fromisoformat(end)) for begin, end in each]
         for name, each in json.loads(path.read_text()).items()
@@ -62,7 +62,7 @@ def windows_of(path: Path) -> Windows:
 
 
 def scored_file(path: Path, windows: Sequence[tuple[datetime, datetime]]) -> Series:
-    """The scores that a detector gave a series: a file of NAB's results."""
+    """Read a result file of NAB: the scores of a detector on a series."""
     with path.open() as file:
         rows = list(csv.DictReader(file))
     times = [datetime.fromisoformat(row["timestamp"]) for row in rows]
@@ -70,7 +70,7 @@ def scored_file(path: Path, windows: Sequence[tuple[datetime, datetime]]) -> Ser
 
 
 def results(nab: Path, detector: str, windows: Windows) -> dict[str, Series]:
-    """The result files of a detector."""
+    """Read the result files of a detector."""
     found = {}
     for name, each in windows.items():
         folder, file = name.split("/")
@@ -80,7 +80,7 @@ def results(nab: Path, detector: str, windows: Windows) -> dict[str, Series]:
 
 
 def published(nab: Path) -> list[dict[str, Any]]:
-    """Rows of NAB's scoreboard beside what the scorer makes of the same result files."""
+    """Compare the scorer with NAB's scoreboard on the same result files."""
     figures = json.loads((nab / "results" / "final_results.json").read_text())
     windows = windows_of(nab / "labels" / "combined_windows.json")
     rows: list[dict[str, Any]] = []
@@ -94,9 +94,9 @@ def published(nab: Path) -> list[dict[str, Any]]:
 
 
 def windowed_gaussian(values: Array, size: int = 6400, step: int = 100) -> Array:
-    """NAB's windowed Gaussian: the tail of a normal distribution over a window of values.
+    """Return the scores of NAB's windowed Gaussian: the tail of a normal distribution.
 
-    The window grows by each value; once it is full it moves on by so many values at once
+    The window grows with each value; once it is full it moves by `step` values at a time
     (`nab/detectors/gaussian/windowedGaussian_detector.py`).
     """
     scores = np.zeros(len(values))
@@ -116,7 +116,7 @@ def windowed_gaussian(values: Array, size: int = 6400, step: int = 100) -> Array
 
 
 def found_in(data: Path, windows: Windows) -> dict[str, Path]:
-    """The series of a folder by their names in NAB; they may stand in it without their folders."""
+    """Return the series of a folder by their names in NAB, with or without subfolders."""
     places = {name: (data / name, data / Path(name).name) for name in windows}
     return {
         name: next(path for path in paths if path.is_file())
@@ -126,7 +126,7 @@ def found_in(data: Path, windows: Windows) -> dict[str, Path]:
 
 
 def last_value(values: Array) -> Array:
-    """What the tail makes of the errors of the last value: ours without a network."""
+    """Return the scores of our detector with the last value instead of a network."""
     surprise, tail, scores = Surprise(), NO_ERRORS, [0.0]
     for error in np.diff(values).tolist():
         scores.append(1 - tail_probability(tail, error))
@@ -135,13 +135,13 @@ def last_value(values: Array) -> Array:
 
 
 def labels_of(data: Path) -> Path:
-    """Where the windows of a folder of series stand; as in a clone of NAB, or those that ship."""
+    """Return the file of windows for a folder of series; by default the shipped one."""
     places = [data / "combined_windows.json", data.parent / "labels" / "combined_windows.json"]
     return next((path for path in places if path.is_file()), WINDOWS)
 
 
 def ours(series: Mapping[str, Path], windows: Windows) -> dict[str, Series]:
-    """What `pipelines.anomaly` makes of the series: one run for all of them."""
+    """Score all series in one run of `pipelines.anomaly`."""
     found: dict[str, tuple[list[datetime], list[float]]] = {}
     with tempfile.TemporaryDirectory() as folder:
         for name, path in series.items():
@@ -162,7 +162,7 @@ def ours(series: Mapping[str, Path], windows: Windows) -> dict[str, Series]:
 def scored_by(
     detector: Callable[[Array], Array], series: Mapping[str, Path], windows: Windows
 ) -> dict[str, Series]:
-    """What a function of the values makes of the series."""
+    """Score the series with a function of their values."""
     found = {}
     for name, path in series.items():
         with path.open() as file:
@@ -174,7 +174,7 @@ def scored_by(
 
 
 def parts_of(names: Iterable[str]) -> dict[str, list[str]]:
-    """The series that stand together: all, those that something was chosen on, and the others."""
+    """Return groups of series: all, those used to choose settings, and the others."""
     names = list(names)
     chosen = [name for name in names if name.startswith(CHOSEN_ON)]
     others = [name for name in names if name not in chosen]
@@ -184,12 +184,12 @@ def parts_of(names: Iterable[str]) -> dict[str, list[str]]:
 def nab(
     data: Path | None = None, clone: Path | None = None, *, quick: bool = False
 ) -> list[dict[str, Any]]:
-    """The rows: the scores of ours and of a peer, of each part of the series and each profile.
+    """Return the scores of ours and of each peer, for each group of series and each profile.
 
     Args:
         data: The folder of the series; None for those that ship with the project.
         clone: A clone of numenta/NAB, for published figures and more peers.
-        quick: Take two of the series alone.
+        quick: Use only two of the series.
     """
     data = data or SHIPPED
     windows = windows_of(labels_of(data))
@@ -245,11 +245,11 @@ def show(rows: Iterable[Mapping[str, Any]]) -> None:
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    """Run the detector and show the table."""
+    """Run the detectors and print the table."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--data", type=Path, help="a folder of NAB series and their windows")
     parser.add_argument("--nab", type=Path, help="a clone of numenta/NAB")
-    parser.add_argument("--quick", action="store_true", help="two series alone")
+    parser.add_argument("--quick", action="store_true", help="two series only")
     parser.add_argument("--json", help="a file for the figures")
     args = parser.parse_args(argv)
     rows = nab(args.data, args.nab, quick=args.quick)

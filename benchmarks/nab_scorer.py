@@ -1,13 +1,13 @@
-"""The score of the Numenta Anomaly Benchmark: detections early in a window count, others cost.
+"""The score of the Numenta Anomaly Benchmark (NAB).
 
 Lavin and Ahmad, "Evaluating Real-time Anomaly Detection Algorithms" (2015,
 https://arxiv.org/abs/1510.03336), as numenta/NAB computes it (`nab/sweeper.py`, `nab/runner.py`).
 
-A row is a detection if its anomaly score reaches a threshold, one for all series: the one that is
-best for the detector. In a window the earliest detection counts, by a sigmoid of its place; a
-detection outside costs, the less the shortly after a window; a window without one costs. The first
-15 % of a series, 750 rows at the most, do not count. The sum is normalised: 0 for no detection at
-all, 100 for one at the begin of each window.
+A row is a detection if its anomaly score reaches a threshold. All series share one threshold, the
+best one for the detector. The earliest detection in a window adds to the score, weighted by a
+sigmoid of its position. A false positive costs less the sooner it follows a window; a missed window
+costs, too. The first 15 % of a series, at most 750 rows, are not scored. The sum is normalised: 0
+for no detection at all, 100 for a detection at the beginning of each window.
 """
 
 from collections.abc import Iterable, Sequence
@@ -18,13 +18,13 @@ import numpy as np
 from beam_rnn.core.arrays import Array
 
 PROBATION = 0.15
-"""The share of a series that does not count."""
+"""The share of a series that is not scored."""
 PROBATION_OF_AT_MOST = 5000  # rows
 NOWHERE = -1
 
 
 class Profile(NamedTuple):
-    """What detections are worth, and what they cost (`config/profiles.json`)."""
+    """The weights of detections, misses and false positives (`config/profiles.json`)."""
 
     found: float
     missed: float
@@ -39,12 +39,12 @@ PROFILES = {
 
 
 class Series(NamedTuple):
-    """The anomaly scores of a series, and where its anomalies are.
+    """The anomaly scores of a series, and the windows of its anomalies.
 
     Attributes:
-        times: Of each row; those that a window names are among them.
+        times: The time of each row; they include the limits of all windows.
         scores: (rows,), the anomaly score of each, in [0, 1].
-        windows: The first and the last time of each, in order.
+        windows: The first and the last time of each window, in order.
     """
 
     times: Sequence[object]
@@ -53,14 +53,14 @@ class Series(NamedTuple):
 
 
 class Score(NamedTuple):
-    """What a detector reached.
+    """The score of a detector.
 
     Attributes:
-        normalised: 0 for no detection, 100 for all, at once.
-        threshold: The anomaly score from which a row was a detection.
-        found: How many windows have a detection.
-        windows: How many there are.
-        false: How many detections are in none.
+        normalised: 0 for no detection, 100 for immediate detection of all windows.
+        threshold: The least anomaly score of a detection.
+        found: The number of windows with a detection.
+        windows: The number of windows.
+        false: The number of detections outside of windows.
     """
 
     normalised: float
@@ -71,7 +71,7 @@ class Score(NamedTuple):
 
 
 def scaled_sigmoid(position: Array) -> Array:
-    """What a detection is worth at a place: -1 is the begin of a window, 0 its end.
+    """Return the weight of a detection at a position: -1 is the start of a window, 0 its end.
 
     >>> scaled_sigmoid(np.array([-1, -0.5, 0, 1, 4])).round(3).tolist()
     [0.987, 0.848, 0.0, -0.987, -1.0]
@@ -81,13 +81,13 @@ def scaled_sigmoid(position: Array) -> Array:
 
 
 def worth(series: Series, profile: Profile) -> tuple[Array, Array]:
-    """What a detection at each row adds, (rows,), and in which window it is, or `NOWHERE`.
+    """Return what a detection at each row adds, (rows,), and its window or `NOWHERE`.
 
-    Of a window the best detection counts, of those outside the sum.
+    Only the best detection of a window is counted, but every one outside of windows.
     """
     rows = np.arange(len(series.times))
     window = np.full(len(rows), NOWHERE)
-    position = np.full(len(rows), np.inf)  # before the first window all are equally false
+    position = np.full(len(rows), np.inf)  # before the first window all cost the same
     times = list(series.times)
     for i, (begin, end) in enumerate(series.windows):
         first, last = times.index(begin), times.index(end)
@@ -104,7 +104,7 @@ def worth(series: Series, profile: Profile) -> tuple[Array, Array]:
 
 
 def probation(rows: int) -> int:
-    """How many rows do not count.
+    """Return the number of first rows that are not scored.
 
     >>> probation(1000), probation(10_000)
     (150, 750)
@@ -114,17 +114,17 @@ def probation(rows: int) -> int:
 
 
 def score(corpus: Iterable[Series], profile: Profile = PROFILES["standard"]) -> Score:
-    """The score of a detector on some series, at the threshold that is best for it.
+    """Return the score of a detector on some series, at its best threshold.
 
     Args:
         corpus: The series.
-        profile: What detections are worth.
+        profile: The weights.
     """
     added, window, reached, windows = _joined(corpus, profile)
     order = np.argsort(-reached, kind="stable")
     added, window, reached = added[order], window[order], reached[order]
     outside = window == NOWHERE
-    # What a row changes: of a window it is the best so far less the best before it.
+    # The change of the total at a row; in a window, the increase of the best value so far.
     change = np.where(outside, added, 0.0)
     opened = np.zeros(len(change), np.int64)
     for i in np.unique(window[~outside]):
@@ -147,7 +147,7 @@ def score(corpus: Iterable[Series], profile: Profile = PROFILES["standard"]) -> 
 
 
 def _joined(corpus: Iterable[Series], profile: Profile) -> tuple[Array, Array, Array, int]:
-    """Of all rows that count: what each adds, its window, and its score; and all windows."""
+    """Return the value, window and score of all scored rows, and the number of windows."""
     parts, windows = [], 0
     for series in corpus:
         added, window = worth(series, profile)

@@ -1,23 +1,23 @@
-"""A record through Beam: `Predict` beside Beam's own state and what one would do by hand.
+"""Compare the cost of a record in `Predict` with Beam's own state and hand-written DoFns.
 
     python -m benchmarks.online [--quick] [--json FILE] [--state-cache]
 
 One bundle on FnApiRunner, a GRU of 64 units, records of one number, one thread. `rows-by-key` steps
-each key alone, `rows` in 4 shards; `arrow` steps batches of 65,536 rows in 8 shards. The peers:
-`beam-noop` reads and writes 256 bytes of state for each record, as large as the hidden state, and
-computes nothing; `torch-dofn` steps a `torch.nn.GRUCell` in between; `runinference-32` has no state
-and runs a `torch.nn.GRU` again over the last 32 records for each record, in batches of up to 64 by
-Beam's RunInference. Those of PyTorch are left out where it is not installed.
+each key separately, `rows` uses 4 shards; `arrow` steps batches of 65,536 rows in 8 shards. The
+peers: `beam-noop` reads and writes 256 bytes of state for each record, the size of the hidden
+state, and computes nothing; `torch-dofn` also steps a `torch.nn.GRUCell`; `runinference-32` is
+stateless and runs a `torch.nn.GRU` over the last 32 records for each record, in batches of up to 64
+by Beam's RunInference. The peers with PyTorch are skipped if it is not installed.
 
-Each is given as many records as make the fixed costs of a pipeline small: the peers and
-`rows-by-key` 20,000, at 1,000,000 keys of as many different keys, since there a record of a bundle
-is seldom the second of its key. The time of the same pipeline without the step, with as many
-records of the same kind, is taken off.
+The number of records is large enough to make the fixed costs of a pipeline small: 20,000 for the
+peers and `rows-by-key`. With 1,000,000 keys these 20,000 records all have different keys, because
+two records of a key are rare in such a bundle. The time of the same pipeline without the step is
+subtracted.
 
-Beam's cache of state is off, as in a worker of Beam 2.77 unless it is asked for. The local runner
-has it on: to measure the size of each value it walks through all imported modules, which takes a
-millisecond a key, more where PyTorch is imported. With `--state-cache` it is on, and what has a
-state for each key gets 2,000 records.
+Beam's state cache is off, which is the default of a worker of Beam 2.77. The local runner has it
+on; to measure the size of a value it walks all imported modules, which takes a millisecond per key,
+and more if PyTorch is imported. With `--state-cache` it is on, and the cases with a state per key
+get 2,000 records.
 """
 
 import argparse
@@ -57,12 +57,12 @@ from benchmarks.table import Row, medians, show
 
 
 class TorchCell(beam.DoFn):
-    """Steps PyTorch's cell, as one would by hand."""
+    """Steps PyTorch's cell in a hand-written DoFn."""
 
     STATE = ReadModifyWriteStateSpec("state", BytesCoder())
 
     def setup(self) -> None:
-        """Makes the cell and a head."""
+        """Create the cell and a head."""
         import torch
 
         torch.set_num_threads(1)
@@ -72,7 +72,7 @@ class TorchCell(beam.DoFn):
     def process(
         self, element: tuple[str, float], state: Any = beam.DoFn.StateParam(STATE)
     ) -> Iterator[tuple[str, float]]:
-        """The key, and what the network says."""
+        """Yield the key and the output."""
         torch, (key, x) = self._torch, element
         before = bytearray(state.read() or bytes(4 * HIDDEN))
         with torch.inference_mode():
@@ -90,7 +90,7 @@ class TorchWindows(ModelHandler):
         super().__init__(min_batch_size=1, max_batch_size=64)
 
     def load_model(self) -> Any:
-        """A layer and a head."""
+        """Return a layer and a head."""
         import torch
 
         torch.set_num_threads(1)
@@ -103,17 +103,17 @@ class TorchWindows(ModelHandler):
         model: Any,
         inference_args: dict[str, Any] | None = None,  # noqa: ARG002
     ) -> Iterable[list[float]]:
-        """What the network says after each window."""
+        """Return the output after each window."""
         import torch
 
         layer, head = model
         with torch.inference_mode():
-            said = head(layer(torch.from_numpy(np.stack(batch)))[0][:, -1])
-        return said.tolist()
+            outputs = head(layer(torch.from_numpy(np.stack(batch)))[0][:, -1])
+        return outputs.tolist()
 
 
 class Source(NamedTuple):
-    """Elements, what type they are, and how many records that is."""
+    """Elements, their type, and the number of records."""
 
     elements: Callable[[Any], Iterable[Any]]
     kind: Any
@@ -121,7 +121,7 @@ class Source(NamedTuple):
 
 
 def run(source: Source, step: beam.PTransform | None) -> None:
-    """One pipeline from the records through a step."""
+    """Run a pipeline of the records and a step."""
     with beam.Pipeline(runner="FnApiRunner") as pipeline:
         records = (
             pipeline
@@ -132,13 +132,13 @@ def run(source: Source, step: beam.PTransform | None) -> None:
 
 
 class Sizes(NamedTuple):
-    """How many there are.
+    """The sizes of a case.
 
     Attributes:
-        keys: Keys.
-        few: Records, where each key has a state of its own.
-        many: Records, in shards.
-        rows: Records, in Arrow batches.
+        keys: The number of keys.
+        few: Records of the cases with a state per key.
+        many: Records of the cases with shards.
+        rows: Records of the cases with Arrow batches.
     """
 
     keys: int
@@ -150,7 +150,7 @@ class Sizes(NamedTuple):
 def microseconds(
     steps: dict[str, tuple[Source, beam.PTransform]], repeat: int, warm: int
 ) -> dict[str, float]:
-    """Of each step for a record, those of its source taken off."""
+    """Return the microseconds per record of each step, without those of its source."""
     sources = list(dict.fromkeys(source for source, _ in steps.values()))
     runs = [partial(run, source, None) for source in sources]
     runs += [partial(run, source, step) for source, step in steps.values()]
@@ -163,7 +163,7 @@ def microseconds(
 
 
 def measured(path: Path, sizes: Sizes, repeat: int, warm: int) -> list[Row]:
-    """Every case of so many keys."""
+    """Measure every case with some number of keys."""
     keys, few, many, rows = sizes
     make_tables(rows, keys)
     by_key = Source(partial(readings, count=few, keys=keys), Reading, few)
@@ -191,9 +191,9 @@ def measured(path: Path, sizes: Sizes, repeat: int, warm: int) -> list[Row]:
 
 
 def main() -> None:
-    """Measure every case and show the table."""
+    """Measure every case and print the table."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--quick", action="store_true", help="fewer keys, records and turns")
+    parser.add_argument("--quick", action="store_true", help="fewer keys, records and repeats")
     parser.add_argument("--json", help="a file for the figures")
     parser.add_argument("--state-cache", action="store_true", help="with Beam's cache of state")
     args = parser.parse_args()
@@ -214,7 +214,9 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "weights.arrow"
         write_model(path)
-        for warm, sizes in zip((1, 0, 0), cases, strict=False):  # the later ones find all compiled
+        for warm, sizes in zip(
+            (1, 0, 0), cases, strict=False
+        ):  # only the first case has to compile
             rows += measured(path, sizes, repeat, warm)
     show(rows, args.json)
 

@@ -1,21 +1,21 @@
-"""A model for each of many keys: trained, stored, loaded, and how much better than one for all.
+"""Measure per-key models: their training, storage, loading, speed and accuracy.
 
     python -m benchmarks.per_key [--quick] [--keys N] [--json FILE]
 
-Each key is a sine of its own period and level, with noise; 100 records of it are learned from, and
-the 100 after them measure the error. One local pipeline trains a GRU of 8 units for each key, and
-one for all keys as the fallback. The first 20 of the fresh records are streamed. Rows say `ours_us`
-beside `peer_us`, as in the other benchmarks:
+The series of each key is a sine with its own period and level, and noise. The first 100 records are
+for training, the next 100 for the error. One local pipeline trains a GRU of 8 units for each key,
+and one for all keys as the fallback. The first 20 of the test records are streamed. The rows have
+`ours_us` and `peer_us`, as in the other benchmarks:
 
-- `train`: the seconds of that pipeline, in microseconds a record and epoch, beside those of one
-  that trains the one model alone (`one-model`);
-- `predict-*`: the processor's microseconds for a record, in a pipeline that makes, steps and drops
-  them, beside the same with the fallback alone (`one-model`);
-- `error`: no time, but the mean absolute error of the next value on the records that were not
-  learned from, in units of the noise times 1,000, beside that of the fallback (`fallback`).
+- `train`: the time of that pipeline, in microseconds per record and epoch, compared with a pipeline
+  that trains only the one model (`one-model`);
+- `predict-*`: CPU microseconds per record, in a pipeline that generates, steps and drops the
+  records, compared with the fallback alone (`one-model`);
+- `error`: not a time, but the mean absolute error of the next value on the test records, in
+  thousandths of the noise, compared with that of the fallback (`fallback`).
 
-Size of the file, the time to load it, and what the process grew by are printed, and stand in the
-JSON's last row as `facts`.
+The size of the file, the time to load it and the growth of the process are printed, and are in the
+last row of the JSON file as `facts`.
 """
 
 import argparse
@@ -52,9 +52,9 @@ from beam_rnn.optim import Adam
 from benchmarks.table import Row, show
 
 LEARNED, FRESH = 100, 100
-"""Records of each key that are learned from, and that come after."""
+"""Number of training records and of test records per key."""
 STREAMED = 20
-"""So many of these are streamed for the time that it takes."""
+"""Number of test records per key to stream for the time."""
 NOISE = 0.05
 COLUMNS = Columns(key="id", time="t", inputs=["x"])
 NETWORK = Network("gru", hidden=8, residual=True)
@@ -62,7 +62,7 @@ TRAINING = Training(epochs=8, optimizer=Adam(3e-2), bptt=Bptt(steps=20))
 
 
 def series(key: int) -> np.ndarray:
-    """All records of a key."""
+    """Return the whole series of a key."""
     random = np.random.default_rng(key)
     period, level = random.uniform(5, 40), random.uniform(-100, 100)
     t = np.arange(LEARNED + FRESH)
@@ -70,13 +70,13 @@ def series(key: int) -> np.ndarray:
 
 
 def records(key: int, start: int, stop: int) -> Iterator[dict[str, Any]]:
-    """Some records of a key."""
+    """Yield some records of a key."""
     for t, x in enumerate(series(key)[start:stop].tolist(), start):
         yield {"id": f"key-{key}", "t": t, "x": x}
 
 
 def tables(first: int, keys: int) -> Iterator[pa.Table]:
-    """The fresh records of some keys, as one Arrow batch."""
+    """Yield the test records of some keys as one Arrow batch."""
     rows = [
         row
         for key in range(first, first + keys)
@@ -86,7 +86,7 @@ def tables(first: int, keys: int) -> Iterator[pa.Table]:
 
 
 def train(keys: int, path: Path, transform: Train) -> float:
-    """The seconds of one local pipeline from records to a file."""
+    """Return the seconds of a local training pipeline."""
     started = time.perf_counter()
     with beam.Pipeline(runner="FnApiRunner") as pipeline:
         _ = (
@@ -101,7 +101,7 @@ def train(keys: int, path: Path, transform: Train) -> float:
 
 
 def predict(keys: int, path: Path, shards: int | None, *, arrow: bool) -> float:
-    """The processor's seconds for one local pipeline from records to predictions."""
+    """Return the CPU seconds of a local prediction pipeline."""
     started = time.process_time()
     with beam.Pipeline(runner="FnApiRunner") as pipeline:
         source: Any
@@ -120,7 +120,7 @@ def predict(keys: int, path: Path, shards: int | None, *, arrow: bool) -> float:
 
 
 def absolute_error(keys: int, models: KeyedModels, *, shared: bool) -> float:
-    """Of the next value, over the fresh records of all keys, after a sequence of its own."""
+    """Return the mean absolute error of the next value over the test records of all keys."""
     errors = []
     for key in range(keys):
         name, fresh = f"key-{key}", series(key)[LEARNED:, np.newaxis]
@@ -132,13 +132,13 @@ def absolute_error(keys: int, models: KeyedModels, *, shared: bool) -> float:
 
 
 def resident() -> int:
-    """Bytes of memory that this process has, its own and those of mapped files."""
+    """Return the resident bytes of this process, including mapped files."""
     pages = int(Path("/proc/self/statm").read_text().split()[1])
     return pages * os.sysconf("SC_PAGE_SIZE")
 
 
 def load_and_touch(keys: int, path: Path) -> dict[str, float]:
-    """Seconds to load, and bytes that loading and then a step of every key take."""
+    """Measure the loading of the models, and then a step of every key."""
     before, started = resident(), time.perf_counter()
     models = weights.load(path)
     seconds, loaded = time.perf_counter() - started, resident()
@@ -156,7 +156,7 @@ def load_and_touch(keys: int, path: Path) -> dict[str, float]:
 
 
 def measured(keys: int, folder: Path) -> tuple[list[Row], dict[str, float]]:
-    """Every row, and the facts."""
+    """Return the rows and the facts."""
     train(2, folder / "warm.arrow", Train(NETWORK, TRAINING, per_key=True))  # compiles
     one = train(keys, folder / "one.arrow", Train(NETWORK, TRAINING))
     own = train(keys, folder / "models.arrow", Train(NETWORK, TRAINING, per_key=True))
@@ -179,7 +179,7 @@ def measured(keys: int, folder: Path) -> tuple[list[Row], dict[str, float]]:
 
 
 def main() -> None:
-    """Measure every case and show the table."""
+    """Measure every case and print the table."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--quick", action="store_true", help="20 keys")
     parser.add_argument("--keys", type=int, default=10_000)

@@ -1,21 +1,22 @@
-"""Learning in the stream: `PredictAndLearn` in one pass beside online forecasters.
+"""Compare `PredictAndLearn` in one pass with other online forecasters.
 
     python -m benchmarks.prequential [--quick] [--json FILE]
 
 The protocol is that of the forecasting track of deep-river (`benchmarks/tracks.py`, August 2026),
-which is river's with 12 steps of grace: of a series y alone, before y_t is known, y_{t+1}, y_{t+2}
-and y_{t+3} are forecast, from the 13th value on; so they lie 2, 3 and 4 steps ahead of the last
-value that is known. SMAPE is the mean over the forecasts of each of the three, then over the three.
+which is river's with a grace period of 12 steps. Only the series y itself is used. From the 13th
+value on, y_{t+1}, y_{t+2} and y_{t+3} are forecast before y_t is known, that is, 2, 3 and 4 steps
+ahead of the last known value. SMAPE is averaged over the forecasts of each horizon, and then over
+the three horizons.
 
-The settings are the same for both series, but for the season: 12 months of the passengers, none of
-the daily approval. They were stated before the first run, and not searched. `untrained` is the same
-without an update.
+The settings are the same for both series except the season: 12 months for the passengers, none for
+the daily approval. They were fixed before the first run and not tuned. `untrained` is the same
+without updates.
 
 The peers' errors are those that deep-river published (`benchmarks/forecasting.csv`). Its column
-"Time in s" adds up times that are each since the start, so a run took what its last row adds:
-that is divided by the forecasts here. Ours is the time of a whole pipeline on FnApiRunner with
-many copies of the series, each a key that learns a model of its own, one thread; the time of the
-same pipeline without the step is not taken off.
+"Time in s" accumulates times that are each measured from the start, so the increment of the last
+row is the time of a run; here it is divided by the number of forecasts. Our time is that of a whole
+pipeline on FnApiRunner in one thread, with many copies of the series, each a key with its own
+model. The time of the same pipeline without the step is not subtracted.
 """
 
 import argparse
@@ -42,17 +43,17 @@ from benchmarks.table import medians
 
 DATA = Path(__file__).parent / "data"
 GRACE, AHEAD = 12, 3
-NEVER = 1_000_000  # so long a window is never complete
+NEVER = 1_000_000  # a window of this length is never complete
 
 
 class Series(NamedTuple):
-    """A series, and what others made of it.
+    """A series, and the published figures.
 
     Attributes:
-        name: Its name.
-        values: Its values.
-        season: How many steps a season has; None for none.
-        peers: Of each published forecaster the SMAPE, and the seconds of the run.
+        name: The name of the series.
+        values: The values.
+        season: The length of a season in steps; None for none.
+        peers: The SMAPE of each published forecaster, and the seconds of its run.
     """
 
     name: str
@@ -62,7 +63,7 @@ class Series(NamedTuple):
 
 
 def both_series() -> list[Series]:
-    """The two series of the track."""
+    """Return the two series of the track."""
     with open(DATA / "airline-passengers.csv") as file:
         airline = [float(row["passengers"]) for row in csv.DictReader(file)]
     with gzip.open(DATA / "trump_approval.csv.gz", "rt") as file:
@@ -96,17 +97,17 @@ def both_series() -> list[Series]:
 
 
 def smape(values: Sequence[float], forecast: Callable[[int, int], float]) -> float:
-    """The error of forecast(t, h), of y_{t+h}, made before y_t is known."""
+    """Return the SMAPE of forecast(t, h), the forecast of y_{t+h} made before y_t is known."""
     errors: list[list[float]] = [[] for _ in range(AHEAD)]
     for t in range(GRACE, len(values) - AHEAD):
         for h in range(1, AHEAD + 1):
-            said, true = forecast(t, h), values[t + h]
-            errors[h - 1].append(200 * abs(said - true) / (abs(said) + abs(true)))
+            y, true = forecast(t, h), values[t + h]
+            errors[h - 1].append(200 * abs(y - true) / (abs(y) + abs(true)))
     return statistics.mean(map(statistics.mean, errors))
 
 
 def learner(season: int | None, steps: int) -> PredictAndLearn:
-    """The settings: of the library, but for a small network and an update at each record."""
+    """Return the transform: a small network, updated at each record; otherwise defaults."""
     columns = Columns(key="series", time="t", inputs=["y"], horizon=(2, 3, 4))
     return PredictAndLearn(
         Untrained(Network("gru", hidden=16, residual=True), columns),
@@ -115,14 +116,14 @@ def learner(season: int | None, steps: int) -> PredictAndLearn:
 
 
 def records(_: Any, values: Sequence[float], copies: int) -> Iterator[dict[str, Any]]:
-    """The series, as often as that, each copy with a key."""
+    """Yield the records of some copies of the series, each with its own key."""
     for t, y in enumerate(values):
         for copy in range(copies):
             yield {"series": copy, "t": 86_400 * t, "y": y}
 
 
 def run(series: Series, copies: int, steps: int = 12, output: str | None = None) -> None:
-    """One pipeline through the learner; the predictions as JSON lines, if a file is named."""
+    """Run a pipeline of the learner; write the predictions as JSON lines to `output`."""
     with beam.Pipeline(runner="FnApiRunner") as pipeline:
         outputs = (
             pipeline
@@ -138,7 +139,7 @@ def run(series: Series, copies: int, steps: int = 12, output: str | None = None)
 
 
 def predicted(series: Series, steps: int) -> list[tuple[int, list[float], str]]:
-    """The time, the outputs and the model of each prediction of one copy."""
+    """Return the time, outputs and model of each prediction of one copy."""
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "rows.jsonl"
         run(series, 1, steps, str(path))
@@ -146,13 +147,13 @@ def predicted(series: Series, steps: int) -> list[tuple[int, list[float], str]]:
 
 
 def error_of(series: Series, predictions: list[tuple[int, list[float], str]]) -> float:
-    """The error of predictions; that of y_{t+h} was made when y_{t-1} was the last value."""
-    said = {t: outputs for t, outputs, _ in predictions}
-    return smape(series.values, lambda t, h: said[t - 1][h - 1])
+    """Return the SMAPE of predictions; y_{t+h} is predicted from y_{t-1}."""
+    outputs_at = {t: outputs for t, outputs, _ in predictions}
+    return smape(series.values, lambda t, h: outputs_at[t - 1][h - 1])
 
 
 def measured(series: Series, copies: int, repeat: int) -> list[dict[str, Any]]:
-    """A row for each peer, and for the forecasts that need no model."""
+    """Return a row for each peer and each naive forecast."""
     (seconds,) = medians([partial(run, series, copies)], repeat)
     ours_us = seconds / copies / len(series.values) * 1e6
     predictions = predicted(series, steps=12)
@@ -163,7 +164,7 @@ def measured(series: Series, copies: int, repeat: int) -> list[dict[str, Any]]:
         f"\nprequential/{series.name}: {ours:.3f}, {1e6 / ours_us:,.0f} records/s, of which",
         end=" ",
     )
-    print(f"{learned:.0%} were predicted by what was learned, the others by the untrained model")
+    print(f"{learned:.0%} were predicted by the learned model, the others by the untrained one")
     naive = {"last-value": smape(values, lambda t, _: values[t - 1])}
     naive["untrained"] = error_of(series, predicted(series, steps=NEVER))
     if series.season:
@@ -176,12 +177,12 @@ def measured(series: Series, copies: int, repeat: int) -> list[dict[str, Any]]:
         row = {"case": f"prequential/{series.name}", "ours_us": ours_us, "peer": peer}
         row |= {"peer_us": peer_us, "ratio": peer_us / ours_us}
         rows.append(row | {"ours_smape": ours, "peer_smape": error})
-        print(f"{peer:<20}{error:>10.3f}{peer_us or float('nan'):>12.1f} us a record")
+        print(f"{peer:<20}{error:>10.3f}{peer_us or float('nan'):>12.1f} us/record")
     return rows
 
 
 def main() -> None:
-    """Measure both series and show the tables."""
+    """Measure both series and print the tables."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--quick", action="store_true", help="few copies of each series, once")
     parser.add_argument("--json", help="a file for the figures")

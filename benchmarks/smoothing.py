@@ -1,18 +1,18 @@
-"""Latency against accuracy: a bidirectional network in a stream, by how long its outputs wait.
+"""Measure the accuracy of a bidirectional network in a stream by the lag of its outputs.
 
     python -m benchmarks.smoothing [--quick] [--json FILE] [--plot FILE]
 
-A signal, s(t) = 0.95 s(t-1) + noise of variance 0.1, is seen through noise of variance 1, and is
-to be told: `Columns(horizon=0)`, an input and the clean value of the same record. Of such a signal
-the best that can be done is known. The Kalman filter is the best of all that see the past, the
-fixed-lag smoother of all that wait for L records more, and the Rauch-Tung-Striebel smoother of all
-that see the whole sequence (Anderson and Moore 1979, "Optimal filtering"); their errors are bounds.
+A signal s(t) = 0.95 s(t-1) + noise of variance 0.1 is observed with noise of variance 1 and must be
+estimated: `Columns(horizon=0)`, where the target is the clean value of the same record. The optimal
+estimators of such a signal are known: the Kalman filter from the past, the fixed-lag smoother from
+L further records, and the Rauch-Tung-Striebel smoother from the whole sequence (Anderson and Moore
+1979, "Optimal filtering"). Their errors are lower bounds.
 
 A bidirectional GRU is trained once, on whole sequences, and streamed by `Smooth` with several lags
-and by `PredictSequences`; a GRU of one direction with about as many parameters is streamed by
-`Predict`. Errors are root mean squares over fresh records, but for those near the ends of a
-sequence. Beside them: the processor's microseconds for a record, in a pipeline that makes it,
-predicts it and writes the prediction.
+and by `PredictSequences`; a unidirectional GRU with about as many parameters is streamed by
+`Predict`. Errors are root mean squares over test records, without those near the ends of a
+sequence. The table also has the CPU microseconds per record, in a pipeline that generates and
+predicts the records and writes the predictions.
 """
 
 import argparse
@@ -47,13 +47,13 @@ from beam_rnn.optim import Adam, Cosine
 from beam_rnn.weights import load
 
 KEEPS, DRIVEN, SEEN = 0.95, 0.1, 1.0
-"""How much of the signal is left after a step, and the variances of what is added to it and of the
-noise through which it is seen."""
+"""The coefficient of the signal, the variance of its innovations, and that of the observation
+noise."""
 STEPS, EDGE = 400, 50
-"""Of a sequence; and how many at each end do not count."""
+"""Steps per sequence, and the number at each end that are not counted."""
 UPDATES = 3000  # of training: 60 epochs of 50 batches
 FRESH_FROM = 1_000_000
-"""The first of the sequences that are told; the first that is learned from is 0."""
+"""The number of the first test sequence; that of the first training sequence is 0."""
 LAGS = (0, 1, 2, 4, 8, 16)
 COLUMNS = Columns(key="id", time="t", inputs=["seen"], targets=["signal"], horizon=0)
 NETWORKS = {
@@ -63,7 +63,7 @@ NETWORKS = {
 
 
 class Size(NamedTuple):
-    """How much is learned from, and told."""
+    """The number of sequences for training and for testing, the epochs, and the lags."""
 
     learned: int  # sequences
     fresh: int
@@ -72,7 +72,7 @@ class Size(NamedTuple):
 
 
 def records(key: int) -> Iterator[dict[str, Any]]:
-    """A sequence."""
+    """Yield the records of a sequence."""
     random = np.random.default_rng(key)
     signal = random.normal(0, np.sqrt(DRIVEN / (1 - KEEPS**2)))
     for t in range(STEPS):
@@ -82,9 +82,9 @@ def records(key: int) -> Iterator[dict[str, Any]]:
 
 
 def bound(lag: float) -> float:
-    """The least root mean square error with so many steps to come; far from a sequence's ends."""
+    """Return the optimal root mean square error with a lag, far from the ends of a sequence."""
     filtered = predicted = 1.0
-    for _ in range(10_000):  # to where they stay
+    for _ in range(10_000):  # until they converge
         predicted = KEEPS**2 * filtered + DRIVEN
         filtered = predicted * SEEN / (predicted + SEEN)
     gain, smoothed = KEEPS * filtered / predicted, filtered
@@ -94,7 +94,7 @@ def bound(lag: float) -> float:
 
 
 def train(name: str, size: Size, path: Path) -> None:
-    """A network of that name, on sequences of its own."""
+    """Train the network of a name, and write it."""
     rate = Cosine(1e-2, steps=UPDATES)
     training = Training(Bptt(), optimizer=Adam(rate), epochs=size.epochs, scaler="global")
     with beam.Pipeline(runner="FnApiRunner") as pipeline:
@@ -109,7 +109,7 @@ def train(name: str, size: Size, path: Path) -> None:
 
 
 def error_and_time(size: Size, transform: beam.PTransform, folder: Path) -> tuple[float, float]:
-    """The root mean square error of fresh records, and the processor's microseconds for one."""
+    """Return the root mean square error on test records, and the CPU microseconds per record."""
     keys = range(FRESH_FROM, FRESH_FROM + size.fresh)
     path, started = folder / transform.label, time.process_time()
     with beam.Pipeline(runner="FnApiRunner") as pipeline:
@@ -120,23 +120,23 @@ def error_and_time(size: Size, transform: beam.PTransform, folder: Path) -> tupl
             | "Write" >> beam.io.WriteToText(str(path))
         )
     seconds = time.process_time() - started
-    told = {}
+    estimates = {}
     for file in folder.glob(f"{path.name}-*"):
         for line in file.read_text().splitlines():
             key, step, value = line.split()
-            told[key, int(step) - 1] = float(value)
-    assert len(told) == size.fresh * STEPS, "a prediction for each record"
+            estimates[key, int(step) - 1] = float(value)
+    assert len(estimates) == size.fresh * STEPS, "a prediction for each record"
     errors = [
-        told[row["id"], row["t"]] - row["signal"]
+        estimates[row["id"], row["t"]] - row["signal"]
         for key in keys
         for row in records(key)
         if EDGE <= row["t"] < STEPS - EDGE
     ]
-    return float(np.sqrt(np.mean(np.square(errors)))), seconds / len(told) * 1e6
+    return float(np.sqrt(np.mean(np.square(errors)))), seconds / len(estimates) * 1e6
 
 
 def measured(size: Size, folder: Path) -> list[dict[str, Any]]:
-    """A row for each way to tell the signal."""
+    """Return a row for each estimator of the signal."""
     paths = {name: folder / f"{name}.arrow" for name in NETWORKS}
     for name, path in paths.items():
         train(name, size, path)
@@ -157,8 +157,8 @@ def measured(size: Size, folder: Path) -> list[dict[str, Any]]:
 
 
 def plot(rows: Sequence[dict[str, Any]], lags: Sequence[int], path: str) -> None:
-    """The errors by lag, and their bounds, as a picture."""
-    import matplotlib as mpl  # of the extra `plot`
+    """Plot the errors and their bounds by lag."""
+    import matplotlib as mpl  # from the extra `plot`
 
     mpl.use("Agg")
     from matplotlib import pyplot as plt
@@ -184,11 +184,11 @@ def plot(rows: Sequence[dict[str, Any]], lags: Sequence[int], path: str) -> None
 
 
 def main() -> None:
-    """Measure every case, show the table, draw the picture."""
+    """Measure every case, print the table, draw the plot."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--quick", action="store_true", help="a few sequences, two lags")
     parser.add_argument("--json", help="a file for the figures")
-    parser.add_argument("--plot", help="a file for the picture: needs the extra `plot`")
+    parser.add_argument("--plot", help="a file for the plot: needs the extra `plot`")
     args = parser.parse_args()
     size = Size(4, 2, 1, (0, 2)) if args.quick else Size(200, 100, 60, LAGS)
     print(f"{'case':<16}{'error':>8}{'bound':>10}{'us':>10}")

@@ -1,12 +1,12 @@
-"""A stream for twenty minutes on a real Flink cluster: whether memory and lag stay what they are.
+"""Run a stream on a real Flink cluster for twenty minutes, and sample its memory and lag.
 
     python -m benchmarks.soak [--minutes N] [--rate N] [--keys N] [--json FILE]
 
-5,000 records a second of 10,000 keys go to a Kafka topic, through `Predict` (a GRU of 64 units, by
-event time, 8 shards) on the cluster of `deploy.local.flink` with RocksDB and a checkpoint every
-second, each to a count of its lag: how long after it was due its prediction came out. Every half
-minute: records sent and predicted, lag, memory of the two TaskManagers with their workers, size of
-a checkpoint. Broker, feeder and cluster share the machine.
+5,000 records per second of 10,000 keys go through a Kafka topic to `Predict` (a GRU of 64 units, by
+event time, 8 shards) on the cluster of `deploy.local.flink`, with RocksDB and a checkpoint every
+second. The lag of a prediction is the time since its record was due. Every half minute the
+benchmark prints the records sent and predicted, the lag, the memory of the two TaskManagers with
+their workers, and the size of a checkpoint. Broker, feeder and cluster share the machine.
 """
 
 import argparse
@@ -40,21 +40,21 @@ EVERY = 30
 
 
 class CountLag(beam.DoFn):
-    """Appends to a file, a bundle at a time, how many predictions came how late, to 10 ms."""
+    """Appends a histogram of the lag of each bundle to a file, in steps of 10 ms."""
 
     def __init__(self, path: str):
         self._path = path
 
     def start_bundle(self) -> None:
-        """Nothing has come yet."""
+        """Start an empty histogram."""
         self._lags: Counter[int] = Counter()
 
     def process(self, _: Any, due: Any = beam.DoFn.TimestampParam) -> None:
-        """A prediction in."""
+        """Count a prediction."""
         self._lags[int(100 * (time.time() - due.micros / 1e6))] += 1
 
     def finish_bundle(self) -> None:
-        """One line of JSON."""
+        """Append a line of JSON."""
         if self._lags:
             line = json.dumps([time.time(), sorted(self._lags.items())]) + "\n"
             file = os.open(f"{self._path}-{os.getpid()}", os.O_WRONLY | os.O_APPEND | os.O_CREAT)
@@ -63,14 +63,14 @@ class CountLag(beam.DoFn):
 
 
 class Sample(NamedTuple):
-    """What was seen at one time.
+    """A row of the table.
 
     Attributes:
-        second: Since the first record.
-        sent: Records, so far.
-        predicted: Predictions, so far.
-        p50: Seconds of lag, since the row before.
-        p99: The same.
+        second: Seconds since the first record.
+        sent: Records sent so far.
+        predicted: Predictions so far.
+        p50: Median lag since the previous row, in seconds.
+        p99: 99th percentile of the lag since the previous row, in seconds.
         mib: Memory of each TaskManager with its workers.
         state_mib: Size of the last checkpoint.
     """
@@ -85,7 +85,7 @@ class Sample(NamedTuple):
 
 
 def feed(servers: str, rate: int, keys: int, count: Path) -> None:
-    """Send records for ever, and say how many."""
+    """Send records without end, and write their number to a file."""
     sender = topics.Sender(servers)
     start, sent = time.time(), 0
     while True:
@@ -96,7 +96,7 @@ def feed(servers: str, rate: int, keys: int, count: Path) -> None:
             sender.send(TOPIC, value.encode(), key, now)
             sent += 1
         count.with_suffix(".part").write_text(str(sent))
-        count.with_suffix(".part").replace(count)  # whoever reads it finds a whole number
+        count.with_suffix(".part").replace(count)  # atomic for readers
         time.sleep(0.01)
 
 
@@ -114,7 +114,7 @@ def submit(where: Sequence[str], flags: Sequence[str]) -> None:
 
 
 def lags(folder: Path, offsets: dict[Path, int]) -> Counter[int]:
-    """What the files have had since they were last read."""
+    """Read the new lines of the files."""
     found: Counter[int] = Counter()
     for path in folder.glob("lag-*"):
         with path.open() as file:
@@ -129,7 +129,7 @@ def lags(folder: Path, offsets: dict[Path, int]) -> Counter[int]:
 
 
 def quantile(found: Counter[int], share: float) -> float:
-    """Seconds that so large a share of the predictions had at the most."""
+    """Return a quantile of the lag in seconds."""
     rest = share * found.total()
     for lag in sorted(found):
         rest -= found[lag]
@@ -139,7 +139,7 @@ def quantile(found: Counter[int], share: float) -> float:
 
 
 def watch(flink: Flink, job: str, folder: Path, minutes: float) -> Iterable[Sample]:
-    """Samples, for so long."""
+    """Yield samples for some minutes."""
     offsets: dict[Path, int] = {}
     predicted, start = 0, time.time()
     while time.time() < start + 60 * minutes:
@@ -159,7 +159,7 @@ def watch(flink: Flink, job: str, folder: Path, minutes: float) -> Iterable[Samp
 
 
 def soak(args: argparse.Namespace, folder: Path) -> list[Sample]:
-    """Start all that is needed, and watch."""
+    """Start broker, cluster, job and feeder, and return the samples."""
     java = worker.command(folder, "java")
     weights = folder / "weights.arrow"
     write_model(weights)
@@ -194,10 +194,10 @@ def soak(args: argparse.Namespace, folder: Path) -> list[Sample]:
 
 
 def main() -> None:
-    """One of the roles: the whole, the feeder, or the job."""
+    """Run the benchmark, or one of its subprocesses: the feeder or the job."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--minutes", type=float, default=20)
-    parser.add_argument("--rate", type=int, default=5_000, help="records a second")
+    parser.add_argument("--rate", type=int, default=5_000, help="records per second")
     parser.add_argument("--keys", type=int, default=10_000)
     parser.add_argument("--json", type=Path)
     parser.add_argument("--feed", nargs=4, help=argparse.SUPPRESS)

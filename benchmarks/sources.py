@@ -1,4 +1,4 @@
-"""Where records come from, and a state that does nothing; a module that workers can import."""
+"""Sources of records and a stateful DoFn that does nothing; workers can import this module."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,12 +16,12 @@ from beam_rnn.data.scaling import Scaler
 START = 1_500_000_000
 HIDDEN = 64
 ROWS = 65_536
-"""So many rows has an Arrow batch."""
+"""Rows per Arrow batch."""
 WINDOW = 32
-"""So many records does a model without a state look at for each record."""
+"""Number of records that a stateless model reads for each record."""
 
 TABLES: list[pa.Table] = []
-"""What `tables` gives: made before the clock runs."""
+"""The batches of `tables`, made before the measurement starts."""
 
 
 class Reading(NamedTuple):
@@ -33,26 +33,26 @@ class Reading(NamedTuple):
 
 
 def readings(_: Any, count: int, keys: int) -> Iterator[Reading]:
-    """`count` records, one key after the other."""
+    """Yield `count` records, with the keys in rotation."""
     for i in range(count):
         yield Reading(f"key-{i % keys}", float(START + i // keys), float(i % 7))
 
 
 def pairs(_: Any, count: int, keys: int) -> Iterator[tuple[str, float]]:
-    """The same, as a key and its number."""
+    """Yield the same records as pairs of key and number."""
     for i in range(count):
         yield f"key-{i % keys}", float(i % 7)
 
 
 def windows(_: Any, count: int) -> Iterator[Any]:
-    """For each record the last `WINDOW` of its key, as an array."""
+    """Yield for each record the last `WINDOW` records of its key as an array."""
     series = (np.arange(WINDOW + 7, dtype=np.float32) % 7)[:, None]
     for i in range(count):
         yield series[i % 7 : i % 7 + WINDOW]
 
 
 def make_tables(count: int, keys: int) -> None:
-    """Let `tables` give `count` records, one key after the other."""
+    """Fill `TABLES` with `count` records, with the keys in rotation."""
     names = pa.array([f"key-{i}" for i in range(keys)])
     TABLES.clear()
     for start in range(0, count, ROWS):
@@ -62,25 +62,25 @@ def make_tables(count: int, keys: int) -> None:
 
 
 def tables(_: Any) -> Iterator[pa.Table]:
-    """The records as Arrow batches."""
+    """Yield the records as Arrow batches."""
     yield from TABLES
 
 
 class NoOpState(beam.DoFn):
-    """Reads and writes as many bytes as the hidden state has."""
+    """Reads and writes a state of the size of the hidden state."""
 
     STATE = ReadModifyWriteStateSpec("state", BytesCoder())
 
     def process(
         self, element: tuple[str, float], state: Any = beam.DoFn.StateParam(STATE)
     ) -> Iterator[tuple[str, float]]:
-        """The element as it came."""
+        """Yield the element unchanged."""
         state.write(state.read() or bytes(4 * HIDDEN))
         yield element
 
 
 def write_model(path: str | Path) -> None:
-    """A GRU of random weights for these records."""
+    """Write a GRU with random weights for these records."""
     network = Network("gru", HIDDEN)
     columns = Columns(key="id", time="t", inputs=["x"])
     parameters = network.initialize(1, 1, seed=0, dtype=np.float32)

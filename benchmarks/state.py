@@ -1,16 +1,17 @@
-"""What the state of shards costs beside a cell for each key: bytes and microseconds a record.
+"""Measure the cost of the state of shards, compared with a state cell per key.
 
     python -m benchmarks.state [--quick] [--json FILE]
     python -m benchmarks.state --memory
 
-The DoFns of `Predict` are called here without a runner, on cells in memory that count what goes
-through them as Beam moves it: a cell is read once in a bundle and written at its end. A GRU of 64
-units, records of one number by arrival, the keys at random, each of which has a state already; 4
-shards beside one cell for each key, in turn, one thread. The shards step as many records as there
-are keys, so that their logs are written anew as often as they would be; means, since it is seldom.
+The figures are bytes and microseconds per record. The DoFns of `Predict` are called without a
+runner, on cells in memory that count the bytes as Beam moves them: a cell is read once in a bundle
+and written at its end. A GRU of 64 units steps records of one number in order of arrival. The keys
+are random, and each has a state already. 4 shards alternate with one cell per key, in one thread.
+The shards step at least as many records as there are keys, so that compactions of their logs are
+included; the figures are means, because compactions are rare.
 
-`--memory`: how much more memory a process has that remembers 1,000,000 keys, beside the 256 MB of
-their hidden states. The log is counted and not kept: it lies with the runner.
+`--memory` measures the memory of a process that caches 1,000,000 keys, compared with the 256 MB of
+their hidden states. The log is counted but not kept: the runner stores it.
 """
 
 import argparse
@@ -47,35 +48,35 @@ from benchmarks.table import Row, show
 
 SHARDS = 4
 FILLED_BY = 100_000
-"""So many records are in a bundle that gives keys their first state."""
+"""Records in a bundle that gives keys their first state."""
 ARRIVAL = Order("arrival", 0, 500_000)
 WARM = 3
-"""So many bundles are not counted."""
+"""Number of bundles of warm-up."""
 NOW = Timestamp(START)
 WINDOW = GlobalWindow()
 
 
 class Cell:
-    """A cell of each key, in memory, which counts what a bundle moves; it holds one value."""
+    """A state cell per key, in memory, of one value; it counts the bytes that a bundle moves."""
 
     def __init__(self) -> None:
         self.moved = 0
         self._values: dict[str, bytes] = {}
-        self._before: dict[str, bytes | None] = {}  # of the keys that this bundle has looked at
+        self._before: dict[str, bytes | None] = {}  # of the keys that this bundle has read
         self._key = ""
 
     def of(self, key: str) -> "Cell":
-        """The cell of a key, until the next call."""
+        """Return the cell of a key, valid until the next call."""
         self._key = key
         return self
 
     def clear(self) -> None:
-        """Empty it."""
+        """Clear the cell."""
         self._look()
         self._values.pop(self._key, None)
 
     def commit(self) -> None:
-        """The bundle ends: what it wrote is moved."""
+        """End the bundle: count the values that it wrote."""
         for key, before in self._before.items():
             value = self._values.get(key)
             if value is not None and value is not before:
@@ -91,64 +92,64 @@ class Cell:
 
 
 class Value(Cell):
-    """As Beam's read-modify-write state."""
+    """Like Beam's read-modify-write state."""
 
     def read(self) -> bytes | None:
-        """What was written last."""
+        """Return the value."""
         return self._look()
 
     def write(self, value: bytes) -> None:
-        """Let this be the value."""
+        """Set the value."""
         self._before.setdefault(self._key, None)
         self._values[self._key] = value
 
 
 class Bag(Cell):
-    """As Beam's bag state, of one element at the most."""
+    """Like Beam's bag state, with at most one element."""
 
     def read(self) -> list[bytes]:
-        """The elements."""
+        """Return the elements."""
         value = self._look()
         return [] if value is None else [value]
 
     def add(self, value: bytes) -> None:
-        """Put in the element."""
+        """Add the element."""
         assert self._key not in self._values, "a bag of one"
         self._before.setdefault(self._key, None)
         self._values[self._key] = value
 
     def spread(self, keys: Iterable[str]) -> None:
-        """Give each key its own copy of the one element there is."""
+        """Give each key its own copy of the only element."""
         (value,) = self._values.values()
         self._values.update((key, bytes(bytearray(value))) for key in keys)
 
 
 class Log:
-    """A bag that is counted, not kept: a shard that is remembered is not read."""
+    """A bag that is counted but not kept: the log of a cached shard is not read."""
 
     def __init__(self) -> None:
         self.moved = 0
 
     def read(self) -> Iterable[bytes]:
-        """Nothing that could be given."""
-        raise AssertionError("the shard was not remembered")
+        """Raise: there is nothing to return."""
+        raise AssertionError("the shard is not in the cache")
 
     def add(self, piece: bytes) -> None:
-        """Count it."""
+        """Count the bytes."""
         self.moved += len(piece)
 
     def clear(self) -> None:
-        """Nothing is kept."""
+        """Do nothing."""
 
 
 class Timer:
-    """It never fires."""
+    """A timer that never fires."""
 
     def set(self, timestamp: Any) -> None:
-        """Forget it."""
+        """Do nothing."""
 
     def clear(self) -> None:
-        """The same."""
+        """Do nothing."""
 
 
 class Job(Protocol):
@@ -156,17 +157,17 @@ class Job(Protocol):
 
     @property
     def moved(self) -> int:
-        """Bytes of state, so far."""
+        """The bytes of state moved so far."""
 
     def fill(self, keys: int) -> None:
-        """Give so many keys a state."""
+        """Give a number of keys a state."""
 
     def bundle(self, elements: Sequence[WindowedValue]) -> int:
-        """Steps the records of a bundle; gives how many predictions there were."""
+        """Step the records of a bundle; return the number of predictions."""
 
 
 class _Job:
-    """What both jobs share."""
+    """The common part of both jobs."""
 
     def __init__(self, pack: PackRecords, step: Any):
         self._pack, self._step = pack, step
@@ -182,7 +183,7 @@ class _Job:
 
 
 class Shards(_Job):
-    """The keys of a shard together."""
+    """A job with shards of keys."""
 
     def __init__(self, path: str):
         loader = ModelLoader(path)
@@ -216,7 +217,7 @@ class Shards(_Job):
 
 
 class Keys(_Job):
-    """Each key alone."""
+    """A job with a state cell per key."""
 
     def __init__(self, path: str):
         loader = ModelLoader(path)
@@ -226,7 +227,7 @@ class Keys(_Job):
         self._timer = Timer()
 
     def fill(self, keys: int) -> None:
-        """Step one key, and give each a copy of its state: to step them all takes minutes."""
+        """Step one key and copy its state to all: stepping each key would take minutes."""
         self.bundle(elements_of([0], 0))
         self._cells[0].spread([f"key-{key}" for key in range(keys)])
 
@@ -249,7 +250,7 @@ class Keys(_Job):
 
 
 def elements_of(keys: Iterable[int], at: int) -> list[WindowedValue]:
-    """A record of each of these keys."""
+    """Return a record of each of these keys."""
     windows = (WINDOW,)
     return [
         WindowedValue(Reading(f"key-{key}", float(START + at), float(key % 7)), NOW, windows)
@@ -258,14 +259,14 @@ def elements_of(keys: Iterable[int], at: int) -> list[WindowedValue]:
 
 
 class Cost(NamedTuple):
-    """Of a record."""
+    """Microseconds and bytes of state per record."""
 
     us: float
     moved: float
 
 
 def costs(jobs: Sequence[tuple[Job, int]], keys: int, bundle: int) -> list[Cost]:
-    """What a record of a random key costs each job, of as many as are beside it."""
+    """Return the cost per record of each job; with each job comes its number of records."""
     random = np.random.default_rng(0)
     bundles = [-(-records // bundle) for _, records in jobs]
     seconds, moved = [0.0 for _ in jobs], [0 for _ in jobs]
@@ -277,7 +278,7 @@ def costs(jobs: Sequence[tuple[Job, int]], keys: int, bundle: int) -> list[Cost]
             before, started = job.moved, time.perf_counter()
             predictions = job.bundle(elements)
             taken = time.perf_counter() - started
-            assert predictions == bundle, "a record, a prediction"
+            assert predictions == bundle, "one prediction per record"
             if turn >= 0:
                 seconds[i] += taken
                 moved[i] += job.moved - before
@@ -288,14 +289,14 @@ def costs(jobs: Sequence[tuple[Job, int]], keys: int, bundle: int) -> list[Cost]
 
 
 def resident() -> int:
-    """Bytes that the process has in memory."""
+    """Return the resident bytes of the process."""
     return int(Path("/proc/self/statm").read_text().split()[1]) * resource.getpagesize()
 
 
 def show_memory(path: str, keys: int) -> None:
-    """Print how much memory so many keys take."""
+    """Print the memory that a number of keys takes."""
     job = Shards(path)
-    for at in range(3):  # what is compiled, and what a bundle takes, is there before
+    for at in range(3):  # compile, and allocate the memory of a bundle
         job.bundle(elements_of([0] * FILLED_BY, at))
     before = resident()
     job.fill(keys)
@@ -307,11 +308,11 @@ def show_memory(path: str, keys: int) -> None:
 
 
 def main() -> None:
-    """Measure every case and show the table, and the memory."""
+    """Measure every case and print the table and the memory."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--quick", action="store_true", help="fewer keys, records and bundles")
     parser.add_argument("--json", help="a file for the figures")
-    parser.add_argument("--memory", action="store_true", help="the memory of the shards alone")
+    parser.add_argument("--memory", action="store_true", help="only the memory of the shards")
     args = parser.parse_args()
     sizes, bundles, least = [100, 10_000, 100_000, 1_000_000], [100, 1_000, 10_000], 50_000
     if args.quick:

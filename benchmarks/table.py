@@ -1,4 +1,4 @@
-"""What the benchmarks share: interleaved timing, the table, the JSON."""
+"""Shared by the benchmarks: interleaved timing, the table, the JSON."""
 
 import json
 import statistics
@@ -9,14 +9,14 @@ from typing import NamedTuple
 
 
 class Row(NamedTuple):
-    """One case: microseconds a record of ours and of a peer, of interleaved runs.
+    """A case: microseconds per record of ours and of a peer, from interleaved runs.
 
     Attributes:
-        case: What was measured.
+        case: The name of the case.
         ours_us: Microseconds of ours.
-        peer: Beside what.
-        peer_us: Microseconds of that.
-        moved: Bytes of state that ours and the peer moved for a record, where that was counted.
+        peer: The name of the peer.
+        peer_us: Microseconds of the peer.
+        moved: Bytes of state that ours and the peer moved per record; None if not counted.
     """
 
     case: str
@@ -27,12 +27,12 @@ class Row(NamedTuple):
 
     @property
     def ratio(self) -> float:
-        """How many times ours is faster."""
+        """Our speedup over the peer."""
         return self.peer_us / self.ours_us
 
 
 def medians(runs: Sequence[Callable[[], object]], repeat: int, warm: int = 1) -> list[float]:
-    """The median seconds of each run, all in turn, after a round or more that are not counted."""
+    """Return the median seconds of each run; the runs alternate, after some warm-up rounds."""
     seconds: list[list[float]] = [[] for _ in runs]
     for turn in range(-warm, repeat):
         for taken, run in zip(seconds, runs, strict=True):
@@ -44,7 +44,7 @@ def medians(runs: Sequence[Callable[[], object]], repeat: int, warm: int = 1) ->
 
 
 def show(rows: Sequence[Row], json_file: str | None) -> None:
-    """Print the table, and write the JSON if a file is named."""
+    """Print the table, and write the JSON file if one is given."""
     counted = any(row.moved for row in rows)
     print(
         f"{'case':<42}{'ours us':>10}  {'peer':<20}{'peer us':>10}{'peer/ours':>11}"

@@ -1,22 +1,23 @@
-"""Training in a pipeline beside a plain loop, on more workers, and in more shards.
+"""Compare training in a pipeline with a plain loop, and by numbers of workers and shards.
 
     python -m benchmarks.training [--quick] [--json FILE]
     python -m benchmarks.training --shards ../shared/data [--json FILE]
     python -m benchmarks.training --long 100000,1000000,10000000
 
-Without `--shards`: microseconds a record and epoch. First, the same training by `Train` and by a
-plain loop over the same batches in one process, whole runs in turn. Then eight shards with two
-worker processes beside one, by what further rounds cost, so that starting up is not in it. All on
-made waves of one thread each, a GRU of 64 units, BPTT(32).
+Without `--shards` the figures are microseconds per record and epoch. First, the same training by
+`Train` and by a plain loop over the same batches in one process, with alternating whole runs. Then
+eight shards with two worker processes and with one, measured by the cost of further rounds, so that
+starting the pipeline is not included. All train a GRU of 64 units with BPTT(32) on synthetic sine
+waves, with one thread per process.
 
-With `--shards` and a folder that holds `ETTh1.csv` and `jsb-chorales-quarter.json`: the loss on
-what is held back, after the same passes over the data, by the number of shards. The sequences of a
-batch are shared out, 16 in all, so that there are as many updates; a shard's batch has one at the
-least. With the outer optimiser and without.
+With `--shards` and a folder with `ETTh1.csv` and `jsb-chorales-quarter.json`, the figure is the
+validation loss after the same number of epochs, by the number of shards, with and without the outer
+optimiser. The 16 sequences of a batch are divided among the shards, so that the number of updates
+stays the same; the batch of a shard has at least one.
 
-`--long`: the memory that one sequence of so many steps takes, each in a process of its own: sorted,
-cut into parts of 8,192 steps, scaled and learned from once, by the functions that the stages of
-`Sequences` and `Train` call, without a runner, which holds what it groups.
+`--long` measures the memory that a long sequence takes, each in its own process: it is sorted, cut
+into parts of 8,192 steps, scaled and trained on once, by the functions that the stages of
+`Sequences` and `Train` call. There is no runner, because a runner keeps in memory what it groups.
 """
 
 import argparse
@@ -63,19 +64,19 @@ from benchmarks.table import Row, medians, show
 
 STEPS = 256
 BLOCK = 65_536
-"""So many records are made at a time; an even number."""
+"""Records generated at a time; an even number."""
 PART = 8192
 NETWORK = Network("gru", hidden=64)
 TRAINING = Training(bptt=Bptt(steps=32), batch_size=16, epochs=10)
 COLUMNS = Columns(key="id", time="t", inputs=["x", "y"])
 TOGETHER = 16
-"""So many sequences are in the batches of all shards together."""
+"""Sequences in the batches of all shards together."""
 OUTER = Sgd(1.0, momentum=0.5, nesterov=True)
 PROCESSES = "--direct_running_mode=multi_processing"
 
 
 def waves(_: Any, count: int) -> Iterator[Steps]:
-    """Made sequences of two waves each."""
+    """Yield synthetic sequences of two waves each."""
     for i in range(count):
         t = np.arange(STEPS + 1)
         values = np.stack([np.sin(t / (3 + i % 7)), np.cos(t / (2 + i % 5))], 1)
@@ -84,7 +85,7 @@ def waves(_: Any, count: int) -> Iterator[Steps]:
 
 
 def plain_loop(count: int, training: Training) -> None:
-    """What anybody would write for the same training."""
+    """Run the same training as a hand-written loop."""
     plan, (examples,), _ = prepare(NETWORK, waves(None, count), training)
     parameters = task_of(plan.network, training).initialize(plan.columns)
     learner = Learner(parameters, training.optimizer.init(parameters))
@@ -106,7 +107,7 @@ def plain_loop(count: int, training: Training) -> None:
 
 
 def in_a_pipeline(count: int, training: Training, shards: int = 1, workers: int = 0) -> None:
-    """The same by `Train`, which writes its model; in so many processes, or in this one."""
+    """Run the training by `Train` and write the model; in worker processes, or in this one."""
     flags = [f"--direct_num_workers={workers}", PROCESSES] if workers else []
     options = PipelineOptions(["--runner=FnApiRunner", *flags])
     with tempfile.TemporaryDirectory() as folder, beam.Pipeline(options=options) as pipeline:
@@ -120,7 +121,7 @@ def in_a_pipeline(count: int, training: Training, shards: int = 1, workers: int 
 
 
 def overhead(count: int, epochs: int, turns: int) -> Row:
-    """A whole training by `Train` beside the plain loop."""
+    """Compare a whole training by `Train` with the plain loop."""
     training = replace(TRAINING, epochs=epochs)
     ours, plain = medians(
         [partial(in_a_pipeline, count, training), partial(plain_loop, count, training)], turns
@@ -130,7 +131,7 @@ def overhead(count: int, epochs: int, turns: int) -> Row:
 
 
 def workers(count: int, rounds: tuple[int, int], turns: int) -> Row:
-    """A round of eight shards by two processes beside one."""
+    """Compare a round of eight shards in two processes with one."""
     runs: list[Callable[[], object]] = [
         partial(in_a_pipeline, count, replace(TRAINING, epochs=epochs), 8, processes)
         for processes in (2, 1)
@@ -143,7 +144,7 @@ def workers(count: int, rounds: tuple[int, int], turns: int) -> Row:
 
 
 class Readings:
-    """The records of one key, made when they are asked for, the later of each two first."""
+    """The records of one key, generated lazily; each two of them are swapped."""
 
     def __init__(self, steps: int):
         self._steps = steps
@@ -158,7 +159,7 @@ class Readings:
 
 
 def long(steps: int) -> None:
-    """Learn from a sequence of so many steps once, and print what memory that took."""
+    """Train on one long sequence once, and print the memory that it took."""
     columns = Columns(key="id", time="t", inputs=["x"])
     training = replace(TRAINING, epochs=1)
     network = Network("gru", hidden=16)
@@ -182,7 +183,7 @@ def long(steps: int) -> None:
 
 
 def etth1(folder: Path) -> tuple[list[Steps], Network, Training]:
-    """The next hour of the seven columns: the first twelve months, a fifth of them held back."""
+    """Return the task of ETTh1: the next hour, from twelve months with a fifth for validation."""
     with (folder / "ETTh1.csv").open() as file:
         names, *rows = csv.reader(file)
     values = np.array([[float(x) for x in row[1:]] for row in rows[:8640]])
@@ -199,7 +200,7 @@ def etth1(folder: Path) -> tuple[list[Steps], Network, Training]:
 
 
 def chorales(folder: Path) -> tuple[list[Steps], Network, Training]:
-    """The next chord of Bach's chorales; the last fifth of each held back."""
+    """Return the task of Bach's chorales: the next chord, with a fifth of each for validation."""
     pieces = json.loads((folder / "jsb-chorales-quarter.json").read_text())
     columns = Columns(key="id", time="t", inputs=[f"n{note}" for note in range(21, 109)])
     sequences = []
@@ -215,7 +216,7 @@ def chorales(folder: Path) -> tuple[list[Steps], Network, Training]:
 
 
 def by_shards(folder: Path, numbers: Sequence[int], json_file: str | None) -> None:
-    """Print the least loss on what is held back, by the number of shards."""
+    """Print the least validation loss by the number of shards."""
     print(f"{'data':<12}{'shards':>8}{'batch':>7}  {'outer':<10}{'loss':>9}{'of one':>9}{'s':>8}")
     values = []
     for name, data in (("ETTh1", etth1), ("chorales", chorales)):
@@ -240,12 +241,12 @@ def by_shards(folder: Path, numbers: Sequence[int], json_file: str | None) -> No
 
 
 def main() -> None:
-    """Measure and print."""
+    """Measure, and print the tables."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--quick", action="store_true", help="less data, once, in one process")
     parser.add_argument("--shards", help="the folder of ETTh1.csv and jsb-chorales-quarter.json")
     parser.add_argument("--json", help="write the figures to this file")
-    parser.add_argument("--long", help="so many steps in one sequence; several: 1000,1000000")
+    parser.add_argument("--long", help="steps of a sequence, or several: 1000,1000000")
     args = parser.parse_args()
     if args.long and "," in args.long:
         for steps in args.long.split(","):

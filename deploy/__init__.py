@@ -1,1 +1,1 @@
-"""What the transforms need where they run: engines on this machine, images, templates."""
+"""Deployment: local engines, container images, the Dataflow template, the site."""

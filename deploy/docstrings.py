@@ -1,4 +1,4 @@
-"""How docstrings are shown on the site of the guide: an extension of griffe, which reads them."""
+"""A griffe extension that formats the doctests of docstrings for the site."""
 
 import re
 import textwrap
@@ -10,16 +10,16 @@ DOCTEST = re.compile(r"(?:^[ \t]*>>> .*\n?(?:^[ \t]*\S.*\n?)*)", re.MULTILINE)
 
 
 class Doctests(griffe.Extension):
-    """Shows the doctests of docstrings as code."""
+    """Shows doctests as code blocks."""
 
     def on_object(self, *, obj: griffe.Object, **_: Any) -> None:
-        """A class or function in; its docstring changed."""
+        """Change the docstring of a class or function."""
         if obj.docstring is not None:
             obj.docstring.value = fenced(obj.docstring.value)
 
 
 def fenced(docstring: str) -> str:
-    """A docstring with a fence around each doctest."""
+    """Return a docstring with a code fence around each doctest."""
     return DOCTEST.sub(
         lambda found: f"```pycon\n{textwrap.dedent(found[0]).rstrip()}\n```\n", docstring
     )

@@ -1,4 +1,4 @@
-"""Collect the pages of the site in `build/guide`: `docs/`, and pages from elsewhere.
+"""Collect the pages of the site in `build/guide`: `docs/` and pages of other folders.
 
 python -m deploy.site
 """
@@ -10,9 +10,9 @@ from pathlib import Path
 
 ROOT = Path(__file__).parent.parent
 FOLDER = ROOT / "build" / "guide"
-"""Where the pages are collected: the `docs_dir` of mkdocs.yml."""
+"""The folder of the collected pages: the `docs_dir` of mkdocs.yml."""
 OUTSIDE = {
-    "README.md": "overview.md",  # a README.md would be the home
+    "README.md": "overview.md",  # a README.md would be the home page
     "BENCHMARKS.md": "BENCHMARKS.md",
     "CHANGELOG.md": "CHANGELOG.md",
     "CONTRIBUTING.md": "CONTRIBUTING.md",
@@ -20,15 +20,15 @@ OUTSIDE = {
     "pipelines/data/nab/README.md": "data/nab.md",
     "pipelines/data/shakespeare/README.md": "data/shakespeare.md",
 }
-"""Pages outside of `docs/`, and their place on the site."""
+"""Pages outside of `docs/`, and their paths on the site."""
 LINK = re.compile(r"(\]\()([^)#\s:]+)(#[^)\s]*)?(\))")
 
 
 def collect(folder: Path = FOLDER) -> None:
-    """Write all pages to a folder, with links to where each page is on the site.
+    """Write all pages to a folder, with links that work on the site.
 
     Args:
-        folder: What was in it is removed.
+        folder: The folder; its old content is removed.
     """
     shutil.rmtree(folder, ignore_errors=True)
     shutil.copytree(ROOT / "docs", folder)
@@ -40,7 +40,7 @@ def collect(folder: Path = FOLDER) -> None:
 
 
 def placed(markdown: str, place: str) -> str:
-    """Return text whose links lead to where pages are on the site.
+    """Return a page with links that work on the site.
 
         >>> placed("[figures](../BENCHMARKS.md#training), [k](choosing.md)", "sizing.md")
         '[figures](BENCHMARKS.md#training), [k](choosing.md)'
@@ -48,8 +48,8 @@ def placed(markdown: str, place: str) -> str:
         '[streams](streaming.md)'
 
     Args:
-        markdown: The text.
-        place: The page on the site that it is of.
+        markdown: The page.
+        place: The path of the page on the site.
     """
     sources = {target: source for source, target in OUTSIDE.items()}
     source = sources.get(place, f"docs/{place}")

@@ -1,4 +1,4 @@
-"""The parameters of the transforms for Beam YAML, as a page: from signatures and docstrings.
+"""Generate the reference page of the transforms for Beam YAML from signatures and docstrings.
 
 python -m deploy.yaml_reference > docs/yaml-reference.md
 """
@@ -30,7 +30,7 @@ TRANSFORMS = (
     portable.RnnGenerate,
 )
 TYPED = {"optimizer": OPTIMIZERS, "learning_rate": SCHEDULES}
-"""Mappings with a `type`, by the section that has them."""
+"""Mappings with a `type`, by section."""
 CHOICES = {**vars(scaler), **vars(network)}
 OF_PYTHON = {
     ", or another that was put into `beam_rnn.nn.cells.CELLS`": "",
@@ -38,26 +38,27 @@ OF_PYTHON = {
     ": see `beam_rnn.training.validation.SplitByTime`": "",
     "(), if there are none": "`[]` if there are none",
 }
-"""What descriptions say to those who write Python alone."""
+"""Phrases of the descriptions that concern Python only, and their replacements."""
 SCALARS = {str: "text", int: "whole number", float: "number", bool: "true or false"}
 HEAD = """\
 # Beam YAML: the parameters
 
-What each transform of [Beam YAML](yaml.md) takes, and what its mappings hold; for Java too. What
-has no default is needed; `null` is nothing, or for a mapping all of its defaults.
+The parameters of each transform of [Beam YAML](yaml.md) and the fields of their mappings, also for
+Java. A parameter without a default is required; the default `null` means no value, or for a mapping
+all of its defaults.
 
-Made of the docstrings by `python -m deploy.yaml_reference > docs/yaml-reference.md`.
+Generated from the docstrings by `python -m deploy.yaml_reference > docs/yaml-reference.md`.
 """
 
 
 class Parameter(NamedTuple):
-    """A name that is given.
+    """A parameter of a transform or field of a mapping.
 
     Attributes:
         name: The name.
-        type: What its value can be, in words.
-        default: What it is if it is left out, as YAML; empty if it is needed.
-        description: What it means.
+        type: The type in words.
+        default: The default as YAML; empty if the parameter is required.
+        description: The description.
     """
 
     name: str
@@ -67,7 +68,7 @@ class Parameter(NamedTuple):
 
 
 def page() -> str:
-    """The page as Markdown."""
+    """Return the page as Markdown."""
     return "\n".join([HEAD, *(part for section in _sections() for part in section)])
 
 
@@ -83,13 +84,14 @@ def _sections() -> Iterator[Iterator[str]]:
 
 
 def section(level: int, title: str, documented: Any) -> Iterator[str]:
-    """A heading, what the docstring says, and a table."""
+    """Yield the heading, the description and the table of a section."""
     docs = docstring_parser.parse(documented.__doc__, docstring_parser.DocstringStyle.GOOGLE)
     yield f"{'#' * level} {title}\n"
-    said = docs.short_description or ""
+    description = docs.short_description or ""
     if not is_dataclass(documented) and docs.long_description:
-        said += "\n\n" + re.sub(r"^ *>>>.*(\n.+)*", "", docs.long_description, flags=re.MULTILINE)
-    yield f"{plain(said.strip())}\n"
+        text = re.sub(r"^ *>>>.*(\n.+)*", "", docs.long_description, flags=re.MULTILINE)
+        description += f"\n\n{text}"
+    yield f"{plain(description.strip())}\n"
     yield "| | type | default | |\n|---|---|---|---|"
     descriptions = {each.arg_name: each.description or "" for each in docs.params}
     for each in parameters(documented, descriptions):
@@ -98,7 +100,7 @@ def section(level: int, title: str, documented: Any) -> Iterator[str]:
 
 
 def parameters(documented: Any, descriptions: Mapping[str, str]) -> Iterator[Parameter]:
-    """What a dataclass or the `__init__` of a transform takes."""
+    """Yield the parameters of a dataclass or of the `__init__` of a transform."""
     if is_dataclass(documented):
         hints = typing.get_type_hints(documented)
         defaults = {
@@ -123,7 +125,7 @@ def parameters(documented: Any, descriptions: Mapping[str, str]) -> Iterator[Par
 
 
 def type_of(name: str, hint: Any) -> str:
-    """What a value can be, in words.
+    """Return the name of a type in words.
 
     >>> type_of("hidden", int | Sequence[int])
     'whole number or list of whole numbers'
@@ -140,7 +142,7 @@ def type_of(name: str, hint: Any) -> str:
         if origin in SCALARS:
             word = SCALARS[origin]
         elif origin is Sequence and typing.get_origin(of[0]) is tuple:
-            continue  # pairs, which a mapping says in YAML
+            continue  # pairs are a mapping in YAML
         elif origin is Sequence:
             word = f"list of {_plural(type_of('', of[0]))}"
         elif name == "outer" or origin is Optimizer:
@@ -158,7 +160,7 @@ def _plural(words: str) -> str:
 
 
 def yaml_of(value: Any) -> str:
-    """A default as YAML takes it.
+    """Return a default as YAML.
 
     >>> yaml_of(None), yaml_of((0.1, 0.9)), yaml_of(NESTED["bptt"](steps=32)), yaml_of(1e-8)
     ('null', '[0.1, 0.9]', '{steps: 32}', '1.0e-8')
@@ -182,7 +184,7 @@ def yaml_of(value: Any) -> str:
 
 
 def plain(text: str) -> str:
-    """A description in the words of YAML.
+    """Return a description in the terms of YAML.
 
     >>> plain('See `Columns(classes=...)`, output="sigmoid", None for none.')
     'See `classes` of [columns](#columns), output: sigmoid, `null` for none.'
@@ -202,7 +204,7 @@ def plain(text: str) -> str:
 
 
 def _named(text: str, found: re.Match[str]) -> str:
-    """The choices that a name stands for, unless the text has them already."""
+    """Return the choices of a named constant, unless the text lists them already."""
     names = CHOICES[found[1]]
     return "" if f'"{names[0]}"' in text else f": {_choices(names)}"
 

@@ -1,1 +1,1 @@
-"""Pipelines to run as they are, or to copy: each module's docstring is its command."""
+"""Example pipelines to run or to copy: each module's docstring shows its command."""

@@ -3,7 +3,7 @@ r"""Score the records of files by how unusual each is: `beam-rnn anomalies`.
     python -m pipelines.anomaly --input 'pipelines/data/nab/*.csv' --key filename \
         --time timestamp --inputs value --output scores.csv
 
-The pipeline, to read or to copy, is in beam_rnn/cli/anomalies.py: flags, graph, main.
+The pipeline (flags, graph, main) is in beam_rnn/cli/anomalies.py.
 """
 
 from beam_rnn.cli import run

@@ -1,4 +1,4 @@
-"""Train on real series, stream what comes after, and show what came out.
+"""Train on real series, stream the records that follow, and show the results.
 
     python -m pipelines.demo
 
@@ -24,21 +24,21 @@ from beam_rnn.files import replacing
 DATA = Path(__file__).parent / "data" / "nab"
 SHUFFLE_SECONDS = 3600
 PLOTTED = 300
-"""The last records of each series that are drawn."""
+"""The number of records to plot of each series: its last ones."""
 
 MEASURED = ("model_mae", "last_value_mae", "yesterday_mae")
 """The errors that `beam-rnn evaluate` writes for each key."""
 
 
 def parse(argv: Sequence[str] | None) -> tuple[argparse.Namespace, list[str]]:
-    """Our flags, and those that are Beam's."""
+    """Return the flags of this pipeline, and the remaining ones, which are Beam's."""
     parser = flags.parser(None, __doc__)
     parser.add_argument("--output", default="demo_output", help="the folder to write to")
     return parser.parse_known_args(argv)
 
 
 def table(metrics: Mapping[str, Any], series: Mapping[str, list[tuple[datetime, float]]]) -> str:
-    """The figures as a table that a person can read."""
+    """Return the errors as a text table."""
     head = "mean absolute error of the next value"
     lines = [f"{head:<40}{'every':>8}{'GRU':>9}{'last value':>13}{'yesterday':>12}"]
     for key, errors in metrics["series"].items():
@@ -57,7 +57,7 @@ def _row(name: str, every: str, errors: Mapping[str, float]) -> str:
 
 
 def read_series() -> dict[str, list[tuple[datetime, float]]]:
-    """The shipped series, by file name."""
+    """Return the shipped series by file name."""
     series = {}
     for path in sorted(DATA.glob("*.csv")):
         with path.open() as file:
@@ -71,8 +71,8 @@ def read_series() -> dict[str, list[tuple[datetime, float]]]:
 def plot(
     series: Mapping[str, list[tuple[datetime, float]]], predictions: Path, output: Path
 ) -> None:
-    """Forecast against truth, the end of each series, as a picture."""
-    import matplotlib as mpl  # of the extra `plot`: without it the table is printed all the same
+    """Plot forecast and truth of the last records of each series."""
+    import matplotlib as mpl  # from the extra `plot`: the table is printed without it too
 
     mpl.use("Agg")
     from matplotlib import dates
@@ -86,7 +86,7 @@ def plot(
     figure, axes = plt.subplots(len(series), 1, figsize=(11, 2 * len(series)))
     for axis, (key, rows) in zip(axes, series.items(), strict=True):
         shown = rows[-PLOTTED:]
-        # What was predicted at one record is the forecast of the next.
+        # The prediction made at one record is the forecast for the next.
         ahead = [forecasts[key].get(at) for at, _ in rows[-PLOTTED - 1 : -1]]
         axis.plot([at for at, _ in shown], [v for _, v in shown], "0.55", lw=1, label="truth")
         axis.plot([at for at, _ in shown], ahead, "C0", lw=1, label="one-step forecast")
@@ -128,12 +128,12 @@ def main(argv: Sequence[str] | None = None) -> None:
         ]
     )
     metrics = json.loads(metrics_file.read_text())
-    print(f"\n{table(metrics, series)}\n* the smallest; unit: the series' standard deviation\n")
+    print(f"\n{table(metrics, series)}\n* smallest error; unit: the series' standard deviation\n")
     equal = "equal" if metrics["bit_equal"] else "DIFFER from"
     print(
-        f"{metrics['records']:,} records streamed, {metrics['records_per_second']:,.0f} a second"
-        f"\nPredictions and final hidden states {equal}, bit for bit, those of one forward pass "
-        "over the sorted records"
+        f"{metrics['records']:,} records streamed, {metrics['records_per_second']:,.0f} per second"
+        f"\nPredictions and final hidden states {equal} those of one forward pass over the sorted "
+        "records, bit for bit"
     )
     written = [weights, metrics_file, predictions]
     try:
@@ -142,7 +142,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     except ModuleNotFoundError as error:
         print(f"No picture: {error}. It needs `pip install 'beam-rnn[plot]'`")
     print(f"Wrote {', '.join(map(str, written))}")
-    print(f"Trained in {trained:.0f} s, all in {time.perf_counter() - started:.0f} s")
+    print(f"Trained in {trained:.0f} s, total {time.perf_counter() - started:.0f} s")
 
 
 if __name__ == "__main__":

@@ -1,9 +1,9 @@
-r"""Measure a trained network on what training has not seen: `beam-rnn evaluate`.
+r"""Evaluate a trained network on records that training has not seen: `beam-rnn evaluate`.
 
     python -m pipelines.evaluate --input 'pipelines/data/nab/*.csv' --weights weights.arrow \
         --output metrics.json
 
-The pipeline, to read or to copy, is in beam_rnn/cli/evaluate.py: flags, graph, main.
+The pipeline (flags, graph, main) is in beam_rnn/cli/evaluate.py.
 """
 
 from beam_rnn.cli import run

@@ -5,12 +5,12 @@ r"""Predict a live stream of messages, from Kafka or Pub/Sub and back.
         --output kafka://127.0.0.1:9092/forecasts --rejected kafka://127.0.0.1:9092/rejected \
         --runner FlinkRunner --flink_master 127.0.0.1:8081 --checkpointing_interval 10000 ...
 
-Each message is a JSON object with the columns that the weights file names. For each one a message
-comes out: key, time (microseconds since 1970), one `<output>_prediction` for each output,
-prediction_step, prediction_model and prediction_kernel. Late records and those that cannot be used
-go to --rejected, with the reason. A message may be written again after a failure, with the same
-values: drop it by key, prediction_step and time. Beam's own flags pass through; docs/kafka.md
-starts from nothing, docs/engines.md says which flags a runner needs.
+Each message is a JSON object with the columns that the weights file names. The pipeline writes one
+message for each: key, time (microseconds since 1970), one `<output>_prediction` for each output,
+prediction_step, prediction_model and prediction_kernel. Late and invalid records go to --rejected,
+with the reason. After a failure a message may be written again with the same values: deduplicate
+by key, prediction_step and time. Beam's own flags pass through; docs/kafka.md is a tutorial,
+docs/engines.md lists the flags that a runner needs.
 """
 
 import argparse
@@ -39,37 +39,39 @@ from pipelines.stopping import run_until_stopped
 
 AT_LEAST_ONCE = "streaming_mode_at_least_once"
 BATCH_RUNNERS = ("FnApiRunner", "BundleBasedDirectRunner", "DirectRunner")
-"""They wait for the end of what they read before they go on."""
+"""Runners that read their whole input before the next stage starts."""
 
 
 def parser() -> argparse.ArgumentParser:
-    """Our flags; those of Beam are left over."""
+    """Return the parser of this pipeline's flags; Beam's own are left over."""
     parser = flags.parser(None, __doc__)
-    parser.add_argument("--weights", required=True, help="the weights file, or a pattern of them")
+    parser.add_argument("--weights", required=True, help="the weights file, or a pattern of files")
     parser.add_argument("--input", required=True, help="the URL of a topic or subscription")
-    parser.add_argument("--output", required=True, help="the URL of the topic of predictions")
+    parser.add_argument("--output", required=True, help="the URL of the topic for predictions")
     parser.add_argument(
-        "--rejected", required=True, help="the URL of the topic of what is not used"
+        "--rejected", required=True, help="the URL of the topic for rejected records"
     )
     parser.add_argument(
         "--order",
         choices=ORDERS,
         default="event_time",
-        help=f"what says when a record has its turn: {', '.join(ORDERS)}",
+        help=f"the order in which records are processed: {', '.join(ORDERS)}",
     )
-    parser.add_argument("--wait", type=float, default=0.0, help="seconds beyond the watermark")
+    parser.add_argument(
+        "--wait", type=float, default=0.0, help="seconds to wait beyond the watermark"
+    )
     parser.add_argument("--grid", type=float, default=0.5, help="seconds between two due times")
     parser.add_argument("--idle_after", type=float, help="seconds after which a sequence ends")
-    parser.add_argument("--shards", type=int, help="step so many sets of keys together")
-    parser.add_argument("--watch", type=float, help="look for a newer model so often, in seconds")
+    parser.add_argument("--shards", type=int, help="number of shards of keys")
+    parser.add_argument("--watch", type=float, help="seconds between checks for a new model")
     parser.add_argument(
         "--on_model_change",
         choices=MODEL_CHANGES,
         default="error",
-        help=f"what sequences do that another model began: {', '.join(MODEL_CHANGES)}",
+        help=f"what to do with sequences of the previous model: {', '.join(MODEL_CHANGES)}",
     )
     parser.add_argument("--replay", type=int, default=0, help="inputs that a new model replays")
-    parser.add_argument("--expansion_service", help="what expands Beam's Kafka transforms")
+    parser.add_argument("--expansion_service", help="address of the service for Kafka transforms")
     return parser
 
 
@@ -78,7 +80,7 @@ def build(
     args: argparse.Namespace,
     model: Model | KeyedModels,
 ) -> tuple[beam.PCollection[dict[str, Any]], beam.PCollection[dict[str, Any]]]:
-    """Records -> predictions, and what was not used, as what a message says."""
+    """Records -> the messages of predictions and of rejected records."""
     outputs = records | Predict(
         args.weights,
         order=args.order,
@@ -103,18 +105,18 @@ def build(
 
 
 def late_row(row: LateRecord) -> dict[str, Any]:
-    """What a message says of a late record."""
+    """Return the message for a late record."""
     seconds = row.behind / 1e6
-    inputs = [None if math.isnan(value) else value for value in row.inputs]  # what JSON can say
+    inputs = [None if math.isnan(value) else value for value in row.inputs]  # JSON has no NaN
     reason = f"{seconds:g} s behind the key's last step"
     return {**row._asdict(), "inputs": inputs, "reason": reason}
 
 
 def parsed(argv: Sequence[str] | None) -> tuple[argparse.Namespace, PipelineOptions]:
-    """Our flags, and Beam's options.
+    """Return the flags of this pipeline, and Beam's options.
 
     Raises:
-        ConfigurationError: A flag is misspelled, or they do not fit together.
+        ConfigurationError: A flag is misspelled, or two flags contradict each other.
     """
     args, beam_flags = parser().parse_known_args(argv)
     check_spelling(beam_flags, parser())
@@ -125,8 +127,8 @@ def parsed(argv: Sequence[str] | None) -> tuple[argparse.Namespace, PipelineOpti
     services = options.view_as(GoogleCloudOptions).dataflow_service_options or []
     if args.order == "arrival" and AT_LEAST_ONCE in services:
         raise ConfigurationError(
-            f"--order arrival steps a record twice that comes twice, as {AT_LEAST_ONCE} allows: "
-            "choose --order event_time or sequence, or leave that service option away"
+            f"--order arrival processes a duplicate again, and {AT_LEAST_ONCE} allows duplicates: "
+            "choose --order event_time or sequence, or remove that service option"
         )
     runner = runner_of(options)
     if runner in BATCH_RUNNERS:
@@ -139,14 +141,14 @@ def parsed(argv: Sequence[str] | None) -> tuple[argparse.Namespace, PipelineOpti
 
 
 def runner_of(options: PipelineOptions) -> str:
-    """The runner's name, as --runner has it."""
+    """Return the name of the runner, as given by --runner."""
     return str(options.view_as(StandardOptions).runner).rpartition(".")[2]
 
 
 def start(args: argparse.Namespace, options: PipelineOptions) -> PipelineResult:
-    """Start the pipeline, which runs until it is stopped."""
+    """Start the pipeline; it runs until it is stopped."""
     model = read_model(newest(args.weights))
-    # Not `with`: a launcher of Dataflow starts a pipeline, and must not wait for its end.
+    # Not `with`: Dataflow's launcher must not wait for the end of the pipeline.
     pipeline = beam.Pipeline(options=options)
     records = pipeline | "Records" >> ReadMessages(args.input, args.expansion_service)
     predictions, rejected = build(records, args, model)
@@ -156,23 +158,23 @@ def start(args: argparse.Namespace, options: PipelineOptions) -> PipelineResult:
 
 
 def main(argv: Sequence[str] | None = None) -> PipelineResult:
-    """Start what the flags say."""
+    """Start the pipeline that the flags describe."""
     return start(*parsed(argv))
 
 
 def command() -> None:
-    """Start what the command line says, and wait."""
-    # It warns of each flag, and each value, that only a runner's job server knows.
+    """Start the pipeline from the command line, and wait for its end."""
+    # Beam warns of each flag and value that only a runner's job server knows.
     logging.getLogger("apache_beam.options.pipeline_options").setLevel(logging.ERROR)
     args, options = parsed(None)
     here = runner_of(options) == "PrismRunner"
     source, output, rejected = (
-        url.partition("?")[0]  # what follows may be a password
+        url.partition("?")[0]  # the settings may hold a password
         for url in (args.input, args.output, args.rejected)
     )
-    end = "Ctrl-C stops it" if here else "Ctrl-C leaves it: cancel it where it runs"
-    said = f"reading {source}, writing {output}, refused to {rejected}; {end}"
-    run_until_stopped(lambda: start(args, options), said, here=here)
+    end = "Ctrl-C stops it" if here else "Ctrl-C does not stop the job: cancel it on the runner"
+    message = f"reading {source}, writing {output}, rejected records to {rejected}; {end}"
+    run_until_stopped(lambda: start(args, options), message, here=here)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Records from the messages of a broker and rows to them, by URL: Kafka or Pub/Sub."""
+"""Read records from Kafka or Pub/Sub, and write rows to them."""
 
 import urllib.parse
 from collections.abc import Mapping
@@ -13,12 +13,12 @@ from beam_rnn.files import json_line, json_record
 
 
 class Topic(NamedTuple):
-    """Where messages are.
+    """A topic or subscription of a message broker.
 
     Attributes:
         broker: "kafka" or "pubsub".
-        servers: The addresses of Kafka's brokers; empty for Pub/Sub.
-        name: The topic; for Pub/Sub its full name, or that of a subscription.
+        servers: The addresses of the Kafka brokers; empty for Pub/Sub.
+        name: The name of the topic; for Pub/Sub the full name of a topic or subscription.
         settings: Settings of Kafka's consumer or producer.
     """
 
@@ -29,7 +29,7 @@ class Topic(NamedTuple):
 
 
 def topic(url: str) -> Topic:
-    """What a URL names.
+    """Return the topic or subscription that a URL names.
 
         >>> topic("kafka://one:9092,two:9092/readings?auto.offset.reset=earliest").name
         'readings'
@@ -37,7 +37,7 @@ def topic(url: str) -> Topic:
         'projects/p/subscriptions/s'
 
     Raises:
-        ConfigurationError: It is no such URL.
+        ConfigurationError: The URL is neither Kafka's nor Pub/Sub's.
     """
     parts = urllib.parse.urlsplit(url)
     path = parts.path.strip("/")
@@ -48,16 +48,16 @@ def topic(url: str) -> Topic:
     if parts.scheme == "pubsub" and name.startswith("projects/") and name.count("/") == 3:
         return Topic("pubsub", "", name, settings)
     raise ConfigurationError(
-        "messages are at kafka://SERVER:PORT/TOPIC or at pubsub://projects/PROJECT/topics/TOPIC "
-        f"or .../subscriptions/SUBSCRIPTION, got {url!r}"
+        "the URL must be kafka://SERVER:PORT/TOPIC, pubsub://projects/PROJECT/topics/TOPIC or "
+        f"pubsub://projects/PROJECT/subscriptions/SUBSCRIPTION, got {url!r}"
     )
 
 
 class KafkaRead(NamedTuple):
-    """What Beam's Kafka transform is told.
+    """The configuration of Beam's Kafka transform.
 
-    Of what `ReadFromKafka` tells it, only what is not left at its default: so that expansion
-    services of older versions of Beam understand it, as that in Flink's job server may be.
+    It has the fields of `ReadFromKafka` that differ from their defaults, and no others: Flink's job
+    server may have an expansion service of an older Beam, which does not know the newer fields.
     """
 
     consumer_config: Mapping[str, str]
@@ -69,15 +69,15 @@ class KafkaRead(NamedTuple):
 
 
 class ReadMessages(beam.PTransform):
-    """The records of a topic, as dicts: each message is a JSON object.
+    """Read the records of a topic as dicts: each message is a JSON object.
 
-    Kafka's messages carry their own times; the watermark follows these. What is no JSON object
-    becomes a record that says so, of which `Predict` makes a dead letter.
+    Kafka's messages have timestamps, and the watermark follows them. A message that is not a JSON
+    object becomes a record that `Predict` writes to the dead letters.
 
     Args:
-        url: Where they are: see `topic`.
+        url: The URL of the topic: see `topic`.
         expansion_service: The address of a service that expands Beam's Kafka transforms; by
-            default Beam starts one, from a jar that it fetches.
+            default Beam starts one, from a jar that it downloads.
     """
 
     def __init__(self, url: str, expansion_service: str | None = None):
@@ -86,11 +86,11 @@ class ReadMessages(beam.PTransform):
         self._expansion_service = expansion_service
 
     def expand(self, pbegin: Any) -> beam.PCollection[dict[str, Any]]:
-        """Read and decode."""
+        """Read and decode the messages."""
         if self._topic.broker == "kafka":
             messages = pbegin | "Kafka" >> self._kafka()
             values = messages | "Value" >> beam.Map(
-                lambda message: message[1] or b""  # one without a value
+                lambda message: message[1] or b""  # a message may have no value
             ).with_output_types(bytes)
         else:
             where = "subscription" if "/subscriptions/" in self._topic.name else "topic"
@@ -98,7 +98,7 @@ class ReadMessages(beam.PTransform):
         return values | "Record" >> beam.Map(json_record).with_output_types(dict[str, Any])
 
     def _kafka(self) -> beam.PTransform:
-        """Kafka's keys and values."""
+        """Return the transform that reads keys and values from Kafka."""
         servers = {"bootstrap.servers": self._topic.servers, "enable.auto.commit": "false"}
         read = KafkaRead(
             consumer_config={**servers, **self._topic.settings},
@@ -116,13 +116,13 @@ class ReadMessages(beam.PTransform):
 
 
 class WriteMessages(beam.PTransform):
-    """Rows into a topic, each a JSON object; Kafka's messages have the row's key.
+    """Write rows to a topic, each as a JSON object; Kafka's messages get the row's key.
 
-    At least once: a bundle that is tried again writes its messages again. Nothing says in which
-    order the messages of a key are written.
+    Delivery is at least once: a retried bundle writes its messages again. The order of the messages
+    of a key is undefined.
 
     Args:
-        url: Where they go: see `topic`.
+        url: The URL of the topic: see `topic`.
         expansion_service: As for `ReadMessages`.
     """
 
@@ -131,10 +131,10 @@ class WriteMessages(beam.PTransform):
         self._topic = topic(url)
         self._expansion_service = expansion_service
         if "/subscriptions/" in self._topic.name:
-            raise ConfigurationError(f"messages are written to a topic, got {url!r}")
+            raise ConfigurationError(f"the output must be a topic, got the subscription {url!r}")
 
     def expand(self, pcoll: beam.PCollection[Mapping[str, Any]]) -> Any:
-        """Encode and write."""
+        """Encode and write the messages."""
         if self._topic.broker == "pubsub":
             values = pcoll | "Encode" >> beam.Map(_value).with_output_types(bytes)
             return values | "PubSub" >> beam.io.WriteToPubSub(self._topic.name)

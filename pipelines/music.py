@@ -1,9 +1,9 @@
-"""Music as chords on an even grid, as MIDI files, and as the symbols that a network learns.
+"""Convert music between chords on an even grid, MIDI files, and the symbols of a network.
 
-A piece is a list of chords, one for each step of the grid; a chord is the pitches that sound, from
-the lowest, as MIDI numbers them: 60 is the middle C. Its symbols are the notes of each chord from
-the top down, each of which can then fit those above it and all that came before. Ahead of every
-chord stands how many are still to come, so that a piece knows where it is.
+A piece is a list of chords, one for each step of the grid. A chord is the list of sounding MIDI
+pitches, lowest first; 60 is middle C. The symbols of a piece are the notes of each chord, highest
+first, so that a note is conditioned on the notes above it and on the earlier chords. A separator
+before each chord gives the number of chords left, so that the network knows its position.
 
     >>> symbols([[48, 64], [], [60]])
     ['|3', '64', '48', '|2', '|1', '60', '|0']
@@ -21,15 +21,15 @@ from typing import NamedTuple
 from beam_rnn.errors import ConfigurationError
 from beam_rnn.files import replacing
 
-LOWEST, HIGHEST = 21, 108  # the keys of a piano
-COUNTED = 96  # so many chords are counted down; what is further from its end does not see it
+LOWEST, HIGHEST = 21, 108  # the range of a piano
+COUNTED = 96  # greatest number of remaining chords that a separator can say
 STROKES = tuple(f"|{n}" for n in range(COUNTED + 1))
-"""What stands ahead of a chord; the first ends the piece."""
+"""The separators before chords; the first one ends the piece."""
 SYMBOLS = (*map(str, range(LOWEST, HIGHEST + 1)), *STROKES)
 
-HELD_OUT_EVERY = 10  # of pieces whose files do not say
-TICKS = 480  # of a quarter note
-DRUMS = 9  # the channel whose notes are no pitches
+HELD_OUT_EVERY = 10  # of MIDI files, which have no split
+TICKS = 480  # per quarter note
+DRUMS = 9  # the channel whose notes are not pitches
 ORGAN = 19
 WHITE = (0, 2, 4, 5, 7, 9, 11)  # the scale of C major, and of A minor
 
@@ -40,9 +40,9 @@ class Piece(NamedTuple):
     """A piece of music.
 
     Attributes:
-        name: Of which no other piece has the same.
-        chords: The pitches of each step, from the lowest.
-        held_out: Whether it is there to judge by, not to learn from.
+        name: A unique name.
+        chords: The pitches of each step, lowest first.
+        held_out: True if the piece is for evaluation, not for training.
     """
 
     name: str
@@ -51,15 +51,15 @@ class Piece(NamedTuple):
 
 
 def read_pieces(pattern: str, beats: float) -> list[Piece]:
-    """The pieces of files.
+    """Return the pieces of the files that match a pattern.
 
     Args:
-        pattern: MIDI files, each a piece, of which every tenth is held out; or JSON files with
-            lists of pieces named "train", "valid" and "test", those of "test" held out.
-        beats: How many quarter notes a step of MIDI files is.
+        pattern: MIDI files with one piece each, of which every tenth is held out; or JSON files
+            with the lists of pieces "train", "valid" and "test", of which "test" is held out.
+        beats: The length of a step of MIDI files, in quarter notes.
 
     Raises:
-        ConfigurationError: There is no such file, or nothing to learn from in it.
+        ConfigurationError: No file matches, or the files have no music to train on.
     """
     pieces: list[Piece] = []
     for path in sorted(glob.glob(pattern)):
@@ -69,7 +69,7 @@ def read_pieces(pattern: str, beats: float) -> list[Piece]:
             held_out = len(pieces) % HELD_OUT_EVERY == HELD_OUT_EVERY - 1
             pieces.append(Piece(path, read_midi(path, beats), held_out))
     if not any(piece.chords for piece in pieces if not piece.held_out):
-        raise ConfigurationError(f"--input names no music to learn from, got {pattern!r}")
+        raise ConfigurationError(f"--input has no music to train on, got {pattern!r}")
     return pieces
 
 
@@ -81,21 +81,21 @@ def _of_json(path: str) -> Iterator[Piece]:
 
 
 def read_midi(path: str, beats: float = 1.0) -> Chords:
-    """The chords that sound in a MIDI file, just after the beginning of each step.
+    """Return the chords of a MIDI file: the notes that sound just after each step begins.
 
     Args:
         path: The file.
-        beats: How many quarter notes a step is.
+        beats: The length of a step, in quarter notes.
 
     Raises:
-        ConfigurationError: It is no MIDI file.
+        ConfigurationError: The file is not a readable MIDI file.
     """
-    import mido  # of the extra `music`
+    import mido  # from the extra `music`
 
     try:
         file = mido.MidiFile(path)
     except (OSError, EOFError, ValueError, mido.KeySignatureError) as error:
-        raise ConfigurationError(f"{path!r} is no MIDI file that can be read: {error}") from error
+        raise ConfigurationError(f"{path!r} is not a readable MIDI file: {error}") from error
     step = file.ticks_per_beat * beats
     begins: dict[tuple[int, int], int] = {}
     notes: list[tuple[int, int, int]] = []
@@ -118,13 +118,13 @@ def read_midi(path: str, beats: float = 1.0) -> Chords:
 
 
 def write_midi(chords_of: Chords, path: str, beats: float = 1.0, tempo: int = 84) -> None:
-    """A MIDI file of chords, in which a note that stays is held.
+    """Write chords as a MIDI file; a note that repeats in the next chord is held.
 
     Args:
         chords_of: The chords.
         path: The file.
-        beats: How many quarter notes a step is.
-        tempo: How many quarter notes a minute has.
+        beats: The length of a step, in quarter notes.
+        tempo: Quarter notes per minute.
     """
     import mido
 
@@ -147,7 +147,7 @@ def write_midi(chords_of: Chords, path: str, beats: float = 1.0, tempo: int = 84
 
 
 def in_one_key(chords_of: Chords) -> Chords:
-    """A piece moved to C major or A minor: where most of its notes are those of the scale.
+    """Transpose a piece to C major or A minor, so that most of its notes are in the scale.
 
     >>> in_one_key([[62, 66, 69], [61, 64, 69], [62, 66, 69]])
     [[60, 64, 67], [59, 62, 67], [60, 64, 67]]
@@ -162,12 +162,12 @@ def in_one_key(chords_of: Chords) -> Chords:
 
 
 def stroke(ahead: int) -> str:
-    """What stands ahead of so many chords."""
+    """Return the separator before the last `ahead` chords of a piece."""
     return STROKES[min(ahead, COUNTED)]
 
 
 def symbols(chords_of: Chords) -> list[str]:
-    """The symbols of a piece; notes that no piano has are left out."""
+    """Return the symbols of a piece, without notes outside the range of a piano."""
     found = [stroke(len(chords_of))]
     for i, chord in enumerate(chords_of, 1):
         found += [str(p) for p in sorted(chord, reverse=True) if LOWEST <= p <= HIGHEST]
@@ -176,7 +176,7 @@ def symbols(chords_of: Chords) -> list[str]:
 
 
 def chords(symbols_of: Iterable[str]) -> Chords:
-    """The chords of the symbols that follow a first stroke."""
+    """Return the chords of the symbols that follow the first separator."""
     found: Chords = []
     chord: set[int] = set()
     for symbol in symbols_of:
@@ -189,13 +189,13 @@ def chords(symbols_of: Iterable[str]) -> Chords:
 
 
 def draw(pieces: Sequence[tuple[str, Chords]], path: str) -> None:
-    """Piano rolls, one above the other, as a picture: time to the right, pitch upwards.
+    """Draw the piano rolls of pieces, one above the other.
 
     Args:
-        pieces: The name of each, and its chords.
-        path: The picture.
+        pieces: The names and chords of the pieces.
+        path: The picture to write.
     """
-    import matplotlib as mpl  # of the extra `plot`
+    import matplotlib as mpl  # from the extra `plot`
 
     mpl.use("Agg")
     from matplotlib import pyplot as plt

@@ -3,7 +3,7 @@ r"""Stream files of records through a trained network: `beam-rnn predict`.
     python -m pipelines.predict --input 'pipelines/data/nab/*.csv' --weights weights.arrow \
         --output predictions.csv
 
-The pipeline, to read or to copy, is in beam_rnn/cli/predict.py: flags, graph, main.
+The pipeline (flags, graph, main) is in beam_rnn/cli/predict.py.
 """
 
 from beam_rnn.cli import run

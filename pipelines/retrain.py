@@ -1,16 +1,16 @@
-r"""Predict a stream, and train on it every so often: the new model takes over.
+r"""Predict a stream and retrain on it periodically: each new model replaces the last one.
 
     beam-rnn train --input 'history/*.csv' --key id --time at --inputs x \
         --output models/00000000T000000Z.arrow
     python -m pipelines.retrain --input 'arriving/*.jsonl' --models models --every 86400 \
         --output predictions/day --runner PrismRunner --streaming
 
-Files that match --input are read when they come, so long as the pipeline runs. The records of each
---every seconds of event time train one model, from the parameters of the newest one. It is written
-to --models under the end of its time, and `Predict` takes it up within --watch seconds: each key's
-last --replay inputs are run through it. Network and columns are those of the newest model at the
-start; it must not be trained with `--sequence row`, since a file that arrives has no place among
-those to come. Beam's own flags pass through.
+Files that match --input are read as they arrive, while the pipeline runs. The records of each
+--every seconds of event time train one model, starting from the parameters of the newest one. The
+model is written to --models, named by the end of its window, and `Predict` loads it within --watch
+seconds: it replays the last --replay inputs of each key. Network and columns are those of the
+newest model at the start. That model must not be trained with `--sequence row`, because arriving
+files have no defined order. Beam's own flags pass through.
 """
 
 import argparse
@@ -42,16 +42,16 @@ from beam_rnn.weights import newest, read_model
 
 
 def parse(argv: Sequence[str] | None) -> tuple[argparse.Namespace, list[str]]:
-    """Our flags, and those that are Beam's."""
+    """Return the flags of this pipeline, and the remaining ones, which are Beam's."""
     parser = flags.parser(None, __doc__)
     parser.add_argument("--input", required=True, help="a pattern of files")
     parser.add_argument("--models", required=True, help="the folder of the weights files")
-    parser.add_argument("--output", required=True, help="what names of predictions begin with")
-    parser.add_argument("--every", type=float, required=True, help="seconds a model learns from")
-    parser.add_argument("--watch", type=float, default=10.0, help="look for a model so often")
+    parser.add_argument("--output", required=True, help="prefix of the files of predictions")
+    parser.add_argument("--every", type=float, required=True, help="seconds of data per model")
+    parser.add_argument("--watch", type=float, default=10.0, help="seconds between checks")
     parser.add_argument("--replay", type=int, default=64, help="inputs that a new model replays")
     parser.add_argument("--epochs", type=int, default=5)
-    parser.add_argument("--bptt_steps", type=int, default=32, help="k: how far back in time")
+    parser.add_argument("--bptt_steps", type=int, default=32, help="k: steps of the gradient")
     parser.add_argument("--learning_rate", type=float, default=1e-3, help="of Adam")
     return parser.parse_known_args(argv)
 
@@ -59,7 +59,7 @@ def parse(argv: Sequence[str] | None) -> tuple[argparse.Namespace, list[str]]:
 def build(
     records: beam.PCollection[Any], args: argparse.Namespace, model: Model
 ) -> tuple[PredictOutputs, beam.PCollection[str]]:
-    """Records with their event times -> predictions, and the paths of new models."""
+    """Records with event times -> predictions, and the paths of new models."""
     assert model.columns is not None, "pipelines train models with columns"
     pattern = f"{args.models}/*.arrow"
     training = Training(
@@ -85,7 +85,7 @@ def build(
 
 
 def arriving(pipeline: beam.Pipeline, pattern: str, columns: Columns) -> beam.PCollection[Any]:
-    """The records of the files that come, with their event times."""
+    """Read the records of arriving files, with their event times."""
     return (
         pipeline
         | "Watch" >> fileio.MatchContinuously(pattern, interval=1.0)
@@ -96,31 +96,31 @@ def arriving(pipeline: beam.Pipeline, pattern: str, columns: Columns) -> beam.PC
 
 
 class AtEventTime(beam.DoFn):
-    """Records at their event times, where they have one; others are left as they come."""
+    """Assign event times to records; a record without a valid time stays unchanged."""
 
     def __init__(self, columns: Columns):
         self._time, self._format = columns.time, columns.time_format
 
     def process(self, element: Any) -> Any:
-        """A record in and out."""
+        """Return the record with its event time."""
         if self._time is None:
             return [element]
         try:
             at = micros(self._time, field(element, self._time), self._format)
-        except RecordError:  # `Predict` makes a dead letter of it
+        except RecordError:  # `Predict` writes it to the dead letters
             return [element]
         return [TimestampedValue(element, Timestamp(micros=at))]
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    """Run the pipeline, until it is stopped."""
+    """Run the pipeline until it is stopped."""
     args, beam_flags = parse(argv)
     model = read_model(newest(f"{args.models}/*.arrow"))
     assert model.columns is not None, "pipelines train models with columns"
     if model.columns.sequence == ROW:
         raise ConfigurationError(
-            f"a model in {args.models!r} was trained with --sequence row: a file that arrives has "
-            "no place among those to come; train it with --sequence COLUMN"
+            f"a model in {args.models!r} was trained with --sequence row, but arriving files have "
+            "no defined order: train it with --sequence COLUMN"
         )
     with beam.Pipeline(options=flags.beam_options(beam_flags)) as pipeline:
         records = arriving(pipeline, args.input, model.columns)

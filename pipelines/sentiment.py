@@ -1,22 +1,21 @@
-r"""Learn from sentences whether what they say is meant well, and tell of others.
+r"""Train a classifier of sentences, and classify others.
 
     python -m pipelines.sentiment --positive rt-polarity.pos --negative rt-polarity.neg \
         --output scores.csv
     python -m pipelines.sentiment --input 'reviews/*.csv' --text review --label stars \
         --classes 1,2,3,4,5 --output scores.csv
     python -m pipelines.sentiment --input new.csv --text review \
-        --weights scores.csv.weights.arrow --output told.csv
+        --weights scores.csv.weights.arrow --output classified.csv
 
-Sentences come one a line, in a file for each class, or from the column --text of CSV, Parquet,
-Arrow or JSON lines, with their class in the column --label. A bidirectional network learns from
-most of them to tell the class of a sentence at each of its words, having read all of it in both
-directions; --test_fraction of them is kept from it, told by it, and compared: the accuracy is
-printed. With --weights a model that is there tells of all, and nothing is trained.
+Sentences are read one per line, from one file per class, or from the column --text of CSV, Parquet,
+Arrow or JSON lines, with the class in the column --label. A bidirectional network reads each
+sentence in both directions and outputs class probabilities at each word. It trains on all sentences
+but --test_fraction of them, which are then classified, and the accuracy is printed. With --weights
+an existing model classifies all sentences, and nothing is trained.
 
-The output has a row for each sentence that was told: its text, its label if there is one, the
-likeliest class, the probability of each class (the mean of those at its words), and the model.
-What cannot be used goes to `<output>.invalid.jsonl`. Beam's own flags, such as --runner, pass
-through.
+The output has a row for each classified sentence: its text, its label if it has one, the likeliest
+class, the probability of each class (the mean over the words), and the digest of the model.
+Invalid sentences go to `<output>.invalid.jsonl`. Beam's own flags, such as --runner, pass through.
 """
 
 import argparse
@@ -52,29 +51,33 @@ from beam_rnn.optim import AdamW
 from beam_rnn.weights import read_model
 
 POLARITY = ("negative", "positive")
-"""The classes where each has a file of its own."""
+"""The classes of --negative and --positive."""
 WORD = re.compile(r"[\w'\u2019-]+|[^\w\s]")
+MODEL = "prediction_model"
+"""The column of the model's digest, as in `beam_rnn.elements.prediction_columns`."""
 COUNTS = "beam_rnn.sentiment"
-"""The namespace of the metrics that count what was told."""
+"""The namespace of the metrics that count classified sentences."""
 
 
 def parse(argv: Sequence[str] | None) -> tuple[argparse.Namespace, list[str]]:
-    """Our flags, and those that are Beam's."""
+    """Return the flags of this pipeline, and the remaining ones, which are Beam's."""
     parser = flags.parser(None, __doc__)
-    parser.add_argument("--positive", help="a file, or a pattern, of sentences: one a line")
+    parser.add_argument("--positive", help="a file, or a pattern, of sentences: one per line")
     parser.add_argument("--negative", help="the same, of the other class")
     parser.add_argument("--input", help="a file or a pattern of files with a column of sentences")
     parser.add_argument("--text", default="text", help="column of the sentence")
     parser.add_argument("--label", help="column of the class")
-    parser.add_argument("--classes", type=flags.names, default=POLARITY, help="what it can be")
-    parser.add_argument("--output", required=True, help="the file of what was told, to write")
-    parser.add_argument("--weights", help="a model of this pipeline: nothing is trained")
-    parser.add_argument("--write_weights", help="where to; default: <output>.weights.arrow")
-    parser.add_argument("--test_fraction", type=float, default=0.1, help="kept from training")
+    parser.add_argument(
+        "--classes", type=flags.names, default=POLARITY, help="the names of the classes"
+    )
+    parser.add_argument("--output", required=True, help="the file of classified sentences to write")
+    parser.add_argument("--weights", help="an existing model of this pipeline: nothing is trained")
+    parser.add_argument("--write_weights", help="default: <output>.weights.arrow")
+    parser.add_argument("--test_fraction", type=float, default=0.1, help="fraction for testing")
     parser.add_argument("--cell", default="gru", help="gru, lstm or rnn")
     parser.add_argument("--hidden", type=int, default=32, help="size of each direction")
     parser.add_argument("--embedding", type=int, default=32, help="size of the vector of a word")
-    parser.add_argument("--at_least", type=int, default=2, help="a rarer word is an unknown one")
+    parser.add_argument("--at_least", type=int, default=2, help="rarer words are unknown")
     parser.add_argument("--learning_rate", type=float, default=1e-3, help="of AdamW")
     parser.add_argument("--epochs", type=int, default=7)
     parser.add_argument("--seed", type=int, default=0)
@@ -82,10 +85,10 @@ def parse(argv: Sequence[str] | None) -> tuple[argparse.Namespace, list[str]]:
 
 
 def check(args: argparse.Namespace) -> None:
-    """That the flags go together.
+    """Check that the flags are consistent.
 
     Raises:
-        ConfigurationError: They do not.
+        ConfigurationError: They are not.
     """
     of_classes = bool(args.positive), bool(args.negative)
     if any(of_classes) == bool(args.input) or of_classes[0] != of_classes[1]:
@@ -95,13 +98,12 @@ def check(args: argparse.Namespace) -> None:
         )
     if args.input and not args.label and not args.weights:
         raise ConfigurationError(
-            "nothing can be learned without --label: name the column of the class, or tell with "
-            "--weights"
+            "training needs --label: name the column of the class, or classify with --weights"
         )
-    taken = {"text", "label", "told", "model"} & set(args.classes)
+    taken = {"text", "label", "told", MODEL} & set(args.classes)
     if taken:
         raise ConfigurationError(
-            f"a class cannot be called {', '.join(sorted(taken))}: that is a column of --output"
+            f"a class cannot have the name of a column of --output, got {', '.join(sorted(taken))}"
         )
     if not 0 < args.test_fraction < 1:
         raise ConfigurationError(
@@ -110,7 +112,7 @@ def check(args: argparse.Namespace) -> None:
 
 
 def words_of(text: str) -> list[str]:
-    """The words of a sentence, in lower case; a mark that is no letter is a word.
+    """Return the words of a sentence in lower case; a punctuation mark is a word.
 
     >>> words_of("It's a too-long film, alas!")
     ["it's", 'a', 'too-long', 'film', ',', 'alas', '!']
@@ -119,17 +121,17 @@ def words_of(text: str) -> list[str]:
 
 
 def key_of(*texts: str) -> str:
-    """What tells sentences apart, whatever their order: the same for equal ones."""
+    """Return a key for texts: equal for equal texts only."""
     return hashlib.sha256("\0".join(texts).encode()).hexdigest()[:32]
 
 
 def is_kept_back(text: str, fraction: float) -> bool:
-    """Whether a sentence is kept from training: a matter of its words alone."""
+    """Return True if a sentence is in the test set, which only its words decide."""
     return int(key_of(*words_of(text))[:8], 16) < fraction * 2**32
 
 
 def columns_of(classes: Sequence[str]) -> Columns:
-    """A record is a word; those of a sentence have one key, and are in order."""
+    """Return the columns: a record is a word, and the words of a sentence share a key."""
     return Columns(
         key="sentence",
         time="at",
@@ -142,20 +144,20 @@ def columns_of(classes: Sequence[str]) -> Columns:
 
 
 def records_of(sentence: Mapping[str, Any], key: str) -> Iterator[dict[str, Any]]:
-    """The words of a sentence as records, all of one time and in their order."""
+    """Yield the words of a sentence as records, in order and with the same time."""
     for place, word in enumerate(words_of(sentence["text"])):
         record = {"sentence": key, "at": 0, "place": place, "word": word}
         yield record | {"label": sentence["label"]}
 
 
 def sentence_of(record: Mapping[str, Any], text: str, label: str | None) -> dict[str, Any]:
-    """The text and the label of a record of a file."""
+    """Return the text and the label of a record of a file."""
     of_label = None if label is None else record.get(label)
     return {"text": record.get(text), "label": None if of_label is None else str(of_label)}
 
 
 def labelled_line(line: bytes, label: str) -> dict[str, Any]:
-    """A sentence of a file of one class; bytes that are no UTF-8 stay what they are."""
+    """Return a sentence of a file of one class; bytes that are not UTF-8 stay bytes."""
     try:
         return {"text": line.decode("utf-8-sig"), "label": label}
     except UnicodeDecodeError:
@@ -163,11 +165,11 @@ def labelled_line(line: bytes, label: str) -> dict[str, Any]:
 
 
 class Check(beam.DoFn):
-    """Sentences with a word in them; the others are dead letters, and so are labels of no class.
+    """Pass on valid sentences; those without a word or with an unknown label are dead letters.
 
     Args:
-        classes: What a label can be.
-        labelled: Whether each sentence needs one.
+        classes: The valid labels.
+        labelled: True if each sentence needs a label.
     """
 
     def __init__(self, classes: Sequence[str], *, labelled: bool):
@@ -175,7 +177,7 @@ class Check(beam.DoFn):
         self._labelled = labelled
 
     def process(self, element: Mapping[str, Any]) -> Iterator[Any]:
-        """A sentence in; the same out, or why it cannot be used."""
+        """Yield the sentence, or the reason why it is invalid."""
         reason, value = "", element["text"]
         if not isinstance(value, str):
             reason = "text must be text"
@@ -193,7 +195,7 @@ class Check(beam.DoFn):
 
 
 class ReadSentences(beam.PTransform):
-    """The sentences of the files that the flags name, and dead letters."""
+    """Read the sentences of the files that the flags name, and the dead letters."""
 
     def __init__(self, args: argparse.Namespace, classes: Sequence[str], *, labelled: bool):
         super().__init__()
@@ -202,7 +204,7 @@ class ReadSentences(beam.PTransform):
         self._labelled = labelled
 
     def expand(self, pbegin: Any) -> Any:
-        """Lines of each class, or rows; then the check."""
+        """Read the lines of each class, or rows; check them."""
         args = self._args
         if args.input:
             read = pbegin | "Rows" >> ReadFiles(args.input)
@@ -219,7 +221,7 @@ class ReadSentences(beam.PTransform):
 
 
 def train(pipeline: beam.Pipeline, args: argparse.Namespace, weights: str) -> None:
-    """Read -> leave out what is kept back -> words -> sequences -> train -> write."""
+    """Read -> leave out the test set -> words -> sequences -> train -> write."""
     columns = columns_of(args.classes)
     network = Network(
         args.cell,
@@ -252,17 +254,17 @@ def train(pipeline: beam.Pipeline, args: argparse.Namespace, weights: str) -> No
 
 
 def classes_of(weights: str) -> list[str]:
-    """The classes that a model of this pipeline tells apart.
+    """Return the classes of a model of this pipeline.
 
     Raises:
-        ConfigurationError: It is a model of something else.
+        ConfigurationError: It is a model of another pipeline.
     """
     columns = read_model(weights).columns
     if columns is None or columns != columns_of(columns.classes).with_vocabularies(
         dict(columns.vocabularies)
     ):
         raise ConfigurationError(
-            f"{weights!r} is no model of sentences: name one that pipelines.sentiment wrote"
+            f"{weights!r} is not a model of sentences: name one that pipelines.sentiment wrote"
         )
     return [str(label) for label in columns.classes]
 
@@ -270,7 +272,7 @@ def classes_of(weights: str) -> list[str]:
 def tell(
     pipeline: beam.Pipeline, args: argparse.Namespace, weights: str, *, all_of_them: bool
 ) -> None:
-    """Read -> words -> predict each sentence -> beside its text -> write."""
+    """Read -> words -> predict -> join with the sentences -> write."""
     classes = classes_of(weights)
     labelled = not args.input or args.label is not None
     sentences, invalid = pipeline | "Read" >> ReadSentences(args, classes, labelled=labelled)
@@ -287,17 +289,17 @@ def tell(
     _ = dead | "Invalid" >> WriteAside(f"{args.output}.invalid.jsonl")
 
 
-def mean_of(said: Sequence[Prediction]) -> list[float]:
-    """The mean of what was told at each word, in their order."""
-    return [sum(each) / len(said) for each in zip(*(row.outputs for row in said), strict=True)]
+def mean_of(rows: Sequence[Prediction]) -> list[float]:
+    """Return the mean of the outputs at the words of a sentence."""
+    return [sum(each) / len(rows) for each in zip(*(row.outputs for row in rows), strict=True)]
 
 
 class WriteTold(beam.PTransform):
-    """Sentences, and the predictions at their words, into one file: a row a sentence.
+    """Write sentences with their predictions to a file, one row per sentence.
 
     Args:
-        path: The file; its suffix says how it is written.
-        classes: What the outputs are the probabilities of.
+        path: The file; its suffix determines the format.
+        classes: The classes of the outputs.
     """
 
     def __init__(self, path: str, classes: Sequence[str]):
@@ -305,13 +307,13 @@ class WriteTold(beam.PTransform):
         self._path = path
         self._classes = list(classes)
 
-    # No annotation: Beam takes that of several collections for none.
+    # Not annotated: Beam ignores the annotation of several collections.
     def expand(self, pcolls):  # type: ignore[no-untyped-def] # noqa: ANN001, ANN201
-        """Both by key, together, as rows, then the file."""
+        """Join both by key, and write the rows."""
         sentences, predictions = pcolls
         names = [("text", pa.string()), ("label", pa.string()), ("told", pa.string())]
         scores = [(label, pa.float64()) for label in self._classes]
-        schema = pa.schema([*names, *scores, ("model", pa.string())])
+        schema = pa.schema([*names, *scores, (MODEL, pa.string())])
         by_key = {
             "sentences": sentences
             | "ByText" >> beam.Map(lambda sentence: (key_of(sentence["text"]), sentence)),
@@ -324,7 +326,7 @@ class WriteTold(beam.PTransform):
 
 
 class Rows(beam.DoFn):
-    """What was told of a sentence, beside it; counts those told, and those told rightly."""
+    """Join sentences with their predictions; count the labelled and the correct ones."""
 
     def __init__(self, classes: Sequence[str]):
         self._classes = classes
@@ -332,13 +334,13 @@ class Rows(beam.DoFn):
         self._right = Metrics.counter(COUNTS, "right")
 
     def process(self, element: tuple[str, Mapping[str, Iterable[Any]]]) -> Iterator[dict[str, Any]]:
-        """Equal sentences, and what was told of them, in; a row for each out."""
+        """Yield a row for each of a group of equal sentences."""
         _, group = element
-        said = sorted(group["told"], key=lambda prediction: prediction.step)
-        if said:
-            outputs = mean_of(said)
+        predictions = sorted(group["told"], key=lambda prediction: prediction.step)
+        if predictions:
+            outputs = mean_of(predictions)
             for sentence in group["sentences"]:
-                yield self._row(sentence, outputs, said[0].model)
+                yield self._row(sentence, outputs, predictions[0].model)
 
     def _row(
         self, sentence: Mapping[str, Any], outputs: Sequence[float], model: str
@@ -348,21 +350,21 @@ class Rows(beam.DoFn):
             self._judged.inc()
             self._right.inc(int(told == sentence["label"]))
         scores = dict(zip(self._classes, outputs, strict=True))
-        return {**sentence, "told": told, **scores, "model": model}
+        return {**sentence, "told": told, **scores, MODEL: model}
 
 
 def say(result: Any, output: str) -> None:
-    """How many were told rightly, and where the rows are."""
+    """Print the accuracy, and the path of the output."""
     found = result.metrics().query(MetricsFilter().with_namespace(COUNTS))["counters"]
     counts = {counter.key.metric.name: counter.result for counter in found}
     judged, right = counts.get("judged", 0), counts.get("right", 0)
     if judged:
-        print(f"accuracy {right / judged:.1%}: {right} of {judged} sentences told rightly")
+        print(f"accuracy {right / judged:.1%}: {right} of {judged} sentences classified correctly")
     print(f"Wrote {output}")
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    """Train, unless there is a model; then tell."""
+    """Train, unless there is a model; then classify."""
     args, beam_flags = parse(argv)
     check(args)
     options = flags.beam_options(beam_flags)

@@ -1,7 +1,7 @@
-"""Flags that nobody knows, and those that were probably meant.
+"""Find misspelled flags.
 
-Beam passes on to the runner what it does not know, and a flag that is misspelled is then without
-effect. Not all flags of a runner are known here, so only what is close to a known one is refused.
+Beam passes unknown flags on to the runner, where a misspelled one has no effect. Not all flags of
+all runners are known here, so only a flag that is close to a known one is an error.
 """
 
 import argparse
@@ -54,18 +54,18 @@ FLINK = (
     "state_backend_storage_path",
     "unaligned_checkpoint_enabled",
 )
-"""The flags of Beam's FlinkPipelineOptions, which only a job server declares."""
+"""The flags of Beam's FlinkPipelineOptions, which only the job server declares."""
 
 
 def check_spelling(flags: Sequence[str], ours: argparse.ArgumentParser) -> None:
-    """That no flag is nearly one that there is; of others that are unknown a warning.
+    """Check the spelling of unknown flags; warn of those that resemble no known one.
 
     Args:
-        flags: What our own parser left over.
+        flags: The flags that the pipeline's own parser left over.
         ours: That parser.
 
     Raises:
-        ConfigurationError: One is; the message has what was probably meant.
+        ConfigurationError: A flag resembles a known one; the message names that one.
     """
     names = {
         name
@@ -79,4 +79,4 @@ def check_spelling(flags: Sequence[str], ours: argparse.ArgumentParser) -> None:
             near = difflib.get_close_matches(name, sorted(names), n=1, cutoff=0.8)
             if near:
                 raise ConfigurationError(f"there is no flag {name}: did you mean {near[0]}?")
-            _logger.warning("%s is not known here: it is left to the runner", name)
+            _logger.warning("unknown flag %s is passed to the runner", name)

@@ -1,4 +1,4 @@
-"""How a pipeline that has no end is waited for in a terminal, and stopped there with Ctrl-C."""
+"""Run an unbounded pipeline in a terminal until Ctrl-C."""
 
 import contextlib
 import logging
@@ -13,23 +13,23 @@ from typing import Any, NoReturn
 from apache_beam.runners.runner import PipelineResult
 
 STOPPED = 128 + signal.SIGINT
-"""What a program exits with that Ctrl-C has ended."""
+"""The exit code of a program that Ctrl-C ended."""
 REASONS = {
-    r"JobCancellationException": "the job was cancelled where it runs",
-    r"Could not find any partitions info": "Kafka has no topic of the name in --input: make it",
+    r"JobCancellationException": "the job was cancelled on the runner",
+    r"Could not find any partitions info": "Kafka does not have the topic of --input: create it",
     r"Topic (\S+) not present in metadata": r"Kafka has no topic \1, or no broker answers",
 }
-"""What ends of pipelines mean whose errors are the traces of a worker in Java."""
+"""Short messages for errors that contain the stack trace of a Java worker."""
 
 
-def run_until_stopped(start: Callable[[], PipelineResult], said: str, *, here: bool) -> None:
-    """Start a pipeline, and wait for its end or for Ctrl-C; a second Ctrl-C ends all at once.
+def run_until_stopped(start: Callable[[], PipelineResult], message: str, *, here: bool) -> None:
+    """Start a pipeline, and wait for its end or Ctrl-C; a second Ctrl-C exits immediately.
 
     Args:
-        start: Starts it.
-        said: What the terminal is told when it has started.
-        here: It runs on this machine, for this program, and Ctrl-C cancels it. A job that was
-            handed to a cluster goes on.
+        start: Starts the pipeline.
+        message: Printed when the pipeline has started.
+        here: True if the pipeline runs on this machine, so that Ctrl-C cancels it. A job that was
+            submitted to a cluster continues.
     """
     result, interrupted = None, threading.Event()
 
@@ -41,11 +41,11 @@ def run_until_stopped(start: Callable[[], PipelineResult], said: str, *, here: b
     signal.signal(signal.SIGINT, interrupt)
     try:
         result = start()
-        signal.signal(signal.SIGINT, interrupt)  # Beam has put one there that a second one hangs
-        print(said, file=sys.stderr, flush=True)
+        signal.signal(signal.SIGINT, interrupt)  # a second Ctrl-C hangs in Beam's own
+        print(message, file=sys.stderr, flush=True)
         result.wait_until_finish()
     except BaseException as error:
-        # The runner may get the same Ctrl-C, and its end is then an error here.
+        # The runner may receive the same Ctrl-C; its end is then an error here.
         if interrupted.is_set():
             _stop(result, here=here)
         for pattern, reason in REASONS.items():
@@ -55,15 +55,15 @@ def run_until_stopped(start: Callable[[], PipelineResult], said: str, *, here: b
 
 
 def _stop(result: PipelineResult | None, *, here: bool) -> NoReturn:
-    # The threads that talk with the runner would each say at length that it has gone.
+    # Each thread that talks to the runner would log that the connection is lost.
     logging.disable()
-    threading.excepthook = _say_nothing
+    threading.excepthook = _ignore
     if result is not None and here:
         with contextlib.suppress(Exception):  # the runner may have ended before us
             result.cancel()
-    goes_on = result is not None and not here
+    continues = result is not None and not here
     print(
-        "the job goes on: cancel it where it runs" if goes_on else "stopped",
+        "the job continues: cancel it on the runner" if continues else "stopped",
         file=sys.stderr,
         flush=True,
     )
@@ -74,5 +74,5 @@ def _exit_at_once(*_: Any) -> NoReturn:
     os._exit(STOPPED)
 
 
-def _say_nothing(_: Any) -> None:
-    """Of an exception in a thread."""
+def _ignore(_: Any) -> None:
+    """Print nothing for an exception in a thread."""

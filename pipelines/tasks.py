@@ -1,4 +1,4 @@
-"""Translations that can be checked: additions as text, and dates in words to ISO 8601."""
+"""Generate translation tasks: additions as text, and dates in words to ISO 8601."""
 
 from collections.abc import Iterator
 from datetime import date, timedelta
@@ -72,15 +72,15 @@ FIRST, LAST = date(1900, 1, 1), date(2099, 12, 31)
 
 
 def additions(samples: int, digits: int, seed: int = 0) -> Iterator[Record]:
-    """Sums of two numbers of at most so many digits, no two alike.
+    """Yield sums of two numbers, without duplicates.
 
         >>> next(additions(1, digits=2))
         {'id': '85+63', 'source': '85+63', 'target': '148'}
 
     Args:
-        samples: How many.
-        digits: How many digits a number has at the most.
-        seed: Decides which.
+        samples: The number of sums.
+        digits: The maximum number of digits of a number.
+        seed: The seed of the random numbers.
     """
     random = np.random.default_rng(seed)
     seen: set[tuple[int, int]] = set()
@@ -92,7 +92,7 @@ def additions(samples: int, digits: int, seed: int = 0) -> Iterator[Record]:
 
 
 def dates(samples: int, seed: int = 0) -> Iterator[Record]:
-    """Dates of two centuries as people write them, no two alike.
+    """Yield dates of two centuries in words, without duplicates.
 
         >>> for record in dates(3, seed=1):
         ...     print(record["source"], "->", record["target"])
@@ -101,8 +101,8 @@ def dates(samples: int, seed: int = 0) -> Iterator[Record]:
         the twenty-first of december nineteen oh six -> 1906-12-21
 
     Args:
-        samples: How many.
-        seed: Decides which.
+        samples: The number of dates.
+        seed: The seed of the random numbers.
     """
     random = np.random.default_rng(seed)
     seen: set[str] = set()
@@ -115,7 +115,7 @@ def dates(samples: int, seed: int = 0) -> Iterator[Record]:
 
 
 def in_words(day: date, form: int) -> str:
-    """A date in one of `FORMS`.
+    """Return a date in one of `FORMS`.
 
     >>> in_words(date(1999, 12, 31), 0)
     'the thirty-first of december nineteen ninety-nine'
@@ -138,11 +138,11 @@ FORMS = (
     "{weekday}, {month} {day}{suffix} {year}",
     "{day}{suffix} of {month} {spelled}",
 )
-"""How people write a date."""
+"""The written forms of a date."""
 
 
 def number(n: int) -> str:
-    """A number below 100 in words.
+    """Return a number below 100 in words.
 
     >>> number(21), number(40)
     ('twenty-one', 'forty')
@@ -154,7 +154,7 @@ def number(n: int) -> str:
 
 
 def ordinal(n: int) -> str:
-    """An ordinal below 100 in words.
+    """Return an ordinal below 100 in words.
 
     >>> ordinal(3), ordinal(20), ordinal(31)
     ('third', 'twentieth', 'thirty-first')
@@ -166,7 +166,7 @@ def ordinal(n: int) -> str:
 
 
 def suffix(n: int) -> str:
-    """What is written behind a day of the month.
+    """Return the suffix of a day of the month.
 
     >>> [f"{n}{suffix(n)}" for n in (1, 2, 3, 4, 11, 22)]
     ['1st', '2nd', '3rd', '4th', '11th', '22nd']
@@ -175,7 +175,7 @@ def suffix(n: int) -> str:
 
 
 def year(n: int) -> str:
-    """A year of two centuries as it is said.
+    """Return a year of these two centuries in words.
 
     >>> year(1900), year(1905), year(1999), year(2000), year(2007), year(2031)
     ('nineteen hundred', 'nineteen oh five', 'nineteen ninety-nine', 'two thousand', \

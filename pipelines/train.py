@@ -1,9 +1,9 @@
-r"""Learn from files of records, and write the weights: `beam-rnn train`.
+r"""Train on files of records and write the weights: `beam-rnn train`.
 
     python -m pipelines.train --input 'pipelines/data/nab/*.csv' --key filename \
         --time timestamp --inputs value --targets value --output weights.arrow
 
-The pipeline, to read or to copy, is in beam_rnn/cli/train.py: flags, graph, main.
+The pipeline (flags, graph, main) is in beam_rnn/cli/train.py.
 """
 
 from beam_rnn.cli import run

@@ -1,15 +1,15 @@
-r"""Learn to turn sequences into others, and show how well it does on fresh ones.
+r"""Train a sequence-to-sequence model, and evaluate it on fresh sources.
 
     python -m pipelines.translate --task additions --weights weights.arrow
     python -m pipelines.translate --task dates --weights weights.arrow --output fresh.csv
     python -m pipelines.translate --input 'pairs/*.csv' --key id --source said --target meant \
         --weights weights.arrow
 
-The two tasks are made up, so that every answer can be checked: sums of numbers as text, and dates
-as people write them to ISO 8601. Of files, the records of which are pairs of texts, the part that
---train_fraction leaves is fresh; which that is, their keys decide. Prints the share of fresh
-sources that are written without a mistake, and some of those that are not. Beam's own flags, such
-as --runner, pass through.
+The two tasks are synthetic, so that every answer can be checked: sums of numbers as text, and dates
+in words to ISO 8601. --input reads files of pairs of texts instead: --train_fraction of them,
+chosen by their keys, are for training, and the others are fresh. The pipeline prints the share of
+fresh sources that were translated correctly, and some of the errors. Beam's own flags, such as
+--runner, pass through.
 """
 
 import argparse
@@ -36,7 +36,7 @@ SHOWN = 5
 
 
 class Settings(NamedTuple):
-    """How a task is learned."""
+    """The default training settings of a task."""
 
     samples: int
     epochs: int
@@ -48,37 +48,37 @@ SETTINGS = {
     ("additions", 3): Settings(50_000, 12, 128),
     ("dates", 2): Settings(10_000, 5, 64),
 }
-"""By task and digits."""
+"""The defaults by task and number of digits."""
 
 
 def parse(argv: Sequence[str] | None) -> tuple[argparse.Namespace, list[str]]:
-    """Our flags, and those that are Beam's."""
+    """Return the flags of this pipeline, and the remaining ones, which are Beam's."""
     parser = flags.parser(None, __doc__)
     given = parser.add_mutually_exclusive_group(required=True)
-    given.add_argument("--task", choices=["additions", "dates"], help="pairs that are made up")
+    given.add_argument("--task", choices=["additions", "dates"], help="synthetic pairs")
     given.add_argument("--input", help="a file of pairs, or a pattern of files")
     parser.add_argument("--weights", required=True, help="the weights file to write")
-    parser.add_argument("--output", help="a file of what is written for fresh sources")
+    parser.add_argument("--output", help="a file for the results of fresh sources")
     parser.add_argument("--key", default="id", help="column of the key")
-    parser.add_argument("--source", default="source", help="column of the text that is read")
-    parser.add_argument("--target", default="target", help="column of the text to be written")
-    parser.add_argument("--train_fraction", type=float, default=0.9, help="of the records of files")
-    parser.add_argument("--digits", type=int, default=2, help="of the numbers that are added")
-    parser.add_argument("--samples", type=int, help="pairs of a task to learn from")
-    parser.add_argument("--fresh", type=int, default=1000, help="pairs of a task to be judged by")
+    parser.add_argument("--source", default="source", help="column of the source text")
+    parser.add_argument("--target", default="target", help="column of the target text")
+    parser.add_argument("--train_fraction", type=float, default=0.9, help="fraction of --input")
+    parser.add_argument("--digits", type=int, default=2, help="digits of the numbers to add")
+    parser.add_argument("--samples", type=int, help="pairs of --task to train on")
+    parser.add_argument("--fresh", type=int, default=1000, help="pairs of --task to evaluate")
     parser.add_argument("--hidden", type=int, default=128, help="size of the hidden state")
-    parser.add_argument("--embedding", type=int, default=16, help="size of a symbol's vector")
+    parser.add_argument("--embedding", type=int, default=16, help="size of the vector of a symbol")
     parser.add_argument("--attention", choices=ATTENTIONS, default="additive")
     parser.add_argument("--epochs", type=int)
-    parser.add_argument("--batch_size", type=int, help="pairs a batch")
-    parser.add_argument("--learning_rate", type=float, default=3e-3, help="of Adam, at first")
-    parser.add_argument("--beam", type=int, default=1, help="beginnings followed at a time")
+    parser.add_argument("--batch_size", type=int, help="pairs per batch")
+    parser.add_argument("--learning_rate", type=float, default=3e-3, help="initial rate of Adam")
+    parser.add_argument("--beam", type=int, default=1, help="width of the beam search")
     parser.add_argument("--seed", type=int, default=0)
     return parser.parse_known_args(argv)
 
 
 def with_defaults(args: argparse.Namespace) -> argparse.Namespace:
-    """The flags, those that were left out as the task has them."""
+    """Fill in the task's defaults of the flags that were not given."""
     settings = SETTINGS.get((args.task, args.digits), Settings(20_000, 20, 64))
     for name, value in settings._asdict().items():
         if getattr(args, name) is None:
@@ -87,7 +87,7 @@ def with_defaults(args: argparse.Namespace) -> argparse.Namespace:
 
 
 def made_up(args: argparse.Namespace) -> tuple[list[tasks.Record], list[tasks.Record]]:
-    """The pairs of a task to learn from, and others to be judged by."""
+    """Return the pairs of a task for training, and those for evaluation."""
     count = args.samples + args.fresh
     if args.task == "additions":
         if count > 100**args.digits:
@@ -102,17 +102,17 @@ def made_up(args: argparse.Namespace) -> tuple[list[tasks.Record], list[tasks.Re
 
 
 def is_learned_from(record: Mapping[str, Any], key: str, fraction: float) -> bool:
-    """Whether a record of a file is one to learn from, which its key decides."""
+    """Return True if a record of a file is for training, which its key decides."""
     digest = hashlib.sha256(str(record.get(key)).encode()).digest()
     return int.from_bytes(digest[:8], "big") < fraction * 2**64
 
 
 class Records(beam.PTransform):
-    """The records to learn from, or the fresh ones.
+    """The records for training, or the fresh ones.
 
     Args:
         args: The flags.
-        fresh: Which of both.
+        fresh: True for the fresh ones.
     """
 
     def __init__(self, args: argparse.Namespace, *, fresh: bool):
@@ -121,7 +121,7 @@ class Records(beam.PTransform):
         self._fresh = fresh
 
     def expand(self, pbegin: Any) -> Any:
-        """Of a task, made up; of files, by key."""
+        """Create the pairs of a task, or read files and select by key."""
         args, fresh = self._args, self._fresh
         if args.task:
             return pbegin | "Make" >> beam.Create(made_up(args)[fresh])
@@ -144,7 +144,7 @@ def learn(pipeline: beam.Pipeline, args: argparse.Namespace) -> None:
         attention=args.attention,
     )
     updates = max(1, args.epochs * args.samples // args.batch_size)
-    falling = Cosine(args.learning_rate, updates)  # of files, how many there will be is not known
+    falling = Cosine(args.learning_rate, updates)  # the number of records in files is unknown
     training = Training(
         optimizer=Adam(falling if args.task else args.learning_rate),
         epochs=args.epochs,
@@ -158,7 +158,7 @@ def learn(pipeline: beam.Pipeline, args: argparse.Namespace) -> None:
 
 
 def write(pipeline: beam.Pipeline, args: argparse.Namespace) -> None:
-    """Read -> transduce -> compare with the truth -> write, and say how well it went."""
+    """Read -> transduce -> compare with the targets -> write, and print the accuracy."""
     key, source, target = args.key, args.source, args.target
     records = pipeline | "Fresh" >> Records(args, fresh=True)
     written, invalid = records | Transduce(args.weights, beam=args.beam)
@@ -179,7 +179,7 @@ def write(pipeline: beam.Pipeline, args: argparse.Namespace) -> None:
 def compared(
     group: tuple[str, Mapping[str, Sequence[Any]]],
 ) -> Iterator[dict[str, Any]]:
-    """The rows of a key: what should have been written, and what was."""
+    """Yield the rows of a key: the target text and the written one."""
     key, found = group
     written: Sequence[Transduced] = sorted(found["written"])
     for (source, target), row in zip(sorted(found["truth"]), written, strict=False):
@@ -194,17 +194,17 @@ def compared(
 
 
 def say(rows: Sequence[Mapping[str, Any]]) -> None:
-    """How well it went."""
+    """Print the accuracy and some errors."""
     wrong = sorted((row for row in rows if not row["right"]), key=lambda row: row["key"])
     right = len(rows) - len(wrong)
     share = right / len(rows) if rows else 0.0
-    print(f"{right:,} of {len(rows):,} fresh ones without a mistake: {share:.1%}")
+    print(f"{right:,} of {len(rows):,} fresh sources translated correctly: {share:.1%}")
     for row in wrong[:SHOWN]:
         print(f"  {row['source']} -> {row['written']}, not {row['target']}")
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    """Learn, then write."""
+    """Train, then translate."""
     args, beam_flags = parse(argv)
     args = with_defaults(args)
     check_outputs(

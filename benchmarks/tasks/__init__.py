@@ -1,1 +1,1 @@
-"""The tasks of `benchmarks.accuracy`: one a module."""
+"""The tasks of `benchmarks.accuracy`: a module per data set."""

@@ -1,22 +1,21 @@
 """The next chord of Bach's chorales: the negative log-likelihood of 88 keys.
 
-The data are those of Boulanger-Lewandowski 2012 by the quarter note, as the file
-`jsb-chorales-quarter.json` of czhuang/JSB-Chorales-dataset: 229 pieces to learn from, 76 to
-validate on, 77 to test on. A step is 88 numbers, 1 for each key that sounds; the network also sees
-which of the twelve pitch classes sound. After each step but the last of a piece, it gives for each
-key the probability that it sounds in the next one. The figure is the negative log of the
-probability of what came, each key by itself, in nats, summed over the 88 keys; the mean over the
-steps of all test pieces. It is what Bai 2018 (TCN) measures, whose GRU of 300,000 parameters has
-8.43.
+The data are those of Boulanger-Lewandowski 2012 in quarter notes, from the file
+`jsb-chorales-quarter.json` of czhuang/JSB-Chorales-dataset: 229 training pieces, 76 validation
+pieces, 77 test pieces. A step is 88 numbers, 1 for each sounding key; the network also sees which
+of the twelve pitch classes sound. After each step but the last of a piece, it predicts for each key
+the probability that it sounds in the next step. The figure is the negative log-likelihood of the
+next step in nats, with independent keys, summed over the 88 keys and averaged over the steps of all
+test pieces. Bai 2018 (TCN) measures the same; their GRU of 300,000 parameters has 8.43.
 
-What needs no network stands beside it: each key as often as it sounds in training, and as often as
-it sounds there after a step in which it did, or did not.
+There are two naive forecasts: the frequency of each key in training, and its frequency in training
+after a step in which it did, or did not, sound.
 
-Learned from are the training pieces in twelve transpositions, 5 semitones down to 6 up, and then,
-from the model that comes of it, as they are. In both the model is that of the epoch with the least
-loss on the validation pieces. These are given as the last steps of the one key, so that
-`Training(validation=...)` holds back just them. Each piece is an update of its own: with batches
-there are too few.
+The network is trained on the training pieces in twelve transpositions, 5 semitones down to 6 up,
+and then fine-tuned on the pieces as they are. Both times the model of the epoch with the least
+validation loss is taken. The validation pieces are the last steps of the only key, so that
+`Training(validation=...)` holds out exactly these. Each piece is an update of its own, because
+batches would give too few updates.
 """
 
 import json
@@ -33,7 +32,7 @@ from beam_rnn.training.fit import fit_sequences
 from benchmarks.tasks.outcome import Outcome
 
 LOWEST, KEYS = 21, 88
-"""The MIDI pitch of the lowest key of a piano, and how many keys it has."""
+"""The MIDI pitch of the lowest key of a piano, and the number of its keys."""
 TRANSPOSITIONS = range(-5, 7)
 PITCHES = range(LOWEST, LOWEST + KEYS)
 NAMES = [f"key{pitch}" for pitch in PITCHES]
@@ -42,20 +41,20 @@ CLASSES = np.eye(12)[[pitch % 12 for pitch in PITCHES]]
 """(88, 12): the pitch class of each key."""
 SEEDS = range(3)
 PAIRS = slice(None, -1), slice(1, None)
-"""The steps of a piece that have one after them, and those that have one before."""
+"""The steps of a piece that have a next step, and those that have a previous one."""
 PUBLISHED = {"tanh RNN (TCN)": 8.91, "LSTM (TCN)": 8.45, "GRU (TCN)": 8.43}
 
 Piece = list[list[int]]
-"""The pitches that sound in each step."""
+"""The sounding pitches of each step."""
 
 
 def read(folder: Path) -> dict[str, list[Piece]]:
-    """The pieces of "train", "valid" and "test"."""
+    """Read the pieces of "train", "valid" and "test"."""
     return json.loads((folder / "jsb-chorales-quarter.json").read_text())
 
 
 def roll(piece: Piece, semitones: int = 0) -> Array:
-    """(steps, 88): 1 for each key that sounds, so many semitones higher."""
+    """Return an array (steps, 88) with 1 for each sounding key, transposed by `semitones`."""
     keys = np.zeros((len(piece), KEYS))
     for step, chord in enumerate(piece):
         keys[step, [pitch - LOWEST + semitones for pitch in chord]] = 1
@@ -63,12 +62,12 @@ def roll(piece: Piece, semitones: int = 0) -> Array:
 
 
 def seen(keys: Array) -> Array:
-    """What the network sees of steps: (steps, 100), the keys, and which pitch classes sound."""
+    """Return the inputs of steps, (steps, 100): the keys and the sounding pitch classes."""
     return np.concatenate([keys, keys @ CLASSES > 0], 1)
 
 
 def in_a_row(rolls: Iterable[Array]) -> Iterator[Steps]:
-    """Sequences of one key, each after the one before."""
+    """Yield sequences of one key, one after the other."""
     begin = 0
     for keys in rolls:
         times = np.arange(begin, begin + len(keys))
@@ -77,13 +76,13 @@ def in_a_row(rolls: Iterable[Array]) -> Iterator[Steps]:
 
 
 def negative_log_likelihood(p: Array, keys: Array) -> float:
-    """Summed over the keys, the mean over steps: of probabilities (steps, 88) and what came."""
+    """Return the sum over the keys, averaged over the steps, of probabilities (steps, 88)."""
     p = np.clip(p, 1e-7, 1 - 1e-7)
     return float(-(keys * np.log(p) + (1 - keys) * np.log(1 - p)).sum(1).mean())
 
 
 def predicted(model: Model, rolls: list[Array]) -> Array:
-    """The probabilities of all steps that have one before, of all pieces: (steps, 88)."""
+    """Return the probabilities, (steps, 88), of all steps that have a previous one."""
     lengths = np.array([len(keys) - 1 for keys in rolls])
     x = np.zeros((len(rolls), lengths.max(), COLUMNS.input_size), np.float32)
     for row, keys in zip(x, rolls, strict=True):
@@ -93,7 +92,7 @@ def predicted(model: Model, rolls: list[Array]) -> Array:
 
 
 def naive(learned: list[Array], tested: list[Array]) -> dict[str, float]:
-    """The figures of two forecasts that need no network; a case more of each is counted."""
+    """Return the figures of two naive forecasts, with a pseudocount of 1/2."""
     before, after = (np.concatenate([keys[part] for keys in learned]) for part in PAIRS)
     known, came = (np.concatenate([keys[part] for keys in tested]) for part in PAIRS)
 
@@ -109,10 +108,10 @@ def naive(learned: list[Array], tested: list[Array]) -> dict[str, float]:
 
 
 def data_of(learned: Iterable[Array], held_back: list[Array]) -> tuple[list[Steps], float]:
-    """The sequences of pieces, and the share of their steps that is held back."""
+    """Return the sequences of pieces, and the fraction of steps for validation."""
     data = list(in_a_row([*learned, *held_back]))
     of_validation = sum(len(keys) - 1 for keys in held_back)
-    # Half a step less: the same steps, and safe from rounding.
+    # Half a step less gives the same steps whatever the rounding.
     return data, (of_validation - 0.5) / sum(len(each.times) for each in data)
 
 
@@ -124,7 +123,7 @@ def learned(
     rate: float,
     start: Model | None = None,
 ) -> Model:
-    """A GRU of 150 units, learned from pieces and chosen by those that are held back."""
+    """Train a GRU of 150 units; the validation pieces choose the epoch."""
     data, share = data_of(rolls, held_back)
     training = Training(
         bptt=Bptt(),
@@ -140,7 +139,7 @@ def learned(
 
 
 def outcome(folder: Path, *, quick: bool) -> Outcome:
-    """The figure of each seed, and as a further fact that of the mean of their probabilities."""
+    """Return the figure of each seed; that of the mean of their probabilities is a fact."""
     pieces = read(folder)
     if quick:
         pieces = {part: some[:2] for part, some in pieces.items()}
@@ -148,21 +147,21 @@ def outcome(folder: Path, *, quick: bool) -> Outcome:
     transposed = [roll(piece, higher) for piece in pieces["train"] for higher in TRANSPOSITIONS]
     validated = rolls["valid"]
     seeds, of_first, of_then = (SEEDS[:1], 1, 1) if quick else (SEEDS, 5, 8)
-    said, losses = [], []
+    predictions, losses = [], []
     for seed in seeds:
         model = learned(transposed, validated, seed, of_first, 2e-3)
         model = learned(rolls["train"], validated, seed, of_then, 1e-3, start=model)
-        said.append(predicted(model, rolls["test"]))
+        predictions.append(predicted(model, rolls["test"]))
         losses.append(KEYS * min(model.training["validation_curve"]))
     came = np.concatenate([keys[1:] for keys in rolls["test"]])
     return Outcome(
         "negative log-likelihood of a chord, in nats",
-        tuple(negative_log_likelihood(p, came) for p in said),
+        tuple(negative_log_likelihood(p, came) for p in predictions),
         goal="GRU (TCN)",
         beside={**naive(rolls["train"], rolls["test"]), **PUBLISHED},
         facts={
             "validation": losses,
-            "mean_probabilities": negative_log_likelihood(np.mean(said, 0), came),
+            "mean_probabilities": negative_log_likelihood(np.mean(predictions, 0), came),
         },
     )
 

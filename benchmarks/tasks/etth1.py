@@ -1,25 +1,25 @@
 """ETTh1, seven hourly series of an electricity transformer: the next 24 or 96 hours of each.
 
-The protocol is Informer's (Zhou 2021), multivariate: twelve months of 30 days to learn from, four
-to validate on, four to test on; each series less its mean, over its standard deviation, both of
-the first twelve months. There is a window for each hour of the test part from which on all hours
-ahead are in it: 2,857 for 24 hours, 2,785 for 96. The figure is the mean squared error of the
-scaled values, over windows, series and hours.
+The protocol is Informer's (Zhou 2021), multivariate: twelve months of 30 days for training, four
+for validation, four for testing. Each series is standardised with the mean and the standard
+deviation of the first twelve months. There is a window for each hour of the test part that is
+followed by enough hours: 2,857 for 24 hours ahead, 2,785 for 96. The figure is the mean squared
+error of the scaled values, over windows, series and hours.
 
-Beside it stand forecasts that need no network, under the same protocol: the last value, the value
-at the same hour of the last day, and ridge regression on the last 96 or 336 values less the last
-one (NLinear, Zeng 2023, with a penalty of 100; one for each series). Published figures at 96
-hours are those in SegRNN's paper (Lin 2023), which looks back on 720 hours.
+The naive forecasts follow the same protocol: the last value, the value at the same hour of the last
+day, and ridge regression on the differences of the last 96 or 336 values from the last one
+(NLinear, Zeng 2023, with a penalty of 100 and a regression per series). The published figures at 96
+hours are from SegRNN's paper (Lin 2023), which looks back 720 hours.
 
-From SegRNN comes this: a step is a segment of a day, and all hours ahead are given at once, as
-changes from the last value. A record is a day, which may end at any hour: each series has 24
-sequences of days, a key for each hour at which they end, and one GRU is for all of them. It sees
-the day's values less the last one, the change of the last value since the day before, and the day's
-mean; for 24 hours ahead also which series it is. In training a sequence has 90 days; in the test
-the hidden state is carried through all the days there are, so that it looks back on everything
-before. The loss is the absolute error, the forecast the mean of those of five seeds. All settings
-were chosen on the validation part, and on the last four months of the training part after learning
-from the eight before.
+Two ideas are from SegRNN: a step is a segment of a day, and all hours ahead are predicted at once,
+as changes from the last value. A record is a day, which may end at any hour: each series has 24
+sequences of days, with a key for each hour at which they end, and one GRU predicts all of them. Its
+inputs are the differences of the day's values from the last one, the change of the last value since
+the previous day, and the mean of the day; for 24 hours ahead also a one-hot code of the series. A
+training sequence has 90 days; in the test the hidden state is carried through all previous days.
+The loss is the absolute error, and the forecast is the mean of five seeds. All settings were chosen
+on the validation part, and on the last four months of the training part after training on the first
+eight.
 """
 
 import csv
@@ -40,7 +40,7 @@ from benchmarks.tasks.outcome import Outcome
 
 DAY = 24
 TRAIN, VALIDATION, TEST = 8640, 11520, 14400
-"""The hours with which the parts end."""
+"""The hours at which the parts end."""
 LENGTH = 90
 SEEDS = range(5)
 SERIES = 7
@@ -51,7 +51,7 @@ PUBLISHED = {
 
 
 def read(folder: Path) -> Array:
-    """(hours, series), scaled, to the end of the test part."""
+    """Return the scaled values, (hours, series), up to the end of the test part."""
     with (folder / "ETTh1.csv").open() as file:
         _, *rows = csv.reader(file)
     values = np.array([[float(value) for value in row[1:]] for row in rows[:TEST]])
@@ -59,40 +59,40 @@ def read(folder: Path) -> Array:
 
 
 def days(series: Array, phase: int) -> tuple[Array, Array]:
-    """The days of one series that begin at an hour of the day: (days, 24), and their last hours."""
+    """Return the days of a series, (days, 24), that begin at an hour, and their last hours."""
     count = (len(series) - phase) // DAY
     ends = phase + DAY * np.arange(1, count + 1) - 1
     return series[phase : phase + DAY * count].reshape(count, DAY), ends
 
 
 class Setting(NamedTuple):
-    """What is forecast, and from what.
+    """The forecast and its inputs.
 
     Attributes:
-        horizon: How many hours ahead.
-        goal: The name of the naive forecast to be better than.
-        told: Whether the network sees which series it is.
+        horizon: The number of hours ahead.
+        goal: The name of the naive forecast to beat.
+        one_hot: True if the series is an input, as a one-hot code.
     """
 
     horizon: int
     goal: str
-    told: bool
+    one_hot: bool
 
     @property
     def columns(self) -> Columns:
-        """A day, and the hours after it."""
+        """The columns of a day and of the hours after it."""
         seen = [*(f"hour{hour}" for hour in range(DAY)), "change", "mean"]
-        which = [f"series{name}" for name in range(SERIES)] if self.told else []
+        which = [f"series{name}" for name in range(SERIES)] if self.one_hot else []
         ahead = [f"hour+{hour}" for hour in range(1, self.horizon + 1)]
         return Columns(key="series and hour", inputs=seen + which, targets=ahead, horizon=0)
 
 
-DAY_AHEAD = Setting(24, "ridge, 96 hours", told=True)
-FOUR_DAYS_AHEAD = Setting(96, "ridge, 336 hours", told=False)
+DAY_AHEAD = Setting(24, "ridge, 96 hours", one_hot=True)
+FOUR_DAYS_AHEAD = Setting(96, "ridge, 336 hours", one_hot=False)
 
 
 def inputs_of(values: Array, series: int | None) -> Array:
-    """What the network sees of each day (days, 24) of a series, told if it is not None."""
+    """Return the inputs of days (days, 24); with the series as a one-hot code if given."""
     last = values[:, -1:]
     before = np.concatenate([last[:1], last[:-1]])
     seen = [values - last, last - before, values.mean(1, keepdims=True)]
@@ -102,17 +102,17 @@ def inputs_of(values: Array, series: int | None) -> Array:
 
 
 def ahead_of(series: Array, ends: Array, horizon: int) -> Array:
-    """The hours after each: (len(ends), horizon)."""
+    """Return the hours after each day: (len(ends), horizon)."""
     return sliding_window_view(series, horizon)[ends + 1]
 
 
 def sequences(scaled: Array, setting: Setting) -> Iterator[Steps]:
-    """All days whose hours ahead are in `scaled`, as sequences to learn from."""
+    """Yield all days whose hours ahead are in `scaled`, as training sequences."""
     columns, horizon = setting.columns, setting.horizon
     for name, series in enumerate(scaled.T):
         for phase in range(DAY):
             values, ends = days(series[:-horizon], phase)
-            x = inputs_of(values, name if setting.told else None)
+            x = inputs_of(values, name if setting.one_hot else None)
             changes = ahead_of(series, ends, horizon) - values[:, -1:]
             for first in range(0, len(ends), LENGTH):
                 part = slice(first, first + LENGTH)
@@ -121,53 +121,56 @@ def sequences(scaled: Array, setting: Setting) -> Iterator[Steps]:
 
 
 def windows(begin: int, end: int, horizon: int) -> Array:
-    """The last known hour of each window whose hours ahead are all of [begin, end)."""
+    """Return the last known hour of each window whose hours ahead are in [begin, end)."""
     return np.arange(begin, end - horizon + 1) - 1
 
 
 def truth(scaled: Array, origins: Array, horizon: int) -> Array:
-    """What came after each hour: (origins, series, horizon)."""
+    """Return the true values after each hour: (origins, series, horizon)."""
     return sliding_window_view(scaled, horizon, axis=0)[origins + 1]
 
 
 def forecasts(model: Model, scaled: Array, origins: Array, setting: Setting) -> Array:
-    """What a model says after each hour, the hidden state carried through all days before."""
-    said = np.empty((len(scaled), SERIES, setting.horizon))
+    """Return the forecasts after each hour, with the state carried through all previous days."""
+    found = np.empty((len(scaled), SERIES, setting.horizon))
     for phase in range(DAY):
         of_series = [days(series, phase) for series in scaled.T]
-        x = [inputs_of(v, name if setting.told else None) for name, (v, _) in enumerate(of_series)]
+        x = [
+            inputs_of(values, name if setting.one_hot else None)
+            for name, (values, _) in enumerate(of_series)
+        ]
         y = model.forward(np.stack(x))
         for name, (values, ends) in enumerate(of_series):
-            said[ends, name] = values[:, -1:] + y[name]
-    return said[origins]
+            found[ends, name] = values[:, -1:] + y[name]
+    return found[origins]
 
 
 def last_value(scaled: Array, origins: Array, horizon: int) -> Array:
-    """The last value."""
+    """Return the last value."""
     return np.repeat(scaled[origins][:, :, np.newaxis], horizon, 2)
 
 
 def same_hour(scaled: Array, origins: Array, horizon: int) -> Array:
-    """The value at the same hour of the last day."""
+    """Return the value at the same hour of the last day."""
     hours = origins[:, np.newaxis] - DAY + 1 + np.arange(horizon) % DAY
     return scaled[hours].swapaxes(1, 2)
 
 
 def ridge(steps: int, scaled: Array, origins: Array, horizon: int) -> Array:
-    """Ridge regression on the last values, less the last one, for each series."""
+    """Forecast by ridge regression on differences from the last value, for each series."""
     learned = windows(steps, TRAIN, horizon)
 
     def seen(series: Array, at: Array) -> Array:
         x = sliding_window_view(series, steps)[at - steps + 1] - series[at, np.newaxis]
         return np.concatenate([x, np.ones((len(x), 1))], 1)
 
-    said = []
+    forecasts_of = []
     for series in scaled.T:
         x = seen(series, learned)
         changes = ahead_of(series, learned, horizon) - series[learned, np.newaxis]
         weights = np.linalg.solve(x.T @ x + 100 * np.eye(steps + 1), x.T @ changes)
-        said.append(seen(series, origins) @ weights + series[origins, np.newaxis])
-    return np.stack(said, 1)
+        forecasts_of.append(seen(series, origins) @ weights + series[origins, np.newaxis])
+    return np.stack(forecasts_of, 1)
 
 
 NAIVE: dict[str, Callable[[Array, Array, int], Array]] = {
@@ -179,7 +182,7 @@ NAIVE: dict[str, Callable[[Array, Array, int], Array]] = {
 
 
 def learned(scaled: Array, setting: Setting, seed: int, epochs: int) -> Model:
-    """A GRU of 128 units, learned from all hours that are given."""
+    """Train a GRU of 128 units on the given hours."""
     data = list(sequences(scaled, setting))
     steps = sum(-(-len(each.times) // 30) for each in data) * epochs // 32
     training = Training(
@@ -196,24 +199,24 @@ def learned(scaled: Array, setting: Setting, seed: int, epochs: int) -> Model:
 
 
 def outcome(setting: Setting, folder: Path, *, quick: bool) -> Outcome:
-    """The errors on the test part, of each seed and of the mean of their forecasts."""
+    """Return the test errors of each seed and of the mean of their forecasts."""
     scaled = read(folder)
     horizon = setting.horizon
     origins = windows(VALIDATION, TEST, horizon)
     true = truth(scaled, origins, horizon)
 
-    def error(said: Array) -> float:
-        return float(np.square(said - true).mean())
+    def error(forecast: Array) -> float:
+        return float(np.square(forecast - true).mean())
 
     seeds, epochs, hours = (SEEDS[:1], 1, 20 * DAY) if quick else (SEEDS, 6, TRAIN)
     models = [learned(scaled[:hours], setting, seed, epochs) for seed in seeds]
-    said = [forecasts(model, scaled, origins, setting) for model in models]
-    together = np.mean(said, 0)
+    of_seeds = [forecasts(model, scaled, origins, setting) for model in models]
+    together = np.mean(of_seeds, 0)
     names = [setting.goal] if quick else NAIVE
     beside = {name: error(NAIVE[name](scaled, origins, horizon)) for name in names}
     return Outcome(
         f"mean squared error, {horizon} hours ahead",
-        tuple(map(error, said)),
+        tuple(map(error, of_seeds)),
         goal=setting.goal,
         beside={**beside, **PUBLISHED[horizon]},
         together=error(together),

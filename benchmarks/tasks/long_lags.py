@@ -1,24 +1,25 @@
-"""Two tasks with long time lags, of Hochreiter and Schmidhuber 1997, "Long short-term memory".
+"""Two tasks with long time lags from Hochreiter and Schmidhuber 1997, "Long short-term memory".
 
-Temporal order (their experiment 6a). A sequence of 100 to 110 symbols: E, then a, b, c or d at
-random, then B; but at a place of 10 to 20 and at one of 50 to 60 stands X or Y. At the end four
-outputs say which of XX, XY, YX, YY it was. A sequence is right if all four are less than 0.3 from 1
-for the class that it is of, and from 0 for the others. A symbol is one of eight inputs.
+Temporal order (their experiment 6a). A sequence has 100 to 110 symbols: E, then random a, b, c or
+d, then B; a random position from 10 to 20 and one from 50 to 60 have X or Y. At the end four
+outputs classify the sequence as XX, XY, YX or YY. A sequence is right if the output of its class is
+less than 0.3 from 1, and the other outputs are less than 0.3 from 0. The symbols are one-hot codes
+of eight inputs.
 
-Adding (their experiment 4, T = 100). A sequence of T to 1.1 T pairs: a number in [-1, 1], and a
-mark. One of the first ten pairs and another of the first T/2 - 1 have the mark 1, the first pair
-and the last one -1, the others 0; where the first is one of the two, its mark is 1 and its number
-0. The output at the end is 0.5 + (X1 + X2) / 4, of the two numbers marked 1. A sequence is right if
-it is less than 0.04 off.
+Adding (their experiment 4, T = 100). A sequence has T to 1.1 T pairs of a number in [-1, 1] and a
+mark. One of the first ten pairs and another one of the first T/2 - 1 have the mark 1, the first and
+the last pair -1, the others 0; if the first pair is one of the two, its mark is 1 and its number 0.
+The target at the end is 0.5 + (X1 + X2) / 4 of the two numbers marked 1. A sequence is right if
+the error is less than 0.04.
 
-Every sequence of training is drawn afresh and shown once; what is counted is how many there are,
-and how many of 2,560 further ones are wrong. Theirs, means of ten trials: 1 wrong after 31,390, and
-1 wrong after 74,000. They trained until a criterion on the last 2,000 sequences was met; here the
-number is fixed before. All settings were chosen with seeds that are none of these.
+Every training sequence is new and used once. The figures are the number of training sequences and
+the number of wrong ones among 2,560 test sequences. The published means of ten trials are 1 wrong
+after 31,390 sequences, and 1 wrong after 74,000. The authors trained until a criterion on the last
+2,000 sequences was met; here the number is fixed in advance. All settings were chosen with other
+seeds.
 
-The gates of a network that has not learned anything keep a state for two steps, too few for a
-gradient to reach back by 50. So the GRU starts with gates that keep it for 1 to 100 steps:
-`Network(remember=100)`.
+The gates of an untrained network keep a state for two steps, too short for a gradient over 50
+steps. So the GRU starts with gates that keep it for 1 to 100 steps: `Network(remember=100)`.
 """
 
 from collections.abc import Callable, Iterator
@@ -40,18 +41,18 @@ T = 100
 TEST = 2560
 SEEDS = range(5)
 LEARNED, JUDGED = 0, 1
-"""The streams of chance: what is learned from, and what is judged by."""
+"""The random streams of the training sequences and of the test sequences."""
 
 
 class Drawn(NamedTuple):
     """A sequence."""
 
     x: Array  # (steps, inputs)
-    target: Array  # (targets,), what the output after its last step should be
+    target: Array  # (targets,), the target of the last step
 
 
 def temporal_order(random: np.random.Generator) -> Drawn:
-    """A sequence of symbols with an X or Y at two places, and in which order they come."""
+    """Return a sequence of symbols with an X or Y at two positions, and its class."""
     symbols = random.integers(0, 4, random.integers(100, 111))
     first, second = random.integers(0, 2, 2)
     symbols[random.integers(10, 21)] = SYMBOLS.index("X") + first
@@ -61,7 +62,7 @@ def temporal_order(random: np.random.Generator) -> Drawn:
 
 
 def adding(random: np.random.Generator) -> Drawn:
-    """A sequence of numbers, two of them marked, and a half plus a quarter of their sum."""
+    """Return a sequence of numbers with two marked ones, and the target from their sum."""
     x = np.zeros((random.integers(T, T + T // 10 + 1), 2))
     x[:, 0] = random.uniform(-1, 1, len(x))
     one = random.integers(0, 10)
@@ -74,15 +75,15 @@ def adding(random: np.random.Generator) -> Drawn:
 
 
 class Task(NamedTuple):
-    """A task, and how it is learned.
+    """A task and its training.
 
     Attributes:
-        draw: Gives a sequence.
-        columns: What its numbers are.
+        draw: Returns a random sequence.
+        columns: The columns of a sequence.
         output: The output function.
-        tolerance: An output further off is wrong.
-        sequences: So many are learned from.
-        published: After so many Hochreiter and Schmidhuber had 1 of 2,560 wrong.
+        tolerance: The error from which an output is wrong.
+        sequences: The number of training sequences.
+        published: The number of training sequences of Hochreiter and Schmidhuber.
     """
 
     draw: Callable[[np.random.Generator], Drawn]
@@ -112,20 +113,20 @@ ADDING = Task(
 
 
 def drawn(task: Task, count: int, seed: int, stream: int) -> Iterator[Drawn]:
-    """So many sequences."""
+    """Yield `count` random sequences."""
     random = np.random.default_rng([seed, stream])
     return (task.draw(random) for _ in range(count))
 
 
 def steps_of(task: Task, sequence: Drawn) -> Steps:
-    """The same as a sequence to learn from."""
+    """Return a training sequence."""
     length = len(sequence.x)
     targets = np.broadcast_to(sequence.target, (length, len(sequence.target)))
     return Steps(task.columns, "task", np.arange(length), sequence.x, targets, length)
 
 
 def learned(task: Task, count: int, seed: int) -> Model:
-    """A GRU of 32 units, after so many sequences."""
+    """Train a GRU of 32 units on `count` sequences."""
     network = Network("gru", hidden=32, output=task.output, output_steps="last", remember=T)
     training = Training(
         bptt=Bptt(),
@@ -142,7 +143,7 @@ def learned(task: Task, count: int, seed: int) -> Model:
 
 
 def wrong(task: Task, model: Model, sequences: list[Drawn]) -> int:
-    """How many sequences have an output that is not within the tolerance."""
+    """Return the number of sequences with an output outside of the tolerance."""
     lengths = np.array([len(each.x) for each in sequences])
     x = np.zeros((len(sequences), lengths.max(), model.inputs), np.float32)
     for row, each in zip(x, sequences, strict=True):
@@ -153,7 +154,7 @@ def wrong(task: Task, model: Model, sequences: list[Drawn]) -> int:
 
 
 def outcome(task: Task, _: Path, *, quick: bool) -> Outcome:
-    """The wrong ones of fresh sequences, by seed."""
+    """Return the number of wrong test sequences by seed."""
     count, seeds = (64, SEEDS[:1]) if quick else (task.sequences, SEEDS)
     figures = [
         wrong(task, learned(task, count, seed), list(drawn(task, TEST, seed, JUDGED)))

@@ -1,9 +1,9 @@
 """Anomaly scores by the Numenta Anomaly Benchmark's score, standard profile.
 
-`benchmarks.nab` has the protocol, the other profiles, and NAB's own detectors: this is its first
-row. All series of `nab` in the folder of the data; without it the eight of the demo. 0 stands for
-no detection at all, 100 for every anomaly found at its begin. The windowed Gaussian is NAB's own,
-written again and held against its result files.
+`benchmarks.nab` documents the protocol and has the other profiles and NAB's own detectors; this is
+its first row. The series are those in the folder `nab` of the data, or else the eight of the demo.
+0 is no detection at all, 100 is the detection of every anomaly at its start. The windowed Gaussian
+is a reimplementation of NAB's own, checked against its result files.
 """
 
 from pathlib import Path
@@ -15,7 +15,7 @@ GOAL = "windowedGaussian"
 
 
 def outcome(folder: Path, *, quick: bool) -> Outcome:
-    """The score of what `pipelines.anomaly` writes, beside what needs no network."""
+    """Return the score of `pipelines.anomaly` and of its naive peers."""
     series = folder / "nab"
     rows = [
         row

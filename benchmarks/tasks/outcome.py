@@ -1,4 +1,4 @@
-"""What came of a task: the figures of ours, and those beside which they stand."""
+"""The result of a task: our figures and those of the peers."""
 
 import statistics
 from collections.abc import Mapping
@@ -9,13 +9,13 @@ class Outcome(NamedTuple):
     """The figures of one row.
 
     Attributes:
-        measure: What the figures are.
+        measure: The name of the measure.
         figures: Ours, one for each seed.
-        goal: The figure to reach, by name: its value is that of `beside`.
-        beside: What others reach, published or naive, by name.
-        higher_is_better: Whether a greater figure is the better one, as with an accuracy.
-        together: The figure of the mean forecast of all seeds; None where there is none.
-        facts: What else there is to say.
+        goal: The name of the figure to reach, a key of `beside`.
+        beside: The published and naive figures by name.
+        higher_is_better: True if a higher figure is better, as for an accuracy.
+        together: The figure of the mean forecast of all seeds; None if there is none.
+        facts: Further figures for the JSON file.
     """
 
     measure: str
@@ -28,12 +28,12 @@ class Outcome(NamedTuple):
 
     @property
     def ours(self) -> float:
-        """Our figure: of the mean forecast, or else the mean over the seeds."""
+        """Our figure: that of the mean forecast, or else the mean over the seeds."""
         return statistics.mean(self.figures) if self.together is None else self.together
 
     @property
     def reached(self) -> bool:
-        """Whether ours is as good as the goal.
+        """True if our figure is at least as good as the goal.
 
         >>> Outcome("error", (1.0, 3.0), "naive", {"naive": 2.0}).reached
         True

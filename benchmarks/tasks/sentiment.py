@@ -1,21 +1,19 @@
-"""Sentences of film reviews: whether they speak well of the film.
+"""The sentiment of sentences of film reviews.
 
 The data are rt-polarity (Pang and Lee 2005), 5,331 sentences of each kind, in the files
 `rt-polarity/rt-polarity.pos` and `.neg`. The figure is the accuracy of 10-fold cross-validation:
-fold k of each file is its k-th tenth, in the order of its lines. Words are what stands between
-spaces.
+fold k of each file is its k-th tenth, in the order of its lines. Words are separated by spaces.
 
-Beside it stands naive Bayes over the same words and folds: a word counts as often as it occurs,
-and once more (Laplace).
+The baseline is naive Bayes over the same words and folds, with Laplace smoothing.
 
-Each word becomes an index, or the unknown one if the nine folds that are learned from have it less
-than twice. A bidirectional GRU reads the vectors of the whole sentence, and tells at each word the
-probability of both kinds; the mean over the words is that of the sentence. In training a word of a
-sentence is an unknown one with the probability of `Dropout(symbols=...)`. The figure is that of the
-mean of the probabilities of several seeds.
+Each word becomes an index; words that occur less than twice in the nine training folds are unknown.
+A bidirectional GRU reads the word vectors of the whole sentence and outputs at each word the
+probabilities of both kinds; their mean over the words is that of the sentence. In training a word
+becomes unknown with the probability of `Dropout(symbols=...)`. The figure is the accuracy of the
+mean probabilities of several seeds.
 
-The settings, and for how many epochs to train, were chosen by one sentence in eight of the last
-nine folds, kept from those trainings. The first fold had no part in it.
+The settings and the number of epochs were chosen on one sentence in eight of the last nine folds,
+which was left out of those trainings. The first fold was not used for this.
 """
 
 from collections import Counter
@@ -49,13 +47,13 @@ GOAL = 76.0
 class Sentence(NamedTuple):
     """A sentence, and its place in `KINDS`."""
 
-    line: str  # the file and the line that it is
+    line: str  # the file and the line number
     words: tuple[str, ...]
     kind: int
 
 
 def read(folder: Path) -> list[list[Sentence]]:
-    """The folds."""
+    """Return the folds."""
     folds: list[list[Sentence]] = [[] for _ in range(FOLDS)]
     for kind, name in enumerate(KINDS):
         path = folder / "rt-polarity" / f"rt-polarity.{name}"
@@ -67,7 +65,7 @@ def read(folder: Path) -> list[list[Sentence]]:
 
 
 def naive_bayes(learned: Sequence[Sentence], asked: Sequence[Sentence]) -> Array:
-    """The probability of each kind: (sentences, 2)."""
+    """Return the probabilities of naive Bayes: (sentences, 2)."""
     counts = [Counter[str](), Counter[str]()]
     for sentence in learned:
         counts[sentence.kind].update(sentence.words)
@@ -88,7 +86,7 @@ def naive_bayes(learned: Sequence[Sentence], asked: Sequence[Sentence]) -> Array
 
 
 def steps(sentences: Iterable[Sentence]) -> Iterator[Steps]:
-    """Sentences as sequences, the kind of each at every word."""
+    """Yield sentences as sequences, with their kind at every word."""
     for sentence in sentences:
         n = len(sentence.words)
         targets = np.tile(np.eye(2)[sentence.kind], (n, 1))
@@ -98,7 +96,7 @@ def steps(sentences: Iterable[Sentence]) -> Iterator[Steps]:
 
 
 def learned(sentences: Sequence[Sentence], seed: int, epochs: int) -> Model:
-    """A network, learned from sentences."""
+    """Train a network on sentences."""
     updates = epochs * -(-len(sentences) // BATCH)
     training = Training(
         bptt=Bptt(),
@@ -116,10 +114,10 @@ def learned(sentences: Sequence[Sentence], seed: int, epochs: int) -> Model:
 
 
 def probabilities(model: Model, sentences: Sequence[Sentence]) -> Array:
-    """What a model says of each kind: (sentences, 2)."""
-    assert model.columns is not None, "it was trained with some"
+    """Return the probabilities of a model: (sentences, 2)."""
+    assert model.columns is not None, "trained with columns"
     vocabulary = model.columns.vocabulary("word")
-    said = np.empty((len(sentences), 2))
+    found = np.empty((len(sentences), 2))
 
     def length(i: int) -> int:
         return len(sentences[i].words)
@@ -127,29 +125,29 @@ def probabilities(model: Model, sentences: Sequence[Sentence]) -> Array:
     for _, same in groupby(sorted(range(len(sentences)), key=length), length):
         rows = list(same)
         x = np.array([indices(sentences[i].words, vocabulary) for i in rows], np.float32)
-        said[rows] = model.forward(x[..., np.newaxis]).mean(1)
-    return said
+        found[rows] = model.forward(x[..., np.newaxis]).mean(1)
+    return found
 
 
-def accuracy(said: Array, sentences: Sequence[Sentence]) -> float:
-    """How many in a hundred are told rightly."""
-    return 100 * float((said.argmax(1) == [sentence.kind for sentence in sentences]).mean())
+def accuracy(p: Array, sentences: Sequence[Sentence]) -> float:
+    """Return the percentage of correct classifications."""
+    return 100 * float((p.argmax(1) == [sentence.kind for sentence in sentences]).mean())
 
 
 def outcome(folder: Path, *, quick: bool) -> Outcome:
-    """The accuracy over all folds, of each seed and of the mean of their probabilities."""
+    """Return the accuracy over all folds, of each seed and of their mean probabilities."""
     folds, asked, seeds, epochs = read(folder), range(FOLDS), SEEDS, EPOCHS
     if quick:
         folds, asked, seeds, epochs = [fold[::20] for fold in folds], range(1), SEEDS[:1], 1
     everything = [sentence for k in asked for sentence in folds[k]]
-    said: list[list[Array]] = [[] for _ in seeds]
+    by_fold: list[list[Array]] = [[] for _ in seeds]
     naive = []
     for k in asked:
         others = [sentence for fold in (*folds[:k], *folds[k + 1 :]) for sentence in fold]
         naive.append(naive_bayes(others, folds[k]))
-        for seed, of_seed in zip(seeds, said, strict=True):
+        for seed, of_seed in zip(seeds, by_fold, strict=True):
             of_seed.append(probabilities(learned(others, seed, epochs), folds[k]))
-    each = [np.concatenate(of_seed) for of_seed in said]
+    each = [np.concatenate(of_seed) for of_seed in by_fold]
     return Outcome(
         "accuracy of 10 folds, in percent",
         tuple(accuracy(of_seed, everything) for of_seed in each),

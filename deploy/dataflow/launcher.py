@@ -1,11 +1,11 @@
-"""What the template's launcher runs: it starts `pipelines.live`, and does not wait for its end."""
+"""The program of the template's launcher: start `pipelines.live` without waiting for its end."""
 
 from beam_rnn.cli.console import run
 from pipelines import live
 
 
 def start() -> None:
-    """Hand the job to Dataflow."""
+    """Submit the job to Dataflow."""
     live.main()
 
 

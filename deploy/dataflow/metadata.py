@@ -1,4 +1,4 @@
-"""The metadata of the flex template: what it asks of those who run it, from the pipeline's flags.
+"""Generate the metadata of the flex template from the pipeline's flags.
 
     python -m deploy.dataflow.metadata > deploy/dataflow/metadata.json
 
@@ -18,14 +18,14 @@ URLS = {"input": MESSAGES, "output": TOPIC, "rejected": TOPIC}
 
 
 def metadata() -> dict[str, Any]:
-    """The template as Dataflow's console shows it."""
+    """Return the metadata of the template, which Dataflow's console shows."""
     return {
-        "name": "Forecasts of a stream, by a recurrent network",
-        "description": "Messages of a topic in, a prediction for each into another one. "
-        "The state of each key is carried by the job.",
+        "name": "Predict a stream with a recurrent network",
+        "description": "Reads messages from a topic and writes a prediction for each to another "
+        "one. The job keeps the state of each key.",
         "streaming": True,
         "supportsExactlyOnce": True,
-        # A record that comes twice is stepped once, unless --order is arrival.
+        # A duplicate record is ignored, unless --order is arrival.
         "supportsAtLeastOnce": True,
         "defaultStreamingMode": "EXACTLY_ONCE",
         "parameters": [
@@ -37,7 +37,7 @@ def metadata() -> dict[str, Any]:
 
 
 def parameter(flag: argparse.Action) -> dict[str, Any]:
-    """A flag as a parameter: what it is for, whether it may be left out, what it can be."""
+    """Return a flag as a parameter of the template."""
     found = {
         "name": flag.dest,
         "label": flag.dest.replace("_", " ").capitalize(),
@@ -49,13 +49,13 @@ def parameter(flag: argparse.Action) -> dict[str, Any]:
 
 
 def help_of(flag: argparse.Action) -> str:
-    """What a flag is for, and what it is if it is left out."""
+    """Return the help text of a flag with its default."""
     text = flag.help or f"one of {', '.join(map(str, flag.choices or ()))}"
     return text if flag.default is None else f"{text}; default: {flag.default}"
 
 
 def pattern_of(flag: argparse.Action) -> str | None:
-    """What a value must look like; None for any text."""
+    """Return the regular expression of valid values; None for any text."""
     if flag.choices is not None:
         return f"^({'|'.join(map(str, flag.choices))})$"
     if flag.type is int:

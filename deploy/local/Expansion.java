@@ -16,14 +16,15 @@ import org.apache.beam.sdk.options.PipelineOptions;
 import org.apache.beam.sdk.options.PipelineOptionsFactory;
 
 /**
- * Beam's expansion service, on this machine alone and for a few transforms alone.
+ * Beam's expansion service, restricted to this machine and to a list of transforms.
  *
- * <p>Beam's own program listens on all interfaces, and expands whatever is on its class path: one of
+ * <p>Beam's own program listens on all interfaces and expands everything on its class path: one of
  * its transforms compiles Java source that the caller sends. Here the arguments are a port of
- * 127.0.0.1, the URNs of the transforms that are allowed, with commas, and Beam's flags.
+ * 127.0.0.1, the comma-separated URNs of the allowed transforms, and Beam's flags.
  *
- * <p>What Beam keeps private is reached by reflection: the same from 2.62 to 2.71. Where it is not
- * there, nothing is started. So is gRPC, whose package has its version in its name.
+ * <p>Private members of Beam, which are the same from 2.62 to 2.71, are accessed by reflection; if
+ * one is missing, the program fails at the start. gRPC is also accessed by reflection, because its
+ * package name contains its version.
  */
 public class Expansion {
   private static final String LOOPBACK = "127.0.0.1";

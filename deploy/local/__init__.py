@@ -1,6 +1,6 @@
 """Real engines on this machine: a Flink cluster, a Kafka broker, and workers for Beam's SDKs.
 
-Their parts are fetched by `make engines`, into the folder that ENGINES names.
+`make engines` downloads them into the folder that the variable ENGINES names.
 """
 
 import os

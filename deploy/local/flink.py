@@ -1,8 +1,8 @@
-"""A Flink cluster on this machine, and what hands Beam's jobs to it; each a process of its own.
+"""A Flink cluster on this machine, and Beam's job server; each is a process.
 
     python -m deploy.local.flink FOLDER
 
-starts one, says which flags a pipeline needs, and stops it with Ctrl-C.
+starts them and prints the flags that a pipeline needs. Ctrl-C stops them.
 """
 
 import argparse
@@ -39,7 +39,7 @@ from deploy.local.processes import (
 )
 
 SETTINGS: Mapping[str, Any] = {
-    # Flink's start scripts would work these out of a total.
+    # Flink's start scripts would derive these from a total.
     "taskmanager.cpu.cores": 2.0,
     "taskmanager.memory.task.heap.size": "512m",
     "taskmanager.memory.task.off-heap.size": "256m",
@@ -52,17 +52,17 @@ SETTINGS: Mapping[str, Any] = {
     "taskmanager.memory.jvm-overhead.min": "192m",
     "taskmanager.memory.jvm-overhead.max": "192m",
     "taskmanager.numberOfTaskSlots": 2,
-    "taskmanager.network.sort-shuffle.min-buffers": 8,  # many rounds: many shuffles at once
-    "cluster.evenly-spread-out-slots": True,  # otherwise two slots are those of one TaskManager
+    "taskmanager.network.sort-shuffle.min-buffers": 8,  # training rounds have many shuffles at once
+    "cluster.evenly-spread-out-slots": True,  # otherwise one TaskManager provides both slots
     "state.backend.type": "rocksdb",
     "state.backend.incremental": True,
     "state.checkpoints.num-retained": 3,
-    "blob.service.cleanup.interval": 120,  # seconds: each job brings its jar of 200 MB
+    "blob.service.cleanup.interval": 120,  # seconds: each job uploads a jar of 200 MB
     "restart-strategy.type": "fixed-delay",
-    # A crash is gone on from; an error of the pipeline comes again, and is to end the job.
+    # Enough attempts to recover from crashes; an error of the pipeline recurs and ends the job.
     "restart-strategy.fixed-delay.attempts": 60,
     "restart-strategy.fixed-delay.delay": "500 ms",
-    # A process that is gone is missed after seconds, not after a minute.
+    # Detect a dead process within seconds, not a minute.
     "heartbeat.interval": 1000,
     "heartbeat.timeout": 6000,
     "cluster.registration.initial-timeout": 100,
@@ -80,7 +80,7 @@ STREAMING = [
     "--max_bundle_size=200",
     "--max_bundle_time_mills=100",
 ]
-"""The further flags of a stream that comes from Kafka; docs/engines.md says why each."""
+"""Additional flags of a stream from Kafka; docs/engines.md explains them."""
 LOG = """\
 rootLogger.level = INFO
 rootLogger.appenderRef.file.ref = File
@@ -96,11 +96,11 @@ class Flink(Started):
     """A cluster; use it in a `with` block, or `start` and `stop` it.
 
     Args:
-        folder: Its settings, logs, checkpoints and savepoints.
-        taskmanagers: How many TaskManagers.
-        settings: Settings of Flink beside, or instead of, `SETTINGS`.
-        rest: The port of the REST interface and the web page; by default one that is free.
-        job: The port of what takes Beam's jobs; by default one that is free.
+        folder: The folder for settings, logs, checkpoints and savepoints.
+        taskmanagers: The number of TaskManagers.
+        settings: Settings of Flink that extend or override `SETTINGS`.
+        rest: The port of the REST interface and the web page; by default a free one.
+        job: The port of the job server; by default a free one.
     """
 
     def __init__(
@@ -119,11 +119,11 @@ class Flink(Started):
         self._job_server: Process | None = None
         self._job_port = job or free_port()
         self._taskmanagers: list[Process | None] = [None] * taskmanagers
-        self._killed: list[Process] = []  # their workers may outlive them
+        self._killed: list[Process] = []  # their workers may still run
 
     @property
     def slots(self) -> int:
-        """How many slots all TaskManagers have together."""
+        """The number of slots of all TaskManagers."""
         return len(self._taskmanagers) * int(self._settings["taskmanager.numberOfTaskSlots"])
 
     @property
@@ -133,7 +133,7 @@ class Flink(Started):
 
     @property
     def processes(self) -> list[Process]:
-        """Those that are to run."""
+        """The processes that should be running."""
         found = (self._jobmanager, self._job_server, *self._taskmanagers)
         return [process for process in found if process is not None]
 
@@ -141,7 +141,7 @@ class Flink(Started):
         """Start all processes, and wait until they have found each other.
 
         Raises:
-            EngineError: A port is taken, a jar is not there, or a process ended.
+            EngineError: A port is in use, a jar is missing, or a process ended.
         """
         for jars in (FLINK, JOB_SERVER):
             check_fetched(jars)
@@ -179,7 +179,7 @@ class Flink(Started):
         wait_for("job server", lambda: listens(self._job_port), 60, self._job_server)
 
     def start_taskmanager(self, number: int) -> None:
-        """Start one, in the place of one that was killed."""
+        """Start a TaskManager, also to replace a killed one."""
         name = f"taskmanager-{number}"
         self._taskmanagers[number] = self._process(
             name,
@@ -189,7 +189,7 @@ class Flink(Started):
         )
 
     def kill_taskmanager(self, number: int) -> None:
-        """Kill -9 of one: nothing is said to anybody."""
+        """Kill a TaskManager with SIGKILL."""
         process = self._taskmanagers[number]
         assert process is not None, f"there is no TaskManager {number}"
         process.kill()
@@ -197,24 +197,24 @@ class Flink(Started):
         self._taskmanagers[number] = None
 
     def wait_for_slots(self) -> None:
-        """Wait until all TaskManagers are known to the JobManager."""
+        """Wait until all TaskManagers have registered with the JobManager."""
         wait_for("all slots", self._has_slots, 60, self._jobmanager)
 
     def stop(self) -> None:
-        """Stop all processes, and the workers that they have started."""
+        """Stop all processes and the workers that they started."""
         for process in (self._job_server, *self._killed, *self._taskmanagers, self._jobmanager):
             if process is not None:
                 process.stop()
 
     def memory(self) -> list[int]:
-        """The resident bytes of each TaskManager with its workers."""
+        """Return the resident bytes of each TaskManager with its workers."""
         return [0 if process is None else process.memory for process in self._taskmanagers]
 
     def flags(self, *, loopback: bool = False) -> list[str]:
-        """What a pipeline is given to run here.
+        """Return the flags of a pipeline that runs on this cluster.
 
         Args:
-            loopback: Its workers are threads of the process that submits it, not processes of
+            loopback: True if the workers are threads of the submitting process, not processes of
                 this Python environment.
         """
         if loopback:
@@ -237,15 +237,15 @@ class Flink(Started):
             return False
 
     def _start_job_server(self) -> Process:
-        """Without one, every pipeline starts one of its own, from --flink_job_server_jar."""
+        """Start the job server; without it each pipeline would start its own."""
         command = java(
             "org.apache.beam.runners.flink.FlinkJobServerDriver",
             str(JOB_SERVER),
             f"--flink-master={self.address}",
-            *("--artifacts-dir", f"{self.folder}/artifacts"),  # as one argument it has no spaces
+            *("--artifacts-dir", f"{self.folder}/artifacts"),  # separate: a path may contain spaces
             f"--job-port={self._job_port}",
             "--artifact-port=0",
-            "--expansion-port=-1",  # none: `deploy.local.kafka` starts one of its own
+            "--expansion-port=-1",  # none: `deploy.local.kafka` starts one
             heap=768,
             options=QUICK_START,
         )
@@ -269,16 +269,16 @@ def _yaml(value: Any) -> str:
 
 
 def parser() -> argparse.ArgumentParser:
-    """The command line."""
+    """Return the parser of the command line."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("folder", type=Path, help="of its settings, logs and checkpoints")
+    parser.add_argument("folder", type=Path, help="the folder for settings, logs and checkpoints")
     parser.add_argument(
         "--rest", type=port, default=8081, help="the port of the web page; default: 8081"
     )
     parser.add_argument(
-        "--job", type=port, default=8099, help="the port that takes jobs; default: 8099"
+        "--job", type=port, default=8099, help="the port of the job server; default: 8099"
     )
     return parser
 
@@ -291,9 +291,9 @@ def main() -> None:
         alone_in(args.folder.absolute()) as folder,
         Flink(folder, rest=args.rest, job=args.job) as flink,
     ):
-        print(f"http://{flink.address} is up; the flags of a pipeline:")
+        print(f"Flink runs at http://{flink.address}. Flags of a pipeline:")
         print(shlex.join(flink.flags()))
-        print("and of a stream from Kafka beside them:")
+        print("Additional flags of a stream from Kafka:")
         print(shlex.join(STREAMING), flush=True)
         watch(lambda: flink.processes)
 

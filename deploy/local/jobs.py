@@ -1,4 +1,4 @@
-"""The jobs of a Flink cluster, by its REST interface."""
+"""The jobs of a Flink cluster, through its REST interface."""
 
 from typing import Any
 
@@ -10,25 +10,25 @@ from deploy.local.processes import EngineError, wait_for
 
 
 class Jobs:
-    """What runs on a cluster.
+    """The jobs of a cluster.
 
     Args:
-        address: Of the JobManager's REST interface.
+        address: The address of the JobManager's REST interface.
     """
 
     def __init__(self, address: str):
         self._address = address
-        # A job that is being set up, or that starts again, is answered for by an error.
+        # The interface answers with an error while a job starts or restarts.
         retries = Retry(total=8, connect=0, backoff_factor=0.1, status_forcelist=[500, 503])
         self._session = requests.Session()
         self._session.mount("http://", HTTPAdapter(max_retries=retries))
 
     def get(self, path: str) -> Any:
-        """What the REST interface says."""
+        """Return the answer of the REST interface."""
         return self._ask("get", path)
 
     def find(self, name: str) -> str | None:
-        """The id of a job that has not ended."""
+        """Return the id of a job that has not ended."""
         for job in self.get("/jobs/overview")["jobs"]:
             if job["name"].startswith(name) and job["state"] not in {
                 "FINISHED",
@@ -39,23 +39,23 @@ class Jobs:
         return None
 
     def state(self, job: str) -> str:
-        """RUNNING, FINISHED, FAILED, CANCELED, ..."""
+        """Return the state of a job: RUNNING, FINISHED, FAILED, CANCELED, ..."""
         return str(self.get(f"/jobs/{job}")["state"])
 
     def checkpoints(self, job: str) -> dict[str, int]:
-        """How many were completed, failed, restored, ..."""
+        """Return the number of completed, failed, restored, ... checkpoints."""
         return dict(self.get(f"/jobs/{job}/checkpoints")["counts"])
 
     def errors(self, job: str) -> list[str]:
-        """What has made the job fail or restart, the last first."""
+        """Return the errors that made the job fail or restart, newest first."""
         history = self.get(f"/jobs/{job}/exceptions")["exceptionHistory"]["entries"]
         return [str(entry["stacktrace"]) for entry in history]
 
     def save(self, job: str) -> str:
-        """End a job with a savepoint, and give that savepoint's path.
+        """End a job with a savepoint, and return the path of the savepoint.
 
-        Not by Flink's `stop`: Beam's native reads then say that time is at its end, before the
-        savepoint is taken, and every sequence ends.
+        Flink's `stop` is not used: Beam's native reads would advance the watermark to the end of
+        time before the savepoint, which ends every sequence.
         """
         asked = self._ask("post", f"/jobs/{job}/savepoints", json={"cancel-job": True})
         done = wait_for("savepoint", lambda: self._savepoint(job, asked["request-id"]))
@@ -65,7 +65,7 @@ class Jobs:
         return str(done["location"])
 
     def cancel(self, job: str) -> None:
-        """End a job; `cancel()` of the pipeline's result does not reach the cluster."""
+        """Cancel a job; `cancel()` of the pipeline's result does not reach the cluster."""
         self._ask("patch", f"/jobs/{job}?mode=cancel")
         wait_for("end of the job", lambda: self.state(job) in {"CANCELED", "FINISHED", "FAILED"})
 

@@ -1,10 +1,10 @@
-"""A Kafka broker on this machine, and the service that expands Beam's transforms for it.
+"""A Kafka broker on this machine, and the expansion service for Beam's Kafka transforms.
 
     python -m deploy.local.kafka FOLDER
     python -m deploy.local.kafka FOLDER --for flink
 
-starts both, and stops them with Ctrl-C. The topics stay in the folder. Flink asks for a service of
-its own kind.
+starts both; Ctrl-C stops them. The topics stay in the folder. Flink needs a different expansion
+service.
 """
 
 import argparse
@@ -35,15 +35,15 @@ KAFKA = (
     "beam:schematransform:org.apache.beam:kafka_read:v1",
     "beam:schematransform:org.apache.beam:kafka_write:v1",
 )
-"""The transforms of Kafka, as Beam names them."""
+"""The URNs of Beam's Kafka transforms."""
 _LOG = "-Dorg.slf4j.simpleLogger.defaultLogLevel="
 
 
 class _Service(Started):
-    """A program that listens at a port of this machine."""
+    """A program that listens on a port of this machine."""
 
     flag: str
-    """What gives it another port, on the command line."""
+    """The command-line flag of the port."""
 
     def __init__(self, folder: Path, port: int | None):
         self._folder = folder
@@ -52,16 +52,16 @@ class _Service(Started):
 
     @property
     def address(self) -> str:
-        """What clients are told."""
+        """The address for clients."""
         return f"127.0.0.1:{self._port}"
 
     @property
     def processes(self) -> list[Process]:
-        """The program, while it is to run."""
+        """The process, if it should be running."""
         return [] if self._process is None else [self._process]
 
     def stop(self) -> None:
-        """Stop it; messages that a broker has confirmed stay."""
+        """Stop the program; messages that a broker has confirmed are kept."""
         if self._process is not None:
             self._process.stop(seconds=20)
             self._process = None
@@ -73,11 +73,11 @@ class _Service(Started):
 
 
 class Broker(_Service):
-    """One broker that is its own controller; its topics stay in the folder when it is stopped.
+    """A single broker that is its own controller; its topics stay in the folder.
 
     Args:
-        folder: Its settings, log and topics.
-        port: Where it listens; by default one that is free.
+        folder: The folder for settings, log and topics.
+        port: The port; by default a free one.
     """
 
     flag = "--port"
@@ -86,13 +86,13 @@ class Broker(_Service):
         super().__init__(folder, port)
 
     def start(self) -> None:
-        """Start it; the first time its storage is formatted."""
+        """Start the broker; the first time its storage is formatted."""
         check_fetched(BROKER)
         settings = self._folder / "server.properties"
         formatted = settings.exists()
         self._folder.mkdir(parents=True, exist_ok=True)
         written = settings.with_suffix(".part")
-        written.write_text(self._settings(free_port()))  # those of now: the port may be another
+        written.write_text(self._settings(free_port()))  # anew: the port may have changed
         if not formatted:
             self._format(written)
         written.rename(settings)
@@ -101,7 +101,7 @@ class Broker(_Service):
         self._start("the Kafka broker", command, "broker.log")
 
     def _format(self, settings: Path) -> None:
-        """Write what a broker keeps beside its topics."""
+        """Format the storage."""
         tool = java("kafka.tools.StorageTool", f"{BROKER}/*", heap=64, options=[f"{_LOG}warn"])
         run = subprocess.run([*tool, "random-uuid"], capture_output=True, check=True, text=True)
         cluster = run.stdout.split()[-1]
@@ -123,9 +123,9 @@ offsets.topic.num.partitions=1
 transaction.state.log.replication.factor=1
 transaction.state.log.min.isr=1
 group.initial.rebalance.delay.ms=0
-# A name that is misspelled is an error, not an empty topic.
+# A misspelled name is an error, not an empty topic.
 auto.create.topics.enable=false
-# Records whose own times are years ago are not deleted for their age.
+# Records with old timestamps are not deleted.
 log.retention.ms=-1
 """
 
@@ -133,14 +133,14 @@ log.retention.ms=-1
 class Expansion(_Service):
     """Expands Beam's Kafka transforms for a pipeline in Python.
 
-    It listens at 127.0.0.1 alone, and expands what is allowed alone.
+    It listens on 127.0.0.1 only, and expands only allowed transforms.
 
     Args:
-        folder: Its log.
+        folder: The folder for the log.
         classpath: Jars of Beam's Java SDK.
-        arguments: Its further flags.
-        port: Where it listens; by default one that is free.
-        allowed: The transforms that it expands, as Beam names them.
+        arguments: Further flags of Beam.
+        port: The port; by default a free one.
+        allowed: The URNs of the allowed transforms.
     """
 
     flag = "--expansion_port"
@@ -159,7 +159,7 @@ class Expansion(_Service):
         self._arguments = [",".join(allowed), *arguments]
 
     def start(self) -> None:
-        """Start it."""
+        """Start the service."""
         check_fetched(KAFKA_IO)
         command = java(
             EXPANSION,
@@ -172,7 +172,7 @@ class Expansion(_Service):
 
 
 def for_flink(folder: Path, worker: str, port: int | None = None) -> Expansion:
-    """Of the job server's version; its reads are Flink's native ones, its workers processes."""
+    """Return the service for Flink: the job server's version, native reads, process workers."""
     return Expansion(
         folder,
         str(JOB_SERVER),
@@ -186,16 +186,16 @@ def for_flink(folder: Path, worker: str, port: int | None = None) -> Expansion:
 
 
 def for_others(folder: Path, port: int | None = None) -> Expansion:
-    """Of a newer version, with a worker of its own in the service."""
+    """Return the service for other runners: a newer version with its own worker."""
     return Expansion(folder, f"{KAFKA_IO}/*", ["--alsoStartLoopbackWorker"], port)
 
 
 def parser() -> argparse.ArgumentParser:
-    """The command line."""
+    """Return the parser of the command line."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("folder", type=Path, help="of its settings, logs and topics")
+    parser.add_argument("folder", type=Path, help="the folder for settings, logs and topics")
     parser.add_argument(
         "--for",
         dest="runner",
@@ -203,9 +203,9 @@ def parser() -> argparse.ArgumentParser:
         default="prism",
         help="the runner of the pipelines; default: prism",
     )
-    parser.add_argument("--port", type=port, default=9092, help="of the broker; default: 9092")
+    parser.add_argument("--port", type=port, default=9092, help="port of the broker; default: 9092")
     parser.add_argument(
-        "--expansion_port", type=port, default=8097, help="of the service; default: 8097"
+        "--expansion_port", type=port, default=8097, help="port of the service; default: 8097"
     )
     return parser
 
@@ -221,8 +221,10 @@ def main() -> None:
             expansion = for_others(folder, args.expansion_port)
         with Broker(folder, args.port) as broker, expansion:
             runner = args.runner.capitalize()
-            said = f"pipelines on {runner}: --expansion_service {expansion.address}"
-            print(f"Kafka is at {broker.address}; {said}", flush=True)
+            flag = f"--expansion_service {expansion.address}"
+            print(
+                f"Kafka is at {broker.address}; flag of pipelines on {runner}: {flag}", flush=True
+            )
             watch(lambda: [*broker.processes, *expansion.processes])
 
 

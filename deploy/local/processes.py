@@ -1,4 +1,4 @@
-"""Programs that run beside a test or benchmark, and what they are waited for."""
+"""Start, watch and stop programs that run next to a test or benchmark."""
 
 import argparse
 import contextlib
@@ -20,18 +20,18 @@ T = TypeVar("T")
 
 
 class EngineError(RuntimeError):
-    """A program did not do what it was started for."""
+    """An engine failed or was misused."""
 
 
 class Started:
-    """What is started and stopped: as a context, even if it does not start."""
+    """A context that starts and stops something; it also stops after a failed start."""
 
     def start(self) -> None:
-        """Start it."""
+        """Start."""
         raise NotImplementedError
 
     def stop(self) -> None:
-        """Stop it, whatever of it runs."""
+        """Stop everything that runs."""
         raise NotImplementedError
 
     def __enter__(self) -> Self:
@@ -47,14 +47,14 @@ class Started:
 
 
 class Process:
-    """A program in a session of its own; what it prints goes to a file.
+    """A program in its own session; its output goes to a file.
 
     Args:
-        name: What it is called in messages.
+        name: The name in messages.
         command: The program and its arguments.
-        log: The file.
-        environment: Variables beside those of this process.
-        folder: Where it runs; by default where this process does.
+        log: The file for the output.
+        environment: Additional environment variables.
+        folder: The working directory; by default that of this process.
     """
 
     def __init__(
@@ -80,10 +80,10 @@ class Process:
 
     @property
     def memory(self) -> int:
-        """The resident bytes of the program and of all that it has started."""
+        """The resident bytes of the program and its subprocesses."""
         kib = 0
         for status in Path("/proc").glob("[0-9]*/status"):
-            with contextlib.suppress(OSError):  # a process that has just ended
+            with contextlib.suppress(OSError):  # the process has just ended
                 fields = dict(
                     re.findall(r"^(NSsid|VmRSS):\s+(\d+)", status.read_text(), re.MULTILINE)
                 )
@@ -93,42 +93,44 @@ class Process:
 
     @property
     def runs(self) -> bool:
-        """Whether it has not ended."""
+        """True if the program has not ended."""
         return self._popen.poll() is None
 
     def wait(self, seconds: float) -> int:
-        """Its exit code.
+        """Wait for the end, and return the exit code.
 
         Raises:
-            EngineError: It did not end in time.
+            EngineError: The program did not end in time.
         """
         try:
             return self._popen.wait(seconds)
         except subprocess.TimeoutExpired as error:
-            raise EngineError(f"{self.name} runs after {seconds:g} s:\n{self.said()}") from error
+            raise EngineError(
+                f"{self.name} still runs after {seconds:g} s:\n{self.last_lines()}"
+            ) from error
 
     def interrupt(self) -> None:
-        """What Ctrl-C does: to it, and to all that it has started."""
+        """Interrupt the program and its subprocesses, like Ctrl-C."""
         os.killpg(self._popen.pid, signal.SIGINT)
 
     def kill(self) -> None:
-        """Kill -9 of the program alone, not of what it has started."""
+        """Kill the program with SIGKILL, but not its subprocesses."""
         self._popen.kill()
         self._popen.wait()
 
     def stop(self, seconds: float = 5) -> None:
-        """End it, and all that it has started."""
+        """End the program and its subprocesses."""
         self._popen.terminate()
         try:
             self._popen.wait(seconds)
         except subprocess.TimeoutExpired:
             self._popen.kill()
-        with contextlib.suppress(ProcessLookupError):  # nothing is left of the session
+        with contextlib.suppress(ProcessLookupError):  # the session is empty
             os.killpg(self._popen.pid, signal.SIGKILL)
         self._popen.wait()
 
-    def said(self, lines: int = 30) -> str:
-        """The last lines that it printed."""
+    def last_lines(self, lines: int = 30) -> str:
+        """Return the last lines of the output."""
         return "\n".join(self.log.read_text(errors="replace").splitlines()[-lines:])
 
 
@@ -138,10 +140,10 @@ def wait_for(
     seconds: float = 90,
     process: Process | None = None,
 ) -> T:
-    """What a condition says as soon as that is something.
+    """Wait until a condition is true, and return its value.
 
     Raises:
-        EngineError: It says nothing in time, or the process ended that was to bring it about.
+        EngineError: The condition is not met in time, or the process that should meet it ended.
     """
     end = time.monotonic() + seconds
     while True:
@@ -149,70 +151,72 @@ def wait_for(
         if found:
             return found
         if process is not None and not process.runs:
-            raise EngineError(f"{process.name} ended before {what}:\n{process.said()}")
+            raise EngineError(f"{process.name} ended before {what}:\n{process.last_lines()}")
         if time.monotonic() > end:
-            said = "" if process is None else f":\n{process.said()}"
-            raise EngineError(f"no {what} in {seconds:g} s{said}")
+            output = "" if process is None else f":\n{process.last_lines()}"
+            raise EngineError(f"no {what} in {seconds:g} s{output}")
         time.sleep(0.1)
 
 
 def free_port() -> int:
-    """A port that nobody listens to."""
+    """Return a free port."""
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))
         return int(listener.getsockname()[1])
 
 
 def listens(port: int) -> bool:
-    """Whether somebody listens to a port of this machine."""
+    """Return True if a program listens on a port of this machine."""
     with socket.socket() as client:
         return client.connect_ex(("127.0.0.1", port)) == 0
 
 
 def check_free(port: int, flag: str) -> None:
-    """That nobody listens to a port, before a program is started that is to listen there.
+    """Check that a port is free, before a program starts to listen on it.
 
     Args:
         port: The port.
-        flag: What gives it another one.
+        flag: The command-line flag of the port.
 
     Raises:
-        EngineError: Somebody does; whoever asks there would be answered by a stranger.
+        EngineError: Another program listens on it; it would answer the clients.
     """
     if listens(port):
-        raise EngineError(f"{port} is taken by another program: stop it, or give {flag} PORT")
+        raise EngineError(f"port {port} is used by another program: stop it, or give {flag} PORT")
 
 
 @contextlib.contextmanager
 def alone_in(folder: Path) -> Iterator[Path]:
-    """A folder, made if it is not there, that no other process uses meanwhile.
+    """Lock a folder for this process; it is created if it does not exist.
 
     Raises:
-        EngineError: One does.
+        EngineError: Another process has locked it.
     """
     folder.mkdir(parents=True, exist_ok=True)
     with (folder / "lock").open("w") as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
-            raise EngineError(f"{folder} is used by one that runs: take another folder") from error
+            raise EngineError(
+                f"{folder} is used by another process: choose another folder"
+            ) from error
         yield folder
 
 
 def port(text: str) -> int:
-    """A port, from a command line.
+    """Parse a port.
 
     Raises:
-        argparse.ArgumentTypeError: It is none.
+        argparse.ArgumentTypeError: The text is not a port.
     """
     if not (text.isdecimal() and 0 < int(text) < 2**16):
-        raise argparse.ArgumentTypeError(f"{text!r} is no port: a whole number below 65536")
+        raise argparse.ArgumentTypeError(f"a port is a number from 1 to 65535, got {text!r}")
     return int(text)
 
 
 @contextlib.contextmanager
 def until_stopped() -> Iterator[None]:
-    """What a command line does until Ctrl-C or SIGTERM; an engine's error is said in one line."""
+    """Run a command until Ctrl-C or SIGTERM; print an engine's error in one line."""
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         yield
@@ -226,10 +230,10 @@ def watch(processes: Callable[[], Sequence[Process]]) -> NoReturn:
     """Wait for a signal, or for a process that ends by itself.
 
     Raises:
-        EngineError: One has ended.
+        EngineError: A process has ended.
     """
     while True:
         for process in processes():
             if not process.runs:
-                raise EngineError(f"{process.name} has ended:\n{process.said()}")
+                raise EngineError(f"{process.name} has ended:\n{process.last_lines()}")
         time.sleep(0.5)

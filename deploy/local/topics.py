@@ -1,11 +1,12 @@
-"""Messages into the topics of a Kafka broker, and out of them.
+"""Create the topics of a Kafka broker, send messages to them and read from them.
 
     python -m deploy.local.topics create 127.0.0.1:9092 readings forecasts rejected
     python -m deploy.local.topics send 127.0.0.1:9092 readings --time t --rate 20 < records.jsonl
     python -m deploy.local.topics read 127.0.0.1:9092 forecasts rejected
 
-`send` reads lines, each a message; with --time it puts the time of sending into that field of each,
-with --rate it sends so many a second. `read` prints what is there and what comes, until Ctrl-C.
+`send` reads messages from standard input, one per line. With --time it writes the time of sending
+into that field, with --rate it sends that number per second. `read` prints old and new messages
+until Ctrl-C.
 """
 
 import argparse
@@ -26,12 +27,12 @@ T = TypeVar("T")
 
 
 class Message(NamedTuple):
-    """What a topic holds.
+    """A message.
 
     Attributes:
         topic: The topic.
-        value: What it says; empty if it says nothing.
-        arrived: When it was read, in seconds since 1970.
+        value: The value; empty if there is none.
+        arrived: The time of reading, in seconds since 1970.
     """
 
     topic: str
@@ -40,7 +41,7 @@ class Message(NamedTuple):
 
 
 def create(address: str, *topics: str, partitions: int = 1) -> list[str]:
-    """Make topics at a broker; gives those that were already there, which are left as they are.
+    """Create topics; return those that existed already, which stay unchanged.
 
     Raises:
         EngineError: The broker refuses a name.
@@ -59,10 +60,10 @@ def create(address: str, *topics: str, partitions: int = 1) -> list[str]:
 
 
 def check_up(address: str) -> set[str]:
-    """That a broker answers; gives the names of its topics.
+    """Check that a broker answers; return the names of its topics.
 
     Raises:
-        EngineError: None does.
+        EngineError: No broker answers.
     """
     client = AdminClient({"bootstrap.servers": address}, logger=_quiet())
     try:
@@ -72,20 +73,20 @@ def check_up(address: str) -> set[str]:
 
 
 def check_there(address: str, topics: Iterable[str]) -> None:
-    """That a broker has topics.
+    """Check that topics exist.
 
     Raises:
-        EngineError: No broker answers, or it has no such topic.
+        EngineError: No broker answers, or a topic does not exist.
     """
     missing = sorted(set(topics) - check_up(address))
     if missing:
         raise EngineError(
-            f"there is no topic {' or '.join(missing)} at {address}: make it with `create`"
+            f"there is no topic {' or '.join(missing)} at {address}: create it with `create`"
         )
 
 
 def _quiet() -> logging.Logger:
-    """The client's own complaints go nowhere: they repeat until somebody answers."""
+    """Return a logger that drops the messages of the client, which repeats them."""
     logger = logging.getLogger("deploy.local.topics")
     logger.addHandler(logging.NullHandler())
     logger.propagate = False
@@ -93,10 +94,10 @@ def _quiet() -> logging.Logger:
 
 
 class Sender:
-    """Sends messages; what the broker has not confirmed is sent again, once.
+    """Sends messages; unconfirmed ones are sent again, without duplicates.
 
     Args:
-        address: The broker's.
+        address: The address of the broker.
     """
 
     def __init__(self, address: str):
@@ -105,12 +106,12 @@ class Sender:
     def send(
         self, topic: str, value: bytes | None, key: str | None = None, at: int | None = None
     ) -> None:
-        """Send one message, soon; `at` is its time in milliseconds since 1970, or it is now."""
+        """Queue a message; `at` is its timestamp in milliseconds, by default now."""
         self._producer.produce(topic, value, key=key, timestamp=at or 0)
         self._producer.poll(0)
 
     def flush(self, seconds: float = 60) -> int:
-        """Wait until the broker has all; gives how many it has not confirmed in time."""
+        """Wait until all are confirmed; return the number of those that are not in time."""
         return int(self._producer.flush(seconds))
 
 
@@ -118,8 +119,8 @@ class Reader:
     """Reads topics from their beginning.
 
     Args:
-        address: The broker's.
-        topics: Their names.
+        address: The address of the broker.
+        topics: The names of the topics.
     """
 
     def __init__(self, address: str, *topics: str):
@@ -129,23 +130,23 @@ class Reader:
         self._consumer.subscribe(list(topics))
 
     def poll(self, seconds: float = 0.1) -> list[Message]:
-        """What has come; waits so long for something."""
+        """Return new messages; wait some seconds for the first one."""
         first = self._consumer.poll(seconds)
         now = time.time()
         messages = [] if first is None else [first, *self._consumer.consume(999, 0)]
         return [
             Message(each.topic(), each.value() or b"", now)
             for each in messages
-            if each.error() is None  # the broker may be away for a while
+            if each.error() is None  # the broker may be down for a while
         ]
 
     def close(self) -> None:
-        """Leave the broker."""
+        """Close the connection."""
         self._consumer.close()
 
 
 def paced(values: Iterable[T], rate: float) -> Iterator[T]:
-    """Values, so many a second."""
+    """Yield values at a rate per second."""
     begin = time.time()
     for i, value in enumerate(values):
         time.sleep(max(0.0, begin + i / rate - time.time()))
@@ -153,17 +154,16 @@ def paced(values: Iterable[T], rate: float) -> Iterator[T]:
 
 
 def send(address: str, topic: str, values: Iterable[bytes], time_field: str | None) -> int:
-    """Send messages; with a time field JSON objects, each at the time of sending.
+    """Send messages; with a time field they are JSON objects that get the time of sending.
 
     Raises:
-        EngineError: A value is no JSON object, into which the time could be put; those before it
+        EngineError: A value is not a JSON object, so it cannot have a time; the values before it
             were sent.
     """
     sender, sent = Sender(address), 0
     try:
         for value in values:
-            said = value if time_field is None else timed(value, time_field, sent + 1)
-            sender.send(topic, said)
+            sender.send(topic, value if time_field is None else timed(value, time_field, sent + 1))
             sent += 1
     finally:
         waiting = sender.flush()
@@ -171,22 +171,22 @@ def send(address: str, topic: str, values: Iterable[bytes], time_field: str | No
 
 
 def timed(value: bytes, field: str, number: int) -> bytes:
-    """A JSON object with the time of now in a field.
+    """Return a JSON object with the current time in a field.
 
     Raises:
-        EngineError: It is none.
+        EngineError: The value is not a JSON object.
     """
     try:
         return json.dumps({**json.loads(value), field: time.time()}).encode()
     except (ValueError, TypeError) as error:
         shown = value[:60].decode(errors="replace")
         raise EngineError(
-            f"message {number} is no JSON object, so --time has no place in it: {shown!r}"
+            f"message {number} is not a JSON object, so --time cannot be set: {shown!r}"
         ) from error
 
 
 def show(address: str, topics: Iterable[str]) -> None:
-    """Print what topics hold, until Ctrl-C."""
+    """Print the messages of topics until Ctrl-C."""
     reader = Reader(address, *topics)
     try:
         while True:
@@ -197,20 +197,20 @@ def show(address: str, topics: Iterable[str]) -> None:
 
 
 def parser() -> argparse.ArgumentParser:
-    """The command line."""
+    """Return the parser of the command line."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("what", choices=("create", "send", "read"))
-    parser.add_argument("address", help="of the broker")
+    parser.add_argument("address", help="address of the broker")
     parser.add_argument("topics", nargs="+")
-    parser.add_argument("--rate", type=float, help="messages a second")
-    parser.add_argument("--time", help="the field that gets the time of sending")
+    parser.add_argument("--rate", type=float, help="messages per second")
+    parser.add_argument("--time", help="the field for the time of sending")
     return parser
 
 
 def main() -> None:
-    """Do what the command line says."""
+    """Create topics, send messages or read them."""
     args = parser().parse_args()
     if args.what == "send" and len(args.topics) != 1:
         parser().error(f"send takes one topic, got {' '.join(args.topics)}")
@@ -219,7 +219,7 @@ def main() -> None:
             check_up(args.address)
             there = create(args.address, *args.topics)
             for topic in args.topics:
-                print(topic, "is already there" if topic in there else "made")
+                print(topic, "already exists" if topic in there else "created")
             return
         check_there(args.address, args.topics)
         if args.what == "read":

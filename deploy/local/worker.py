@@ -1,7 +1,8 @@
-"""Starts a worker of Beam's Python or Java SDK for a runner, as its image's boot program does.
+"""Start a worker of Beam's Python or Java SDK for a runner, like the boot program of its image.
 
 A runner's PROCESS environment calls `command(...)` with the addresses of its services. The worker
-runs in this Python environment: nothing is staged, so what a pipeline uses must be importable here.
+runs in this Python environment: nothing is staged, so everything that a pipeline uses must be
+importable here.
 """
 
 import argparse
@@ -25,7 +26,7 @@ from deploy.local.jars import JOB_SERVER, QUICK_START, java
 
 
 def command(folder: Path, sdk: str) -> str:
-    """A program in the folder that starts a worker, to be named by --environment_config."""
+    """Write a program that starts a worker; return the value of --environment_config."""
     path = folder / f"worker-{sdk}.sh"
     environment = [f"ENGINES={ENGINES}", f"PYTHONPATH={ROOT}"]
     program = [sys.executable, "-m", "deploy.local.worker", sdk]
@@ -35,7 +36,7 @@ def command(folder: Path, sdk: str) -> str:
 
 
 def main() -> None:
-    """Ask the runner what the worker must know, and become it."""
+    """Ask the runner for the worker's settings, and run the worker."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("sdk", choices=("python", "java"))
     for name in ("id", "logging_endpoint", "control_endpoint", "provision_endpoint"):
@@ -68,7 +69,7 @@ def main() -> None:
         program = java(
             "org.apache.beam.fn.harness.FnHarness", str(JOB_SERVER), heap=300, options=QUICK_START
         )
-        os.execvp(program[0], program)  # noqa: S606  # it becomes the worker
+        os.execvp(program[0], program)  # noqa: S606  # replaces this process
     sdk_worker_main.main([])
 
 

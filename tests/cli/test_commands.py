@@ -1,4 +1,4 @@
-"""`beam-rnn`, the installed command: what its parts share, and those that look at weights."""
+"""The installed command `beam-rnn`: its common parts, and the commands for weights files."""
 
 import json
 import logging
@@ -102,7 +102,7 @@ WEIGHTS = {"inspect": [], "size": ["--weights"], "convert": ["--output=o.onnx", 
 
 
 @pytest.mark.parametrize("name", WEIGHTS)
-def test_a_weights_file_that_is_not_there_is_named(name, capsys):
+def test_a_missing_weights_file_is_named(name, capsys):
     code, said = failed(capsys, name, *WEIGHTS[name], "nope.arrow")
 
     assert code == 2
@@ -139,7 +139,9 @@ TRAIN = ["train", "--input=a.csv", "--key=id", "--time=at", "--inputs=x", "--out
         ("--loss=msa", "--loss must be one of"),
     ],
 )
-def test_wrong_flags_are_one_line_and_exit_with_2(flag, message, tmp_path, monkeypatch, capsys):
+def test_wrong_flags_are_reported_in_one_line_and_exit_with_2(
+    flag, message, tmp_path, monkeypatch, capsys
+):
     monkeypatch.chdir(tmp_path)
     for name in ("a.csv", "w.arrow"):
         Path(name).touch()
@@ -205,7 +207,7 @@ def test_nothing_is_written_over_what_is_read(tmp_path, monkeypatch):
     check_outputs({"--input": "a.csv"}, {"--output": "p.csv", "--report": None})
 
 
-def test_nothing_is_written_where_the_same_pattern_reads_it_the_next_time(tmp_path, monkeypatch):
+def test_an_output_that_matches_the_input_pattern_is_refused(tmp_path, monkeypatch):
     def check(inputs, output, flag="--input"):
         check_outputs({flag: inputs}, {"--output": output}, {"--output": BESIDE})
 
@@ -258,7 +260,7 @@ def test_no_file_of_a_prefix_is_written_over_what_is_read(tmp_path, monkeypatch)
             check(states, Prefix(prefix, STATES))
 
 
-def test_a_prefix_is_no_file_whatever_has_its_name(tmp_path, monkeypatch):
+def test_a_prefix_of_outputs_does_not_match_other_files(tmp_path, monkeypatch):
     def check(inputs, prefix):
         check_outputs({"--input": inputs}, {}, None, {"--checkpoints": Prefix(prefix, CHECKPOINTS)})
 
@@ -297,7 +299,7 @@ def test_the_folder_that_a_failed_run_leaves_is_named(tmp_path, caplog):
     assert str(before) not in caplog.text
 
 
-def test_a_line_is_said_once():
+def test_a_repeated_log_line_is_printed_once():
     once = Once()
     said = [logging.makeLogRecord({"msg": "loaded %s", "args": (each,)}) for each in "aba"]
 
@@ -404,13 +406,13 @@ def test_inspect_says_that_a_key_has_no_model_of_its_own(tmp_path, capsys):
     assert model(3).digest in text.split("this is the fallback")[1]
 
 
-def test_what_cannot_be_measured_is_said(tmp_path, capsys):
+def test_inspect_says_that_a_bidirectional_network_is_not_measured(tmp_path, capsys):
     both = model(bidirectional=True)
 
     assert "not measured" in output(capsys, "inspect", saved(both, tmp_path))
 
 
-def test_paths_are_absolute_where_workers_may_be_elsewhere(tmp_path, monkeypatch):
+def test_paths_are_absolute_for_workers_in_other_folders(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     asked = ["--input=day-*.csv", "--weights=w.arrow", "--output=gs://bucket/o.csv"]
 

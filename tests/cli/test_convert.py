@@ -1,4 +1,4 @@
-"""`beam-rnn convert`: from one format into another, and what a person is told."""
+"""`beam-rnn convert`: the formats and the messages."""
 
 import json
 import re
@@ -36,7 +36,7 @@ def weights(tmp_path):
 
 
 @pytest.mark.parametrize("suffix", FOREIGN)
-def test_a_model_goes_out_and_comes_back_bit_for_bit(suffix, weights, tmp_path):
+def test_a_converted_model_is_read_back_bit_for_bit(suffix, weights, tmp_path):
     there = convert(weights, tmp_path / f"model{suffix}")
     back = convert(there, tmp_path / "back.arrow", f"--like={weights}")
 
@@ -60,7 +60,7 @@ def with_quantiles():
     return Model(network, parameters, columns, random_model().scaler)
 
 
-def test_what_a_quantile_is_comes_from_the_other_file(tmp_path):
+def test_quantile_levels_are_taken_from_like(tmp_path):
     weights = saved(with_quantiles(), tmp_path)
 
     there = convert(weights, tmp_path / "model.onnx")
@@ -69,7 +69,7 @@ def test_what_a_quantile_is_comes_from_the_other_file(tmp_path):
     assert weights_file.load(back) == weights_file.load(weights)
 
 
-def test_a_foreign_model_predicts_once_flags_say_what_it_sees(tmp_path):
+def test_an_imported_model_predicts_with_the_columns_of_the_flags(tmp_path):
     name = "torch-gru-l1"
     source = GOLDEN / name / "model.safetensors"
     x = np.load(GOLDEN / name / "arrays.npz")["x"][0]
@@ -113,7 +113,7 @@ def test_a_weights_file_without_columns_is_given_some(tmp_path):
 
 
 @pytest.mark.parametrize("suffix", FOREIGN)
-def test_what_a_format_cannot_hold_is_said(suffix, weights, tmp_path, capsys):
+def test_converting_warns_of_lost_settings(suffix, weights, tmp_path, capsys):
     target = convert(weights, tmp_path / f"model{suffix}")
 
     said = capsys.readouterr()
@@ -128,7 +128,7 @@ def test_what_a_format_cannot_hold_is_said(suffix, weights, tmp_path, capsys):
     ]
 
 
-def test_without_a_scaler_that_is_said(tmp_path, capsys):
+def test_converting_warns_of_a_missing_scaler(tmp_path, capsys):
     source = GOLDEN / "keras-gru_reset_after" / "model.keras"
 
     target = convert(source, tmp_path / "w.arrow", *FLAGS)
@@ -138,7 +138,7 @@ def test_without_a_scaler_that_is_said(tmp_path, capsys):
 
 
 @pytest.mark.parametrize("suffix", [".arrow", ".onnx"])
-def test_float64_is_rounded_and_that_is_said(suffix, tmp_path, capsys):
+def test_rounding_float64_prints_a_warning(suffix, tmp_path, capsys):
     source = GOLDEN / "torch-gru-l1" / "model.safetensors"
     double = tmp_path / "double.safetensors"
     save_file({k: v.astype(np.float64) / 3 for k, v in load_file(source).items()}, double)

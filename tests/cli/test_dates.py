@@ -1,4 +1,4 @@
-"""Numbers that look like dates are told from seconds and from counters."""
+"""Numbers that look like dates are distinguished from seconds and counters."""
 
 from datetime import date, datetime, timedelta
 
@@ -84,7 +84,7 @@ def test_counters_and_seconds_are_no_dates(times):
     assert wrong(times) is None
 
 
-def test_days_among_seconds_are_told():
+def test_days_among_seconds_are_reported():
     assert "2 of 3 numbers look like days, such as t='20140701'" in wrong([20140701, 20140702, 5])
 
 

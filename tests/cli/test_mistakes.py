@@ -1,4 +1,4 @@
-"""What a person sees of a mistake: one line with the value, and every file as it was."""
+"""Mistakes of users: one line with the value, and unchanged files."""
 
 import gzip
 import importlib
@@ -78,7 +78,7 @@ def contents(folder):
 
 
 def mistaken(command, capsys):
-    """The exit code, and what is said on the standard error."""
+    """Return the exit code and the standard error."""
     with pytest.raises(SystemExit) as end:
         main(command.split(" "))
     said = capsys.readouterr().err
@@ -219,7 +219,7 @@ ASIDE = ["new.arrow.invalid.jsonl"]
 
 
 @pytest.mark.parametrize("command", OF_FLAGS)
-def test_a_wrong_flag_is_one_line_before_anything_runs(command, folder, capsys):
+def test_a_wrong_flag_is_reported_in_one_line_before_anything_runs(command, folder, capsys):
     before = contents(folder)
 
     code, said = mistaken(command, capsys)
@@ -232,7 +232,7 @@ def test_a_wrong_flag_is_one_line_before_anything_runs(command, folder, capsys):
 
 
 @pytest.mark.parametrize("command", WHILE_RUNNING)
-def test_what_fails_while_it_runs_is_one_line(command, folder, capsys):
+def test_a_failure_at_run_time_is_reported_in_one_line(command, folder, capsys):
     before = contents(folder)
 
     code, said = mistaken(command, capsys)
@@ -259,8 +259,8 @@ LIMIT = 300
 
 
 @pytest.mark.parametrize("command", WRITERS)
-def test_a_file_that_cannot_be_written_to_its_end_is_not_there(command, folder, capsys):
-    """A limit on the size of files stands for a full disk."""
+def test_an_incomplete_file_is_not_kept(command, folder, capsys):
+    """A limit on the size of files simulates a full disk."""
     before = contents(folder)
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (LIMIT, limits[1]))
@@ -276,7 +276,7 @@ def test_a_file_that_cannot_be_written_to_its_end_is_not_there(command, folder, 
     assert contents(folder) == before
 
 
-def test_what_a_user_may_not_read_or_write_is_one_line(folder, capsys):
+def test_a_missing_permission_is_reported_in_one_line(folder, capsys):
     (folder / "in.csv").chmod(0)
     if os.access("in.csv", os.R_OK):
         pytest.skip("root may read and write everything")
@@ -321,7 +321,7 @@ def test_an_error_of_another_process_is_one_line(of_worker, said):
     assert "while running" not in line
 
 
-def test_what_nobody_foresaw_has_its_trace_and_asks_for_a_report(capsys):
+def test_an_unexpected_error_has_a_traceback_and_asks_for_a_bug_report(capsys):
     with pytest.raises(SystemExit, match=r"^error: this is a bug in beam-rnn: please report it"):
         run(lambda: {}["key"])
 

@@ -1,4 +1,4 @@
-"""What commands say of the order of records: their times, equal ones, and those of one time."""
+"""Messages about the order of records: their times, duplicates, and records of one time."""
 
 import csv
 import json
@@ -108,7 +108,7 @@ def test_equal_records_count_once_and_are_reported(tmp_path, caplog):
     assert len(output.read_text().splitlines()) == 1 + 20
 
 
-def test_equal_records_that_differ_in_what_is_not_read_are_shown(tmp_path, caplog):
+def test_equal_records_with_different_unread_fields_are_reported(tmp_path, caplog):
     rows = [(1_704_067_200 + i // 2, "a", i // 2, f"probe {i % 2}") for i in range(20)]
     source = write(tmp_path / "s.csv", "t,k,x,probe", rows)
     trained(source, tmp_path)
@@ -155,7 +155,7 @@ def test_the_order_of_a_block_is_that_of_its_keys(rows):
     assert list(said(found, COLUMNS, trained=True)) == list(said(expected, COLUMNS, trained=True))
 
 
-def test_what_is_said_does_not_depend_on_the_order_of_keys():
+def test_the_message_does_not_depend_on_the_order_of_keys():
     combine = PutTogether()
     times = {"a": [0, 60], "b": [-3600, 0], "c": [0, 60, 120]}
     of_keys = [
@@ -243,7 +243,9 @@ MONTHS = [f"{1949 + i // 12}-{i % 12 + 1:02}" for i in range(144)]
     ],
     ids=["months", "quarters", "days", "years"],
 )
-def test_a_forecast_stands_beside_the_value_of_a_season_before(times, season, tmp_path, capsys):
+def test_a_forecast_is_compared_with_the_value_of_the_previous_season(
+    times, season, tmp_path, capsys
+):
     values = [float((i * i) % 23) for i in range(len(times))]
     rows = [(t, "a", x) for t, x in zip(times, values, strict=True)]
     source, output = write(tmp_path / "a.csv", "t,k,x", rows), tmp_path / "m.json"

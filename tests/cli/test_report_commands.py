@@ -1,4 +1,4 @@
-"""`beam-rnn report`, and what the page says became of the records."""
+"""`beam-rnn report`, and the outcomes of records on the page."""
 
 import datetime as dt
 import json
@@ -43,7 +43,7 @@ def counts_of(records, build, engine="fnapi"):
     return counts
 
 
-def test_what_becomes_of_records_is_counted(tmp_path):
+def test_the_outcomes_of_records_are_counted(tmp_path):
     path = saved(random_model(), tmp_path)
     repeated = [*good(), *good(3), *good(1), *BAD]
 
@@ -128,8 +128,8 @@ def test_the_command_writes_the_page(within, folder, tmp_path):
 
 
 @pytest.mark.parametrize("command", [evaluate, report])
-def test_a_replay_of_a_model_that_knows_no_key_warns_of_nothing(command, tmp_path, caplog, capsys):
-    """Its records are those of 1944, which are after those that training saw: it saw none."""
+def test_replaying_a_model_without_keys_prints_no_warning(command, tmp_path, caplog, capsys):
+    """All records, from 1944, are after those of the training, which are none."""
     weights_file = saved(random_model(), tmp_path)
     first = dt.datetime(1944, 1, 1)  # noqa: DTZ001
     rows = [row | {"t": str(first + dt.timedelta(hours=row["t"]))} for row in good()]
@@ -195,7 +195,7 @@ def test_models_of_keys_are_refused(tmp_path):
         evaluate.main([*flags, f"--output={figures}", f"--report={page}"])
 
 
-def test_what_cannot_be_shown_is_said_before_anything_runs(tmp_path):
+def test_an_invalid_report_is_refused_before_the_pipeline_runs(tmp_path):
     model = random_model()
     with pytest.raises(ConfigurationError, match=r"shuffle_within.* got -5"):
         ReplayReport("report.html", "weights.arrow", model, shuffle_within=-5)
@@ -220,7 +220,7 @@ def test_the_commands_of_the_page_parse():
     assert all(modules[words[1]].parse(words[2:])[1] == [] for words in commands)
 
 
-def test_records_arrive_late_by_no_more_than_said():
+def test_the_delay_of_shuffled_records_is_bounded():
     records = [(60_000_000 * i, i) for i in range(200)]
     stamped = list(arrive(("key", records), 600))
     assert all(each.timestamp == 60 * each.value for each in stamped)

@@ -1,4 +1,4 @@
-"""What `beam-rnn size` says is what is stored, to the byte."""
+"""`beam-rnn size` prints the exact size of the stored state."""
 
 import numpy as np
 import pytest
@@ -65,7 +65,7 @@ def test_the_state_of_a_key(model, tmp_path):
     assert sizes.waiting == 0
 
 
-def test_what_is_kept_to_be_replayed_or_carried_counts(tmp_path):
+def test_replayed_and_carried_inputs_count_for_the_size_of_a_state(tmp_path):
     columns = Columns(key="id", time="t", inputs=["x"], missing="carry")
     network = Network("gru", hidden=4)
     model = Model(network, network.initialize(inputs=2, outputs=1, seed=0), columns)
@@ -129,7 +129,7 @@ def test_parameters_and_products(model):
     assert sizes.multiply_adds == sum(value.size for value in matrices)
 
 
-def test_the_command_describes_a_network_that_is_none_yet(capsys):
+def test_size_describes_a_network_without_a_weights_file(capsys):
     size.main(["--cell=lstm", "--hidden=64", "--layers=2", "--keys=1000000"])
 
     printed = capsys.readouterr().out
@@ -171,7 +171,7 @@ def test_the_command_takes_a_weights_file(tmp_path, capsys, of_keys):
         (["--weights=a.arrow", "--cell=gru"], "leave out --cell"),
     ],
 )
-def test_what_cannot_be_is_refused_in_one_line(flags, message, capsys):
+def test_invalid_flags_of_size_are_refused_in_one_line(flags, message, capsys):
     with pytest.raises(SystemExit) as caught:
         main.main(["size", *flags])
 

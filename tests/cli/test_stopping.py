@@ -1,4 +1,4 @@
-"""A pipeline in a terminal: what is said, and what Ctrl-C does."""
+"""An unbounded pipeline in a terminal: its messages, and the effect of Ctrl-C."""
 
 import logging
 import os
@@ -12,7 +12,7 @@ from pipelines.stopping import run_until_stopped
 
 @pytest.fixture(autouse=True)
 def as_before(monkeypatch):
-    """What stopping changes of this process."""
+    """Restore what stopping changes in this process."""
     handler = signal.getsignal(signal.SIGINT)
     monkeypatch.setattr(threading, "excepthook", threading.excepthook)
     yield
@@ -21,7 +21,7 @@ def as_before(monkeypatch):
 
 
 class Running:
-    """Stands for the result of a pipeline that runs until somebody does something."""
+    """A fake result of a pipeline, whose end is a function."""
 
     def __init__(self, waiting, cancelling=lambda: None):
         self._waiting, self._cancelling = waiting, cancelling
@@ -47,9 +47,9 @@ def fails(message):
 
 
 @pytest.mark.parametrize(
-    ("here", "said"), [(True, "stopped"), (False, "the job goes on: cancel it where it runs")]
+    ("here", "said"), [(True, "stopped"), (False, "the job continues: cancel it on the runner")]
 )
-def test_ctrl_c_cancels_what_runs_here_and_leaves_a_cluster_s_job(here, said, capsys):
+def test_ctrl_c_cancels_a_local_pipeline_but_not_a_job_on_a_cluster(here, said, capsys):
     result = Running(ctrl_c, fails("the runner has gone"))
     with pytest.raises(SystemExit) as end:
         run_until_stopped(lambda: result, "it runs", here=here)
@@ -59,7 +59,7 @@ def test_ctrl_c_cancels_what_runs_here_and_leaves_a_cluster_s_job(here, said, ca
     assert capsys.readouterr().err.splitlines() == ["it runs", said]
 
 
-def test_ctrl_c_may_come_before_it_runs(capsys):
+def test_ctrl_c_before_the_start_stops_the_program(capsys):
     with pytest.raises(SystemExit) as end:
         run_until_stopped(ctrl_c, "it runs", here=True)
 
@@ -67,7 +67,7 @@ def test_ctrl_c_may_come_before_it_runs(capsys):
     assert capsys.readouterr().err.splitlines() == ["stopped"]
 
 
-def test_a_second_one_waits_for_nothing(monkeypatch):
+def test_a_second_ctrl_c_exits_immediately(monkeypatch):
     class ExitedError(BaseException):
         pass
 
@@ -82,12 +82,12 @@ def test_a_second_one_waits_for_nothing(monkeypatch):
 @pytest.mark.parametrize(
     ("error", "said"),
     [
-        ("... JobCancellationException: Job was cancelled.", "the job was cancelled where it runs"),
-        ("Could not find any partitions info. Please", "Kafka has no topic of the name in --input"),
+        ("... JobCancellationException: Job was cancelled.", "the job was cancelled on the runner"),
+        ("Could not find any partitions info. Please", "Kafka does not have the topic of --input"),
         ("Topic out not present in metadata after 60000 ms.", "Kafka has no topic out, or"),
     ],
 )
-def test_an_end_that_has_a_known_reason_is_said_in_one_line(error, said):
+def test_a_known_error_is_printed_in_one_line(error, said):
     with pytest.raises(SystemExit, match=f"^error: {said}"):
         run_until_stopped(lambda: Running(fails(error)), "", here=True)
 

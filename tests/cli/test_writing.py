@@ -1,4 +1,4 @@
-"""Music and text: what the pipelines read and write, and that they write what they have learned."""
+"""The pipelines for music and text: their files, and what they generate after training."""
 
 import json
 from pathlib import Path
@@ -59,12 +59,12 @@ def test_midi_of_others_is_read_on_the_grid(tmp_path):
     assert music.read_midi(str(path)) == [[60], [64], [64]]
 
 
-def test_a_file_that_is_no_midi_is_told(tmp_path):
+def test_a_file_that_is_not_midi_is_refused(tmp_path):
     path = tmp_path / "song.mid"
     path.write_text("no music")
-    with pytest.raises(ConfigurationError, match=r"song.mid' is no MIDI file that can be read"):
+    with pytest.raises(ConfigurationError, match=r"song.mid' is not a readable MIDI file"):
         music.read_pieces(str(path), 1.0)
-    with pytest.raises(ConfigurationError, match=r"--input names no music .* got '.*none"):
+    with pytest.raises(ConfigurationError, match=r"--input has no music .* got '.*none"):
         music.read_pieces(str(tmp_path / "none*"), 1.0)
 
 
@@ -125,12 +125,12 @@ def test_a_model_learns_bars_and_composes_them(tmp_path, capsys):
 @pytest.mark.parametrize(
     ("flags", "message"),
     [
-        ([], "say either --input or --weights, got None and None"),
+        ([], "give either --input or --weights, got None and None"),
         (["--input=a", "--weights=b"], "got 'a' and 'b'"),
         (["--input=a", "--steps=200"], "--steps must be 1 to 96, got 200"),
     ],
 )
-def test_flags_of_compose_that_do_not_go_together_are_told(flags, message):
+def test_contradicting_flags_of_compose_are_refused(flags, message):
     with pytest.raises(ConfigurationError, match=message):
         compose.main(flags)
 
@@ -143,7 +143,7 @@ def test_a_model_learns_a_text_and_writes_it(tmp_path, capsys):
     write.main([f"--text={text}", f"--output={model}", *flags, *to_write])
     bits, *lines = capsys.readouterr().out.splitlines()
     assert float(bits.split()[0]) < 0.2
-    assert "660 that were held out" in bits
+    assert "660 held-out characters" in bits
     assert lines == ["--- 1", "do re mi fa sol la ti", "do re mi fa "]
     columns = weights.load(model).columns
     assert columns.classes == tuple(sorted(set(text.read_text())))
@@ -152,12 +152,12 @@ def test_a_model_learns_a_text_and_writes_it(tmp_path, capsys):
     assert capsys.readouterr().out.count("--- ") == 3
 
 
-def test_text_to_learn_from_is_needed(tmp_path):
+def test_a_text_that_is_too_short_is_refused(tmp_path):
     short = tmp_path / "short.txt"
     short.write_text("ab")
-    with pytest.raises(ConfigurationError, match="--text must be a text of some length, got 'ab'"):
+    with pytest.raises(ConfigurationError, match=r"--text must have at least 20 .* got 'ab'"):
         write.main([f"--text={short}"])
-    with pytest.raises(ConfigurationError, match="--prompt must be a text to go on from, got ''"):
+    with pytest.raises(ConfigurationError, match="--prompt must be a text to continue, got ''"):
         write.main(["--prompt="])
 
 
@@ -175,8 +175,8 @@ def test_json_of_pieces(tmp_path):
     assert (test.chords, test.held_out) == ([[60, 72]], True)
 
 
-def test_what_is_composed_is_counted(tmp_path, capsys):
-    """Of a piece that was learned, and of a network that knows nothing, beside each other."""
+def test_the_statistics_of_composed_music(tmp_path, capsys):
+    """A training piece compared with an untrained network."""
     pieces = tmp_path / "pieces.json"
     pieces.write_text(json.dumps({"train": [BARS[0] * 3, BARS[1] * 3], "test": [BARS[0] * 3]}))
     network = Network("gru", 4, embedding=3, output="softmax")

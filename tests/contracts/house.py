@@ -1,4 +1,4 @@
-"""The figures by which the layout of the repository is judged: python tests/contracts/house.py."""
+"""Figures about the layout of the repository: python tests/contracts/house.py."""
 
 import ast
 import re

@@ -1,4 +1,4 @@
-"""What a running job is made of: labels, state cells, timers and coders.
+"""The graphs of running jobs: labels, state cells, timers and coders.
 
 A streaming job that is updated, or restored from a savepoint, finds its state by these names.
 A change here breaks running jobs: it is a new major version, not a new golden file.
@@ -90,7 +90,7 @@ def graph(transform, records=({},)):
     ids=str,
 )
 def test_labels_state_cells_timers_and_coders_are_those_of_running_jobs(settings, tmp_path):
-    """Whatever the settings: a job may be updated from one to another."""
+    """The graph does not depend on the settings, so that a running job can be updated."""
     weights = saved(random_model(), tmp_path)
 
     assert graph(Predict(weights, **settings)) == json.loads(GOLDEN.read_text())
@@ -98,13 +98,13 @@ def test_labels_state_cells_timers_and_coders_are_those_of_running_jobs(settings
 
 @pytest.mark.parametrize("settings", [{}, {"order": "arrival", "idle_after": 60}], ids=str)
 @pytest.mark.parametrize("shards", [1, 64])
-def test_those_of_jobs_with_shards(settings, shards, tmp_path):
+def test_the_graph_of_predict_with_shards(settings, shards, tmp_path):
     weights = saved(random_model(), tmp_path)
 
     assert graph(Predict(weights, shards=shards, **settings)) == json.loads(IN_SHARDS.read_text())
 
 
-def test_those_of_jobs_with_arrow_batches(tmp_path):
+def test_the_graph_of_predict_with_arrow_batches(tmp_path):
     """State, timers and blocks are those of any shards."""
     weights = saved(random_model(), tmp_path)
     found = graph(Predict(weights, shards=4), [pa.table({"id": ["a"]})])
@@ -119,7 +119,7 @@ def test_those_of_jobs_with_arrow_batches(tmp_path):
     "settings", [{}, {"order": "sequence", "wait": 60, "idle_after": 60, "checkpoint_every": 9}],
     ids=str,
 )  # fmt: skip
-def test_those_of_jobs_that_learn(settings):
+def test_the_graph_of_predict_and_learn(settings):
     transform = PredictAndLearn(Untrained(Network("gru", hidden=3), COLUMNS), **settings)
 
     assert graph(transform) == json.loads(LEARNING.read_text())
@@ -128,24 +128,24 @@ def test_those_of_jobs_that_learn(settings):
 @pytest.mark.parametrize(
     "settings", [{"lag": 4}, {"lag": 0, "order": "sequence", "wait": 60, "idle_after": 60}], ids=str
 )
-def test_those_of_jobs_that_smooth(settings):
+def test_the_graph_of_smooth(settings):
     """The lag may change from job to job."""
     assert graph(Smooth("weights.arrow", **settings)) == json.loads(SMOOTHED.read_text())
 
 
 @pytest.mark.parametrize("settings", [{}, {"emit": "last", "idle_after": 60}], ids=str)
-def test_those_of_jobs_with_whole_sequences(settings):
+def test_the_graph_of_predict_sequences(settings):
     assert graph(PredictSequences("weights.arrow", **settings)) == json.loads(WHOLE.read_text())
 
 
 @pytest.mark.parametrize("settings", [{}, {"beam": 4, "limit": 9}], ids=str)
-def test_those_of_jobs_that_transduce(settings):
+def test_the_graph_of_transduce(settings):
     assert graph(Transduce("weights.arrow", **settings)) == json.loads(TRANSDUCED.read_text())
 
 
 @pytest.mark.parametrize("settings", [{}, {"order": "sequence", "idle_after": 60}], ids=str)
-def test_those_of_jobs_that_score(settings, tmp_path):
-    """Whether a weights file predicts, or what learns in the stream."""
+def test_the_graph_of_score_anomalies(settings, tmp_path):
+    """With a weights file and with online learning."""
     weights, untrained = saved(random_model(), tmp_path), Untrained(Network("gru"), COLUMNS)
 
     for base in (weights, untrained):
@@ -153,7 +153,7 @@ def test_those_of_jobs_that_score(settings, tmp_path):
 
 
 @pytest.mark.parametrize("settings", [{}, {"temperature": 0, "seed": 7}], ids=str)
-def test_those_of_jobs_that_generate(settings, tmp_path):
+def test_the_graph_of_generate(settings, tmp_path):
     columns = Columns(key="id", time="t", inputs=["x"])
     weights = saved(random_model(Network("gru", hidden=3), columns), tmp_path)
 

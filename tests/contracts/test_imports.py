@@ -1,4 +1,4 @@
-"""What `import beam_rnn` costs: nothing beside what `import apache_beam` does."""
+"""`import beam_rnn` imports little more than `import apache_beam`."""
 
 import json
 import pickle
@@ -16,7 +16,7 @@ print(json.dumps(sorted(set(sys.modules) - before)))
 """
 
 
-def test_what_is_not_used_is_not_imported():
+def test_unused_packages_are_not_imported():
     command = [sys.executable, "-c", LOADED]
     said = subprocess.run(command, check=True, capture_output=True, text=True).stdout  # noqa: S603
 
@@ -27,7 +27,7 @@ def test_what_is_not_used_is_not_imported():
     assert not [name for name in loaded if name.startswith("apache_beam.ml")]
 
 
-def test_what_is_imported_when_it_is_used_is_there_as_all_else():
+def test_lazily_imported_names_are_available_like_the_others():
     names = {}
     exec("from beam_rnn import *", names)  # noqa: S102  # as a user writes it
     assert set(beam_rnn.__all__) <= names.keys()

@@ -99,14 +99,14 @@ def test_a_package_imports_only_from_below():
         assert set(ours(name)) <= allowed, f"{name} imports {set(ours(name)) - allowed}"
 
 
-def test_a_door_only_names_what_is_public():
+def test_a_public_module_has_only_imports_and_all():
     for door in DOORS:
         for node in ast.parse((PACKAGE / f"{door}.py").read_text()).body:
             names = isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "__all__"
             assert names or isinstance(node, ast.ImportFrom | ast.Expr), f"{door}: {node.lineno}"
 
 
-def test_what_computes_knows_no_beam():
+def test_packages_for_computation_do_not_import_beam():
     users = {n for n, names in imported().items() if any("apache_beam" in i for i in names)}
     when_asked = {"records.results", "core.filesystems"}  # in a function
     assert {package_of(name) for name in users - when_asked} <= BEAM

@@ -1,4 +1,4 @@
-"""What is public: what docs, pipelines, YAML and Java import, and nothing else."""
+"""Docs, pipelines, YAML and Java use public names only."""
 
 import ast
 import importlib
@@ -56,7 +56,7 @@ def test_users_import_what_is_public(path):
 
 
 @pytest.mark.parametrize("door", DOORS)
-def test_a_door_names_what_it_has(door):
+def test_a_public_module_has_every_name_in_all(door):
     module = importlib.import_module(door)
     assert len(set(module.__all__)) == len(module.__all__)
     for name in module.__all__:
@@ -80,7 +80,7 @@ def test_yaml_and_java_name_portable_transforms():
     assert named <= set(importlib.import_module("beam_rnn.portable").__all__)
 
 
-def test_the_page_on_stability_lists_the_doors():
+def test_the_page_on_stability_lists_the_public_modules():
     page = (ROOT / "docs" / "stability.md").read_text()
     for door in DOORS:
         assert f"`{door}`" in page, door

@@ -1,4 +1,4 @@
-"""What another library in the process sets does not change what is computed."""
+"""Settings of other libraries in the process do not change results."""
 
 import ctypes
 import platform
@@ -52,7 +52,7 @@ class Other(beam.DoFn):
 
 
 def predicted(path, values, other, **settings):
-    """What came of values that ran through another library first."""
+    """Predict values after another library changed the floating-point modes."""
     records = [{"id": "k", "t": t, "x": value} for t, value in enumerate(values)]
     transform = Predict(path, order="arrival", with_state=True, **settings)
 
@@ -103,7 +103,7 @@ def test_modes_that_cannot_be_set_are_an_error(monkeypatch):
         pass
 
 
-def test_where_numpy_raises_what_overflows_is_a_dead_letter_still(tmp_path):
+def test_an_overflow_is_a_dead_letter_even_if_numpy_raises(tmp_path):
     path = saved(tmp_path, scale=1e3, activation="relu")
     values = [1e-40, 3e38, 1.0]
 

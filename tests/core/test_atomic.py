@@ -63,7 +63,7 @@ def test_a_link_stays_a_link(tmp_path):
 
 
 @pytest.mark.parametrize("prefix", ["", "elsewhere:/"])
-def test_what_fails_half_way_leaves_the_old_file_alone(prefix, tmp_path):
+def test_a_failed_write_leaves_the_old_file_unchanged(prefix, tmp_path):
     path = tmp_path / "a.txt"
     write_bytes(b"old", f"{prefix}{path}")
 
@@ -91,7 +91,7 @@ def test_a_name_that_looks_like_a_pattern_removes_that_file_alone(prefix, tmp_pa
 
 
 def test_a_full_disk_leaves_the_old_file_and_names_it(tmp_path):
-    """A limit on the size of files stands for the disk."""
+    """A limit on the size of files simulates a full disk."""
     path = tmp_path / "a.txt"
     replace_file(path, b"old")
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)

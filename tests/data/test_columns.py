@@ -46,7 +46,7 @@ from beam_rnn.errors import ConfigurationError
         ),
     ],
 )
-def test_columns_that_cannot_be_are_refused(arguments, message):
+def test_invalid_columns_are_refused(arguments, message):
     with pytest.raises(ConfigurationError, match=message):
         Columns(**{"key": "id", "inputs": ["a"]} | arguments)
 
@@ -63,7 +63,7 @@ def test_one_horizon_in_a_list_is_that_horizon():
     assert Columns(key="id", inputs=["a"], horizon=[4]).horizons == (4,)
 
 
-def test_a_number_a_class_or_a_number_a_target():
+def test_class_weights_are_given_per_class_or_per_target():
     classes = Columns(key="id", inputs=["a"], targets=["b"], classes=["no", "yes", 3])
     assert (classes.target_size, classes.target_names) == (3, ("no", "yes", "3"))
     two = Columns(key="id", inputs=["a"], targets=["b", "c"])

@@ -69,7 +69,7 @@ def path(tmp_path_factory):
     return path
 
 
-def test_what_is_static_is_scaled_as_that_of_all_keys_and_the_calendar_is_not(path):
+def test_static_inputs_are_scaled_over_all_keys_and_calendar_inputs_are_not(path):
     model = weights_file.load(path)
 
     assert model.columns == COLUMNS
@@ -84,7 +84,7 @@ def test_what_is_static_is_scaled_as_that_of_all_keys_and_the_calendar_is_not(pa
 
 
 @pytest.mark.parametrize("shards", [None, 2])
-def test_a_stream_sees_what_training_saw(path, shards):
+def test_a_stream_has_the_inputs_of_training(path, shards):
     """By rows and by Arrow batches, a bad time among them: the bits of one forward pass."""
     model = weights_file.load(path)
     bad = {**RECORDS[0], "t": 10**11}
@@ -118,6 +118,6 @@ def test_a_stream_sees_what_training_saw(path, shards):
         ({"static": [3]}, r"static must be a list of names, got \[3\]"),
     ],
 )
-def test_columns_that_cannot_be_are_refused(arguments, message):
+def test_invalid_columns_are_refused(arguments, message):
     with pytest.raises(ConfigurationError, match=message):
         Columns(key="id", inputs=["x"], **arguments)

@@ -1,4 +1,4 @@
-"""Values that are missing: carried forward, and the network sees that they were."""
+"""Missing values: they are carried forward and marked for the network."""
 
 import math
 import random
@@ -57,7 +57,7 @@ def records(keys=3, length=40, seed=0):
 
 
 def filled(rows):
-    """What the network sees of the fields: by a plain loop."""
+    """Return the inputs of the network, computed by a plain loop."""
     seen = []
     last = [0.0] * rows.shape[1]
     for row in rows:
@@ -66,7 +66,7 @@ def filled(rows):
     return np.array(seen)
 
 
-def test_it_is_what_a_plain_loop_carries():
+def test_carried_values_match_those_of_a_plain_loop():
     chance = np.random.default_rng(0)
     lengths = [9, 9, 6, 1]
     sequences = [
@@ -105,7 +105,7 @@ def path(tmp_path_factory):
 
 @pytest.mark.parametrize("shards", [None, 2])
 @pytest.mark.parametrize("order", ["event_time", "arrival"])
-def test_a_stream_says_what_the_loop_says(path, shards, order):
+def test_a_stream_gives_the_predictions_of_the_plain_loop(path, shards, order):
     """Rows and Arrow batches, with None and NaN; the state with what is carried in it."""
     model = weights_file.load(path)
     rows = records(seed=1)
@@ -137,7 +137,7 @@ def test_a_forward_pass_carries_too(path):
     np.testing.assert_array_equal(y, [row.outputs for row in expected])
 
 
-def test_a_stream_goes_on_from_what_was_carried(path, tmp_path):
+def test_a_stream_continues_with_the_carried_values(path, tmp_path):
     rows = records()
     history = [r for r in rows if r["t"] < 1_500_000_000 + 3600 * 20]
     later = [r for r in rows if r["t"] >= 1_500_000_000 + 3600 * 20]
@@ -167,7 +167,7 @@ def test_a_stream_goes_on_from_what_was_carried(path, tmp_path):
         assert row.outputs == whole[row.key, row.time]
 
 
-def test_a_missing_target_teaches_nothing():
+def test_a_missing_target_has_no_effect_on_training():
     """Two series that differ only where the target is missing give the same model."""
     columns = Columns(
         key="id", time="t", inputs=["x"], targets=["y"], horizon=(0, 1), missing="carry"
@@ -213,7 +213,7 @@ def test_scaling_is_by_the_values_that_there_are():
         fit_sequences(Network("gru", 4), sequences(nothing), Training(epochs=1))
 
 
-def test_without_it_a_missing_value_is_refused():
+def test_missing_values_are_refused_by_default():
     reader = RecordReader(Columns(key="id", time="t", inputs=["x"]))
     for value in (None, math.nan):
         with pytest.raises(ValueError, match=r"x (is missing|must be finite)"):
@@ -236,7 +236,7 @@ def test_a_column_of_nulls_alone_is_missing(path):
     assert [r.outputs for r in found] == [list(r.outputs) for r in oracle(model, rows).predictions]
 
 
-def test_what_learns_in_the_stream_needs_every_value(path):
+def test_online_learning_refuses_missing_values(path):
     from beam_rnn import PredictAndLearn
     from beam_rnn.online import Untrained
 

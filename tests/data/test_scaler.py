@@ -28,7 +28,7 @@ def test_each_key_is_scaled_by_its_own_statistics():
         np.testing.assert_allclose(scaler.of(key).scale_targets(targets)[:, 1].std(), 1)
 
 
-def test_a_key_never_seen_is_scaled_by_those_of_all():
+def test_an_unknown_key_gets_the_scaling_of_all_keys():
     scaler = Scaler.fit(values(), COLUMNS)
     together = np.concatenate([inputs for inputs, _ in values().values()])
 
@@ -73,7 +73,7 @@ def test_a_key_that_never_changes_has_its_own_level_and_the_scale_of_all(rows, s
 @pytest.mark.parametrize(
     ("level", "scale"), [(0.0, 1.0), (7.25, 7.25), (-1e-5, 1e-5), (1e30, 1e30), (5e-324, 5e-324)]
 )
-def test_where_no_key_ever_changes_the_level_is_the_scale(level, scale):
+def test_the_scale_of_a_constant_series_is_its_level(level, scale):
     columns = Columns(key="id", inputs=["a"])
     constant = np.full((5, 1), level)
 
@@ -84,7 +84,7 @@ def test_where_no_key_ever_changes_the_level_is_the_scale(level, scale):
     np.testing.assert_array_equal(scaling.inputs_scale, scaling.targets_scale)
 
 
-def test_of_several_inputs_only_the_one_that_never_changes_has_the_scale_of_all():
+def test_only_a_constant_input_gets_the_scale_of_all_keys():
     columns = Columns(key="id", inputs=["a", "b"], targets=["b"])
     random = np.random.default_rng(0)
     on, off = random.normal(size=(50, 2)), random.normal(size=(50, 2))

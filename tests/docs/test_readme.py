@@ -1,4 +1,4 @@
-"""Every block of the README and of the docs is run, and prints what stands below it."""
+"""Every block of the README and the docs runs and prints the documented output."""
 
 import json
 import re
@@ -58,7 +58,7 @@ def words_of(text, within=None):
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
-def test_the_python_blocks_print_what_stands_below_them(page, tmp_path, monkeypatch, capsys):
+def test_the_python_blocks_print_the_documented_output(page, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     printed, expected = [], []
     names = {}

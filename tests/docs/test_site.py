@@ -1,4 +1,4 @@
-"""The guide as a site: every page and every public name has its place there."""
+"""The site of the guide has every page and every public name."""
 
 import importlib
 import re

@@ -1,4 +1,4 @@
-"""What is kept of a shard: blocks, its log, what is in memory; and that it stays small."""
+"""The state of a shard: blocks, log and memory, and its bounded size."""
 
 import random
 from dataclasses import replace
@@ -142,7 +142,7 @@ def rows_of(n, i=0):
 
 
 def notes_of(shard, held):
-    """What the Arrow rows say in which records came."""
+    """Return the notes in the Arrow rows of records."""
     found = [""] * len(held.time)
     if len(shard.payloads):
         for table, places, at in rows_by_schema(shard.payloads.of(held), held):
@@ -152,7 +152,7 @@ def notes_of(shard, held):
 
 
 def contents(shard):
-    """All that there is in a shard, whichever rows it stands in."""
+    """Return the contents of a shard, independent of the row order."""
     table = shard.table
     states = {
         key: plain(table.state(row))
@@ -170,7 +170,7 @@ def contents(shard):
 
 @settings(deadline=None, max_examples=60)
 @given(data=st.data())
-def test_a_shard_that_is_read_from_its_log_is_the_one_that_was_logged(data, weights):
+def test_a_shard_is_restored_from_its_log(data, weights):
     """Whatever happened to it, and in whatever order Beam gives the pieces back."""
     by = data.draw(st.sampled_from(["event_time", "sequence", "arrival"]))
     keeps = {"on_model_change": "replay", "replay": 3} if data.draw(st.booleans()) else {}
@@ -258,7 +258,7 @@ def test_a_piece_or_block_of_another_version_is_an_error(weights):
         decode_block(b"\x07")
 
 
-def test_a_log_is_written_anew_when_half_of_it_is_out_of_date(weights, monkeypatch):
+def test_a_log_is_compacted_when_half_of_it_is_outdated(weights, monkeypatch):
     """So that it is never much longer than what it holds, and each byte is written about twice."""
     logged, written = [], []
     change = journal.encode_change
@@ -285,7 +285,7 @@ def test_a_log_is_written_anew_when_half_of_it_is_out_of_date(weights, monkeypat
     assert sum(written) < 3.5 * sum(written[:1] * 60)
 
 
-def test_a_shard_in_memory_is_trusted_by_its_token_alone():
+def test_a_cached_shard_is_used_only_with_its_token():
     remembered, shard = Remembered(), object()
 
     remembered.put("which", b"1", shard)
@@ -319,8 +319,8 @@ def test_shards_are_remembered(weights, monkeypatch):
     assert len(outputs.predictions) == 36
 
 
-def test_nothing_is_left_of_keys_that_ended(weights, monkeypatch):
-    """State is bounded by the keys that are there, not by those that ever were."""
+def test_ended_keys_leave_no_state(weights, monkeypatch):
+    """State is bounded by the number of current keys, not of all keys ever seen."""
     rows = []
     close = sharding.StepShards._close
     monkeypatch.setattr(
@@ -338,7 +338,7 @@ def test_nothing_is_left_of_keys_that_ended(weights, monkeypatch):
     assert max(rows) < 8
 
 
-def test_nothing_is_left_of_keys_none_of_whose_records_could_be_used(weights):
+def test_keys_with_only_invalid_records_leave_no_state(weights):
     shard = new_shard(weights, "arrival")
 
     outcome = shard.arrive(block_of(["a", "b", "c"], [1, 2, 3], x=1e300))
@@ -349,7 +349,7 @@ def test_nothing_is_left_of_keys_none_of_whose_records_could_be_used(weights):
 
 
 @pytest.mark.parametrize("shards", [0, -1, 1.5, "8", True])
-def test_a_number_of_shards_that_cannot_be(shards):
+def test_an_invalid_number_of_shards_is_refused(shards):
     with pytest.raises(ConfigurationError, match=r"shards must be a whole number of at least 1"):
         Predict("weights.arrow", shards=shards)
 
@@ -395,7 +395,7 @@ def test_a_model_that_keeps_its_keys_steps_them_in_shards(tmp_path):
 def test_sequences_that_end_when_the_model_changes(
     policy, idle_after, at_most, tmp_path, monkeypatch
 ):
-    """What was begun by a model ends with it, what begins has the newest; as key by key."""
+    """Sequences end with their model, and new ones start with the newest, as key by key."""
     from beam_rnn.engine import shard_stepper as stepping
 
     monkeypatch.setattr(stepping, "BATCHED_AT_MOST", at_most)
@@ -458,7 +458,7 @@ def test_many_records_of_one_key_among_few_of_others(model, weights):
 
 
 def test_records_before_one_that_is_due_are_taken_with_it(weights):
-    """Though they came with a later timestamp; of that key alone."""
+    """Even if they arrived with a later timestamp; only for that key."""
     shard = new_shard(weights)
     shard.arrive(block_of(["a", "a"], [5000, 8000]))
     shard.arrive(block_of(["a", "b"], [1000, 1000], arrived=9000))
@@ -483,8 +483,8 @@ def test_records_before_one_that_is_due_are_taken_with_it(weights):
     ),
     every=st.integers(1, 9),
 )
-def test_what_waits_is_taken_once_and_in_order(bundles, every, weights):
-    """However it came, and whatever was taken in between."""
+def test_waiting_records_are_released_once_and_in_order(bundles, every, weights):
+    """For all orders of arrival and releases in between."""
     shard = new_shard(weights)
     came, taken = [], []
     for i, bundle in enumerate(bundles):
@@ -559,7 +559,7 @@ def test_the_records_of_a_block_may_be_some_of_its_rows(weights):
     [(0.5, [1000, 1000]), (0.5, [2000, 1000]), (1e300, [1000, 2000])],
     ids=["the same again", "late", "out of range"],
 )
-def test_no_rows_are_kept_of_records_that_wait_no_more(x, times, weights):
+def test_rows_of_released_records_are_dropped(x, times, weights):
     """Also where nothing was predicted of them."""
     shard = new_shard(weights)
     for i, time in enumerate(times):
@@ -573,7 +573,7 @@ def test_no_rows_are_kept_of_records_that_wait_no_more(x, times, weights):
     assert len(shard.payloads) == 0
 
 
-def test_no_rows_are_kept_of_records_whose_number_jumps(weights):
+def test_rows_of_records_with_a_jumping_number_are_dropped(weights):
     stepper = PredictSource(ModelLoader(weights), Policy()).stepper()
     shard = Shard(ShardStepper(stepper), Order("sequence", 0, 1000, max_jump=5), END, 2)
     for i, number in enumerate([0, 100]):
@@ -585,8 +585,8 @@ def test_no_rows_are_kept_of_records_whose_number_jumps(weights):
     assert len(shard.payloads) == 0
 
 
-def test_what_waits_is_stepped_when_its_window_is_closed_earlier_than_was_said(weights):
-    """The job was started anew with a shorter allowed lateness."""
+def test_waiting_records_are_processed_if_the_window_closes_earlier(weights):
+    """The job was restarted with a shorter allowed lateness."""
     stepper = ShardStepper(PredictSource(ModelLoader(weights), Policy()).stepper())
     order = Order("event_time", 30_000_000, 1000)
     before, after = (Shard(stepper, order, 10_000_000, 2, at * 10**6) for at in (60, 20))
@@ -611,8 +611,8 @@ def test_numbers_that_wait_far_ahead_do_not_hold_up_what_follows(weights):
     assert shard.pending.all().sequence.tolist() == [7, 8]
 
 
-def test_where_an_ended_sequence_was_is_in_a_log_that_is_written_anew(weights):
-    """What comes behind it is late, also where the shard is read again."""
+def test_a_compacted_log_keeps_the_positions_of_ended_sequences(weights):
+    """Earlier records are late, also after the shard is restored."""
     shard = new_shard(weights)
     shard.arrive(block_of(["a"], [5000], marks=[3]))  # an end mark
     shard.advance(9000)

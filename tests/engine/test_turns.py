@@ -35,7 +35,7 @@ def entry(due, time, number=0):
         (1000, 0, 1000, END_OF_TIME, 2000),  # which says nothing
     ],
 )
-def test_when_a_record_is_due(time, wait, grid, arrived, due):
+def test_the_due_time_of_a_record(time, wait, grid, arrived, due):
     assert Order("event_time", wait, grid).due(time, arrived) == due
 
 
@@ -43,7 +43,7 @@ def test_when_a_record_is_due(time, wait, grid, arrived, due):
     entries=st.lists(st.tuples(st.integers(0, 9), st.integers(0, 9)), max_size=12),
     now=st.integers(0, 9),
 )
-def test_a_turn_takes_all_up_to_the_last_that_is_due(entries, now):
+def test_a_release_takes_all_records_up_to_the_last_due_one(entries, now):
     waiting = Waiting.read(BY_TIME, [entry(*e) for e in entries])
 
     taken, rest = waiting.release(now)
@@ -63,8 +63,8 @@ def test_a_turn_takes_all_up_to_the_last_that_is_due(entries, now):
         st.tuples(st.lists(st.integers(0, 9), max_size=3), st.integers(0, 10)), max_size=9
     )
 )
-def test_what_was_taken_is_not_read_again(turns):
-    """It is left where it was, and a place says how far it goes; what came later is there."""
+def test_released_records_are_not_read_again(turns):
+    """A position marks the released records; later ones follow it."""
     stored, timer = (Bag(), Bag(), Value()), Value()
     expected = []
     for times, now in turns:
@@ -81,7 +81,7 @@ def test_what_was_taken_is_not_read_again(turns):
         assert len(again.waiting(BY_TIME)) == len(expected)
 
 
-def test_a_turn_writes_what_it_takes_and_not_what_waits_on():
+def test_a_release_does_not_rewrite_the_records_that_still_wait():
     """Each record is written about three times, however many wait."""
     for ahead in (100, 1000):
         waiting, armed = Bag(), Value()

@@ -1,4 +1,4 @@
-"""Dataflow without an account: what it would be told of every transform and pipeline."""
+"""Dataflow without an account: the jobs of every transform and pipeline."""
 
 import json
 import os
@@ -91,7 +91,7 @@ def golden(name):
 
 
 def use(outputs):
-    """Consume every output: what nobody uses could be left out of a job."""
+    """Consume every output, because an unused one could be removed from a job."""
     named = outputs._asdict() if hasattr(outputs, "_asdict") else {"output": outputs}
     for name, output in named.items():
         _ = output | f"Use-{name}" >> beam.Map(lambda row: row)
@@ -202,7 +202,7 @@ MAINS = {
 
 @on_dataflow
 @pytest.mark.parametrize("case", MAINS)
-def test_the_pipelines_of_files_become_jobs(case, weights, tmp_path):
+def test_the_pipelines_for_files_become_dataflow_jobs(case, weights, tmp_path):
     main, arguments, output, name = MAINS[case]
     if main in {predict.main, evaluate.main}:
         arguments = [*arguments, f"--weights={weights}"]
@@ -231,7 +231,7 @@ HERE = PipelineOptions(["--runner=FnApiRunner"])
 
 
 @on_dataflow
-def test_writing_becomes_jobs(one_column, tmp_path):
+def test_the_text_pipeline_becomes_dataflow_jobs(one_column, tmp_path):
     options = PipelineOptions(flags(tmp_path))
     args, _ = write.parse(["--weights=x"])
 
@@ -256,7 +256,7 @@ def test_composing_becomes_jobs(tmp_path):
 
 
 @on_dataflow
-def test_telling_sentences_becomes_jobs(tmp_path):
+def test_the_sentiment_pipeline_becomes_dataflow_jobs(tmp_path):
     for name in ("positive", "negative"):
         (tmp_path / name).write_text("a good film\na bad film\n" * 3)
     files = [f"--{name}={tmp_path / name}" for name in ("positive", "negative")]
@@ -272,7 +272,7 @@ def test_telling_sentences_becomes_jobs(tmp_path):
 
 
 @on_dataflow
-def test_translating_becomes_jobs(tmp_path):
+def test_the_translation_pipeline_becomes_dataflow_jobs(tmp_path):
     args, _ = translate.parse(["--input=gs://b/*.csv", "--weights=gs://b/w.arrow"])
     for build, step in ((translate.learn, "WriteModel"), (translate.write, "Transduce")):
         job = translated(lambda p, build=build: build(p, translate.with_defaults(args)), tmp_path)
@@ -322,7 +322,7 @@ def lived(weights, tmp_path):
     ids=lambda more: " ".join(more) or "as it is",
 )
 def test_the_live_job_is_that_of_running_jobs(more, lived):
-    """Whatever the flags: a job may be updated from one to another."""
+    """The graph does not depend on the flags, so that a running job can be updated."""
     assert live_graph(lived(*more)) == json.loads((GOLDEN / "graph-dataflow.json").read_text())
 
 
@@ -366,7 +366,7 @@ def test_the_live_job_streams_with_streaming_engine(lived):
 
 
 @on_dataflow
-def test_duplicates_may_be_asked_for_to_save(lived):
+def test_at_least_once_can_be_requested(lived):
     job = lived("--dataflow_service_options=streaming_mode_at_least_once")
 
     assert job.description["environment"]["serviceOptions"] == ["streaming_mode_at_least_once"]
@@ -401,7 +401,7 @@ def test_an_update_names_the_job_that_it_replaces(weights, tmp_path):
 
 
 def started(dataflow, weights, folder, *program):
-    """A program that starts the live pipeline on what stands in for the service."""
+    """Start the live pipeline on the fake service."""
     arguments = [f"--weights={weights}", *TOPICS, *flags(folder, dataflow.port)]
     return subprocess.Popen(  # noqa: S603
         [sys.executable, *program, *arguments, "--save_main_session"],

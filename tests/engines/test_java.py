@@ -103,7 +103,7 @@ def test_java_gets_the_bits_of_python(page, tmp_path):
     subprocess.run(build, check=True)  # noqa: S603
     java = Process("Java", page.command("java"), tmp_path / "java.log")
     try:
-        assert java.wait(120) == 0, java.said()
+        assert java.wait(120) == 0, java.last_lines()
     finally:
         java.stop()
 

@@ -1,4 +1,4 @@
-"""Engines on this machine: what is refused before a program is started, and while it runs."""
+"""Engines on this machine: errors before a program starts and while it runs."""
 
 import argparse
 import json
@@ -22,13 +22,13 @@ from deploy.local.processes import (
 
 @pytest.fixture
 def taken():
-    """A port of a stranger's."""
+    """A port that another program uses."""
     with socket.create_server(("127.0.0.1", 0)) as stranger:
         yield stranger.getsockname()[1]
 
 
-def test_a_port_that_is_taken_is_refused(taken):
-    with pytest.raises(EngineError, match=f"^{taken} is taken .* give --rest PORT$"):
+def test_a_used_port_is_refused(taken):
+    with pytest.raises(EngineError, match=f"^port {taken} is used .* give --rest PORT$"):
         check_free(taken, "--rest")
 
     check_free(free_port(), "--rest")
@@ -42,19 +42,19 @@ def test_a_port_that_is_taken_is_refused(taken):
         (kafka.for_others, "--expansion_port"),
     ],
 )
-def test_an_engine_does_not_take_a_stranger_s_port(engine, flag, taken, tmp_path, monkeypatch):
+def test_an_engine_does_not_start_on_a_used_port(engine, flag, taken, tmp_path, monkeypatch):
     for module in (flink, kafka):
         monkeypatch.setattr(module, "check_fetched", lambda _jars: None)
-    with pytest.raises(EngineError, match=f"{taken} is taken .* give {flag} PORT"):
+    with pytest.raises(EngineError, match=f"port {taken} is used .* give {flag} PORT"):
         engine(tmp_path, taken).start()
 
     assert not list(tmp_path.iterdir())
 
 
-def test_a_folder_is_used_by_one(tmp_path):
+def test_a_folder_is_used_by_one_process(tmp_path):
     with (
         alone_in(tmp_path / "new") as folder,
-        pytest.raises(EngineError, match="is used by one that runs"),
+        pytest.raises(EngineError, match="is used by another process"),
         alone_in(folder),
     ):
         pass
@@ -90,12 +90,12 @@ def test_a_worker_is_started_from_a_folder_with_a_space(tmp_path, monkeypatch):
 
 @pytest.mark.parametrize("text", ["0", "65536", "-1", "http"])
 def test_a_port_is_a_number(text):
-    with pytest.raises(argparse.ArgumentTypeError, match="is no port"):
+    with pytest.raises(argparse.ArgumentTypeError, match="a port is a number from 1 to 65535"):
         port(text)
 
 
 @pytest.mark.parametrize("module", [flink, kafka])
-def test_help_starts_nothing(module, capsys):
+def test_help_does_not_start_an_engine(module, capsys):
     with pytest.raises(SystemExit) as end:
         module.parser().parse_args(["--help"])
 

@@ -1,4 +1,4 @@
-"""How beam_rnn gets to workers that have Beam alone: by Beam's own boot program, as in its images.
+"""Beam's boot program installs beam_rnn on workers that have Beam only, as in its images.
 
 The boot program asks the runner for the staged packages, has pip install them, and starts the
 worker. Here Prism starts it in a process; in an image it is the entry point.
@@ -113,7 +113,7 @@ def run(program, *arguments, seconds=240):
 
 
 def predicted_rows(weights):
-    """What a worker without numba says."""
+    """Return the predictions of a worker without numba."""
     said = oracle(weights_file.load(weights).with_kernel("numpy"), ROWS).predictions
     return sorted(f"{row.key},{row.step},{row.outputs[0].hex()}" for row in said)
 

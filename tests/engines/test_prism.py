@@ -79,7 +79,7 @@ def readings(times, keys="abc"):
 
 @pytest.mark.usefixtures("each_way")
 def test_records_out_of_order_are_stepped_in_order_as_the_clock_moves_on(model, weights):
-    """Before the next ones come, when none come any more, and in whatever order they came."""
+    """Before the next records arrive, after the last one, and for all orders of arrival."""
     now = time.time()
     first = readings([now + i / 4 for i in range(8)])
     random.Random(0).shuffle(first)
@@ -103,8 +103,8 @@ def test_records_out_of_order_are_stepped_in_order_as_the_clock_moves_on(model, 
 
 @pytest.mark.usefixtures("each_way")
 @pytest.mark.parametrize("order", ["event_time", "arrival"])
-def test_a_record_behind_what_was_stepped_is_late(order, model, weights):
-    """By arrival it is stepped all the same."""
+def test_a_record_before_the_last_step_is_late(order, model, weights):
+    """In order of arrival it is processed."""
     now = int(time.time())
 
     with running(fed(Predict(weights, order=order))) as (stream, (feed, outputs)):
@@ -170,7 +170,7 @@ def test_a_window_after_predict_loses_nothing(order, wait, weights):
     assert sum(counts.elements) == len(outputs.predictions) == 72
 
 
-def test_two_of_them_in_a_batch_flattened_before_a_grouping_lose_nothing(weights):
+def test_two_flattened_predicts_before_a_grouping_lose_no_record(weights):
     counts = Collect()
 
     def build(p):
@@ -198,7 +198,7 @@ def forward(model, records):
 
 @pytest.mark.usefixtures("each_way")
 @pytest.mark.parametrize("policy", ["keep", "reset", "replay"])
-def test_a_newer_file_is_taken_up_while_the_stream_runs(policy, two_models, tmp_path):
+def test_a_newer_file_is_loaded_while_the_stream_runs(policy, two_models, tmp_path):
     old, new = two_models
     arguments = {"on_model_change": policy, "replay": 2 if policy == "replay" else 0}
     transform = Predict(tmp_path / "w-*.arrow", watch=0.2, **arguments)
@@ -236,7 +236,7 @@ def test_a_newer_file_is_taken_up_while_the_stream_runs(policy, two_models, tmp_
 
 
 @pytest.mark.usefixtures("each_way")
-def test_a_watched_file_that_is_cut_and_removed_changes_nothing(two_models, tmp_path):
+def test_truncating_and_removing_a_watched_file_has_no_effect(two_models, tmp_path):
     old, _ = two_models
     path = tmp_path / "w-1.arrow"
     damages = [lambda: path.write_bytes(path.read_bytes()[:1000]), path.unlink]
@@ -279,7 +279,7 @@ TRANSFORMS = {
 
 
 @pytest.mark.parametrize("name", TRANSFORMS)
-def test_a_live_stream_gives_what_a_batch_gives(name, tmp_path):
+def test_a_live_stream_gives_the_same_results_as_a_batch(name, tmp_path):
     transform = TRANSFORMS[name](tmp_path)
     start = time.time() + 1
     records = [

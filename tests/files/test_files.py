@@ -1,4 +1,4 @@
-"""Files that are read: what each becomes, and what is said of one that cannot be read."""
+"""Reading files: the records of each format, and the errors of unreadable files."""
 
 import bz2
 import gzip
@@ -82,7 +82,7 @@ def read_plain(tmp_path):
 
 
 def test_a_gzip_that_is_cut_at_the_end_of_a_line_is_an_error(tmp_path):
-    """So that not even a bad line tells."""
+    """Not even a bad line shows the error."""
     packed = gzip.compress(CSV.encode())
     for n in range(len(packed) // 2, 0, -1):
         if zlib.decompressobj(31).decompress(packed[:n]).endswith(b"\n"):
@@ -190,7 +190,7 @@ def test_nanoseconds_are_read_without_pandas(tmp_path, monkeypatch):
     ]
 
 
-def test_the_place_of_a_record_is_its_number_where_that_is_asked(tmp_path):
+def test_the_row_number_can_be_the_sequence_number(tmp_path):
     for name in ("b.csv", "a.csv"):
         written(tmp_path / name, f"t,k,x\n0,{name},1\nbad\n0,{name},1\n")
     columns = Columns(key="k", time="t", inputs=["x"], sequence="row")
@@ -217,7 +217,7 @@ def test_a_column_that_is_called_row_is_the_number(tmp_path):
     assert record["row"] == 7
 
 
-def test_the_text_of_numbers_is_kept_where_that_is_asked(tmp_path):
+def test_the_text_of_numbers_is_kept_on_request(tmp_path):
     path = written(tmp_path / "a.csv", "t,k,x,code\n0,a,1E+05,007\n1,a,0.5,008\n")
 
     first, second = read(path, keep=["x", "code"])
@@ -227,7 +227,7 @@ def test_the_text_of_numbers_is_kept_where_that_is_asked(tmp_path):
     assert AS_WRITTEN not in read(path)[0]
 
 
-def test_a_name_with_a_comma_stands_in_quotes():
+def test_a_name_with_a_comma_is_quoted():
     assert flags.names('a,"b, c" , d') == ["a", "b, c", "d"]
     assert flags.names('"say ""hi"""') == ['say "hi"']
 

@@ -1,4 +1,4 @@
-"""Rows into files of every kind: what is read back, and what is there if there are none."""
+"""Writing rows to files of every format, also without rows."""
 
 import csv
 import gzip
@@ -56,7 +56,7 @@ def test_rows_are_read_back_as_they_were(suffix, tmp_path):
 
 
 @pytest.mark.parametrize("text", ["a\nb", "a\rb", "a\r\nb", '"', "a,b", " a", "", "1E+05"])
-def test_a_field_of_csv_is_what_it_was(text):
+def test_a_field_survives_a_csv_round_trip(text):
     assert list(csv.reader([csv_line([text, 1])])) == [[text, "1"]]
 
 

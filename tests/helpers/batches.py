@@ -13,7 +13,7 @@ def batch_of(records, kind=pa.Table, schema=None):
 
 
 def predictions_in(batches, columns, outputs):
-    """The rows that would have come out, had rows come in."""
+    """Return the results as rows, as for an input of rows."""
     rows = []
     for batch in batches:
         for row in batch.to_pylist():

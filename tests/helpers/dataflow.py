@@ -1,4 +1,4 @@
-"""Pipelines as Dataflow would be told of them, without an account and without a network."""
+"""The jobs that pipelines would submit to Dataflow, without an account and a network."""
 
 import contextlib
 import json
@@ -21,7 +21,7 @@ TOPICS = [
 
 
 class Job(NamedTuple):
-    """What the service would be given.
+    """The job as submitted to the service.
 
     Attributes:
         description: The job: its type, flags, workers and their packages.
@@ -33,7 +33,7 @@ class Job(NamedTuple):
 
     @property
     def options(self) -> Mapping[str, Any]:
-        """What the workers know of the flags."""
+        """Return the options of the workers."""
         return self.description["environment"]["sdkPipelineOptions"]["options"]
 
     @property
@@ -43,7 +43,7 @@ class Job(NamedTuple):
 
     @property
     def packages(self) -> set[str]:
-        """The names of what the workers install or read."""
+        """Return the names of the staged files."""
         return {package["name"] for package in self.workers["packages"]}
 
     def coder(self, name: str) -> list[Any]:
@@ -121,7 +121,7 @@ def translated(build: Callable[[beam.Pipeline], Any], folder: Path, *more: str) 
 
 
 class Service(NamedTuple):
-    """What stands in for the service: it takes every job, and says of each that it runs.
+    """A fake service, which accepts every job and reports it as running.
 
     Attributes:
         port: Where it listens.

@@ -94,7 +94,7 @@ class Outputs:
 
 
 def predict(transform: beam.PTransform, records: Iterable[Any], engine: str = "fnapi") -> Outputs:
-    """What `Predict` makes of records."""
+    """Return the results of `Predict`."""
     built, _ = run(
         lambda p: Outputs(p | beam.Create(list(records), reshuffle=False) | transform), engine
     )

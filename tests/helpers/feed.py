@@ -36,7 +36,7 @@ def _come(_tick, number):
 
 
 class Feed(beam.PTransform):
-    """What is put into it comes with the next tick of a clock, which moves the watermark."""
+    """Records that arrive with the next tick of a clock, which moves the watermark."""
 
     def __init__(self, kind=Any):
         super().__init__()
@@ -75,7 +75,7 @@ class Running:
 
 @contextlib.contextmanager
 def running(build):
-    """A pipeline on Prism, cancelled when the block is left; and what `build` gave."""
+    """Run a pipeline on Prism until the end of the block; yield the result of `build`."""
     pipeline = beam.Pipeline(options=PipelineOptions(FLAGS["prism"]))
     built = build(pipeline)
     result = pipeline.run()

@@ -1,4 +1,4 @@
-"""What `Predict` should say, from one forward pass over each key's sorted records."""
+"""The expected results of `Predict`, from one forward pass over the sorted records of each key."""
 
 import numpy as np
 

@@ -47,7 +47,7 @@ class Record(NamedTuple):
 
 
 class Rules(NamedTuple):
-    """What `Predict` is told; times in microseconds."""
+    """The arguments of `Predict`; times in microseconds."""
 
     order: str
     wait: int
@@ -68,7 +68,7 @@ class Rules(NamedTuple):
 
 
 class Open(NamedTuple):
-    """A sequence that goes on."""
+    """An open sequence."""
 
     model: Any
     values: Any
@@ -81,11 +81,11 @@ class Open(NamedTuple):
 
 
 class ModelChangedError(Exception):
-    """A sequence would go on with another model, and the policy is "error"."""
+    """A sequence would continue with another model, and the policy is "error"."""
 
 
 class Said:
-    """What came out."""
+    """The results."""
 
     def __init__(self):
         self.predictions, self.late, self.invalid, self.ended, self.gaps = [], [], [], [], []
@@ -210,7 +210,7 @@ class Key:
         return after
 
     def is_behind(self, record):
-        """Whether the numbers have passed a record, unless they begin anew before it."""
+        """Return True if the numbers have passed a record and do not restart before it."""
         if self.reached is None:
             return False
         anew = [
@@ -237,7 +237,7 @@ class Key:
         return taken
 
     def has_passed(self, record):
-        """Whether the key has passed the place of a record."""
+        """Return True if the key has passed the position of a record."""
         if self.reached is None:
             return False
         if not self.by_number:
@@ -248,7 +248,7 @@ class Key:
         return record.number <= self.reached.number and not (anew or self.is_idle(record))
 
     def is_idle(self, record, latest=None):
-        """Whether a record comes too late to belong to the sequence that goes on."""
+        """Return True if the open sequence is idle before a record."""
         latest = self.latest if latest is None else latest
         idle_after = self.rules.idle_after
         return idle_after is not None and latest > -math.inf and record.time - latest > idle_after
@@ -264,7 +264,7 @@ class Key:
         return at if at <= self.end else math.inf
 
     def take(self, records, newest):
-        """Records that have their turn are stepped in order, or are late."""
+        """Process due records in order, or report them as late."""
         latest = self.latest
         for _, _, record in self.in_order():
             if record not in records:
@@ -284,7 +284,7 @@ class Key:
                     self.said.gaps.append(SequenceGap(self.key, record.time, first, last))
 
     def step(self, record, due, newest):
-        """One record has its turn. False if it cannot be stepped: then nothing happened."""
+        """Process a record. Return False, without any effect, if it cannot be stepped."""
         model, sequence, reason = self.goes_on(record, newest.of(self.key))
         if model is None and reason == "model":  # the key has lost its model
             self.close(reason)
@@ -424,6 +424,6 @@ class Stream:
                 one.advance(watermark, self.model)
 
     def finish(self):
-        """No more comes."""
+        """End the input."""
         for one in self.keys.values():
             one.finish(self.model)

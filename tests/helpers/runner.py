@@ -1,4 +1,4 @@
-"""A runner in memory, for tests of order: what a stream does to a transform, in milliseconds.
+"""A runner in memory for tests of order, which runs a stream in milliseconds.
 
 It runs the graph that a transform makes, and keeps what Beam says of state and time:
 
@@ -88,7 +88,7 @@ class Graph:
 
 
 class Step:
-    """A DoFn, and what its methods are called with."""
+    """A DoFn and the arguments of its methods."""
 
     def __init__(self, fn, args, kwargs):
         self.fn, self.args, self.kwargs = fn, args, kwargs
@@ -112,7 +112,7 @@ def asked_of(method):
 
 
 class Worker:
-    """A process with DoFns of its own, and what it remembers."""
+    """A process with its own DoFns and caches."""
 
     def __init__(self, graph):
         self._shared = shared._SharedMap()
@@ -173,7 +173,7 @@ class Timer:
 
 
 class Runner:
-    """Runs a graph; what comes out is in `outputs`, a list for each of its collections.
+    """Runs a graph; `outputs` has a list for each output collection.
 
     Args:
         graph: The steps.
@@ -235,7 +235,7 @@ class Runner:
             del self._cells[at]
 
     def end(self, **more):
-        """No more comes."""
+        """End the input."""
         self.advance(END_OF_TIME, **more)
         assert not self._timers
 

@@ -1,4 +1,4 @@
-"""What `Smooth` should say: each window by itself, layer by layer."""
+"""The expected results of `Smooth`: each window separately, layer by layer."""
 
 from dataclasses import replace
 

@@ -1,4 +1,4 @@
-"""Models of PyTorch, Keras and ONNX: read, written, and held to those frameworks' own numbers."""
+"""Reading and writing models of PyTorch, Keras and ONNX, compared with these frameworks."""
 
 import io
 import itertools
@@ -114,7 +114,7 @@ def test_a_keras_file(name):
 
 
 def saved_by_keras(layers, path, functional=False):
-    """A model with random weights, saved, and what Keras says of the batch."""
+    """Save a random Keras model; return its outputs of the batch."""
     if functional:
         x = y = kl.Input((None, 2))
         for layer in layers:
@@ -165,7 +165,7 @@ def chains():
 
 @pytest.mark.parametrize("functional", [False, True], ids=["sequential", "functional"])
 @pytest.mark.parametrize("name", chains())
-def test_what_keras_saves_gives_what_keras_says(name, functional, tmp_path):
+def test_a_model_saved_by_keras_gives_the_outputs_of_keras(name, functional, tmp_path):
     path = tmp_path / "model.keras"
     said = saved_by_keras(chains()[name], path, functional)
 
@@ -184,7 +184,7 @@ IN_KERAS = [
 
 
 @pytest.mark.parametrize("network", IN_KERAS, ids=lambda network: str(network.to_json()))
-def test_keras_says_the_same_of_what_we_write(network, tmp_path):
+def test_keras_gives_the_outputs_of_an_exported_model(network, tmp_path):
     model, (x, _) = random_model(network), batch()
     path = tmp_path / "model.keras"
     interop.to_keras(model, path)
@@ -201,8 +201,8 @@ def is_of_one_bias(network):
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 @pytest.mark.parametrize("network", IN_KERAS, ids=lambda network: str(network.to_json()))
-def test_what_we_write_for_keras_is_read_back_bit_for_bit(network, dtype, tmp_path):
-    """Our second bias is zero where Keras has but one: then nothing is rounded."""
+def test_an_exported_keras_file_is_read_back_bit_for_bit(network, dtype, tmp_path):
+    """Our second bias is zero if Keras has only one, so nothing is rounded."""
     model = random_model(network).astype(dtype)
     if is_of_one_bias(network):
         ours = {
@@ -222,7 +222,7 @@ def test_what_we_write_for_keras_is_read_back_bit_for_bit(network, dtype, tmp_pa
 
 
 @pytest.mark.parametrize("name", KERAS)
-def test_a_keras_file_goes_there_and_back_bit_for_bit(name, tmp_path):
+def test_a_keras_file_survives_a_round_trip_bit_for_bit(name, tmp_path):
     model = interop.from_keras(GOLDEN / name / "model.keras")
     first, second = tmp_path / "first.keras", tmp_path / "second.keras"
 
@@ -246,7 +246,7 @@ def test_a_keras_file_goes_there_and_back_bit_for_bit(name, tmp_path):
         (Network("rnn", 4, output="softmax", horizons=3), "output='softmax' of several horizons"),
     ],
 )
-def test_what_keras_has_no_layers_for_is_refused(network, message, tmp_path):
+def test_a_network_without_keras_layers_is_refused(network, message, tmp_path):
     with pytest.raises(InteropError, match=message):
         interop.to_keras(random_model(network), tmp_path / "model.keras")
     assert not list(tmp_path.iterdir())
@@ -258,7 +258,7 @@ def test_keras_s_older_format_is_not_written(tmp_path):
 
 
 @pytest.mark.parametrize("write", [interop.to_keras, interop.to_onnx, interop.to_torch])
-def test_a_cell_of_ones_own_has_no_form_elsewhere(write, tmp_path, monkeypatch):
+def test_a_custom_cell_cannot_be_exported(write, tmp_path, monkeypatch):
     monkeypatch.setitem(CELLS, "mgu", MINIMAL_GATED_UNIT)
     with pytest.raises(InteropError, match=r"no form .*for cell='mgu'"):
         write(random_model(Network("mgu", 3)), tmp_path / "model")
@@ -271,7 +271,7 @@ def run_onnx(path, **inputs):
 
 
 @pytest.mark.parametrize("network", NETWORKS, ids=lambda network: str(network.to_json()))
-def test_onnxruntime_says_the_same_of_what_we_export(network, tmp_path, capfd):
+def test_onnxruntime_gives_the_outputs_of_an_exported_model(network, tmp_path, capfd):
     model, (x, lengths) = random_model(network), batch()
     path, with_lengths = tmp_path / "model.onnx", tmp_path / "lengths.onnx"
     interop.to_onnx(model, path)
@@ -288,7 +288,7 @@ def test_onnxruntime_says_the_same_of_what_we_export(network, tmp_path, capfd):
 
 
 @pytest.mark.parametrize("network", READ_BACK, ids=lambda network: str(network.to_json()))
-def test_what_we_export_to_onnx_is_read_back_bit_for_bit(network, tmp_path):
+def test_an_exported_onnx_file_is_read_back_bit_for_bit(network, tmp_path):
     model = random_model(network)
     interop.to_onnx(model, tmp_path / "model.onnx")
 
@@ -297,7 +297,7 @@ def test_what_we_export_to_onnx_is_read_back_bit_for_bit(network, tmp_path):
 
 @pytest.mark.parametrize("name", TORCH)
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
-def test_a_state_dict_goes_there_and_back_bit_for_bit(name, dtype, tmp_path):
+def test_a_state_dict_survives_a_round_trip_bit_for_bit(name, dtype, tmp_path):
     source = GOLDEN / name / "model.safetensors"
     model = interop.from_torch(source, activation=activation(name)).astype(dtype)
     path = tmp_path / "model.safetensors"
@@ -377,7 +377,7 @@ def test_a_pickle_is_never_read(suffix, tmp_path):
         (Network("gru", 3, output_steps="last"), "no form for output_steps='last'"),
     ],
 )
-def test_what_pytorch_has_no_module_for_is_refused(network, message, tmp_path):
+def test_a_network_without_a_pytorch_module_is_refused(network, message, tmp_path):
     with pytest.raises(InteropError, match=message):
         interop.to_torch(random_model(network), tmp_path / "model.safetensors")
     assert not list(tmp_path.iterdir())
@@ -429,7 +429,7 @@ def test_a_keras_graph_that_is_no_chain_is_refused(tmp_path):
 
 
 @pytest.mark.parametrize("content", [b"", b"no zip", None])
-def test_what_is_no_keras_file_is_refused(content, tmp_path):
+def test_a_file_that_is_not_keras_is_refused(content, tmp_path):
     path = tmp_path / "model.keras"
     data = io.BytesIO()
     with zipfile.ZipFile(data, "w") as archive:
@@ -512,7 +512,7 @@ def test_an_onnx_graph_that_has_no_form_is_refused(edit, message, tmp_path):
         interop.from_onnx(edited_onnx(tmp_path, edit))
 
 
-def test_what_is_no_onnx_file_is_refused(tmp_path):
+def test_a_file_that_is_not_onnx_is_refused(tmp_path):
     path = tmp_path / "model.onnx"
     path.write_bytes(b"not a protobuf at all")
     with pytest.raises(InteropError, match="is no ONNX file"):
@@ -523,7 +523,7 @@ def test_what_is_no_onnx_file_is_refused(tmp_path):
     ("settings", "why"),
     [({"initial_state": "learned"}, "learned initial state"), ({"carry": False}, "carry=False")],
 )
-def test_what_has_no_form_is_not_exported_to_onnx(tmp_path, settings, why):
+def test_a_network_without_an_onnx_form_is_refused(tmp_path, settings, why):
     model = random_model(Network("gru", 3, **settings))
     with pytest.raises(InteropError, match=why):
         interop.to_onnx(model, tmp_path / "model.onnx")
@@ -535,14 +535,14 @@ def test_float64_is_not_exported_to_onnx(tmp_path):
         interop.to_onnx(model, tmp_path / "model.onnx")
 
 
-def test_a_package_that_is_missing_is_named_with_the_remedy():
+def test_a_missing_package_is_named_with_the_remedy():
     from beam_rnn.interop.layer_chain import package
 
     with pytest.raises(InteropError, match=r"'no_such_package': pip install 'beam-rnn\[interop\]'"):
         package("no_such_package")
 
 
-def test_the_order_of_gates_is_told_apart():
+def test_swapped_gates_change_the_outputs():
     """A model whose gates were mixed up would not pass by symmetry."""
     model = random_model(Network("lstm", 3))
     W_h = model.parameters["layers.0.W_h"]
@@ -656,7 +656,7 @@ def test_the_first_of_the_outputs_of_a_layer_of_keras_is_read(tmp_path):
 
 
 def gru_with(tmp_path, **tensors):
-    """A GRU of 3 inputs and 4 units, and other tensors beside it."""
+    """A GRU of 3 inputs and 4 units, with additional tensors."""
     random = np.random.default_rng(0)
     gru = {"weight_ih_l0": (12, 3), "weight_hh_l0": (12, 4), "bias_ih_l0": 12, "bias_hh_l0": 12}
     named = {f"rnn.{name}": random.standard_normal(shape, "f4") for name, shape in gru.items()}
@@ -674,7 +674,7 @@ def gru_with(tmp_path, **tensors):
         {"symbols__weight": (3, 4)},
     ],
 )
-def test_a_linear_module_that_may_stand_before_the_recurrent_one_is_asked_for(tensors, tmp_path):
+def test_an_ambiguous_linear_module_must_be_named(tensors, tmp_path):
     (module,) = {name.split("__")[0] for name in tensors}
     with pytest.raises(InteropError, match=f"say head='{module}' if it stands after"):
         interop.from_torch(gru_with(tmp_path, **tensors))
@@ -683,7 +683,7 @@ def test_a_linear_module_that_may_stand_before_the_recurrent_one_is_asked_for(te
 @pytest.mark.parametrize(
     ("name", "head"), [("inp", "inp"), ("head", None), ("net.head", None), ("net.out", "net.out")]
 )
-def test_a_linear_module_is_the_head_where_its_name_says_so(name, head, tmp_path):
+def test_a_linear_module_with_the_name_of_a_head_is_the_head(name, head, tmp_path):
     tensors = {f"{name}.weight": (3, 4), f"{name}.bias": 3}
     model = interop.from_torch(gru_with(tmp_path, **tensors), head=head)
     assert model.outputs == 3
@@ -707,7 +707,7 @@ def test_tensors_that_do_not_fit_are_refused(tensors, message, tmp_path):
         interop.from_torch(gru_with(tmp_path, **tensors))
 
 
-def test_a_head_that_is_not_there_is_refused(tmp_path):
+def test_a_missing_head_is_refused(tmp_path):
     with pytest.raises(InteropError, match="one linear layer 'fc'"):
         interop.from_torch(gru_with(tmp_path), head="fc")
 
@@ -726,7 +726,7 @@ def test_other_types_than_float32_and_float64_are_refused_with_the_remedy(kind, 
         interop.from_torch(path)
 
 
-def test_the_nonlinearity_of_an_nn_rnn_must_be_said():
+def test_the_nonlinearity_of_an_nn_rnn_must_be_given():
     path = GOLDEN / "torch-rnn_tanh-l1" / "model.safetensors"
     with pytest.raises(InteropError, match=r"say activation='tanh' or 'relu', got None"):
         interop.from_torch(path)

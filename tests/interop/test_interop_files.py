@@ -1,4 +1,4 @@
-"""Files of other frameworks that are damaged, or made to do harm."""
+"""Damaged and malicious files of other frameworks."""
 
 import contextlib
 import io
@@ -170,7 +170,7 @@ def test_tensors_in_one_place_are_no_more_than_the_file(written):
         interop.from_keras(edited_weights(written(".keras"), edit))
 
 
-def test_what_only_training_needs_is_passed_over(written):
+def test_values_used_only_in_training_are_ignored(written):
     def edit(file):
         file["optimizer/vars/0"] = np.int64(3)
         file["layers/gru/cell/seed_generator/vars/0"] = np.uint32([1, 2])
@@ -205,9 +205,7 @@ def test_a_compressed_keras_file_is_refused(written):
 
 
 @pytest.mark.parametrize("suffix", FORMS)
-def test_a_model_that_cannot_be_written_leaves_the_file_that_was_there(
-    suffix, written, monkeypatch
-):
+def test_a_failed_export_leaves_the_old_file_unchanged(suffix, written, monkeypatch):
     path = written(suffix)
     before = path.read_bytes()
 

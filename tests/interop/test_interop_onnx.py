@@ -1,4 +1,4 @@
-"""Graphs of ONNX: read where ONNX Runtime says the same, otherwise refused by name."""
+"""ONNX graphs: they give the outputs of ONNX Runtime, or are refused with the node's name."""
 
 import numpy as np
 import onnx
@@ -107,7 +107,7 @@ READ = {
 
 
 @pytest.mark.parametrize("name", READ)
-def test_what_is_read_gives_what_onnxruntime_gives(name, tmp_path):
+def test_an_imported_graph_gives_the_outputs_of_onnxruntime(name, tmp_path):
     path = onnx_file(tmp_path, *READ[name])
     x = floats(2, 6, INPUTS)
     session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
@@ -362,7 +362,7 @@ def test_before_opset_13_a_softmax_is_over_all_axes_from_its_own_on(tmp_path):
         interop.from_onnx(last)
 
 
-def test_each_node_is_looked_at_once(tmp_path):
+def test_each_node_is_visited_once(tmp_path):
     """Zeros of zeros, doubled sixty times: a walk back along all ways would not end."""
     nodes = [make_node("Concat", [f"z{i}"] * 2, [f"z{i + 1}"], axis=2) for i in range(60)]
     nodes += [SWAP, cell(inputs=("t", "W", "R", "B", "", "z60")), *every()]
@@ -429,7 +429,7 @@ def a_graph(random):
 @pytest.mark.parametrize(
     "count", [200, pytest.param(2_000, marks=pytest.mark.slow)], ids=["200", "2000"]
 )
-def test_of_graphs_at_random_those_that_are_read_are_the_same(count, tmp_path):
+def test_random_graphs_are_refused_or_give_the_outputs_of_onnxruntime(count, tmp_path):
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 4  # it says of some that they cannot be
     read, x = 0, floats(2, 5, INPUTS)

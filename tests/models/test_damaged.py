@@ -1,4 +1,4 @@
-"""Damaged models, checkpoints and states: the library's own error, or what was written."""
+"""Damaged models, checkpoints and states: the library's own error, or the original."""
 
 import io
 from typing import Any, NamedTuple
@@ -88,7 +88,7 @@ def test_a_damaged_file_is_refused(what, count):
 
 @pytest.mark.parametrize("count", COUNTS)
 @pytest.mark.parametrize("what", SEALED)
-def test_a_crafted_file_is_refused_or_what_it_was(what, count):
+def test_a_crafted_file_is_refused_or_equal_to_the_original(what, count):
     """Its seal is right: the rest must hold as well. Of a checkpoint the numbers may be others."""
     data, read, error = SEALED[what]
     written, refused = read(data), 0
@@ -111,8 +111,8 @@ def sealed_anew(data):
 
 
 @pytest.mark.parametrize("count", COUNTS)
-def test_damaged_exported_states_are_refused_or_what_they_were(count):
-    """Statistics of a Parquet file, and what nobody reads of it, may be anything."""
+def test_damaged_exported_states_are_refused_or_equal_to_the_originals(count):
+    """The statistics and unread parts of a Parquet file may change."""
     data, read, error = EXPORTED
     written, refused = read(data), 0
     for damaged in mutated(data, count):

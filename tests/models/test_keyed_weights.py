@@ -79,7 +79,7 @@ def test_the_same_models_give_the_same_bytes_and_a_file_its_own(models):
     assert pickle.loads(pickle.dumps(weights.from_buffer(data))) == models  # noqa: S301
 
 
-def test_what_was_changed_after_it_was_read_is_written(models):
+def test_changes_after_loading_are_written(models):
     read = weights.from_buffer(weights.to_bytes(models))
     fewer = KeyedModels.gathered(read.models, None)
     assert weights.from_buffer(weights.to_bytes(fewer)) == fewer
@@ -137,7 +137,7 @@ def test_the_kernel_is_that_of_all(models):
 
 @pytest.mark.parametrize("kernel", ["numpy", "fused"])
 @pytest.mark.parametrize("cell", ["rnn", "gru", "lstm"])
-def test_a_view_at_any_address_has_the_bits_of_the_model_alone(kernel, cell):
+def test_a_view_has_the_same_bits_at_every_address(kernel, cell):
     """A row may begin at any multiple of 4 bytes."""
     network = Network(cell, hidden=(8, 5))
     own = {f"{i:02}": random_model(network, seed=i) for i in range(17)}
@@ -186,14 +186,14 @@ def test_a_file_of_several_batches_is_one(models, monkeypatch):
     assert all(read.of(key) == model for key, model in models.models.items())
 
 
-def test_a_cut_file_is_an_error_wherever_it_is_cut(models):
+def test_a_truncated_file_is_an_error_at_every_length(models):
     data = weights.to_bytes(models)
     for length in range(101, len(data), 101):
         with pytest.raises(NotWeightsError, match="truncated, altered or of another format"):
             weights.from_buffer(data[:length])
 
 
-def test_an_altered_bit_is_an_error_wherever_it_is():
+def test_an_altered_bit_is_an_error_at_every_position():
     data = weights.to_bytes(keyed_models())
     for at in range(len(data)):
         changed = bytearray(data)
@@ -228,7 +228,7 @@ def test_a_newer_version_is_an_error_that_names_both(models):
         weights.from_buffer(altered(weights.to_bytes(models), format_version="3"))
 
 
-def test_a_cell_that_is_not_there_is_named(models):
+def test_an_unknown_cell_is_named(models):
     data = altered(weights.to_bytes(models), network='{"cell": "mamba"}')
     with pytest.raises(WeightsError, match=r"has the cell 'mamba', but .* has rnn, gru, lstm"):
         weights.from_buffer(data)

@@ -1,4 +1,4 @@
-"""A sweep gives what one step after another gives."""
+"""A sweep gives the results of single steps."""
 
 from dataclasses import replace
 
@@ -89,7 +89,7 @@ def test_a_sweep_has_the_bits_of_one_step_after_another(
     assert came_out[1, 1000] == came_out[1, 7] == came_out[1000, 1000]
 
 
-def test_what_is_plain_is_swept(loader, monkeypatch):
+def test_plain_records_are_stepped_as_a_batch(loader, monkeypatch):
     """So that the test above compares two ways, and not one with itself."""
     stepper = PredictSource(loader, Policy()).stepper()
     monkeypatch.setattr(PredictStepper, "_one_by_one", None)

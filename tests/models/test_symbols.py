@@ -88,7 +88,7 @@ def test_x_is_numbers_then_the_calendar_then_an_index_for_each_symbol():
         ({"word": "w" * 2000}, "word must have at most 1024 bytes to be a symbol"),
     ],
 )
-def test_a_bad_vector_or_symbol_is_told(changes, reason):
+def test_a_bad_vector_or_symbol_is_refused(changes, reason):
     with pytest.raises(RecordError, match=reason):
         RecordReader(MIXED).read(mixed(**changes))
 
@@ -251,7 +251,7 @@ def test_a_step_has_the_bits_that_it_has_in_a_sequence(case, kernel):
     np.testing.assert_array_equal(alone[0], whole[1, :4])
 
 
-def test_without_carry_a_step_sees_its_own_record_alone():
+def test_without_carry_a_step_sees_its_own_record_only():
     network, parameters = embedded("alone", np.float32)
     model = Model(network, parameters)
     x, _ = symbol_batch([5], np.random.default_rng(1))
@@ -294,7 +294,7 @@ def sequences_of(records, columns=COLUMNS):
     return [s for key, data in by_key.items() for s in cut(key, data, columns)]
 
 
-def test_a_vocabulary_is_made_of_what_is_learned_from():
+def test_a_vocabulary_is_built_from_the_training_records():
     model = fit_sequences(NETWORK, sequences_of(spoken()), TRAINING)
     assert model.columns.vocabulary("word") == ("film", "is", "the", "bad", "good")
     assert model.training["settings"]["vocabulary"] == {"at_least": 2, "at_most": None}
@@ -305,7 +305,7 @@ def test_a_vocabulary_is_made_of_what_is_learned_from():
     assert len(set("abcdefgh") & set(words)) == 6  # two sentences are held back
 
 
-def test_a_pipeline_learns_symbols_and_tells_them(tmp_path):
+def test_a_pipeline_trains_on_symbols_and_predicts_them(tmp_path):
     path = str(tmp_path / "weights.arrow")
     records = list(spoken())
     random = np.random.default_rng(0)
@@ -325,7 +325,7 @@ def test_a_pipeline_learns_symbols_and_tells_them(tmp_path):
     assert letter.reason == "word must be text or a whole number to be a symbol"
 
 
-def test_the_unknown_symbol_is_nothing_where_training_saw_none():
+def test_the_vector_of_the_unknown_symbol_is_zero_if_training_saw_none():
     columns = Columns(key="id", time="t", symbols=["word"], targets=["x"], inputs=["x"])
     records = [{"id": "a", "t": t, "word": "ab"[t % 2], "x": t % 2} for t in range(40)]
     network = Network("gru", hidden=4, embedding=3)
@@ -337,7 +337,7 @@ def test_the_unknown_symbol_is_nothing_where_training_saw_none():
     np.testing.assert_array_equal(x, np.array([[0.5, 0, 0, 0]], np.float32))
 
 
-def test_numbers_beside_symbols_are_scaled_and_indices_are_not():
+def test_numbers_are_scaled_and_indices_of_symbols_are_not():
     columns = Columns(key="id", time="t", symbols=["word"], inputs=["x"])
     records = [{"id": "a", "t": t, "word": "abc"[t % 3], "x": 100 + t % 3} for t in range(40)]
     model = fit_sequences(

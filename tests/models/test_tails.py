@@ -44,7 +44,7 @@ def student(chance, freedom):
     ],
     ids=["normal", "exponential", "student", "mixture"],
 )
-def test_a_probability_is_how_often_such_an_error_comes(draw):
+def test_tail_probabilities_match_the_frequencies_of_errors(draw):
     """Whatever the errors are: one in a hundred is below 0.01, one in a thousand below 0.001."""
     chance = random.Random(0)
     found = probabilities([draw(chance) for _ in range(30_000)])[2_000:]
@@ -100,16 +100,16 @@ def test_the_unit_does_not_matter():
         assert one == pytest.approx(other)
 
 
-def test_where_nothing_is_known_nothing_is_surprising():
+def test_without_errors_every_tail_probability_is_one():
     assert tail_probability(NO_ERRORS, 1e9) == 1
     assert tail_probability(after([1, 2, 3]), 0) == 1
 
 
-def test_the_first_change_of_what_never_changed_is_as_rare_as_it_is():
+def test_the_first_change_of_a_constant_series_is_rare():
     assert tail_probability(after([0.0] * 99), 1e-9) == pytest.approx(0.01, rel=0.05)
 
 
-def test_what_leaps_and_falls_back_is_one_event():
+def test_a_spike_is_one_event():
     errors = [math.sin(i) for i in range(500)]
     leap, fall = probabilities([*errors, 40.0, -40.0])[-2:]
 
@@ -156,6 +156,6 @@ def test_old_errors_are_forgotten():
         ({"peaks": 0}, r"peaks must be in \(0, 1\), got 0"),
     ],
 )
-def test_settings_that_mean_nothing_are_refused(settings, message):
+def test_invalid_settings_of_surprise_are_refused(settings, message):
     with pytest.raises(ConfigurationError, match=message):
         Surprise(**settings)

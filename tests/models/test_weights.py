@@ -55,7 +55,7 @@ def with_symbols():
 
 
 def altered(data, rows=lambda rows: rows, compression=None, **metadata):
-    """The file with other metadata or rows, and the seal that it would have had."""
+    """Return the file with other metadata or rows, and a valid seal."""
     with pa.ipc.open_file(data) as reader:
         table = reader.read_all()
     texts = {
@@ -114,7 +114,7 @@ def test_the_parameters_are_aligned_views_of_one_buffer(tmp_path):
         assert not value.flags.writeable
 
 
-def test_what_was_read_stays_when_the_file_is_overwritten_in_place(tmp_path):
+def test_a_loaded_model_does_not_change_when_its_file_is_overwritten(tmp_path):
     path = tmp_path / "weights.arrow"
     weights.save(model(seed=1), path)
     read, inode = weights.load(path), path.stat().st_ino
@@ -179,14 +179,14 @@ def test_a_failed_write_leaves_nothing_behind(tmp_path):
     assert [p.name for p in tmp_path.iterdir()] == ["weights.arrow"]
 
 
-def test_a_cut_file_is_an_error_wherever_it_is_cut():
+def test_a_truncated_file_is_an_error_at_every_length():
     data = weights.to_bytes(model(hidden=2, layers=1))
     for length in range(7, len(data), 7):
         with pytest.raises(NotWeightsError, match="truncated, altered or of another format"):
             weights.from_buffer(data[:length])
 
 
-def test_an_altered_bit_is_an_error_wherever_it_is():
+def test_an_altered_bit_is_an_error_at_every_position():
     """Also in the padding between the parts of the file, and in its footer."""
     data = weights.to_bytes(model(hidden=2, layers=1))
     for at in range(len(data)):
@@ -220,7 +220,7 @@ def test_an_arrow_file_of_something_else_is_an_error():
         weights.from_buffer(sink.getvalue())
 
 
-def test_of_a_large_file_of_something_else_only_the_start_is_read(tmp_path):
+def test_only_the_start_of_a_large_file_of_another_format_is_read(tmp_path):
     path = tmp_path / "records.csv"
     with path.open("wb") as file:
         file.truncate(1 << 40)  # a hole: no disk is used
@@ -296,12 +296,12 @@ def test_compressed_buffers_are_refused_before_they_are_decompressed(compression
     assert pa.total_allocated_bytes() == before
 
 
-def test_a_cell_that_is_not_there_is_named():
+def test_an_unknown_cell_is_named():
     with pytest.raises(WeightsError, match=r"has the cell 'mamba', but .* has rnn, gru, lstm"):
         weights.from_buffer(altered(weights.to_bytes(model()), network='{"cell": "mamba"}'))
 
 
-def test_there_is_no_file():
+def test_loading_a_missing_file_is_an_error():
     with pytest.raises(FileNotFoundError, match=r"nowhere\.arrow"):
         weights.load("nowhere.arrow")
 
@@ -328,7 +328,7 @@ def test_version_1_stays_readable():
 
 
 @pytest.mark.parametrize("make", [of_pairs, with_symbols])
-def test_files_of_pairs_and_of_symbols_stay_what_they_are(make):
+def test_files_of_pairs_and_of_symbols_stay_readable(make):
     """The parameters are those of a seed, whose bits depend on the machine: the rest is held."""
     golden = {of_pairs: "weights-v1-pairs.arrow", with_symbols: "weights-v1-symbols.arrow"}[make]
     read, made = weights.load(GOLDEN.with_name(golden)), make()

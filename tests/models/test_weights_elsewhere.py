@@ -1,4 +1,4 @@
-"""docs/weights-file.md: what it says of the file, and its programs, run as they stand there."""
+"""docs/weights-file.md: its statements about the file, and its programs."""
 
 import json
 import re
@@ -63,7 +63,7 @@ def test_a_forecast_in_polars_is_the_model_s_forecast(ran):
 
 
 def said_of(path):
-    """What the programs of the page print: the network, then each parameter's first value."""
+    """Return the expected output of the programs: the network and each parameter's first value."""
     model = weights.load(path)
     values = [(name, value.shape, value.flat[0]) for name, value in model.parameters.items()]
     return json.dumps(model.network.to_json()), values
@@ -94,7 +94,7 @@ def test_the_program_in_java_reads_the_file(ran):
 
 
 def has_r():
-    """Whether there is R, with its package arrow."""
+    """Return True if R and its package arrow are installed."""
     if not shutil.which("Rscript"):
         return False
     command = ["Rscript", "-e", "library(arrow)"]

@@ -192,7 +192,7 @@ def test_windows(bptt, length, windows):
         ({"loss": "first"}, "loss must be 'every' or 'last', got 'first'"),
     ],
 )
-def test_settings_that_cannot_work_are_refused(arguments, message):
+def test_invalid_settings_are_refused(arguments, message):
     with pytest.raises(ConfigurationError, match=message.replace("(", r"\(")):
         Bptt(**arguments)
 

@@ -75,8 +75,8 @@ def test_sigmoid_saturates_without_a_warning(dtype):
     dtype=st.sampled_from(["float32", "float64"]),
 )
 @pytest.mark.parametrize("function", [np.exp, np.tanh, np.log1p, sigmoid])
-def test_a_number_has_the_same_bits_wherever_it_stands(function, length, before, stride, dtype):
-    """Vectors and what is left at the end of a row are computed alike."""
+def test_an_activation_has_the_same_bits_at_every_position(function, length, before, stride, dtype):
+    """Vectorised values and the remainder of a row are computed in the same way."""
     numbers = np.abs(3 * np.random.default_rng(length).standard_normal(length)).astype(dtype)
     rows = np.zeros((2, stride * length + before), dtype)
     rows[1, before::stride] = numbers

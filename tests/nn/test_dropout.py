@@ -41,7 +41,7 @@ def test_masks_leave_out_with_the_probability_and_scale_what_stays():
 
 
 @pytest.mark.parametrize("cell", ["rnn", "gru", "lstm"])
-def test_what_is_left_out_is_not_seen_at_any_step(cell):
+def test_a_dropped_unit_is_dropped_at_every_step(cell):
     """A network with those units taken out and the other weights scaled has the same outputs."""
     network = Network(cell, hidden=6)
     parameters = network.initialize(4, 2, seed=0, dtype=np.float64)
@@ -113,7 +113,7 @@ def test_the_mask_is_the_same_in_every_window_of_a_sequence():
     assert losses(Bptt(steps=2)) == pytest.approx(losses(Bptt()), rel=1e-12)
 
 
-def test_the_seed_decides_what_is_left_out():
+def test_the_seed_decides_the_dropout():
     def digest(**settings):
         return fit_sequences(
             Network("gru", 4, layers=2), [wave()], Training(epochs=2, **settings)
@@ -125,7 +125,7 @@ def test_the_seed_decides_what_is_left_out():
     assert digest(dropout=Dropout()) == digest()
 
 
-def test_symbols_are_left_out_with_the_probability_each_sequence_by_itself():
+def test_symbols_are_dropped_independently_in_each_sequence():
     first, second = draw_symbols(0.3, (2000, 50), BATCH, np.random.default_rng(0))
 
     assert first.shape == (BATCH, 2000)
@@ -134,7 +134,7 @@ def test_symbols_are_left_out_with_the_probability_each_sequence_by_itself():
     assert not np.array_equal(first[0], first[1])
 
 
-def test_a_symbol_that_is_left_out_is_the_unknown_one_wherever_it_stands():
+def test_a_dropped_symbol_is_unknown_at_every_position():
     number = np.full((4, 2), 0.5)
     words = np.array([[1, 2], [2, 1], [1, 3], [0, 2]])
     tags = np.array([[1, 1], [1, 1], [2, 2], [2, 2]])
@@ -165,7 +165,7 @@ def spoken(text, good):
 
 
 @pytest.mark.parametrize("p", [0.0, 0.5])
-def test_the_vector_of_the_unknown_symbol_is_learned_where_symbols_are_left_out(p):
+def test_dropping_symbols_trains_the_vector_of_the_unknown_symbol(p):
     network = Network("rnn", 3, output="sigmoid", embedding=2)
     sequences = [spoken("a fine film", 1), spoken("a dull plot", 0)]
 
@@ -175,7 +175,7 @@ def test_the_vector_of_the_unknown_symbol_is_learned_where_symbols_are_left_out(
     assert unknown.any() == (p > 0)
 
 
-def test_a_sequence_in_parts_has_the_same_symbols_left_out_in_all():
+def test_all_parts_of_a_sequence_have_the_same_dropped_symbols():
     """Cut where the windows of BPTT are, it gives the same weights."""
     network = Network("gru", 3, output="sigmoid", embedding=2)
     whole = spoken("a b c d e f a b c d e f", 1)
@@ -201,7 +201,7 @@ def test_a_sequence_in_parts_has_the_same_symbols_left_out_in_all():
     assert all(np.array_equal(one[name], other[name]) for name in one)
 
 
-def test_the_source_of_a_pair_has_symbols_left_out_and_the_target_has_not():
+def test_symbols_are_dropped_in_sources_but_not_in_targets():
     columns = PairColumns(key="id", source="there", target="here")
     network = EncoderDecoder("gru", hidden=3, embedding=2)
     pairs = [Pair(columns, str(i), ("a", "b"), ("x", "y")) for i in range(3)]
@@ -216,6 +216,6 @@ def test_the_source_of_a_pair_has_symbols_left_out_and_the_target_has_not():
 
 @pytest.mark.parametrize("name", ["inputs", "layers", "recurrent", "symbols"])
 @pytest.mark.parametrize("p", [1, -0.1, float("nan"), "0.5", True])
-def test_a_probability_that_cannot_be_is_refused(name, p):
+def test_an_invalid_probability_is_refused(name, p):
     with pytest.raises(ConfigurationError, match=rf"{name} must be in \[0, 1\), got"):
         Dropout(**{name: p})

@@ -1,4 +1,4 @@
-"""The fused kernel: what numpy computes, the same bits in every batch and on every machine."""
+"""The fused kernel: the results of numpy, with the same bits in every batch and machine."""
 
 import os
 import subprocess
@@ -95,7 +95,7 @@ def test_a_row_of_a_product_has_the_same_bits_in_every_batch(rows, inputs, colum
 
 
 def test_the_order_of_additions_is_the_one_that_is_promised():
-    """1 is lost beside 1e8, so every other order gives another sum."""
+    """1 is rounded away next to 1e8, so every other order gives another sum."""
     x = np.array([[1e8, 1, -1e8, 1]], np.float32)
 
     assert linear(x, np.ones((4, 1), np.float32), np.zeros(1, np.float32)) == 1
@@ -112,7 +112,7 @@ def test_tanh_and_sigmoid_are_right_to_4e_7():
     assert error(activations.sigmoid, lambda v: 1 / (1 + np.exp(-v))) < 4e-7
 
 
-def test_tanh_of_no_number_is_none():
+def test_tanh_of_nan_is_nan():
     tanh = over_a_row(activations.tanh)
     x = np.array([np.nan, np.inf, -np.inf, 0, -0.0, 1e-30], np.float32)
 
@@ -186,7 +186,7 @@ def test_a_machine_with_narrower_vectors_gives_the_same_bits(tmp_path):
     assert haswell == native
 
 
-def test_the_kernel_is_what_can_be_had(monkeypatch):
+def test_the_best_available_kernel_is_chosen(monkeypatch):
     gru = Network("gru")
     assert kernel_name(gru, np.float32) == "fused"
     assert kernel_name(gru, np.float64) == "numpy"
@@ -202,7 +202,7 @@ def test_the_kernel_is_what_can_be_had(monkeypatch):
         kernel_name(gru, np.float32, "fused")
 
 
-def test_a_cell_of_ones_own_is_computed_by_numpy(monkeypatch):
+def test_a_custom_cell_uses_the_numpy_kernel(monkeypatch):
     from beam_rnn import cells
     from tests.helpers.minimal_gated_unit import MINIMAL_GATED_UNIT
 

@@ -94,7 +94,7 @@ def test_the_pinball_loss_is_least_at_the_quantile():
         assert grid[np.argmin(losses)] == pytest.approx(np.quantile(targets, level), abs=0.01)
 
 
-def test_levels_stand_side_by_side_for_each_target():
+def test_quantile_levels_are_adjacent_for_each_target():
     outputs = np.array([[1.0, 2.0, 10.0, 20.0]])  # two targets, two levels each
     targets = np.array([[0.0, 30.0]])
 
@@ -114,7 +114,7 @@ def test_the_gaussian_likelihood_is_that_of_the_density():
 @pytest.mark.parametrize("name", ALL)
 @pytest.mark.parametrize("garbage", [np.nan, np.inf, 1e300])
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
-def test_what_has_no_weight_counts_for_nothing(name, garbage, dtype):
+def test_a_step_of_weight_zero_does_not_affect_the_loss(name, garbage, dtype):
     outputs = outputs_for(name, 2, 3, dtype=dtype)
     targets = targets_for(2, 3).astype(dtype)
     alone, gradient_alone = ALL[name](outputs[:1], targets[:1], np.ones(1))
@@ -130,7 +130,7 @@ def test_what_has_no_weight_counts_for_nothing(name, garbage, dtype):
 
 
 @pytest.mark.parametrize("name", ALL)
-def test_where_nothing_counts_there_is_no_loss(name):
+def test_the_loss_is_zero_if_all_weights_are_zero(name):
     targets = np.full((2, 3), np.nan)
 
     value, gradient = ALL[name](outputs_for(name, 2, 3), targets, np.zeros(2))

@@ -28,7 +28,7 @@ from beam_rnn.nn.network import Network
         ({"merge": "max", "bidirectional": True}, "merge must be one of .* got 'max'"),
     ],
 )
-def test_a_network_that_cannot_be_is_refused(arguments, message):
+def test_an_invalid_network_is_refused(arguments, message):
     with pytest.raises(ConfigurationError, match=message):
         Network(**arguments)
 
@@ -81,7 +81,7 @@ def test_the_state_has_room_for_every_direction_of_every_layer(network):
         ),
     ],
 )
-def test_json_leaves_out_what_is_at_its_default(network, values):
+def test_json_omits_defaults(network, values):
     """So that a setting that is added later changes no digest."""
     assert network.to_json() == values
     assert Network(**json.loads(json.dumps(values))) == network
@@ -130,7 +130,7 @@ def test_the_residual_head_adds_the_input():
     np.testing.assert_allclose(change, x[:, :1])
 
 
-def test_vectors_of_symbols_begin_as_large_as_they_are_told_to():
+def test_the_initial_size_of_symbol_vectors_can_be_set():
     sizes = {"inputs": 2, "outputs": 1, "seed": 0, "symbols": [400]}
     E = Network(embedding=32).initialize(**sizes)["embedding.0.E"]
     small = Network(embedding=32, embedding_deviation=0.1).initialize(**sizes)["embedding.0.E"]

@@ -39,6 +39,6 @@ def test_a_number_is_one_rate_for_all():
         (lambda: Warmup(3, then=None), "then must be .* got None"),
     ],
 )
-def test_settings_that_cannot_work_are_refused(make, message):
+def test_invalid_settings_are_refused(make, message):
     with pytest.raises(ConfigurationError, match=message):
         make()

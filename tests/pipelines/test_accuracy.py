@@ -1,4 +1,4 @@
-"""The protocols of the tasks in `benchmarks/tasks`: what is asked, and that it is asked fairly."""
+"""The protocols of the tasks in `benchmarks/tasks`: their definitions and their fairness."""
 
 import json
 import operator
@@ -64,7 +64,7 @@ def test_adding_marks_two_numbers_whose_sum_is_asked():
 
 
 @pytest.mark.parametrize("task", [TEMPORAL_ORDER, ADDING], ids=["temporal-order", "adding"])
-def test_no_sequence_is_learned_from_and_judged_by(task):
+def test_training_and_test_sequences_are_disjoint(task):
     kinds = [
         {each.x.tobytes() for each in long_lags.drawn(task, 200, seed, stream)}
         for seed in (0, 1)
@@ -75,7 +75,7 @@ def test_no_sequence_is_learned_from_and_judged_by(task):
 
 
 def constant(task, outputs):
-    """A model that says the same of every sequence."""
+    """Return a model with constant outputs."""
     network = Network("gru", 1, output_steps="last")
     parameters = network.initialize(task.columns.input_size, task.columns.target_size, seed=0)
     return Model(
@@ -110,14 +110,14 @@ SETTINGS = [etth1.DAY_AHEAD, etth1.FOUR_DAYS_AHEAD]
 
 
 def silent(setting):
-    """A model that says that nothing changes."""
+    """Return a model that predicts no change."""
     network = Network("gru", 1)
     parameters = network.initialize(setting.columns.input_size, setting.horizon, seed=0)
     return Model(network, {**parameters, "head.W_y": 0 * parameters["head.W_y"]})
 
 
 @pytest.mark.parametrize("setting", SETTINGS)
-def test_what_is_learned_of_etth1_ends_with_its_part(setting):
+def test_training_sequences_of_etth1_end_with_the_training_part(setting):
     horizon = setting.horizon
     learned = list(etth1.sequences(HOURS[: etth1.TRAIN], setting))
 
@@ -213,7 +213,7 @@ def test_a_chord_is_the_keys_that_sound():
     assert list(np.flatnonzero(higher)) == [42]
 
 
-def test_just_the_validation_pieces_are_held_back():
+def test_exactly_the_validation_pieces_are_held_out():
     learned, validated = (
         [chorales.roll(piece) for piece in PIECES[part]] for part in ("train", "valid")
     )
@@ -276,7 +276,7 @@ ROW_OF = {
 @pytest.mark.parametrize(
     "row", [pytest.param(row, marks=[needs(name)] if name else []) for row, name in ROW_OF.items()]
 )
-def test_a_row_runs_alone_and_writes_its_figures(row, tmp_path, capsys):
+def test_a_single_row_runs_and_writes_its_figures(row, tmp_path, capsys):
     output = tmp_path / "rows.json"
     accuracy.main(["--quick", "--only", row, "--data", str(DATA), "--json", str(output)])
 
@@ -291,7 +291,7 @@ def test_a_row_runs_alone_and_writes_its_figures(row, tmp_path, capsys):
 
 
 @pytest.mark.parametrize("name", translation.TASKS)
-def test_no_fresh_pair_was_learned_from(name):
+def test_no_test_pair_is_in_the_training_set(name):
     pairs, fresh = translation.drawn(translation.TASKS[name], seed=5, samples=3000)
 
     assert (len(pairs), len(fresh)) == (3000, translation.FRESH)
@@ -303,12 +303,12 @@ def test_a_row_that_does_not_exist_is_refused(capsys):
         accuracy.main(["--only", "adding,subtracting"])
 
     error = capsys.readouterr().err
-    assert f"no row is called subtracting: take of {', '.join(accuracy.ROWS)}" in error
+    assert f"there is no row subtracting: choose from {', '.join(accuracy.ROWS)}" in error
 
 
-def test_a_row_whose_data_are_not_there_is_left_out(tmp_path, capsys):
+def test_a_row_without_its_data_is_skipped(tmp_path, capsys):
     output = tmp_path / "rows.json"
     accuracy.main(["--only", "etth1-24", "--data", str(tmp_path), "--json", str(output)])
 
-    assert f"left out: there is no {tmp_path / 'ETTh1.csv'}" in capsys.readouterr().out
+    assert f"skipped: there is no {tmp_path / 'ETTh1.csv'}" in capsys.readouterr().out
     assert json.loads(output.read_text()) == []

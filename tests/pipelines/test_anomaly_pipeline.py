@@ -1,4 +1,4 @@
-"""`python -m pipelines.anomaly`: the rows of files come out with their scores."""
+"""`python -m pipelines.anomaly`: the rows of files with their scores."""
 
 import csv
 import json
@@ -25,7 +25,7 @@ COLUMNS = ["--key=filename", "--time=timestamp", "--inputs=value"]
 
 
 def read(path):
-    """The rows of a CSV or JSON lines file; what is empty is None."""
+    """Return the rows of a CSV or JSON lines file, with None for empty fields."""
     with path.open(newline="") as file:
         if path.suffix == ".jsonl":
             return [json.loads(line) for line in file]
@@ -83,7 +83,7 @@ def test_its_anomalies_are_found(scored):
     assert reached.normalised > 75
 
 
-def test_what_comes_later_changes_no_score_and_another_run_gives_the_same_bytes(scored, tmp_path):
+def test_scores_are_reproducible_and_do_not_depend_on_later_records(scored, tmp_path):
     lines = SERIES.read_text().splitlines()
     other, output = tmp_path / SERIES.name, tmp_path / "scores.csv"
     changed = [*lines[:3001], *(line.replace(",", ",9") for line in lines[3001:])]
@@ -145,7 +145,7 @@ def test_bad_rows_go_to_a_file_beside_and_equal_rows_have_one_score(weights, tmp
     ]
 
 
-def test_what_was_learned_from_first_is_not_scored_by_what_has_seen_it(tmp_path):
+def test_training_records_are_not_scored_by_the_trained_model(tmp_path):
     data, output = write(tmp_path / "data.csv", rows()), tmp_path / "scores.csv"
 
     anomaly.main([f"--input={data}", f"--output={output}", *NAMED, "--train_fraction=0.5"])
@@ -230,7 +230,7 @@ def test_a_series_before_1970_is_scored_as_one_of_today(tmp_path):
         (["--key=city", "--time=year", "--inputs=load"], "the times look like years"),
     ],
 )
-def test_what_cannot_be_scored_is_an_error_and_leaves_no_scores(named, said, tmp_path):
+def test_an_error_in_scoring_leaves_no_output(named, said, tmp_path):
     years = [{**row, "year": 1900 + i} for i, row in enumerate(rows(20))]
     data, output = write(tmp_path / "data.csv", years), tmp_path / "scores.csv"
 

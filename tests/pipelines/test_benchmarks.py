@@ -42,7 +42,7 @@ def test_the_gate_is_measured_on_every_series(tmp_path):
     assert all(row["gated"] > 0 and row["learned"] > 0 for row in rows)
 
 
-def test_the_worth_of_a_lag_is_measured_beside_what_is_possible(tmp_path):
+def test_the_smoothing_benchmark_compares_errors_with_their_bounds(tmp_path):
     output, picture = tmp_path / "rows.json", tmp_path / "lags.png"
     command = [sys.executable, "-m", "benchmarks.smoothing", "--quick", "--json", str(output)]
     subprocess.run([*command, "--plot", str(picture)], cwd=ROOT, capture_output=True, check=True)  # noqa: S603
@@ -67,7 +67,7 @@ def test_each_form_runs_on_an_engine(case, tmp_path):
     assert result.stdout.startswith(f"{case}: 320 records of 7 keys in ")
 
 
-def test_runs_take_turns_and_the_first_turn_is_not_counted():
+def test_runs_alternate_and_the_warm_up_is_not_counted():
     turns = []
     seconds = medians([lambda: turns.append("a"), lambda: turns.append("b")], repeat=2)
 

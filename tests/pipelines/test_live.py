@@ -114,7 +114,7 @@ def test_other_interfaces_are_not_listened_at(kafka):
 
 
 class Stream:
-    """A pipeline from a topic to two others, and what came of it."""
+    """A pipeline from a topic to two others, and its results."""
 
     def __init__(self, kafka, weights, *flags, names=None):
         broker, expansion = kafka
@@ -166,7 +166,7 @@ class Stream:
 
 
 def readings(count, start=0):
-    """One every 20 ms, of the time when it is taken."""
+    """Yield a record every 20 ms, with the current time."""
     for i in range(start, start + count):
         now = time.time()
         yield {"id": "abcde"[i % 5], "t": now, "x": math.sin(i), "y": math.cos(3 * i)}
@@ -174,7 +174,7 @@ def readings(count, start=0):
 
 
 def steps(forecasts):
-    """What was said of each step; the same, if it was said several times."""
+    """Return the prediction of each step; check that duplicates are equal."""
     said = defaultdict(set)
     for row in forecasts:
         fields = row["time"], row["x_prediction"], row["prediction_model"]
@@ -237,9 +237,7 @@ def test_each_message_is_answered_with_the_bits_of_the_oracle(kafka, model, weig
     ]
 
 
-def test_nothing_is_lost_while_the_broker_is_away_or_when_the_job_begins_again(
-    kafka, model, weights
-):
+def test_no_record_is_lost_while_the_broker_is_down_or_when_the_job_restarts(kafka, model, weights):
     broker, _ = kafka
     with Stream(kafka, weights, "--shards=2") as stream:
         records = []
@@ -281,30 +279,33 @@ def test_ctrl_c_stops_it(kafka, weights, tmp_path):
     topics.create(kafka[0].address, *names)
     live_stream = command(kafka, weights, names, tmp_path)
     try:
-        wait_for("the start", lambda: "Ctrl-C stops it" in live_stream.said(), 90, live_stream)
+        wait_for(
+            "the start", lambda: "Ctrl-C stops it" in live_stream.last_lines(), 90, live_stream
+        )
         live_stream.interrupt()
         assert live_stream.wait(60) == 130
     finally:
         live_stream.stop()
 
-    said = live_stream.said(lines=1000)
+    said = live_stream.last_lines(lines=1000)
     address = kafka[0].address
     assert f"reading kafka://{address}/stopped-readings, writing kafka://{address}/" in said
     assert said.splitlines()[-1] == "stopped"
     assert "Traceback" not in said
 
 
-def test_a_topic_that_is_not_there_is_an_error(kafka, weights, tmp_path):
+def test_a_missing_topic_is_an_error(kafka, weights, tmp_path):
     live_stream = command(kafka, weights, ("misspelled", "any", "other"), tmp_path)
     try:
         assert live_stream.wait(120) == 1
     finally:
         live_stream.stop()
 
-    assert "error: Kafka has no topic of the name in --input: make it" in live_stream.said()
+    error = "error: Kafka does not have the topic of --input: create it"
+    assert error in live_stream.last_lines()
 
 
-def test_topics_that_are_there_are_left(kafka, monkeypatch, capsys):
+def test_existing_topics_are_left_unchanged(kafka, monkeypatch, capsys):
     address = kafka[0].address
 
     def main(*words, lines=b""):
@@ -314,9 +315,9 @@ def test_topics_that_are_there_are_left(kafka, monkeypatch, capsys):
         return capsys.readouterr().out
 
     assert main("create", "first") == "first made\n"
-    assert main("create", "first", "second") == "first is already there\nsecond made\n"
+    assert main("create", "first", "second") == "first already exists\nsecond created\n"
     assert main("send", "first", lines=b"one\n\ntwo\n") == "2 messages sent\n"
-    with pytest.raises(SystemExit, match=r"message 2 is no JSON object, .*: 'nonsense'"):
+    with pytest.raises(SystemExit, match=r"message 2 is not a JSON object, .*: 'nonsense'"):
         main("send", "first", "--time", "t", lines=b'{"x": 1}\nnonsense\n')
     with pytest.raises(SystemExit, match="there is no topic third at"):
         main("send", "third", lines=b"one\n")

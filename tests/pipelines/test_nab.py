@@ -17,7 +17,7 @@ STANDARD = PROFILES["standard"]
 
 
 def series(detections, windows, rows=100):
-    """100 rows, of which those named are detections; 15 of them do not count."""
+    """Return 100 rows with the given detections; the first 15 rows are not scored."""
     scores = np.zeros(rows)
     scores[list(detections)] = 1.0
     return Series(range(rows), scores, windows)
@@ -27,7 +27,7 @@ def sigmoid(position):
     return 2 / (1 + math.exp(5 * position)) - 1
 
 
-def test_what_a_row_is_worth():
+def test_the_value_of_a_detection_depends_on_its_position():
     added, window = worth(series([], [(40, 49), (90, 99)]), STANDARD)
 
     assert window.tolist() == [NOWHERE] * 40 + [0] * 10 + [NOWHERE] * 40 + [1] * 10
@@ -72,7 +72,7 @@ def test_one_threshold_for_all_series():
     assert (reached.found, reached.false) == (1, 2)
 
 
-def test_a_profile_says_what_it_costs():
+def test_the_score_uses_the_weights_of_the_profile():
     corpus = [series([40, 20], [(40, 49), (70, 79)])]
 
     figures = [score(corpus, profile).normalised for profile in PROFILES.values()]
@@ -93,7 +93,7 @@ def test_a_false_detection_costs_less_shortly_after_a_window():
 
 
 def test_the_windowed_gaussian_moves_on():
-    """As it is in NAB: the score of a value from the window before it."""
+    """As in NAB, a value is scored by the window before it."""
     values = np.array([1.0, 3.0, 2.0, 2.0, 9.0, 2.0])
 
     scores = nab.windowed_gaussian(values, size=3, step=2)

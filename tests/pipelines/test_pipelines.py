@@ -355,7 +355,7 @@ def test_a_difference_of_one_bit_is_seen(weights):
     assert not measuring.score(model, "Bern", encoded, rows_out[:-1]).bit_equal
 
 
-def test_bad_lines_are_set_aside_and_the_rest_goes_on(weights, data, tmp_path):
+def test_bad_lines_are_written_aside_and_the_others_are_used(weights, data, tmp_path):
     lines = data.read_text().splitlines()
     bad = ["Bern,2014-05-20 01:00:00,n/a,0.5", "Bern,2014-05-20 02:00:00", "Bern,never,1,1"]
     source = tmp_path / "data.csv"
@@ -441,7 +441,7 @@ def test_several_horizons_are_trained_predicted_and_measured(data, tmp_path):
 
 
 @pytest.mark.parametrize("text", ["", "a", "1-", "2-1x"])
-def test_a_horizon_that_cannot_be_is_refused(text, data, tmp_path, capsys):
+def test_an_invalid_horizon_is_refused(text, data, tmp_path, capsys):
     with pytest.raises(SystemExit):
         train.main(
             [f"--input={data}", *COLUMNS, f"--horizon={text}", f"--output={tmp_path}/w.arrow"]
@@ -452,7 +452,7 @@ def test_a_horizon_that_cannot_be_is_refused(text, data, tmp_path, capsys):
     )
 
 
-def test_a_second_run_goes_on_from_the_states_of_the_first(weights, data, tmp_path):
+def test_a_second_run_continues_from_the_states_of_the_first(weights, data, tmp_path):
     header, *lines = data.read_text().splitlines()
     lines.sort(key=lambda line: line.split(",")[1])
     parts = {"first.csv": lines[: len(lines) // 2], "second.csv": lines[len(lines) // 2 :]}
@@ -608,7 +608,7 @@ def test_a_training_in_shards_is_resumed(data, tmp_path):
         ),
     ],
 )
-def test_errors_are_one_line_with_what_is_at_fault(main, flags, message, capsys):
+def test_an_error_is_one_line_that_names_the_cause(main, flags, message, capsys):
     with pytest.raises(SystemExit) as caught:
         run(lambda: main(flags))
 
@@ -659,7 +659,7 @@ def test_none_of_the_records_could_be_used(name, weights, data, tmp_path, capsys
 
 
 @pytest.mark.parametrize("name", COMMANDS)
-def test_a_column_that_is_not_there_is_found_before_anything_runs(
+def test_a_missing_column_is_an_error_before_the_pipeline_runs(
     name, weights, data, tmp_path, capsys
 ):
     main, output = COMMANDS[name]
@@ -709,7 +709,7 @@ def test_a_dead_letter_is_counted_once_and_holds_its_record_as_json(name, weight
 
 
 @pytest.mark.parametrize("per_key", [[], ["--per_key"]])
-def test_a_refit_is_judged_first_and_then_learns_from_everything(
+def test_a_refit_is_evaluated_before_training_on_all_records(
     per_key, weights, data, tmp_path, capsys
 ):
     output = tmp_path / "final.arrow"
@@ -781,7 +781,7 @@ def test_reasons_are_counted():
     assert aside.said(many, "were late", "p")[-1] == "  8: for other reasons"
 
 
-def test_what_was_done_is_said(weights, data, tmp_path, capsys):
+def test_commands_print_their_results(weights, data, tmp_path, capsys):
     flags = [f"--input={data}", f"--weights={weights}"]
     predictions, figures = tmp_path / "p.csv", tmp_path / "m.json"
     predict.main([*flags, f"--output={predictions}"])
@@ -801,7 +801,7 @@ def test_what_was_done_is_said(weights, data, tmp_path, capsys):
     assert last == f"wrote {figures}"
 
 
-def test_the_errors_of_many_keys_are_cut_short_and_those_of_none_are_said(tmp_path):
+def test_the_list_of_keys_with_errors_is_shortened_or_said_to_be_empty(tmp_path):
     path, errors = tmp_path / "m.json", dict.fromkeys(measuring.ERRORS, 0.5)
     many = {f"key {i:02}": errors for i in range(20)}
     mean = errors | {measuring.ERRORS[2]: None}
@@ -836,7 +836,7 @@ def test_a_key_with_too_few_records_is_named(data, tmp_path, caplog):
     assert "1 key has too few records: 'Tiny'" in caplog.text
 
 
-def test_columns_of_the_records_stand_beside_their_predictions(weights, data, tmp_path, capsys):
+def test_predictions_keep_the_columns_of_their_records(weights, data, tmp_path, capsys):
     """With a line twice, two of one time, and one that cannot be used."""
     head, *lines = data.read_text().splitlines()
     with_site = [f"{line},site {i}" for i, line in enumerate(lines)]
@@ -871,7 +871,7 @@ def test_columns_of_the_records_stand_beside_their_predictions(weights, data, tm
         predict.main([*flags, "--keep=all", "--order=arrival"])
 
 
-def test_numbers_are_kept_as_they_stand_in_the_file(weights, tmp_path):
+def test_numbers_are_kept_as_written_in_the_file(weights, tmp_path):
     source, output = tmp_path / "data.csv", tmp_path / "p.csv"
     source.write_text("city,at,load,heat\nBern,1,5.250,1E-01\nBern,2,5.5,0.2\n")
 
@@ -924,7 +924,7 @@ def test_the_demo(tmp_path, capsys):
     assert metrics["mean"]["model_mae"] < metrics["mean"]["yesterday_mae"]
     printed = capsys.readouterr().out
     assert f"{metrics['records']:,} records streamed" in printed
-    assert "hidden states equal, bit for bit" in printed
+    assert "hidden states equal those of one forward pass" in printed
     for key in metrics["series"]:
         assert key.removesuffix(".csv") in printed
     assert weights_file.load(tmp_path / "weights.arrow").network.cell == "gru"
@@ -965,7 +965,7 @@ def test_compressed_text_is_read(suffix, weights, data, tmp_path):
     assert in_order(read(output)) == in_order(read(reference))
 
 
-def test_a_value_beside_which_all_others_vanish_is_said(data, tmp_path, capsys):
+def test_a_value_that_dominates_the_scale_is_warned_of(data, tmp_path, capsys):
     lines = data.read_text().splitlines()
     lines[5] = re.sub(r",[^,]*,([^,]*)$", r",1e30,\1", lines[5])
     source = tmp_path / "data.csv"

@@ -1,4 +1,4 @@
-"""docs/sources.md: its programs that need an engine or a database, run as they stand there.
+"""docs/sources.md: its programs that need an engine or a database.
 
 Those that need neither are run by tests/docs/test_readme.py.
 """

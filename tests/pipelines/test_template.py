@@ -1,4 +1,4 @@
-"""The flex template, the images, and the page that says how they are used."""
+"""The flex template, the images, and the page that documents them."""
 
 import json
 import re
@@ -34,8 +34,8 @@ def numbered_weights(tmp_path):
 
 
 @pytest.mark.parametrize("order", ["event_time", "sequence"])
-def test_a_record_that_comes_twice_is_stepped_once(order, numbered_weights):
-    """Before its turn or after: at-least-once delivery changes no prediction."""
+def test_a_duplicate_record_is_predicted_once(order, numbered_weights):
+    """At-least-once delivery changes no prediction, before or after the record is due."""
     rows = numbered(6)
     transform = Predict(numbered_weights, order=order)
     once = predict_stream(transform, rows[:3], 4, rows[3:])
@@ -46,16 +46,16 @@ def test_a_record_that_comes_twice_is_stepped_once(order, numbered_weights):
     assert {row.time // 10**6 - START for row in twice.late} <= set(range(6))
 
 
-def test_by_arrival_it_is_stepped_twice(numbered_weights):
-    """So at-least-once delivery is not for this order."""
+def test_a_duplicate_record_is_predicted_twice_in_order_of_arrival(numbered_weights):
+    """So at-least-once delivery cannot be used with this order."""
     rows = numbered(3)
     twice = predict_stream(Predict(numbered_weights, order="arrival"), [*rows, *rows])
 
     assert len(twice.predictions) == 6
 
 
-def test_the_pipeline_refuses_both(numbered_weights):
-    with pytest.raises(ConfigurationError, match="--order arrival steps a record twice"):
+def test_the_pipeline_refuses_order_by_arrival_with_at_least_once(numbered_weights):
+    with pytest.raises(ConfigurationError, match="--order arrival processes a duplicate again"):
         live.main(
             [
                 f"--weights={numbered_weights}",
@@ -67,7 +67,7 @@ def test_the_pipeline_refuses_both(numbered_weights):
         )
 
 
-def test_the_metadata_are_those_of_the_flags():
+def test_the_stored_metadata_match_the_flags():
     assert json.loads((TEMPLATE / "metadata.json").read_text()) == metadata(), (
         "python -m deploy.dataflow.metadata > deploy/dataflow/metadata.json"
     )
@@ -78,7 +78,7 @@ def parameters():
     return {parameter["name"]: parameter for parameter in stored}
 
 
-def test_what_must_be_given_is_what_the_pipeline_demands(capsys):
+def test_the_required_parameters_are_the_required_flags(capsys):
     needed = {name for name, parameter in parameters().items() if not parameter["isOptional"]}
     with pytest.raises(SystemExit):
         live.parser().parse_args([])
@@ -100,22 +100,22 @@ def test_what_must_be_given_is_what_the_pipeline_demands(capsys):
         ("on_model_change", "replay", "replays"),
     ],
 )
-def test_the_patterns_let_through_what_the_pipeline_takes(name, good, bad):
+def test_the_patterns_accept_only_valid_values(name, good, bad):
     (pattern,) = parameters()[name]["regexes"]
 
     assert re.match(pattern, good)
     assert not re.match(pattern, bad)
 
 
-def test_the_template_says_that_it_streams():
+def test_the_template_is_a_streaming_template():
     stored = json.loads((TEMPLATE / "metadata.json").read_text())
     keys = ("streaming", "supportsExactlyOnce", "supportsAtLeastOnce", "defaultStreamingMode")
 
     assert [stored[key] for key in keys] == [True, True, True, "EXACTLY_ONCE"]
 
 
-def test_what_the_images_are_made_of_is_there():
-    """Docker runs elsewhere: their files are read."""
+def test_the_files_and_versions_of_the_dockerfiles_exist():
+    """The Dockerfiles are read: Docker does not run here."""
     project = (ROOT / "pyproject.toml").read_text()
     python, beam_version = re.search(
         r"^FROM apache/beam_python(\d+\.\d+)_sdk:([\d.]+)$", IMAGE.read_text(), re.MULTILINE
@@ -137,7 +137,7 @@ def test_the_packages_have_one_version():
 
 
 def documented():
-    """The commands of the page that start a pipeline."""
+    """Return the commands of the page."""
     blocks = re.findall(r"^```sh\n(.*?)^```$", PAGE.read_text(), re.MULTILINE | re.DOTALL)
     lines = "".join(blocks).replace("\\\n", " ").splitlines()
     return [line.strip() for line in lines if line.strip()]
@@ -166,7 +166,7 @@ def test_the_commands_of_the_page_parse(line):
 @pytest.mark.parametrize(
     "line", [line for line in documented() if "flex-template run" in line]
 )  # fmt: skip
-def test_the_parameters_of_the_page_are_the_template_s(line):
+def test_the_parameters_on_the_page_exist_in_the_template(line):
     words = shlex.split(line)
     named = [words[i + 1] for i, word in enumerate(words) if word == "--parameters"]
     given = dict(pair.split("=", 1) for text in named for pair in text.split(","))

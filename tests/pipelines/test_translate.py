@@ -1,4 +1,4 @@
-"""The translation pipeline, from its command line, and the tasks that it makes up."""
+"""The translation pipeline from its command line, and its synthetic tasks."""
 
 import csv
 import doctest
@@ -31,7 +31,7 @@ def rows_of(path):
     return list(csv.DictReader(path.read_text("utf-8").splitlines()))
 
 
-def test_a_task_is_learned_and_its_fresh_ones_are_written(tmp_path, capsys):
+def test_a_task_is_trained_and_its_fresh_sources_are_translated(tmp_path, capsys):
     weights, output = tmp_path / "weights.arrow", tmp_path / "fresh.csv"
     flags = ["--task", "additions", "--digits", "1", "--samples", "70", "--fresh", "20"]
     sizes = ["--hidden", "16", "--embedding", "8", "--epochs", "4", "--batch_size", "8"]
@@ -42,11 +42,11 @@ def test_a_task_is_learned_and_its_fresh_ones_are_written(tmp_path, capsys):
     assert not learned & {row["source"] for row in rows}
     right = sum(row["written"] == row["target"] for row in rows)
     assert right == sum(row["right"] == "True" for row in rows)
-    assert f"{right} of 20 fresh ones without a mistake" in capsys.readouterr().out
+    assert f"{right} of 20 fresh sources translated correctly" in capsys.readouterr().out
     assert load(weights).columns.fields == ("source", "target")
 
 
-def test_pairs_of_files_are_parted_by_their_keys(tmp_path, capsys):
+def test_pairs_of_files_are_split_by_their_keys(tmp_path, capsys):
     random = np.random.default_rng(0)
     texts = ["".join(random.choice(list("ab"), 3)) for _ in range(60)]
     lines = [f"{i},{text},{text.upper()}\n" for i, text in enumerate(texts)]
@@ -62,7 +62,7 @@ def test_pairs_of_files_are_parted_by_their_keys(tmp_path, capsys):
     letters = [*tmp_path.glob("*.invalid.jsonl")]
     assert len(letters) == 1
     assert "must have 1 to 1024 bytes to be a key" in letters[0].read_text()
-    assert "without a mistake" in capsys.readouterr().out
+    assert "translated correctly" in capsys.readouterr().out
 
 
 def test_more_sums_than_there_are_is_an_error(tmp_path):

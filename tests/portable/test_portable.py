@@ -98,7 +98,7 @@ def collected(transform, records, *names, windowing=None):
 # Plain values.
 
 
-def test_mappings_are_what_python_has():
+def test_mappings_become_the_classes_of_python():
     given = {
         "epochs": 3,
         "bptt": {"steps": 8, "stride": 2},
@@ -119,8 +119,8 @@ def test_mappings_are_what_python_has():
     assert made(Columns, "columns", {**PLAIN, "vectors": {"x": 3}}).input_size == 4
 
 
-def test_rows_stand_for_mappings():
-    """What another language has in their place."""
+def test_rows_are_accepted_as_mappings():
+    """Other languages have rows instead of mappings."""
     row = beam.Row(epochs=3, bptt=beam.Row(steps=8))
     made_of_rows = made(Training, "training", row._asdict() | {"bptt": _named(steps=8)})
     assert made_of_rows == Training(epochs=3, bptt=Bptt(steps=8))
@@ -225,7 +225,7 @@ def _named(**fields):
         (partial(RnnPredict, 7), "weights must be the path of a file, got 7"),
     ],
 )
-def test_what_is_wrong_is_said_before_any_pipeline(make, message):
+def test_invalid_arguments_are_refused_before_a_pipeline_is_built(make, message):
     with pytest.raises(ConfigurationError) as error:
         make()
     assert message in str(error.value)
@@ -348,14 +348,14 @@ def test_fields_of_the_record_are_kept_beside_its_prediction(windowing, tmp_path
     )
 
 
-def test_a_field_is_null_where_it_cannot_be_told_whose_it_is(tmp_path):
+def test_a_kept_field_is_null_if_records_cannot_be_distinguished(tmp_path):
     rows = [beam.Row(id="a", t=5, x=x, y=0.0, end=True, site=7) for x in (0.0, 1.0)]
     columns = Columns(key="id", time="t", inputs=["x", "y"], end="end")
     transform = RnnPredict(saved(random_model(columns=columns), tmp_path), keep=["site"])
     assert [row.site for row in collected(transform, rows)] == [None, None]
 
 
-def test_what_cannot_be_kept_is_said(tmp_path):
+def test_an_unknown_field_in_keep_is_refused(tmp_path):
     weights = saved(random_model(), tmp_path)
     pipeline = beam.Pipeline(runner="FnApiRunner")
     rows = pipeline | "Rows" >> beam.Create([beam.Row(**RECORDS[0])])
@@ -501,7 +501,7 @@ def test_an_element_without_a_time_has_a_remedy(tmp_path):
 
 @pytest.mark.parametrize("handling", [None, {"output": "bad"}])
 @pytest.mark.parametrize("name", ["id", "t", "y", "x"])
-def test_a_field_that_is_not_there_is_missed_before_anything_runs(name, handling, tmp_path):
+def test_a_missing_field_is_an_error_before_the_pipeline_runs(name, handling, tmp_path):
     columns = Columns(key="id", time="t", inputs=["y"], targets=["x"])
     weights = saved(random_model(columns=columns), tmp_path)
     pipeline = beam.Pipeline(runner="FnApiRunner")
@@ -637,7 +637,7 @@ def test_every_output_has_a_schema_that_all_languages_read(name, tmp_path):
         assert coder.schema.fields
 
 
-def test_windows_are_kept_apart(tmp_path):
+def test_windows_are_separate(tmp_path):
     rows = collected(
         RnnPredict(saved(random_model(), tmp_path)), RECORDS, windowing=FixedWindows(10)
     )

@@ -1,4 +1,4 @@
-"""Beam YAML: the shipped pipelines, and whether its other ways give the numbers of Python."""
+"""Beam YAML: the shipped pipelines, and that other forms give the results of Python."""
 
 import csv
 import json

@@ -1,4 +1,4 @@
-"""Arrow batches: read as rows are, and given back with predictions."""
+"""Arrow batches: they are read like rows, and returned with predictions."""
 
 import decimal
 import random
@@ -158,7 +158,7 @@ def test_a_batch_is_read_as_its_rows_are_one_by_one(data):
     assert found == expected
 
 
-def test_of_two_columns_of_one_name_none_is_read():
+def test_duplicate_columns_are_a_dead_letter():
     batch = pa.table([["a"], [1], [0.5], [7.5]], names=["id", "t", "x", "x"])
     columns = Columns(key="id", time="t", inputs=["x"])
 
@@ -251,7 +251,7 @@ def test_parquet_in_parquet_out(model, weights, tmp_path):
     assert sorted(rows) == sorted(oracle(model, RECORDS).predictions)
 
 
-def test_order_by_number_and_what_is_late_or_bad_of_a_batch(tmp_path):
+def test_late_and_invalid_rows_of_batches_ordered_by_number(tmp_path):
     columns = Columns(key="id", time="t", inputs=["x", "y"], targets=["x"], sequence="n")
     model = random_model(columns=columns)
     good = [{**row(t), "n": t} for t in range(20) if t not in (4, 5)]
@@ -272,7 +272,7 @@ def test_order_by_number_and_what_is_late_or_bad_of_a_batch(tmp_path):
     assert [(gap.first, gap.last) for gap in outputs.gaps] == [(4, 5)]
 
 
-def test_a_step_out_of_range_is_split_off(model, weights):
+def test_an_overflowing_row_is_removed_from_its_batch(model, weights):
     records = [row(1), row(2, x=1e300), row(3)]
 
     outputs = predict(Predict(weights, order="arrival"), [batch_of(records)])
@@ -297,7 +297,7 @@ def test_several_outputs_have_a_column_each(tmp_path):
 
 @pytest.mark.parametrize("name", ["x_prediction", "prediction_step", "prediction_state"])
 def test_rows_with_a_column_that_is_added_are_dead_letters_that_name_it(name, weights):
-    """And the job goes on with the other batches."""
+    """And the job continues with the other batches."""
     batches = [batch_of([{**row(t), name: 1} for t in (1, 2)]), batch_of([row(3)])]
 
     outputs = predict(Predict(weights, with_state=True), batches)
@@ -323,7 +323,7 @@ def test_rows_with_two_columns_of_a_name_that_is_added_are_dead_letters(weights)
 
 
 @pytest.mark.parametrize("shards", [None, 2])
-def test_batches_that_nobody_said_would_come_are_an_error_with_the_remedy(shards, weights):
+def test_undeclared_arrow_batches_are_an_error_with_the_remedy(shards, weights):
     def build(p):
         batches = p | beam.Create([1]) | beam.Map(lambda _: batch_of(RECORDS))
         return Outputs(batches | Predict(weights, shards=shards))
@@ -335,7 +335,7 @@ def test_batches_that_nobody_said_would_come_are_an_error_with_the_remedy(shards
 @pytest.mark.parametrize(
     ("settings", "remedy"), [({"emit": "last"}, ".ended"), ({"timestamps": "event"}, "say 'due'")]
 )
-def test_what_is_for_rows_alone_is_refused(settings, remedy, weights):
+def test_settings_for_rows_only_are_refused_with_arrow_batches(settings, remedy, weights):
     with pytest.raises(ConfigurationError, match=remedy):
         predict(Predict(weights, **settings), [batch_of(RECORDS)])
 
@@ -347,7 +347,7 @@ def test_the_number_of_shards_that_was_chosen_is_logged(weights, caplog):
     assert "in 16 shards, since shards= was not given" in caplog.text
 
 
-def test_an_empty_batch_is_nothing(weights):
+def test_an_empty_batch_gives_no_rows(weights):
     empty = batch_of(RECORDS).slice(0, 0)
 
     outputs = predict(Predict(weights), [empty, batch_of(RECORDS[:3]), empty])
@@ -429,7 +429,7 @@ def test_models_of_other_sizes_have_nulls_where_they_have_no_number(tmp_path):
     assert kept["prediction_state"] is None
 
 
-def test_a_model_that_changes_while_a_batch_is_made_changes_nothing_in_it(tmp_path, monkeypatch):
+def test_a_model_change_does_not_affect_the_batch_in_progress(tmp_path, monkeypatch):
     """Another thread may look for a newer one, whose column the batch has already."""
     small = random_model(Network("gru", 3), replace(COLUMNS, targets=["x"]))
     large = random_model(Network("gru", 3), replace(COLUMNS, targets=["x", "y"]), seed=1)
@@ -476,7 +476,7 @@ OTHERS = {
 
 @pytest.mark.parametrize("name", OTHERS)
 @pytest.mark.parametrize("grid", [0.5, 60], ids=["in turn", "together"])
-def test_rows_of_batches_with_other_columns_come_out_as_they_came(name, grid, model, weights):
+def test_rows_of_batches_with_other_columns_keep_their_columns(name, grid, model, weights):
     """Whatever becomes due with them: the same bits, each row with the columns that it had."""
     other = OTHERS[name]
     records = PLAIN.to_pylist() + other.to_pylist()
@@ -523,8 +523,8 @@ def test_dictionaries_that_do_not_fit_one_another(model, weights):
     ],
     ids=str,
 )
-def test_which_of_two_equal_records_comes_out_does_not_depend_on_arrival(one, other, weights):
-    """They are told apart by the columns that the model does not read."""
+def test_the_choice_between_equal_records_does_not_depend_on_arrival(one, other, weights):
+    """They are distinguished by the columns that the model does not read."""
     batches = [batch_of([{**row(1), **more}]) for more in (one, other)]
     ways = [batches, batches[::-1]]
     if one.keys() == other.keys():

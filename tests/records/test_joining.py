@@ -1,4 +1,4 @@
-"""Predictions beside their records: `JoinRecords`."""
+"""`JoinRecords`: predictions joined with their records."""
 
 import random
 
@@ -44,7 +44,7 @@ def pairs(model_path, columns, records):
     return collect.elements
 
 
-def test_each_prediction_is_beside_the_record_it_is_of(tmp_path):
+def test_each_prediction_is_joined_with_its_record(tmp_path):
     """With equal records, several of one time, and records that cannot be used."""
     model, chance = random_model(columns=COLUMNS), random.Random(3)
     good = [record(k, t, float(chance.randrange(3)), t) for t in range(12) for k in "ab"]
@@ -75,7 +75,7 @@ def test_a_record_without_a_prediction_is_in_no_pair():
     assert list(joined(read(record("a", 1, 2.0)), [])) == []
 
 
-def test_where_it_cannot_be_told_the_record_is_none():
+def test_the_joined_record_is_none_if_records_cannot_be_distinguished():
     two = read(record("a", 1, 2.0), record("a", 1, 3.0))
 
     assert [each for each, _ in joined(two, rows(7))] == [None]
@@ -92,7 +92,7 @@ def test_a_sequence_that_ends_between_records_of_one_time_is_not_guessed():
     assert [(pair["x"], row.step) for pair, row in found] == [(2.0, 8), (1.0, 9)]
 
 
-def test_a_sequence_number_tells_records_of_one_time_apart(tmp_path):
+def test_a_sequence_number_distinguishes_records_of_one_time(tmp_path):
     columns = Columns(key="id", time="t", inputs=["x"], sequence="n")
     records = [record("a", 1, x) | {"n": n} for n, x in ((2, 1.0), (1, 9.0), (3, 5.0))]
     model = random_model(Network("gru", hidden=3), columns)
@@ -102,7 +102,7 @@ def test_a_sequence_number_tells_records_of_one_time_apart(tmp_path):
     assert {each["n"]: row.step for each, row in found} == {1: 1, 2: 2, 3: 3}
 
 
-def test_what_cannot_be_joined_is_said_before_anything_runs():
+def test_invalid_joins_are_refused_before_the_pipeline_runs():
     with pytest.raises(ConfigurationError, match="records must be a PCollection"):
         JoinRecords(COLUMNS, [])
     symbols = Columns(key="id", time="t", symbols=["word"], targets=["x"])

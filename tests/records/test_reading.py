@@ -1,4 +1,4 @@
-"""Records read by the column are records read one by one."""
+"""Records read by the column equal records read one by one."""
 
 from dataclasses import dataclass
 from datetime import datetime, timezone

@@ -121,7 +121,7 @@ class Lazy:
     ],
     ids=["huge number", "huge key", "huge time", "span key", "span", "span time", "lazy"],
 )
-def test_what_cannot_even_be_shown_is_a_dead_letter_too(record, reason):
+def test_a_record_without_a_repr_is_a_dead_letter(record, reason):
     reader = RecordReader(COLUMNS)
     with pytest.raises(RecordError) as refused:
         reader.read(record)
@@ -319,7 +319,7 @@ class Odd:
         ({"t": np.datetime64("10000-01-01")}, "t must be in the years 1 to 9999"),
     ],
 )
-def test_a_record_that_cannot_be_used_says_why_and_shows_the_value(change, reason):
+def test_the_error_of_an_invalid_record_has_the_reason_and_the_value(change, reason):
     with pytest.raises(RecordError, match=reason):
         read(GOOD | change)
 
@@ -333,7 +333,7 @@ def test_a_missing_field_is_named(missing):
 
 
 @pytest.mark.parametrize("record", [None, 5, "a,b,c", b"bytes", [], object()])
-def test_what_is_no_record_has_no_field(record):
+def test_a_value_that_is_not_a_record_has_no_field(record):
     with pytest.raises(RecordError, match="the record has no field 'id'"):
         read(record)
 

@@ -97,7 +97,7 @@ def test_a_block_survives_its_bytes(rows, alike):
 
 
 @given(st.lists(st.tuples(times, times, sequences, st.booleans()), max_size=9), st.integers(0, 9))
-def test_what_waits_survives_its_bytes(rows, cut):
+def test_waiting_records_survive_encoding(rows, cut):
     entries = [(due, encode_record(t, s, np.ones(2), ends=e)) for due, t, s, e in rows]
     pieces = (
         [encode_waiting(*zip(*entries[:cut], strict=True), releases=7)] if entries[:cut] else []
@@ -200,7 +200,7 @@ def test_stored_bytes_stay_readable(name):
         ),
     ],
 )
-def test_state_that_cannot_be_trusted_is_refused(change, message):
+def test_corrupt_state_is_refused(change, message):
     data = encode_state(state_of(1, 2, 2, 0, np.zeros(3), [0.5], []))
     with pytest.raises(StateError, match=message):
         decode_state(change(data))
@@ -226,6 +226,6 @@ def test_timers_for_records_of_other_columns_are_refused():
 
 
 @pytest.mark.parametrize("data", [b"", b"\x01" + bytes(40), b"\x02"])
-def test_what_stands_before_a_state_is_of_a_version_that_is_known(data):
+def test_an_unknown_version_of_the_order_header_is_refused(data):
     with pytest.raises(StateError, match=r"stored state has format version .* reads 02"):
         order_header_of(data)

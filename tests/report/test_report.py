@@ -1,4 +1,4 @@
-"""The report of a training: what stands on the page, for every kind of network."""
+"""The training report for every kind of network."""
 
 import json
 import re
@@ -125,7 +125,7 @@ def test_the_page_is_whole_and_refers_to_nothing_outside():
     assert len(html) < 300_000
 
 
-def test_it_says_what_was_trained():
+def test_the_report_describes_the_training():
     training = Training(
         epochs=3, bptt=Bptt(steps=8), optimizer=Adam(1e-2), seed=7, validation=0.25, loss="huber"
     )
@@ -153,7 +153,7 @@ def test_it_says_what_was_trained():
     assert f"those of epoch {int(np.argmin(curve)) + 1}" in page.text
 
 
-def test_rounds_of_shards_are_told():
+def test_the_report_shows_rounds_of_shards():
     model = trained(training=ONE_EPOCH, rounds=Rounds(shards=2, rounds=3, local_epochs=2))
     page = Page(report(model, series()))
     assert "6 epochs" in page.facts["rounds"]
@@ -225,7 +225,7 @@ def test_a_short_series(length):
     assert not re.search(r"\b(nan|inf)\b", html)
 
 
-def test_what_was_trained_on_is_called_so():
+def test_the_report_marks_records_that_were_trained_on():
     sequences = series()
     model = fit_sequences(Network("gru", hidden=4), sequences, ONE_EPOCH)
     page = Page(report(model, sequences))
@@ -234,7 +234,7 @@ def test_what_was_trained_on_is_called_so():
     assert page.rows("key")["a"][2] == "12"
 
 
-def test_keys_that_were_all_trained_on_are_left_out_where_others_have_more():
+def test_keys_without_test_records_are_skipped_if_others_have_some():
     sequences = series()
     learned = [sequences[0], *(first_part(each, 40) for each in sequences[1:])]
     page = Page(report(fit_sequences(Network("gru", hidden=4), learned, ONE_EPOCH), sequences))
@@ -353,7 +353,7 @@ def test_one_output_a_sequence():
     assert page.rows("key")["b"][2] == "2"
 
 
-def test_keys_that_training_did_not_see_are_left_out_and_said():
+def test_the_report_counts_skipped_keys_that_training_did_not_see():
     sequences = series()
     model = trained(Network("gru", hidden=4), sequences[:2])
     page = Page(report(model, sequences))
@@ -388,7 +388,7 @@ def test_an_output_that_is_not_finite_is_the_worst():
     assert page.rows("key")["a"][0] == "not finite"
 
 
-def test_a_record_of_weight_zero_is_not_judged():
+def test_a_record_of_weight_zero_is_not_scored():
     whole = series("a")[0]
     model = trained(sequences=[whole])
     weights = np.ones((60, 1))
@@ -492,7 +492,7 @@ def test_one_horizon_has_no_section_of_its_own():
 
 
 def says(output, b_y, horizon=1, targets=("x",), **network):
-    """A model that says the same of every record."""
+    """Return a model with constant outputs."""
     described = Network("rnn", hidden=2, output=output, **network)
     columns = Columns(key="id", time="t", inputs=["x"], targets=targets, horizon=horizon)
     parameters = described.initialize(1, len(b_y), seed=0)
@@ -507,7 +507,7 @@ def uniform(columns, values):
     return wave(len(values), "a", columns)._replace(targets=each)
 
 
-def test_quantiles_are_held_against_what_they_say():
+def test_the_report_shows_the_calibration_of_quantiles():
     model = says("quantiles", [0.1, 0.5, 0.9])
     values = np.arange(0.0005, 1, 0.001)
     page = Page(report(model, [uniform(model.columns, values)]))
@@ -524,7 +524,7 @@ def test_quantiles_are_held_against_what_they_say():
     assert "holds 20.0 %: it is too narrow" in page.text
 
 
-def test_a_normal_distribution_is_held_against_what_it_says():
+def test_the_report_shows_the_calibration_of_a_normal_distribution():
     deviation = np.log1p(np.exp(2.0)) + LEAST_DEVIATION
     model = says("gaussian", [7.0, 2.0])
     values = [NormalDist(7.0, deviation).inv_cdf(p) for p in np.arange(0.0005, 1, 0.001)]
@@ -601,7 +601,7 @@ def test_the_loss_is_logarithmic_where_it_falls_far():
     assert "nan" not in re.findall(r'points="([^"]*)"', loss_of([0.5, float("nan"), 0.4]))[0]
 
 
-def test_the_reach_of_the_gradient_stands_beside_k():
+def test_the_report_compares_the_gradient_horizon_with_k():
     sequences = series(length=200)
     text = Page(report(trained(sequences=sequences), sequences)).text
     assert "k = 8 of BPTT" in text

@@ -87,7 +87,7 @@ class States(NamedTuple):
 
 @dataclass(frozen=True)
 class Case:
-    """Records, and what `Predict` is told of them."""
+    """Records and the arguments of `Predict`."""
 
     start: int
     columns: Columns
@@ -147,7 +147,7 @@ class Case:
         return item.key, self.window_of(item), record, item.at * SECOND
 
     def due(self, item):
-        """The watermark, in microseconds, at which it has its turn at the latest."""
+        """Return the watermark in microseconds at which it is due at the latest."""
         due = self.rules.due(self.record(item).time, item.at * SECOND)
         return min(due, whole(self.window_of(item)[1]))
 
@@ -373,7 +373,7 @@ def bundles(draw, items):
 
 
 def simulated(case, way):
-    """What the rules say of a way; None for an error, that the model changed."""
+    """Return the expected results of a way; None for the error that the model changed."""
     model, following = case.made()
     stream = Stream(case.rules, model)
     try:
@@ -429,7 +429,7 @@ def predict(case, way, folder, states=None):
 
 
 def run(case, way, folder):
-    """What `Predict` says of a way; None for an error, that the model changed."""
+    """Return the results of `Predict` for a way; None for the error that the model changed."""
     old, new = (weights_file.to_bytes(model) for model in case.made())
     for path in folder.iterdir():
         path.unlink()
@@ -586,7 +586,7 @@ def predicted(batch, case):
 
 
 def plain(said):
-    """What came out, to be compared."""
+    """Return the results in a comparable form."""
     if said is None:
         return None
     return {

@@ -62,7 +62,7 @@ def test_a_step_is_complete_when_its_target_is_there():
     np.testing.assert_allclose(last.weights[:, 0], [0.4, 0.5])
 
 
-def test_what_ends_a_sequence_empties_the_window():
+def test_the_end_of_a_sequence_empties_the_window():
     columns = Columns(
         key="id", time="t", inputs=["x"], targets=["y"], horizon=0, start="first", end="last"
     )
@@ -83,7 +83,7 @@ def test_in_a_live_stream(engine):
     assert [r.inputs for r in outputs.late] == [[1.0, 101.0]]
 
 
-def test_arguments_that_cannot_work_are_refused():
+def test_invalid_arguments_are_refused():
     with pytest.raises(ConfigurationError, match=r"length must be .* got 0"):
         LastRecords(COLUMNS, length=0)
     with pytest.raises(ConfigurationError, match="columns must be a Columns, got 'x'"):

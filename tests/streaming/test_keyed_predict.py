@@ -1,4 +1,4 @@
-"""`Predict` by a model for each key: the bits of each key's model alone, in every way."""
+"""`Predict` with per-key models: the bits of each model on its own, in every mode."""
 
 import random
 from pathlib import Path
@@ -48,7 +48,7 @@ def shuffled(some):
 
 
 def alone(models, key, length=40):
-    """What the key's model says of its records, in one pass, and the state after them."""
+    """Return the predictions of a key's model in one pass, and the final state."""
     model = models.of(key)
     x = np.array([[r["x"], r["y"]] for r in records(length, [key])])
     y, state = model.run(model.scaled(key, x)[np.newaxis])
@@ -165,7 +165,7 @@ CHANGED = both(0, 1, 2), 3, [tick(4, file="w-2.arrow"), *both(4, 5)[1:]], 6, [ti
 
 @pytest.mark.usefixtures("each_way")
 @pytest.mark.parametrize("policy", ["keep", "reset", "replay"])
-def test_a_key_whose_model_did_not_change_goes_on(policy, two_sets, tmp_path):
+def test_a_key_with_an_unchanged_model_continues(policy, two_sets, tmp_path):
     old, new, files = two_sets
     arguments = {"on_model_change": policy, "replay": 2 if policy == "replay" else 0}
     transform = Predict(tmp_path / "w-*.arrow", watch=0, **arguments)
@@ -192,7 +192,7 @@ def test_a_key_whose_model_did_not_change_goes_on(policy, two_sets, tmp_path):
 
 
 @pytest.mark.usefixtures("each_way")
-def test_a_set_in_which_every_model_stayed_is_no_change(two_sets, tmp_path):
+def test_a_new_file_with_unchanged_models_is_no_change(two_sets, tmp_path):
     """With the default, on_model_change="error"."""
     old, _, files = two_sets
     more = KeyedModels.gathered({**old.models, "d": random_model(seed=77)}, old.fallback)
@@ -204,7 +204,7 @@ def test_a_set_in_which_every_model_stayed_is_no_change(two_sets, tmp_path):
 
 
 @pytest.mark.usefixtures("each_way")
-def test_a_change_of_one_key_s_model_is_an_error_unless_said_otherwise(two_sets, tmp_path):
+def test_a_change_of_one_key_s_model_is_an_error_by_default(two_sets, tmp_path):
     _, _, files = two_sets
     with pytest.raises(Exception, match=r"or say Predict\(on_model_change='keep'\)"):
         changing(Predict(tmp_path / "w-*.arrow", watch=0), tmp_path, files, *CHANGED)
@@ -245,7 +245,7 @@ def test_one_model_may_become_many_and_many_one(tmp_path):
 
 
 @pytest.mark.usefixtures("each_way")
-def test_files_come_as_paths_beside_the_records(two_sets, tmp_path):
+def test_model_files_arrive_as_a_side_input_of_paths(two_sets, tmp_path):
     _old, new, files = two_sets
     for name, data in files.items():
         (tmp_path / name).write_bytes(data)
@@ -262,7 +262,7 @@ def test_files_come_as_paths_beside_the_records(two_sets, tmp_path):
 
 @pytest.mark.usefixtures("each_way")
 @pytest.mark.parametrize("engine", ["fnapi", "embed"])
-def test_a_stream_goes_on_from_the_states_of_a_history(engine, models, weights, tmp_path):
+def test_a_stream_continues_from_the_states_of_a_history(engine, models, weights, tmp_path):
     history, live = records(20), [r for r in records(40) if r["t"] >= START + 20]
 
     def export(p):
@@ -282,7 +282,7 @@ def test_a_stream_goes_on_from_the_states_of_a_history(engine, models, weights, 
 
 
 @pytest.mark.usefixtures("each_way")
-def test_a_step_out_of_range_is_a_dead_letter_of_its_key_alone(models, weights):
+def test_an_overflow_is_a_dead_letter_of_its_key_only(models, weights):
     bad = [row(t, key, x=1e300) for t, key in ((5, "a"), (6, "b"), (7, "c"))]
     some = [*records(5, "abc"), *bad, *(row(t, key) for t in range(8, 12) for key in "abc")]
     outputs = predict(Predict(weights, with_state=True), shuffled(some))
@@ -292,7 +292,7 @@ def test_a_step_out_of_range_is_a_dead_letter_of_its_key_alone(models, weights):
     assert sorted(outputs.predictions) == sorted(oracle(models, good, with_state=True).predictions)
 
 
-def test_models_of_keys_that_never_come_are_not_made(weights, monkeypatch):
+def test_models_of_absent_keys_are_not_created(weights, monkeypatch):
     made = []
     of = KeyedModels._with_shared_kernel
     monkeypatch.setattr(

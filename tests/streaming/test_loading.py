@@ -1,4 +1,4 @@
-"""The models that a process has: what is read, tried again, passed over, and let go."""
+"""The models of a process: which are loaded, retried, skipped and released."""
 
 import gc
 import logging
@@ -34,7 +34,7 @@ def clock(monkeypatch):
 
 @pytest.fixture
 def folder(tmp_path):
-    """Where m1 is, with what puts further models there."""
+    """A folder with the model m1."""
     weights.save(random_model(seed=1), tmp_path / "m1.arrow")
     return tmp_path
 
@@ -117,7 +117,7 @@ CRAFTED = {
 
 
 @pytest.mark.parametrize("what", CRAFTED)
-def test_a_crafted_file_is_passed_over_and_read_once(what, folder, monkeypatch, caplog):
+def test_a_crafted_file_is_skipped_and_read_once(what, folder, monkeypatch, caplog):
     library = library_of(folder)
     data = weights.to_bytes(random_model(seed=2))
     (folder / "m2.arrow").write_bytes(altered(data, **CRAFTED[what]))
@@ -160,7 +160,7 @@ def test_a_watched_file_at_work_that_is_cut_removed_or_overwritten(how, folder):
     assert library.newest == (other if how == "overwritten" else random_model(seed=2))
 
 
-def test_of_given_paths_the_newest_that_can_be_used_counts(folder, clock, monkeypatch):
+def test_the_newest_usable_model_of_the_given_paths_is_used(folder, clock, monkeypatch):
     """One that cannot is tried again, after ever longer times."""
     library = library_of(folder, "m1.arrow")
     given = [put(folder, "m2", 2), str(folder / "m3.arrow")]
@@ -225,7 +225,7 @@ def test_models_that_no_sequence_asks_for_leave_the_memory(folder, clock):
 
 
 @pytest.mark.parametrize("keyed", [False, True])
-def test_a_model_that_sequences_ask_for_stays_and_comes_back(keyed, folder, clock, monkeypatch):
+def test_a_model_in_use_by_sequences_is_kept_and_reloaded(keyed, folder, clock, monkeypatch):
     make = keyed_models if keyed else random_model
     for i in range(1, 4):
         weights.save(make(seed=10 * i), folder / f"m{i}.arrow")
@@ -259,7 +259,7 @@ def test_a_watched_pattern_and_given_paths_exclude_each_other(folder):
 
 
 @pytest.mark.usefixtures("each_way")
-def test_a_job_that_starts_anew_keeps_the_models_of_its_sequences(folder):
+def test_a_restarted_job_keeps_the_models_of_its_sequences(folder):
     """Their model came over `models=`, and is not the newest any more."""
     given = [put(folder, "m2", 2), put(folder, "m3", 3)]
 
@@ -288,7 +288,7 @@ def test_a_job_that_starts_anew_keeps_the_models_of_its_sequences(folder):
 
 
 @pytest.mark.usefixtures("each_way")
-def test_the_job_counts_what_it_could_not_read(folder):
+def test_the_job_counts_unreadable_lines(folder):
     (folder / "m2.arrow").write_bytes(b"broken")
     given = [str(folder / "m2.arrow"), str(folder / "m3.arrow")]
 

@@ -1,4 +1,4 @@
-"""Hidden states from one job into another."""
+"""Moving hidden states from one job to another."""
 
 import io
 
@@ -239,7 +239,7 @@ def test_a_row_that_is_altered_in_any_column_is_refused(column):
         ({"kernel": "other"}, "truncated, altered or of another format"),
     ],
 )
-def test_a_state_that_is_none_is_refused_whatever_its_digest_says(changed, message):
+def test_an_invalid_state_is_refused_even_with_a_valid_digest(changed, message):
     row = {**exported(), **changed}
     data = parquet([{**row, "digest": digest_of_row(row)}])
     with pytest.raises(StateError, match=message):
@@ -289,7 +289,7 @@ def test_no_file_is_an_error_before_the_pipeline_runs(tmp_path):
 
 
 def moved(old, new, tmp_path, exported, imported):
-    """What `Predict` says of the second half, by a model that replays what it was given."""
+    """Predict the second half with a model that replays the exported inputs."""
     for name, model in (("old", old), ("new", new)):
         (tmp_path / name).mkdir()
         saved(model, tmp_path / name)
@@ -310,7 +310,7 @@ REPLAY = {"on_model_change": "replay", "replay": 6}
 
 @pytest.mark.usefixtures("each_way")
 @pytest.mark.parametrize("kept", [6, 9])
-def test_what_another_model_left_is_replayed_from_the_exported_inputs(kept, model, tmp_path):
+def test_exported_inputs_are_replayed_by_another_model(kept, model, tmp_path):
     new = random_model(model.network, columns=COLUMNS, seed=5)
 
     outputs, changes = moved(model, new, tmp_path, REPLAY | {"replay": kept}, REPLAY)

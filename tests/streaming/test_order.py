@@ -1,4 +1,4 @@
-"""The rules of order: what comes of records depends on the records of their key alone.
+"""The rules of order: results depend only on the records of the key.
 
 Each case is run in a batch and live, key by key and in shards.
 """
@@ -55,7 +55,7 @@ def numbered(n, t=None, **more):
 
 
 def in_batch(transform, events):
-    """All records at once, in an order that says nothing."""
+    """Run all records as a batch, shuffled."""
     records = [r for event in events if isinstance(event, list) for r in event]
     random.Random(0).shuffle(records)
 
@@ -133,7 +133,7 @@ IDLE = {
 @pytest.mark.usefixtures("each_way")
 @pytest.mark.parametrize("run", RUNS)
 @pytest.mark.parametrize("case", IDLE)
-def test_whether_a_sequence_is_idle_depends_on_its_own_records(case, run, weights):
+def test_idleness_depends_on_the_records_of_the_sequence_only(case, run, weights):
     order, events, wanted, ended = IDLE[case]
 
     outputs = RUNS[run](Predict(weights, order=order, idle_after=10), events)
@@ -200,7 +200,7 @@ def test_an_imported_state_knows_from_when_its_numbers_count(weights):
 @pytest.mark.usefixtures("each_way")
 @pytest.mark.parametrize("run", RUNS)
 @pytest.mark.parametrize("policy", ["error", "reset", "replay"])
-def test_a_gap_is_looked_at_before_the_model(policy, run, model, weights):
+def test_idleness_is_checked_before_the_model(policy, run, model, weights):
     """An imported state of another model is idle before anything is asked of the model."""
     other = random_model(columns=NUMBERED, seed=1)
     more = {"replay": 2} if policy == "replay" else {}
@@ -217,7 +217,7 @@ def test_a_gap_is_looked_at_before_the_model(policy, run, model, weights):
     assert {r.model for r in outputs.ended if r.steps == 7} == {other.digest}
 
 
-def test_an_imported_state_becomes_idle_while_the_stream_goes_on(each_way, model, weights):
+def test_an_imported_state_becomes_idle_in_a_running_stream(each_way, model, weights):
     said = Collect()
     stamp = beam.Map(lambda r, t=beam.DoFn.TimestampParam: (r.key, float(t) - START))
 
@@ -284,8 +284,8 @@ def test_the_idle_timers_of_all_keys_of_a_shard_fire(run, weights):
     assert sorted((r.key, r.reason) for r in outputs.ended) == [(k, "idle") for k in "abcd"]
 
 
-def test_a_key_is_idle_though_nothing_comes_of_its_shard(weights):
-    """One timer of the shard is set anew for the key that is idle next."""
+def test_a_key_becomes_idle_without_further_records_in_its_shard(weights):
+    """The timer of the shard is set again for the next idle key."""
     events = [[record(0, "a"), record(3, "b")], 7, 20, [record(5, "a"), record(6, "b")], 30]
 
     outputs = live(Predict(weights, shards=1, idle_after=10, grid=1), events)
@@ -316,7 +316,7 @@ GOOD = [record(t) for t in (1, 2, 5, 27, 28)]
 
 @pytest.mark.usefixtures("each_way")
 @pytest.mark.parametrize("run", RUNS)
-def test_a_record_that_cannot_be_stepped_leaves_all_as_if_never_sent(run, model, weights):
+def test_an_overflowing_record_has_no_effect(run, model, weights):
     transform = Predict(weights, idle_after=20, with_state=True)
 
     mixed = RUNS[run](transform, [GOOD + POISONED])
@@ -339,7 +339,7 @@ def learn(_):
 
 
 @pytest.mark.parametrize("transform_of", [smooth, learn])
-def test_a_poisoned_record_changes_nothing_for_those_that_smooth_and_learn(transform_of, tmp_path):
+def test_an_overflowing_record_does_not_affect_smoothing_and_learning(transform_of, tmp_path):
     mixed, alone = (predict(transform_of(tmp_path), of) for of in (GOOD + POISONED, GOOD))
 
     assert sorted(mixed.predictions) == sorted(alone.predictions)
@@ -366,7 +366,7 @@ RESTART = [
     ],
     ids=["in order", "the mark after the next number", "all at once"],
 )
-def test_numbers_begin_anew_with_a_start_mark(events, run, model, weights):
+def test_sequence_numbers_may_restart_with_a_start_mark(events, run, model, weights):
     outputs = RUNS[run](Predict(weights, order="sequence"), events)
 
     wanted = oracle(model, RESTART, order="sequence")
@@ -380,8 +380,8 @@ def test_numbers_begin_anew_with_a_start_mark(events, run, model, weights):
 
 
 @pytest.mark.usefixtures("each_way")
-def test_what_was_counted_before_the_numbers_began_anew_is_late(weights):
-    """A record that is sent again has the place that it had."""
+def test_a_record_from_before_a_restart_of_the_numbers_is_late(weights):
+    """A record that is sent again keeps its position."""
     again = [RESTART[5], RESTART[0], RESTART[3], numbered(7, t=7)]
 
     outputs = live(Predict(weights, order="sequence"), [RESTART[:5], 6, RESTART[5:], 30, again, 60])
@@ -397,7 +397,7 @@ def test_what_was_counted_before_the_numbers_began_anew_is_late(weights):
 
 @pytest.mark.usefixtures("each_way")
 @pytest.mark.parametrize("run", RUNS)
-def test_a_start_mark_that_cannot_be_stepped_begins_nothing(run, weights):
+def test_a_start_mark_of_an_unusable_record_starts_no_sequence(run, weights):
     poisoned = [*RESTART[:5], {**RESTART[5], "x": BEYOND}, RESTART[6]]
 
     outputs = RUNS[run](Predict(weights, order="sequence"), [poisoned])
@@ -423,7 +423,7 @@ PAUSE = [numbered(5, t=0), numbered(3, t=20), numbered(4, t=21)]
     ],
     ids=["after the idle end", "before the idle end", "on both sides of it", "all at once"],
 )
-def test_numbers_begin_anew_after_a_pause(events, marked, run, weights, tmp_path):
+def test_sequence_numbers_may_restart_after_a_pause(events, marked, run, weights, tmp_path):
     if not marked:
         weights = saved(random_model(columns=replace(COLUMNS, sequence="n")), tmp_path)
 
@@ -436,7 +436,7 @@ def test_numbers_begin_anew_after_a_pause(events, marked, run, weights, tmp_path
 
 
 @pytest.mark.usefixtures("each_way")
-def test_a_lower_number_that_waits_and_comes_after_no_pause_is_late(weights):
+def test_a_waiting_lower_number_without_a_pause_is_late(weights):
     """It keeps the sequence going until its turn, which its Beam timestamp may put off."""
     events = [[numbered(5, t=0)], 3, [numbered(3, t=8, at=40)], 30, [numbered(6, t=50)], 90]
 
@@ -455,7 +455,7 @@ JUMPS = [*(numbered(n) for n in range(4)), CORRUPT, *(numbered(n, t=n + 1) for n
 @pytest.mark.parametrize(
     "events", [[JUMPS[:4], 3, [CORRUPT], 5, JUMPS[5:7], 8, JUMPS[7:]], [JUMPS]]
 )
-def test_a_number_that_jumps_is_a_dead_letter_and_blocks_nothing(events, run, weights):
+def test_a_jumping_number_is_a_dead_letter_and_does_not_block_others(events, run, weights):
     outputs = RUNS[run](Predict(weights, order="sequence", max_jump=100), [*events, 30])
 
     assert [r.sequence for r in sorted(outputs.predictions, key=lambda r: r.step)] == [*range(9)]
@@ -467,7 +467,7 @@ def test_a_number_that_jumps_is_a_dead_letter_and_blocks_nothing(events, run, we
 
 
 @pytest.mark.usefixtures("each_way")
-def test_after_a_real_gap_larger_than_max_jump_the_key_goes_on_when_it_was_idle(weights):
+def test_a_key_continues_after_idling_through_a_gap_above_max_jump(weights):
     transform = Predict(weights, order="sequence", max_jump=100, idle_after=10)
     events = [[numbered(0), numbered(1)], 3, [numbered(500, t=5)], 30, [numbered(501, t=31)], 60]
 
@@ -489,7 +489,7 @@ def test_max_jump_needs_a_way_on_after_a_real_gap():
 
 @pytest.mark.usefixtures("each_way")
 @pytest.mark.parametrize("run", RUNS)
-def test_a_record_that_cannot_be_stepped_ends_no_sequence(run, weights):
+def test_an_overflowing_record_ends_no_sequence(run, weights):
     """One behind it that waits, and belongs to the sequence, keeps that going."""
     waiting = [numbered(2, t=28, at=48, x=BEYOND), numbered(5, t=18, at=38)]
     events = [[numbered(0)], 5, waiting, 30, 60]

@@ -31,7 +31,7 @@ def record(t, key="a", at=None, **more):
 
 
 def came_out(weights, shards, *events, **arguments):
-    """The predictions that came out together, with their Beam timestamp; and late records."""
+    """Return the predictions with their Beam timestamps, and the late records."""
     batches = shards == "batches"
     stamped, late = Collect(), Collect()
 
@@ -123,7 +123,7 @@ def test_predictions_have_the_same_timestamps(name, weights):
 
 
 @pytest.mark.parametrize("shards", [None, 1, "batches"])
-def test_a_record_is_due_with_the_one_that_takes_it_along(shards, weights):
+def test_a_record_is_due_with_an_earlier_due_record_behind_it(shards, weights):
     """The one at 3 arrives with the timestamp 9, and the one at 5 does not wait for it."""
     found, _ = came_out(weights, shards, [record(5), record(3, at=9)], 20)
 
@@ -147,7 +147,9 @@ def test_a_record_is_due_with_the_one_that_takes_it_along(shards, weights):
     ],
     ids=str,
 )
-def test_what_a_duplicate_is(shards, other, steps, weights):
+def test_a_duplicate_is_a_record_with_equal_time_number_marks_and_inputs(
+    shards, other, steps, weights
+):
     """Equal time, number, marks and inputs, missing ones too; when it arrived does not count."""
     one = record(2, x=None)
     again = {**one, **other}

@@ -98,7 +98,7 @@ def test_each_output_is_that_of_a_pass_over_its_window(network, lag):
 @pytest.mark.parametrize("kernel", KERNELS)
 @pytest.mark.parametrize("lag", [0, 1, 4, 30])
 @pytest.mark.parametrize("network", NETWORKS, ids=lambda n: str(n.to_json()))
-def test_however_records_come_the_bits_are_the_same(network, lag, kernel):
+def test_the_bits_do_not_depend_on_the_bundles(network, lag, kernel):
     model, x = model_of(network, kernel=kernel), random_x(20)
     at_once = outputs_of(model, x, lag, [x])
 
@@ -108,7 +108,7 @@ def test_however_records_come_the_bits_are_the_same(network, lag, kernel):
 
 @pytest.mark.parametrize("kernel", KERNELS)
 @pytest.mark.parametrize("lag", [0, 3, 19])
-def test_of_one_layer_it_is_the_pass_over_all_steps_up_to_the_lag(lag, kernel):
+def test_smoothing_with_one_layer_equals_the_pass_up_to_the_lag(lag, kernel):
     model, x = model_of(ONE_LAYER, kernel=kernel), random_x(20)
 
     actual = outputs_of(model, x, lag, np.split(x, 20))
@@ -153,7 +153,7 @@ def carrying(network):
     return Model(network, parameters, CARRY, kernel="numpy")
 
 
-def test_what_is_missing_is_carried_forward():
+def test_missing_values_are_carried_forward():
     x = random_x(12)
     x[[2, 3, 7], 0] = np.nan
     x[[0, 7, 8], 1] = np.nan
@@ -185,7 +185,7 @@ def poisoned_model(columns=MARKED):
 
 @settings(deadline=None, max_examples=40, suppress_health_check=QUIET)
 @given(data=st.data())
-def test_restarts_anywhere_change_nothing(data, tmp_path):
+def test_restarts_at_any_point_have_no_effect(data, tmp_path):
     """Each part of the records meets a new process, and the bytes that the one before left.
 
     Sequences end by marks and by being idle; some records leave the range of numbers.
@@ -290,7 +290,7 @@ def check_bits(data, model, weights):
 
 @pytest.mark.parametrize("engine", STREAM_ENGINES)
 @pytest.mark.parametrize("order", ["event_time", "arrival"])
-def test_an_output_comes_as_soon_as_its_lag_is_there(engine, order, weights):
+def test_an_output_is_emitted_once_its_lag_has_arrived(engine, order, weights):
     """And the rest when no record has come for as long as is waited for."""
     said = Collect()
     ticks = [row(t) | {"at": START + t} for t in range(6)]
@@ -342,7 +342,7 @@ def test_records_are_taken_by_their_number(tmp_path):
 
 @pytest.mark.parametrize("engine", ["fnapi", "embed"])
 @pytest.mark.parametrize("order", ["event_time", "arrival"])
-def test_a_window_after_it_loses_nothing(engine, order, weights):
+def test_a_window_after_smooth_loses_no_record(engine, order, weights):
     counts = Collect()
     records = [row(t, key) for t in range(60) for key in "ab"]
 
@@ -481,7 +481,9 @@ def test_the_lag_may_change_from_job_to_job(lag, tmp_path):
 
 
 @pytest.mark.parametrize("rows_at_once", [1, 7, 50])
-def test_how_many_windows_are_one_batch_changes_nothing(rows_at_once, model, weights, monkeypatch):
+def test_the_number_of_windows_per_batch_does_not_affect_smoothing(
+    rows_at_once, model, weights, monkeypatch
+):
     rows = encoded(model, [row(t) for t in range(40)])
     at_once = smoother(weights, 3).step("a", None, rows)
 
@@ -512,7 +514,7 @@ def test_state_of_another_kernel_is_refused(weights, model):
         smoother(weights, 1, kernel="fused").step("a", state, rows[2:])
 
 
-def test_a_new_model_begins_the_next_sequence(tmp_path):
+def test_the_next_sequence_starts_with_the_new_model(tmp_path):
     model, other = model_of(STACK, MARKED), model_of(STACK, MARKED, seed=1)
     records = [row(t, first=False, last=t == 3) for t in range(9)]
     rows = encoded(model, records)
@@ -539,7 +541,7 @@ def test_a_network_that_has_no_use_for_it_is_refused(network, message, tmp_path)
         predict(Smooth(saved(random_model(network), tmp_path), lag=2), [row(1)])
 
 
-def test_predict_says_where_a_bidirectional_network_can_go(weights):
+def test_predict_names_the_transforms_for_bidirectional_networks(weights):
     with pytest.raises(Exception, match="use PredictSequences, which has them, or Smooth"):
         predict(Predict(weights), [row(1)])
 
@@ -562,7 +564,7 @@ def test_a_model_without_columns_is_refused(model, tmp_path):
         ({"kernel": "fast"}, "kernel must be one of .* got 'fast'"),
     ],
 )
-def test_arguments_that_cannot_work_are_refused(arguments, message):
+def test_invalid_arguments_are_refused(arguments, message):
     with pytest.raises(ConfigurationError, match=message):
         Smooth(**{"weights": "weights.arrow", "lag": 1} | arguments)
 
@@ -574,7 +576,7 @@ def test_windows_that_merge_are_refused_with_the_remedy(weights):
         _ = records | Smooth(weights, lag=1)
 
 
-def test_nothing_in_nothing_out(weights):
+def test_an_empty_input_gives_empty_outputs(weights):
     outputs = predict(Smooth(weights, lag=1), [])
 
     assert outputs.predictions == outputs.late == outputs.invalid == outputs.ended == []

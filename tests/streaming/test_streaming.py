@@ -1,4 +1,4 @@
-"""`Predict` in a live stream: turns, lateness, ends, gaps; what comes out and when."""
+"""`Predict` in a live stream: due times, lateness, ends of sequences and gaps."""
 
 import random
 from dataclasses import replace
@@ -53,7 +53,7 @@ def at(rows):
 
 
 class Simulated:
-    """The rules in a few lines: what is pending, what has been stepped, what came too late."""
+    """The rules in a few lines: pending, processed and late records."""
 
     def __init__(self, wait, grid):
         self.wait, self.grid = wait, grid
@@ -278,7 +278,7 @@ def test_times_long_before_the_timestamps_are_not_lost_in_the_next_window(engine
 
 @pytest.mark.parametrize("engine", ENGINES)
 def test_a_jump_of_the_watermark_costs_no_more_a_record(engine, weights, monkeypatch):
-    """Each record is looked at once, not once a turn."""
+    """Each record is read once, not once per release."""
     import beam_rnn.engine.waiting
 
     looked_at = []
@@ -346,7 +346,7 @@ LONG_BEFORE = -2 * START - START % 7200
 
 
 def later(rows, seconds):
-    """Rows of so many seconds later."""
+    """Return rows that are some seconds later."""
     times = [name for name in ("time", "first_time", "last_time") if hasattr(rows[0], name)]
     return sorted(
         row._replace(**{name: getattr(row, name) + seconds * SECOND for name in times})
@@ -380,7 +380,7 @@ def test_a_stream_before_1970_is_as_one_after_it(engine, order, weights):
 @pytest.mark.parametrize("engine", ENGINES)
 @pytest.mark.parametrize("order", ["event_time", "arrival"])
 def test_an_idle_sequence_ends_without_another_record(engine, order, weights):
-    """While the stream goes on for other keys."""
+    """While the stream continues for other keys."""
     said = Collect()
     pipeline_events = [tick(0), tick(4)], 5, [tick(8, "b")], 10, [tick(20, "b")], 21, [tick(30)], 40
     transform = Predict(weights, order=order, idle_after=10, grid=1)
@@ -436,7 +436,7 @@ def test_records_are_taken_by_their_number(engine, tmp_path):
 
 @pytest.mark.usefixtures("each_way")
 @pytest.mark.parametrize("engine", ENGINES)
-def test_the_next_number_is_taken_at_once_and_a_gap_is_waited_for(engine, tmp_path):
+def test_the_next_number_is_processed_at_once_but_a_gap_waits(engine, tmp_path):
     weights = saved(random_model(columns=NUMBERED), tmp_path)
     events = (
         [numbered(0)],
@@ -594,7 +594,7 @@ def test_a_model_that_changes_in_a_stream(policy, two_models, tmp_path):
 
 
 @pytest.mark.usefixtures("each_way")
-def test_a_model_that_changes_is_an_error_unless_said_otherwise(two_models, tmp_path):
+def test_a_changed_model_is_an_error_by_default(two_models, tmp_path):
     _, _, files = two_models
     with pytest.raises(Exception, match=r"or say Predict\(on_model_change='keep'\)"):
         changing(Predict(tmp_path / "w-*.arrow", watch=0), tmp_path, files, *CHANGE)
@@ -619,7 +619,7 @@ def test_a_broken_new_model_leaves_the_old_one_at_work(content, two_models, tmp_
 
 
 @pytest.mark.usefixtures("each_way")
-def test_models_come_as_paths_beside_the_records(two_models, tmp_path):
+def test_models_arrive_as_a_side_input_of_paths(two_models, tmp_path):
     _old, new, files = two_models
     for name, data in files.items():
         (tmp_path / name).write_bytes(data)
@@ -636,7 +636,7 @@ def test_models_come_as_paths_beside_the_records(two_models, tmp_path):
 
 
 @pytest.mark.usefixtures("each_way")
-def test_metrics_say_what_happened(weights):
+def test_the_metrics_of_predict(weights):
     records = [*(row(t) for t in (1, 2, 2, 3)), row(100), *BAD]
     _, result = run(lambda p: Outputs(p | beam.Create(records) | Predict(weights, idle_after=50)))
 
@@ -725,12 +725,12 @@ def check_bad_records(count, weights):
 
 
 @pytest.mark.usefixtures("each_way")
-def test_2000_bad_records_change_nothing(weights):
+def test_2000_bad_records_do_not_affect_the_others(weights):
     check_bad_records(2000, weights)
 
 
 @pytest.mark.slow
-def test_100000_bad_records_change_nothing(weights):
+def test_100000_bad_records_do_not_affect_the_others(weights):
     check_bad_records(100_000, weights)
 
 
@@ -762,7 +762,7 @@ def test_the_state_of_a_key_is_bounded_and_goes_away(weights, monkeypatch):
     assert written[-1] == 0
 
 
-def test_a_key_that_is_gone_leaves_no_timer(weights, monkeypatch):
+def test_an_ended_key_leaves_no_timer(weights, monkeypatch):
     """Else each key that ever was would have one until the window ends."""
     ended = []
     clear = stateful.Cells.clear
@@ -775,7 +775,7 @@ def test_a_key_that_is_gone_leaves_no_timer(weights, monkeypatch):
     assert not ended
 
 
-def test_a_key_none_of_whose_records_could_be_used_leaves_no_timer(weights, monkeypatch):
+def test_a_key_with_only_invalid_records_leaves_no_timer(weights, monkeypatch):
     ended = []
     monkeypatch.setattr(stateful.Cells, "clear", ended.append)
 
@@ -796,7 +796,7 @@ def numbered_stream(weights, records, watermarks, **more):
 
 @pytest.mark.usefixtures("each_way")
 def test_no_number_is_missed_after_a_sequence_that_was_idle(tmp_path):
-    """Whether or not a timer has ended it before the next record has its turn."""
+    """Whether or not a timer has ended it before the next record is due."""
     weights = saved(random_model(columns=NUMBERED), tmp_path)
     records = [numbered(2, t=5), numbered(4, t=16), numbered(7, t=17)]
 
@@ -806,7 +806,7 @@ def test_no_number_is_missed_after_a_sequence_that_was_idle(tmp_path):
 
 
 @pytest.mark.usefixtures("each_way")
-def test_a_record_that_cannot_be_stepped_does_not_take_its_number(tmp_path):
+def test_an_overflowing_record_does_not_use_up_its_number(tmp_path):
     """The other one of that number is stepped, together with it or later."""
     weights = saved(random_model(columns=NUMBERED), tmp_path)
     records = [numbered(1), numbered(2, x=1e300), numbered(2, t=3), numbered(2, t=4)]

@@ -1,4 +1,4 @@
-"""Whole sequences through a model: grouped by key and window, cut, run many at once."""
+"""Whole sequences through a model: grouped by key and window, cut, run in batches."""
 
 import random
 from dataclasses import replace
@@ -95,7 +95,7 @@ MARKS = [
 @pytest.mark.parametrize("emit", ["every", "last"])
 @pytest.mark.parametrize("idle_after", [None, 20])
 @pytest.mark.parametrize("kernel", KERNELS)
-def test_a_network_of_one_direction_gives_what_predict_gives(kernel, emit, idle_after, tmp_path):
+def test_a_unidirectional_network_gives_the_results_of_predict(kernel, emit, idle_after, tmp_path):
     """Predictions and ends of sequences, to the bit."""
     weights = saved(random_model(ONE_WAY, MARKED), tmp_path)
     arguments = {"emit": emit, "idle_after": idle_after, "kernel": kernel}
@@ -108,7 +108,7 @@ def test_a_network_of_one_direction_gives_what_predict_gives(kernel, emit, idle_
     assert len(whole_ones.ended) == 2 * (5 if idle_after is None else 6)
 
 
-def test_sequences_end_where_those_of_both_directions_do(tmp_path):
+def test_each_sequence_is_a_separate_pass(tmp_path):
     """Each is a pass of its own."""
     model = model_of(ONE_LAYER, MARKED)
     transform = PredictSequences(saved(model, tmp_path), idle_after=20, kernel="numpy")
@@ -190,7 +190,7 @@ def test_in_a_live_stream_when_the_watermark_has_passed_the_window(windowfn, eng
 
 
 @pytest.mark.parametrize("at_once", [1, 10, 10_000])
-def test_how_many_are_run_at_once_changes_nothing(at_once, monkeypatch, tmp_path):
+def test_the_batch_size_does_not_affect_predictions(at_once, monkeypatch, tmp_path):
     model = model_of(NETWORKS[1])
     records = [row(t, f"key {i}") for i in range(9) for t in range(2 * i + 1)]
     transform = PredictSequences(saved(model, tmp_path), kernel="numpy")
@@ -212,7 +212,7 @@ def test_how_many_are_run_at_once_changes_nothing(at_once, monkeypatch, tmp_path
 
 @settings(deadline=None, max_examples=60)
 @given(st.lists(st.sampled_from([0.5, -0.5, 2e38, 3e38, 1e300]), min_size=1, max_size=12))
-def test_steps_out_of_range_are_those_that_the_others_do_without(values):
+def test_usable_steps_are_those_that_do_not_overflow(values):
     model = poisoned_model()
     x = np.array([[value, 0.0] for value in values])
 
@@ -243,7 +243,7 @@ def test_a_record_out_of_range_changes_nothing_for_the_others(both_ways, tmp_pat
     assert [r.steps for r in outputs.ended] == [12]
 
 
-def test_what_is_missing_is_carried_forward(tmp_path):
+def test_missing_values_are_carried_forward(tmp_path):
     model = carrying(NETWORKS[1])
     records = [row(t, x=None if t in (0, 3, 4) else t / 3) for t in range(8)]
 
@@ -285,7 +285,7 @@ def test_each_key_has_its_model(tmp_path):
     ] * 9
 
 
-def test_metrics_say_what_happened(tmp_path):
+def test_the_metrics_of_predict_sequences(tmp_path):
     weights = saved(model_of(ONE_LAYER), tmp_path)
     records = [*(row(t, key) for t in range(3) for key in "ab"), *BAD]
     _, result = run(lambda p: Outputs(p | beam.Create(records) | PredictSequences(weights)))
@@ -312,12 +312,12 @@ def test_a_model_without_columns_is_refused(tmp_path):
         ({"kernel": "fast"}, "kernel must be one of .* got 'fast'"),
     ],
 )
-def test_arguments_that_cannot_work_are_refused(arguments, message):
+def test_invalid_arguments_are_refused(arguments, message):
     with pytest.raises(ConfigurationError, match=message):
         PredictSequences(**{"weights": "weights.arrow"} | arguments)
 
 
-def test_nothing_in_nothing_out(tmp_path):
+def test_an_empty_input_gives_empty_outputs(tmp_path):
     outputs = predict(PredictSequences(saved(model_of(ONE_LAYER), tmp_path)), [])
 
     assert outputs.predictions == outputs.invalid == outputs.ended == []

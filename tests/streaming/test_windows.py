@@ -1,4 +1,4 @@
-"""Beam windows: what comes of one stays in it, once; when they are closed; what comes later."""
+"""Beam windows: results stay in their window; closing; late records."""
 
 from collections import Counter
 
@@ -63,7 +63,7 @@ def windows_of(t):
 
 
 @pytest.mark.parametrize("name", TRANSFORMS)
-def test_each_record_of_a_window_comes_out_once_in_it(name, tmp_path):
+def test_each_record_of_a_window_is_predicted_once_in_that_window(name, tmp_path):
     path = weights_for(name, tmp_path)
     collect = Collect()
 
@@ -105,7 +105,7 @@ class Windowed(beam.PTransform):
 @pytest.mark.parametrize(
     "name", sorted(TRANSFORMS.keys() - {"sequences", "predict at event times"})
 )
-def test_a_record_within_the_allowed_lateness_goes_on_where_its_window_was(name, tmp_path):
+def test_a_record_within_the_allowed_lateness_continues_its_window(name, tmp_path):
     """As in a batch: the state of a window is kept for so long after its end."""
     transform, records = TRANSFORMS[name], [row(t) for t in (1, 2, 3, 5)]
     path, batch = weights_for(name, tmp_path), Collect()
@@ -165,7 +165,7 @@ def test_a_key_that_was_idle_in_a_window_that_was_closed_is_late(tmp_path):
     assert [r.time for r in outputs.late] == [(START + 8) * 10**6]
 
 
-def test_a_batch_of_which_some_keys_are_late_comes_out_with_its_own_rows(tmp_path):
+def test_rows_of_a_partly_late_batch_keep_their_columns(tmp_path):
     def batch(*rows):
         return pa.Table.from_pylist([{**r, "note": f"{r['id']}{r['t'] - START}"} for r in rows])
 
@@ -197,8 +197,8 @@ def test_a_window_before_1970_is_closed_by_no_window_before_it():
     assert not closing.is_closed("a", second)
 
 
-def test_what_an_expansion_service_builds_keeps_windows_as_long_as_is_said():
-    """There the pipeline has a direct runner, whatever the job will run on."""
+def test_an_expansion_service_keeps_windows_for_the_allowed_lateness():
+    """There the pipeline has a direct runner, on whatever the job will run."""
     runner = beam.Pipeline(runner="DirectRunner").runner
     with ExternalTransform.outer_namespace("namespace of the caller"):
         closing = closing_on(runner, 60, 30, "Predict", "step")
@@ -207,7 +207,7 @@ def test_what_an_expansion_service_builds_keeps_windows_as_long_as_is_said():
     assert closing_on(runner, 60, 30, "Predict", "step") == Closing(0, "step")
 
 
-def test_an_interactive_runner_is_what_it_runs_on():
+def test_an_interactive_runner_counts_as_its_underlying_runner():
     class InteractiveRunner:
         def __init__(self, underlying):
             self._underlying_runner = underlying
@@ -236,7 +236,7 @@ def test_prism_keeps_no_window_beyond_its_end_and_says_so(engine, tmp_path, capl
     assert "PrismRunner removes the state of a window at its end" in caplog.text
 
 
-def test_records_that_are_taken_as_they_come_wait_for_nothing(tmp_path):
+def test_records_in_order_of_arrival_do_not_wait(tmp_path):
     predict = Predict(weights_for("predict", tmp_path), order="arrival", wait=30)
 
     outputs = predict_stream(Windowed(predict), 0, [row(1)], 40)

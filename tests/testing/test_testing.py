@@ -62,7 +62,7 @@ def write_into_the_state(following, state, _):
     ],
     ids=["type", "states", "writes", "mixes rows", "overflows", "gradient of a", "of W_h"],
 )
-def test_a_cell_that_breaks_a_promise_is_told_which(cell, message):
+def test_check_cell_names_the_broken_requirement(cell, message):
     with pytest.raises(AssertionError, match=message):
         check_cell(cell)
 

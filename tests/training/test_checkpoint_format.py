@@ -44,7 +44,7 @@ CASES = {
 
 
 def made(name):
-    """A training after two of its rounds, and what it is of."""
+    """Return a training after two rounds, and its arguments."""
     network, given, training = CASES[name]
     rounds = Rounds(shards=2, outer=Sgd(1.0, momentum=0.5, nesterov=True))
     plan = prepare(network, given, training, rounds.shards).plan
@@ -66,7 +66,7 @@ def made(name):
 
 
 @pytest.mark.parametrize("name", CASES)
-def test_a_checkpoint_of_an_earlier_release_goes_on(name):
+def test_training_resumes_from_a_checkpoint_of_an_earlier_release(name):
     standing, plan, training, rounds = made(name)
     read = checkpoints.from_bytes((GOLDEN / name).read_bytes(), name)
     resumed = checkpoints.check_goes_on(read, plan, training, rounds, name)

@@ -24,7 +24,7 @@ def of_values(columns, x, targets, key="a", weights=None):
     return Sequence(columns, key, times, x, targets, int(times[-1]), weights)
 
 
-def test_what_has_no_weight_teaches_nothing():
+def test_a_target_of_weight_zero_has_no_effect_on_training():
     """Two targets that differ only where the weight is 0 give the same model."""
     weights = (np.arange(40) % 3 > 0).astype(float)[:, np.newaxis]
     kept = wave()._replace(weights=weights)
@@ -91,7 +91,7 @@ def test_class_weights_move_the_probability():
 @pytest.mark.parametrize(
     ("output", "low", "high"), [("quantiles", 0.1, 0.9), ("gaussian", None, None)]
 )
-def test_distributions_are_those_of_the_targets(output, low, high):
+def test_a_trained_distribution_matches_the_targets(output, low, high):
     """Noise of deviation 3 around 50, in the target's own unit."""
     random = np.random.default_rng(0)
     noise = random.normal(50, 3, 2000)
@@ -120,7 +120,7 @@ def test_several_horizons_are_each_their_own():
     assert (errors < 0.2).all(), errors
 
 
-def test_many_to_one_learns_from_the_last_step_alone():
+def test_many_to_one_trains_on_the_last_step_only():
     """Whether the first input was above zero, asked after 12 steps of noise."""
     random = np.random.default_rng(0)
 

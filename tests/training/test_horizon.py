@@ -116,7 +116,7 @@ def test_the_loss_for_each_k():
         (Network("gru", 3), (90, 2), r"got \(90, 2\)"),
     ],
 )
-def test_what_has_no_horizon_is_refused(network, shape, message):
+def test_a_network_without_a_gradient_horizon_is_refused(network, shape, message):
     with pytest.raises(ConfigurationError, match=message):
         gradient_horizon(model_of(network), np.zeros(shape))
 

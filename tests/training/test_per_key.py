@@ -1,4 +1,4 @@
-"""`Train(per_key=True)`: each key's model is that of its sequences alone."""
+"""`Train(per_key=True)`: each key's model is trained on its sequences only."""
 
 import logging
 from urllib.parse import quote
@@ -52,7 +52,7 @@ def train_each(some, training=QUICK, engine="fnapi", network=NETWORK, **settings
 
 
 @pytest.mark.parametrize("engine", ENGINES)
-def test_a_key_s_model_is_that_of_its_sequences_alone(engine):
+def test_the_model_of_a_key_is_trained_on_its_sequences_only(engine):
     some = sequences()
     models, counted = train_each(some[::-1], engine=engine)
 
@@ -74,7 +74,7 @@ def test_the_fallback_is_that_of_the_ordinary_training():
     assert models.fallback == train(waves(), QUICK, length=30)
 
 
-def test_the_order_in_which_sequences_come_changes_no_byte():
+def test_the_order_of_sequences_changes_no_byte():
     some = sequences()
     forwards, backwards = (train_each(each)[0] for each in (some, some[::-1]))
     assert weights_file.to_bytes(forwards) == weights_file.to_bytes(backwards)
@@ -102,7 +102,7 @@ HUGE = np.where(np.arange(40)[:, np.newaxis] == 7, 1e200, 1.0)
     ],
     ids=["no step", "no weight", "huge"],
 )
-def test_a_key_that_cannot_be_learned_from_has_no_model_and_a_reason(bad, reason, caplog):
+def test_a_key_without_usable_records_has_no_model_and_a_reason(bad, reason, caplog):
     """The others have theirs; the log says it once."""
     good = wave(key="good")
     if bad.weights is not None:
@@ -119,7 +119,7 @@ def test_a_key_that_cannot_be_learned_from_has_no_model_and_a_reason(bad, reason
     assert said[0].startswith("1 keys have no model of their own, 'bad': ")
 
 
-def test_what_the_fallback_cannot_learn_from_is_an_error_that_names_the_key():
+def test_an_unusable_key_for_the_fallback_is_an_error_that_names_it():
     with pytest.raises(Exception, match="the numbers of 'x' of key 'bad' are too large to be"):
         train_each([wave(key="good"), spoilt("bad", inputs=HUGE)])
 
@@ -161,7 +161,7 @@ def test_keys_that_never_change_are_learned():
 
 
 @pytest.mark.parametrize("fallback", [True, False])
-def test_a_key_of_one_record_never_gets_here(fallback):
+def test_a_key_of_one_record_is_not_trained(fallback):
     """`Sequences` counts it: it has no step with a target."""
     models, result = Collect(), None
     records = [*waves(1), {"id": "lone", "t": 0, "x": 1.0}]
@@ -181,13 +181,13 @@ def test_an_empty_training_set_is_an_error(engine, fallback):
         train_each([], engine=engine, fallback=fallback)
 
 
-def test_no_key_that_can_be_learned_from_is_an_error_with_a_reason():
+def test_training_without_any_usable_key_is_an_error_with_a_reason():
     bad = wave(key="bad")._replace(times=np.zeros(0, int))
     with pytest.raises(Exception, match=r"no model: .* The first of 1 reasons: there is nothing"):
         train_each([bad], fallback=False)
 
 
-def test_what_is_wrong_with_every_key_stops_the_pipeline():
+def test_an_error_of_every_key_stops_the_pipeline():
     columns = Columns(key="id", time="t", inputs=["a", "b"], targets=["b"])
     values = np.zeros((9, 2))
     bad = wave()._replace(columns=columns, inputs=values, targets=values[:, :1])
@@ -261,7 +261,7 @@ def test_a_fallback_goes_with_per_key():
 
 
 @pytest.mark.parametrize("given", [{"shards": 2}, {"checkpoints": "c"}, {"resume": "c-*.arrow"}])
-def test_what_is_for_one_model_trained_in_rounds_is_refused(given):
+def test_arguments_of_training_in_rounds_are_refused_with_per_key(given):
     """`Train` gives all its other arguments."""
     left_out = {"shards": 1, "rounds": None, "checkpoints": None, "resume": None}
     check_trained_where_it_lands(**left_out)

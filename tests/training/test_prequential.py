@@ -1,4 +1,4 @@
-"""Test, then train: against a loop that is written out, and the rules of gate and scaling."""
+"""Test, then train: compared with an explicit loop; the rules of the gate and of scaling."""
 
 from statistics import NormalDist
 
@@ -51,7 +51,7 @@ def forecaster(learning, horizon=1, **network):
     ids=["lstm", "gru"],
 )
 @pytest.mark.parametrize("kernel", ["numpy", "fused"])
-def test_learns_what_training_learns_from_the_sequence_so_far(network, bptt, kernel):
+def test_online_learning_equals_training_on_the_sequence_so_far(network, bptt, kernel):
     """After every record the parameters are those of one pass over the steps that are complete."""
     base = random_model(network).with_kernel(kernel)
     optimizer = Adam(0.01)
@@ -113,7 +113,7 @@ def test_predicts_with_what_was_learned_before_the_record(kernel):
     assert [s.made_by for s in states] == [0, 0, 0, 0, 1, 1, 1, 2, 2, 2, 3, 3]
 
 
-def test_no_prediction_knows_what_comes_after_it():
+def test_a_prediction_does_not_depend_on_later_records():
     prequential = forecaster(Learning(Bptt(steps=4, stride=2)), horizon=(1, 3))
     other = SERIES.copy()
     other[40:] += 1e3
@@ -159,7 +159,7 @@ def test_the_bytes_hold_all(optimizer):
         (lambda data: data[:2] + b"x" * 32 + data[34:], "was learned from the model 7878.*go on"),
     ],
 )
-def test_bytes_that_cannot_be_read_are_refused(change, message):
+def test_unreadable_bytes_are_refused(change, message):
     prequential = forecaster(Learning(Bptt(steps=6)))
     state = taken(prequential, both(SERIES[:3]))[-1]
     data = change(encode_learned(place(prequential), state))
@@ -204,7 +204,7 @@ def test_an_untrained_forecast_is_the_last_value_or_a_season_before_with_its_gro
         np.testing.assert_allclose(last_value[n].outputs, growing[n], rtol=1e-5)
 
 
-def test_what_was_learned_is_trusted_while_it_is_better():
+def test_the_gate_uses_the_learned_model_while_it_is_better():
     up_and_down = both(np.tile([[1.0], [-1.0]], (60, 1)))
     learning = Learning(Bptt(steps=4), optimizer=Adam(0.02), gate=Gate(0.8))
 
@@ -239,7 +239,7 @@ def evidence_of(gate, differences, horizon=1, chosen=None):
     return evidence[1:]
 
 
-def test_evidence_is_the_mean_in_standard_errors():
+def test_the_evidence_of_the_gate_is_a_t_statistic():
     """Without decay, as a t-test has it: p of t = 2.5 with 9 degrees of freedom is 0.0170."""
     d = np.random.default_rng(0).standard_normal(10)
     d += 2.5 * d.std() / 3 - d.mean()
@@ -275,7 +275,7 @@ def test_a_gate_is_open_while_its_choice_is_better():
     assert all(e.proven for e in evidence[120:])  # the choice of the base model was right
 
 
-def test_a_choice_that_comes_too_late_is_not_acted_on():
+def test_a_late_choice_of_the_gate_has_no_effect():
     """What was learned is better once in a while, and the choice when that is over."""
     evidence = evidence_of(Gate(), np.tile([10.0] + [-0.6] * 20, 10))
 
@@ -283,7 +283,7 @@ def test_a_choice_that_comes_too_late_is_not_acted_on():
     assert not any(e.trusts for e in evidence)
 
 
-def test_what_is_worse_for_long_begins_anew():
+def test_a_model_that_stays_worse_is_restarted():
     learning = Learning(Bptt(steps=2), optimizer=Sgd(300.0), gate=Gate(0.8, patience=5))
     prequential = forecaster(learning)
 
@@ -343,7 +343,7 @@ def test_a_record_counts_as_much_as_its_weight_says():
     assert taken(prequential, nothing)[-1].updates == 6
 
 
-def test_a_sequence_that_begins_again_keeps_what_was_learned():
+def test_a_restarted_sequence_keeps_its_learned_model():
     prequential = forecaster(Learning(Bptt(steps=4), gate=None))
     first = taken(prequential, both(SERIES[:20]))[-1]
     again = prequential.new_sequence(prequential.finish(first))
@@ -413,7 +413,7 @@ def test_classes_are_learned_without_scaling_them():
         (lambda: forecaster(Learning(), output_steps="last"), "step by step"),
     ],
 )
-def test_what_cannot_work_is_refused(make, message):
+def test_invalid_settings_of_online_learning_are_refused(make, message):
     with pytest.raises(ConfigurationError, match=message):
         make()
 

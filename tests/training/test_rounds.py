@@ -1,4 +1,4 @@
-"""Rounds over shards: the same weights wherever the shards are, and however often it stops."""
+"""Rounds over shards: the same weights on every engine and after interruptions."""
 
 import random
 from dataclasses import replace
@@ -101,7 +101,7 @@ def test_the_shards_learn_together_what_one_learns():
     assert curve[-1] < 0.1 * curve[0]
 
 
-def test_the_average_weighs_each_shard_by_what_it_learned_from():
+def test_the_average_weights_shards_by_their_training_steps():
     network, training = Network("rnn", 2), Training(epochs=1)
     plan = prepare(network, [wave(30), wave(10, "b")], training, 2).plan
     rounds = Rounds(2)
@@ -145,7 +145,7 @@ def in_parts(sequence, steps):
 
 
 @pytest.mark.parametrize("loss", ["every", "last"])
-def test_a_sequence_in_parts_teaches_what_it_teaches_as_a_whole(loss):
+def test_training_on_parts_gives_the_model_of_the_whole_sequence(loss):
     """To the bit: parts of a multiple of k, cut where windows begin."""
     training = replace(TRAINING, bptt=Bptt(steps=5, loss=loss), batch_size=7)
     whole = [s._replace(part=Part(int(s.key[1:]) + 7, 0)) for s in WAVES]
@@ -376,7 +376,7 @@ def test_a_windowed_collection_gives_a_model_a_window(shards, validation):
 
 
 @pytest.mark.parametrize("shards", [1, 4])
-def test_what_there_is_to_learn_from_is_checked(shards):
+def test_the_training_sequences_are_checked(shards):
     flat = wave(9, "flat")._replace(inputs=np.full((9, 1), 5.0), targets=np.full((9, 1), 5.0))
     one = wave(1, "one")
     assert trained([flat], TRAINING, shards=shards).training["records"] == 9
@@ -394,7 +394,7 @@ def test_a_shard_without_sequences_has_no_part_in_the_average():
     assert alone.digest == many.digest
 
 
-def test_the_data_of_a_shard_are_read_one_by_one():
+def test_the_data_of_a_shard_are_read_lazily():
     """What a runner gives as an iterable is never held as a list."""
     from beam_rnn.data.sequences import Example
     from beam_rnn.training.example_store import Examples, Place, encode_example
@@ -436,7 +436,7 @@ def test_the_data_of_a_shard_are_read_one_by_one():
         ({"resume": 3}, "resume must be the path of a file, got 3"),
     ],
 )
-def test_arguments_that_cannot_work_are_refused(arguments, message):
+def test_invalid_arguments_are_refused(arguments, message):
     with pytest.raises(ConfigurationError, match=message):
         Train(NETWORK, TRAINING, **arguments)
 

@@ -17,7 +17,7 @@ def after(values, decay=1.0):
     return mean, deviation
 
 
-def test_they_are_those_of_all_values():
+def test_running_statistics_equal_those_of_all_values():
     chance = random.Random(0)
     values = [chance.gauss(5, 2) for _ in range(500)]
 

@@ -96,7 +96,7 @@ def test_another_seed_gives_other_weights():
     assert train(waves(), QUICK).digest != train(waves(), other).digest
 
 
-def test_a_model_keeps_what_it_was_made_from():
+def test_a_model_records_its_training_settings():
     model = train(waves(length=30), QUICK)
 
     assert model.network == replace(NETWORK, residual=True)  # it forecasts its inputs
@@ -132,7 +132,7 @@ def test_a_model_is_written_and_read_back(engine, tmp_path):
 
 
 @pytest.mark.parametrize("engine", ENGINES)
-def test_nothing_to_learn_from_is_an_error(engine, tmp_path):
+def test_training_without_records_is_an_error(engine, tmp_path):
     for records in ([], waves(length=1)):
         with pytest.raises(Exception, match="nothing to learn from: no sequence has a step"):
             run(
@@ -173,7 +173,7 @@ def test_models_of_several_windows_do_not_overwrite_each_other(tmp_path):
         run(build)
 
 
-def test_folders_that_are_not_there_are_made(tmp_path):
+def test_missing_folders_are_created(tmp_path):
     path = tmp_path / "new" / "folder" / "weights.arrow"
     run(lambda p: p | beam.Create([fit_sequences(NETWORK, [wave()], QUICK)]) | WriteModel(path))
     assert weights_file.load(path).columns == COLUMNS
@@ -210,7 +210,7 @@ def test_an_altered_file_is_an_error(tmp_path):
         run(lambda p: p | ReadModel(path))
 
 
-def test_progress_is_said_while_it_trains(caplog):
+def test_training_logs_its_progress(caplog):
     with caplog.at_level(logging.INFO, logger="beam_rnn.transforms.train_round_dofns"):
         model = train(waves(), QUICK)
 
@@ -229,7 +229,7 @@ def test_training_that_diverges_stops_with_the_reason():
 
 
 @pytest.mark.parametrize("kind", ["per_key", "global", "none"])
-def test_constant_and_huge_series_are_learned_from(kind):
+def test_constant_and_huge_series_can_be_trained_on(kind):
     flat = Sequence(COLUMNS, "flat", np.arange(9), np.full((9, 1), 5.0), np.full((9, 1), 5.0), 9)
     huge = Sequence(COLUMNS, "huge", np.arange(9), np.full((9, 1), 1e9), np.full((9, 1), 1e9), 9)
 
@@ -332,6 +332,6 @@ def test_classes_are_learned_and_streamed(engine, tmp_path):
         (lambda: ReadModel(""), "pattern must be the path of a file, got ''"),
     ],
 )
-def test_arguments_that_cannot_work_are_refused(make, message):
+def test_invalid_arguments_are_refused(make, message):
     with pytest.raises(ConfigurationError, match=message):
         make()

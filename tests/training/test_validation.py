@@ -21,7 +21,7 @@ SECOND = 1_000_000
 
 @pytest.mark.parametrize("horizon", [0, 1, 3, (1, 4)])
 @pytest.mark.parametrize("cuts", [[0, 40], [0, 10, 20, 30, 40], [0, 33, 40]])
-def test_no_target_that_is_held_back_is_learned_from(horizon, cuts):
+def test_no_validation_target_is_trained_on(horizon, cuts):
     columns = replace(COLUMNS, horizon=horizon)
     sequences = [wave(b - a, columns=columns, start=a) for a, b in itertools.pairwise(cuts)]
 
@@ -44,7 +44,7 @@ def test_each_key_is_split_at_its_own_time():
     assert {s.key for s in held_back} == {"a", "b"}
 
 
-def test_of_a_network_for_the_last_step_whole_sequences_are_held_back():
+def test_a_many_to_one_network_validates_on_whole_sequences():
     network = Network("gru", 4, output_steps="last")
     sequences = [wave(10, f"k{i}", start=5 * i) for i in range(8)]
     reaching_in = wave(10, "k7", start=33)
@@ -102,7 +102,7 @@ def test_early_stopping_gives_the_best_weights():
     assert shorter.digest == model.digest
 
 
-def test_the_last_weights_are_the_result_where_nothing_is_held_back():
+def test_without_validation_the_last_weights_are_the_result():
     rising = Training(epochs=12, optimizer=Sgd(2.0), bptt=Bptt(steps=4))
     one_less = replace(rising, epochs=11)
 
@@ -160,7 +160,7 @@ def test_an_optimizer_of_a_user_trains():
         ({"dropout": 0.5}, "dropout must be a Dropout, got 0.5"),
     ],
 )
-def test_settings_that_cannot_work_are_refused(arguments, message):
+def test_invalid_settings_are_refused(arguments, message):
     with pytest.raises(ConfigurationError, match=message):
         Training(**arguments)
 

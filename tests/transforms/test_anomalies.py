@@ -1,4 +1,4 @@
-"""`ScoreAnomalies`: the same bits however records arrive, no look ahead, ends, stored bytes."""
+"""`ScoreAnomalies`: the same bits for all orders of arrival, no look-ahead, ends, stored bytes."""
 
 import math
 import random
@@ -154,7 +154,7 @@ def learned_scores(records):
 
 
 @pytest.mark.parametrize("learns", [False, True], ids=["weights", "learning"])
-def test_no_score_knows_what_comes_after_it(learns, tmp_path):
+def test_a_score_does_not_depend_on_later_records(learns, tmp_path):
     base = BASE if learns else saved(random_model(), tmp_path)
     transform = ScoreAnomalies(base, LEARNING if learns else None)
     records = [row(t) for t in range(40)]
@@ -185,7 +185,7 @@ def test_each_key_has_its_own_model(tmp_path):
 @pytest.mark.parametrize(
     ("network", "at"), [({"output": "gaussian"}, 0), ({"output": "quantiles"}, 1)], ids=str
 )
-def test_of_a_distribution_its_middle_is_the_prediction(network, at, tmp_path):
+def test_the_prediction_of_a_distribution_is_its_center(network, at, tmp_path):
     model = random_model(Network("gru", hidden=4, **network))
     records = [row(t) for t in range(9)]
 
@@ -207,7 +207,7 @@ def encoded(records, columns=COLUMNS):
 
 @pytest.mark.parametrize("cut", [1, 2, 17, 39])
 @pytest.mark.parametrize("learns", [False, True], ids=["weights", "learning"])
-def test_a_restart_between_any_two_records_changes_nothing(cut, learns, tmp_path):
+def test_a_restart_between_any_two_records_has_no_effect(cut, learns, tmp_path):
     base = BASE if learns else saved(random_model(), tmp_path)
     source = ScoreAnomalies(base, LEARNING if learns else None, SURPRISE)._source
     records = encoded([row(t) for t in range(40)])
@@ -240,7 +240,7 @@ def test_stored_bytes_stay_readable():
     assert decode_scored(data, targets=2) == scored
 
 
-def test_state_that_cannot_be_used_is_refused():
+def test_unusable_state_is_refused():
     state, _ = stepper().step("a", None, encoded([row(0)]))
 
     with pytest.raises(StateError, match="has format version 82, this beam_rnn reads 83"):
@@ -268,7 +268,7 @@ def test_a_sequence_has_no_prediction_before_its_first_record_and_idleness_forge
     assert sorted(each.reason for each in outputs.ended) == ["end", "idle", "idle", "start"]
 
 
-def test_what_cannot_be_used_is_a_dead_letter_and_changes_nothing_for_the_others(tmp_path):
+def test_invalid_records_are_dead_letters_and_do_not_affect_the_scores(tmp_path):
     model = random_model()
     good = [row(t) for t in range(20)]
     bad = [row(3.5, x=math.nan), row(4.5, x=None), row(5.5, x=1e300), {"id": "a"}]
@@ -294,7 +294,7 @@ def test_in_a_live_stream_a_late_record_is_not_scored(engine):
     assert len(outputs.late) == 1
 
 
-def test_a_weight_is_needed_by_what_learns_alone(tmp_path):
+def test_only_online_learning_requires_a_weight(tmp_path):
     columns = replace(COLUMNS, weight="w")
     records = [row(t) for t in range(5)]
 
@@ -322,7 +322,7 @@ def test_a_weight_is_needed_by_what_learns_alone(tmp_path):
         ),
     ],
 )
-def test_arguments_that_cannot_work_are_refused(make, message):
+def test_invalid_arguments_are_refused(make, message):
     with pytest.raises(ConfigurationError, match=message):
         make()
 

@@ -181,7 +181,7 @@ def test_a_spec_makes_the_same_detector(tmp_path):
     assert beside(by_itself(again, rows)) == beside(by_itself(detector, rows))
 
 
-def test_to_score_changes_nothing_and_to_learn_needs_no_score(tmp_path):
+def test_scoring_has_no_side_effect_and_learning_needs_no_score(tmp_path):
     weights = saved(random_model(), tmp_path)
     rows = rows_of([row(t) for t in range(20)])
     scores = by_itself(ForecastDetector(weights), rows)
@@ -193,7 +193,7 @@ def test_to_score_changes_nothing_and_to_learn_needs_no_score(tmp_path):
     assert detector.score_one(rows[-1]) == detector.score_one(rows[-1]) == scores[-1]
 
 
-def test_a_row_that_cannot_be_used_has_no_score_and_changes_nothing(tmp_path, caplog):
+def test_an_invalid_row_has_no_score_and_does_not_affect_the_others(tmp_path, caplog):
     weights = saved(random_model(), tmp_path)
     good = [row(t) for t in range(12)]
     mixed = [*good[:5], row(4.5, x=None), row(4.6, y=1e300), {"id": "a"}, *good[5:]]

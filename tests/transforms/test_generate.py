@@ -1,4 +1,4 @@
-"""Sequences that a model writes: the same bits whoever asks, and as likely as it says."""
+"""`Generate`: the same bits everywhere, and values with the model's probabilities."""
 
 import math
 import random
@@ -109,7 +109,7 @@ def test_the_same_bits_through_workers_of_a_portable_runner(tmp_path):
     assert rows(generate, records[::-1], "embed") == rows(generate, records)
 
 
-def test_how_many_are_generated_at_once_changes_nothing(tmp_path, monkeypatch):
+def test_the_batch_size_does_not_affect_generation(tmp_path, monkeypatch):
     generate = Generate(saved(model_of("gaussian"), tmp_path), 9, samples=5)
     expected = rows(generate, prompts("gaussian"))
     monkeypatch.setattr(prompting, "RECORDS_HELD_AT_MOST", 3)
@@ -120,7 +120,7 @@ def test_how_many_are_generated_at_once_changes_nothing(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize("case", NETWORKS)
-def test_what_is_generated_depends_on_the_seed_the_key_and_the_sample(case, tmp_path):
+def test_generation_depends_on_seed_key_and_sample(case, tmp_path):
     weights = saved(model_of(case), tmp_path)
     records = [record | {"id": key} for record in prompts(case, "a") for key in ("u", "v")]
     samples = 1 if case == "numbers" else 2
@@ -134,7 +134,7 @@ def test_what_is_generated_depends_on_the_seed_the_key_and_the_sample(case, tmp_
 
 
 @pytest.mark.parametrize("case", ["numbers", "marks", "letters", "gaussian"])
-def test_without_chance_it_is_the_forecast_of_its_own_words(case, tmp_path):
+def test_greedy_generation_feeds_back_its_own_forecasts(case, tmp_path):
     model = model_of(case)
     weights = saved(model, tmp_path)
     (row,) = predict(Generate(weights, 6, temperature=0), prompts(case, "a")).generated
@@ -159,7 +159,7 @@ def test_without_chance_it_is_the_forecast_of_its_own_words(case, tmp_path):
 
 
 @pytest.mark.parametrize("case", ["letters", "places", "one of"])
-def test_the_top_one_is_no_chance(case, tmp_path):
+def test_sampling_with_top_k_1_is_greedy(case, tmp_path):
     weights = saved(model_of(case), tmp_path)
     greedy = Generate(weights, 12, temperature=0)
     assert rows(Generate(weights, 12, top_k=1, temperature=1.7), prompts(case)) == rows(
@@ -232,7 +232,7 @@ def test_quantiles_of_a_normal_distribution_cool_as_it_does():
     assert draw_between(normal, levels, np.array([[0.2]]), 0)[0, 0] == 0
 
 
-def test_how_likely_what_was_drawn_is():
+def test_the_log_probability_of_a_drawn_value():
     p = np.array([[0.5, 0.2, 0.3]])
     (drawn,), (log_p,) = draw_class(p, np.array([0.6]), temperature=0.3)
     assert (drawn, log_p) == (0, math.log(0.5))
@@ -287,7 +287,7 @@ def singer():
     return learned(LETTERS, Network("gru", hidden=12, embedding=4, output="softmax"), list(songs()))
 
 
-def test_what_was_learned_goes_on_until_it_stops(singer, tmp_path):
+def test_generation_continues_a_learned_pattern_until_the_stop(singer, tmp_path):
     weights = saved(singer, tmp_path)
     records = [{"id": "p", "t": 0, "c": "b"}, {"id": "p", "t": 1, "c": "c"},
                {"id": "q", "t": 0, "c": "a"}]  # fmt: skip
@@ -311,7 +311,7 @@ def test_the_probability_is_that_of_all_that_was_drawn_and_the_stop(singer):
     assert made.log_probability == pytest.approx(np.log(p).sum(), abs=1e-9)
 
 
-def test_a_vector_of_marks_goes_on_as_it_was_learned(tmp_path):
+def test_a_vector_of_marks_continues_the_trained_pattern(tmp_path):
     pattern = [[1, 0, 0], [0, 1, 0], [0, 1, 1], [0, 0, 0]]
     records = [{"id": "a", "t": t, "notes": pattern[t % 4]} for t in range(80)]
     model = learned(MARKS, Network("gru", hidden=12, output="sigmoid"), records)
@@ -319,7 +319,7 @@ def test_a_vector_of_marks_goes_on_as_it_was_learned(tmp_path):
     assert made[0].values == [pattern[t % 4] for t in range(40, 48)]
 
 
-def test_sequences_end_where_they_draw_a_stop_and_no_one_else_s(singer):
+def test_each_sequence_ends_at_its_own_stop(singer):
     prompt = [Prompt(key, np.array([0]), np.array([[1.0]])) for key in "pq"]
     how = Generation(30, ".", temperature=1.5, samples=40)
     together = list(Generator(singer, how).generate(prompt))
@@ -533,6 +533,6 @@ def test_a_model_that_cannot_generate_is_refused_at_once_and_by_the_worker(case,
     ],
     ids=str,
 )
-def test_a_value_outside_its_range_is_told(how, message):
+def test_a_value_outside_its_range_is_refused(how, message):
     with pytest.raises(ConfigurationError, match=message):
         Generate(**{"weights": "w.arrow", "length": 5} | how)

@@ -1,4 +1,4 @@
-"""`RnnModelHandler` in Beam's RunInference: the bits of `Predict`, whatever the batch."""
+"""`RnnModelHandler` in Beam's RunInference: the bits of `Predict` for all batch sizes."""
 
 import json
 import pickle
@@ -41,7 +41,7 @@ def inferred(handler, examples):
 
 
 def results(transform, examples, engine="fnapi"):
-    """What RunInference gives in a pipeline."""
+    """Return the results of RunInference in a pipeline."""
     collect = Collect()
     _, result = run(lambda p: p | beam.Create(examples) | transform | collect, engine)
     return collect.elements, result
@@ -101,7 +101,7 @@ def test_in_a_pipeline(engine, tmp_path):
     assert {each.model_id for each in found} == {model.digest}
 
 
-def test_what_beam_counts(tmp_path):
+def test_the_metrics_of_run_inference(tmp_path):
     handler = RnnModelHandler(saved(random_model(), tmp_path))
 
     _, result = results(RunInference(handler), list(RECORDS.values()))
@@ -157,7 +157,7 @@ SEEN = {
 
 
 @pytest.mark.parametrize("columns", SEEN.values(), ids=SEEN)
-def test_whatever_the_network_sees(columns, tmp_path):
+def test_inference_supports_every_kind_of_input(columns, tmp_path):
     """Lists have it, and sequences whose columns know no vocabulary yet."""
     network = Network("gru", 4, embedding=(2,) * len(columns.symbols))
     sizes = columns.input_size, columns.target_size
@@ -205,7 +205,7 @@ def test_records_without_a_time_stand_in_their_order(tmp_path):
 
 
 @pytest.mark.parametrize("at_once", [1, 10, 10_000])
-def test_how_many_are_run_at_once_changes_nothing(at_once, monkeypatch, tmp_path):
+def test_the_batch_size_does_not_affect_inference(at_once, monkeypatch, tmp_path):
     handler = RnnModelHandler(saved(random_model(), tmp_path))
     wanted = inferred(handler, list(RECORDS.values()))
     monkeypatch.setattr(module, "STEPS_AT_ONCE", at_once)
@@ -296,7 +296,7 @@ def test_numbers_out_of_range_are_named(value, tmp_path):
         inferred(handler, [rows])
 
 
-def test_a_model_a_key_in_one_file(tmp_path):
+def test_per_key_models_in_one_file(tmp_path):
     models = keyed_models("ab", fallback=False)
     weights = saved(models, tmp_path)
     handler = RnnModelHandler(weights)
@@ -321,7 +321,7 @@ def two_files(tmp_path):
     ]
 
 
-def test_a_handler_a_key(tmp_path):
+def test_inference_with_a_handler_per_key(tmp_path):
     """`KeyModelMapping`: Beam holds each model for other processes, behind a proxy."""
     models, files = two_files(tmp_path)
     mapping = [
@@ -416,7 +416,7 @@ def test_it_is_small_where_it_travels(tmp_path):
         ),
     ],
 )
-def test_arguments_that_cannot_work_are_refused(make, message):
+def test_invalid_arguments_are_refused(make, message):
     with pytest.raises(ConfigurationError, match=message):
         make()
 

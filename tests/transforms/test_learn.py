@@ -1,4 +1,4 @@
-"""`PredictAndLearn` in pipelines: the same bits however records arrive; ends, models, metrics."""
+"""`PredictAndLearn`: the same bits for all orders of arrival; ends, models, metrics."""
 
 import random
 from dataclasses import replace
@@ -54,7 +54,7 @@ BASE = Untrained(Network("gru", hidden=3, residual=True), COLUMNS, seed=4)
 
 
 def expected(base, learning, rows, idle_after=None):
-    """What comes of records, in order, by the functions without Beam; one key after the other."""
+    """Return the expected results of sorted records, key by key, computed without Beam."""
     prequential = Prequential(base, learning)
     predictions = []
     for key in sorted({r["id"] for r in rows}):
@@ -71,7 +71,7 @@ def expected(base, learning, rows, idle_after=None):
 
 @pytest.mark.parametrize("engine", BATCH_ENGINES)
 @pytest.mark.parametrize("of_file", [True, False], ids=["file", "untrained"])
-def test_shuffled_records_are_learned_from_in_order(engine, of_file, tmp_path):
+def test_shuffled_records_are_trained_on_in_order(engine, of_file, tmp_path):
     base = random_model() if of_file else BASE.model()
     records = [row(t, key) for t in range(30) for key in ("a", "b", "never seen")]
     shuffled = random.Random(0).sample(records, len(records))
@@ -219,7 +219,7 @@ def test_marks_end_a_sequence_and_idleness_forgets_its_key():
     assert sorted(model.training["updates"] for _, model in outputs.models) == [4, 8, 12, 14]
 
 
-def test_what_cannot_be_used_is_a_dead_letter_and_changes_nothing_for_the_others():
+def test_invalid_records_are_dead_letters_and_do_not_affect_learning():
     learning = replace(LEARNING, scaler=Running(log=True))
     good = [row(t, x=2 + np.sin(t)) for t in range(20)]
     bad = [row(3.5, x=-1.0), row(4.5, x=None), {"id": "a"}]
@@ -234,7 +234,7 @@ def test_what_cannot_be_used_is_a_dead_letter_and_changes_nothing_for_the_others
     ]
 
 
-def test_metrics_count_what_happened():
+def test_the_metrics_of_online_learning():
     records = [row(t) for t in range(20)]
     wild = Learning(Bptt(steps=2), clip_norm=None, optimizer=Sgd(1e38))
 
@@ -255,7 +255,7 @@ def test_metrics_count_what_happened():
 
 
 @pytest.mark.parametrize("engine", ENGINES)
-def test_in_a_live_stream_a_late_record_is_not_learned_from(engine):
+def test_a_late_record_of_a_live_stream_is_not_trained_on(engine):
     events = [row(t) | {"at": START + t} for t in (2, 0, 1)], 3, [row(1) | {"at": START + 3}], 9
 
     outputs = predict_stream(PredictAndLearn(BASE, LEARNING), *events, engine=engine)
@@ -281,7 +281,7 @@ def test_in_a_live_stream_a_late_record_is_not_learned_from(engine):
         ),
     ],
 )
-def test_arguments_that_cannot_work_are_refused(make, message):
+def test_invalid_arguments_are_refused(make, message):
     with pytest.raises(ConfigurationError, match=message):
         make()
 
@@ -294,7 +294,7 @@ def test_windows_that_merge_are_refused():
         _ = records | PredictAndLearn(Untrained(Network("gru"), columns))
 
 
-def test_what_is_static_and_the_calendar_are_learned_from_too():
+def test_online_learning_uses_static_and_calendar_inputs():
     columns = Columns(
         key="id", time="t", inputs=["x"], static=["size"], calendar=["day"], horizon=1
     )

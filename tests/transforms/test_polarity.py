@@ -1,4 +1,4 @@
-"""The protocol of rt-polarity: the folds, the floor, and that no test sentence is learned from."""
+"""The protocol of rt-polarity: the folds, the baseline, and no training on test sentences."""
 
 from pathlib import Path
 
@@ -35,7 +35,7 @@ def test_a_fold_is_a_tenth_of_each_file_in_order(folder):
     assert folds[3][5] == Sentence("pos 13", ("pos", "film", "13", ",", "6"), 1)
 
 
-def test_a_fold_is_told_by_what_the_others_taught(folder, monkeypatch):
+def test_a_fold_is_classified_by_a_model_of_the_other_folds(folder, monkeypatch):
     asked = []
 
     def learned(sentences, seed, epochs):
@@ -67,7 +67,7 @@ def test_naive_bayes_counts_words():
     assert p[1].tolist() == [0.5, 0.5]
 
 
-def test_a_sentence_is_told_alike_whatever_stands_beside_it(folder):
+def test_the_class_of_a_sentence_does_not_depend_on_the_batch(folder):
     sentences = [each for fold in sentiment.read(folder) for each in fold]
     model = sentiment.learned(sentences, seed=0, epochs=1)
     some = [*sentences[:5], Sentence("", ("film",), 0), Sentence("", ("no", "such", "film"), 1)]

@@ -105,7 +105,7 @@ def test_any_records_in_any_order_give_the_same_bits(rows, bad, chance, model, w
 
 @pytest.mark.parametrize("order", ["event_time", "sequence", "arrival"])
 @pytest.mark.parametrize("packed", [1, 7, 30])
-def test_how_many_records_are_packed_changes_nothing(order, packed, monkeypatch, tmp_path):
+def test_the_packing_size_does_not_affect_predictions(order, packed, monkeypatch, tmp_path):
     model = random_model(columns=replace(COLUMNS, sequence="n"))
     weights = saved(model, tmp_path)
     records = [row(t, key, n=t) for t in range(20) for key in "abc"] + [row(3, n=3), {"id": "a"}]
@@ -149,7 +149,7 @@ def test_a_prediction_that_arrives_has_the_timestamp_of_its_record(weights):
 @pytest.mark.usefixtures("each_way")
 @pytest.mark.parametrize("engine", ENGINES)
 @pytest.mark.parametrize("order", ["event_time", "arrival"])
-def test_bad_records_change_nothing_for_the_others(engine, order, weights):
+def test_bad_records_do_not_affect_the_others(engine, order, weights):
     good = [row(t) for t in range(10)]
     mixed = [r for pair in itertools.zip_longest(good, BAD) for r in pair if r is not None]
     transform = Predict(weights, order=order, with_state=True)
@@ -321,7 +321,7 @@ def test_a_record_earlier_than_those_that_wait_does_not_wait_for_them(weights):
 
 
 @pytest.mark.usefixtures("each_way")
-def test_waiting_longer_takes_in_what_would_have_been_late(weights):
+def test_a_longer_wait_avoids_late_records(weights):
     events = [row(5)], 6, [row(3)], 20
     waited = predict_stream(Predict(weights, wait=2.0), *events)
 
@@ -524,7 +524,7 @@ def test_a_model_without_columns_is_refused(tmp_path):
         ({"grid": 0.0015}, r"got 0\.0015"),
     ],
 )
-def test_arguments_that_cannot_work_are_refused(arguments, message):
+def test_invalid_arguments_are_refused(arguments, message):
     with pytest.raises(ConfigurationError, match=message):
         Predict(**{"weights": "weights.arrow"} | arguments)
 
@@ -546,7 +546,7 @@ def test_a_runner_s_page_shows_the_model(model, weights, tmp_path):
     assert annotations["beam_rnn.cell"] == b"gru"
 
 
-def test_nothing_in_nothing_out(weights):
+def test_an_empty_input_gives_empty_outputs(weights):
     outputs = predict(Predict(weights), [])
 
     assert outputs.predictions == outputs.late == outputs.invalid == []

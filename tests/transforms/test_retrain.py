@@ -77,6 +77,6 @@ def test_a_model_that_orders_by_the_place_in_a_file_is_refused(tmp_path):
 
     flags = [f"--models={tmp_path}", "--input=*.csv", "--every=60", f"--output={tmp_path}/p"]
     with pytest.raises(
-        ConfigurationError, match="--sequence row: a file that arrives has no place"
+        ConfigurationError, match="--sequence row, but arriving files have no defined order"
     ):
         retrain.main(flags)

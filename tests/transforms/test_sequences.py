@@ -39,7 +39,7 @@ def test_a_step_has_the_target_of_the_record_horizon_later():
         assert sequence.until == 5_000_000
 
 
-def test_a_sequence_ends_at_its_marks_and_where_nothing_came():
+def test_a_sequence_ends_at_its_marks_and_when_it_is_idle():
     """And no step has a target of another sequence."""
     columns = Columns(
         key="id", time="t", inputs=["x"], targets=["y"], start="first", end="last", horizon=1
@@ -186,7 +186,7 @@ def test_or_becomes_a_dead_letter(engine):
         ({"fraction": 60}, r"fraction must be in \(0, 1\], got 60"),
     ],
 )
-def test_arguments_that_cannot_work_are_refused(arguments, message):
+def test_invalid_arguments_are_refused(arguments, message):
     with pytest.raises(ConfigurationError, match=message):
         Sequences(**{"columns": COLUMNS} | arguments)
 
@@ -247,7 +247,7 @@ def test_sorting_on_disk_is_sorting():
         assert (list(ordered), count) == ([], 0)
 
 
-def test_arrow_batches_are_refused_with_what_reads_rows():
+def test_the_error_for_arrow_batches_names_a_source_of_rows():
     columns = Columns(key="id", time="t", inputs=["x"])
     with (
         pytest.raises(ConfigurationError, match=r"Arrow batches .*ReadFromParquet"),

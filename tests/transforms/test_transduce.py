@@ -1,4 +1,4 @@
-"""Sequences into sequences of another length: an encoder, a decoder, attention."""
+"""Sequence-to-sequence models: encoder, decoder, attention."""
 
 from dataclasses import replace
 from typing import NamedTuple
@@ -111,7 +111,7 @@ def test_the_loss_of_a_batch_is_that_of_its_pairs(case):
     assert total(together) == pytest.approx(sum(total([each]) for each in together), rel=1e-12)
 
 
-def test_a_symbol_that_cannot_be_written_is_not_learned_from():
+def test_an_unwritable_target_symbol_has_weight_zero():
     network, parameters = network_of("plain"), noisy(network_of("plain"))
     x = np.ones((2, 1), np.float32)
     written = np.array([[1], [UNWRITABLE], [2]], np.float32)
@@ -141,7 +141,7 @@ def random_model(case="all", kernel="auto"):
 @pytest.mark.parametrize("case", NETWORKS)
 @pytest.mark.parametrize("kernel", ["numpy", "fused"])
 @pytest.mark.parametrize("beam", [1, 3])
-def test_what_is_written_has_the_probability_that_training_gives_it(case, kernel, beam):
+def test_an_output_text_has_the_log_probability_of_the_model(case, kernel, beam):
     model = random_model(case, kernel)
     for source, written in zip(SAID, model.transduce(SAID, beam, limit=40), strict=True):
         if written.ended:
@@ -155,7 +155,7 @@ SAID = ["abc", "e", "deadbeef", "cab", "ee"]
 @pytest.mark.parametrize("case", NETWORKS)
 @pytest.mark.parametrize("kernel", ["numpy", "fused"])
 @pytest.mark.parametrize("beam", [1, 4])
-def test_what_is_written_does_not_depend_on_what_stands_beside_it(case, kernel, beam):
+def test_an_output_text_does_not_depend_on_the_batch(case, kernel, beam):
     model = random_model(case, kernel)
     together = model.transduce(SAID, beam, limit=9)
     alone = [model.transduce([source], beam, limit=9)[0] for source in SAID]
@@ -292,7 +292,7 @@ def test_a_result_has_the_time_and_the_window_of_its_record(model, tmp_path):
     assert found == [[(10.0 * i, f"{i}") for i in w] for w in ([0, 1, 2], [3, 4, 5])]
 
 
-def test_a_file_holds_it(model, tmp_path):
+def test_a_transducer_is_saved_and_loaded(model, tmp_path):
     save(model, tmp_path / "weights.arrow")
     again = load(tmp_path / "weights.arrow")
     assert again == model
@@ -301,7 +301,7 @@ def test_a_file_holds_it(model, tmp_path):
     assert again.transduce(["abc"]) == model.transduce(["abc"])
 
 
-def test_predict_and_transduce_tell_each_others_files_apart(model, tmp_path):
+def test_predict_and_transduce_refuse_each_others_files(model, tmp_path):
     save(model, tmp_path / "pairs.arrow")
     network = Network("rnn", 2)
     columns = Columns(key="id", time="t", inputs=["x"])
@@ -312,7 +312,7 @@ def test_predict_and_transduce_tell_each_others_files_apart(model, tmp_path):
         predict(Transduce(tmp_path / "plain.arrow"), [{"id": 1, "said": "a"}])
 
 
-def test_the_vocabulary_of_targets_is_all_that_is_learned_from():
+def test_the_vocabulary_of_targets_has_all_training_targets():
     training = replace(TRAINING, epochs=1, vocabulary=Vocabulary(at_least=200))
     trained = fit_sequences(NETWORK, pairs(), training)
     source, target = trained.columns.vocabularies
@@ -339,7 +339,7 @@ def test_words_are_symbols_too():
         ([], "said must hold at least one symbol"),
     ],
 )
-def test_a_bad_source_is_told(value, reason):
+def test_a_bad_source_is_refused(value, reason):
     with pytest.raises(RecordError, match=reason):
         PairReader(COLUMNS, target=False).read({"id": 1, "said": value})
 
@@ -374,7 +374,7 @@ def test_a_bad_record_stops_training_or_is_a_dead_letter():
         ),
     ],
 )
-def test_what_does_not_go_together_is_refused_before_anything_runs(make, message):
+def test_contradicting_arguments_are_refused_before_the_pipeline_runs(make, message):
     with pytest.raises(ConfigurationError, match=message):
         make()
 
@@ -403,7 +403,7 @@ def test_parameters_of_another_network_are_refused(model):
         Transducer(NETWORK, model.parameters, columns)
 
 
-def test_a_runner_can_show_what_is_asked_for():
+def test_the_display_data_shows_the_arguments():
     shown = Transduce("w.arrow", beam=4, limit=9).display_data()
     assert (shown["weights"], shown["beam"], shown["limit"]) == ("w.arrow", 4, 9)
     assert Transduce("w.arrow").display_data()["limit"] == "twice the longest target in training"

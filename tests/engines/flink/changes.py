@@ -1,4 +1,4 @@
-"""What a plain loop says of records that another model takes over."""
+"""A plain loop for records of which another model takes over."""
 
 from collections import defaultdict
 

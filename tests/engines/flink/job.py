@@ -34,7 +34,7 @@ class Append(beam.DoFn):
         self._lines = []
 
     def process(self, row):
-        """One line of JSON: what the row says, and when it was seen."""
+        """Write the row and the time as a line of JSON."""
         said = {**(row if isinstance(row, dict) else row._asdict()), "seen": time.time()}
         self._lines.append(json.dumps(said, default=lambda data: data.hex()) + "\n")
 

@@ -1,4 +1,4 @@
-"""A live stream: records that are sent while a job runs, and what has come out of it."""
+"""A live stream: records sent while a job runs, and its results."""
 
 import json
 import random
@@ -46,7 +46,7 @@ def plan(count, rate, keys=20, seed=0, spread=SPREAD):
 
 
 class Counts(NamedTuple):
-    """Rows against what the plain loop says, told apart by key, step and model."""
+    """Counts of rows compared with the plain loop, by key, step and model."""
 
     expected: int
     lost: int
@@ -159,11 +159,11 @@ class Stream:
         sender.flush()
 
     def rows(self, branch, output="predictions"):
-        """What has come out of a branch so far."""
+        """Return the rows of a branch so far."""
         return list(lines(self._output / f"{branch}-{output}"))
 
     def wait_for_steps(self, branch, steps=None, seconds=90):
-        """Wait until a branch has given so many predictions, or one for each record sent."""
+        """Wait for a number of predictions of a branch, by default one for each record sent."""
 
         def found():
             places = {(row["key"], row["step"]) for row in self.rows(branch)}
@@ -172,11 +172,11 @@ class Stream:
         self.wait_for(f"{steps or len(self.sent)} steps of {branch}", found, seconds)
 
     def wait_for_rows(self, number, branch, output="predictions", seconds=90):
-        """Wait until so many rows have come out of a branch."""
+        """Wait for a number of rows of a branch."""
         what = f"{number} rows of {branch}, {output}"
         self.wait_for(what, lambda: len(self.rows(branch, output)) >= number, seconds)
 
     def counts(self, branch, model):
-        """The predictions of a branch against those of the plain loop."""
+        """Compare the predictions of a branch with those of the plain loop."""
         expected = oracle(model, self.sent, with_state=True).predictions
         return count(self.rows(branch), expected)

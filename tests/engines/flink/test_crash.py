@@ -1,4 +1,4 @@
-"""A TaskManager that is killed: the job goes on from its last checkpoint."""
+"""A killed TaskManager: the job continues from its last checkpoint."""
 
 import random
 import time

@@ -1,4 +1,4 @@
-"""What happens while a job runs: late records, sequences that end, a window, another model."""
+"""Events while a job runs: late records, ended sequences, a window, a new model."""
 
 from beam_rnn import Network, weights
 from beam_rnn.testing import oracle

@@ -14,7 +14,7 @@ from tests.helpers.models import random_model, saved
 NAMES = ("live-readings", "live-forecasts", "live-rejected")
 
 
-def test_nothing_is_lost_while_the_broker_is_away(flink, kafka, tmp_path):
+def test_no_record_is_lost_while_the_broker_is_down(flink, kafka, tmp_path):
     broker, expansion = kafka
     model = random_model()
     topics.create(broker.address, *NAMES)

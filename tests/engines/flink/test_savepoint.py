@@ -18,7 +18,7 @@ CHANGES = {
 }
 
 
-def test_a_wider_job_with_one_more_step_goes_on_where_the_savepoint_was(stream, tmp_path):
+def test_a_larger_job_with_an_added_step_continues_from_the_savepoint(stream, tmp_path):
     model = random_model(Network("gru", hidden=8))
     path = saved(model, tmp_path)
     stream.submit(path, BRANCHES, parallelism=2)

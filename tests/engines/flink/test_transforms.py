@@ -1,4 +1,4 @@
-"""The other transforms in a batch on the cluster: what they give locally, bit for bit."""
+"""The other transforms in a batch on the cluster: their local results, bit for bit."""
 
 import apache_beam as beam
 import pytest
@@ -52,7 +52,7 @@ def transforms(tmp_path):
     }
 
 
-def test_each_gives_what_it_gives_locally(flink, transforms):
+def test_each_transform_gives_its_local_results_on_flink(flink, transforms):
     on_flink = [*flink.flags(loopback=True), "--parallelism=1"]
     here, there = (given(transforms, flags) for flags in (["--runner=FnApiRunner"], on_flink))
 

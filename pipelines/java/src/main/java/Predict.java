@@ -17,10 +17,10 @@ import org.apache.beam.sdk.values.PCollectionTuple;
 import org.apache.beam.sdk.values.Row;
 import org.joda.time.Instant;
 
-/** Rows of readings into rows of predictions, by the transform RnnPredict of beam_rnn. */
+/** Predicts rows of readings with the transform RnnPredict of beam_rnn. */
 public class Predict {
 
-  /** What this program is told beside what Beam is told. */
+  /** The options of this program, in addition to Beam's own. */
   public interface Options extends PortablePipelineOptions {
     @Description("The expansion service in Python, host:port")
     @Required
@@ -34,14 +34,14 @@ public class Predict {
 
     void setWeights(String path);
 
-    @Description("What the files of predictions and of refused readings begin with")
+    @Description("The prefix of the files of predictions and of refused readings")
     @Required
     String getOutput();
 
     void setOutput(String prefix);
   }
 
-  /** A number may be of any type; one that may be null, and is, makes a refused record. */
+  /** Inputs may be of any numeric type; a record with a null is refused. */
   static final Schema READING =
       Schema.builder()
           .addStringField("id")
@@ -74,14 +74,14 @@ public class Predict {
 
   public static void main(String[] args) throws Exception {
     Options options = PipelineOptionsFactory.fromArgs(args).withValidation().as(Options.class);
-    // The worker of Java is in this program; Beam's LOOPBACK cannot be had beside Python.
+    // This program runs the Java worker itself: Beam's LOOPBACK does not work together with Python.
     ExternalWorkerService worker = new ExternalWorkerService(options);
     options.setDefaultEnvironmentType("EXTERNAL");
     options.setDefaultEnvironmentConfig(worker.start().getApiServiceDescriptor().getUrl());
 
     Pipeline pipeline = Pipeline.create(options);
     PCollection<Row> readings = pipeline.apply(Create.of(readings()).withRowSchema(READING));
-    // What is a mapping in Python is a row here.
+    // A mapping in Python is a row in Java.
     Schema handling = Schema.builder().addStringField("output").build();
     PCollectionTuple outputs =
         PCollectionTuple.of("input", readings)
@@ -95,10 +95,10 @@ public class Predict {
     write(outputs.get("good"), options.getOutput() + "-predictions");
     write(outputs.get("refused"), options.getOutput() + "-refused");
     PipelineResult.State state = pipeline.run().waitUntilFinish();
-    System.exit(state == PipelineResult.State.DONE ? 0 : 1); // the worker would go on for ever
+    System.exit(state == PipelineResult.State.DONE ? 0 : 1); // the worker would keep running
   }
 
-  /** Rows as lines of JSON. */
+  /** Writes rows as lines of JSON. */
   @SuppressWarnings("unchecked")
   static void write(PCollection<?> rows, String prefix) {
     ((PCollection<Row>) rows)
