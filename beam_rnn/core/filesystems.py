@@ -57,7 +57,7 @@ def matched(pattern: str) -> list[str]:
         for folder, _, files in os.walk(before.rpartition("/")[0] or "/")
         for file in files
     )
-    return sorted(path for path in paths if name.match(path))
+    return sorted(path for path in paths if name.match(path) and Path(path).exists())
 
 
 def translated(pattern: str) -> str:

@@ -117,12 +117,13 @@ class _File:
         readers = {".csv": self._csv, ".parquet": self._parquet, ".arrow": self._arrow}
         try:
             table, plain = readers[ending]()
-        except (_NotPlainError, pa.ArrowException, OSError, UnicodeDecodeError):
+            table = self._with_place(table)
+        except (_NotPlainError, pa.ArrowException, OSError, UnicodeError):
             return self._row_by_row()  # which says what is wrong with it
         reader = BatchReader(self._columns, targets=self._targets)
         arrived = np.zeros(table.num_rows, np.int64)
         rows = self._lines if ending == ".csv" else self._rows
-        block, letters = reader.read(self._with_place(table), arrived, rows, plain)
+        block, letters = reader.read(table, arrived, rows, plain)
         times: list[Any] = []
         if self._columns.time in table.column_names:
             few = np.arange(0, table.num_rows, max(1, table.num_rows // TIMES_SEEN))
@@ -226,7 +227,7 @@ class _File:
             batches = pacsv.open_csv(
                 pa.PythonFile(text, "r"),
                 pacsv.ReadOptions(use_threads=False, block_size=BYTES_AT_ONCE, column_names=names),
-                pacsv.ParseOptions(invalid_row_handler=_not_plain),
+                pacsv.ParseOptions(),
                 pacsv.ConvertOptions(
                     check_utf8=True,
                     column_types=kinds,
@@ -248,10 +249,6 @@ class _File:
                 columns[name], good = _number(texts, whole=whole)
                 plain &= good
         return pa.table(columns), plain
-
-
-def _not_plain(row: Any) -> str:
-    raise _NotPlainError(row)
 
 
 class _Checked(io.RawIOBase):

@@ -1,5 +1,6 @@
 """Rows, lines and tables into files: CSV, Parquet, Arrow or JSON lines, by suffix."""
 
+import contextlib
 import csv
 import io
 import itertools
@@ -148,16 +149,16 @@ def write_table(table: pa.Table, path: str) -> None:
 
 def _write_csv(batch: pa.RecordBatch, file: Any) -> None:
     """Write rows as lines, as `csv_line` has them."""
-    columns = [_as_strings(column) for column in batch.columns]
-    plain = pacsv.WriteOptions(include_header=False, quoting_style="none")
-    lines = pa.BufferOutputStream()
-    try:
-        pacsv.write_csv(pa.table(columns, names=batch.schema.names), lines, plain)
-    except pa.ArrowInvalid:  # a text must be quoted
-        rows = zip(*map(_as_texts, batch.columns), strict=True)
-        file.write("".join(f"{csv_line(row)}\n" for row in rows).encode(errors="surrogateescape"))
-    else:
-        file.write(lines.getvalue())
+    if batch.num_columns > 1:  # else an empty text would be an empty line
+        columns = [_as_strings(column) for column in batch.columns]
+        plain = pacsv.WriteOptions(include_header=False, quoting_style="none")
+        lines = pa.BufferOutputStream()
+        with contextlib.suppress(pa.ArrowInvalid):  # a text must be quoted
+            pacsv.write_csv(pa.table(columns, names=batch.schema.names), lines, plain)
+            file.write(lines.getvalue())
+            return
+    rows = zip(*map(_as_texts, batch.columns), strict=True)
+    file.write("".join(f"{csv_line(row)}\n" for row in rows).encode(errors="surrogateescape"))
 
 
 def _as_strings(column: pa.Array) -> pa.Array:
@@ -169,7 +170,7 @@ def _as_strings(column: pa.Array) -> pa.Array:
         return texts
     values = column.fill_null(0.5).to_numpy(zero_copy_only=False)
     size = np.abs(values)  # Arrow and Python write other numbers alike
-    odd = (values == np.trunc(values)) | (size < 1e-4) | ~(size < 1e16)
+    odd = (values == np.trunc(values)) | (size < 1e-3) | ~(size < 1e9)
     if not odd.any():
         return texts
     again = pa.array(map(repr, values[odd].tolist()), pa.string())

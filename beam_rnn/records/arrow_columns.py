@@ -189,13 +189,18 @@ def read_times(name: str, array: pa.Array, time_format: str | None = None) -> Co
 
 
 _ISO = r"^\d{4}-\d\d-\d\d[ T]\d\d:\d\d:\d\dZ?$"
+_ISO_WITH_FRACTION = r"^\d{4}-\d\d-\d\d[ T]\d\d:\d\d:\d\d\.\d{1,6}Z?$"
 _SECONDS = r"^[1-9]\d{8,11}$"  # eight digits may be a day
 
 
 def _plain_times(texts: pa.Array) -> Column:
-    """Read texts that are whole seconds, in ISO 8601 (UTC) or since 1970, as columns."""
+    """Read texts that are ISO 8601 in UTC, or whole seconds since 1970, as columns."""
     times, there = np.zeros(len(texts), np.int64), np.zeros(len(texts), bool)
-    for form, kind, unit in ((_ISO, pa.timestamp("s"), SECOND), (_SECONDS, pa.int64(), SECOND)):
+    for form, kind, unit in (
+        (_ISO, pa.timestamp("s"), SECOND),
+        (_ISO_WITH_FRACTION, pa.timestamp("us"), 1),
+        (_SECONDS, pa.int64(), SECOND),
+    ):
         here = pc.match_substring_regex(texts, form).fill_null(False)
         if not pc.any(here).as_py():
             continue
@@ -204,7 +209,7 @@ def _plain_times(texts: pa.Array) -> Column:
             counted = some.cast(kind).cast(pa.int64()).to_numpy(zero_copy_only=False)
             places = np.flatnonzero(here.to_numpy(zero_copy_only=False))
             times[places] = counted * unit
-            there[places] = (counted >= -MAX_SECONDS) & (counted <= MAX_SECONDS)
+            there[places] = np.abs(counted) <= MAX_SECONDS * SECOND // unit
     return times, there & (times >= MIN_MICROS) & (times <= MAX_MICROS)
 
 

@@ -92,7 +92,7 @@ class Broker(_Service):
         formatted = settings.exists()
         self._folder.mkdir(parents=True, exist_ok=True)
         written = settings.with_suffix(".part")
-        written.write_text(self._settings(free_port()))  # anew: the port may have changed
+        written.write_text(self._settings(free_port()))  # written again: the port may have changed
         if not formatted:
             self._format(written)
         written.rename(settings)

@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from beam_rnn.files.row_writer import csv_line, write_rows, write_table
 from beam_rnn.files.write import WriteFile, WriteLines
 
+KEYS = pa.schema([("key", pa.string())])
 MIN, MAX = (datetime(year, 1, 1) for year in (1900, 2100))  # noqa: DTZ001
 AT = datetime(2026, 1, 2, tzinfo=timezone.utc)
 SCHEMA = pa.schema([("key", pa.string()), ("x", pa.float64()), ("at", pa.timestamp("us", "UTC"))])
@@ -98,7 +99,11 @@ def test_a_file_of_lines_is_there_if_there_are_some(tmp_path):
         st.tuples(
             st.one_of(st.text(), st.sampled_from(["a,b", 'say "hi"', "two\nlines", "a\rb", ""])),
             st.datetimes(MIN, MAX),
-            st.one_of(st.none(), st.floats(allow_nan=False, allow_infinity=False)),
+            st.one_of(
+                st.none(),
+                st.floats(allow_nan=False, allow_infinity=False),
+                st.floats(1e-6, 1e17).map(lambda x: round(x, 3)),
+            ),
             st.integers(-(2**63), 2**63 - 1),
         ),
         max_size=20,
@@ -128,5 +133,8 @@ def test_a_table_is_written_as_its_rows(rows, whole, tmp_path_factory):
         write_table(table, str(folder / name))
         write_rows(as_dicts, str(folder / f"rows-{name}"), schema)
         assert (folder / name).read_bytes() == (folder / f"rows-{name}").read_bytes()
+    write_table(table.select(["key"]), str(folder / "keys.csv"))
+    write_rows([{"key": row["key"]} for row in as_dicts], str(folder / "k.csv"), KEYS)
+    assert (folder / "keys.csv").read_bytes() == (folder / "k.csv").read_bytes()
     write_table(table, str(folder / "a.parquet"))
     assert pq.read_table(folder / "a.parquet").to_pylist() == as_dicts

@@ -314,7 +314,7 @@ def test_existing_topics_are_left_unchanged(kafka, monkeypatch, capsys):
         topics.main()
         return capsys.readouterr().out
 
-    assert main("create", "first") == "first made\n"
+    assert main("create", "first") == "first created\n"
     assert main("create", "first", "second") == "first already exists\nsecond created\n"
     assert main("send", "first", lines=b"one\n\ntwo\n") == "2 messages sent\n"
     with pytest.raises(SystemExit, match=r"message 2 is not a JSON object, .*: 'nonsense'"):
