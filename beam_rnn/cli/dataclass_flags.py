@@ -23,7 +23,7 @@ FOR_PYTHON = {
     r", or another that was put into `[^`]*`": "",
     r"names in `[^`]*`, ": "",
     r": see `[^`]*`": "",
-    r", but `Sequences` goes on without it": "",
+    r", but `Sequences` skips it": "",
     r"\. None (?:for|if) ": ". Without it ",
     r"\bNone (?:for|if) ": "without it ",
     r"\bNone: ": "By default ",

@@ -1,4 +1,4 @@
-"""Which fields of a record mean what."""
+"""The columns of a record: which field is the key, the time, an input or a target."""
 
 import hashlib
 import json
@@ -15,12 +15,12 @@ from beam_rnn.data.event_times import MAX_MICROS, check_time_format, micros_of
 from beam_rnn.data.vocabulary import checked_vocabulary
 
 MISSING = ("refuse", "drop", "carry")
-"""What becomes of a record in which a field is missing."""
+"""Treatments of a record with a missing field."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Columns:
-    """Which fields of a record mean what, and how far ahead the targets lie.
+    """The meaning of the fields of a record, and how far ahead the targets lie.
 
         >>> Columns(key="sensor", time="at", inputs=["temperature"]).targets
         ('temperature',)
@@ -28,51 +28,49 @@ class Columns:
         (1, 2, 3)
 
     Args:
-        key: The field that says whose record it is: text, a whole number, or UTF-8 bytes.
+        key: The field that identifies the series of a record: text, a whole number, or UTF-8 bytes.
         time: The field with the event time: a Beam Timestamp, a datetime (UTC if it has no
             zone), a text in ISO 8601, a month ("1949-01"), a quarter ("1990Q1"), or seconds since
-            1970; in the years 1 to 9999. None for the element's own Beam timestamp.
-        inputs: The fields that the network sees: numbers.
-        targets: The fields that it predicts: numbers; the inputs themselves if left out.
-        symbols: Further fields that the network sees: words, characters, names of things: texts or
-            whole numbers. Each becomes an index, and the network learns a vector for it:
-            `Network(embedding=...)`.
-        vocabularies: The symbols that there are, for each such field; for a field that is left
-            out, `Train` takes those that it sees. Any other symbol counts as unknown.
-        vectors: How many numbers a field holds, for those inputs, targets and static fields that
-            are lists of numbers: {"notes": 88}.
-        time_format: How the time is written where it is a text or a number: a pattern for
-            `datetime.strptime`, such as "%Y%m%d%H", or what a number counts: "seconds",
-            "milliseconds", "microseconds" or "nanoseconds" since 1970, or "excel" for days as
-            Excel counts them. Timestamps and datetimes are read as without it.
-        latest: The latest time that a record may have: one that is later cannot be used. None for
-            the end of the year 9999.
-        sequence: A field with a whole number that orders records of the same time; None if
-            there is none. In files "row", if there is no such column, is the place of a record in
-            its file.
-        horizon: How many records ahead the targets lie: 1 for the next one, 0 for targets
-            in the record itself; or several, rising, to predict all of them at every step.
-        classes: What the one target can be, where it is a class: texts or whole numbers. The
-            network then gives one output a class.
-        weight: A field that says how much the record counts as a target in training: a
-            number of at least 0; None if all count alike.
-        start: A field that is true on the record with which a sequence begins, whatever came
-            before it; None if there is none.
-        end: A field that is true on the last record of a sequence; None if there is none.
-        static: Further fields that the network sees: numbers that say what a key is, such as a
-            size or a place, the same in all its records. They are scaled as those of all keys.
-        calendar: What the network sees of the event time: names in `beam_rnn.data.calendar.CYCLES`,
-            "hour" for the place in the hour, "day", "week", "year". Each is two inputs.
-        missing: What becomes of a record where a field that the network sees is None or NaN.
-            "refuse": it cannot be used. "drop": the same, but `Sequences` goes on without it.
-            "carry": the key's last value stands for it, 0 after scaling where there was none yet,
-            and for each field the network sees whether it was there. A target that is missing then
-            counts for nothing in training.
+            1970; in the years 1 to 9999. None: the Beam timestamp of the element.
+        inputs: The input fields of the network: numbers.
+        targets: The fields to predict: numbers; by default the inputs.
+        symbols: Further input fields, categorical ones such as words, characters or names: texts or
+            whole numbers. The network learns a vector for each symbol: `Network(embedding=...)`.
+        vocabularies: The known symbols of each such field; for a field without a vocabulary
+            `Train` collects the symbols that it sees. Any other symbol counts as unknown.
+        vectors: The sizes of the inputs, targets and static fields that are lists of numbers:
+            {"notes": 88}.
+        time_format: The format of times that are texts or numbers: a pattern for
+            `datetime.strptime`, such as "%Y%m%d%H", or the unit of a number: "seconds",
+            "milliseconds", "microseconds" or "nanoseconds" since 1970, or "excel" for the days of
+            Excel. It does not apply to timestamps and datetimes.
+        latest: The latest valid time; a record with a later one cannot be used. None: the end of
+            the year 9999.
+        sequence: An optional field with a whole number that orders records of the same time.
+            In files without a column "row", "row" is the position of a record in its file.
+        horizon: How many records ahead the targets lie: 1 for the next record, 0 for targets
+            in the record itself; or several, increasing, to predict all of them at every step.
+        classes: The values of the target if it is a class: texts or whole numbers. The network then
+            has one output per class.
+        weight: A field with the weight of the record as a target in training: a number of at least
+            0; None if all weights are equal.
+        start: An optional field that is true on the first record of a sequence, which then starts
+            from the initial state.
+        end: An optional field that is true on the last record of a sequence.
+        static: Further input fields: numbers that describe a key, such as a size or a position, the
+            same in all its records. They are scaled by the statistics of all keys.
+        calendar: Inputs from the event time: names in `beam_rnn.data.calendar.CYCLES`, "hour" for
+            the position in the hour, "day", "week", "year". Each is two inputs.
+        missing: The treatment of a record in which an input field is None or NaN.
+            "refuse": the record cannot be used. "drop": the same, but `Sequences` skips it.
+            "carry": the last value of the key is used, 0 after scaling if there is none yet, and a
+            mask of the present fields is added to the inputs. A missing target then has no weight
+            in training.
 
     Raises:
-        ConfigurationError: A name that is no text, neither inputs nor symbols, a horizon below 0,
-            classes that cannot be told apart, a cycle that does not exist, a format of times that
-            cannot be read.
+        ConfigurationError: A name is not text, there are neither inputs nor symbols, a horizon is
+            below 0, two classes are equal, a cycle does not exist, or a time format cannot be
+            read.
     """
 
     key: str
@@ -107,7 +105,7 @@ class Columns:
         for horizon in horizons:
             check_whole("horizon", horizon, least=0)
         if not horizons or sorted(set(horizons)) != list(horizons):
-            raise ConfigurationError(f"horizons must rise, got {self.horizon!r}")
+            raise ConfigurationError(f"horizons must increase, got {self.horizon!r}")
         several = tuple(horizons) if len(horizons) > 1 else horizons[0]
         object.__setattr__(self, "horizon", several)
         self._check_classes()
@@ -134,7 +132,8 @@ class Columns:
             check_time_format(self.time_format)
         if self.latest is None:
             return
-        bare = isinstance(self.latest, str) and self.latest.isdecimal()  # a year, or seconds?
+        # digits alone could be a year or seconds
+        bare = isinstance(self.latest, str) and self.latest.isdecimal()
         try:
             latest = micros_of(None if bare else self.latest)
             text = datetime.fromtimestamp(0, timezone.utc) + timedelta(microseconds=latest)
@@ -146,10 +145,10 @@ class Columns:
 
     def _check_what_is_seen(self) -> None:
         if not self.inputs and not self.symbols:
-            raise ConfigurationError("inputs must name at least one column, got none")
+            raise ConfigurationError(f"inputs must name at least one column, got {self.inputs!r}")
         if not self.inputs and not self.targets:
             raise ConfigurationError(
-                f"symbols={list(self.symbols)} alone say nothing of what is predicted: name targets"
+                f"symbols={list(self.symbols)} without inputs: name the targets to predict"
             )
         check_choice("missing", self.missing, MISSING)
         for cycle in self.calendar:
@@ -162,7 +161,7 @@ class Columns:
         if self.symbols and self.missing == "carry":
             raise ConfigurationError(
                 f"missing='carry' is for numbers, got symbols={list(self.symbols)}: take "
-                "missing='drop', or a symbol that says that there is none"
+                "missing='drop', or a symbol for missing values"
             )
 
     def _check_classes(self) -> None:
@@ -183,14 +182,16 @@ class Columns:
             )
         if len(self.targets) != 1:
             raise ConfigurationError(
-                f"classes are those of one target, got targets={list(self.targets)}"
+                f"classes need exactly one target, got targets={list(self.targets)}"
             )
 
     def _checked_vocabularies(self) -> tuple[tuple[str, tuple[str, ...]], ...]:
         given = _pairs("vocabularies", self.vocabularies)
         for name in given:
             if name not in self.symbols:
-                raise ConfigurationError(f"vocabularies name {name!r}, which symbols do not")
+                raise ConfigurationError(
+                    f"vocabularies name {name!r}, which is not in symbols={list(self.symbols)}"
+                )
         return tuple(
             (name, checked_vocabulary(name, given[name])) for name in self.symbols if name in given
         )
@@ -200,32 +201,32 @@ class Columns:
         for name, size in given.items():
             if name not in (*self.inputs, *self.static, *self.targets) or self.classes:
                 raise ConfigurationError(
-                    f"vectors name {name!r}, which is no input, target or static field that is a "
-                    "list of numbers"
+                    f"vectors name {name!r}, which is not an input, target or static field of "
+                    "numbers"
                 )
             check_whole(f"the size of the vector {name!r}", size)
         return tuple(given.items())
 
     def vocabulary(self, name: str) -> tuple[str, ...]:
-        """The symbols that a field can hold; empty where they are not known yet."""
+        """Return the known symbols of a field; empty if they are not known yet."""
         return tuple(_pairs("vocabularies", self.vocabularies).get(name, ()))
 
     @property
     def vocabulary_sizes(self) -> tuple[int, ...]:
-        """How many symbols there are in each vocabulary, with the unknown one."""
+        """The number of symbols in each vocabulary, counting the unknown one."""
         return tuple(len(self.vocabulary(name)) + 1 for name in self.symbols)
 
     @property
     def has_vocabularies(self) -> bool:
-        """Whether the vocabulary of every symbol is known."""
+        """Return True if the vocabulary of every symbol field is known."""
         return len(self.vocabularies) == len(self.symbols)
 
     def with_vocabularies(self, found: Mapping[str, Sequence[str]]) -> "Columns":
-        """The same columns, those vocabularies that are not known being these."""
+        """Return the columns with unknown vocabularies filled in from `found`."""
         return replace(self, vocabularies={**found, **dict(self.vocabularies)})
 
     def _expanded(self, names: Iterable[str]) -> tuple[str, ...]:
-        """A name for each number of these fields."""
+        """Return a name for each number of these fields."""
         sizes = dict(self.vectors)
         return tuple(
             each
@@ -235,69 +236,69 @@ class Columns:
 
     @property
     def fields(self) -> tuple[str, ...]:
-        """The fields of a record with the numbers that the network sees."""
+        """The numeric input fields of a record."""
         return (*self.inputs, *self.static)
 
     @property
     def scaled_names(self) -> tuple[str, ...]:
-        """What the numbers of these fields are called."""
+        """The name of each number of the numeric input fields."""
         return self._expanded(self.fields)
 
     @property
     def own_size(self) -> int:
-        """How many of them are no static ones: the first."""
+        """The number of `scaled_names` that are not static; they come first."""
         return len(self._expanded(self.inputs))
 
     @property
     def number_names(self) -> tuple[str, ...]:
-        """What the numbers of a record are called: fields, the calendar, indices of symbols."""
+        """The name of each number read from a record: fields, calendar, indices of symbols."""
         symbols = self.symbols if self.has_vocabularies else ()
         return (*self.scaled_names, *cycle_names(self.calendar), *symbols)
 
     @property
     def number_size(self) -> int:
-        """How many numbers of a record the network sees."""
+        """The number of `number_names`."""
         return len(self.number_names)
 
     @property
     def carried_size(self) -> int:
-        """How many of them are carried forward where they are missing: the first."""
+        """The number of values that are carried forward if missing; they come first."""
         return len(self.scaled_names) if self.missing == "carry" else 0
 
     @property
     def input_names(self) -> tuple[str, ...]:
-        """What the numbers of x are called: those of a record, and whether each is there."""
+        """The name of each number of x: those of a record, then the mask of present fields."""
         there = self.scaled_names[: self.carried_size]
         return (*self.number_names, *(f"{name} there" for name in there))
 
     @property
     def input_size(self) -> int:
-        """How many numbers x has."""
+        """The size of x."""
         return self.number_size + self.carried_size
 
     @property
     def latest_micros(self) -> int:
-        """The latest time that a record may have, in microseconds since 1970."""
+        """The latest valid time, in microseconds since 1970."""
         return MAX_MICROS if self.latest is None else micros_of(self.latest)
 
     @property
     def horizons(self) -> tuple[int, ...]:
-        """How many records ahead the targets lie, each of them."""
+        """How many records ahead the targets lie, as a tuple."""
         return self.horizon if isinstance(self.horizon, tuple) else (self.horizon,)
 
     @property
     def target_names(self) -> tuple[str, ...]:
-        """What the numbers of a target are called: the targets, or the classes of the one."""
+        """The name of each number of the targets, or of each class."""
         return tuple(str(label) for label in self.classes) or self._expanded(self.targets)
 
     @property
     def target_size(self) -> int:
-        """How many numbers the targets of one horizon are."""
+        """The number of values in the targets of one horizon."""
         return len(self.target_names)
 
     @property
     def fingerprint(self) -> bytes:
-        """Eight bytes that differ where a record would be read otherwise for a prediction."""
+        """A hash of 8 bytes of the settings that affect how records are read for a prediction."""
         read: tuple[Any, ...]
         read = (self.key, self.time, self.inputs, self.sequence, self.start, self.end)
         if self.static or self.calendar:
@@ -311,7 +312,7 @@ class Columns:
         return hashlib.sha256(json.dumps(read).encode()).digest()[:8]
 
     def targets_in_inputs(self) -> list[tuple[int, int]]:
-        """The place of each number of a target that is one of an input, and the place there.
+        """Return index pairs (target, input) of the numbers that are both.
 
         >>> Columns(key="id", inputs=["x", "y"], targets=["y", "z"]).targets_in_inputs()
         [(0, 1)]
@@ -322,27 +323,27 @@ class Columns:
         return [(i, places[name]) for i, name in enumerate(self.target_names) if name in places]
 
     def check_numbers_alone(self, what: str) -> None:
-        """That what the network sees is numbers, a field each.
+        """Raise if an input field is not a single number.
 
         Raises:
-            ConfigurationError: There are symbols or vectors, which `what` cannot do with.
+            ConfigurationError: There are symbols or vectors, which `what` does not support.
         """
         if self.symbols or self.vectors:
             raise ConfigurationError(
-                f"{what} is for fields of one number, got symbols={list(self.symbols)} and "
+                f"{what} needs fields of one number, got symbols={list(self.symbols)} and "
                 f"vectors={dict(self.vectors)}"
             )
 
     def check_nothing_missing(self, what: str) -> None:
-        """That every value is there.
+        """Raise if values may be missing.
 
         Raises:
-            ConfigurationError: One may be missing, which `what` cannot do with.
+            ConfigurationError: Values may be missing, which `what` does not support.
         """
         if self.missing == "carry":
             raise ConfigurationError(
                 f"missing={self.missing!r} is for Train and Predict: {what} needs every value, "
-                "take columns with missing='refuse'"
+                "use columns with missing='refuse'"
             )
 
     @property
@@ -352,7 +353,7 @@ class Columns:
         return first and not self.classes and self.horizons[0] > 0
 
     def check_residual(self) -> None:
-        """That a network with residual=True can add each target's last value.
+        """Raise if a network with residual=True cannot add the last value of each target.
 
         Raises:
             ConfigurationError: The targets are not the first inputs.
@@ -364,9 +365,9 @@ class Columns:
             )
 
     def to_json(self) -> dict[str, Any]:
-        """The columns as JSON values; `Columns(**values)` is the inverse.
+        """Return the columns as JSON values; `Columns(**values)` is the inverse.
 
-        What is at its default is left out, as in `Network.to_json`.
+        Default values are omitted, as in `Network.to_json`.
         """
         always = {"key": self.key, "inputs": list(self.inputs), "targets": list(self.targets)}
         return always | {
@@ -377,7 +378,7 @@ class Columns:
 
 
 def _pairs(name: str, given: Any) -> dict[str, Any]:
-    """A mapping, from one or from its pairs."""
+    """Return a mapping from a mapping or from pairs."""
     try:
         return dict(given)
     except (TypeError, ValueError) as error:

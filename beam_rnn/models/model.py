@@ -1,4 +1,4 @@
-"""A trained network with all that is needed to use it."""
+"""A trained network with everything needed to use it."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, replace
@@ -25,7 +25,7 @@ from beam_rnn.nn.network import Network, Parameters
 
 @dataclass(frozen=True, eq=False)
 class Model:
-    """A network, its parameters, and what its numbers mean.
+    """A network, its parameters, and the meaning of its inputs and outputs.
 
         >>> network = Network("gru", hidden=4)
         >>> model = Model(network, network.initialize(inputs=2, outputs=1, seed=0))
@@ -35,18 +35,18 @@ class Model:
     Two models are equal when their digests are.
 
     Args:
-        network: What was trained.
+        network: The network.
         parameters: The parameters by name; they are made read-only.
-        columns: Which fields of a record are its inputs and targets; None for a network
-            that never saw records.
-        scaler: How inputs and targets are scaled; None for numbers as they are.
+        columns: The input and target fields of a record; None for a network that was not trained
+            on records.
+        scaler: The scaling of inputs and targets; None for no scaling.
         training: Facts about the training, as JSON values; not part of the digest.
-        kernel: What computes: "numpy", "fused" (needs the extra `fast`), or "auto", which
-            becomes "fused" where that can be had; not part of the digest.
+        kernel: The implementation: "numpy", "fused" (needs the extra `fast`), or "auto", which
+            becomes "fused" if available; not part of the digest.
 
     Raises:
         ConfigurationError: The parameters, columns or scaler do not fit each other, or the
-            kernel cannot be had.
+            kernel is not available.
     """
 
     network: Network
@@ -55,7 +55,7 @@ class Model:
     scaler: Scaler | None = None
     training: Mapping[str, Any] = field(default_factory=dict)
     kernel: str = "auto"
-    stepwise: ClassVar[bool] = True  # record by record, not whole sequences
+    stepwise: ClassVar[bool] = True  # steps record by record
 
     def __post_init__(self) -> None:
         if self.network.residual is None:
@@ -87,8 +87,8 @@ class Model:
         rows = tuple(len(self.parameters[name]) for name in fields)
         if rows != columns.vocabulary_sizes or not columns.has_vocabularies:
             raise ConfigurationError(
-                f"the parameters are for {rows} symbols, with the unknown one, but columns name "
-                f"{columns.vocabulary_sizes} for symbols={list(columns.symbols)}"
+                f"the parameters are for {rows} symbols, counting the unknown one, but columns "
+                f"name {columns.vocabulary_sizes} for symbols={list(columns.symbols)}"
             )
         if len(columns.horizons) != self.network.horizons:
             raise ConfigurationError(
@@ -110,25 +110,25 @@ class Model:
 
     @cached_property
     def nbytes(self) -> int:
-        """How many bytes the parameters have."""
+        """The number of bytes of the parameters."""
         return sum(value.nbytes for value in self.parameters.values())
 
     def of(self, key: str) -> "Model":  # noqa: ARG002  # those of `KeyedModels` have a key
-        """The model of a key: this one."""
+        """Return the model of a key: this one."""
         return self
 
     def with_digest(self, digest: str) -> "Model | None":
-        """The model with that digest: this one, or none."""
+        """Return this model if it has that digest, else None."""
         return self if self.digest == digest else None
 
     @property
     def carried(self) -> int:
-        """How many numbers of a record are carried forward where they are missing."""
+        """The number of values that are carried forward if they are missing."""
         return 0 if self.columns is None else self.columns.carried_size
 
     @property
     def state_size(self) -> int:
-        """How many numbers the hidden state has, with those that are carried forward."""
+        """The number of values in the hidden state, including carried ones."""
         return self.network.state_size + self.carried
 
     @property
@@ -138,7 +138,7 @@ class Model:
 
     @cached_property
     def digest(self) -> str:
-        """SHA-256 of all that decides a prediction, in hexadecimal."""
+        """SHA-256 of everything that affects a prediction, in hexadecimal."""
         return digest_of(self.to_json(), self.parameters)
 
     def __eq__(self, other: object) -> bool:
@@ -151,7 +151,7 @@ class Model:
         return {field.name: self.__dict__[field.name] for field in fields(self)}
 
     def to_json(self) -> dict[str, Any]:
-        """All but the parameters and the facts about the training, as JSON values."""
+        """Return everything but parameters and training facts, as JSON values."""
         return {
             "network": self.network.to_json(),
             "columns": self.columns and self.columns.to_json(),
@@ -160,7 +160,7 @@ class Model:
 
     @property
     def output_names(self) -> tuple[str, ...]:
-        """What each number of y is: a target or a class, its horizon and its part, as needed.
+        """The name of each number of y: a target or a class, its horizon and its part, as needed.
 
         >>> network = Network("gru", hidden=4, output="gaussian", horizons=2)
         >>> columns = Columns(key="id", inputs=["x"], horizon=(1, 24))
@@ -183,27 +183,27 @@ class Model:
         )
 
     def scaled(self, key: str, inputs: Array) -> Array:
-        """Inputs (..., inputs) of a key, as recorded, as the network sees them: float64."""
+        """Return inputs (..., inputs) of a key, scaled: float64."""
         return inputs if self.scaler is None else self.scaler.of(key).scale_inputs(inputs)
 
     def restored(self, key: str, y: Array) -> Array:
-        """Outputs (..., outputs) in the targets' own units, quantiles in order: float64."""
+        """Return outputs (..., outputs) in the units of the targets, quantiles sorted: float64."""
         y = y.astype(np.float64)
         if self.scaler is None:
             return in_order(y, self.network.parts)
         return self.scaler.of(key).restore_targets(y, self.network.parts)
 
     def astype(self, dtype: DTypeLike) -> "Model":
-        """The same model with parameters of another type: float32 or float64."""
+        """Return the same model with parameters of another type: float32 or float64."""
         parameters = {name: value.astype(dtype) for name, value in self.parameters.items()}
         return replace(self, parameters=parameters, kernel="auto")
 
     def with_kernel(self, kernel: str) -> "Model":
-        """The same model, computed by another kernel: "auto", "numpy" or "fused"."""
+        """Return the same model with another kernel: "auto", "numpy" or "fused"."""
         return replace(self, kernel=kernel)
 
     def initial_state(self, batch: int = 1) -> Array:
-        """The hidden state before a sequence, as `step` takes it: (batch, state_size)."""
+        """Return the hidden state before a sequence, for `step`: (batch, state_size)."""
         return np.repeat(self._initial_state, batch, 0)
 
     @cached_property
@@ -213,13 +213,13 @@ class Model:
         return np.concatenate([*(array for state in states for array in state), carried], 1)
 
     def step(self, state: Array, x: Array) -> tuple[Array, Array]:
-        """One step of a batch of sequences, each at its own place in time.
+        """Run one step of a batch of sequences, which may be at different steps.
 
         A row of the result has the same bits in every batch, and the same bits as the same
         step inside `forward`.
 
         Args:
-            state: (batch, state_size): h, and c for the LSTM, of each layer in turn.
+            state: (batch, state_size): h, and c for the LSTM, layer by layer.
             x: (batch, inputs), scaled.
 
         Returns:
@@ -233,14 +233,14 @@ class Model:
     def advance(
         self, state: Array, x: Array, running: Array, *, every: bool = True
     ) -> tuple[Array, Array]:
-        """All steps of packed sequences: as `step`, as often as there are steps.
+        """Run all steps of packed sequences, each as `step` does.
 
         Args:
             state: (batch, state_size), the state before the first step of each.
             x: (rows, inputs), scaled: the rows of all first steps, then those of all second
                 steps, and so on, longest sequence first.
-            running: (steps,), how many sequences run at each step; falling.
-            every: Give the state after each step; else that after each sequence's last one.
+            running: (steps,), the number of sequences that run at each step; decreasing.
+            every: Return the state after each step; if False, after each sequence's last one.
 
         Returns:
             y (rows, outputs), scaled, and the states: (rows, state_size), or (batch, state_size).
@@ -261,7 +261,7 @@ class Model:
     def _embed_and_advance(
         self, state: Array, x: Array, running: Array, every: bool
     ) -> tuple[Array, Array]:
-        """The steps of packed sequences; each alone where nothing is carried."""
+        """Run packed sequences; without `carry`, each step starts from the initial state."""
         x = embed(self.network, self.parameters, x)
         if self.network.carry:
             return self._advance(state, x, running, every)
@@ -274,7 +274,8 @@ class Model:
     def _advance(self) -> Advance:
         if self.network.bidirectional:
             raise ConfigurationError(
-                "a bidirectional network cannot step: it needs the whole sequence, use forward"
+                f"a bidirectional network needs whole sequences and cannot step: use forward, got "
+                f"{self.network}"
             )
         return kernel_of(self.kernel).advance(self.network, self.parameters)
 
@@ -284,21 +285,20 @@ class Model:
         lengths: ArrayLike | None = None,
         initial_state: Array | None = None,
     ) -> Array:
-        """The outputs of a batch of sequences.
+        """Return the outputs of a batch of sequences.
 
         Args:
             x: (batch, time, inputs), scaled; in the parameters' type.
-            lengths: (batch,), the length of each sequence; None if all fill `time`. What
-                stands after a sequence's end is not looked at.
-            initial_state: (batch, state_size); None for the network's own.
+            lengths: (batch,), the length of each sequence; None if all fill `time`. Values after a
+                sequence's end are ignored.
+            initial_state: (batch, state_size); None for the model's initial state.
 
         Returns:
-            y, scaled: (batch, time, outputs), zero after a sequence's end; or of each
-            sequence's last step alone, (batch, outputs), if the network has
-            output_steps="last".
+            y, scaled: (batch, time, outputs), zero after a sequence's end; or only of each
+            sequence's last step, (batch, outputs), if the network has output_steps="last".
 
         Raises:
-            ConfigurationError: A shape that does not fit.
+            ConfigurationError: A shape does not fit.
         """
         return self.run(x, lengths, initial_state)[0]
 
@@ -308,7 +308,7 @@ class Model:
         lengths: ArrayLike | None = None,
         initial_state: Array | None = None,
     ) -> tuple[Array, Array]:
-        """`forward`, and the state after each sequence's last step (batch, state_size)."""
+        """Return the result of `forward`, and the last states (batch, state_size)."""
         x = np.asarray(x, self.dtype)
         numbers = self.inputs - self.carried
         if x.ndim != 3 or x.shape[2] != numbers:
@@ -334,7 +334,7 @@ class Model:
         return run_lengths(advance, x, lengths, state, last_only=last_only)
 
     def _state_before(self, batch: int, initial_state: Array | None) -> Array:
-        """The given initial state, checked; or the network's own."""
+        """Return the given initial state, checked, or the model's own."""
         if initial_state is None:
             return self.initial_state(batch)
         state = np.asarray(initial_state, self.dtype)
@@ -345,7 +345,7 @@ class Model:
         return state
 
     def _run_both_directions(self, x: Array, lengths: Array, state: Array) -> tuple[Array, Array]:
-        """`run` of a bidirectional network."""
+        """Run a bidirectional network."""
         longest_first = np.argsort(-lengths, kind="stable")
         lengths, before = lengths[longest_first], state[longest_first]
         valid = np.arange(x.shape[1])[:, np.newaxis] < lengths
@@ -371,20 +371,20 @@ class Model:
         return (outputs[:, 0] if self.network.output_steps == "last" else outputs), after
 
     def _carried_over(self, before: Array, x: Array, lengths: Array) -> tuple[Array, Array]:
-        """X (time, batch, inputs) without missing values, and what each sequence carries last."""
+        """Return x without missing values, and the last carried values of each sequence."""
         time, batch, numbers = x.shape
         rows, each = carry_forward(before, x.reshape(-1, numbers), np.full(time, batch))
         last = np.concatenate([before[np.newaxis], each.reshape(time, *before.shape)])
         return rows.reshape(time, batch, self.inputs), last[lengths, np.arange(batch)]
 
     def _unpack(self, state: Array) -> States:
-        """(batch, state_size) as the state of each layer."""
+        """Split a state (batch, state_size) into the state of each layer."""
         return tuple(
             tuple(state[:, place] for place in layer) for layer in self.network.state_places
         )
 
 
 def _last_of_each(running: Array, batch: int) -> Array:
-    """The row of the last step of each of packed sequences, which run at least one."""
+    """Return the row of the last step of each packed sequence."""
     lengths = np.searchsorted(-running, -np.arange(batch), "left")
     return last_rows(lengths, running)

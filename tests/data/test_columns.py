@@ -20,8 +20,8 @@ from beam_rnn.errors import ConfigurationError
         ({"horizon": -1}, "horizon must be a whole number of at least 0, got -1"),
         ({"horizon": 1.5}, "got 1.5"),
         ({"horizon": "3"}, "horizon must be .* got '3'"),
-        ({"horizon": []}, r"horizons must rise, got \[\]"),
-        ({"horizon": [2, 1]}, r"horizons must rise, got \[2, 1\]"),
+        ({"horizon": []}, r"horizons must increase, got \[\]"),
+        ({"horizon": [2, 1]}, r"horizons must increase, got \[2, 1\]"),
         ({"horizon": [1, 2.5]}, "horizon must be .* got 2.5"),
         ({"time_format": "hours"}, "time_format must be one of seconds, .* got 'hours'"),
         ({"time_format": "%H:%M"}, "a pattern with a year .* got '%H:%M'"),
@@ -42,7 +42,7 @@ from beam_rnn.errors import ConfigurationError
         ({"classes": [0.5, 1.5]}, "a class must be text or a whole number, got 0.5"),
         (
             {"classes": ["a", "b"], "targets": ["c", "d"]},
-            r"those of one target, got targets=\['c', 'd'\]",
+            r"classes need exactly one target, got targets=\['c', 'd'\]",
         ),
     ],
 )

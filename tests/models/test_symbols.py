@@ -163,10 +163,10 @@ def test_a_batch_is_read_as_its_rows(rolls, words, coded):
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"symbols": ["word"], "targets": []}, r"symbols=\['word'\] alone say nothing"),
+        ({"symbols": ["word"], "targets": []}, r"symbols=\['word'\] without inputs"),
         ({"symbols": ["y"], "inputs": ["y"]}, "inputs and symbols both name y"),
         ({"symbols": ["w"], "missing": "carry", "inputs": ["x"]}, "missing='carry' is for numbers"),
-        ({"inputs": ["x"], "vocabularies": {"w": "ab"}}, "name 'w', which symbols do not"),
+        ({"inputs": ["x"], "vocabularies": {"w": "ab"}}, "name 'w', which is not in symbols="),
         ({"symbols": ["w"], "vocabularies": {"w": []}}, r"must be a list of symbols, got \[\]"),
         ({"symbols": ["w"], "vocabularies": {"w": ["a", "a"]}}, "has 'a' twice"),
         ({"symbols": ["w"], "vocabularies": {"w": [1.5]}}, "text or a whole number, got 1.5"),

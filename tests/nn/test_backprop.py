@@ -267,5 +267,5 @@ def test_the_reverse_direction_sees_each_sequence_backwards():
 
 def test_a_bidirectional_network_does_not_step():
     model = noisy_model(network_of("gru", "sum"))
-    with pytest.raises(ConfigurationError, match="cannot step: it needs the whole sequence"):
+    with pytest.raises(ConfigurationError, match="needs whole sequences and cannot step"):
         model.step(model.initial_state(), np.zeros((1, INPUTS)))
