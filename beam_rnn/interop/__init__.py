@@ -1,7 +1,7 @@
-"""Models of PyTorch, Keras and ONNX, read and written; needs the extra `interop`.
+"""Import and export of PyTorch, Keras and ONNX models; needs the extra `interop`.
 
-Gate orders and bias vectors are mapped, never approximated. What cannot be represented is an
-`InteropError` that names the layer and says why.
+Gate orders and bias vectors are converted exactly. Anything that cannot be represented raises an
+`InteropError` that names the layer and the reason.
 """
 
 from beam_rnn.interop.keras_read import from_keras

@@ -1,4 +1,4 @@
-"""Keras, written: files that `keras.models.load_model` reads."""
+"""Keras export: files for `keras.models.load_model`."""
 
 import io
 import json
@@ -24,21 +24,21 @@ Config = Mapping[str, Any]
 def to_keras(model: Model, path: str | os.PathLike[str]) -> None:
     """Write a model as a `.keras` file, which `keras.models.load_model` reads.
 
-    It is a `Sequential` of recurrent layers, each perhaps in a `Bidirectional`, and a `Dense`.
-    In a GRU with reset_after Keras has two biases for each gate, as we do; elsewhere one, which is
+    It is a `Sequential` of recurrent layers, in a `Bidirectional` if needed, and a `Dense`. A GRU
+    with reset_after has two biases for each gate in Keras, as here; other layers have one, which is
     the sum of our two.
 
     Args:
-        model: The model. Its columns and its scaler have no place in such a file.
+        model: The model. Its columns and its scaler are not exported.
         path: The file.
 
     Raises:
-        InteropError: The network has no form in a chain of Keras's layers.
+        InteropError: A chain of Keras layers does not support the network.
     """
     network, name = model.network, os.fspath(path)
-    _check_form(network)
+    _check_supported(network)
     if not name.endswith(".keras"):
-        raise InteropError(f"a model of Keras is written as .keras, got {name!r}")
+        raise InteropError(f"a Keras model is written as .keras, got {name!r}")
     layers: list[Config] = [
         _entry("InputLayer", "inputs", model, batch_shape=[None, None, model.inputs])
     ]
@@ -71,12 +71,14 @@ def to_keras(model: Model, path: str | os.PathLike[str]) -> None:
             "config.json": json.dumps({**config, "module": "keras"}).encode(),
             "model.weights.h5": weights.getvalue(),
         }.items():
-            archive.writestr(zipfile.ZipInfo(member), content)  # no time: same model, same bytes
+            archive.writestr(
+                zipfile.ZipInfo(member), content
+            )  # without a timestamp: same model, same bytes
     replace_file(name, data.getvalue())
 
 
-def _check_form(network: Network) -> None:
-    """That a network is a chain of Keras's layers."""
+def _check_supported(network: Network) -> None:
+    """Check that a chain of Keras layers supports a network."""
     output, several = network.distribution, network.horizons > 1
     for refused, why in {
         f"cell={network.cell!r}": network.cell not in GATES_OF_KERAS,
@@ -85,14 +87,14 @@ def _check_form(network: Network) -> None:
         "an embedding": network.embedding_sizes != (),
         "carry=False": not network.carry,
         f"output={network.output!r}": not output.keras,
-        f"output={network.output!r} of several horizons": several and output.activation.joint,
+        f"output={network.output!r} with several horizons": several and output.activation.joint,
     }.items():
         if why:
-            raise InteropError(f"a chain of Keras's layers has no form for {refused}")
+            raise InteropError(f"a chain of Keras layers does not support {refused}")
 
 
 def _entry(kind: str, name: str, model: Model, **settings: Any) -> dict[str, Any]:
-    """A layer as Keras writes it; what is at its default is left out."""
+    """Return a layer as Keras writes it, without default values."""
     return {
         "module": "keras.layers",
         "class_name": kind,
@@ -102,7 +104,7 @@ def _entry(kind: str, name: str, model: Model, **settings: Any) -> dict[str, Any
 
 
 def _written_layer(model: Model, i: int) -> tuple[Config, Mapping[str, Array]]:
-    """A recurrent layer, and its weights by their places in its group."""
+    """Return a recurrent layer, and its weights by their paths in its group."""
     network, cell = model.network, model.network.step_cell
     last = network.output_steps == "last" and i == network.layers - 1
     settings: dict[str, Any] = {"units": network.sizes[i], "return_sequences": not last}
@@ -131,7 +133,7 @@ def _written_layer(model: Model, i: int) -> tuple[Config, Mapping[str, Array]]:
 
 
 def _variables(network: Network, p: CellParameters) -> dict[str, Array]:
-    """The weights of one direction, our two biases as its one or two."""
+    """Return the weights of one direction; our two biases become one or two."""
     order = GATES_OF_KERAS[network.cell]
     W_x, W_h, b_x, b_h = (in_order(v, network.step_cell.order, order, -1) for v in p)
     bias = np.stack([b_x, b_h]) if network.step_cell.reset_after else b_x + b_h

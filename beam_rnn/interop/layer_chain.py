@@ -1,4 +1,4 @@
-"""What the formats share: the chain of layers of a foreign model, its gates in our order."""
+"""Shared by all formats: the chain of layers of an imported model, and gate orders."""
 
 import importlib
 from collections.abc import Sequence
@@ -14,7 +14,7 @@ from beam_rnn.nn.network import Network
 
 
 def package(name: str) -> Any:
-    """A package of the extra `interop`, imported when it is first needed.
+    """Import a package of the extra `interop` when it is first needed.
 
     Raises:
         InteropError: It is not installed.
@@ -28,26 +28,26 @@ def package(name: str) -> Any:
 
 
 def in_order(value: Array, theirs: str, ours: str, axis: int) -> Array:
-    """The blocks of an array in another order.
+    """Return the blocks of an array in another order.
 
         >>> in_order(np.array([1, 2, 3]), "zrn", "rzn", axis=0)
         array([2, 1, 3])
 
     Args:
-        value: The gates side by side along `axis`.
-        theirs: The order in which they stand, a letter each.
-        ours: The order in which they should.
-        axis: Where the gates stand.
+        value: The blocks of all gates, concatenated along `axis`.
+        theirs: The order of the gates, one letter each.
+        ours: The order to return.
+        axis: The axis of the gates.
     """
     blocks = dict(zip(theirs, np.split(value, len(theirs), axis), strict=True))
     return np.ascontiguousarray(np.concatenate([blocks[gate] for gate in ours], axis))
 
 
 class Chain:
-    """The layers of a foreign model, one after another, as they are found.
+    """The layers of an imported model, collected one by one.
 
     Args:
-        source: What the model was read from, for errors.
+        source: The file of the model, for errors.
     """
 
     def __init__(self, source: str):
@@ -60,51 +60,53 @@ class Chain:
     def recurrent(
         self, name: str, settings: dict[str, Any], directions: Sequence[CellParameters]
     ) -> None:
-        """A recurrent layer: what `Network` says of it, and the parameters of each direction."""
+        """Add a recurrent layer: its arguments of `Network`, and parameters by direction."""
         if self._head or self._output:
-            raise InteropError(f"{name}: no recurrent layer may follow the output of the last")
+            raise InteropError(f"{name}: a recurrent layer after the output layer is not supported")
         if self._settings and settings != self._settings:
             raise InteropError(
-                f"{name} is {settings}, those before it are {self._settings}: all recurrent "
-                "layers must be alike"
+                f"{name} has {settings}, the layers before it have {self._settings}: all "
+                "recurrent layers must have the same settings"
             )
         self._settings = settings
         self._layers.append(directions)
 
     def linear(self, name: str, W_y: Array, b_y: Array | None) -> None:
-        """The linear layer."""
+        """Add the linear layer."""
         if self._head or "output" in self._output or not self._layers:
-            raise InteropError(f"{name}: one linear layer may stand after the recurrent ones")
+            raise InteropError(
+                f"{name}: only one linear layer is supported, after the recurrent layers"
+            )
         b_y = np.zeros(W_y.shape[1], W_y.dtype) if b_y is None else b_y
         self._head = {"head.W_y": np.ascontiguousarray(W_y), "head.b_y": b_y}
 
     @property
     def outputs(self) -> int:
-        """How many outputs the linear layer has."""
+        """The number of outputs of the linear layer."""
         return int(self._head["head.W_y"].shape[1])
 
     def add_bias(self, b_y: Array) -> None:
-        """The bias of the linear layer, where it comes as a step of its own."""
+        """Add the bias of the linear layer if it is a node of its own."""
         self._head["head.b_y"] = self._head["head.b_y"] + b_y
 
     def last_step(self) -> None:
-        """What follows sees the last step of each sequence alone."""
+        """Keep only the last step of each sequence for the layers after this one."""
         self._output["output_steps"] = "last"
 
     def output(self, name: str, function: str) -> None:
         """Set the output, by its name in `beam_rnn.nn.output_functions.OUTPUTS`."""
         if "output" in self._output or not self._layers:
-            raise InteropError(f"{name}: one output function may stand at the end")
+            raise InteropError(f"{name}: only one output function is supported, at the end")
         self._output["output"] = function
 
     def model(self) -> Model:
-        """The whole model.
+        """Return the model.
 
         Raises:
-            InteropError: There is no recurrent layer, or what was found does not fit together.
+            InteropError: There is no recurrent layer, or the layers do not fit together.
         """
         if not self._layers:
-            raise InteropError(f"{self._source!r} holds no recurrent layer")
+            raise InteropError(f"{self._source!r} has no recurrent layer")
         sizes = [layer[0].W_h.shape[0] for layer in self._layers]
         try:
             network = Network(
@@ -119,4 +121,6 @@ class Chain:
                 parameters |= network.named(i, layer)
             return Model(network, parameters | self._head)
         except ConfigurationError as error:
-            raise InteropError(f"{self._source!r} holds what does not fit: {error}") from error
+            raise InteropError(
+                f"the layers of {self._source!r} do not fit together: {error}"
+            ) from error

@@ -1,4 +1,4 @@
-"""The graph of an ONNX file, decoded: what its nodes mean is `onnx_read`'s business."""
+"""The decoded graph of an ONNX file; `onnx_read` interprets its nodes."""
 
 import os
 from collections.abc import Mapping, Sequence
@@ -14,9 +14,9 @@ from beam_rnn.core.errors import InteropError
 from beam_rnn.interop.layer_chain import package
 
 _OLDEST_OPSET = 7
-"""From here on recurrent nodes have the inputs and outputs that they have today."""
+"""The first opset with today's inputs and outputs of recurrent nodes."""
 _MOST = 10_000
-"""Nodes, or constants: far more than a chain of layers has."""
+"""The maximum number of nodes, and of constants: far more than a chain of layers has."""
 _TYPES = ("FLOAT", "DOUBLE", "INT32", "INT64")
 _DOMAINS = ("", "ai.onnx")
 
@@ -26,11 +26,11 @@ class Node:
     """A node.
 
     Attributes:
-        name: What it is called in errors.
-        kind: The operator; "" if it is none of ONNX's own.
+        name: Its name in errors.
+        kind: The operator; "" for one that is not part of ONNX.
         attributes: Numbers, texts, lists of these, or arrays.
-        inputs: Names; "" for one that is left out.
-        outputs: The same.
+        inputs: Names; "" for an omitted one.
+        outputs: Names; "" for an omitted one.
     """
 
     name: str
@@ -49,10 +49,10 @@ class Graph:
 
     Attributes:
         opset: The version of the operators.
-        nodes: In the order in which they are computed.
-        constants: By name.
-        inputs: The names of those that are no constants, and their rank, if it is said.
-        outputs: Their names.
+        nodes: The nodes, in topological order.
+        constants: The constants, by name.
+        inputs: The names of the inputs that are not constants, and their ranks (None if unknown).
+        outputs: The names of the outputs.
     """
 
     opset: int
@@ -66,7 +66,7 @@ class Graph:
         inputs = self.inputs
         if len(inputs) != 1:
             raise InteropError(
-                f"a graph takes one input here, this one takes {list(inputs)}: export it without "
+                f"the graph must have one input, it has {list(inputs)}: export it without "
                 "initial states, and for whole sequences"
             )
         ((name, rank),) = inputs.items()
@@ -81,22 +81,22 @@ class Graph:
         used = set(self.outputs).union(*(node.inputs for node in self.nodes))
         for name in self.constants:
             if name not in used:
-                raise InteropError(f"the constant {name!r} is used by no node: take it out")
+                raise InteropError(f"no node uses the constant {name!r}: remove it")
         for node in self.nodes:
             if used.isdisjoint(node.outputs):
-                raise InteropError(f"{node} leads to no output: take it out")
+                raise InteropError(f"{node} leads to no output: remove it")
 
 
 def read_graph(path: str | os.PathLike[str]) -> Graph:
-    """The graph of a file.
+    """Return the graph of a file.
 
     Raises:
-        InteropError: It is no ONNX file, or holds what has no form here.
+        InteropError: It is not an ONNX file, or contains something that is not supported.
     """
     try:
         return _Decoder(package("onnx")).graph(Path(path).read_bytes())
     except (DecodeError, UnicodeDecodeError) as error:
-        raise InteropError(f"{os.fspath(path)!r} is no ONNX file: {error}") from error
+        raise InteropError(f"{os.fspath(path)!r} is not an ONNX file: {error}") from error
 
 
 class _Decoder:
@@ -121,10 +121,10 @@ class _Decoder:
             ("sparse constants", graph.sparse_initializer),
         ):
             if found:
-                raise InteropError(f"{what} in an ONNX file have no form here")
+                raise InteropError(f"{what} in an ONNX file are not supported")
         for what, found in (("nodes", graph.node), ("constants", graph.initializer)):
             if len(found) > _MOST:
-                raise InteropError(f"{len(found)} {what} are too many: at most {_MOST}")
+                raise InteropError(f"the graph has {len(found)} {what}, more than {_MOST}")
         constants = {each.name: self._array(each) for each in graph.initializer}
         inputs = {each.name: _rank(each) for each in graph.input if each.name not in constants}
         return Graph(
@@ -140,7 +140,7 @@ class _Decoder:
         found = [each.version for each in exported.opset_import if each.domain in _DOMAINS]
         if len(found) != 1 or not _OLDEST_OPSET <= found[0] <= newest:
             raise InteropError(
-                f"a graph must be of ONNX's opset {_OLDEST_OPSET} to {newest}, got {found}"
+                f"the ONNX opset must be from {_OLDEST_OPSET} to {newest}, got {found}"
             )
         return int(found[0])
 
@@ -149,13 +149,13 @@ class _Decoder:
         attributes = {}
         for each in node.attribute:
             if each.type not in self._fields or each.ref_attr_name:
-                raise InteropError(f"node {name!r}: {each.name!r} has no form here")
+                raise InteropError(f"node {name!r}: {each.name!r} is not supported")
             attributes[each.name] = self._value(each.type, getattr(each, self._fields[each.type]))
         kind = node.op_type if node.domain in _DOMAINS else ""
         return Node(name, kind, attributes, list(node.input), list(node.output))
 
     def _value(self, kind: int, value: Any) -> Any:
-        """The value of an attribute."""
+        """Return the value of an attribute."""
         types = self._onnx.AttributeProto
         if kind == types.TENSOR:
             return self._array(value)
@@ -166,7 +166,7 @@ class _Decoder:
         return value if kind in (types.INT, types.FLOAT) else list(value)
 
     def _array(self, tensor: Any) -> Array:
-        """A constant; nothing is taken from another file."""
+        """Return a constant; nothing is read from another file."""
         types, what = self._onnx.TensorProto, f"the constant {tensor.name!r}"
         if tensor.external_data or tensor.data_location == types.EXTERNAL:
             raise InteropError(f"{what} is in another file: save the model as one file")

@@ -1,4 +1,4 @@
-"""ONNX, read: graphs of RNN, GRU or LSTM nodes, as exporters write them, and ours."""
+"""ONNX import: graphs of RNN, GRU or LSTM nodes, as written by exporters and by `to_onnx`."""
 
 import os
 from collections.abc import Callable, Mapping, Sequence
@@ -18,14 +18,14 @@ from beam_rnn.interop.onnx_values import (
     ONE,
     RECURRENT,
     TIME,
-    Beside,
+    SideValue,
     Signal,
     Value,
     Values,
-    beside,
     direction,
     integers,
     padded,
+    side_value,
 )
 from beam_rnn.models.model import Model
 from beam_rnn.nn.cells import CELLS
@@ -36,20 +36,20 @@ _GEMM: Mapping[str, float] = {"alpha": 1.0, "beta": 1.0, "transA": 0}
 
 
 def from_onnx(path: str | os.PathLike[str]) -> Model:
-    """A model from an ONNX file.
+    """Return the model of an ONNX file.
 
-    The graph is a chain of RNN, GRU or LSTM nodes of one kind with constant weights, an initial
-    state of zero and whole sequences, then at most one linear layer (MatMul and Add, or Gemm) on
-    every step or on the last state (Y_h), then at most one Sigmoid, Tanh, Relu or Softmax.
-    Identity, Transpose, Squeeze, Gather and Reshape are allowed where they change no number and no
-    order. The graph has one input, (batch, time, inputs), and one output, and may also give the
-    last states of its layers. Every node is checked; unknown ones are refused.
+    The graph must be a chain of RNN, GRU or LSTM nodes of one kind with constant weights, an
+    initial state of zero and whole sequences, then at most one linear layer (MatMul and Add, or
+    Gemm) on every step or on the last state (Y_h), then at most one Sigmoid, Tanh, Relu or Softmax.
+    Identity, Transpose, Squeeze, Gather and Reshape are allowed if they change no value and no
+    order. The graph has one input, (batch, time, inputs), and one output, and may also return the
+    last states of its layers. Every node is checked; unknown nodes are refused.
 
     Args:
-        path: The file. Its weights are in it, not beside it.
+        path: The file. It must contain the weights: external data is not read.
 
     Raises:
-        InteropError: The graph holds something else; the error names the node.
+        InteropError: The graph contains something else; the error names the node.
     """
     return _Reader(read_graph(path), Chain(os.fspath(path))).model()
 
@@ -58,9 +58,9 @@ _Read = Callable[["_Reader", Node, Values], list[Value]]
 
 
 class _Reader:
-    """Says of each name in a graph what it holds, node by node.
+    """Determines the value of each name in a graph, node by node.
 
-    Nodes stand in the order in which they are computed, as ONNX has it, so each is seen once.
+    ONNX stores nodes in topological order, so one pass is enough.
     """
 
     def __init__(self, graph: Graph, chain: Chain):
@@ -71,7 +71,7 @@ class _Reader:
         self._product = -1  # the stage of a MatMul, whose bias may follow
 
     def model(self) -> Model:
-        """The whole model."""
+        """Return the model."""
         self._values[self._graph.input_name()] = Signal((BATCH, TIME, FEATURES))
         for node in self._graph.nodes:
             self._visit(node)
@@ -80,31 +80,31 @@ class _Reader:
         return self._chain.model()
 
     def _visit(self, node: Node) -> None:
-        """Say what a node gives."""
+        """Record the outputs of a node."""
         if node.kind not in self._OPERATORS:
-            raise InteropError(f"{node}: a {node.kind or 'foreign operator'} has no form here")
+            raise InteropError(f"{node}: a {node.kind or 'foreign operator'} is not supported")
         read, allowed = self._OPERATORS[node.kind]
         for name, value in node.attributes.items():
             if not isinstance(value, allowed.get(name, ())):
-                raise InteropError(f"{node}: {name}={value!r} has no form here")
+                raise InteropError(f"{node}: {name}={value!r} is not supported")
         for name in node.inputs:
             if name and name not in self._values:
-                raise InteropError(f"{node} takes {name!r}, which no node before it gives")
+                raise InteropError(f"{node}: no earlier node returns its input {name!r}")
         values = [self._values[name] if name else None for name in node.inputs]
         if node.kind != "Constant" and (not values or values[0] is None):
-            raise InteropError(f"{node} takes nothing")
+            raise InteropError(f"{node} has no input")
         given = read(self, node, values)
         for name, value in zip(node.outputs, given, strict=False):
             if name in self._values:
-                raise InteropError(f"{node} gives {name!r}, which is there already")
+                raise InteropError(f"{node} returns {name!r}, which already exists")
             if name:
                 self._values[name] = value
 
     def _check_outputs(self) -> None:
-        """The graph gives what the chain does, and beside it at most last states.
+        """Check that the graph returns the output of the chain, and otherwise only last states.
 
         Raises:
-            InteropError: It gives something else.
+            InteropError: It returns something else.
         """
         names = self._graph.outputs
         if not names:
@@ -117,30 +117,30 @@ class _Reader:
         ):
             axes = f", with the axes {', '.join(first.axes)}" if isinstance(first, Signal) else ""
             raise InteropError(
-                f"the output {names[0]!r} has no form here{axes}: it must be every step of the "
+                f"the output {names[0]!r} is not supported{axes}: it must be every step of the "
                 "last layer, with the axes batch, time, features, or its last state, with the axes "
                 "batch, features"
             )
         for name in names[1:]:
-            if beside(self._values.get(name)) is not Beside.STATE:
+            if side_value(self._values.get(name)) is not SideValue.STATE:
                 raise InteropError(
-                    f"the output {name!r} has no form here beside {names[0]!r}: take it out"
+                    f"the output {name!r} is not supported in addition to {names[0]!r}: remove it"
                 )
         if first.last:
             self._chain.last_step()
 
-    # What each operator gives. A signal that is changed must be the newest: so the nodes are a
-    # chain.
+    # One method for each kind of operator. A node of the chain must take the output of the chain
+    # so far, so that there is only one path.
 
-    def _changed(self, node: Node, value: Value | None) -> Signal:
-        """The signal that a node of the chain takes."""
+    def _chain_input(self, node: Node, value: Value | None) -> Signal:
+        """Return the input of a node of the chain."""
         if not isinstance(value, Signal) or value.stage != self._stage:
             raise InteropError(
-                f"{node} does not take what the node before it gives: a network is read that is a "
-                "chain, without a residual path, which `train` adds by default (--no-residual)"
+                f"{node} does not take the output of the node before it: the layers must form a "
+                "chain, without a residual connection (`beam-rnn train --no-residual`)"
             )
         if DIRECTIONS in value.axes:
-            raise InteropError(f"{node} takes two directions that are not side by side")
+            raise InteropError(f"{node} takes two directions that are not concatenated")
         return value
 
     def _next(self, signal: Signal) -> list[Value]:
@@ -148,31 +148,31 @@ class _Reader:
         return [Signal(signal.axes, self._stage, signal.last)]
 
     def _weights(self, node: Node, value: Value | None, *ranks: int) -> Array:
-        """A constant of floats."""
+        """Return a constant of floats."""
         if not isinstance(value, np.ndarray):
-            raise InteropError(f"{node}: a weight of it is no constant")
+            raise InteropError(f"{node}: one of its weights is not constant")
         if value.dtype.kind != "f" or value.ndim not in ranks:
-            raise InteropError(f"{node}: {value.dtype} {value.shape} has no form here as a weight")
+            raise InteropError(f"{node}: {value.dtype} {value.shape} is not supported as a weight")
         return value
 
     def _recurrent(self, node: Node, values: Values) -> list[Value]:
         cell, name = CELLS_OF_ONNX[node.kind], str(node)
         x, w, r, b, lengths, initial_h, initial_c, peepholes = padded(values, 8)
-        axes = self._changed(node, x).axes
+        axes = self._chain_input(node, x).axes
         if axes != (TIME, BATCH, FEATURES):
             raise InteropError(
-                f"{name} takes the axes {', '.join(axes)}, where ONNX has time, batch, features: "
-                "export a graph that takes batch first, and transposes it"
+                f"{name} takes the axes {', '.join(axes)}, it must be time, batch, features: "
+                "export a batch-first model, whose graph transposes its input"
             )
         if lengths is not None:
             raise InteropError(
-                f"{name}: sequence_lens has no form here: export it for whole sequences"
+                f"{name}: sequence_lens is not supported: export it for whole sequences"
             )
         for value, what in ((initial_h, "initial_h"), (initial_c, "initial_c")):
-            if value is not None and beside(value) is not Beside.ZERO:
-                raise InteropError(f"{name}: only zero has a form here as {what}")
+            if value is not None and side_value(value) is not SideValue.ZERO:
+                raise InteropError(f"{name}: only zero is supported as {what}")
         if peepholes is not None:
-            raise InteropError(f"{name}: peepholes have no form here")
+            raise InteropError(f"{name}: peepholes are not supported")
         settings = self._settings(node, cell)
         W, R = self._weights(node, w, 3), self._weights(node, r, 3)
         directions, gates = 2 if settings["bidirectional"] else 1, CELLS[cell].gates
@@ -188,7 +188,7 @@ class _Reader:
             or node.attributes.get("hidden_size", hidden) != hidden
         ):
             raise InteropError(
-                f"{name}: weights of the shapes {W.shape}, {R.shape} and {B.shape} are none of "
+                f"{name}: weights of the shapes {W.shape}, {R.shape} and {B.shape} do not fit "
                 f"{directions} direction(s) with hidden_size={node.attributes.get('hidden_size')}"
             )
         self._chain.recurrent(
@@ -199,23 +199,23 @@ class _Reader:
         return [
             Signal((TIME, side, BATCH, FEATURES), self._stage),
             Signal((side, BATCH, FEATURES), self._stage, last=True),
-            Beside.STATE,
+            SideValue.STATE,
         ]
 
     def _settings(self, node: Node, cell: str) -> dict[str, Any]:
-        """What `Network` says of a recurrent node."""
+        """Return the arguments of `Network` for a recurrent node."""
         attributes = node.attributes
         for other in ("clip", "activation_alpha", "activation_beta"):
             if other in attributes:
-                raise InteropError(f"{node}: {other}={attributes[other]!r} has no form here")
+                raise InteropError(f"{node}: {other}={attributes[other]!r} is not supported")
         resets = CELLS[cell].reset_after is not None
         zeros = ["layout", "input_forget", *([] if resets else ["linear_before_reset"])]
         for other in zeros:
             if attributes.get(other, 0) != 0:
-                raise InteropError(f"{node}: {other}={attributes[other]!r} has no form here")
+                raise InteropError(f"{node}: {other}={attributes[other]!r} is not supported")
         direction = attributes.get("direction", "forward")
         if direction not in ("forward", "bidirectional"):
-            raise InteropError(f"{node}: direction={direction!r} has no form here")
+            raise InteropError(f"{node}: direction={direction!r} is not supported")
         bidirectional = direction == "bidirectional"
         defaults = _DEFAULTS[cell] * (1 + bidirectional)
         found = tuple(attributes.get("activations", defaults))
@@ -224,22 +224,22 @@ class _Reader:
             settings["activation"] = _ACTIVATIONS[found[0]]
             defaults = found[:1] * len(defaults)
         if found != defaults:
-            raise InteropError(f"{node}: activations={list(found)} have no form here")
+            raise InteropError(f"{node}: activations={list(found)} are not supported")
         if resets:
             settings["reset_after"] = attributes.get("linear_before_reset", 0) != 0
         return settings
 
     def _linear(self, node: Node, values: Values) -> list[Value]:
-        """A MatMul, whose bias may follow, or a Gemm."""
+        """Read a MatMul, whose bias may follow, or a Gemm."""
         x, w, b = padded(values, 3)
-        signal = self._changed(node, x)
+        signal = self._chain_input(node, x)
         weight = self._weights(node, w, 2)
         if node.attributes.get("transB", 0):
             weight = weight.T
         for name, default in _GEMM.items():
             if node.attributes.get(name, default) != default:
                 raise InteropError(
-                    f"{node}: {name}={node.attributes[name]!r} has no form here, only {default!r}"
+                    f"{node}: {name}={node.attributes[name]!r} is not supported, only {default!r}"
                 )
         if signal.axes[-1] != FEATURES or (node.kind == "Gemm" and len(signal.axes) != 2):
             raise InteropError(f"{node} takes the axes {', '.join(signal.axes)}")
@@ -251,44 +251,44 @@ class _Reader:
         return given
 
     def _bias_of(self, node: Node, value: Value | None, size: int, most: int) -> Array:
-        """A bias: one number for each feature, the same for all else."""
+        """Return a bias: one number per feature, broadcast over the other axes."""
         bias = self._weights(node, value, *range(1, most + 1))
         if bias.size != size or bias.shape[-1] != size:
             raise InteropError(
-                f"{node}: {bias.shape} has no form here as the bias of {size} outputs"
+                f"{node}: {bias.shape} is not supported as the bias of {size} outputs"
             )
         return bias.reshape(-1)
 
     def _add(self, node: Node, values: Values) -> list[Value]:
-        """The bias right after a MatMul."""
+        """Read the bias right after a MatMul."""
         signals = [value for value in values if isinstance(value, Signal)]
         others = [value for value in values if not isinstance(value, Signal)]
         if len(signals) != 1 or len(others) != 1 or self._product != self._stage:
-            raise InteropError(f"{node}: an Add has no form here but as a bias")
-        signal = self._changed(node, signals[0])
+            raise InteropError(f"{node}: an Add is only supported as a bias")
+        signal = self._chain_input(node, signals[0])
         if signal.axes[-1] != FEATURES:
             raise InteropError(f"{node} takes the axes {', '.join(signal.axes)}")
         size = self._chain.outputs
         self._chain.add_bias(self._bias_of(node, others[0], size, len(signal.axes)))
         return self._next(signal)
 
-    def _function(self, node: Node, values: Values) -> list[Value]:
-        """An output function."""
-        signal = self._changed(node, values[0])
+    def _output_function(self, node: Node, values: Values) -> list[Value]:
+        """Read an output function."""
+        signal = self._chain_input(node, values[0])
         if node.kind == "Softmax":
-            # Before opset 13 it is over all axes from `axis` on.
+            # before opset 13 it is over all axes from `axis` on
             axis = node.attributes.get("axis", 1 if self._graph.opset < 13 else -1)
             rank = len(signal.axes)
             if signal.axes[-1] != FEATURES or axis not in (-1, rank - 1):
                 raise InteropError(
-                    f"{node}: axis={axis} of the axes {', '.join(signal.axes)} has no form here, "
-                    "only the features as the last"
+                    f"{node}: axis={axis} of the axes {', '.join(signal.axes)} is not supported, "
+                    "only the features as the last axis"
                 )
         self._chain.output(str(node), node.kind.lower())
         return self._next(signal)
 
     def _transpose(self, node: Node, values: Values) -> list[Value]:
-        signal = self._moved(node, values)
+        signal = self._signal(node, values)
         reverse = list(reversed(range(len(signal.axes))))
         order = integers(node.attributes.get("perm", reverse))
         if sorted(order) != list(range(len(signal.axes))):
@@ -299,34 +299,36 @@ class _Reader:
     def _squeeze(self, node: Node, values: Values) -> list[Value]:
         signal = values[0]
         if not isinstance(signal, Signal):
-            return self._select(node, values)
+            return self._side_value(node, values)
         given = values[1] if len(values) > 1 else node.attributes.get("axes")
-        return [self._without(node, signal, integers(given))]
+        return [self._drop_axes(node, signal, integers(given))]
 
     def _gather(self, node: Node, values: Values) -> list[Value]:
-        """The one of an axis of size 1, as in `h[-1]`; or one of the sizes."""
+        """Read the selection from an axis of size 1, as in `h[-1]`, or from a shape."""
         signal, index = values[0], values[1] if len(values) > 1 else None
         if not isinstance(signal, Signal):
-            return self._select(node, values)
+            return self._side_value(node, values)
         if not isinstance(index, np.ndarray) or index.ndim or integers(index) not in ([0], [-1]):
-            raise InteropError(f"{node}: a Gather has no form here but of the one of an axis")
-        return [self._without(node, signal, [node.attributes.get("axis", 0)])]
+            raise InteropError(
+                f"{node}: a Gather is only supported with one constant index, 0 or -1"
+            )
+        return [self._drop_axes(node, signal, [node.attributes.get("axis", 0)])]
 
-    def _without(self, node: Node, signal: Signal, dropped: Sequence[int]) -> Signal:
-        """A signal without axes of size 1."""
+    def _drop_axes(self, node: Node, signal: Signal, dropped: Sequence[int]) -> Signal:
+        """Return a signal without these axes, which must have size 1."""
         rank = len(signal.axes)
         places = {i % rank for i in dropped if -rank <= i < rank}
         if not dropped or len(places) != len(dropped) or any(signal.axes[i] != ONE for i in places):
             raise InteropError(
-                f"{node}: a {node.kind} of {list(dropped)} has no form here: of the axes "
-                f"{', '.join(signal.axes)} only one of size 1 may go"
+                f"{node}: a {node.kind} of {list(dropped)} is not supported: of the axes "
+                f"{', '.join(signal.axes)} only one of size 1 can be removed"
             )
         axes = tuple(axis for i, axis in enumerate(signal.axes) if i not in places)
         return Signal(axes, signal.stage, signal.last)
 
     def _reshape(self, node: Node, values: Values) -> list[Value]:
-        """The directions side by side: (..., directions, features) as (..., -1)."""
-        signal = self._moved(node, values)
+        """Read the concatenation of directions: (..., directions, features) as (..., -1)."""
+        signal = self._signal(node, values)
         shape = integers(values[1] if len(values) > 1 else None)
         kept = len(shape) - 1
         joined = signal.axes[kept:]
@@ -336,46 +338,46 @@ class _Reader:
             or joined not in ((DIRECTIONS, FEATURES), (ONE, FEATURES), (FEATURES,))
         ):
             raise InteropError(
-                f"{node}: a Reshape to {shape} of the axes {', '.join(signal.axes)} has no "
-                "form here: only features of two directions side by side"
+                f"{node}: a Reshape to {shape} of the axes {', '.join(signal.axes)} is not "
+                "supported, only one that concatenates the features of two directions"
             )
         return [Signal((*signal.axes[:kept], FEATURES), signal.stage, signal.last)]
 
-    def _moved(self, node: Node, values: Values) -> Signal:
+    def _signal(self, node: Node, values: Values) -> Signal:
         if not isinstance(values[0], Signal):
-            raise InteropError(f"{node}: a {node.kind} has no form here but in the chain")
+            raise InteropError(f"{node}: a {node.kind} is only supported in the chain of layers")
         return values[0]
 
-    def _identity(self, node: Node, values: Values) -> list[Value]:  # noqa: ARG002  # as it is
+    def _identity(self, node: Node, values: Values) -> list[Value]:  # noqa: ARG002  # unchanged
         return [value for value in values[:1] if value is not None]
 
-    def _constant(self, node: Node, values: Values) -> list[Value]:  # noqa: ARG002  # it takes none
+    def _constant(self, node: Node, values: Values) -> list[Value]:  # noqa: ARG002  # no inputs
         if "value" not in node.attributes:
-            raise InteropError(f"{node} holds no tensor")
+            raise InteropError(f"{node} has no tensor")
         return [node.attributes["value"]]
 
-    def _sizes(self, node: Node, values: Values) -> list[Value]:  # noqa: ARG002  # of anything
-        return [Beside.SIZES]
+    def _shape(self, node: Node, values: Values) -> list[Value]:  # noqa: ARG002  # any value has one
+        return [SideValue.SIZES]
 
     def _zeros(self, node: Node, values: Values) -> list[Value]:  # noqa: ARG002  # of any shape
-        """A ConstantOfShape."""
+        """Read a ConstantOfShape."""
         value = node.attributes.get("value", np.zeros(1, np.float32))
         if value.any():
-            raise InteropError(f"{node}: only zero has a form here, not {value}")
-        return [Beside.ZERO]
+            raise InteropError(f"{node}: only zero is supported, got {value}")
+        return [SideValue.ZERO]
 
-    def _select(self, node: Node, values: Values) -> list[Value]:
-        """Zeros of zeros, sizes of sizes, states of states."""
-        moved = values if node.kind == "Concat" else values[:1]
-        kinds = {beside(value) for value in moved}
+    def _side_value(self, node: Node, values: Values) -> list[Value]:
+        """Read an operator that returns the kind of value that it takes: zeros, sizes or states."""
+        taken = values if node.kind == "Concat" else values[:1]
+        kinds = {side_value(value) for value in taken}
         if len(kinds) != 1 or None in kinds:
-            raise InteropError(f"{node}: a {node.kind} has no form here")
+            raise InteropError(f"{node}: a {node.kind} is not supported")
         return [kind for kind in kinds if kind is not None]
 
     _OPERATORS: ClassVar[Mapping[str, tuple[_Read, Mapping[str, type]]]] = {
         **dict.fromkeys(CELLS_OF_ONNX, (_recurrent, RECURRENT)),
-        **dict.fromkeys(("Relu", "Sigmoid", "Tanh"), (_function, {})),
-        "Softmax": (_function, {"axis": int}),
+        **dict.fromkeys(("Relu", "Sigmoid", "Tanh"), (_output_function, {})),
+        "Softmax": (_output_function, {"axis": int}),
         "MatMul": (_linear, {}),
         "Gemm": (_linear, {"alpha": float, "beta": float, "transA": int, "transB": int}),
         "Add": (_add, {}),
@@ -385,12 +387,12 @@ class _Reader:
         "Reshape": (_reshape, {"allowzero": int}),
         "Gather": (_gather, {"axis": int}),
         "Constant": (_constant, {"value": np.ndarray}),
-        "Shape": (_sizes, {"start": int, "end": int}),
+        "Shape": (_shape, {"start": int, "end": int}),
         "ConstantOfShape": (_zeros, {"value": np.ndarray}),
-        "Cast": (_select, {"to": int, "saturate": int}),
-        "Concat": (_select, {"axis": int}),
-        "Expand": (_select, {}),
-        "Slice": (_select, {"starts": list, "ends": list, "axes": list}),
-        "Unsqueeze": (_select, {"axes": list}),
+        "Cast": (_side_value, {"to": int, "saturate": int}),
+        "Concat": (_side_value, {"axis": int}),
+        "Expand": (_side_value, {}),
+        "Slice": (_side_value, {"starts": list, "ends": list, "axes": list}),
+        "Unsqueeze": (_side_value, {"axes": list}),
     }
-    """What reads each operator, and the attributes that it knows, with their types."""
+    """The method for each operator, and its supported attributes with their types."""

@@ -1,4 +1,4 @@
-"""The values in an ONNX graph: the output of the chain of layers, and the values beside it."""
+"""The values in an ONNX graph: the output of the chain of layers, and values outside it."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -25,8 +25,8 @@ RECURRENT = {
 """The attributes of recurrent nodes, and their types."""
 
 
-class Beside(Enum):
-    """A value beside the chain, of which only its kind matters."""
+class SideValue(Enum):
+    """A value outside the chain, of which only the kind matters."""
 
     SIZES = "sizes"
     ZERO = "zeros"
@@ -40,7 +40,7 @@ class Signal:
     Attributes:
         axes: The meaning of each axis.
         stage: The number of nodes that have changed the numbers so far.
-        last: Whether it holds the last step only.
+        last: True if it holds only the last step.
     """
 
     axes: tuple[str, ...]
@@ -48,36 +48,36 @@ class Signal:
     last: bool = False
 
 
-Value = Signal | Beside | Array
+Value = Signal | SideValue | Array
 Values = Sequence[Value | None]
-"""The inputs of a node; None for one that is left out."""
+"""The inputs of a node; None for an omitted one."""
 
 
 def padded(values: Values, count: int) -> Values:
-    """Return this number of values; those left out at the end are None."""
+    """Return this number of values; those omitted at the end are None."""
     return [values[i] if i < len(values) else None for i in range(count)]
 
 
-def beside(value: Value | None) -> Beside | None:
-    """Return the kind of a value beside the chain; None if it cannot be one."""
+def side_value(value: Value | None) -> SideValue | None:
+    """Return the kind of a value outside the chain; None if it cannot be one."""
     if isinstance(value, Signal):
-        return Beside.STATE if value.last else None
+        return SideValue.STATE if value.last else None
     if isinstance(value, np.ndarray):
         if value.dtype.kind == "i":
-            return Beside.SIZES
-        return None if value.any() else Beside.ZERO
+            return SideValue.SIZES
+        return None if value.any() else SideValue.ZERO
     return value
 
 
 def integers(value: object) -> list[int]:
-    """Return constant axes, or a constant shape; none if they are not constant."""
+    """Return constant axes, or a constant shape; empty if they are not constant."""
     if isinstance(value, np.ndarray) and value.dtype.kind == "i":
         return [int(i) for i in value.reshape(-1)]
     return [i for i in value if isinstance(i, int)] if isinstance(value, list) else []
 
 
 def direction(cell: str, W: Array, R: Array, B: Array) -> CellParameters:
-    """Return the parameters of one direction of a layer, with our order of gates."""
+    """Return the parameters of one direction of a layer, in our gate order."""
     values = (W.T, R.T, *np.split(B, 2))
     theirs, ours = GATES_OF_ONNX[cell], CELLS[cell].order
     return CellParameters(*(in_order(value, theirs, ours, -1) for value in values))

@@ -1,4 +1,4 @@
-"""ONNX, written: graphs that any runtime of ONNX computes."""
+"""ONNX export: graphs for any ONNX runtime."""
 
 import os
 from collections.abc import Sequence
@@ -21,17 +21,17 @@ _OPSET, _IR_VERSION = 17, 8
 def to_onnx(model: Model, path: str | os.PathLike[str], *, lengths: bool = False) -> None:
     """Write a model as an ONNX file.
 
-    The graph takes `x` (batch, time, inputs) and gives `y`, the same as `Model.forward`:
+    The graph takes `x` (batch, time, inputs) and returns `y`, the same as `Model.forward`:
     (batch, time, outputs), or (batch, outputs) of the last step.
 
     Args:
-        model: The model, its parameters float32. Its columns and scaler have no place in it.
+        model: The model, with float32 parameters. Its columns and scaler are not exported.
         path: The file.
-        lengths: Let the graph take `lengths` (batch,) int32 too, the number of steps of each
+        lengths: If True, the graph also takes `lengths` (batch,) int32, the number of steps of each
             sequence: y is zero after a sequence's end. `from_onnx` does not read such a file.
 
     Raises:
-        InteropError: The parameters are not float32, or the network has no form here.
+        InteropError: The parameters are not float32, or the network is not supported.
     """
     network = model.network
     for refused, why in {
@@ -42,9 +42,9 @@ def to_onnx(model: Model, path: str | os.PathLike[str], *, lengths: bool = False
         f"output={network.output!r}": not network.distribution.activation.onnx,
     }.items():
         if why:
-            raise InteropError(f"an ONNX file has no form here for {refused}")
+            raise InteropError(f"the ONNX export does not support {refused}")
     if model.dtype != np.float32:
-        raise InteropError(f"ONNX runtimes want float32, the parameters are {model.dtype}")
+        raise InteropError(f"ONNX runtimes need float32, the parameters are {model.dtype}")
     onnx = package("onnx")
     graph = _Writer(model, onnx, lengths).graph()
     opset = onnx.helper.make_opsetid("", _OPSET)
@@ -64,7 +64,7 @@ class _Writer:
         self._constants: dict[str, Array] = {}
 
     def graph(self) -> Any:
-        """The whole graph."""
+        """Return the graph."""
         helper, types = self._onnx.helper, self._onnx.TensorProto
         model, network = self._model, self._model.network
         last = network.output_steps == "last"
@@ -83,7 +83,7 @@ class _Writer:
             z = self._node("Add", [z, self._last_values()])
         y = self._output(z)
         if self._has_lengths:
-            zero = self._constant("nothing", np.zeros((), np.float32))
+            zero = self._constant("zero", np.zeros((), np.float32))
             y = self._node("Where", ["valid", y, zero])
         self._nodes[-1].output[0] = "y"
         tensors = [self._onnx.numpy_helper.from_array(v, k) for k, v in self._constants.items()]
@@ -92,7 +92,7 @@ class _Writer:
         return helper.make_graph(self._nodes, "beam_rnn", inputs, [outputs], tensors)
 
     def _last_values(self) -> str:
-        """What a residual network adds: x by the 0 and 1 of `Network.last_values`."""
+        """Compute what a residual network adds: x times the matrix of `Network.last_values`."""
         model, x = self._model, "x"
         last = model.network.output_steps == "last"
         if last and not self._has_lengths:
@@ -107,7 +107,7 @@ class _Writer:
         return self._node("MatMul", [x, self._constant("last_values", copies)])
 
     def _output(self, z: str) -> str:
-        """The output function."""
+        """Apply the output function."""
         network = self._model.network
         y = self._activation(z)
         if not any(part.positive for part in network.parts):
@@ -121,7 +121,7 @@ class _Writer:
         return self._node("Add", [m, s])
 
     def _activation(self, z: str) -> str:
-        """The output function without what makes parts positive."""
+        """Apply the activation of the output; positive parts are not yet made positive."""
         network = self._model.network
         function = network.distribution.activation
         if function is LINEAR:
@@ -136,7 +136,7 @@ class _Writer:
         return self._node("Reshape", [y, self._integers("flat", [*kept, -1])])
 
     def _lengths(self, last: bool) -> None:
-        """`sequence_lens` (batch,), and `valid`: of each step, (batch, time, 1), or (batch, 1)."""
+        """Add `sequence_lens` (batch,), and `valid`: (batch, time, 1), or (batch, 1) if `last`."""
         one = self._integers("one", [1])
         shape = self._node("Shape", ["x"])
         time = self._node("Slice", [shape, one, self._integers("two", [2])])
@@ -152,9 +152,9 @@ class _Writer:
         self._node("Unsqueeze", [running, self._integers("two", [2])], "valid")
 
     def _layer(self, i: int, x: str, *, of_last_step: bool) -> str:
-        """A recurrent node, its directions merged: (time, batch, output_size).
+        """Add a recurrent node with merged directions: (time, batch, output_size).
 
-        Of its last state, (batch, output_size), if that is asked for.
+        With `of_last_step` its last state, (batch, output_size).
         """
         network, name = self._model.network, f"layers.{i}"
         cell = network.step_cell

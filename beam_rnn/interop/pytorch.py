@@ -1,4 +1,4 @@
-"""PyTorch: the state_dict of an `nn.RNN`, `nn.GRU` or `nn.LSTM` with a linear layer after it."""
+"""PyTorch: state_dicts of an `nn.RNN`, `nn.GRU` or `nn.LSTM` followed by a linear layer."""
 
 import os
 import re
@@ -19,41 +19,41 @@ _CELL_OF_GATES = {1: "rnn", 3: "gru", 4: "lstm"}
 _NAMES = {"W_x": "weight_ih", "W_h": "weight_hh", "b_x": "bias_ih", "b_h": "bias_hh"}
 _FIRST_WEIGHT = re.compile(r"(?P<prefix>.*)weight_ih_l0$")
 _TYPES = {"F32": "<f4", "F64": "<f8"}
-"""Those of safetensors that a model may have here, and numpy's names for them."""
+"""The supported types of safetensors, and their names in numpy."""
 SAVE = 'safetensors.torch.save_file(net.float().state_dict(), "model.safetensors")'
 
 
 def from_torch(
     path: str | os.PathLike[str], *, activation: str | None = None, head: str | None = None
 ) -> Model:
-    """A model from a PyTorch state_dict.
+    """Return a model from a PyTorch state_dict.
 
-    The state_dict holds one recurrent module, stacked or bidirectional, and at most one linear
-    module. It does not say what `forward` does with them: here the linear module stands on every
-    step of what the recurrent one gives, with nothing in between or after it. Where its shape
-    would let it stand before the recurrent module too, its name must be `head`, or be given.
+    The state_dict must contain one recurrent module, stacked or bidirectional, and at most one
+    linear module. It does not contain the code of `forward`: the linear module is assumed to be
+    applied to every output step of the recurrent module, with nothing in between or after it. If
+    its shape would also fit before the recurrent module, its name must be `head`, or be passed.
 
     Args:
         path: A `.safetensors` file. Files of `torch.save` are not read, since they are pickles:
             save the state_dict with `safetensors.torch.save_file`.
-        activation: The nonlinearity of an `nn.RNN`, "tanh" or "relu", of which a state_dict says
-            nothing; None for a GRU or an LSTM.
+        activation: The nonlinearity of an `nn.RNN`, "tanh" or "relu", which a state_dict does not
+            contain; None for a GRU or an LSTM.
         head: The name of the linear module, as in the state_dict.
 
     Raises:
-        InteropError: The state_dict holds something else as well, or something that this
-            library has no form for, or does not say enough.
+        InteropError: The state_dict contains something else as well, or something that this
+            library does not support, or it is ambiguous.
     """
     left = _read(os.fspath(path))
     prefixes = [match["prefix"] for name in left if (match := _FIRST_WEIGHT.match(name))]
     if len(prefixes) != 1:
         raise InteropError(
-            f"{os.fspath(path)!r} must hold one nn.RNN, nn.GRU or nn.LSTM, it holds "
+            f"{os.fspath(path)!r} must contain one nn.RNN, nn.GRU or nn.LSTM, it contains "
             f"{len(prefixes)}: {shown(sorted(left))}"
         )
     (prefix,) = prefixes
     if any(name.startswith(f"{prefix}weight_hr_l") for name in left):
-        raise InteropError(f"{prefix}weight_hr_l0: projections (proj_size) have no form here")
+        raise InteropError(f"{prefix}weight_hr_l0: projections (proj_size) are not supported")
     suffixes = ["", "_reverse"] if f"{prefix}weight_ih_l0_reverse" in left else [""]
     has_bias = f"{prefix}bias_ih_l0" in left
     chain = Chain(os.fspath(path))
@@ -77,37 +77,37 @@ def from_torch(
 def _nonlinearity(name: str, activation: str | None) -> str:
     if activation not in ("tanh", "relu"):
         raise InteropError(
-            f"{name}: a state_dict does not say the nonlinearity of an nn.RNN: say "
+            f"{name}: a state_dict does not contain the nonlinearity of an nn.RNN: set "
             f"activation='tanh' or 'relu', got {activation!r}"
         )
     return activation
 
 
 def _read(path: str) -> dict[str, Array]:
-    """The tensors of a file."""
+    """Return the tensors of a file."""
     if not path.endswith(".safetensors"):
         raise InteropError(
-            f"a state_dict is read from a .safetensors file, got {path!r}: save it by {SAVE}"
+            f"a state_dict is read from a .safetensors file, got {path!r}: save it with {SAVE}"
         )
     safetensors = package("safetensors")
     try:
         found = safetensors.deserialize(Path(path).read_bytes())
     except safetensors.SafetensorError as error:
-        raise InteropError(f"{path!r} is no .safetensors file: {error}") from error
+        raise InteropError(f"{path!r} is not a .safetensors file: {error}") from error
     return {name: _array(name, tensor) for name, tensor in found}
 
 
 def _array(name: str, tensor: Mapping[str, Any]) -> Array:
     if tensor["dtype"] not in _TYPES:
         raise InteropError(
-            f"{name} is {tensor['dtype']}: only F32 and F64 have a form here, save it by {SAVE}"
+            f"{name} is {tensor['dtype']}: only F32 and F64 are supported, save it with {SAVE}"
         )
     values = np.frombuffer(bytes(tensor["data"]), _TYPES[tensor["dtype"]])
     return values.reshape(tensor["shape"])
 
 
 def _layer(left: dict[str, Array], prefix: str, suffix: str, has_bias: bool) -> CellParameters:
-    """One direction of one layer, taken out of what is left."""
+    """Remove one direction of one layer from the remaining tensors and return it."""
     try:
         W_x = left.pop(f"{prefix}weight_ih_{suffix}")
         W_h = left.pop(f"{prefix}weight_hh_{suffix}")
@@ -136,9 +136,9 @@ def _layer(left: dict[str, Array], prefix: str, suffix: str, has_bias: bool) -> 
 def _linear(
     left: dict[str, Array], chain: Chain, path: str, head: str | None, inputs: tuple[int, ...]
 ) -> None:
-    """The linear layer, which must be all that is left.
+    """Read the linear layer from the remaining tensors, which must contain nothing else.
 
-    A Linear(n, inputs) may stand before the recurrent module, as an Embedding(n, inputs) may.
+    A Linear(n, inputs), like an Embedding(n, inputs), could also be before the recurrent module.
     """
     weights = [name for name, value in left.items() if value.ndim == 2 and name.endswith("weight")]
     module = weights[0].rpartition(".")[0] if len(weights) == 1 else None
@@ -147,19 +147,21 @@ def _linear(
         return
     if module is None or not left.keys() <= known or (head is not None and head != module):
         raise InteropError(
-            f"{path!r} holds more than a recurrent module and one linear layer"
+            f"{path!r} contains more than a recurrent module and one linear layer"
             f"{'' if head is None else f' {head!r}'}: {shown(sorted(left))}"
         )
     weight = left[weights[0]]
     bias = left.get(weights[0].removesuffix("weight") + "bias")
     if bias is not None and bias.shape != weight.shape[:1]:
-        raise InteropError(f"{weights[0]}: a bias of the shape {bias.shape} is none of a Linear")
+        raise InteropError(
+            f"{weights[0]}: a bias of the shape {bias.shape} does not fit {weight.shape}"
+        )
     before = (*weight.shape[:1],) == inputs or (bias is None and weight.shape[1:] == inputs)
     if before and head is None and module.rpartition(".")[2] != "head":
         raise InteropError(
-            f"{weights[0]} has a shape, {weight.shape}, with which it may stand before the "
-            f"recurrent module or after it, and a state_dict does not say where: say "
-            f"head={module!r} if it stands after it"
+            f"{weights[0]} has the shape {weight.shape}, which fits before and after the recurrent "
+            f"module, and a state_dict does not contain their order: set head={module!r} if it is "
+            "after it"
         )
     chain.linear(weights[0], weight.T, bias)
 
@@ -176,11 +178,11 @@ def to_torch(model: Model, path: str | os.PathLike[str]) -> None:
                 self.head = torch.nn.Linear(hidden, outputs)
 
     Args:
-        model: The model. Its columns and its scaler have no place in a state_dict.
+        model: The model. Its columns and its scaler are not exported.
         path: The file.
 
     Raises:
-        InteropError: The network has no form in PyTorch's modules.
+        InteropError: PyTorch's modules do not support the network.
     """
     network = model.network
     for refused, why in {
@@ -193,13 +195,13 @@ def to_torch(model: Model, path: str | os.PathLike[str]) -> None:
         "a learned initial state": network.initial_state == "learned",
         "an embedding": network.embedding_sizes != (),
         "carry=False": not network.carry,
-        f"output={network.output!r} (output='identity' gives its logits)": (
+        f"output={network.output!r} (output='identity' returns its logits)": (
             not network.distribution.is_linear or len(network.parts) > 1
         ),
         "output_steps='last'": network.output_steps != "every",
     }.items():
         if why:
-            raise InteropError(f"PyTorch's {network.cell} module has no form for {refused}")
+            raise InteropError(f"PyTorch's {network.cell} module does not support {refused}")
     if not os.fspath(path).endswith(".safetensors"):
         raise InteropError(f"a state_dict is written as .safetensors, got {os.fspath(path)!r}")
     tensors: dict[str, Any] = {}

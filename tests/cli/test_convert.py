@@ -227,7 +227,7 @@ def folder(tmp_path, monkeypatch):
         ),
         (
             ["--input=residual.arrow", "--output=o.keras"],
-            "--output 'o.keras': a chain of Keras's layers has no form for a residual head",
+            "--output 'o.keras': a chain of Keras layers does not support a residual head",
         ),
         (
             ["--input=w.arrow", "--output=o.arrow", "--like=w.arrow", "--key=id", "--horizon=2"],

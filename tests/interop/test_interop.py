@@ -239,11 +239,11 @@ def test_a_keras_file_goes_there_and_back_bit_for_bit(name, tmp_path):
 @pytest.mark.parametrize(
     ("network", "message"),
     [
-        (Network("gru", 3, residual=True), "no form for a residual head"),
-        (Network("gru", 3, initial_state="learned"), "no form for a learned initial state"),
-        (Network("gru", 3, carry=False), "no form for carry=False"),
-        (Network("gru", 3, output="gaussian"), "no form for output='gaussian'"),
-        (Network("rnn", 4, output="softmax", horizons=3), "output='softmax' of several horizons"),
+        (Network("gru", 3, residual=True), "does not support a residual head"),
+        (Network("gru", 3, initial_state="learned"), "does not support a learned initial state"),
+        (Network("gru", 3, carry=False), "does not support carry=False"),
+        (Network("gru", 3, output="gaussian"), "does not support output='gaussian'"),
+        (Network("rnn", 4, output="softmax", horizons=3), "output='softmax' with several horizons"),
     ],
 )
 def test_what_keras_has_no_layers_for_is_refused(network, message, tmp_path):
@@ -260,7 +260,7 @@ def test_keras_s_older_format_is_not_written(tmp_path):
 @pytest.mark.parametrize("write", [interop.to_keras, interop.to_onnx, interop.to_torch])
 def test_a_cell_of_ones_own_has_no_form_elsewhere(write, tmp_path, monkeypatch):
     monkeypatch.setitem(CELLS, "mgu", MINIMAL_GATED_UNIT)
-    with pytest.raises(InteropError, match=r"no form .*for cell='mgu'"):
+    with pytest.raises(InteropError, match=r"does not support cell='mgu'"):
         write(random_model(Network("mgu", 3)), tmp_path / "model")
 
 
@@ -343,8 +343,8 @@ def test_modules_may_have_any_name_and_no_bias(tmp_path):
         ({"conv.weight": np.zeros((2, 2, 2))}, "more than a recurrent module and one linear layer"),
         ({"other.weight": np.zeros((2, 3))}, "more than a recurrent module and one linear layer"),
         ({"rnn.weight_hh_l0": None}, "no 'rnn.weight_hh_l0'"),
-        ({"rnn.weight_ih_l0": None}, "must hold one nn.RNN, nn.GRU or nn.LSTM, it holds 0"),
-        ({"b.weight_ih_l0": np.zeros((3, 1))}, "it holds 2"),
+        ({"rnn.weight_ih_l0": None}, "must contain one nn.RNN, nn.GRU or nn.LSTM, it contains 0"),
+        ({"b.weight_ih_l0": np.zeros((3, 1))}, "it contains 2"),
     ],
 )
 def test_a_state_dict_of_something_else_is_refused(changes, message, tmp_path):
@@ -356,25 +356,30 @@ def test_a_state_dict_of_something_else_is_refused(changes, message, tmp_path):
 def test_a_pickle_is_never_read(suffix, tmp_path):
     path = tmp_path / f"model.{suffix}"
     path.write_bytes(b"\x80\x04.")
-    with pytest.raises(InteropError, match=r"from a \.safetensors file, .* save it by .*save_file"):
+    with pytest.raises(
+        InteropError, match=r"from a \.safetensors file, .* save it with .*save_file"
+    ):
         interop.from_torch(path)
 
 
 @pytest.mark.parametrize(
     ("network", "message"),
     [
-        (Network("rnn", 3, activation="sigmoid"), "no form for a sigmoid activation"),
-        (Network("gru", 3, reset_after=False), "no form for the reset gate before the product"),
-        (Network("gru", 3, bidirectional=True, merge="ave"), "no form for merge='ave'"),
-        (Network("lstm", (3, 4)), "no form for layers of different sizes"),
-        (Network("gru", 3, residual=True), "no form for a residual head"),
-        (Network("gru", 3, initial_state="learned"), "no form for a learned initial state"),
-        (Network("gru", 3, carry=False), "no form for carry=False"),
+        (Network("rnn", 3, activation="sigmoid"), "does not support a sigmoid activation"),
+        (
+            Network("gru", 3, reset_after=False),
+            "does not support the reset gate before the product",
+        ),
+        (Network("gru", 3, bidirectional=True, merge="ave"), "does not support merge='ave'"),
+        (Network("lstm", (3, 4)), "does not support layers of different sizes"),
+        (Network("gru", 3, residual=True), "does not support a residual head"),
+        (Network("gru", 3, initial_state="learned"), "does not support a learned initial state"),
+        (Network("gru", 3, carry=False), "does not support carry=False"),
         (
             Network("gru", 3, output="softmax"),
-            r"output='softmax' \(output='identity' gives its logi",
+            r"output='softmax' \(output='identity' returns its logi",
         ),
-        (Network("gru", 3, output_steps="last"), "no form for output_steps='last'"),
+        (Network("gru", 3, output_steps="last"), "does not support output_steps='last'"),
     ],
 )
 def test_what_pytorch_has_no_module_for_is_refused(network, message, tmp_path):
@@ -402,14 +407,14 @@ def setting(i, **values):
 @pytest.mark.parametrize(
     ("edit", "message"),
     [
-        (setting(1, return_sequences=False), "layer 'lstm_1': no recurrent layer may follow the"),
-        (setting(2, go_backwards=True), "layer 'lstm_1': go_backwards=True has no form"),
-        (setting(1, activation="relu"), "layer 'lstm': activation='relu' has no form"),
+        (setting(1, return_sequences=False), "layer 'lstm_1': a recurrent layer after the output"),
+        (setting(2, go_backwards=True), "layer 'lstm_1': go_backwards=True is not supported"),
+        (setting(1, activation="relu"), "layer 'lstm': activation='relu' is not supported"),
         (setting(1, recurrent_activation="hard_sigmoid"), "recurrent_activation='hard_sigmoid'"),
-        (setting(3, activation="gelu"), "layer 'dense_3': activation='gelu' has no form"),
+        (setting(3, activation="gelu"), "layer 'dense_3': activation='gelu' is not supported"),
         (
             lambda layers: layers[1].update(class_name="ConvLSTM1D"),
-            "layer 'lstm': a ConvLSTM1D layer has no form here",
+            "layer 'lstm': a ConvLSTM1D layer is not supported",
         ),
     ],
 )
@@ -424,7 +429,7 @@ def test_a_keras_graph_that_is_no_chain_is_refused(tmp_path):
     second = kl.GRU(3, return_sequences=True)(x)
     keras.Model(x, kl.Add()([first, second])).save(tmp_path / "model.keras")
 
-    with pytest.raises(InteropError, match="a chain of layers takes the one before"):
+    with pytest.raises(InteropError, match="in a chain it must take the first output"):
         interop.from_keras(tmp_path / "model.keras")
 
 
@@ -435,7 +440,7 @@ def test_what_is_no_keras_file_is_refused(content, tmp_path):
     with zipfile.ZipFile(data, "w") as archive:
         archive.writestr("other.txt", "x")
     path.write_bytes(data.getvalue() if content is None else content)
-    with pytest.raises(InteropError, match=r"is no \.keras file"):
+    with pytest.raises(InteropError, match=r"is not a \.keras file"):
         interop.from_keras(path)
 
 
@@ -493,18 +498,21 @@ def lstm_attribute(**attributes):
     ("edit", "message"),
     [
         (last_step_alone, "node 'last_step': a Gather of .* only one of size 1"),
-        (other_initial_state, r"node '/ConstantOfShape': only zero has a form here, not \[1.\]"),
-        (lstm_attribute(clip=3.0), "clip=3.0 has no form"),
-        (lstm_attribute(input_forget=1), "input_forget=1 has no form"),
-        (lstm_attribute(layout=1), "layout=1 has no form"),
-        (lstm_attribute(direction="reverse"), "direction='reverse' has no form"),
-        (lstm_attribute(activations=["Sigmoid", "Relu", "Tanh"]), "Relu.* have no form"),
+        (other_initial_state, r"node '/ConstantOfShape': only zero is supported, got \[1.\]"),
+        (lstm_attribute(clip=3.0), "clip=3.0 is not supported"),
+        (lstm_attribute(input_forget=1), "input_forget=1 is not supported"),
+        (lstm_attribute(layout=1), "layout=1 is not supported"),
+        (lstm_attribute(direction="reverse"), "direction='reverse' is not supported"),
+        (lstm_attribute(activations=["Sigmoid", "Relu", "Tanh"]), "Relu.* are not supported"),
         (
             lambda graph: graph.node.remove(node_of(graph, "LSTM")),
-            "node '/Squeeze' takes '/LSTM_output_0', which no node before it gives",
+            "node '/Squeeze': no earlier node returns its input '/LSTM_output_0'",
         ),
-        (head_on_a_concatenation_of_states, "node 'scores' does not take what the node before"),
-        (softmax_over_time, "node 'over_time': axis=1 of the axes batch, time, features has no"),
+        (
+            head_on_a_concatenation_of_states,
+            "node 'scores' does not take the output of the node before",
+        ),
+        (softmax_over_time, "node 'over_time': axis=1 of the axes batch, time, features is not"),
     ],
 )
 def test_an_onnx_graph_that_has_no_form_is_refused(edit, message, tmp_path):
@@ -515,7 +523,7 @@ def test_an_onnx_graph_that_has_no_form_is_refused(edit, message, tmp_path):
 def test_what_is_no_onnx_file_is_refused(tmp_path):
     path = tmp_path / "model.onnx"
     path.write_bytes(b"not a protobuf at all")
-    with pytest.raises(InteropError, match="is no ONNX file"):
+    with pytest.raises(InteropError, match="is not an ONNX file"):
         interop.from_onnx(path)
 
 
@@ -531,7 +539,7 @@ def test_what_has_no_form_is_not_exported_to_onnx(tmp_path, settings, why):
 
 def test_float64_is_not_exported_to_onnx(tmp_path):
     model = random_model(Network("gru", 3)).astype("float64")
-    with pytest.raises(InteropError, match="want float32, the parameters are float64"):
+    with pytest.raises(InteropError, match="need float32, the parameters are float64"):
         interop.to_onnx(model, tmp_path / "model.onnx")
 
 
@@ -597,26 +605,32 @@ def chain_of(*layers):
 NO_CHAINS = {
     "the state h": (lambda: of_states(1, sequences=True), r"takes \[\[\['lstm\w*', 0, 1\]\]\]"),
     "the state c": (lambda: of_states(2, sequences=False), r"takes \[\[\['lstm\w*', 0, 2\]\]\]"),
-    "two outputs": (two_outputs, "a chain of layers takes the one before"),
-    "an output in between": (the_first_of_two, "only that of the last layer, .* has a form"),
-    "a layer used twice": (used_twice, "a chain of layers takes the one before, once"),
-    "an initial state": (with_initial_state, "a chain of layers takes the one before"),
-    "dropout for ever": (always_training, "a chain of layers takes the one before"),
-    "a mask": (lambda: chain_of(kl.Masking(), kl.GRU(3)), "a Masking layer has no form"),
+    "two outputs": (two_outputs, "in a chain it must take the first output"),
+    "an output in between": (
+        the_first_of_two,
+        "only the output of the last layer, .* is supported",
+    ),
+    "a layer used twice": (used_twice, "in a chain it must take the first output"),
+    "an initial state": (with_initial_state, "in a chain it must take the first output"),
+    "dropout for ever": (always_training, "in a chain it must take the first output"),
+    "a mask": (lambda: chain_of(kl.Masking(), kl.GRU(3)), "a Masking layer is not supported"),
     "state between batches": (
         lambda: keras.Sequential([kl.Input((None, 2), batch_size=1), kl.GRU(3, stateful=True)]),
-        "stateful=True has no form here, only False",
+        "stateful=True is not supported, only False",
     ),
     "half precision": (
         lambda: chain_of(kl.GRU(3, dtype="mixed_float16")),
-        "dtype='mixed_float16' has no form here",
+        "dtype='mixed_float16' is not supported",
     ),
-    "a scale first": (lambda: chain_of(kl.Rescaling(0.1), kl.GRU(3)), "a Rescaling layer has no"),
+    "a scale first": (
+        lambda: chain_of(kl.Rescaling(0.1), kl.GRU(3)),
+        "a Rescaling layer is not supported",
+    ),
     "a Dense first": (
         lambda: chain_of(kl.Dense(3), kl.GRU(3)),
-        "one linear layer may stand after the recurrent ones",
+        "only one linear layer is supported, after the recurrent layers",
     ),
-    "a model in it": (lambda: chain_of(chain_of(kl.GRU(3))), "a Sequential layer has no form"),
+    "a model in it": (lambda: chain_of(chain_of(kl.GRU(3))), "a Sequential layer is not supported"),
     "directions apart": (
         lambda: chain_of(
             kl.Bidirectional(
@@ -625,14 +639,17 @@ NO_CHAINS = {
                 backward_layer=kl.GRU(3, go_backwards=True, use_bias=False),
             )
         ),
-        "its two directions are not alike",
+        "its two directions have different settings",
     ),
-    "backwards": (lambda: chain_of(kl.GRU(3, go_backwards=True)), "go_backwards=True has no form"),
+    "backwards": (
+        lambda: chain_of(kl.GRU(3, go_backwards=True)),
+        "go_backwards=True is not supported",
+    ),
     "a Dense of all steps": (
         lambda: keras.Sequential(
             [kl.Input((4, 2)), kl.GRU(3, return_sequences=True), kl.Flatten(), kl.Dense(1)]
         ),
-        "a Flatten layer has no form",
+        "a Flatten layer is not supported",
     ),
 }
 
@@ -676,7 +693,7 @@ def gru_with(tmp_path, **tensors):
 )
 def test_a_linear_module_that_may_stand_before_the_recurrent_one_is_asked_for(tensors, tmp_path):
     (module,) = {name.split("__")[0] for name in tensors}
-    with pytest.raises(InteropError, match=f"say head='{module}' if it stands after"):
+    with pytest.raises(InteropError, match=f"set head='{module}' if it is after"):
         interop.from_torch(gru_with(tmp_path, **tensors))
 
 
@@ -692,7 +709,7 @@ def test_a_linear_module_is_the_head_where_its_name_says_so(name, head, tmp_path
 @pytest.mark.parametrize(
     ("tensors", "message"),
     [
-        ({"head__weight": (2, 5), "head__bias": 2}, "holds what does not fit"),
+        ({"head__weight": (2, 5), "head__bias": 2}, "do not fit together"),
         ({"head__weight": (2, 4), "head__bias": 3}, r"a bias of the shape \(3,\)"),
         ({"norm__weight": 4, "norm__bias": 4}, "more than a recurrent module and one linear"),
         ({"rnn__weight_ih_l2": (12, 4)}, "more than a recurrent module and one linear"),
@@ -728,7 +745,7 @@ def test_other_types_than_float32_and_float64_are_refused_with_the_remedy(kind, 
 
 def test_the_nonlinearity_of_an_nn_rnn_must_be_said():
     path = GOLDEN / "torch-rnn_tanh-l1" / "model.safetensors"
-    with pytest.raises(InteropError, match=r"say activation='tanh' or 'relu', got None"):
+    with pytest.raises(InteropError, match=r"set activation='tanh' or 'relu', got None"):
         interop.from_torch(path)
 
 

@@ -133,7 +133,7 @@ def refused():
         "lengths that are constant": (
             [SWAP, cell(inputs=("t", "W", "R", "B", "L")), *every()],
             plus | {"L": np.array([3, 3], np.int32)},
-            "node 'Y, h': sequence_lens has no form here",
+            "node 'Y, h': sequence_lens is not supported",
         ),
         "directions interleaved": (
             [
@@ -144,31 +144,36 @@ def refused():
             weights(directions=2),
             "node 'y': a Reshape to .* of the axes batch, time, features, directions",
         ),
-        "directions left apart": (both, weights(directions=2), "the output 'Y' has no form", ["Y"]),
+        "directions left apart": (
+            both,
+            weights(directions=2),
+            "the output 'Y' is not supported",
+            ["Y"],
+        ),
         "a softmax over the batch": (
             [SWAP, cell(), make_node("Softmax", ["Y"], ["p"], axis=2), *every("p")],
             plus,
-            "node 'p': axis=2 of the axes time, 1, batch, features has no form",
+            "node 'p': axis=2 of the axes time, 1, batch, features is not supported",
         ),
         "batch first, where ONNX has time": (
             [cell(inputs=("x", "W", "R", "B")), *every()],
             plus,
-            "takes the axes batch, time, features, where ONNX has time, batch, features",
+            "takes the axes batch, time, features, it must be time, batch, features",
         ),
         "time first as output": (
             [SWAP, cell(), make_node("Squeeze", ["Y", "one"], ["y"])],
             plus,
-            "the output 'y' has no form here, with the axes time, batch, features",
+            "the output 'y' is not supported, with the axes time, batch, features",
         ),
         "steps cut out": (
             [*plain, make_node("Slice", ["z", "one", "two"], ["y"])],
             plus | {"two": np.array([2])},
-            "node 'y': a Slice has no form",
+            "node 'y': a Slice is not supported",
         ),
         "every size of one squeezed": (
             [SWAP, cell(), make_node("Squeeze", ["h"], ["y"])],
             plus,
-            r"node 'y': a Squeeze of \[\] has no form",
+            r"node 'y': a Squeeze of \[\] is not supported",
         ),
         "a residual": (
             [
@@ -178,27 +183,27 @@ def refused():
                 make_node("Add", ["z", "x"], ["y"]),
             ],
             plus,
-            "node 'y': an Add has no form here but as a bias",
+            "node 'y': an Add is only supported as a bias",
         ),
         "a bias for each step": (
             [*plain, make_node("MatMul", ["z", "V"], ["p"]), make_node("Add", ["p", "s"], ["y"])],
             plus | head | {"s": floats(6, 1)},
-            r"node 'y': \(6, 1\) has no form here as the bias of 4 outputs",
+            r"node 'y': \(6, 1\) is not supported as the bias of 4 outputs",
         ),
         "a product from the left": (
             [*plain, make_node("MatMul", ["V", "z"], ["y"])],
             plus | head,
-            "node 'y' does not take what the node before it gives",
+            "node 'y' does not take the output of the node before it",
         ),
         "alpha": (
             [*gemm, make_node("Gemm", ["z", "V", "b"], ["y"], alpha=0.5)],
             plus | head | {"zeros": np.array([0])},
-            "node 'y': alpha=0.5 has no form here, only 1.0",
+            "node 'y': alpha=0.5 is not supported, only 1.0",
         ),
         "beta": (
             [*gemm, make_node("Gemm", ["z", "V", "b"], ["y"], beta=2.0)],
             plus | head | {"zeros": np.array([0])},
-            "node 'y': beta=2.0 has no form",
+            "node 'y': beta=2.0 is not supported",
         ),
         "the cell state": (
             [
@@ -208,29 +213,29 @@ def refused():
                 make_node("MatMul", ["z", "V"], ["y"]),
             ],
             plus | head,
-            "node 'y' does not take what the node before it gives",
+            "node 'y' does not take the output of the node before it",
         ),
         "an output of the first of two layers": (
             *second_layer("")[:2],
-            "the output 'h' has no form here",
+            "the output 'h' is not supported",
             ["h", "z"],
         ),
         "a head on the first of two layers": (
             [*second_layer("")[0], *every("Y", "w"), make_node("MatMul", ["w", "V"], ["y"])],
             second_layer("")[1] | head,
-            "node 'y' does not take what the node before it gives",
+            "node 'y' does not take the output of the node before it",
             ["y", "z"],
         ),
         "a second output": (
             [*plain, make_node("MatMul", ["z", "V"], ["y"])],
             plus | head,
-            "the output 'z' has no form here beside 'y'",
+            "the output 'z' is not supported in addition to 'y'",
             ["y", "z"],
         ),
         "a constant that nothing takes": (
             [SWAP, cell(), *every()],
             plus | {"unused": floats(2)},
-            "the constant 'unused' is used by no node",
+            "no node uses the constant 'unused'",
         ),
         "a node that leads nowhere": (
             [SWAP, cell(), *every(), make_node("Identity", ["h"], ["nowhere"])],
@@ -245,37 +250,37 @@ def refused():
         "another's operator": (
             [SWAP, make_node("LSTM", ["t", "W", "R"], ["Y"], domain="com.example"), *every()],
             plus,
-            "node 'Y': a foreign operator has no form",
+            "node 'Y': a foreign operator is not supported",
         ),
         "no clipping, but said": (
             [SWAP, cell(clip=0.0), *every()],
             plus,
-            "clip=0.0 has no form",
+            "clip=0.0 is not supported",
         ),
         "parameters of an activation": (
             [SWAP, cell(activation_alpha=[0.5]), *every()],
             plus,
-            "activation_alpha=.* has no form",
+            "activation_alpha=.* is not supported",
         ),
         "an attribute that is not ONNX's": (
             [SWAP, cell(output_sequence=1), *every()],
             plus,
-            "output_sequence=1 has no form",
+            "output_sequence=1 is not supported",
         ),
         "weights of another size": (
             [SWAP, cell(hidden_size=5), *every()],
             plus,
-            "are none of 1 direction.* with hidden_size=5",
+            "do not fit 1 direction.* with hidden_size=5",
         ),
         "peepholes": (
             [SWAP, cell(inputs=("t", "W", "R", "B", "", "", "", "P")), *every()],
             plus | {"P": floats(1, 3 * HIDDEN)},
-            "peepholes have no form",
+            "peepholes are not supported",
         ),
         "an initial state": (
             [SWAP, cell(inputs=("t", "W", "R", "B", "", "s")), *every()],
             plus | {"s": floats(1, 2, HIDDEN)},
-            "only zero has a form here as initial_h",
+            "only zero is supported as initial_h",
         ),
         "a cycle": (
             [
@@ -286,12 +291,12 @@ def refused():
                 *every(),
             ],
             plus,
-            "node 'a' takes 'b', which no node before it gives",
+            "node 'a': no earlier node returns its input 'b'",
         ),
         "two functions": (
             [*plain, make_node("Tanh", ["z"], ["p"]), make_node("Sigmoid", ["p"], ["y"])],
             plus,
-            "node 'y': one output function may stand at the end",
+            "node 'y': only one output function is supported, at the end",
         ),
     }
 
@@ -332,10 +337,10 @@ def too_many_nodes(model):
 @pytest.mark.parametrize(
     ("edit", "message"),
     [
-        (two_inputs, r"takes one input here, this one takes \['x', 'h0'\]"),
+        (two_inputs, r"must have one input, it has \['x', 'h0'\]"),
         (weights_elsewhere, "the constant 'one' is in another file"),
-        (function, "functions in an ONNX file have no form"),
-        (too_many_nodes, "1000. nodes are too many: at most 10000"),
+        (function, "functions in an ONNX file are not supported"),
+        (too_many_nodes, "the graph has 1000. nodes, more than 10000"),
         (lambda model: model.opset_import.add(domain="", version=9), r"got \[17, 9\]"),
         (lambda model: model.graph.ClearField("output"), "the graph has no output"),
         (lambda model: model.graph.initializer[0].dims.append(10**12), "'one' cannot be read"),
@@ -449,5 +454,5 @@ def test_our_own_file_with_a_residual_path_is_refused_with_its_reason(tmp_path):
     model = random_model(Network("gru", 3, residual=True))
     interop.to_onnx(model, tmp_path / "m.onnx")
 
-    with pytest.raises(InteropError, match=r"a chain, without a residual path.*--no-residual"):
+    with pytest.raises(InteropError, match=r"chain, without a residual connection.*--no-residual"):
         interop.from_onnx(tmp_path / "m.onnx")
