@@ -1,8 +1,8 @@
 """The report of a training: one page of HTML that refers to nothing outside itself.
 
-What was trained and on what, the loss curve, how far back the gradient reaches, forecasts beside
-what came, and how the page was made. It has two forms of each chart, for wide screens and narrow
-ones, and nothing on it depends on when or where it was made.
+It shows forecasts and true values, errors, what was trained on which data, the loss curve, how far
+back the gradient reaches, and the command. Each chart is drawn for wide and for narrow screens. The
+same input gives the same page, whenever and wherever it is made.
 """
 
 from beam_rnn.report.page import page, report

@@ -1,8 +1,8 @@
-"""Forecasts beside what came: how well a model does on each key, and beside the last value.
+"""Evaluation of a model on each key: forecasts, true values, and the last value as a baseline.
 
-A key is judged by its records after the training part, as `model.training["until"]` has it. The
-hidden state begins with them. A key that has no such record is judged by the last of those that
-were trained on, and its score says so.
+A key is evaluated on its records after the training part, which ends at `model.training["until"]`.
+The hidden state starts there. A key without such records is evaluated on its last training records,
+and its score is marked `trained_on`.
 """
 
 import math
@@ -23,23 +23,24 @@ from beam_rnn.report.scores import Calibration, Score
 from beam_rnn.training.sequence_examples import with_indices
 
 TRAINED_ON = 0.2
-"""The share of a key's steps, its last ones, that is looked at if all were trained on."""
+"""The share of a key's steps, the last ones, to evaluate if it has only training records."""
 CLOSE = 150
-"""So many of a key's last records are shown one by one."""
+"""The number of the last records of a key in the detailed chart."""
 GAP = 20.0
-"""A line is broken where no record came for so many times the usual interval."""
+"""A line is interrupted after a pause of this many median intervals."""
 RECENT = 512
-"""So many of a key's last inputs are kept to measure gradients on."""
+"""The number of the last inputs of a key that are kept to measure gradients."""
 
 
 class Excerpt(NamedTuple):
-    """What is shown of a key.
+    """The data of the charts of one key.
 
     Attributes:
         key: The key.
-        whole: What was judged, thinned: "truth", "forecast", and with a band "low" and "high"; of
-            the first target, at the nearest horizon. Times are those of the target's record.
-        close: The last `CLOSE` of these, one by one; empty if `whole` is no more than that.
+        whole: The lines of the evaluated steps, thinned: "truth", "forecast", and with a band "low"
+            and "high"; of the first target, at the nearest horizon. Times are those of the
+            target's record.
+        close: The last `CLOSE` steps of these lines; empty if there are no more than that.
         recent: (at most RECENT, inputs), the last inputs of the longest sequence, scaled.
     """
 
@@ -49,25 +50,27 @@ class Excerpt(NamedTuple):
     recent: Array
 
 
-class _Judged(NamedTuple):
-    """The steps of a key that are judged: those whose target at the nearest horizon counts."""
+class _Steps(NamedTuple):
+    """The evaluated steps of a key: those with a weight above 0 at the nearest horizon."""
 
     times: Array  # (steps,) of the nearest targets, in microseconds
     truth: Array  # (steps, horizons, targets)
     outputs: Array  # (steps, horizons, targets, parts)
-    last: Array  # (steps, targets), the last value; NaN if it is not known
-    counts: Array  # (steps, horizons), whether the target at that horizon counts
+    last: Array  # (steps, targets), the last value; NaN if unknown
+    counts: Array  # (steps, horizons), True if the target at that horizon counts
     seen: Array  # (steps before, targets)
     trained_on: bool = False
 
-    def at(self, horizon: int) -> "_Ahead":
-        """What is judged at one of the horizons."""
+    def at(self, horizon: int) -> "_HorizonSteps":
+        """Return the evaluated steps of one horizon."""
         counts = self.counts[:, horizon]
-        return _Ahead(self.truth[counts, horizon], self.outputs[counts, horizon], self.last[counts])
+        return _HorizonSteps(
+            self.truth[counts, horizon], self.outputs[counts, horizon], self.last[counts]
+        )
 
 
-class _Ahead(NamedTuple):
-    """The steps that are judged at one horizon."""
+class _HorizonSteps(NamedTuple):
+    """The evaluated steps of one horizon."""
 
     truth: Array  # (steps, targets)
     outputs: Array  # (steps, targets, parts)
@@ -75,43 +78,43 @@ class _Ahead(NamedTuple):
 
 
 def until(model: Model, key: str) -> int:
-    """The time of the last record of a key that training saw; `BEFORE_ALL` if it saw none."""
+    """Return the time of the last training record of a key; `BEFORE_ALL` if there is none."""
     return int(model.training.get("until", {}).get(key, BEFORE_ALL))
 
 
 def knows(model: Model, key: str) -> bool:
-    """Whether training saw a key; so it is if nothing is known of training."""
+    """Return True if a key was in the training data, or if nothing is known about these."""
     keys = model.training.get("until", {})
     return not keys or key in keys
 
 
-def tells_classes(model: Model) -> bool:
-    """Whether the outputs are the probabilities of classes, or of labels that are 0 or 1."""
+def predicts_classes(model: Model) -> bool:
+    """Return True if the outputs are probabilities of classes, or of labels that are 0 or 1."""
     loss = model.training.get("settings", {}).get("loss")
     return model.network.distribution.classes or loss == "binary_cross_entropy"
 
 
-def sees_ahead(model: Model) -> bool:
-    """Whether the outputs of whole sequences have seen the targets, and are no forecasts."""
+def sees_targets(model: Model) -> bool:
+    """Return True if the network has seen the targets, so that its outputs are no forecasts."""
     horizons = (1,) if model.columns is None else model.columns.horizons
     network = model.network
     return network.bidirectional and network.output_steps == "every" and horizons[0] > 0
 
 
 def score(model: Model, sequences: Iterable[Sequence]) -> Score | None:
-    """The score of one key; None if there is nothing to judge it by, or no forecast: `sees_ahead`.
+    """Return the score of one key; None if it has no step to evaluate, or if `sees_targets`.
 
     Args:
         model: The model.
-        sequences: Those of the key, in any order: all of its records, the part that was trained
-            on and what came after.
+        sequences: The sequences of the key, in any order: all of its records, in the training part
+            and after it.
     """
     ordered = in_order(sequences)
-    judged = None if sees_ahead(model) else _judged(model, ordered)
+    judged = None if sees_targets(model) else _judged(model, ordered)
     if judged is None:
         return None
     horizons = range(judged.truth.shape[1])
-    measure = _wrong if tells_classes(model) else _absolute_error
+    measure = _error_rate if predicts_classes(model) else _absolute_error
     scale = _deviation(model, ordered[0].key, judged)
     by_horizon = [measure(model, judged.at(horizon), scale) for horizon in horizons]
     error, last_value = by_horizon[0]
@@ -123,18 +126,18 @@ def score(model: Model, sequences: Iterable[Sequence]) -> Score | None:
         len(judged.truth),
         tuple(by_horizon),
         tuple(_calibration(model, judged.at(horizon)) for horizon in ends),
-        _by_class(model, judged.at(0)) if tells_classes(model) else (),
+        _by_class(model, judged.at(0)) if predicts_classes(model) else (),
         judged.trained_on,
         knows(model, ordered[0].key),
     )
 
 
 Errors = tuple[float | None, float | None]
-"""That of the model and that of the last value; None where there is nothing to judge by."""
+"""The errors of the model and of the last value; None if there are no steps."""
 
 
-def _absolute_error(model: Model, ahead: _Ahead, scale: Array) -> Errors:
-    """Mean absolute errors, in units of `scale`."""
+def _absolute_error(model: Model, ahead: _HorizonSteps, scale: Array) -> Errors:
+    """Return mean absolute errors, in units of `scale`."""
     if not len(ahead.truth):
         return None, None
     with np.errstate(over="ignore", invalid="ignore"):
@@ -146,14 +149,14 @@ def _absolute_error(model: Model, ahead: _Ahead, scale: Array) -> Errors:
     return error if math.isfinite(error) else math.inf, last_value
 
 
-def _wrong(model: Model, ahead: _Ahead, _: Array) -> Errors:
-    """The share of steps whose class was told wrong; of labels, each stands for itself."""
+def _error_rate(model: Model, ahead: _HorizonSteps, _: Array) -> Errors:
+    """Return the share of steps with a wrong class; for labels, the share of wrong labels."""
     exclusive = model.network.distribution.classes
 
     def wrong(probabilities: Array, truth: Array) -> float | None:
         if not len(truth):
             return None
-        different = _told(model, probabilities) != _told(model, truth)
+        different = _classes_of(model, probabilities) != _classes_of(model, truth)
         return float((different.any(1) if exclusive else different).mean())
 
     known = ~np.isnan(ahead.last).any(1)
@@ -163,22 +166,22 @@ def _wrong(model: Model, ahead: _Ahead, _: Array) -> Errors:
     )
 
 
-def _told(model: Model, probabilities: Array) -> Array:
-    """Which classes they tell: the likeliest one, or each label that is likelier than not."""
+def _classes_of(model: Model, probabilities: Array) -> Array:
+    """Return the most likely class, one-hot, or each label with a probability of at least 0.5."""
     if not model.network.distribution.classes:
         return probabilities >= 0.5
     return np.eye(probabilities.shape[1], dtype=bool)[probabilities.argmax(1)]
 
 
-def _by_class(model: Model, ahead: _Ahead) -> tuple[tuple[int, int, int], ...]:
-    """For each class how many steps were of it, were said to be of it, and both."""
-    truth, said = _told(model, ahead.truth), _told(model, ahead.outputs[:, :, 0])
-    columns = truth.sum(0), said.sum(0), (truth & said).sum(0)
+def _by_class(model: Model, ahead: _HorizonSteps) -> tuple[tuple[int, int, int], ...]:
+    """Return for each class the numbers of true, predicted and correctly predicted steps."""
+    truth, predicted = _classes_of(model, ahead.truth), _classes_of(model, ahead.outputs[:, :, 0])
+    columns = truth.sum(0), predicted.sum(0), (truth & predicted).sum(0)
     return tuple((int(a), int(b), int(c)) for a, b, c in zip(*columns, strict=True))
 
 
-def _calibration(model: Model, ahead: _Ahead) -> Calibration:
-    """How often targets lie below their quantiles, and within the band."""
+def _calibration(model: Model, ahead: _HorizonSteps) -> Calibration:
+    """Return how many targets lie below their quantiles, and within the band."""
     truth, of = ahead.truth, model.network.distribution
     with np.errstate(over="ignore", invalid="ignore"):
         below = [(truth <= of.quantile(ahead.outputs, level)).sum() for level in of.levels]
@@ -188,7 +191,7 @@ def _calibration(model: Model, ahead: _Ahead) -> Calibration:
 
 
 def excerpt(model: Model, sequences: Iterable[Sequence]) -> Excerpt:
-    """What is shown of one key.
+    """Return the data of the charts of one key.
 
     Args:
         model: The model.
@@ -200,7 +203,7 @@ def excerpt(model: Model, sequences: Iterable[Sequence]) -> Excerpt:
     if model.carried:
         recent = carry_through(recent, model.carried)
     recent = recent[-RECENT:]
-    judged = None if tells_classes(model) else _judged(model, ordered)
+    judged = None if predicts_classes(model) else _judged(model, ordered)
     if judged is None:
         return Excerpt(longest.key, {}, {}, recent)
     nearest = judged.at(0)
@@ -222,13 +225,13 @@ def excerpt(model: Model, sequences: Iterable[Sequence]) -> Excerpt:
 
 
 def in_order(sequences: Iterable[Sequence]) -> list[Sequence]:
-    """The sequences of a key in an order that does not depend on how they come."""
+    """Return the sequences of a key, sorted independently of their input order."""
     given = [sequence for sequence in sequences if len(sequence.times)]
     return sorted(given, key=lambda each: (int(each.times[0]), each.until, place_of(each)))
 
 
-def _judged(model: Model, ordered: SequenceOf[Sequence]) -> _Judged | None:
-    """The steps of a key that are judged: those after the training part, or its last ones."""
+def _judged(model: Model, ordered: SequenceOf[Sequence]) -> _Steps | None:
+    """Return the evaluated steps of a key: those after the training part, or else the last ones."""
     seen_until = until(model, ordered[0].key) if ordered else BEFORE_ALL
     firsts = [int(np.searchsorted(each.times, seen_until, "right")) for each in ordered]
     unseen = [
@@ -236,7 +239,7 @@ def _judged(model: Model, ordered: SequenceOf[Sequence]) -> _Judged | None:
         for each, first in zip(ordered, firsts, strict=True)
         if first < len(each.times)
     ]
-    found = _together([each for each in unseen if len(each.truth)])
+    found = _concatenated([each for each in unseen if len(each.truth)])
     if found is not None:
         seen = [each.targets[:first] for each, first in zip(ordered, firsts, strict=True)]
         size = found.truth.shape[2]
@@ -245,7 +248,7 @@ def _judged(model: Model, ordered: SequenceOf[Sequence]) -> _Judged | None:
         return None
     last = ordered[-1]
     first = len(last.times) - max(1, int(len(last.times) * TRAINED_ON))
-    judged = _together([_run(model, last, first, begin=0)])
+    judged = _concatenated([_run(model, last, first, begin=0)])
     if judged is None:
         return None
     size = judged.truth.shape[2]
@@ -253,31 +256,31 @@ def _judged(model: Model, ordered: SequenceOf[Sequence]) -> _Judged | None:
     return judged._replace(seen=seen_by_all, trained_on=True)
 
 
-def _together(judged: SequenceOf[_Judged]) -> _Judged | None:
-    """The judged steps of several sequences, one after the other; None if there are none."""
+def _concatenated(judged: SequenceOf[_Steps]) -> _Steps | None:
+    """Return the evaluated steps of several sequences as one; None if there are none."""
     if not sum(len(each.truth) for each in judged):
         return None
     times, truth, outputs, last, counts, seen = (
         np.concatenate([each[i] for each in judged]) for i in range(6)
     )
-    return _Judged(times, truth, outputs, last, counts, seen)
+    return _Steps(times, truth, outputs, last, counts, seen)
 
 
-def _run(model: Model, sequence: Sequence, first: int, begin: int) -> _Judged:
-    """What a model says of the steps of a sequence from `first` on.
+def _run(model: Model, sequence: Sequence, first: int, begin: int) -> _Steps:
+    """Run a model on a sequence and return the steps from `first` on.
 
     Args:
         model: The model.
         sequence: The sequence.
-        first: The first step that is judged.
-        begin: The step with which the hidden state begins.
+        first: The first step to evaluate.
+        begin: The step at which the hidden state starts.
     """
     network = model.network
     if model.columns is not None:
         sequence = with_indices(sequence, model.columns)
     columns = sequence.columns
     x = model.scaled(sequence.key, sequence.inputs[begin:])[np.newaxis]
-    with np.errstate(over="ignore", invalid="ignore"):  # what is not finite is scored as such
+    with np.errstate(over="ignore", invalid="ignore"):  # non-finite outputs are scored as such
         y = model.restored(sequence.key, model.forward(x)[0])
     if network.output_steps == "last":
         first = len(sequence.times) - 1
@@ -290,14 +293,14 @@ def _run(model: Model, sequence: Sequence, first: int, begin: int) -> _Judged:
     nearest, kept = columns.horizons[0], counts[:, 0]
     times = _target_times(sequence, nearest)[first:]
     last = _last_values(sequence, nearest)[first:]
-    return _Judged(times[kept], truth[kept], outputs[kept], last[kept], counts[kept], truth[:0, 0])
+    return _Steps(times[kept], truth[kept], outputs[kept], last[kept], counts[kept], truth[:0, 0])
 
 
 def _target_times(sequence: Sequence, horizon: int) -> Array:
-    """The times of the records that the targets are of.
+    """Return the times of the records of the targets.
 
-    Of the records after the last step only the time of the very last is known: those between are
-    taken to be evenly spaced.
+    After the last step only the time of the very last record is known: the records between are
+    assumed to be evenly spaced.
     """
     last, furthest = sequence.times[-1], sequence.columns.horizons[-1]
     ahead = np.arange(max(0, horizon - len(sequence.times)), horizon) + 1
@@ -306,9 +309,9 @@ def _target_times(sequence: Sequence, horizon: int) -> Array:
 
 
 def _last_values(sequence: Sequence, horizon: int) -> Array:
-    """What each target was when it was forecast: (steps, targets), NaN where that is not known.
+    """Return the last value of each target at the time of the forecast, NaN if it is unknown.
 
-    With horizon 0, where the record's own target is told, that of the record before.
+    With horizon 0, the value in the previous record. (steps, targets).
     """
     columns, size = sequence.columns, sequence.columns.target_size
     lag = max(1, horizon)
@@ -320,11 +323,10 @@ def _last_values(sequence: Sequence, horizon: int) -> Array:
     return values
 
 
-def _deviation(model: Model, key: str, judged: _Judged) -> Array:
-    """The standard deviation of each target in training.
+def _deviation(model: Model, key: str, judged: _Steps) -> Array:
+    """Return the standard deviation of each target in training.
 
-    Of a key that training never saw, and of a target that never changed, the scale that the model
-    has for it.
+    For a key without training data, and for a constant target, the scale of the model's scaler.
     """
     of_model = model.scaler.of(key).targets_scale if model.scaler is not None else np.ones(1)
     values = judged.seen[~np.isnan(judged.seen).any(1)]

@@ -1,4 +1,4 @@
-"""The page: what is on it, in what order, and what it looks like."""
+"""The page: its sections, their order, and its style."""
 
 from collections.abc import Iterable, Iterator
 
@@ -23,7 +23,7 @@ def report(
     command: str = "",
     counts: Counts | None = None,
 ) -> str:
-    """The report of a model as an HTML page.
+    """Return the report of a model as an HTML page.
 
         >>> import numpy as np
         >>> from beam_rnn.data.columns import Columns
@@ -41,11 +41,11 @@ def report(
         True
 
     Args:
-        model: What was trained.
-        sequences: All records of each key, those that were trained on and those that came after, in
-            any order: what `Sequences(columns)` gives. They are held in memory.
-        command: The command line that made it.
-        counts: What became of the records, if that is known.
+        model: The model.
+        sequences: All records of each key, in the training part and after it, in any order: the
+            output of `Sequences(columns)`. They are held in memory.
+        command: The command line, to show on the page.
+        counts: The counts of the records, if they are known.
     """
     by_key: dict[str, list[Sequence]] = {}
     for sequence in sequences:
@@ -62,14 +62,14 @@ def page(
     command: str = "",
     counts: Counts | None = None,
 ) -> str:
-    """The page, from what is known of all keys and what is shown of some.
+    """Return the page, from the summary of all keys and the excerpts of some.
 
     Args:
-        model: What was trained.
-        summary: How well it does; None if no key could be judged.
-        excerpts: Of the keys of `summary.shown`, in any order.
-        command: The command line that made it.
-        counts: What became of the records, if that is known.
+        model: The model.
+        summary: The scores of all keys; None if no key could be evaluated.
+        excerpts: The excerpts of the keys of `summary.shown`, in any order.
+        command: The command line, to show on the page.
+        counts: The counts of the records, if they are known.
     """
     by_key = {each.key: each for each in excerpts}
     sections = [
@@ -84,7 +84,7 @@ def page(
         table(facts(model)),
         *loss_curve(model),
         *gradient_reach(model, summary, by_key),
-        *_made_by(command),
+        *_command(command),
     ]
     return "\n".join([_HEAD.format(title=text(title(model)), style=_STYLE), *sections, _END])
 
@@ -148,7 +148,7 @@ _END = "</body>\n</html>\n"
 
 
 def heading(model: Model, summary: Summary | None) -> Iterator[str]:
-    """What the page is about, and its main figure."""
+    """Yield the title and the main figure."""
     yield f"<h1>{text(title(model))}</h1>"
     diverged = model.training.get("diverged")
     if diverged:
@@ -161,8 +161,8 @@ def heading(model: Model, summary: Summary | None) -> Iterator[str]:
     yield f'<p class="lead">{" ".join(main_figure(model, summary))}</p>'
 
 
-def _made_by(command: str) -> Iterator[str]:
-    """The command line."""
+def _command(command: str) -> Iterator[str]:
+    """Yield the command line."""
     if command:
         yield "<h2>How it was made</h2>"
         yield f"<pre>{text(command)}</pre>"

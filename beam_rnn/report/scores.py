@@ -1,4 +1,4 @@
-"""How the errors of many keys are spread: a histogram, and what half of the keys stay below."""
+"""The scores of keys, their summary, and the distribution of the errors of many keys."""
 
 import math
 from collections.abc import Iterable
@@ -8,22 +8,22 @@ from typing import NamedTuple
 import numpy as np
 
 LOG_FROM = 10.0
-"""Errors of which the greatest is so many times the least are put into logarithmic bins."""
+"""The ratio of the largest to the smallest error from which bins are logarithmic."""
 BINS = 8, 30
-"""How many bins there are: at least, and at the most."""
+"""The minimum and the maximum number of bins."""
 
 
 class Spread(NamedTuple):
-    """How many keys have an error between one edge and the next.
+    """A histogram of the errors of keys.
 
     Attributes:
-        edges: (bins + 1), rising.
-        model: (bins), of the model.
-        last_value: (bins), of the last value.
-        log: Whether the edges are equal factors apart.
-        half: Half of the keys have at most this error.
-        most: Nine of ten keys have at most this error.
-        not_finite: How many keys have an error that is not finite: they are in no bin.
+        edges: (bins + 1), increasing.
+        model: (bins), the number of keys by the error of the model.
+        last_value: (bins), the number of keys by the error of the last value.
+        log: True if the edges are spaced logarithmically.
+        half: The median error.
+        most: The 90th percentile of the errors.
+        not_finite: The number of keys with a non-finite error, which are in no bin.
     """
 
     edges: tuple[float, ...]
@@ -36,15 +36,15 @@ class Spread(NamedTuple):
 
 
 def spread_of(errors: SequenceOf[float], last_values: SequenceOf[float]) -> Spread | None:
-    """The spread of errors; None if none is finite.
+    """Return the histogram of errors; None if none is finite.
 
     >>> spread = spread_of([1.0, 2.0, 3.0, 9.0], [9.0])
     >>> spread.half, sum(spread.model), spread.last_value[-1], spread.log
     (2.0, 4, 1, False)
 
     Args:
-        errors: That of each key.
-        last_values: The same of the last value, of the keys for which it is known.
+        errors: The error of each key.
+        last_values: The errors of the last value, for the keys for which it is known.
     """
     own, other = (
         np.array([value for value in values if math.isfinite(value)])
@@ -59,7 +59,7 @@ def spread_of(errors: SequenceOf[float], last_values: SequenceOf[float]) -> Spre
     if high <= low * (1 + 1e-9):
         low, high = low - 0.5 * (abs(low) or 1.0), high + 0.5 * (abs(high) or 1.0)
     edges = np.geomspace(low, high, count + 1) if log else np.linspace(low, high, count + 1)
-    edges[0], edges[-1] = low, high  # whatever the rounding, both ends are in a bin
+    edges[0], edges[-1] = low, high  # exact, so that both ends are in a bin
     ranked = np.sort(own)
     return Spread(
         tuple(edges.tolist()),
@@ -73,18 +73,18 @@ def spread_of(errors: SequenceOf[float], last_values: SequenceOf[float]) -> Spre
 
 
 FEW = 20
-"""So many keys are listed, each with its score."""
+"""The maximum number of keys for which all scores are listed."""
 WORST = 10
-"""Of more keys so many are listed: the worst ones."""
+"""The number of worst keys that are listed if there are more than `FEW`."""
 
 
 class Calibration(NamedTuple):
-    """How often targets lie below quantiles of them, or within the band.
+    """How many targets lie below each quantile, and within the band.
 
     Attributes:
-        targets: How many targets were judged.
-        below: Of each quantile, how many lay at or below it.
-        within: How many lay within the band.
+        targets: The number of targets.
+        below: The number of targets at or below each quantile.
+        within: The number of targets within the band.
     """
 
     targets: int
@@ -93,28 +93,27 @@ class Calibration(NamedTuple):
 
     @property
     def shares(self) -> tuple[float, ...]:
-        """Of each quantile, the share of the targets at or below it."""
+        """The share of targets at or below each quantile."""
         return tuple(count / max(1, self.targets) for count in self.below)
 
 
 class Score(NamedTuple):
-    """How well a model does on a key.
+    """The score of a model on a key.
 
     Attributes:
         key: The key.
-        error: Of numbers the mean absolute error in standard deviations; of classes the share of
-            steps whose class was not the likeliest one; of labels that of those told wrong.
-            Infinite if an output is not finite.
-        last_value: The same of the forecast that the target stays what it was; None if what it
-            was is not known.
-        steps: How many steps were judged.
-        by_horizon: The error and that of the last value at each horizon, None where there is
-            nothing to judge by.
+        error: For numbers the mean absolute error in standard deviations; for classes the share of
+            steps whose most likely class is wrong; for labels the share of wrong labels. Infinite
+            if an output is not finite.
+        last_value: The error of the last value as a forecast; None if it is unknown.
+        steps: The number of evaluated steps.
+        by_horizon: The errors of the model and of the last value at each horizon, None if there
+            are no steps.
         calibration: At the nearest horizon, and at the furthest if there are several; empty if
             the outputs are no distribution.
-        classes: For each class how many steps were of it, were said to be of it, and both.
-        trained_on: Whether these steps were trained on.
-        known: Whether training saw the key.
+        classes: For each class the numbers of true, predicted and correctly predicted steps.
+        trained_on: True if the model was trained on these steps.
+        known: True if the key was in the training data.
     """
 
     key: str
@@ -129,24 +128,25 @@ class Score(NamedTuple):
 
 
 class Summary(NamedTuple):
-    """How well a model does on all keys.
+    """The scores of a model on all keys.
 
     Attributes:
-        shown: The scores of the best, the median and the worst key, by what they are.
-        few: The scores of all keys, by key; empty if there are more than `FEW`.
+        shown: The scores of the best, the median and the worst key, with these names.
+        few: The scores of all keys, sorted by key; empty if there are more than `FEW`.
         worst: The scores of the `WORST` worst keys, the worst first; empty if `few` has all.
-        spread: How the errors of all keys are spread; None if none is finite.
-        keys: How many keys were judged.
-        steps: How many steps.
+        spread: The histogram of the errors of all keys; None if none is finite.
+        keys: The number of evaluated keys.
+        steps: The number of evaluated steps.
         error: The mean error over the keys.
-        last_value: The same of the last value's forecast, over the keys that have it.
-        better: On how many keys the model does better than the last value, and of how many.
+        last_value: The mean error of the last value, over the keys for which it is known.
+        better: The number of keys on which the model is better than the last value, and the number
+            of keys with a last value.
         by_horizon: The mean over the keys of both errors at each horizon.
-        calibration: As for `Score`, of all keys.
-        classes: As for `Score`, of all keys.
-        left_out: How many keys have nothing to be judged by.
-        trained_on: Whether what was judged was trained on.
-        strange: How many keys are left out since training did not see them.
+        calibration: As in `Score`, over all keys.
+        classes: As in `Score`, over all keys.
+        left_out: The number of keys without steps to evaluate.
+        trained_on: True if the model was trained on the evaluated steps.
+        unknown: The number of keys that are left out because they were not in the training data.
     """
 
     shown: tuple[tuple[str, Score], ...]
@@ -163,14 +163,14 @@ class Summary(NamedTuple):
     classes: tuple[tuple[int, int, int], ...]
     left_out: int
     trained_on: bool
-    strange: int = 0
+    unknown: int = 0
 
 
 def summarize(scores: Iterable[Score | None]) -> Summary | None:
-    """The summary of the scores of all keys, in any order; None if none could be judged.
+    """Return the summary of the scores of all keys, in any order; None if there are none.
 
-    Keys of which all was trained on are left out where others have more; and so are keys that
-    training did not see, where it saw others.
+    Keys with only training records are left out if other keys have later records, and keys that
+    were not in the training data if other keys were.
 
     >>> scores = [Score("a", 0.3, 0.5, 9), Score("b", 0.1, 0.2, 9), Score("c", 0.9, 0.5, 9), None]
     >>> summary = summarize(scores)
@@ -180,11 +180,11 @@ def summarize(scores: Iterable[Score | None]) -> Summary | None:
     ((2, 3), 1)
     """
     given = list(scores)
-    judged = [each for each in given if each is not None]
-    unseen = [each for each in judged if not each.trained_on]
-    known = [each for each in unseen or judged if each.known]
-    by_key = sorted(known or unseen or judged)
-    strange = len(unseen or judged) - len(by_key)
+    scored = [each for each in given if each is not None]
+    unseen = [each for each in scored if not each.trained_on]
+    known = [each for each in unseen or scored if each.known]
+    by_key = sorted(known or unseen or scored)
+    unknown = len(unseen or scored) - len(by_key)
     if not by_key:
         return None
     comparable = [each for each in by_key if each.last_value is not None]
@@ -204,14 +204,14 @@ def summarize(scores: Iterable[Score | None]) -> Summary | None:
             (_mean_of_known(error for error, _ in each), _mean_of_known(last for _, last in each))
             for each in zip(*(each.by_horizon for each in by_key), strict=True)
         ),
-        tuple(_together(each) for each in zip(*(e.calibration for e in by_key), strict=True)),
+        tuple(_summed(each) for each in zip(*(e.calibration for e in by_key), strict=True)),
         tuple(
             tuple(map(sum, zip(*of_class, strict=True)))  # type: ignore[misc]
             for of_class in zip(*(each.classes for each in by_key), strict=True)
         ),
-        len(given) - len(by_key) - strange,
+        len(given) - len(by_key) - unknown,
         not unseen,
-        strange,
+        unknown,
     )
 
 
@@ -224,8 +224,8 @@ def _shown(ranked: SequenceOf[Score]) -> tuple[tuple[str, Score], ...]:
     return ends[0], ("median", ranked[(len(ranked) - 1) // 2]), ends[1]
 
 
-def _together(each: SequenceOf[Calibration]) -> Calibration:
-    """Those of all keys as one."""
+def _summed(each: SequenceOf[Calibration]) -> Calibration:
+    """Return the sums over all keys."""
     return Calibration(
         sum(of.targets for of in each),
         tuple(map(sum, zip(*(of.below for of in each), strict=True))),

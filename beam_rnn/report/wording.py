@@ -1,4 +1,4 @@
-"""How the report writes names and numbers: nothing that is shown can become a part of the page."""
+"""How the report writes names and numbers; user text is always escaped."""
 
 from html import escape
 from typing import NamedTuple
@@ -7,7 +7,7 @@ from beam_rnn.core.text import counted, names, number, percent, printable
 
 
 def text(value: object) -> str:
-    r"""A value as text of a page: what a key or a command holds cannot become a part of it.
+    r"""Return a value as HTML text, with markup and invisible characters escaped.
 
     >>> text("<b> & \u202e")
     '&lt;b&gt; &amp; \\u202e'
@@ -16,7 +16,7 @@ def text(value: object) -> str:
 
 
 def ahead(horizons: tuple[int, ...]) -> str:
-    """How far ahead the targets lie.
+    """Return how far ahead the targets lie, in words.
 
     >>> ahead((1,)), ahead((1, 2, 3)), ahead((1, 24))
     ('1 record ahead', '1 to 3 records ahead', '1 and 24 records ahead')
@@ -32,38 +32,40 @@ def ahead(horizons: tuple[int, ...]) -> str:
 
 
 class Measure(NamedTuple):
-    """How well a model does, as it is written: an error, or of classes the accuracy.
+    """The measure on the page: an error, or for classes the accuracy.
 
     Attributes:
-        name: What it is called.
-        with_article: The same with "a" or "an".
-        axis: The same with its unit.
-        last_value: What the forecast without a model is called.
-        falls: Whether less of it is worse.
+        name: The name.
+        with_article: The name with "a" or "an".
+        axis: The name with its unit.
+        last_value: The name of the baseline.
+        higher_is_better: True for the accuracy.
     """
 
     name: str
     with_article: str
     axis: str
     last_value: str
-    falls: bool
+    higher_is_better: bool
 
     def value(self, error: float) -> float:
-        """What an error is drawn as."""
-        return 100 * (1 - error) if self.falls else error
+        """Return the value of an error in charts."""
+        return 100 * (1 - error) if self.higher_is_better else error
 
     def text(self, error: float | None) -> str:
-        """What an error is written as."""
-        return percent(1 - error) if self.falls and error is not None else number(error)
+        """Return an error as text."""
+        return percent(1 - error) if self.higher_is_better and error is not None else number(error)
 
 
 def measure(*, classes: bool) -> Measure:
-    """How a model of numbers, or of classes, is measured.
+    """Return the measure for a model of numbers, or of classes.
 
     >>> measure(classes=True).text(0.25), measure(classes=False).text(0.25)
     ('75.0 %', '0.250')
     """
     if classes:
-        return Measure("accuracy", "an accuracy", "accuracy, %", "class before", falls=True)
+        return Measure(
+            "accuracy", "an accuracy", "accuracy, %", "class before", higher_is_better=True
+        )
     axis = "mean absolute error, standard deviations"
-    return Measure("error", "an error", axis, "last value", falls=False)
+    return Measure("error", "an error", axis, "last value", higher_is_better=False)

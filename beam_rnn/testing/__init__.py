@@ -1,8 +1,8 @@
-"""For tests of your own: of a cell, and of a pipeline that predicts.
+"""Helpers for your tests of cells and of pipelines with `Predict`.
 
-- `check_cell` and `CELL_CHECKS`: whether a cell of yours keeps what the library promises of it.
-- `oracle`: what `Predict` says of records, by a plain loop; `equal_rows`: a matcher for Beam's
-  `assert_that`.
+- `check_cell` and `CELL_CHECKS`: checks that a custom cell fulfils the contract of the library.
+- `oracle`: the expected results of `Predict`, computed by a plain loop; `equal_rows`: a matcher for
+  Beam's `assert_that`.
 """
 
 from beam_rnn.testing.cell_checks import CELL_CHECKS, check_cell, projection_error

@@ -1,7 +1,7 @@
-"""Whether a cell of your own keeps what the library promises of it.
+"""Checks that a custom cell fulfils the contract of the library.
 
-A cell that you put into `beam_rnn.nn.cells.CELLS` can be trained, stored and streamed like those
-that are there. `CELL_CHECKS` say whether it may:
+A cell that you add to `beam_rnn.nn.cells.CELLS` can be trained, stored and streamed like the
+built-in ones, if it passes `CELL_CHECKS`:
 
     @pytest.mark.parametrize("check", CELL_CHECKS)
     def test_my_cell(check):
@@ -21,7 +21,7 @@ from beam_rnn.nn.layers import layer_backward, layer_forward
 
 INPUTS, HIDDEN, BATCH, STEPS = 3, 5, 4, 6
 TYPES = {"float32": 1e-4, "float64": 1e-6}
-"""The types in which a cell computes, and the error of a gradient that rounding allows."""
+"""The types in which a cell computes, and the tolerance of gradients in each."""
 
 
 def projection_error(
@@ -31,10 +31,10 @@ def projection_error(
     seed: int = 0,
     epsilon: float = 1e-6,
 ) -> float:
-    """How wrong a gradient is along a random direction, against central differences.
+    """Return the error of a gradient along a random direction, against central differences.
 
-    The difference of the two derivatives in units of the gradient's norm. The differences are
-    taken in float64, whatever the type of the gradient.
+    It is the difference of the two derivatives, divided by the norm of the gradient. The central
+    differences are computed in float64, whatever the type of the gradient.
 
         >>> at = {"x": np.array([3.0])}
         >>> error = projection_error(lambda w: float(w["x"][0] ** 2), {"x": 2 * at["x"]}, at)
@@ -42,11 +42,11 @@ def projection_error(
         True
 
     Args:
-        value: The function, of all its arguments by name.
+        value: The function of its arguments by name.
         gradient: Its gradient at `at`, by name.
-        at: Where.
-        seed: Decides the direction.
-        epsilon: How far to move along it.
+        at: The arguments.
+        seed: The seed of the direction.
+        epsilon: The step along the direction.
     """
     random = np.random.default_rng(seed)
     direction = {name: random.standard_normal(x.shape) for name, x in at.items()}
@@ -78,7 +78,7 @@ def _each_type(
 
 
 def check_shapes_and_types(cell: Cell) -> None:
-    """A step gives a state like the one that it took, and gradients like what they are of."""
+    """Check that states and gradients have the shapes and types of the step's arguments."""
     for dtype, p, state, a in _each_type(cell):
         following, cache = cell.forward(p, state, a)
         step = cell.backward(p, cache, following)
@@ -93,7 +93,7 @@ def check_shapes_and_types(cell: Cell) -> None:
 
 
 def check_arguments_are_left_alone(cell: Cell) -> None:
-    """A step writes into none of the arrays that it is given."""
+    """Check that a step does not write into its arguments."""
     for _, p, state, a in _each_type(cell):
         _, cache = cell.forward(p, state, a)
         for array in (*p, *state, a, *cache):
@@ -108,7 +108,7 @@ def check_arguments_are_left_alone(cell: Cell) -> None:
 
 
 def check_a_row_has_the_same_bits_in_every_batch(cell: Cell) -> None:
-    """A row's next state depends on that row alone, and not on how many stand beside it."""
+    """Check that the next state of a row has the same bits in every batch."""
     for dtype, p, state, a in _each_type(cell, batch=50, hidden=33):
         together, _ = cell.forward(p, state, a)
         for rows in ([0], [7], [49], [3, 1], list(range(11, 40))):
@@ -116,12 +116,12 @@ def check_a_row_has_the_same_bits_in_every_batch(cell: Cell) -> None:
             for array, whole in zip(some, together, strict=True):
                 assert np.array_equal(array, whole[rows]), (
                     f"{dtype}: rows {rows} alone have other bits than in a batch of "
-                    "50: multiply by beam_rnn.nn.products.product"
+                    "50: multiply with beam_rnn.nn.products.product"
                 )
 
 
 def check_great_numbers_stay_numbers(cell: Cell) -> None:
-    """Inputs of 10,000 on either side give no infinity, no NaN and no warning."""
+    """Check that inputs of 10,000 and -10,000 cause no infinity, NaN or warning."""
     for dtype, p, state, a in _each_type(cell):
         for great in (1e4, -1e4):
             with np.errstate(over="raise", invalid="raise", divide="raise"):
@@ -135,7 +135,7 @@ def check_great_numbers_stay_numbers(cell: Cell) -> None:
 
 
 def check_the_gradient_of_a_step(cell: Cell) -> None:
-    """`backward` is the gradient of `forward`, for every argument."""
+    """Check that `backward` returns the gradient of `forward`, for every argument."""
     for dtype, p, state, a in _each_type(cell):
         names = ("W_h", "b_h", "a", *(f"state {i}" for i in range(cell.states)))
         at = dict(zip(names, (p.W_h, p.b_h, a, *state), strict=True))
@@ -154,7 +154,7 @@ def _after_a_step(cell: Cell, p: CellParameters, into: State, at: dict[str, Arra
 
 
 def check_the_gradient_through_time(cell: Cell) -> None:
-    """The gradient of sequences of different lengths, with and without dropout of the state."""
+    """Check the gradient of sequences of different lengths, with and without state dropout."""
     for dtype, p, state, _ in _each_type(cell):
         random = np.random.default_rng(4)
         x, d_h = (random.standard_normal((STEPS, BATCH, size)) for size in (INPUTS, HIDDEN))
@@ -172,7 +172,7 @@ def check_the_gradient_through_time(cell: Cell) -> None:
                 f"{dtype}, dropout {mask is not None}: the gradient through {STEPS} steps is "
                 f"wrong by {error:.1e}"
             )
-            assert not h[running == 1, 1:].any(), "a sequence goes on after its end"
+            assert not h[running == 1, 1:].any(), "a sequence continues after its end"
 
 
 def _through_time(
@@ -184,7 +184,7 @@ def _through_time(
 
 
 def check_a_sequence_can_be_cut(cell: Cell) -> None:
-    """A sequence cut anywhere and continued from the carried state has the bits of the whole."""
+    """Check that a sequence cut anywhere and continued has the bits of the whole sequence."""
     for dtype, p, state, _ in _each_type(cell):
         x = np.random.default_rng(5).standard_normal((STEPS, BATCH, INPUTS)).astype(dtype)
         everywhere = np.full(STEPS, BATCH)
@@ -194,7 +194,7 @@ def check_a_sequence_can_be_cut(cell: Cell) -> None:
             second, end, _ = layer_forward(cell, p, x[cut:], carried, everywhere[cut:])
             same = np.array_equal(np.concatenate([first, second]), whole)
             same &= all(np.array_equal(*pair) for pair in zip(end, last, strict=True))
-            assert same, f"{dtype}: cut after step {cut}, it has other bits"
+            assert same, f"{dtype}: a sequence cut after step {cut} has other bits"
 
 
 CELL_CHECKS: dict[str, Callable[[Cell], None]] = {
@@ -209,11 +209,11 @@ CELL_CHECKS: dict[str, Callable[[Cell], None]] = {
         check_a_sequence_can_be_cut,
     )
 }
-"""What is asked of a cell, by name."""
+"""The checks of a cell, by name."""
 
 
 def check_cell(cell: Cell) -> None:
-    """All of `CELL_CHECKS`.
+    """Run all `CELL_CHECKS`.
 
         >>> from beam_rnn.nn.cells import CELLS
         >>> check_cell(CELLS["lstm"])
@@ -222,7 +222,7 @@ def check_cell(cell: Cell) -> None:
         cell: The cell.
 
     Raises:
-        AssertionError: It does not keep a promise; the message says which, and by how much.
+        AssertionError: A check fails.
     """
     for check in CELL_CHECKS.values():
         check(cell)

@@ -1,4 +1,4 @@
-"""What `Predict` says of records, by a plain loop over each key's sorted records."""
+"""The expected results of `Predict`, computed by a plain loop over each key's sorted records."""
 
 import math
 from collections import Counter
@@ -16,12 +16,12 @@ from beam_rnn.records.results import EndedSequence, Prediction
 
 
 class Expected(NamedTuple):
-    """What `Predict` gives for records of which none is late.
+    """The results of `Predict` for records of which none is late.
 
     Attributes:
         predictions: One for each step.
         ended: One for each sequence.
-        invalid: How many records cannot be used.
+        invalid: The number of records that cannot be used.
     """
 
     predictions: list[Prediction]
@@ -37,7 +37,7 @@ def oracle(
     idle_after: float | None = None,
     with_state: bool = False,
 ) -> Expected:
-    """What `Predict` gives for records in one window, whose end ends every sequence.
+    """Return the results of `Predict` for records in one window, whose end ends every sequence.
 
         >>> from beam_rnn import Columns, Network
         >>> network = Network("gru", hidden=4)
@@ -49,14 +49,15 @@ def oracle(
         ([(1, 1000000), (2, 2000000)], 1)
 
     Args:
-        model: The model, or the models of keys; its kernel must be the one that `Predict` uses.
+        model: The model, or per-key models; its kernel must be the one that `Predict` uses.
         records: The records, in any order; equal ones count once.
-        order: By what they are sorted: "event_time" or "sequence". For "arrival", give them in
-            the order of their time.
-        idle_after: As for `Predict`.
-        with_state: As for `Predict`.
+        order: The order of processing: "event_time" or "sequence". For `Predict(order="arrival")`
+            take "event_time", if the records arrive in this order.
+        idle_after: As in `Predict`. With order="sequence" the numbers must increase across pauses:
+            a restart of the numbers after a pause is not modelled, only one at a start mark.
+        with_state: As in `Predict`.
     """
-    assert model.columns is not None, "a model without columns reads no records"
+    assert model.columns is not None, "a model without columns cannot read records"
     reader = RecordReader(model.columns)
     keys: dict[str, set[bytes]] = {}
     invalid = 0
@@ -83,9 +84,9 @@ def oracle(
 
 
 def _by_number(rows: list[BufferedRecord]) -> list[BufferedRecord]:
-    """One key's rows by number.
+    """Return the rows of one key, sorted by number.
 
-    A start mark whose number is not above those before it in time begins the numbers anew.
+    The numbers restart at a start mark whose number is not above those before it in time.
     """
     runs: list[list[BufferedRecord]] = [[]]
     for row in sorted(rows, key=lambda row: (row.time, not row.starts, row.sequence)):
@@ -106,10 +107,10 @@ def _loop(
     predictions: list[Prediction],
     ended: list[EndedSequence],
 ) -> int:
-    """Adds what comes of one key's rows, in order; gives how many left the range of numbers."""
+    """Append the results of one key's rows, in order; return the number of rows that overflowed."""
     sequence: list[Prediction] = []
     state = model.initial_state()
-    poisoned = 0
+    overflowed = 0
 
     def end(reason: str, begun: int | None = None) -> None:
         if sequence:
@@ -132,7 +133,7 @@ def _loop(
 
     latest: float = -math.inf  # the latest time of the key so far
     reached: float = -math.inf
-    begun = None  # the time from which the numbers count, if they began anew
+    begun = None  # the time at which the numbers restarted
     for row in rows:
         idle = idle_after is not None and row.time - latest > idle_after * 1e6
         begins = not sequence or idle or row.starts
@@ -141,7 +142,7 @@ def _loop(
             after, y = model.step(model.initial_state() if begins else state, x)
             outputs = model.restored(key, y[0])
         if np.isinf(x).any() or not (np.isfinite(after).all() and np.isfinite(outputs).all()):
-            poisoned += 1  # as if it had never been sent
+            overflowed += 1  # skipped, as in `Predict`
             continue
         if begins:
             end("idle" if idle else "start")
@@ -163,16 +164,16 @@ def _loop(
         if row.ends:
             end("end")
     end("window", begun) if idle_after is None else end("idle")
-    return poisoned
+    return overflowed
 
 
 def equal_rows(expected: Iterable[Any]) -> Callable[[Iterable[Any]], None]:
-    """A matcher for `apache_beam.testing.util.assert_that`: the same rows, bit for bit.
+    """Return a matcher for `apache_beam.testing.util.assert_that`: the same rows, bit for bit.
 
         assert_that(outputs.predictions, equal_rows(oracle(model, records).predictions))
 
     Args:
-        expected: The rows that must come out, in any order; each as often as it stands here.
+        expected: The expected rows, in any order, with duplicates.
     """
     wanted = Counter(map(repr, expected))
 
@@ -182,8 +183,8 @@ def equal_rows(expected: Iterable[Any]) -> Callable[[Iterable[Any]], None]:
         extra = sorted((found - wanted).elements())
         if missing or extra:
             raise AssertionError(
-                f"{found.total()} rows came out, {wanted.total()} were expected. Missing "
-                f"{len(missing)}: {missing[:3]}. Not expected {len(extra)}: {extra[:3]}"
+                f"got {found.total()} rows, expected {wanted.total()}. Missing "
+                f"{len(missing)}: {missing[:3]}. Unexpected {len(extra)}: {extra[:3]}"
             )
 
     return match

@@ -367,7 +367,7 @@ class Key:
 
 
 def one_step(model, key, values, numbers):
-    """The hidden state and the outputs after a record; None if they leave the range of numbers."""
+    """The hidden state and the outputs after a record; None if they overflow."""
     with np.errstate(over="ignore", invalid="ignore"):
         x = model.scaled(key, numbers)[np.newaxis].astype(np.float32)
         after, y = model.step(values, x)

@@ -229,7 +229,7 @@ def test_the_report_marks_records_that_were_trained_on():
     sequences = series()
     model = fit_sequences(Network("gru", hidden=4), sequences, ONE_EPOCH)
     page = Page(report(model, sequences))
-    assert "These records were trained on" in page.text
+    assert "The model was trained on these records" in page.text
     assert "on records that it was trained on" in page.text
     assert page.rows("key")["a"][2] == "12"
 
@@ -238,7 +238,7 @@ def test_keys_without_test_records_are_skipped_if_others_have_some():
     sequences = series()
     learned = [sequences[0], *(first_part(each, 40) for each in sequences[1:])]
     page = Page(report(fit_sequences(Network("gru", hidden=4), learned, ONE_EPOCH), sequences))
-    assert "1 key had none to be judged by" in page.text
+    assert "1 key had no records to evaluate" in page.text
     assert set(page.rows("key")) == {"b", "c", "mean"}
 
 
@@ -249,9 +249,11 @@ def test_a_distribution_has_a_band(output):
     model = trained(Network("gru", hidden=4, output=output), sequences)
     html = report(model, sequences)
     page = Page(html)
-    assert "Of the nearest horizon, 1 record ahead" in page.text
+    assert "of the nearest horizon, 1 record ahead" in page.text
     assert page.tags.count("polygon") == 2 * 3
-    holds = float(re.search(r"should hold 80 % of the \d+ targets, and holds (\S+) %", html)[1])
+    holds = float(
+        re.search(r"should contain 80 % of the \d+ targets and contains (\S+) %", html)[1]
+    )
     inside = total = 0
     for each in sequences:
         first = int(np.searchsorted(each.times, model.training["until"][each.key], "right"))
@@ -320,7 +322,7 @@ def test_several_targets_are_one_error():
         for each in series()
     ]
     page = Page(report(trained(sequences=two), two))
-    assert "Errors are the mean of 2 targets, pictures show the first" in page.text
+    assert "Errors are means over 2 targets, charts show the first" in page.text
     first = two[0].targets[41:, 0]
     last = np.abs(two[0].inputs[41:, 0] - first).mean() / two[0].targets[:41, 0].std()
     assert float(page.rows("key")["a"][1]) == pytest.approx(last, abs=6e-4)
@@ -329,9 +331,7 @@ def test_several_targets_are_one_error():
 def test_a_network_of_both_directions_has_no_forecast():
     page = Page(report(trained(Network("gru", hidden=4, bidirectional=True)), series()))
     assert "It cannot forecast in a stream" in page.text
-    assert (
-        "Not measured: it is the measure of a state that one direction carries forward" in page.text
-    )
+    assert "Not measured: the network must carry its state from step to step" in page.text
     assert page.tags.count("svg") == 2  # the loss curve
     assert "Mean absolute error 0" not in page.text
 
@@ -357,8 +357,8 @@ def test_the_report_counts_skipped_keys_that_training_did_not_see():
     sequences = series()
     model = trained(Network("gru", hidden=4), sequences[:2])
     page = Page(report(model, sequences))
-    assert "1 key that training did not see are left out" not in page.text
-    assert "1 key that training did not see is left out" in page.text
+    assert "1 key without training data are left out" not in page.text
+    assert "1 key without training data is left out" in page.text
     assert set(page.rows("key")) == {"a", "b", "mean"}
 
 
@@ -369,12 +369,12 @@ def test_a_model_that_was_not_trained_here():
     two = np.repeat(whole.inputs, 2, 1)
     page = Page(report(model, [whole._replace(columns=columns, inputs=two)]))
     assert "There is no loss curve" in page.text
-    assert "On all records that were given" in page.text
+    assert "On all given records" in page.text
 
 
 def test_without_sequences():
     page = Page(report(trained(), []))
-    assert "no key has a record to judge by" in page.text
+    assert "no key has a record to evaluate" in page.text
 
 
 def test_an_output_that_is_not_finite_is_the_worst():
@@ -512,16 +512,16 @@ def test_the_report_shows_the_calibration_of_quantiles():
     values = np.arange(0.0005, 1, 0.001)
     page = Page(report(model, [uniform(model.columns, values)]))
     assert page.rows("quantile") == {"10": ["10.0 %"], "50": ["50.0 %"], "90": ["90.0 %"]}
-    assert "should hold 80 % of the 1,000 targets, and holds 80.0 %: as it should" in page.text
+    assert "should contain 80 % of the 1,000 targets and contains 80.0 %: as expected" in page.text
     assert "the forecasts are too" not in page.text
 
     page = Page(report(model, [uniform(model.columns, values / 2)]))
     assert page.rows("quantile") == {"10": ["20.0 %"], "50": ["100.0 %"], "90": ["100.0 %"]}
     assert "100.0 % lie below the quantile of 50 %: the forecasts are too high" in page.text
-    assert "and holds 80.0 %" in page.text
+    assert "and contains 80.0 %" in page.text
 
     page = Page(report(model, [uniform(model.columns, values * 4 - 1.5)]))
-    assert "holds 20.0 %: it is too narrow" in page.text
+    assert "contains 20.0 %: it is too narrow" in page.text
 
 
 def test_the_report_shows_the_calibration_of_a_normal_distribution():
@@ -532,9 +532,9 @@ def test_the_report_shows_the_calibration_of_a_normal_distribution():
     rows = page.rows("quantile")
     assert len(rows) == 6
     assert all(float(row[0].split()[0]) == float(name) for name, row in rows.items())
-    assert "and holds 80.0 %: as it should" in page.text
+    assert "and contains 80.0 %: as expected" in page.text
     wide = Page(report(model, [uniform(model.columns, np.array(values) / 4 + 5.25)]))
-    assert "it is wider than need be" in wide.text
+    assert "it is too wide" in wide.text
 
 
 def test_the_furthest_horizon_is_calibrated_beside_the_nearest():
@@ -542,7 +542,7 @@ def test_the_furthest_horizon_is_calibrated_beside_the_nearest():
     page = Page(report(model, [uniform(model.columns, np.arange(0.0005, 1, 0.001))]))
     assert page.rows("quantile")["10"] == ["10.0 %", "20.0 %"]
     assert page.rows("quantile")["90"] == ["90.0 %", "40.0 %"]
-    assert "The band, 1 record ahead, should hold" in page.text
+    assert "The band, 1 record ahead, should contain" in page.text
 
 
 def test_every_target_counts_for_the_band():
@@ -551,7 +551,7 @@ def test_every_target_counts_for_the_band():
     random = np.random.default_rng(0).random((5000, 2))
     whole = wave(5000, "a")._replace(columns=model.columns, targets=random)
     assert "of the 10,000 targets" in Page(report(model, [whole])).text
-    holds = re.search(r"and holds (\S+) %: as it should", Page(report(model, [whole])).text)
+    holds = re.search(r"and contains (\S+) %: as expected", Page(report(model, [whole])).text)
     assert float(holds[1]) == pytest.approx(80, abs=1.5)
 
 
@@ -562,7 +562,7 @@ def test_the_records_are_accounted_for():
         "100 records went through Predict as a stream, each up to 3,600 seconds late" in page.text
     )
     assert "Every one is accounted for" in page.text
-    rows = page.rows("what became of them")
+    rows = page.rows("outcome")
     assert {name: row[0] for name, row in rows.items()} == {
         "predicted": "79",
         "duplicate": "7",
@@ -574,7 +574,7 @@ def test_the_records_are_accounted_for():
     assert reasons[1:] == [["<x> is missing", "11"], ["x must be finite", "2"]]
     lost = Page(report(trained(), series(), counts=counts._replace(predicted=78)))
     assert "accounted" not in lost.text
-    assert "what became" not in Page(report(trained(), series())).text
+    assert "outcome" not in Page(report(trained(), series())).text
 
 
 def test_times_of_targets_between_the_last_step_and_the_furthest_horizon():
@@ -597,7 +597,7 @@ def test_the_loss_is_logarithmic_where_it_falls_far():
     assert "logarithmic" in loss_of([5.0, 0.5, 0.01])
     assert "logarithmic" not in loss_of([0.5, 0.4, 0.3])
     assert "logarithmic" not in loss_of([5.0, 0.5, -0.3])
-    assert "least: epoch 2" in loss_of([0.5, 0.3, float("nan"), 0.4])
+    assert "lowest: epoch 2" in loss_of([0.5, 0.3, float("nan"), 0.4])
     assert "nan" not in re.findall(r'points="([^"]*)"', loss_of([0.5, float("nan"), 0.4]))[0]
 
 
@@ -605,9 +605,9 @@ def test_the_report_compares_the_gradient_horizon_with_k():
     sequences = series(length=200)
     text = Page(report(trained(sequences=sequences), sequences)).text
     assert "k = 8 of BPTT" in text
-    assert re.search(r"after \d+ steps: k = 8 cuts|training cut it at k = 8", text)
+    assert re.search(r"after \d+ steps: k = 8 is enough|training truncated it at k = 8", text)
     full = trained(sequences=sequences, training=Training(epochs=1, bptt=Bptt()))
-    assert "It was not cut" in Page(report(full, sequences)).text
+    assert "It was not truncated" in Page(report(full, sequences)).text
 
 
 def test_a_line_is_broken_where_no_records_came():

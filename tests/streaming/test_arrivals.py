@@ -215,7 +215,7 @@ class Way(NamedTuple):
 
 
 VALUES = st.integers(-16, 16).map(lambda n: n / 8)
-ODD = 3e38, -3e38, 1e300  # with them a step may leave the range of numbers
+ODD = 3e38, -3e38, 1e300  # with them a step may overflow
 
 
 @st.composite

@@ -188,7 +188,7 @@ def poisoned_model(columns=MARKED):
 def test_restarts_at_any_point_have_no_effect(data, tmp_path):
     """Each part of the records meets a new process, and the bytes that the one before left.
 
-    Sequences end by marks and by being idle; some records leave the range of numbers.
+    Sequences end by marks and by being idle; some records overflow.
     """
     lag = data.draw(st.sampled_from([0, 1, 3, 40]))
     kinds = st.sampled_from(["", "", "", "", "first", "last", "huge", "infinite", "pause"])

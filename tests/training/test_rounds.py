@@ -326,7 +326,7 @@ def test_divergence_is_placed_and_leaves_the_last_good_weights(shards, tmp_path)
 
 @pytest.mark.parametrize("shards", [1, 3])
 def test_training_that_diverges_later_names_its_checkpoint_or_keeps_the_model(shards, tmp_path):
-    """The rate rises with every update until the parameters leave the range of numbers."""
+    """The rate rises with every update until the parameters overflow."""
     rising = replace(TRAINING, optimizer=Sgd(Rising()), epochs=30, clip_norm=None, scaler="none")
     network_error = r"round (\d+); the last good weights are in '.*c-(\d+).arrow'"
 

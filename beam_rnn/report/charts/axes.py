@@ -1,4 +1,4 @@
-"""The axes of a chart: where a value stands, and ticks at round numbers and round times.
+"""The axes of a chart, with ticks at round numbers and round times.
 
 >>> [tick.label for tick in number_axis(0.0, 1.03, most=6).ticks]
 ['0.0', '0.2', '0.4', '0.6', '0.8', '1.0']
@@ -15,7 +15,7 @@ from beam_rnn.core.arrays import Array
 
 
 class Tick(NamedTuple):
-    """A place on an axis, and what stands there: of a time, what it belongs to on a second line."""
+    """A tick: its value and label, and for times the day or year, on a second line."""
 
     value: float
     label: str
@@ -23,13 +23,13 @@ class Tick(NamedTuple):
 
 
 class Axis(NamedTuple):
-    """From where to where an axis goes.
+    """An axis.
 
     Attributes:
-        low: The value at its beginning.
+        low: The value at its start.
         high: The value at its end, above `low`.
-        ticks: Those from `low` to `high`, rising.
-        log: Whether equal distances are equal factors.
+        ticks: The ticks from `low` to `high`, increasing.
+        log: True for a logarithmic axis.
     """
 
     low: float
@@ -38,7 +38,7 @@ class Axis(NamedTuple):
     log: bool = False
 
     def place(self, values: ArrayLike) -> Array:
-        """How far along the axis values stand: 0 at its beginning, 1 at its end."""
+        """Return the positions of values on the axis: 0 at its start, 1 at its end."""
         numbers = np.asarray(values, float)
         if self.log:
             low, high = math.log(self.low), math.log(self.high)
@@ -47,13 +47,13 @@ class Axis(NamedTuple):
 
 
 def number_axis(low: float, high: float, most: int, margin: float = 0.0) -> Axis:
-    """An axis of numbers with ticks at 1, 2 or 5 times a power of ten.
+    """Return an axis of numbers with ticks at 1, 2 or 5 times a power of ten.
 
     Args:
-        low: The least value.
-        high: The greatest one; where it is the same, there is room on both sides.
-        most: How many ticks there are at the most.
-        margin: How much room there is beyond the values, as a share.
+        low: The smallest value.
+        high: The largest value; if they are equal, the axis extends to both sides.
+        most: The maximum number of ticks.
+        margin: The space on both sides of the values, as a share.
     """
     low, high = _apart(low, high)
     room = (high - low) * margin
@@ -64,7 +64,7 @@ def number_axis(low: float, high: float, most: int, margin: float = 0.0) -> Axis
 
 
 def whole_axis(low: int, high: int, most: int) -> Axis:
-    """An axis of whole numbers.
+    """Return an axis of whole numbers.
 
     >>> [tick.value for tick in whole_axis(1, 4, most=8).ticks]
     [1.0, 2.0, 3.0, 4.0]
@@ -76,16 +76,16 @@ def whole_axis(low: int, high: int, most: int) -> Axis:
 
 
 def log_axis(low: float, high: float, most: int, margin: float = 0.0) -> Axis:
-    """A logarithmic axis; ticks at powers of ten, and at 2 and 5 times these if there is room.
+    """Return a logarithmic axis; ticks at powers of ten, and 2 and 5 times these if they fit.
 
     >>> [tick.label for tick in log_axis(0.01, 1.0, most=4).ticks]
     ['0.01', '0.1', '1']
 
     Args:
-        low: The least value, above 0.
-        high: The greatest one.
-        most: How many ticks there are at the most.
-        margin: How much room there is beyond the values, as a share.
+        low: The smallest value, above 0.
+        high: The largest value.
+        most: The maximum number of ticks.
+        margin: The space on both sides of the values, as a share.
     """
     if high / low < 1.01:
         low, high = low / 2, high * 2
@@ -117,7 +117,7 @@ _MONDAY = 4 * DAY  # the first Monday after 1970 began
 
 
 def time_axis(low: float, high: float, most: int) -> Axis:
-    """An axis of times with ticks at round ones, in UTC.
+    """Return an axis of times with ticks at round times, in UTC.
 
     >>> ticks = time_axis(0, 2 * DAY, most=5).ticks
     >>> [(tick.label, tick.within) for tick in ticks][:3]
@@ -125,8 +125,8 @@ def time_axis(low: float, high: float, most: int) -> Axis:
 
     Args:
         low: The first time, in microseconds since 1970.
-        high: The last one.
-        most: How many ticks there are at the most.
+        high: The last time.
+        most: The maximum number of ticks.
     """
     if high <= low:
         low, high = low - SECOND, high + SECOND
@@ -146,12 +146,12 @@ def time_axis(low: float, high: float, most: int) -> Axis:
 
 
 def utc(micros: float) -> datetime:
-    """A time as a datetime without a zone, in UTC."""
+    """Return a time as a datetime without a zone, in UTC."""
     return datetime(1970, 1, 1) + timedelta(microseconds=round(micros))  # noqa: DTZ001
 
 
 def date(time: datetime) -> str:
-    """A day as it is written here.
+    """Return a date as text.
 
     >>> date(utc(0))
     '1 Jan 1970'
@@ -160,7 +160,7 @@ def date(time: datetime) -> str:
 
 
 def _label(time: datetime, step: int) -> tuple[str, str]:
-    """What stands at a tick, and what that belongs to."""
+    """Return the label of a tick, and the label of its second line."""
     if step >= DAY:
         return f"{time.day} {_MONTHS[time.month - 1]}", str(time.year)
     if step >= MINUTE:
@@ -177,7 +177,7 @@ def _month_label(time: datetime, places: list[float]) -> tuple[str, str]:
 
 
 def _months(low: float, high: float, most: int) -> list[float]:
-    """The beginnings of every so many months."""
+    """Return the starts of months, in steps that give at most `most` ticks."""
     first, last = utc(low), utc(high)
     months = range(first.year * 12 + first.month - 1, last.year * 12 + last.month)
     step = next((s for s in _MONTH_STEPS if len(months) / s <= most), _MONTH_STEPS[-1])
@@ -187,13 +187,13 @@ def _months(low: float, high: float, most: int) -> list[float]:
 
 
 def _multiples(low: float, high: float, step: float) -> list[float]:
-    """The multiples of a step from low to high."""
+    """Return the multiples of a step from low to high."""
     first, last = math.ceil(low / step - 1e-9), math.floor(high / step + 1e-9)
     return [n * step for n in range(first, last + 1)]
 
 
 def _round_step(least: float) -> float:
-    """The least of 1, 2 and 5 times a power of ten that is not below a number."""
+    """Return the smallest number of at least `least` that is 1, 2 or 5 times a power of ten."""
     exponent = math.floor(math.log10(least))
     return next(
         step
@@ -203,12 +203,12 @@ def _round_step(least: float) -> float:
 
 
 def _power(digit: int, exponent: int) -> float:
-    """Digit * 10^exponent, as near as a number can be."""
+    """Return digit * 10^exponent, correctly rounded."""
     return float(f"{digit}e{exponent}")
 
 
 def _apart(low: float, high: float) -> tuple[float, float]:
-    """Ends of an axis that differ by more than rounding."""
+    """Return ends of an axis that differ by more than rounding errors."""
     size = max(abs(low), abs(high))
     if high - low > size * 1e-9:
         return low, high
@@ -217,7 +217,7 @@ def _apart(low: float, high: float) -> tuple[float, float]:
 
 
 def _number(value: float, step: float) -> str:
-    """A number at a tick, as exact as the step from one tick to the next."""
+    """Return the label of a number, with the precision of the step between ticks."""
     value = 0.0 if abs(value) < step / 2 else value
     decimals = max(0, -math.floor(math.log10(step) + 1e-9))
     if abs(value) < 1e7 and decimals <= 6:

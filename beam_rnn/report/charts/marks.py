@@ -1,4 +1,4 @@
-"""What a chart shows: lines of no more points than can be seen, bands, bars, rules and dots."""
+"""The marks of a chart: lines thinned to visible points, bands, bars, rules, shades and dots."""
 
 import math
 from itertools import pairwise
@@ -9,16 +9,16 @@ import numpy as np
 from beam_rnn.core.arrays import Array
 
 POINTS = 500
-"""How many points a line has at the most."""
+"""The maximum number of points of a line."""
 
 GREATEST = 1e300
-"""What is greater is drawn as if it were this."""
+"""The largest absolute value that is drawn; larger values are clipped."""
 
 
 class Trace(NamedTuple):
     """The points of a line."""
 
-    x: Array  # (points,) float64, rising
+    x: Array  # (points,) float64, increasing
     y: Array  # (points,) float64; NaN between two stretches of the line
 
 
@@ -31,7 +31,7 @@ class Line(NamedTuple):
 
 
 class Band(NamedTuple):
-    """What lies between two lines."""
+    """The area between two lines."""
 
     low: Trace
     high: Trace
@@ -39,7 +39,7 @@ class Band(NamedTuple):
 
 
 class Rule(NamedTuple):
-    """A straight line across the chart: upright at x, or level at y."""
+    """A straight line across the chart: vertical at x, or horizontal at y."""
 
     name: str
     style: str
@@ -48,7 +48,7 @@ class Rule(NamedTuple):
 
 
 class Shade(NamedTuple):
-    """A part of the x axis that is marked."""
+    """A marked interval of the x axis."""
 
     low: float
     high: float
@@ -56,7 +56,7 @@ class Shade(NamedTuple):
 
 
 class Dot(NamedTuple):
-    """A point that is marked."""
+    """A marked point."""
 
     x: float
     y: float
@@ -67,7 +67,7 @@ class Dot(NamedTuple):
 class Bars(NamedTuple):
     """Bars side by side, from 0 to their heights."""
 
-    edges: Array  # (bars + 1,), rising: each bar stands between two of them
+    edges: Array  # (bars + 1,), increasing: each bar is between two of them
     heights: Array  # (bars,)
     name: str
 
@@ -76,7 +76,7 @@ Mark = Line | Band | Rule | Shade | Dot | Bars
 
 
 def thinned(x: Array, y: Array, points: int = POINTS, gap: float = math.inf) -> Trace:
-    """The points of a line, at the most so many; of each stretch the least and the greatest stay.
+    """Return at most `points` points of a line: the minimum and the maximum of each stretch.
 
         >>> y = np.zeros(10_000)
         >>> y[1234] = 9
@@ -87,10 +87,10 @@ def thinned(x: Array, y: Array, points: int = POINTS, gap: float = math.inf) -> 
         array([ 1.,  1., nan,  1.])
 
     Args:
-        x: (n,), rising.
-        y: (n,); values that are not finite are left out.
-        points: How many points stay, at the most; at least 4.
-        gap: Where x rises by more, the line is broken.
+        x: (n,), increasing.
+        y: (n,); non-finite values are left out.
+        points: The maximum number of points; at least 4.
+        gap: The line is interrupted where x increases by more than this.
     """
     finite = np.flatnonzero(np.isfinite(y))
     x, y = x[finite].astype(float), y[finite].clip(-GREATEST, GREATEST).astype(float)
@@ -103,7 +103,7 @@ def thinned(x: Array, y: Array, points: int = POINTS, gap: float = math.inf) -> 
 
 
 def _extremes(y: Array, points: int) -> list[int]:
-    """The places of the first and the last value, and of the extremes of each stretch."""
+    """Return the indices of the first and the last value, and of the extremes of each stretch."""
     edges = np.linspace(0, len(y), points // 2).astype(int)  # one stretch fewer than points / 2
     kept = {0, len(y) - 1}
     for start, stop in pairwise(edges):

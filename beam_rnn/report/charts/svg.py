@@ -1,8 +1,7 @@
-"""Charts as SVG that stands in a page: lines, bands, bars, rules and dots between two axes.
+"""Charts as inline SVG: lines, bands, bars, rules and dots between two axes.
 
-A chart says what is drawn; `svg` draws it for one width. Colours are left to the page, by the
-class that each mark has: `STYLE` has some that colour-blind people can tell apart, for light pages
-and dark ones.
+`Chart` describes a chart; `svg` draws it for one width. Each mark has a CSS class, and the page
+sets the colours: those of `STYLE` suit colour-blind readers, on light and on dark pages.
 """
 
 from collections.abc import Iterable, Iterator, Sequence
@@ -42,7 +41,7 @@ svg.chart .dot { stroke: none; }
 svg.chart .dot.first { fill: var(--first); }
 svg.chart .dot.second { fill: var(--second); }
 """.strip()
-"""The CSS of charts. Classes of marks: truth, first, second, base, limit, shade."""
+"""The CSS of charts. The classes of marks: truth, first, second, base, limit, shade."""
 
 
 X_AXES = ("whole", "number", "log", "time")
@@ -51,7 +50,7 @@ Y_AXES = ("number", "log")
 
 @dataclass(frozen=True)
 class Chart:
-    """What is drawn.
+    """The description of a chart.
 
         >>> line = Line(Trace(np.arange(3.0), np.ones(3)), "loss")
         >>> picture = svg(Chart([line], "epoch", "loss", "A constant loss."), width=360, height=200)
@@ -59,16 +58,16 @@ class Chart:
         True
 
     Args:
-        marks: From the lowest layer to the uppermost.
-        x_name: What the x axis is.
-        y_name: What the y axis is, with its unit.
-        description: The chart in words, for those who cannot see it.
+        marks: The marks, from the lowest layer to the uppermost.
+        x_name: The name of the x axis.
+        y_name: The name of the y axis, with its unit.
+        description: The chart in words, for screen readers.
         x_axis: "whole" numbers, "number", "log", or "time" in microseconds since 1970.
         y_axis: "number" or "log".
-        from_zero: Whether the y axis, of numbers, begins at 0.
+        from_zero: If True, a y axis of numbers starts at 0.
 
     Raises:
-        ConfigurationError: Another kind of axis.
+        ConfigurationError: The kind of an axis is unknown.
     """
 
     marks: Sequence[Mark]
@@ -85,7 +84,7 @@ class Chart:
 
 
 class Frame(NamedTuple):
-    """Where the axes stand in a picture, in pixels."""
+    """The axes and their positions in a picture, in pixels."""
 
     x: Axis
     y: Axis
@@ -95,21 +94,21 @@ class Frame(NamedTuple):
     bottom: float
 
     def at_x(self, values: Array | float) -> Array:
-        """Where values of the x axis stand."""
+        """Return the positions of values of the x axis."""
         return self.left + self.x.place(values) * (self.right - self.left)
 
     def at_y(self, values: Array | float) -> Array:
-        """Where values of the y axis stand."""
+        """Return the positions of values of the y axis."""
         return self.bottom - self.y.place(values) * (self.bottom - self.top)
 
 
 LETTER = 6.4
-"""About how wide a letter is, in pixels."""
+"""The approximate width of a letter, in pixels."""
 LINE_HEIGHT = 17
 
 
 def svg(chart: Chart, width: int, height: int) -> str:
-    """A chart as an SVG element of so many pixels; it grows and shrinks with the page."""
+    """Return a chart as an SVG element of this size in pixels; it scales with the page."""
     rows = list(_legend_rows([mark for mark in chart.marks if mark.name], width))
     frame = _frame(chart, width, height, legend=LINE_HEIGHT * len(rows))
     size = f'viewBox="0 0 {width} {height}"'
@@ -124,7 +123,7 @@ def svg(chart: Chart, width: int, height: int) -> str:
 
 
 def _frame(chart: Chart, width: int, height: int, legend: float) -> Frame:
-    """The axes and where they stand, with room for what is written beside them."""
+    """Return the axes and their positions, with space for their labels."""
     xs, ys = _extent(chart)
     top, bottom = legend + LINE_HEIGHT + 12, height - 2 * LINE_HEIGHT - 4
     most = max(2, int(bottom - top) // 24)
@@ -140,7 +139,7 @@ def _frame(chart: Chart, width: int, height: int, legend: float) -> Frame:
 
 
 def _x_axis(kind: str, low: float, high: float, room: float) -> Axis:
-    """The x axis, with as many ticks as have room in so many pixels."""
+    """Return the x axis, with as many ticks as fit in `room` pixels."""
     if kind == "time":
         return time_axis(low, high, most=max(2, int(room) // 84))
     if kind == "whole":
@@ -150,7 +149,7 @@ def _x_axis(kind: str, low: float, high: float, room: float) -> Axis:
 
 
 def _extent(chart: Chart) -> tuple[tuple[float, float], tuple[float, float]]:
-    """The least and the greatest x and y of all that is drawn; (0, 1) of nothing."""
+    """Return the smallest and the largest x and y of all marks; (0, 1) without marks."""
     xs: list[float] = []
     ys: list[float] = []
     for mark in chart.marks:
@@ -176,7 +175,7 @@ def _extent(chart: Chart) -> tuple[tuple[float, float], tuple[float, float]]:
 
 
 def _legend_rows(marks: Sequence[Mark], width: int) -> Iterator[list[tuple[float, Mark]]]:
-    """The names of marks, in rows that are not wider than the picture; each with its place."""
+    """Yield rows of marks for the legend, no wider than the picture, with their x positions."""
     row: list[tuple[float, Mark]] = []
     x = 2.0
     for mark in marks:
@@ -199,7 +198,7 @@ def _legend(rows: Iterable[list[tuple[float, Mark]]]) -> Iterator[str]:
 
 
 def _sample(mark: Mark, x: float, y: float) -> str:
-    """What a mark looks like, beside its name."""
+    """Return the sample of a mark in the legend."""
     if isinstance(mark, (Band, Shade, Bars)):
         style = {Band: "band", Shade: "shade", Bars: "bar"}[type(mark)]
         return f'<rect class="{style}" x="{x:.1f}" y="{y - 6:.1f}" width="22" height="12"/>'
@@ -214,7 +213,7 @@ def _rule_style(rule: Rule) -> str:
 
 
 def _grid(chart: Chart, frame: Frame, width: int) -> Iterator[str]:
-    """Ticks, lines at those of the y axis, and what the axes are."""
+    """Yield ticks, grid lines at those of the y axis, and the names of the axes."""
     yield f'<text x="2" y="{frame.top - 12:.1f}">{escape(chart.y_name)}</text>'
     for tick in frame.y.ticks:
         y = float(frame.at_y(tick.value))
@@ -234,7 +233,7 @@ def _grid(chart: Chart, frame: Frame, width: int) -> Iterator[str]:
 
 
 def _x_name(name: str, frame: Frame, y: float) -> str:
-    """What the x axis is: at its end, or where no second line of a tick stands in the way."""
+    """Return the name of the x axis, at a position without labels of ticks."""
     wide = LETTER * len(name)
     taken = [
         (float(frame.at_x(tick.value)), LETTER * len(tick.within) / 2 + 12)
@@ -248,7 +247,7 @@ def _x_name(name: str, frame: Frame, y: float) -> str:
 
 
 def _drawn(mark: Mark, frame: Frame) -> str:
-    """A mark in its place."""
+    """Return a mark as SVG."""
     if isinstance(mark, Line):
         style = f"line {mark.style}"
         pieces = (_points(piece, frame) for piece in _pieces(mark.trace))
@@ -271,7 +270,7 @@ def _drawn_rule(mark: Rule, frame: Frame) -> str:
     if mark.x is not None:
         x = float(frame.at_x(mark.x))
         return _straight(_rule_style(mark), x, frame.top, x, frame.bottom)
-    assert mark.y is not None, "a rule is upright or level"
+    assert mark.y is not None, "a rule is vertical or horizontal"
     y = float(frame.at_y(mark.y))
     return _straight(_rule_style(mark), frame.left, y, frame.right, y)
 
@@ -292,7 +291,7 @@ def _drawn_bars(bars: Bars, frame: Frame) -> Iterator[str]:
 
 
 def _pieces(trace: Trace) -> Iterator[Trace]:
-    """The stretches of a line; a point alone becomes a dot, which a line of no length is."""
+    """Yield the stretches of a line; a single point is doubled, which draws a dot."""
     breaks = np.flatnonzero(np.isnan(trace.y))
     for x, y in zip(np.split(trace.x, breaks), np.split(trace.y, breaks), strict=True):
         drawn = ~np.isnan(y)
@@ -315,15 +314,15 @@ def _text(x: float, y: float, text: str, anchor: str) -> str:
 
 
 WIDE, NARROW = 880, 360
-"""How wide the two forms of a chart are, in pixels."""
+"""The two widths of a chart, in pixels."""
 
 
 def figure(chart: Chart, height: int) -> Iterator[str]:
-    """A chart in its two forms."""
+    """Yield a chart in two widths."""
     yield f'<div class="wide">{svg(chart, WIDE, height)}</div>'
     yield f'<div class="narrow">{svg(chart, NARROW, min(height + 20, 260))}</div>'
 
 
 def square(chart: Chart) -> str:
-    """A chart as high as it is wide, in one form."""
+    """Return a square chart, in one width."""
     return f'<div class="square">{svg(chart, NARROW, NARROW)}</div>'

@@ -1,4 +1,4 @@
-"""Whether a forecast distribution keeps its word: how many targets lie below each quantile."""
+"""The calibration of a forecast distribution: the share of targets below each quantile."""
 
 import math
 from collections.abc import Iterator
@@ -13,14 +13,14 @@ from beam_rnn.report.charts.svg import Chart, square
 from beam_rnn.report.scores import Calibration, Summary
 
 TOLERANCE = 0.02
-"""A share that is no further from what it should be is as it should be; of few targets, no
-further than two standard deviations of chance."""
+"""The difference from the expected share that counts as correct; for few targets, two standard
+errors if that is more."""
 LISTED = 9
-"""So many quantiles have a line in the table, at the most."""
+"""The maximum number of quantiles in the table."""
 
 
 def calibration(model: Model, summary: Summary | None) -> Iterator[str]:
-    """Nominal against observed shares; nothing for outputs that are no distribution."""
+    """Yield nominal and observed shares; nothing if the outputs are no distribution."""
     if summary is None or not summary.calibration:
         return
     at = model.network.distribution.levels
@@ -36,27 +36,27 @@ def calibration(model: Model, summary: Summary | None) -> Iterator[str]:
     yield from _table(at, summary.calibration, names)
     yield "</div>"
     yield (
-        '<p class="note">Of each quantile, the share of the targets at or below it: the same share '
-        "as the quantile's own is as it should be.</p>"
+        '<p class="note">The share of targets at or below each quantile, which should equal the '
+        "quantile's level.</p>"
     )
 
 
 def _in_words(model: Model, at: SequenceOf[float], of: Calibration, where: str) -> Iterator[str]:
-    """What the band holds, and on which side the forecasts lie."""
+    """Yield the coverage of the band, and the bias of the forecasts."""
     ends = model.network.distribution.band
     if ends:
         band = ends[1] - ends[0]
         within = of.within / of.targets
-        verdict = {0: "as it should", 1: "it is wider than need be", -1: "it is too narrow"}[
-            _beside(within, band, of.targets)
+        verdict = {0: "as expected", 1: "it is too wide", -1: "it is too narrow"}[
+            _compared(within, band, of.targets)
         ]
         yield (
-            f"The band{where} should hold {level(band)} of the {counted(of.targets, 'target')}, "
-            f"and holds {percent(within)}: {verdict}."
+            f"The band{where} should contain {level(band)} of the {counted(of.targets, 'target')} "
+            f"and contains {percent(within)}: {verdict}."
         )
     middle = len(at) // 2
     share = of.shares[middle]
-    side = _beside(share, at[middle], of.targets)
+    side = _compared(share, at[middle], of.targets)
     if side:
         yield (
             f"{percent(share)} lie below the quantile of {level(at[middle])}: the forecasts are "
@@ -64,16 +64,16 @@ def _in_words(model: Model, at: SequenceOf[float], of: Calibration, where: str) 
         )
 
 
-def _beside(share: float, expected: float, targets: int) -> int:
-    """Whether a share is as expected (0), greater (1) or less (-1)."""
+def _compared(share: float, expected: float, targets: int) -> int:
+    """Return 0 if a share is as expected, 1 if it is too large, -1 if it is too small."""
     chance = 2 * math.sqrt(expected * (1 - expected) / targets)
     return int(np.sign(share - expected)) if abs(share - expected) > max(TOLERANCE, chance) else 0
 
 
 def _chart(at: SequenceOf[float], each: SequenceOf[Calibration], names: SequenceOf[str]) -> Chart:
-    """Observed over nominal shares, with the diagonal."""
+    """Return the chart of observed over nominal shares, with the diagonal."""
     ends = np.array([0.0, 100.0])
-    marks: list[Mark] = [Line(Trace(ends, ends), "as it should be", "base")]
+    marks: list[Mark] = [Line(Trace(ends, ends), "calibrated", "base")]
     x = 100 * np.array(at)
     for of, name, style in zip(each, names, ("second", "first"), strict=False):
         y = 100 * np.array(of.shares)
@@ -85,7 +85,7 @@ def _chart(at: SequenceOf[float], each: SequenceOf[Calibration], names: Sequence
         marks,
         "quantile, %",
         "targets at or below it, %",
-        f"Targets below each quantile, observed of nominal: {shares}",
+        f"Targets below each quantile, observed and nominal: {shares}",
         x_axis="number",
         from_zero=True,
     )
@@ -94,7 +94,7 @@ def _chart(at: SequenceOf[float], each: SequenceOf[Calibration], names: Sequence
 def _table(
     at: SequenceOf[float], each: SequenceOf[Calibration], names: SequenceOf[str]
 ) -> Iterator[str]:
-    """The same in figures, of some of the quantiles."""
+    """Yield a table of these shares, of at most `LISTED` quantiles."""
     step = -(-len(at) // LISTED)
     heads = "".join(f"<th>{name}</th>" for name in (names if len(names) > 1 else ["observed"]))
     yield '<table class="figures">'

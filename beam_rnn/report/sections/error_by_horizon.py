@@ -1,4 +1,4 @@
-"""The error at each horizon, beside that of the last value."""
+"""The error at each horizon, compared with the last value."""
 
 from collections.abc import Iterator
 from collections.abc import Sequence as SequenceOf
@@ -9,20 +9,20 @@ from beam_rnn.core.text import counted
 from beam_rnn.models.model import Model
 from beam_rnn.report.charts.marks import Dot, Line, Mark, thinned
 from beam_rnn.report.charts.svg import Chart, figure
-from beam_rnn.report.evaluation import tells_classes
+from beam_rnn.report.evaluation import predicts_classes
 from beam_rnn.report.scores import Summary
 from beam_rnn.report.wording import Measure, measure
 
 DOTS = 30
-"""Of so many horizons each has a dot."""
+"""The maximum number of horizons that are drawn with dots."""
 
 
 def errors_by_horizon(model: Model, summary: Summary | None) -> Iterator[str]:
-    """How the error grows with the horizon; nothing for one horizon."""
+    """Yield the error at each horizon; nothing for one horizon."""
     horizons = () if model.columns is None else model.columns.horizons
     if summary is None or len(horizons) < 2:
         return
-    how = measure(classes=tells_classes(model))
+    how = measure(classes=predicts_classes(model))
     own, last = (
         np.array([np.nan if error is None else how.value(error) for error in errors])
         for errors in zip(*summary.by_horizon, strict=True)
@@ -51,7 +51,7 @@ Errors = SequenceOf[tuple[float | None, float | None]]
 
 
 def _in_words(how: Measure, horizons: SequenceOf[int], errors: Errors) -> Iterator[str]:
-    """The ends, and where the model is better."""
+    """Yield the first and the last error, and the number of horizons where the model is better."""
     first, last = errors[0][0], errors[-1][0]
     yield (
         f"The {how.name} is {how.text(first)} at {counted(horizons[0], 'record')} ahead and "
@@ -66,7 +66,7 @@ def _in_words(how: Measure, horizons: SequenceOf[int], errors: Errors) -> Iterat
 
 
 def _table(how: Measure, horizons: SequenceOf[int], errors: Errors) -> Iterator[str]:
-    """The figures, folded away."""
+    """Yield a table of the errors, collapsed."""
     yield "<details><summary>The figures</summary>"
     yield '<table class="figures">'
     yield f"<tr><th>records ahead</th><th>model</th><th>{how.last_value}</th></tr>"

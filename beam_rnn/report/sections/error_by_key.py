@@ -1,4 +1,4 @@
-"""The error of each key: how those of many are spread, and the table of the worst."""
+"""The error of each key; for many keys a histogram and a table of the worst."""
 
 from collections.abc import Iterator
 
@@ -9,16 +9,16 @@ from beam_rnn.core.text import counted, percent
 from beam_rnn.models.model import Model
 from beam_rnn.report.charts.marks import Bars, Line, Mark, Trace
 from beam_rnn.report.charts.svg import Chart, figure
-from beam_rnn.report.evaluation import tells_classes
+from beam_rnn.report.evaluation import predicts_classes
 from beam_rnn.report.scores import Spread, Summary
 from beam_rnn.report.wording import Measure, measure, text
 
 
 def errors_by_key(model: Model, summary: Summary | None) -> Iterator[str]:
-    """The errors of all keys, or how they are spread and which are the worst."""
+    """Yield the errors of all keys, or a histogram and the worst keys."""
     if summary is None:
         return
-    how = measure(classes=tells_classes(model))
+    how = measure(classes=predicts_classes(model))
     if summary.keys > 1:
         yield f"<h2>{how.name.capitalize()} by key</h2>"
     if not summary.few and summary.spread is not None:
@@ -27,12 +27,12 @@ def errors_by_key(model: Model, summary: Summary | None) -> Iterator[str]:
 
 
 def _spread(how: Measure, summary: Summary, spread: Spread) -> Iterator[str]:
-    """A histogram of the keys, and what it says in words."""
+    """Yield a histogram of the errors, described in words."""
     half, most = how.text(spread.half), how.text(spread.most)
-    beyond = "below" if how.falls else "above"
+    beyond = "below" if how.higher_is_better else "above"
     yield f"<p>{' '.join(_in_words(how, summary, spread))}</p>"
     edges = np.array([how.value(edge) for edge in spread.edges])
-    order = slice(None, None, -1 if how.falls else 1)
+    order = slice(None, None, -1 if how.higher_is_better else 1)
     own, last = (np.array(counts)[order] for counts in (spread.model, spread.last_value))
     edges = edges[order]
     marks: list[Mark] = [Bars(edges, own, "model")]
@@ -43,8 +43,7 @@ def _spread(how: Measure, summary: Summary, spread: Spread) -> Iterator[str]:
             marks,
             how.axis + (", logarithmic" if spread.log else ""),
             "keys",
-            f"How many keys have which {how.name}: half {half} or better, one in ten {beyond} "
-            f"{most}",
+            f"The number of keys by {how.name}: half {half} or better, one in ten {beyond} {most}",
             x_axis="log" if spread.log else "number",
             from_zero=True,
         ),
@@ -53,8 +52,8 @@ def _spread(how: Measure, summary: Summary, spread: Spread) -> Iterator[str]:
 
 
 def _in_words(how: Measure, summary: Summary, spread: Spread) -> Iterator[str]:
-    """What half of the keys and nine of ten reach, and on how many the model is better."""
-    bound, beyond = ("at least", "below") if how.falls else ("at most", "above")
+    """Yield the median, the 90th percentile, and the number of keys where the model is better."""
+    bound, beyond = ("at least", "below") if how.higher_is_better else ("at most", "above")
     yield (
         f"Half of the {counted(summary.keys, 'key')} have {how.with_article} of {bound} "
         f"{how.text(spread.half)}, one in ten {beyond} {how.text(spread.most)}."
@@ -66,18 +65,18 @@ def _in_words(how: Measure, summary: Summary, spread: Spread) -> Iterator[str]:
             f"{percent(better / of)}."
         )
     if spread.not_finite:
-        cannot = f"{counted(spread.not_finite, 'key')} with an output that is not finite"
-        yield f"{cannot} cannot be drawn."
+        keys = f"{counted(spread.not_finite, 'key')} with an output that is not finite"
+        yield f"{keys} cannot be drawn."
 
 
 def _outline(edges: Array, heights: Array) -> Trace:
-    """The outline of bars as a line."""
+    """Return the outline of bars as a line."""
     high = np.repeat(heights, 2).astype(float)
     return Trace(np.repeat(edges, 2), np.concatenate([[0.0], high, [0.0]]))
 
 
 def _table(how: Measure, summary: Summary) -> Iterator[str]:
-    """A table of the scores of all keys, or of the worst."""
+    """Yield a table of the scores of all keys, or of the worst."""
     ranks = {each.key: what for what, each in summary.shown}
     if summary.keys > 1:
         few = bool(summary.few)

@@ -1,4 +1,4 @@
-"""What became of the records: how many were predicted, and how many were not and why."""
+"""The number of records that were predicted, duplicate, late and invalid, with the reasons."""
 
 from collections.abc import Iterator
 from typing import NamedTuple
@@ -7,19 +7,20 @@ from beam_rnn.core.text import counted, percent
 from beam_rnn.report.wording import text
 
 REASONS = 8
-"""So many reasons are listed, the most frequent ones."""
+"""The maximum number of reasons that are listed, the most frequent ones."""
 
 
 class Counts(NamedTuple):
-    """What became of records.
+    """The number of records by outcome.
 
     Attributes:
-        records: How many there were.
-        duplicate: How many were equal to another one in key, time, sequence number and inputs.
-        invalid: How many were dead letters, by the reason.
-        predicted: How many `Predict` answered; None if it was not asked.
-        late: How many came after their key's hidden state had passed them; None likewise.
-        shuffled: Up to how many seconds late each arrived.
+        records: The number of all records.
+        duplicate: The number of records equal to another one in key, time, sequence number and
+            inputs.
+        invalid: The number of dead letters, by reason.
+        predicted: The number of records that `Predict` predicted; None if it did not run.
+        late: The number of late records; None if `Predict` did not run or nothing can be late.
+        shuffled: The maximum delay with which records arrived, in seconds.
     """
 
     records: int
@@ -31,14 +32,14 @@ class Counts(NamedTuple):
 
 
 def records(counts: Counts | None) -> Iterator[str]:
-    """A table of what became of them; nothing if they were not counted."""
+    """Yield a table of the outcomes; nothing if they were not counted."""
     if counts is None:
         return
     invalid = sum(count for _, count in counts.invalid)
     yield "<h2>Records</h2>"
     yield f"<p>{' '.join(_in_words(counts, invalid))}</p>"
     yield '<table class="figures">'
-    yield "<tr><th>what became of them</th><th>records</th><th>share</th></tr>"
+    yield "<tr><th>outcome</th><th>records</th><th>share</th></tr>"
     of = max(1, counts.records)
     for name, what, count in _rows(counts, invalid):
         yield (
@@ -73,10 +74,10 @@ def _in_words(counts: Counts, invalid: int) -> Iterator[str]:
 def _rows(counts: Counts, invalid: int) -> Iterator[tuple[str, str, int]]:
     if counts.predicted is None:
         used = counts.records - counts.duplicate - invalid
-        yield "used", "to learn from, or to judge by", used
+        yield "used", "for training or evaluation", used
     else:
         yield "predicted", "", counts.predicted
-    yield "duplicate", "equal to another one, which counts", counts.duplicate
+    yield "duplicate", "equal to another record", counts.duplicate
     if counts.late is not None:
-        yield "late", "came after the hidden state had passed their place", counts.late
+        yield "late", "arrived after later records of their key were processed", counts.late
     yield "invalid", "dead letters", invalid

@@ -17,22 +17,22 @@ from beam_rnn.report.wording import text
 from beam_rnn.training.gradient_horizon import REACHED, GradientHorizon, gradient_horizon
 
 LOG_FROM = 10.0
-"""Losses of which the greatest is so many times the least have a logarithmic axis."""
+"""The ratio of the largest to the smallest loss from which the axis is logarithmic."""
 LOOK_BACK, MOST_STEPS = 128, 256
-"""How many steps back the gradient is looked at: at least, and at the most."""
+"""The minimum and the maximum number of steps back over which the gradient is measured."""
 LEAST_NORM = 1e-6
 """Gradients below this are not drawn."""
 
 
 def loss_curve(model: Model) -> Iterator[str]:
-    """The loss curve."""
+    """Yield the loss curve."""
     curve, validation = (
         np.array(model.training.get(name) or [], float)
         for name in ("loss_curve", "validation_curve")
     )
     yield "<h2>Loss</h2>"
     if not len(curve):
-        yield "<p>There is no loss curve: no epoch was trained, or not here.</p>"
+        yield "<p>There is no loss curve: the model was not trained here, or for no epoch.</p>"
         return
     every = (model.training.get("rounds") or {}).get("local_epochs", 1)
     epochs, judged = (
@@ -41,13 +41,14 @@ def loss_curve(model: Model) -> Iterator[str]:
     marks: list[Mark] = [Line(thinned(epochs, curve), "training", "first")]
     if len(validation):
         marks.append(Line(thinned(judged, validation), "validation", "second"))
-        best = _least(judged, validation, "second")
-        yield f"<p>The weights are those of epoch {best.x:,.0f}, of the least validation loss.</p>"
+        best = _lowest(judged, validation, "second")
+        epoch = f"epoch {best.x:,.0f}, with the lowest validation loss"
+        yield f"<p>The weights are those of {epoch}.</p>"
     else:
-        best = _least(epochs, curve, "first")
+        best = _lowest(epochs, curve, "first")
         yield (
-            f"<p>The weights are those of the last epoch, {len(curve):,}. Nothing was held back to "
-            "choose another by.</p>"
+            f"<p>The weights are those of the last epoch, {len(curve):,}. There was no validation "
+            "set to choose the best epoch.</p>"
         )
     marks += [best] if math.isfinite(best.y) else []
     log = _falls_far(np.concatenate([curve, validation]))
@@ -57,20 +58,20 @@ def loss_curve(model: Model) -> Iterator[str]:
     yield from figure(Chart(marks, "epoch", y_name, words, y_axis=scale), height=260)
 
 
-def _least(epochs: Array, curve: Array, style: str) -> Dot:
-    """The mark of the least loss."""
+def _lowest(epochs: Array, curve: Array, style: str) -> Dot:
+    """Return the mark of the lowest loss."""
     best = best_of(list(curve))
-    return Dot(float(epochs[best]), float(curve[best]), f"least: epoch {epochs[best]}", style)
+    return Dot(float(epochs[best]), float(curve[best]), f"lowest: epoch {epochs[best]}", style)
 
 
 def _falls_far(losses: Array) -> bool:
-    """Whether losses want a logarithmic axis, and can have one."""
+    """Return True if losses need a logarithmic axis and are all positive."""
     losses = losses[np.isfinite(losses)]
     return len(losses) > 0 and losses.min() > 0 and losses.max() / losses.min() >= LOG_FROM
 
 
 def reach(model: Model, recent: Array) -> GradientHorizon | None:
-    """How far back gradients reach on the last inputs of a key; None if that cannot be measured.
+    """Return how far back gradients reach on the last inputs; None if it cannot be measured.
 
     Args:
         model: The model.
@@ -84,19 +85,19 @@ def reach(model: Model, recent: Array) -> GradientHorizon | None:
 
 
 def carries_forward(model: Model) -> bool:
-    """Whether its state is carried in one direction, from step to step."""
+    """Return True if the state is carried from step to step, in one direction only."""
     return model.network.carry and not model.network.bidirectional
 
 
 def gradient_reach(
     model: Model, summary: Summary | None, excerpts: Mapping[str, Excerpt]
 ) -> Iterator[str]:
-    """How far back the gradient reaches, beside the k of BPTT."""
+    """Yield how far back the gradient reaches, compared with the k of BPTT."""
     yield "<h2>How far back the gradient reaches</h2>"
     if not carries_forward(model):
         yield (
-            "<p>Not measured: it is the measure of a state that one direction carries forward, "
-            "which this network does not have alone.</p>"
+            "<p>Not measured: the network must carry its state from step to step, in one direction "
+            "only.</p>"
         )
         return
     key, measured = None, None
@@ -130,7 +131,7 @@ def gradient_reach(
         height=240,
     )
     yield (
-        '<p class="note">The norm of dh(t) / ds(t - k), the root mean square over places of the '
+        '<p class="note">The norm of dh(t) / ds(t - k), the root mean square over several of the '
         f"last records of <bdi>{text(key)}</bdi>.</p>"
     )
 
@@ -142,14 +143,14 @@ def _reaches(norms: Array, gone: int | None) -> str:
 
 
 def _verdict(norms: Array, gone: int | None, k: int | None) -> str:
-    """What that says of the k that was trained with."""
+    """Return the end of the sentence, about the k of the training."""
     if k is None:
-        return ". It was not cut: training went back through whole sequences."
+        return ". It was not truncated: training went back through whole sequences."
     if gone is not None and k >= gone:
-        return f": k = {k} cuts off nothing that could be learned from."
+        return f": k = {k} is enough."
     if k >= len(norms):
-        return f"; training cut it at k = {k}."
+        return f"; training truncated it at k = {k}."
     return (
-        f", and training cut it at k = {k}, where {percent(norms[k])} was: a greater k could learn "
-        "from further back."
+        f", and training truncated it at k = {k}, where {percent(norms[k])} is left: a larger k "
+        "could learn from further back."
     )

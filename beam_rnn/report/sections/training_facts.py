@@ -1,4 +1,4 @@
-"""What was trained, on what and how, as a table."""
+"""The facts about the training, as a table."""
 
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
@@ -14,18 +14,18 @@ from beam_rnn.report.wording import ahead, text
 
 
 def cell(model: Model) -> str:
-    """What the cell is called."""
+    """Return the title of the cell."""
     return CELLS[model.network.cell].title or model.network.cell
 
 
 def targets(model: Model) -> str:
-    """What is predicted."""
+    """Return the names of the targets."""
     columns = model.columns
     return f"{model.outputs} numbers" if columns is None else names(columns.targets)
 
 
 def title(model: Model) -> str:
-    """What the page is called."""
+    """Return the title of the page."""
     horizon = "" if model.columns is None else f", {ahead(model.columns.horizons)}"
     return f"{cell(model)}: {targets(model)}{horizon}"
 
@@ -34,7 +34,7 @@ _CODE = ("optimiser", "digest")
 
 
 def table(rows: Iterable[tuple[str, str]]) -> str:
-    """Names and values, as HTML, side by side."""
+    """Return a table of names and values as HTML."""
 
     def shown(name: str, value: str) -> str:
         return f"<code>{text(value)}</code>" if name in _CODE else text(value)
@@ -44,14 +44,14 @@ def table(rows: Iterable[tuple[str, str]]) -> str:
 
 
 def facts(model: Model) -> Iterator[tuple[str, str]]:
-    """What was trained, on what and how: names and values."""
+    """Yield the facts about the network, the records and the training: names and values."""
     network, columns, training = model.network, model.columns, model.training
     settings: Mapping[str, Any] = training.get("settings", {})
     count = sum(value.size for value in model.parameters.values())
     sizes = " + ".join(map(str, network.sizes))
     parts = [f"{cell(model)}, {counted(network.layers, 'layer')} of {sizes} units"]
     parts += ["bidirectional"] if network.bidirectional else []
-    parts += [] if network.carry else ["each step alone"]
+    parts += [] if network.carry else ["no carried state"]
     parts += ["residual: it predicts the change from the last value"] if network.residual else []
     yield "network", f"{'; '.join(parts)}; {counted(count, 'parameter')}, {model.dtype}"
     yield "output", _output(model)
@@ -81,7 +81,7 @@ def _output(model: Model) -> str:
 
 
 def _how(settings: Mapping[str, Any], training: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
-    """How it was trained."""
+    """Yield the facts about the training."""
     yield "back-propagation", _bptt(settings["bptt"])
     yield "optimiser", settings["optimizer"]
     kernel = f"seed {settings['seed']}, kernel {training.get('kernel', '-')}"
@@ -89,24 +89,24 @@ def _how(settings: Mapping[str, Any], training: Mapping[str, Any]) -> Iterator[t
     if settings.get("validation"):
         patience = f", patience {settings['patience']}" if settings.get("patience") else ""
         share = f"the last {percent(settings['validation'])} of each key's steps{patience}"
-        yield "held back", share
-    scaled = "numbers as they are"
+        yield "validation set", share
+    scaled = "none"
     if settings["scaler"] != "none":
-        by = "each key" if settings["scaler"] == "per_key" else "all keys together"
-        scaled = f"{settings.get('scaling', 'standard').replace('_', ' ')}, by {by}"
+        by = "by key" if settings["scaler"] == "per_key" else "over all keys"
+        scaled = f"{settings.get('scaling', 'standard').replace('_', ' ')}, {by}"
     yield "scaling", scaled
 
 
 def _bptt(bptt: Mapping[str, Any]) -> str:
-    """Through which steps the gradient passes."""
+    """Return the settings of the back-propagation, in words."""
     every = f", an update every {bptt['stride']}" if bptt["stride"] else ""
     steps = "whole sequences" if bptt["steps"] is None else f"k = {bptt['steps']} steps{every}"
-    judged = "last step" if bptt["loss"] == "last" else "outputs of all steps"
-    return f"through {steps}, the loss from the {judged}"
+    outputs = "last step" if bptt["loss"] == "last" else "outputs of all steps"
+    return f"through {steps}, the loss from the {outputs}"
 
 
 def _rounds(settings: Mapping[str, Any], training: Mapping[str, Any]) -> str:
-    """How many epochs there were, and between what shards."""
+    """Return the numbers of epochs and shards, in words."""
     epochs = counted(len(training.get("loss_curve", ())), "epoch")
     how = f"{epochs} of batches of {settings['batch_size']}"
     rounds = training.get("rounds")
@@ -119,7 +119,7 @@ def _rounds(settings: Mapping[str, Any], training: Mapping[str, Any]) -> str:
 
 
 def loss_name(model: Model) -> str:
-    """What the loss is called, and whether it is of scaled targets."""
+    """Return the name of the loss, and whether it is of scaled targets."""
     settings = model.training.get("settings", {})
     loss = settings.get("loss", "loss")
     scaled = model.network.distribution.scaled and settings.get("scaler") != "none"
@@ -127,7 +127,7 @@ def loss_name(model: Model) -> str:
 
 
 def _losses(model: Model) -> Iterator[tuple[str, str]]:
-    """The last losses, and those of the weights that are kept."""
+    """Yield the losses of the last epoch and of the best one."""
     training = model.training
     curve = training.get("loss_curve") or []
     if not curve:
@@ -136,16 +136,16 @@ def _losses(model: Model) -> Iterator[tuple[str, str]]:
     line = f"{number(curve[-1])} in the last epoch"
     if validation:
         best = best_of(validation)
-        line += f"; validation {number(validation[-1])}, least {number(validation[best])}"
+        line += f"; validation {number(validation[-1])}, lowest {number(validation[best])}"
     yield "loss", f"{loss_name(model)}: {line}"
 
 
 def bptt_steps(model: Model) -> int | None:
-    """The k of BPTT; None for whole sequences, or where it is not known."""
+    """Return the k of BPTT; None for whole sequences, or if it is not known."""
     steps: int | None = model.training.get("settings", {}).get("bptt", {}).get("steps")
     return steps
 
 
 def best_of(curve: list[float]) -> int:
-    """Where the least loss is; not a number counts as none."""
+    """Return the index of the lowest loss, ignoring NaN."""
     return int(np.argmin(np.nan_to_num(curve, nan=np.inf)))
