@@ -196,7 +196,7 @@ def test_a_report_of_the_training_is_written(fraction, tmp_path):
     counts = Counts(241, 0, (("the record has no field 'at'", 1),))
     assert html == report(model, whole(records), command_line, counts)
     assert model.digest in html
-    assert ("were trained on" in html) == (fraction == 1.0)
+    assert ("was trained on these records" in html) == (fraction == 1.0)
     assert "<b>ern" not in html
     assert sorted(each.name for each in path.parent.iterdir()) == ["report.html"]
     if fraction == 0.6:
