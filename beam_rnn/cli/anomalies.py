@@ -26,7 +26,6 @@ import apache_beam as beam
 
 from beam_rnn.cli import flags, train
 from beam_rnn.cli.output_paths import BESIDE, check_outputs
-from beam_rnn.cli.prediction_rows import utc
 from beam_rnn.cli.usable_records import After, SetAside
 from beam_rnn.core.errors import ConfigurationError, RecordError
 from beam_rnn.data.columns import Columns
@@ -34,6 +33,7 @@ from beam_rnn.data.event_times import BEFORE_ALL
 from beam_rnn.engine.order_arguments import ORDERS
 from beam_rnn.engine.steppers.score import scorer_of
 from beam_rnn.files.read import ReadFiles
+from beam_rnn.files.refused import with_datetime
 from beam_rnn.files.set_aside import WriteAside
 from beam_rnn.files.write import WriteFile
 from beam_rnn.models.error_tail import Surprise
@@ -179,7 +179,7 @@ def build(pipeline: beam.Pipeline, args: argparse.Namespace, planned: Plan) -> N
         | "Usable" >> After(usable)
         | "Write" >> WriteFile(args.output)
     )
-    late = outputs.late | "LateRows" >> beam.Map(lambda row: row._replace(time=utc(row.time)))
+    late = outputs.late | "LateRows" >> beam.Map(with_datetime)
     _ = late | "Late" >> WriteAside(f"{args.output}.late.jsonl")
 
 

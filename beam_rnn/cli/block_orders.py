@@ -6,8 +6,7 @@ import numpy as np
 
 from beam_rnn.cli.order_text import EXAMPLES, STEPS, Orders, Tie
 from beam_rnn.core.arrays import Array
-from beam_rnn.records.block_format import Block, ends_of, starts_of
-from beam_rnn.records.record_format import encode_records
+from beam_rnn.records.block_format import Block, encoded
 
 
 def orders_of(block: Block) -> Orders:
@@ -28,7 +27,7 @@ def orders_of(block: Block) -> Orders:
     tie: Tie | None = None
     examples: set[tuple[str, bytes]] = set()
     for places in _groups(same):
-        name, alike = block.keys[key[places[0]]], _encoded(block, order[places])
+        name, alike = block.keys[key[places[0]]], encoded(block.pick(order[places]))
         distinct = sorted(set(alike))
         equal += len(alike) - len(distinct)
         if len(distinct) > 1:
@@ -55,12 +54,6 @@ def _groups(same: Array) -> Iterator[Array]:
     joined = np.flatnonzero(np.diff(np.concatenate([[False], same, [False]]).astype(np.int8)))
     for start, end in joined.reshape(-1, 2).tolist():
         yield np.arange(start, end + 1)
-
-
-def _encoded(block: Block, records: Array) -> list[bytes]:
-    part = block.pick(records)
-    marks = {"starts": starts_of(part.marks), "ends": ends_of(part.marks)}
-    return encode_records(part.time, part.sequence, part.numbers, **marks)
 
 
 def _usual_steps(key: Array, time: Array) -> dict[int, int]:

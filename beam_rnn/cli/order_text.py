@@ -144,3 +144,13 @@ def span_text(micros: int) -> str:
         if micros % unit == 0:
             return counted(micros // unit, name)
     return f"{micros / SECOND:g} seconds"
+
+
+def say_unordered(unordered: int) -> None:
+    """Log the number of records that were predicted out of the order of their time, if any."""
+    if unordered:
+        logger.warning(
+            "%s out of the order of their time, and predicted as they came: --order event_time "
+            "sorts them",
+            "1 record was" if unordered == 1 else f"{unordered:,} records were",
+        )

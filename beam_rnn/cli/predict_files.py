@@ -4,7 +4,6 @@ import argparse
 import logging
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
-from datetime import datetime, timedelta, timezone
 from typing import Any
 
 import numpy as np
@@ -13,30 +12,27 @@ import pyarrow as pa
 from beam_rnn.cli.block_orders import orders_of
 from beam_rnn.cli.date_like_numbers import check_times, forms_in
 from beam_rnn.cli.nothing_usable import check_usable
-from beam_rnn.cli.order_text import Orders, say
+from beam_rnn.cli.order_text import Orders, say, say_unordered
 from beam_rnn.core.arrays import Array
-from beam_rnn.core.checks import check_whole
+from beam_rnn.core.checks import check_whole, micros
 from beam_rnn.core.errors import record_text
 from beam_rnn.core.filesystems import remove
 from beam_rnn.data.columns import Columns
 from beam_rnn.engine.order import Order
-from beam_rnn.engine.order_arguments import micros, order_of
+from beam_rnn.engine.order_arguments import order_of
 from beam_rnn.engine.steppers.predict import Policy, PredictStepper
 from beam_rnn.engine.table_prediction import Counts, OneModel, Predictions, step_block
 from beam_rnn.files.formats import whole_suffix
 from beam_rnn.files.read_blocks import FileRecords, read_blocks
-from beam_rnn.files.refused import line_of, refused_of, said
-from beam_rnn.files.row_writer import json_line, write_lines, write_table
+from beam_rnn.files.refused import Refused, line_of, refused_of, said, with_datetime
+from beam_rnn.files.row_writer import write_lines, write_table
 from beam_rnn.models.keyed_models import Models
 from beam_rnn.models.model_checks import check_streams
-from beam_rnn.records.block_format import Block, ends_of, one_after_another, starts_of
-from beam_rnn.records.record_format import encode_records
-from beam_rnn.records.result_columns import prediction_columns
+from beam_rnn.records.block_format import Block, encoded, one_after_another
+from beam_rnn.records.result_columns import UTC, prediction_columns
 from beam_rnn.records.results import InvalidRecord, LateRecord
 
 logger = logging.getLogger(__name__)
-
-UTC = pa.timestamp("us", "UTC")
 
 
 def predict_files(args: argparse.Namespace, model: Models) -> int:
@@ -61,9 +57,8 @@ def predict_files(args: argparse.Namespace, model: Models) -> int:
     block = _joined(files)
     found, late, poisoned = _predicted(model, rules, block)
     aside = f"{args.output}.invalid.jsonl"
-    write_aside([*letters, *poisoned], aside, "could not be used")
-    total = sum(file.rows for file in files)
-    usable = check_usable(refused_of([*letters, *poisoned]), total, args.input, aside)
+    refused = write_aside([*letters, *poisoned], aside, "could not be used")
+    usable = check_usable(refused, sum(file.rows for file in files), args.input, aside)
     _say_order(files, block, model.columns)
     if model.columns.time is not None and model.columns.time_format is None:
         times = (time for file in files for time in file.times)
@@ -97,15 +92,10 @@ def _predicted(
         unordered += outcome.counts.get("records_out_of_order", 0)
         for row in outcome.rows:
             if isinstance(row.result, LateRecord):
-                late.append(row.result)
+                late.append(with_datetime(row.result))
             elif isinstance(row.result, InvalidRecord):
                 poisoned.append(row.result)
-    if unordered:
-        logger.warning(
-            "%s out of the order of their time, and predicted as they came: --order event_time "
-            "sorts them",
-            "1 record was" if unordered == 1 else f"{unordered:,} records were",
-        )
+    say_unordered(unordered)
     return found, late, poisoned
 
 
@@ -118,22 +108,16 @@ def _table(block: Block, found: Predictions, model: Models) -> pa.Table:
     return pa.table([keys, pa.array(block.time, UTC), *found.columns(rows)], names=names)
 
 
-def write_aside(rows: list[Any], path: str, what: str) -> None:
+def write_aside(rows: list[Any], path: str, what: str) -> list[Refused]:
     """Write records that could not be used to a file, and log why; remove it if there are none."""
-    if not rows:
+    refused = refused_of(rows)
+    if rows:
+        write_lines(map(line_of, rows), path)
+    else:
         remove(path)
-        return
-    write_lines(map(_line, rows), path)
-    for line in said(refused_of(rows), what, path):
+    for line in said(refused, what, path):
         logger.warning("%s", line)
-
-
-def _line(row: InvalidRecord | LateRecord) -> str:
-    """Return a line of JSON; the time of a late record is ISO 8601."""
-    if isinstance(row, InvalidRecord):
-        return line_of(row)
-    time = datetime(1970, 1, 1, tzinfo=timezone.utc) + timedelta(microseconds=row.time)
-    return json_line({**row._asdict(), "time": time})
+    return refused
 
 
 def _say_order(files: list[FileRecords], block: Block, columns: Columns) -> None:
@@ -169,9 +153,7 @@ def _examples(
 ) -> Iterator[tuple[tuple[str, bytes], dict[str, Any]]]:
     """Yield the rows of a file that hold one of some records, each with that record."""
     part = block.pick(places)
-    marks = {"starts": starts_of(part.marks), "ends": ends_of(part.marks)}
-    data = encode_records(part.time, part.sequence, part.numbers, **marks)
-    wanted = set(wanted)
+    wanted, data = set(wanted), encoded(part)
     named = [(part.keys[key], each) for key, each in zip(part.of_key.tolist(), data, strict=True)]
     chosen = [i for i, record in enumerate(named) if record in wanted]
     rows = file.block.row[places[chosen]]

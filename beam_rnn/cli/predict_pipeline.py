@@ -9,11 +9,13 @@ import apache_beam as beam
 from beam_rnn.cli import flags
 from beam_rnn.cli.console import PREDICTIONS
 from beam_rnn.cli.launch import SayProgress, launch
-from beam_rnn.cli.prediction_rows import WriteKept, WritePredictions, utc
+from beam_rnn.cli.order_text import say_unordered
+from beam_rnn.cli.prediction_rows import WriteKept, WritePredictions
 from beam_rnn.cli.usable_records import After, SetAside
 from beam_rnn.core.text import counted
 from beam_rnn.files.formats import suffix
 from beam_rnn.files.read import ReadFiles
+from beam_rnn.files.refused import with_datetime
 from beam_rnn.files.set_aside import WriteAside
 from beam_rnn.models.keyed_models import Models
 from beam_rnn.transforms.join_records import JoinRecords
@@ -52,7 +54,7 @@ def build(pipeline: beam.Pipeline, args: argparse.Namespace, model: Models) -> N
     else:
         _ = predictions | "Predictions" >> WritePredictions(args.output, model.output_names)
     _ = outputs.predictions | "Progress" >> beam.ParDo(SayProgress(PREDICTIONS))
-    late = outputs.late | "LateRows" >> beam.Map(lambda row: row._replace(time=utc(row.time)))
+    late = outputs.late | "LateRows" >> beam.Map(with_datetime)
     _ = late | "Late" >> WriteAside(f"{args.output}.late.jsonl", "were late")
 
 
@@ -63,13 +65,7 @@ def run(args: argparse.Namespace, beam_flags: Sequence[str], model: Models) -> i
         flags.beam_options(beam_flags),
         [] if args.export_states is None else [args.export_states],
     )
-    unordered = counts.get("records_out_of_order", 0)
-    if unordered:
-        logger.warning(
-            "%s out of the order of their time, and predicted as they came: --order event_time "
-            "sorts them",
-            "1 record was" if unordered == 1 else f"{unordered:,} records were",
-        )
+    say_unordered(counts.get("records_out_of_order", 0))
     alone = counts.get("predictions_not_joined", 0)
     if alone:
         logger.warning(

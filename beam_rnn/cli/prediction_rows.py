@@ -1,16 +1,17 @@
 """Predictions as rows of a file, with columns of their records beside them."""
 
 from collections.abc import Collection, Mapping, Sequence
-from datetime import datetime, timedelta, timezone
 from typing import Any
 
 import apache_beam as beam
 import pyarrow as pa
 
 from beam_rnn.data.columns import Columns
+from beam_rnn.data.event_times import as_datetime
 from beam_rnn.files.row_reader import ALL, AS_WRITTEN
 from beam_rnn.files.write import WriteFile
 from beam_rnn.records.result_columns import (
+    UTC,
     arrow_fields,
     prediction_columns,
     prediction_values,
@@ -92,9 +93,6 @@ def beside(
     return {**first, **kept, **rest}
 
 
-UTC = pa.timestamp("us", "UTC")
-
-
 class WritePredictions(beam.PTransform):
     """Predictions into one file, a column for each output.
 
@@ -120,9 +118,4 @@ class WritePredictions(beam.PTransform):
 def to_row(prediction: Prediction, columns: Sequence[str]) -> dict[str, Any]:
     """Return a prediction as a row, with the columns that `prediction_columns` names."""
     values = zip(columns, prediction_values(prediction), strict=True)
-    return {"key": prediction.key, "time": utc(prediction.time), **dict(values)}
-
-
-def utc(micros: int) -> datetime:
-    """An event time as a datetime."""
-    return datetime(1970, 1, 1, tzinfo=timezone.utc) + timedelta(microseconds=micros)
+    return {"key": prediction.key, "time": as_datetime(prediction.time), **dict(values)}

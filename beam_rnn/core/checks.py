@@ -5,6 +5,9 @@ from collections.abc import Iterable
 
 from beam_rnn.core.errors import ConfigurationError
 
+MAX_SECONDS = 1e9
+"""The longest time to wait: a larger number is probably in another unit."""
+
 
 def check_whole(name: str, value: object, least: int = 1) -> None:
     """Raise if a value is not a whole number of at least `least`.
@@ -53,3 +56,15 @@ def check_true_or_false(name: str, value: object) -> None:
     """
     if not isinstance(value, bool):
         raise ConfigurationError(f"{name} must be True or False, got {value!r}")
+
+
+def micros(name: str, seconds: float | None) -> int | None:
+    """Return seconds as microseconds; None stays None.
+
+    Raises:
+        ConfigurationError: No number of seconds, or one too large.
+    """
+    if seconds is None:
+        return None
+    check_number(f"{name}, in seconds,", seconds, below=MAX_SECONDS)
+    return round(seconds * 1e6)

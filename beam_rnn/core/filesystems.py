@@ -91,36 +91,29 @@ def read_bytes(path: str) -> bytes:
 
 
 @contextmanager
-def created(path: str, compression: str = "uncompressed") -> Iterator[BinaryIO]:
+def created(path: str) -> Iterator[BinaryIO]:
     """Yield a file to write to, which gets its name when the block ends: all of it, or nothing.
 
     Args:
         path: The path. A file that is there is replaced; folders that are not there are made. A
             local one is written as `beam_rnn.core.atomic_files.replacing` says.
-        compression: One of Beam's `CompressionTypes`.
 
     Raises:
         OSError: The file cannot be written; what was written of it is removed.
     """
     if scheme_of(path) is None:
-        with replacing(path) as temporary, _created(temporary, compression) as file:
+        with replacing(path) as temporary, Path(temporary).open("wb") as file:
             yield file
         return
     temporary = f"{path}.{uuid.uuid4().hex}.part"
     try:
-        with _created(temporary, compression) as file:
+        with _beam().create(temporary, compression_type="uncompressed") as file:
             yield file
         _beam().rename([temporary], [path])
     except BaseException:
         with suppress(Exception):  # the first error is the one to tell
             remove(temporary)
         raise
-
-
-def _created(path: str, compression: str) -> Any:
-    if scheme_of(path) is None and compression == "uncompressed":
-        return Path(path).open("wb")
-    return _beam().create(path, compression_type=compression)
 
 
 def write_bytes(data: bytes, path: str) -> None:

@@ -229,13 +229,18 @@ def _counted(value: Any, unit: str | None) -> int:
     return round(float(value) * factor)
 
 
+def as_datetime(micros: int) -> datetime:
+    """Return an event time as a datetime in UTC."""
+    return _EPOCH + timedelta(microseconds=micros)
+
+
 def rfc3339(micros: int) -> str:
     """Return an event time as RFC 3339 text, as Beam's `Timestamp.to_rfc3339` does.
 
     >>> rfc3339(1_714_557_600_000_000), rfc3339(-1)
     ('2024-05-01T10:00:00Z', '1969-12-31T23:59:59.999999Z')
     """
-    return (_EPOCH + timedelta(microseconds=micros)).replace(tzinfo=None).isoformat() + "Z"
+    return as_datetime(micros).replace(tzinfo=None).isoformat() + "Z"
 
 
 def utc_text(micros: int) -> str:

@@ -6,7 +6,7 @@ from typing import NamedTuple
 import numpy as np
 
 from beam_rnn.core.arrays import Array
-from beam_rnn.records.record_order import bits
+from beam_rnn.records.record_order import by_key, equal_to_the_one_before
 
 
 class Held(NamedTuple):
@@ -49,9 +49,7 @@ def joined(parts: Sequence[Held]) -> Held:
 
 def by_row(held: Held) -> Held:
     """Return records in the order of their keys, those of a key as they came."""
-    row = held.row
-    narrow = row.astype(np.uint16) if row.max(initial=0) < 2**16 else row  # is sorted faster
-    return held.pick(np.argsort(narrow, kind="stable"))
+    return held.pick(by_key(held.row))
 
 
 def duplicates(held: Held) -> Array:
@@ -59,16 +57,7 @@ def duplicates(held: Held) -> Array:
 
     Their bytes are compared, as encoded records are key by key.
     """
-    numbers = bits(held.numbers)
-    same = np.zeros(len(held.time), bool)
-    same[1:] = (
-        (held.row[1:] == held.row[:-1])
-        & (held.time[1:] == held.time[:-1])
-        & (held.sequence[1:] == held.sequence[:-1])
-        & (held.marks[1:] == held.marks[:-1])
-        & (numbers[1:] == numbers[:-1]).all(1)
-    )
-    return same
+    return equal_to_the_one_before(held.row, held.time, held.sequence, held.marks, held.numbers)
 
 
 def slices(row: Array, rows: Array) -> Iterator[tuple[int, slice]]:

@@ -1,12 +1,10 @@
 """The arguments that say when records are stepped, in seconds, and their checks."""
 
-from beam_rnn.core.checks import check_choice, check_number, check_whole
+from beam_rnn.core.checks import MAX_SECONDS, check_choice, check_number, check_whole
 from beam_rnn.core.errors import ConfigurationError
 from beam_rnn.engine.order import Order
 
 ORDERS = ("event_time", "sequence", "arrival")
-MAX_SECONDS = 1e9
-"""The longest time to wait: a larger number is probably in another unit."""
 
 
 def order_of(order: str, wait: float, grid: float, max_jump: int | None = None) -> Order:
@@ -29,15 +27,3 @@ def order_of(order: str, wait: float, grid: float, max_jump: int | None = None) 
                 f"max_jump={max_jump!r} is for order='sequence', got order={order!r}"
             )
     return Order(order, round(wait * 1e6), round(grid * 1e3) * 1000, max_jump)
-
-
-def micros(name: str, seconds: float | None) -> int | None:
-    """Return seconds as microseconds; None stays None.
-
-    Raises:
-        ConfigurationError: No number of seconds, or one too large.
-    """
-    if seconds is None:
-        return None
-    check_number(f"{name}, in seconds,", seconds, below=MAX_SECONDS)
-    return round(seconds * 1e6)

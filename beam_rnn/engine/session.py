@@ -11,10 +11,10 @@ import pyarrow.parquet as pq
 
 from beam_rnn.core.arrays import Array
 from beam_rnn.core.atomic_files import replacing
-from beam_rnn.core.checks import check_choice
+from beam_rnn.core.checks import check_choice, micros
 from beam_rnn.engine.exported_states import SCHEMA, read_states, to_row
 from beam_rnn.engine.order import END_OF_TIME
-from beam_rnn.engine.order_arguments import micros, order_of
+from beam_rnn.engine.order_arguments import order_of
 from beam_rnn.engine.order_format import imported, order_header_of
 from beam_rnn.engine.shard import Shard
 from beam_rnn.engine.shard_stepper import ShardStepper

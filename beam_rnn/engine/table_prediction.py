@@ -9,11 +9,11 @@ import numpy as np
 import pyarrow as pa
 
 from beam_rnn.core.arrays import Array
-from beam_rnn.core.checks import check_choice
+from beam_rnn.core.checks import check_choice, micros
 from beam_rnn.core.errors import ConfigurationError, StateError
 from beam_rnn.data.columns import Columns
 from beam_rnn.engine.order import END_OF_TIME, Order
-from beam_rnn.engine.order_arguments import micros, order_of
+from beam_rnn.engine.order_arguments import order_of
 from beam_rnn.engine.outcome import Outcome
 from beam_rnn.engine.prediction_columns import prediction_arrays
 from beam_rnn.engine.shard import Shard

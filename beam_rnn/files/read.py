@@ -11,8 +11,7 @@ from apache_beam.pvalue import AsList
 from beam_rnn.core.filesystems import with_folder
 from beam_rnn.data.columns import Columns
 from beam_rnn.files.formats import whole_suffix
-from beam_rnn.files.row_reader import records_of, root_of
-from beam_rnn.records.field_values import ROW
+from beam_rnn.files.row_reader import has_row, records_of, root_of
 
 
 class ReadFiles(beam.PTransform):
@@ -45,7 +44,7 @@ class ReadFiles(beam.PTransform):
             self._pattern, fileio.EmptyMatchTreatment.DISALLOW
         )
         paths: list[Any] = []
-        if _has_row(columns):
+        if has_row(columns):
             paths = [AsList(matched | "Path" >> beam.Map(lambda found: found.path))]
 
         def read(file: fileio.ReadableFile, paths: Sequence[str] = ()) -> Iterator[dict[str, Any]]:
@@ -58,10 +57,6 @@ class ReadFiles(beam.PTransform):
             | "Spread" >> beam.Reshuffle()
             | "Read" >> beam.FlatMap(read, *paths).with_output_types(dict[str, Any])
         )
-
-
-def _has_row(columns: Columns | None) -> bool:
-    return columns is not None and columns.sequence == ROW
 
 
 def read_file(

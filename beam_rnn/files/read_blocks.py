@@ -26,6 +26,7 @@ from beam_rnn.files.row_reader import (
     ROWS_OF_A_FILE,
     check_names,
     content,
+    has_row,
     name_below,
     number_columns,
     records_of,
@@ -176,7 +177,7 @@ class _File:
         records = records_of(lines, path, "", self._columns, (), 0)
         for row, record in zip(rows.tolist(), records, strict=True):
             more: dict[str, Any] = {"filename": name_below(self._path, self._root)}
-            if ROW in record and self._columns.sequence == ROW:
+            if ROW in record and has_row(self._columns):
                 more[ROW] = row + self._place * ROWS_OF_A_FILE
             yield record | more
 
@@ -187,7 +188,7 @@ class _File:
             name = pa.array([name_below(self._path, self._root)])
             codes = pa.array(np.zeros(table.num_rows, np.int32))
             table = table.append_column("filename", pa.DictionaryArray.from_arrays(codes, name))
-        if ROW in needed and self._columns.sequence == ROW:
+        if ROW in needed and has_row(self._columns):
             rows = np.arange(table.num_rows) + self._place * ROWS_OF_A_FILE
             table = table.append_column(ROW, pa.array(rows))
         return table

@@ -2,12 +2,13 @@
 
 import contextlib
 import json
-from collections import Counter
 from collections.abc import Iterable
 from typing import Any, NamedTuple
 
 from beam_rnn.core.text import counted
+from beam_rnn.data.event_times import as_datetime
 from beam_rnn.files.row_writer import json_line
+from beam_rnn.records.results import LateRecord
 
 SHOWN = 5
 """Number of reasons in the log, the most frequent ones."""
@@ -25,6 +26,11 @@ class Refused(NamedTuple):
     records: int
     reason: str
     value: str
+
+
+def with_datetime(late: LateRecord) -> Any:
+    """Return a late record whose time is a datetime, which is ISO 8601 in a line."""
+    return late._replace(time=as_datetime(late.time))  # type: ignore[arg-type]
 
 
 def line_of(row: Any) -> str:
@@ -75,10 +81,7 @@ def said(refused: list[Refused], what: str, path: str) -> list[str]:
 
 def refused_of(rows: Iterable[Any]) -> list[Refused]:
     """Return the records that were refused by reason, the most frequent first."""
-    counts: Counter[str] = Counter()
-    values: dict[str, str] = {}
-    for row in rows:
-        reason, (count, value) = reason_of(row)
-        counts[reason] += count
-        values[reason] = min(value, values.get(reason, value))
-    return most_frequent([(reason, (counts[reason], values[reason])) for reason in counts])
+    by_reason: dict[str, list[tuple[int, str]]] = {}
+    for reason, each in map(reason_of, rows):
+        by_reason.setdefault(reason, []).append(each)
+    return most_frequent([(reason, together(each)) for reason, each in by_reason.items()])

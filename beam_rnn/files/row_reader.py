@@ -68,15 +68,20 @@ def records_of(
     """
     numbers = frozenset() if columns is None else frozenset(number_columns(columns))
     first: dict[str, Any] = {"filename": name_below(path, root)}
-    has_row = columns is not None and columns.sequence == ROW
+    with_row = has_row(columns)
     time = None if columns is None or columns.time_format is not None else columns.time
     records = rows_of(opened, Source(path, numbers, keep))
     for row, record in enumerate(records, place * ROWS_OF_A_FILE):
-        if has_row:
+        if with_row:
             first[ROW] = row
         if time is not None and type(record.get(time)) is int and is_day(str(record[time])):
             record[time] = str(record[time])  # as it is in a CSV file
         yield first | record
+
+
+def has_row(columns: Columns | None) -> bool:
+    """Return True if the place of a record in its file is its sequence number."""
+    return columns is not None and columns.sequence == ROW
 
 
 def name_below(path: str, root: str) -> str:

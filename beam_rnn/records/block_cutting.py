@@ -13,7 +13,7 @@ from beam_rnn.data.columns import Columns
 from beam_rnn.data.sequences import Sequence
 from beam_rnn.records.block_format import Block, ends_of, starts_of
 from beam_rnn.records.cutting import sequences_of
-from beam_rnn.records.record_order import bits, by_key_and_bytes
+from beam_rnn.records.record_order import by_key_and_bytes, equal_to_the_one_before
 
 
 def cut_block(
@@ -47,16 +47,13 @@ def cut_block(
 
 def _each_once(block: Block) -> Block:
     """Return the records sorted by key and bytes, equal ones once."""
-    record = block.time, block.sequence, block.marks
-    order = by_key_and_bytes(block.of_key, *record, block.numbers)
-    block = block.pick(order)
-    same = block.of_key[1:] == block.of_key[:-1]
-    for column in (block.time, block.sequence, block.marks):
-        same &= column[1:] == column[:-1]
-    if same.any():
-        values = bits(block.numbers)
-        same &= (values[1:] == values[:-1]).all(1)
-    return block.pick(np.append(True, ~same)) if same.any() else block
+    block = block.pick(by_key_and_bytes(*_record(block)))
+    same = equal_to_the_one_before(*_record(block))
+    return block.pick(~same) if same.any() else block
+
+
+def _record(block: Block) -> tuple[Array, Array, Array, Array, Array]:
+    return block.of_key, block.time, block.sequence, block.marks, block.numbers
 
 
 def _of_first_part(block: Block, fraction: float) -> Block:

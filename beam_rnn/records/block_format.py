@@ -16,6 +16,7 @@ from numpy.typing import DTypeLike
 from beam_rnn.core.arrays import Array
 from beam_rnn.core.errors import StateError
 from beam_rnn.core.stored_bytes import decoding
+from beam_rnn.records.record_format import encode_records
 
 BLOCK_VERSION = 3
 STATES_VERSION = 0xFE  # a block of hidden states to start from
@@ -223,6 +224,12 @@ def imported_state_of(data: bytes) -> tuple[str, bytes] | None:
     with decoding("state to start from"):
         (length,) = struct.unpack_from("<I", data, 1)
         return data[5 : 5 + length].decode(), data[5 + length :]
+
+
+def encoded(block: Block) -> list[bytes]:
+    """Return each record of a block as `beam_rnn.records.record_format.encode_record` has it."""
+    marks = {"starts": starts_of(block.marks), "ends": ends_of(block.marks)}
+    return encode_records(block.time, block.sequence, block.numbers, **marks)
 
 
 def empty_block(numbers: int) -> Block:

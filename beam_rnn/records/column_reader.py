@@ -17,7 +17,7 @@ from beam_rnn.core.errors import RecordError
 from beam_rnn.data.calendar import cycle_numbers
 from beam_rnn.data.columns import Columns
 from beam_rnn.data.vocabulary import places_of
-from beam_rnn.records.block_format import Block, empty_block, ends_of, joined, marks_of, starts_of
+from beam_rnn.records.block_format import Block, empty_block, encoded, joined, marks_of
 from beam_rnn.records.field_values import key_text
 from beam_rnn.records.python_columns import (
     read_marks,
@@ -28,7 +28,7 @@ from beam_rnn.records.python_columns import (
     read_vectors,
     read_wholes,
 )
-from beam_rnn.records.record_format import decode_records, encode_records
+from beam_rnn.records.record_format import decode_records
 from beam_rnn.records.record_reader import Record, RecordReader
 from beam_rnn.records.results import InvalidRecord
 
@@ -93,17 +93,11 @@ class ColumnReader:
         rest: Sequence[int] = range(len(records))
         plain = self._plain(records)
         if plain is not None:
-            places, names, marks = plain.row, plain.keys, plain.marks
-            encoded = encode_records(
-                plain.time,
-                plain.sequence,
-                plain.numbers,
-                starts=starts_of(marks),
-                ends=ends_of(marks),
-            )
+            places, names, encoded_rows = plain.row.tolist(), plain.keys, encoded(plain)
+            of_key = plain.of_key.tolist()
             if len(places) == len(records):
-                return ReadRows([names[i] for i in plain.of_key.tolist()], encoded, [])
-            for i, key, record in zip(places.tolist(), plain.of_key.tolist(), encoded, strict=True):
+                return ReadRows([names[i] for i in of_key], encoded_rows, [])
+            for i, key, record in zip(places, of_key, encoded_rows, strict=True):
                 keys[i], data[i] = names[key], record
             rest = [i for i, key in enumerate(keys) if key is None]
         invalid = []

@@ -25,13 +25,32 @@ def rises(key: Array, place: Array) -> bool:
     return bool(((key[1:] > key[:-1]) | (same & (place[1:] > place[:-1]))).all())
 
 
+def by_key(key: Array) -> Array:
+    """Return the order of records by key; those of a key stay as they are."""
+    narrow = key.astype(np.uint16) if key.max(initial=0) < 2**16 else key  # is sorted faster
+    return np.argsort(narrow, kind="stable")
+
+
+def equal_to_the_one_before(
+    key: Array, time: Array, sequence: Array, marks: Array, numbers: Array
+) -> Array:
+    """Return which records equal the one before, in the order of their bytes: (records,)."""
+    same = np.zeros(len(key), bool)
+    same[1:] = key[1:] == key[:-1]
+    for column in (time, sequence, marks):
+        same[1:] &= column[1:] == column[:-1]
+    if same.any():
+        values = bits(numbers)
+        same[1:] &= (values[1:] == values[:-1]).all(1)
+    return same
+
+
 def by_key_and_place(key: Array, place: Array) -> Array:
     """Return the order of records by key and place; those of one place stay as they are."""
-    narrow = key.astype(np.uint16) if key.max(initial=0) < 2**16 else key  # is sorted faster
     if (place[1:] >= place[:-1]).all():
-        return np.argsort(narrow, kind="stable")
+        return by_key(key)
     order = np.argsort(place, kind="stable")
-    return order[np.argsort(narrow[order], kind="stable")]
+    return order[by_key(key[order])]
 
 
 def by_key_and_bytes(

@@ -83,6 +83,8 @@ def score_values(score: AnomalyScore) -> list[Any]:
     return [*score.values, *expected, *(getattr(score, name) for name in SCORE_FIELDS)]
 
 
+UTC = pa.timestamp("us", "UTC")
+"""Event times in files."""
 TEXT = pa.dictionary(pa.int32(), pa.string())
 """Texts in Arrow batches: a batch has few different ones."""
 

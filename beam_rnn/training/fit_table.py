@@ -5,7 +5,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from beam_rnn.core.checks import check_choice, check_number, check_whole
+from beam_rnn.core.checks import check_choice, check_whole, micros
 from beam_rnn.core.errors import RecordError
 from beam_rnn.data.columns import Columns
 from beam_rnn.data.sequences import Sequence
@@ -20,9 +20,6 @@ from beam_rnn.records.results import InvalidRecord
 from beam_rnn.records.table_input import as_table, letters_of_rows, raise_first, read_table
 from beam_rnn.training.fit import Epoch, fit_sequences
 from beam_rnn.training.settings import Training
-
-MAX_SECONDS = 1e9
-"""The longest pause: a larger number is probably in another unit."""
 
 
 def fit(
@@ -73,12 +70,9 @@ def fit(
     check_choice("invalid", invalid, ("error", "skip"))
     if length is not None:
         check_whole("length", length)
-    micros = None
-    if idle_after is not None:
-        check_number("idle_after, in seconds,", idle_after, below=MAX_SECONDS)
-        micros = round(idle_after * 1e6)
+    idle = micros("idle_after", idle_after)
     read = _sequences if columns.has_vocabularies else _sequences_with_texts
-    sequences = read(as_table(data), columns, length, micros, skip=invalid == "skip")
+    sequences = read(as_table(data), columns, length, idle, skip=invalid == "skip")
     model: Model = fit_sequences(network, sequences, training or Training(), progress, start=start)
     return model
 

@@ -11,9 +11,8 @@ from apache_beam.metrics import Metrics
 from apache_beam.ml.anomaly.base import AnomalyDetector
 from apache_beam.ml.anomaly.specifiable import specifiable
 
-from beam_rnn.core.checks import check_choice
+from beam_rnn.core.checks import check_choice, micros
 from beam_rnn.core.errors import ConfigurationError, WeightsError
-from beam_rnn.engine.order_arguments import micros
 from beam_rnn.engine.steppers.predict import Policy
 from beam_rnn.engine.steppers.score import ScoreStepper
 from beam_rnn.models.error_tail import Surprise

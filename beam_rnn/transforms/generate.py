@@ -7,10 +7,10 @@ from typing import Any, NamedTuple
 
 import apache_beam as beam
 from apache_beam import PCollection
-from apache_beam.io.filesystems import FileSystems
 
 from beam_rnn.core.checks import check_choice
 from beam_rnn.core.errors import WeightsError
+from beam_rnn.core.filesystems import scheme_of
 from beam_rnn.models.generator import Generation
 from beam_rnn.nn.kernels import KERNELS
 from beam_rnn.records.results import Generated, InvalidRecord
@@ -96,7 +96,7 @@ class Generate(beam.PTransform):
         check_choice("kernel", kernel, KERNELS)
         self._kernel = kernel
         self._how = Generation(length, stop, temperature, top_k, seed, samples, every)
-        if FileSystems.get_scheme(self._weights) is None and Path(self._weights).is_file():
+        if scheme_of(self._weights) is None and Path(self._weights).is_file():
             with contextlib.suppress(WeightsError):  # the worker says what is wrong with it
                 self._how.check(read_model(self._weights))
 

@@ -9,13 +9,13 @@ from typing import Any, NamedTuple
 
 import apache_beam as beam
 from apache_beam import PCollection
-from apache_beam.io.filesystems import FileSystems
 from apache_beam.transforms.window import GlobalWindows
 
-from beam_rnn.core.checks import check_choice, check_number, check_whole
+from beam_rnn.core.checks import MAX_SECONDS, check_choice, check_number, check_whole, micros
 from beam_rnn.core.errors import ConfigurationError, WeightsError
+from beam_rnn.core.filesystems import scheme_of
 from beam_rnn.engine.exported_states import to_shard
-from beam_rnn.engine.order_arguments import MAX_SECONDS, micros, order_of
+from beam_rnn.engine.order_arguments import order_of
 from beam_rnn.engine.steppers.predict import Policy
 from beam_rnn.models.keyed_models import KeyedModels
 from beam_rnn.nn.kernels import KERNELS
@@ -258,7 +258,7 @@ class Predict(beam.PTransform):
     def display_data(self) -> dict[str, Any]:
         """Return what the monitoring page of a runner shows, the model too if its file is here."""
         model: dict[str, Any] = {}
-        if FileSystems.get_scheme(self._weights) is None and Path(self._weights).is_file():
+        if scheme_of(self._weights) is None and Path(self._weights).is_file():
             with contextlib.suppress(WeightsError):  # the worker says what is wrong with it
                 found = read_model(self._weights)
                 sizes = ", ".join(map(str, found.network.sizes))

@@ -6,8 +6,7 @@ from typing import Any, NamedTuple
 import apache_beam as beam
 from apache_beam import PCollection
 
-from beam_rnn.core.checks import check_choice
-from beam_rnn.engine.order_arguments import micros
+from beam_rnn.core.checks import check_choice, micros
 from beam_rnn.models.model_checks import check_reads
 from beam_rnn.nn.kernels import KERNELS
 from beam_rnn.records.results import EndedSequence, InvalidRecord, Prediction

@@ -6,8 +6,8 @@ from typing import Any, NamedTuple
 import apache_beam as beam
 from apache_beam import PCollection
 
-from beam_rnn.core.checks import check_choice
-from beam_rnn.engine.order_arguments import micros, order_of
+from beam_rnn.core.checks import check_choice, micros
+from beam_rnn.engine.order_arguments import order_of
 from beam_rnn.engine.steppers.predict import Policy
 from beam_rnn.models.error_tail import Surprise
 from beam_rnn.nn.kernels import KERNELS

@@ -6,11 +6,11 @@ from typing import Any, NamedTuple
 import apache_beam as beam
 from apache_beam import PCollection
 
-from beam_rnn.core.checks import check_number, check_whole
+from beam_rnn.core.checks import check_number, check_whole, micros
 from beam_rnn.core.errors import ConfigurationError
 from beam_rnn.data.columns import Columns
 from beam_rnn.data.sequences import Sequence
-from beam_rnn.engine.order_arguments import micros, order_of
+from beam_rnn.engine.order_arguments import order_of
 from beam_rnn.records.column_reader import ColumnReader
 from beam_rnn.records.record_reader import RecordReader
 from beam_rnn.records.results import INVALID, InvalidRecord, LateRecord, SequenceGap

@@ -6,8 +6,8 @@ from typing import Any
 import apache_beam as beam
 from apache_beam import PCollection
 
-from beam_rnn.core.checks import check_choice, check_whole
-from beam_rnn.engine.order_arguments import micros, order_of
+from beam_rnn.core.checks import check_choice, check_whole, micros
+from beam_rnn.engine.order_arguments import order_of
 from beam_rnn.models.model_checks import check_smooths
 from beam_rnn.nn.kernels import KERNELS
 from beam_rnn.records.results import (
